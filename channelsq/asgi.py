@@ -1,0 +1,160 @@
+"""The configured channel layers: ``channel_layers["default"]`` is the usual way in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from channelsq import conf
+from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.exceptions import InvalidChannelLayerError
+from channelsq.layers.base import BaseChannelLayer, Received, Send
+
+if TYPE_CHECKING:
+    from channelsq.routing import Router
+
+__all__ = ["ChannelLayerManager", "ChannelLayerWrapper", "InvalidChannelLayerError", "channel_layers", "get_channel_layer"]
+
+
+class ChannelLayerWrapper:
+    """A channel layer with what the project's settings say about it.
+
+    Everything that is not here is the layer's own: ``wrapper.capacity``, ``wrapper.new_channel``, ….
+
+    Args:
+        channel_layer: the layer.
+        alias: its key in ``CHANNEL_LAYERS``.
+        routing: a routing, or a dotted path to one; read when :attr:`router` is first asked for.
+    """
+
+    def __init__(self, channel_layer: BaseChannelLayer, alias: str, routing: Any) -> None:
+        self.channel_layer = channel_layer
+        self.alias = alias
+        self.routing = routing
+
+    @cached_property
+    def router(self) -> Router:
+        """The layer's routing, ready to match messages."""
+        from channelsq.routing import Router
+
+        return Router(self.routing)
+
+    # The hot ones, spelt out so that they are typed and need no __getattr__.
+
+    def prepare(self, channel: str, message: dict[str, Any], *, delay: float = 0.0) -> Send:
+        """See :meth:`BaseChannelLayer.prepare`."""
+        return self.channel_layer.prepare(channel, message, delay=delay)
+
+    def prepare_group(self, group: str, message: dict[str, Any]) -> Send:
+        """See :meth:`BaseChannelLayer.prepare_group`."""
+        return self.channel_layer.prepare_group(group, message)
+
+    def dispatch(self, sends: Sequence[Send]) -> None:
+        """See :meth:`BaseChannelLayer.dispatch`."""
+        self.channel_layer.dispatch(sends)
+
+    def receive(self, channels: Iterable[str], block: bool = False) -> Received:
+        """See :meth:`BaseChannelLayer.receive`."""
+        return self.channel_layer.receive(channels, block)
+
+    def group_add(self, group: str, channel: str) -> None:
+        """See :meth:`BaseChannelLayer.group_add`."""
+        self.channel_layer.group_add(group, channel)
+
+    def group_discard(self, group: str, channel: str) -> None:
+        """See :meth:`BaseChannelLayer.group_discard`."""
+        self.channel_layer.group_discard(group, channel)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "channel_layer":  # not set yet: being unpickled or copied
+            raise AttributeError(name)
+        return getattr(self.channel_layer, name)
+
+    def __str__(self) -> str:
+        return f"{self.alias} ({type(self.channel_layer).__module__}.{type(self.channel_layer).__name__})"
+
+
+class ChannelLayerManager:
+    """The layers of ``CHANNEL_LAYERS``, each made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, ChannelLayerWrapper] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def configs(self) -> dict[str, Any]:
+        """``CHANNEL_LAYERS``."""
+        return conf.layer_configs()
+
+    def make_backend(self, name: str) -> ChannelLayerWrapper:
+        """A new layer from the settings of ``name``.
+
+        Raises:
+            InvalidChannelLayerError: the settings are missing or cannot be used.
+        """
+        settings = conf.layer_settings(name)
+        return self._make(settings, settings.config)
+
+    def make_test_backend(self, name: str) -> ChannelLayerWrapper:
+        """A new layer from the settings of ``name``, with its ``TEST_CONFIG`` for ``CONFIG``.
+
+        Raises:
+            InvalidChannelLayerError: as :meth:`make_backend`, or there is no ``TEST_CONFIG``.
+        """
+        settings = conf.layer_settings(name)
+        if settings.test_config is None:
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS[{name!r}] has no 'TEST_CONFIG'; add one (it may be an empty dict)"
+            )
+        return self._make(settings, settings.test_config)
+
+    def _make(self, settings: conf.LayerSettings, config: Mapping[str, Any]) -> ChannelLayerWrapper:
+        try:
+            backend = conf.import_dotted(settings.backend)
+        except ImportError as error:
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS[{settings.alias!r}]['BACKEND'] {settings.backend!r} cannot be imported: {error}; "
+                "use channelsq.layers.RedisChannelLayer, KombuChannelLayer or InMemoryChannelLayer"
+            ) from error
+        try:
+            layer = backend(**config)
+        except TypeError as error:
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS[{settings.alias!r}]['CONFIG'] does not fit {settings.backend}: {error}"
+            ) from error
+        return ChannelLayerWrapper(layer, settings.alias, settings.routing)
+
+    def __getitem__(self, key: str) -> ChannelLayerWrapper:
+        try:
+            return self._layers[key]
+        except KeyError:
+            with self._lock:
+                if key not in self._layers:
+                    self._layers[key] = self.make_backend(key)
+                return self._layers[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.configs
+
+    def set(self, key: str, layer: ChannelLayerWrapper | None) -> ChannelLayerWrapper | None:
+        """Put ``layer`` (or with None: nothing) in place of the layer ``key``; gives the one before."""
+        with self._lock:
+            old = self._layers.pop(key, None)
+            if layer is not None:
+                self._layers[key] = layer
+        return old
+
+
+channel_layers = ChannelLayerManager()
+
+
+def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayerWrapper:
+    """The layer ``alias``, after setting Django up: for scripts that only know a settings module."""
+    import django
+    from django.apps import apps
+
+    if not apps.ready:
+        django.setup(set_prefix=False)
+    return channel_layers[alias]

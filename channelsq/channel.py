@@ -1,0 +1,124 @@
+"""``Channel`` and ``Group``: what an application sends to, from anywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from channelsq import names
+from channelsq.conf import DEFAULT_CHANNEL_LAYER
+
+if TYPE_CHECKING:
+    from channelsq.asgi import ChannelLayerWrapper
+    from channelsq.layers.base import Send
+
+
+def _layer(alias: str | None, channel_layer: ChannelLayerWrapper | None) -> ChannelLayerWrapper:
+    if channel_layer is not None:
+        return channel_layer
+    from channelsq.asgi import channel_layers
+
+    return channel_layers[alias or DEFAULT_CHANNEL_LAYER]
+
+
+class _Target:
+    """What can be sent to.  Inside a consumer sends wait for its success, elsewhere they go at once."""
+
+    name: str
+    channel_layer: ChannelLayerWrapper
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    def prepare(self, content: dict[str, Any], **options: Any) -> Send:
+        """Check and pack ``content`` without sending it."""
+        raise NotImplementedError
+
+    def _send(self, content: dict[str, Any], immediately: bool, **options: Any) -> None:
+        from channelsq.message import pending_message_store
+
+        if pending_message_store.active and not immediately:
+            pending_message_store.append(self, content, **options)  # type: ignore[arg-type]
+        else:
+            self.channel_layer.dispatch((self.prepare(content, **options),))
+
+
+class Channel(_Target):
+    """A named FIFO channel.
+
+    Args:
+        name: its name (ASCII letters, digits, ``-_.``, at most one ``?`` or ``!``; fewer than 100).
+        alias: which entry of ``CHANNEL_LAYERS``; ``"default"`` if left out.
+        channel_layer: the layer itself, instead of an alias.
+
+    Raises:
+        TypeError: ``name`` is no channel name.
+        InvalidChannelLayerError: there is no such layer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        alias: str | None = DEFAULT_CHANNEL_LAYER,
+        channel_layer: ChannelLayerWrapper | None = None,
+    ) -> None:
+        self.name = names.check_channel_name(name)
+        self.channel_layer = _layer(alias, channel_layer)
+
+    def prepare(self, content: dict[str, Any], *, delay: float = 0.0) -> Send:
+        return self.channel_layer.prepare(self.name, content, delay=delay)
+
+    def send(self, content: dict[str, Any], immediately: bool = False, *, delay: float = 0.0) -> None:
+        """Send a message to the channel.
+
+        Inside a consumer it goes out when the consumer has returned, and not at all if that raises.
+
+        Args:
+            content: a dict with str keys of None, bool, int, float, str, bytes, list, tuple and dict.
+            immediately: do not wait for the consumer's end.
+            delay: seconds until a worker may take it (Celery's countdown).
+
+        Raises:
+            TypeError: ``content`` is no such dict; the text names the key.
+            MessageTooLarge: it is over the layer's ``message_size_limit``.
+            ChannelFull: the channel is at its capacity.
+            BrokerUnavailable: the broker does not answer.
+        """
+        self._send(content, immediately, delay=delay)
+
+
+class Group(_Target):
+    """A named set of channels that are sent to together.
+
+    Args:
+        name: its name (ASCII letters, digits, ``-_.``; fewer than 100).
+        alias: which entry of ``CHANNEL_LAYERS``; ``"default"`` if left out.
+        channel_layer: the layer itself, instead of an alias.
+
+    Raises:
+        TypeError: ``name`` is no group name.
+        InvalidChannelLayerError: there is no such layer.
+    """
+
+    def __init__(
+        self, name: str, alias: str | None = None, channel_layer: ChannelLayerWrapper | None = None
+    ) -> None:
+        self.name = names.check_group_name(name)
+        self.channel_layer = _layer(alias, channel_layer)
+
+    def prepare(self, content: dict[str, Any]) -> Send:
+        return self.channel_layer.prepare_group(self.name, content)
+
+    def add(self, channel: Channel | str) -> None:
+        """Make ``channel`` a member, at once; again renews the membership."""
+        self.channel_layer.group_add(self.name, channel.name if isinstance(channel, Channel) else channel)
+
+    def discard(self, channel: Channel | str) -> None:
+        """End ``channel``'s membership, at once; no error if there is none."""
+        self.channel_layer.group_discard(self.name, channel.name if isinstance(channel, Channel) else channel)
+
+    def send(self, content: dict[str, Any], immediately: bool = False) -> None:
+        """Send a message to every member; errors as :meth:`Channel.send`, but never ChannelFull."""
+        self._send(content, immediately)

@@ -1,0 +1,124 @@
+"""The one place that reads Django's settings, lazily, and finds the project's Celery app."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+
+from channelsq.exceptions import InvalidChannelLayerError
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+DEFAULT_CHANNEL_LAYER = "default"
+
+_KNOWN_KEYS = frozenset({"BACKEND", "CONFIG", "ROUTING", "TEST_CONFIG"})
+
+REMEDY = (
+    'in your settings, for example CHANNEL_LAYERS = {"default": {"BACKEND": '
+    '"channelsq.layers.RedisChannelLayer", "CONFIG": {"url": REDIS_URL}, '
+    '"ROUTING": "app.routing.channel_routing"}}'
+)
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """One entry of ``CHANNEL_LAYERS``, its keys checked."""
+
+    alias: str
+    backend: str
+    routing: Any
+    config: Mapping[str, Any] = field(default_factory=dict)
+    test_config: Mapping[str, Any] | None = None
+
+
+def layer_configs() -> dict[str, Any]:
+    """``CHANNEL_LAYERS`` as it stands in the settings; ``{}`` if it is not there."""
+    configs = getattr(settings, "CHANNEL_LAYERS", {})
+    if not isinstance(configs, dict):
+        raise InvalidChannelLayerError(
+            f"CHANNEL_LAYERS must be a dict of aliases, not {type(configs).__name__}; write it {REMEDY}"
+        )
+    return configs
+
+
+def layer_settings(alias: str) -> LayerSettings:
+    """The checked settings of one layer.
+
+    Raises:
+        InvalidChannelLayerError: the alias is not there, or its entry cannot be used.
+    """
+    configs = layer_configs()
+    try:
+        entry = configs[alias]
+    except KeyError:
+        known = ", ".join(map(repr, configs)) or "none"
+        raise InvalidChannelLayerError(
+            f"CHANNEL_LAYERS has no layer {alias!r} (there: {known}); add it {REMEDY}"
+        ) from None
+    if not isinstance(entry, dict):
+        raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{alias!r}] must be a dict, not {entry!r}")
+    unknown = sorted(set(entry) - _KNOWN_KEYS)
+    if unknown:
+        raise InvalidChannelLayerError(
+            f"CHANNEL_LAYERS[{alias!r}] has unknown keys {unknown}; known are {sorted(_KNOWN_KEYS)}"
+        )
+    for key in ("BACKEND", "ROUTING"):
+        if not entry.get(key):
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{alias!r}] has no {key!r}; write it {REMEDY}")
+    for key in ("CONFIG", "TEST_CONFIG"):
+        if not isinstance(entry.get(key) or {}, dict):
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{alias!r}][{key!r}] must be a dict")
+    return LayerSettings(
+        alias,
+        entry["BACKEND"],
+        entry["ROUTING"],
+        entry.get("CONFIG") or {},
+        entry.get("TEST_CONFIG"),
+    )
+
+
+def import_dotted(path: str) -> Any:
+    """What a dotted path such as ``"app.routing.channel_routing"`` names.
+
+    Raises:
+        ImportError: there is no such module, or nothing of that name in it; the text says which.
+    """
+    module_name, _, attribute = path.rpartition(".")
+    if not module_name:
+        raise ImportError(f"{path!r} is not a dotted path to something in a module")
+    module = importlib.import_module(module_name)
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise ImportError(f"module {module_name!r} has nothing called {attribute!r}") from None
+
+
+_celery_app: Celery | None = None
+
+
+def remember_celery_app() -> None:
+    """Note the Celery app that the project made.
+
+    Called when Django's apps are loaded: the project's package has been imported by then, and Celery's
+    notion of a *current* app holds for the importing thread alone.
+    """
+    global _celery_app
+    from celery import _state
+
+    current = _state._tls.current_app
+    if current is not None:
+        _celery_app = current
+
+
+def celery_app() -> Celery:
+    """The project's Celery app."""
+    from celery import current_app
+
+    if _celery_app is None:
+        remember_celery_app()
+    return _celery_app or current_app._get_current_object()

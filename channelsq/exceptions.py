@@ -1,0 +1,172 @@
+"""Every exception of channelsq.
+
+::
+
+    ChannelsqError                     base of all of them
+    ├── InvalidChannelLayerError       a CHANNEL_LAYERS entry cannot be used (ImproperlyConfigured)
+    ├── InvalidRouting                 a routing cannot be read (ImproperlyConfigured)
+    ├── ChannelLayerError              a layer could not do what it was asked
+    │   ├── ChannelFull                the channel is at its capacity
+    │   ├── MessageTooLarge            the message is over message_size_limit (ValueError)
+    │   ├── ChannelNotLocal            a ``!`` channel of another process was asked for (ValueError)
+    │   └── BrokerUnavailable          the broker or the groups' Redis does not answer (ConnectionError)
+    ├── ConsumeLater                   raised by a consumer: hand me this message again later
+    ├── ResponseLater                  raised by a view or consumer: somebody else answers
+    ├── RequestTimeout                 an HTTP body did not arrive in time
+    ├── RequestAborted                 the client went away while its body was read
+    ├── SendNotAvailableOnDemultiplexer
+    └── ChannelSocketException         raised by a consumer: do something to the socket
+        ├── DenyConnection             refuse the WebSocket handshake
+        └── WebsocketCloseException    close the WebSocket with a code
+
+A wrong *type or name* (a channel called ``"a b"``, a message that is no dict) is
+always a plain :class:`TypeError`, as the ASGI channel-layer specification asks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from channelsq.message import Message
+
+
+class ChannelsqError(Exception):
+    """Base of every exception that channelsq raises on its own account."""
+
+
+class InvalidChannelLayerError(ChannelsqError, ImproperlyConfigured):
+    """An entry of ``CHANNEL_LAYERS`` is missing or cannot be turned into a layer."""
+
+
+class InvalidRouting(ChannelsqError, ImproperlyConfigured):
+    """A routing, or something in it, cannot be read."""
+
+
+class ChannelLayerError(ChannelsqError):
+    """A channel layer could not do what it was asked."""
+
+
+class ChannelFull(ChannelLayerError):
+    """The channel holds as many unread messages as its capacity allows; the message was not sent."""
+
+    def __init__(self, channel: str = "", capacity: int | None = None) -> None:
+        self.channel = channel
+        self.capacity = capacity
+        limit = "" if capacity is None else f" ({capacity} messages)"
+        super().__init__(f"channel {channel!r} is at its capacity{limit}; the message was not sent")
+
+
+class MessageTooLarge(ChannelLayerError, ValueError):
+    """The packed message is over the layer's ``message_size_limit`` (bytes); it was not sent."""
+
+    def __init__(self, size: int = 0, limit: int = 0) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            f"the message takes {size} bytes, over the layer's message_size_limit of {limit}; "
+            "send it in parts or raise message_size_limit in CHANNEL_LAYERS"
+        )
+
+
+class ChannelNotLocal(ChannelLayerError, ValueError):
+    """A process-specific (``!``) channel was to be read by a process that does not own it."""
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        super().__init__(
+            f"channel {channel!r} belongs to another process; a process can only read "
+            "'!' channels that its own new_channel() made"
+        )
+
+
+class BrokerUnavailable(ChannelLayerError, ConnectionError):
+    """The broker (or the Redis that holds the groups) cannot be reached; nothing was sent."""
+
+    def __init__(self, url: str, reason: object) -> None:
+        self.url = url
+        super().__init__(
+            f"no connection to {url}: {reason}; start it, or correct the URL in "
+            "CHANNEL_LAYERS['default']['CONFIG'] (the demo project reads REDIS_URL)"
+        )
+
+
+class ConsumeLater(ChannelsqError):
+    """Raised by a consumer to have the message put back on its channel and handed out again later.
+
+    The number of times is bounded (``CONFIG["consume_later_limit"]``, default 10); the wait grows each time.
+    """
+
+
+class ResponseLater(ChannelsqError):
+    """Raised by a view or an HTTP consumer: the response is sent later, by somebody else."""
+
+
+class RequestTimeout(ChannelsqError):
+    """The rest of an HTTP request's body did not arrive within ``body_receive_timeout`` seconds."""
+
+
+class RequestAborted(ChannelsqError):
+    """The client went away while its request's body was being read."""
+
+
+class SendNotAvailableOnDemultiplexer(ChannelsqError):
+    """``WebsocketDemultiplexer.send`` was called; a demultiplexer sends through its multiplexer."""
+
+
+class ChannelSocketException(ChannelsqError):
+    """Base of exceptions that a consumer raises to act on the socket it serves.
+
+    The worker catches it, lets out what the consumer had sent before, and calls :meth:`run`.
+    """
+
+    def run(self, message: Message) -> None:
+        """Act on the client that ``message`` came from; ``message.reply_channel`` is its socket."""
+        raise NotImplementedError
+
+
+class DenyConnection(ChannelSocketException):
+    """Raised in a ``websocket.connect`` consumer: the handshake is refused with HTTP 403."""
+
+    def run(self, message: Message) -> None:
+        if message.channel.name != "websocket.connect":
+            raise ValueError(
+                f"DenyConnection was raised on {message.channel.name!r}; "
+                "it can only be raised from a websocket.connect consumer"
+            )
+        assert message.reply_channel is not None
+        message.reply_channel.send({"close": True})
+
+
+class WebsocketCloseException(ChannelSocketException):
+    """Raised in a WebSocket consumer: the socket is closed with ``code``.
+
+    Args:
+        code: 1000 or 3000-4999 (RFC 6455, section 7.4.2, and the WebSocket API), or None for 1000.
+
+    Raises:
+        ValueError: for any other code.
+    """
+
+    def __init__(self, code: int | None = None) -> None:
+        if code is not None and (
+            isinstance(code, bool)
+            or not isinstance(code, int)
+            or not (code == 1000 or 3000 <= code <= 4999)
+        ):
+            raise ValueError(
+                f"{code!r} is not a close code that an application may send; use 1000 or 3000-4999"
+            )
+        self.code = code
+        super().__init__(code)
+
+    def run(self, message: Message) -> None:
+        if message.channel.name not in ("websocket.connect", "websocket.receive", "websocket.disconnect"):
+            raise ValueError(
+                f"WebsocketCloseException was raised on {message.channel.name!r}; "
+                "it can only be raised from a websocket consumer"
+            )
+        assert message.reply_channel is not None
+        message.reply_channel.send({"close": True if self.code is None else self.code})

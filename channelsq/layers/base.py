@@ -1,0 +1,295 @@
+"""The contract of a channel layer: all that the rest of channelsq knows about one.
+
+It is the channel-layer API of ASGI 1.0 (``send``, ``receive``, ``new_channel``, groups, ``flush``)
+plus what workers and interface servers need to be quick and tidy: sends that are prepared first and
+dispatched together, a listener instead of a polling loop, and ``forget_channel``.
+
+A concrete layer implements :meth:`~BaseChannelLayer.dispatch`, :meth:`~BaseChannelLayer.receive`,
+:meth:`~BaseChannelLayer.listen`, the group methods, :meth:`~BaseChannelLayer.flush` and
+:meth:`~BaseChannelLayer.close`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import logging
+import os
+import re
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from channelsq import exceptions, names
+from channelsq.layers import codec
+
+logger = logging.getLogger("channelsq.layers")
+
+#: Called with the channels that a message is for (all of one process) and the message.
+Deliver = Callable[[Sequence[str], dict[str, Any]], None]
+
+Received = tuple[str, dict[str, Any]] | tuple[None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A checked and packed message on its way; later changes to the dict it came from change nothing."""
+
+    #: A channel name, or a group name if ``group`` is true.
+    target: str
+    #: The packed message.
+    body: bytes
+    group: bool = False
+    #: Seconds to hold the message back.
+    delay: float = 0.0
+
+
+class Listener(Protocol):
+    """What :meth:`BaseChannelLayer.listen` gives."""
+
+    def stop(self) -> None:
+        """Deliver no more; returns when no delivery is running."""
+
+
+class BaseChannelLayer(ABC):
+    """A channel layer.  Every method is safe to call from any thread, and after a fork.
+
+    Args:
+        expiry: seconds that an unread message lives.
+        group_expiry: seconds that a membership lives after the last ``group_add``.
+        capacity: how many unread messages a channel holds.
+        channel_capacity: ``{pattern: capacity}`` for channels that differ; a pattern is a glob
+            (``"http.request*"``) or a compiled regular expression; the first that matches counts.
+        message_size_limit: the largest packed message, in bytes.
+        consume_later_limit: how often a consumer may raise ConsumeLater on one message.
+        unrouted: ``"accept"`` or ``"refuse"``, for WebSockets that no route claims.
+    """
+
+    extensions: ClassVar[tuple[str, ...]] = ("groups", "flush")
+
+    #: True if only this process can see the layer's channels.
+    in_process: ClassVar[bool] = False
+
+    #: Seconds that ``receive(block=True)`` waits before it gives ``(None, None)``.
+    block_timeout: ClassVar[float] = 1.0
+
+    ChannelFull = exceptions.ChannelFull
+    MessageTooLarge = exceptions.MessageTooLarge
+
+    def __init__(
+        self,
+        *,
+        expiry: float = 60,
+        group_expiry: float = 86_400,
+        capacity: int = 100,
+        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
+        message_size_limit: int = 1024 * 1024,
+        consume_later_limit: int = 10,
+        unrouted: str = "accept",
+    ) -> None:
+        for name, value in (
+            ("expiry", expiry),
+            ("group_expiry", group_expiry),
+            ("capacity", capacity),
+            ("message_size_limit", message_size_limit),
+            ("consume_later_limit", consume_later_limit),
+        ):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+                raise exceptions.InvalidChannelLayerError(
+                    f"CHANNEL_LAYERS CONFIG[{name!r}] must be a number above 0, not {value!r}"
+                )
+        if unrouted not in ("accept", "refuse"):
+            raise exceptions.InvalidChannelLayerError(
+                f"CHANNEL_LAYERS CONFIG['unrouted'] must be 'accept' or 'refuse', not {unrouted!r}"
+            )
+        self.expiry = expiry
+        self.group_expiry = group_expiry
+        self.capacity = capacity
+        self.channel_capacity = dict(channel_capacity or {})
+        self.message_size_limit = message_size_limit
+        self.consume_later_limit = consume_later_limit
+        self.unrouted = unrouted
+        self._patterns = [
+            (p if isinstance(p, re.Pattern) else re.compile(fnmatch.translate(p)), int(n))
+            for p, n in self.channel_capacity.items()
+        ]
+        self._capacities: dict[str, int] = {}
+        self._process: tuple[int, str] = (0, "")
+        #: How many group messages this process dropped because a member's channel was full.
+        self.dropped = 0
+        self._dropped_logged = -1.0
+
+    # -- identity ---------------------------------------------------------------------------
+
+    @property
+    def process(self) -> str:
+        """The identity of this process in names of ``!`` channels; another one after a fork."""
+        pid, identity = self._process
+        if pid != os.getpid():
+            identity = secrets.token_hex(6)
+            self._process = (os.getpid(), identity)
+        return identity
+
+    def new_channel(self, pattern: str) -> str:
+        """A new channel name of this process, from ``"name!"`` or ``"name?"``.
+
+        Raises:
+            TypeError: the pattern ends with neither.
+        """
+        return names.new_channel_name(pattern, self.process)
+
+    def capacity_of(self, channel: str) -> int:
+        """How many unread messages ``channel`` may hold."""
+        key = names.process_part(channel) if names.is_process_channel(channel) else channel.partition("?")[0]
+        try:
+            return self._capacities[key]
+        except KeyError:
+            limit = next((n for pattern, n in self._patterns if pattern.match(channel)), self.capacity)
+            if len(self._capacities) < 1000:
+                self._capacities[key] = limit
+            return limit
+
+    # -- sending ----------------------------------------------------------------------------
+
+    def prepare(self, channel: str, message: dict[str, Any], *, delay: float = 0.0) -> Send:
+        """Check and pack a message for ``channel``; send it later with :meth:`dispatch`.
+
+        Args:
+            delay: seconds to hold it back; not for ``!`` and ``?`` channels.
+
+        Raises:
+            TypeError: a bad channel name or message.
+            ValueError: a bad delay.
+            MessageTooLarge: over ``message_size_limit``.
+        """
+        names.check_channel_name(channel)
+        if delay:
+            if isinstance(delay, bool) or not isinstance(delay, (int, float)) or delay < 0:
+                raise ValueError(f"delay must be seconds, 0 or more, not {delay!r}")
+            if names.is_process_channel(channel) or names.is_single_reader(channel):
+                raise ValueError(f"delay is for channels that workers consume, not for {channel!r}")
+        return Send(channel, codec.pack(message, self.message_size_limit), delay=delay)
+
+    def prepare_group(self, group: str, message: dict[str, Any]) -> Send:
+        """Check and pack a message for every member of ``group``; errors as :meth:`prepare`."""
+        names.check_group_name(group)
+        return Send(group, codec.pack(message, self.message_size_limit), group=True)
+
+    @abstractmethod
+    def dispatch(self, sends: Sequence[Send]) -> None:
+        """Send what was prepared, in order, in as few writes as the layer can.
+
+        Every send is tried.  A member of a group whose channel is full is skipped, counted in
+        :attr:`dropped` and logged.
+
+        Raises:
+            ChannelFull: a channel (not a group member) was full; what the others were sent stays sent.
+            BrokerUnavailable: the broker does not answer.
+        """
+
+    def send(self, channel: str, message: dict[str, Any], *, delay: float = 0.0) -> None:
+        """Send ``message`` to ``channel``; errors as :meth:`prepare` and :meth:`dispatch`."""
+        self.dispatch((self.prepare(channel, message, delay=delay),))
+
+    def send_group(self, group: str, message: dict[str, Any]) -> None:
+        """Send ``message`` to every member of ``group``; never raises ChannelFull."""
+        self.dispatch((self.prepare_group(group, message),))
+
+    def note_dropped(self, group: str, channel: str) -> None:
+        """Count a group message that ``channel`` had no room for; log it, at most once a second."""
+        self.dropped += 1
+        now = time.monotonic()
+        if now - self._dropped_logged >= 1:
+            self._dropped_logged = now
+            logger.warning(
+                "group %s: a message was dropped because channel %s is full (%d dropped by this process so far)",
+                group,
+                channel,
+                self.dropped,
+                extra={"action": "group_message_dropped"},
+            )
+
+    # -- receiving --------------------------------------------------------------------------
+
+    @abstractmethod
+    def receive(self, channels: Iterable[str], block: bool = False) -> Received:
+        """The next message of any of ``channels``, as ``(channel, message)``.
+
+        ``"name!"`` stands for every ``name!…`` channel.  Gives ``(None, None)`` if there is none,
+        with ``block`` only after :attr:`block_timeout` seconds.
+
+        Raises:
+            TypeError: a bad channel name.
+            ChannelNotLocal: a ``!`` channel that is not this process's.
+            BrokerUnavailable: the broker does not answer.
+        """
+
+    def receive_many(self, channels: Iterable[str], block: bool = False) -> Received:
+        """The older name of :meth:`receive`."""
+        return self.receive(channels, block)
+
+    @abstractmethod
+    def listen(self, prefix: str, deliver: Deliver) -> Listener:
+        """Call ``deliver(channels, message)`` for everything sent to ``prefix``'s channels.
+
+        Args:
+            prefix: ``"name.<process>!"``, of this process.
+            deliver: called from any thread, never twice at once; must be quick and must not raise.
+
+        The listener outlives a lost broker: it reconnects by itself and logs both.
+        """
+
+    def check_local(self, channel: str) -> str:
+        """``channel``, if its ``!`` part is this process's; else raises ChannelNotLocal."""
+        if not channel.partition("!")[0].endswith("." + self.process):
+            raise exceptions.ChannelNotLocal(channel)
+        return channel
+
+    # -- groups -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def group_add(self, group: str, channel: str) -> None:
+        """Make ``channel`` a member of ``group``, or renew its membership.  TypeError for a bad name."""
+
+    @abstractmethod
+    def group_discard(self, group: str, channel: str) -> None:
+        """End a membership; no error if there was none.  TypeError for a bad name."""
+
+    @abstractmethod
+    def group_channels(self, group: str) -> list[str]:
+        """The members of ``group``, in no order.  TypeError for a bad name."""
+
+    @abstractmethod
+    def forget_channel(self, channel: str) -> None:
+        """Take ``channel`` out of every group: its socket is gone."""
+
+    # -- housekeeping -----------------------------------------------------------------------
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Delete every message and every group of this layer (its prefix), nothing else."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back connections and wake whoever waits; the layer can be used again after it."""
+
+    # -- for async callers ------------------------------------------------------------------
+
+    async def asend(self, channel: str, message: dict[str, Any], *, delay: float = 0.0) -> None:
+        """:meth:`send` without blocking the event loop."""
+        await asyncio.to_thread(self.dispatch, (self.prepare(channel, message, delay=delay),))
+
+    async def asend_group(self, group: str, message: dict[str, Any]) -> None:
+        """:meth:`send_group` without blocking the event loop."""
+        await asyncio.to_thread(self.dispatch, (self.prepare_group(group, message),))
+
+    async def agroup_add(self, group: str, channel: str) -> None:
+        """:meth:`group_add` without blocking the event loop."""
+        await asyncio.to_thread(self.group_add, group, channel)
+
+    async def agroup_discard(self, group: str, channel: str) -> None:
+        """:meth:`group_discard` without blocking the event loop."""
+        await asyncio.to_thread(self.group_discard, group, channel)

@@ -1,0 +1,89 @@
+"""Messages as bytes: msgpack, checked on the way out, never pickle.
+
+What a message may hold is the ASGI 1.0 list: a dict with str keys of None, bool, int (signed 64
+bit), float, str, bytes, list or tuple, and dict.  https://asgi.readthedocs.io (legacy: channel layers)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack
+
+from channelsq.exceptions import MessageTooLarge
+
+#: How deep a message may nest; also what stops a dict that contains itself.
+MAX_DEPTH = 64
+
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_SCALARS = (str, bytes, bool, float, type(None))
+
+
+def _check(value: Any, path: str, depth: int) -> None:
+    if isinstance(value, _SCALARS):
+        return
+    if isinstance(value, int):
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise TypeError(f"message key {path}: {value!r} does not fit in a signed 64 bit integer")
+        return
+    if depth > MAX_DEPTH:
+        raise TypeError(f"message key {path[:80]}…: nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"message key {path}: the key {key!r} must be a str, not {type(key).__name__}")
+            _check(item, f"{path}[{key!r}]", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            if not isinstance(item, _SCALARS):
+                _check(item, f"{path}[{index}]", depth + 1)
+    else:
+        raise TypeError(
+            f"message key {path}: a {type(value).__name__} cannot be sent ({value!r:.80}); "
+            "use None, bool, int, float, str, bytes, list, tuple or dict"
+        )
+
+
+def pack(message: Mapping[str, Any], limit: int) -> bytes:
+    """``message`` as bytes.
+
+    Raises:
+        TypeError: it is no dict, or holds something that cannot be sent; the text names the key.
+        MessageTooLarge: the result would be over ``limit`` bytes.
+    """
+    if not isinstance(message, dict):
+        raise TypeError(f"a message must be a dict, not {type(message).__name__}: {message!r:.80}")
+    for key, value in message.items():
+        if not isinstance(key, str):
+            raise TypeError(f"message key {key!r} must be a str, not {type(key).__name__}")
+        if not isinstance(value, _SCALARS):
+            _check(value, repr(key), 1)
+    try:
+        packed = dumps(message)
+    except UnicodeEncodeError as error:
+        raise TypeError(f"a message must hold text that UTF-8 can carry: {error}") from None
+    if len(packed) > limit:
+        raise MessageTooLarge(len(packed), limit)
+    return packed
+
+
+def unpack(packed: bytes) -> dict[str, Any]:
+    """The message that :func:`pack` made ``packed`` of; raises :class:`ValueError` on anything else."""
+    message = loads(packed)
+    if not isinstance(message, dict):
+        raise ValueError(f"not a packed message: {type(message).__name__}")
+    return message
+
+
+def dumps(value: Any) -> bytes:
+    """msgpack of any plain value, str and bytes kept apart."""
+    return msgpack.packb(value, use_bin_type=True)  # type: ignore[no-any-return]
+
+
+def loads(packed: bytes) -> Any:
+    """The value in ``packed``; raises :class:`ValueError` on anything that is not msgpack."""
+    try:
+        return msgpack.unpackb(packed, raw=False)
+    except (msgpack.UnpackException, UnicodeDecodeError) as error:
+        raise ValueError(f"not msgpack: {error}") from error

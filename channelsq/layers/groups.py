@@ -1,0 +1,213 @@
+"""Where groups are kept: who is a member of what.
+
+A layer owns one :class:`GroupStore`: :class:`MemoryGroups` for layers that live in one process,
+:class:`RedisGroups` for all others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from importlib import resources
+from typing import TYPE_CHECKING, Any, cast
+
+import redis
+from kombu.utils.url import maybe_sanitize_url
+
+from channelsq.exceptions import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class GroupStore(ABC):
+    """Memberships of channels in groups, each ending ``expiry`` seconds after its last ``add``.
+
+    Names are checked by the caller.  Safe to call from any thread.
+    """
+
+    def __init__(self, expiry: float) -> None:
+        self.expiry = expiry
+
+    @abstractmethod
+    def add(self, group: str, channel: str) -> None:
+        """Make ``channel`` a member of ``group`` or renew its membership."""
+
+    @abstractmethod
+    def discard(self, group: str, channel: str) -> None:
+        """End a membership, if there is one."""
+
+    @abstractmethod
+    def members(self, group: str) -> list[str]:
+        """The channels in ``group``."""
+
+    @abstractmethod
+    def forget(self, channel: str) -> None:
+        """End every membership of ``channel``."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Forget every group."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back connections."""
+
+
+class MemoryGroups(GroupStore):
+    """Groups of one process."""
+
+    def __init__(self, expiry: float) -> None:
+        super().__init__(expiry)
+        self._lock = threading.Lock()
+        self._groups: dict[str, dict[str, float]] = {}
+        self._channels: dict[str, set[str]] = {}
+
+    def add(self, group: str, channel: str) -> None:
+        with self._lock:
+            self._groups.setdefault(group, {})[channel] = time.monotonic() + self.expiry
+            self._channels.setdefault(channel, set()).add(group)
+
+    def discard(self, group: str, channel: str) -> None:
+        with self._lock:
+            self._remove(group, channel)
+
+    def _remove(self, group: str, channel: str) -> None:
+        members = self._groups.get(group, {})
+        members.pop(channel, None)
+        if not members:
+            self._groups.pop(group, None)
+        groups = self._channels.get(channel, set())
+        groups.discard(group)
+        if not groups:
+            self._channels.pop(channel, None)
+
+    def members(self, group: str) -> list[str]:
+        now = time.monotonic()
+        with self._lock:
+            members = self._groups.get(group, {})
+            expired = [channel for channel, deadline in members.items() if deadline <= now]
+            for channel in expired:
+                self._remove(group, channel)
+            return list(members)
+
+    def forget(self, channel: str) -> None:
+        with self._lock:
+            for group in list(self._channels.get(channel, ())):
+                self._remove(group, channel)
+
+    def flush(self) -> None:
+        with self._lock:
+            self._groups.clear()
+            self._channels.clear()
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class RedisGroups(GroupStore):
+    """Groups as Redis sets.
+
+    Keys, all under ``prefix``:
+
+    ``<prefix>:group:{<group>}``           set: the channels in the group
+    ``<prefix>:group:{<group>}:expiry``    sorted set: the same channels by the time their membership ends
+    ``<prefix>:member:<channel>``          set: the groups that the channel is in
+
+    Every key expires by itself ``group_expiry`` seconds after the last ``add`` that touched it.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads it.
+        prefix: put before every key.
+        expiry: seconds that a membership lives after the last ``add``.
+    """
+
+    def __init__(self, url: str, prefix: str, expiry: float) -> None:
+        super().__init__(expiry)
+        self.url = url
+        self.prefix = prefix
+        self._client = redis.Redis.from_url(url, decode_responses=True)
+        self._members = self._client.register_script(
+            resources.files("channelsq.layers").joinpath("group_members.lua").read_text()
+        )
+
+    def _group(self, group: str) -> str:
+        return f"{self.prefix}:group:{{{group}}}"
+
+    def _channel(self, channel: str) -> str:
+        return f"{self.prefix}:member:{channel}"
+
+    def _call(self, command: Callable[[], Any]) -> Any:
+        try:
+            return command()
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise BrokerUnavailable(maybe_sanitize_url(self.url), error) from error
+
+    def add(self, group: str, channel: str) -> None:
+        key, member = self._group(group), self._channel(channel)
+        lifetime = max(1, int(self.expiry * 1000))
+
+        def command() -> None:
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.sadd(key, channel)
+                pipe.zadd(f"{key}:expiry", {channel: time.time() + self.expiry})
+                pipe.sadd(member, group)
+                for touched in (key, f"{key}:expiry", member):
+                    pipe.pexpire(touched, lifetime)
+                pipe.execute()
+
+        self._call(command)
+
+    def discard(self, group: str, channel: str) -> None:
+        key = self._group(group)
+
+        def command() -> None:
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.srem(key, channel)
+                pipe.zrem(f"{key}:expiry", channel)
+                pipe.srem(self._channel(channel), group)
+                pipe.execute()
+
+        self._call(command)
+
+    def members(self, group: str) -> list[str]:
+        key = self._group(group)
+        return cast(
+            "list[str]",
+            self._call(lambda: self._members(keys=[key, f"{key}:expiry"], args=[time.time()])),
+        )
+
+    def forget(self, channel: str) -> None:
+        member = self._channel(channel)
+
+        def command() -> None:
+            groups = cast("set[str]", self._client.smembers(member))
+            if not groups:
+                return
+            with self._client.pipeline(transaction=True) as pipe:
+                for group in groups:
+                    pipe.srem(self._group(group), channel)
+                    pipe.zrem(f"{self._group(group)}:expiry", channel)
+                pipe.delete(member)
+                pipe.execute()
+
+        self._call(command)
+
+    def flush(self) -> None:
+        def command() -> None:
+            for kind in ("group", "member"):
+                batch = []
+                for key in self._client.scan_iter(match=f"{self.prefix}:{kind}:*", count=1000):
+                    batch.append(key)
+                    if len(batch) >= 1000:
+                        self._client.unlink(*batch)
+                        batch.clear()
+                if batch:
+                    self._client.unlink(*batch)
+
+        self._call(command)
+
+    def close(self) -> None:
+        self._client.close()
+        self._client.connection_pool.disconnect()

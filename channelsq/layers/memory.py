@@ -1,0 +1,232 @@
+"""A channel layer inside one process: for development, tests and single-process deployments."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from channelsq import names
+from channelsq.exceptions import ChannelFull
+from channelsq.layers import codec
+from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
+from channelsq.layers.groups import MemoryGroups
+
+
+class _Entry(NamedTuple):
+    number: int
+    deadline: float
+    channel: str
+    body: bytes
+
+
+class _MemoryListener:
+    """Delivers in the sender's own thread, one delivery at a time."""
+
+    def __init__(self, layer: InMemoryChannelLayer, prefix: str, deliver: Deliver) -> None:
+        self._layer = layer
+        self._prefix = prefix
+        self._deliver = deliver
+        self._lock = threading.RLock()
+        self._stopped = False
+
+    def __call__(self, channels: Sequence[str], message: dict[str, Any]) -> None:
+        with self._lock:
+            if not self._stopped:
+                self._deliver(channels, message)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+        self._layer._listeners.pop(self._prefix, None)
+
+
+class InMemoryChannelLayer(BaseChannelLayer):
+    """Channels and groups in this process's memory.  Waiting readers wake at once; nothing polls.
+
+    Messages are packed and unpacked as on a broker, so that what works here works there.
+    """
+
+    in_process: ClassVar[bool] = True
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self._changed = threading.Condition()
+        self._numbers = itertools.count()
+        # By full name; all of a process's "!" channels share the queue of their prefix.
+        self._queues: dict[str, deque[_Entry]] = {}
+        self._unread: Counter[str] = Counter()
+        self._delayed: list[tuple[float, int, Send]] = []
+        self._listeners: dict[str, _MemoryListener] = {}
+        self._groups = MemoryGroups(self.group_expiry)
+        self._closed = 0
+
+    # -- sending ----------------------------------------------------------------------------
+
+    def dispatch(self, sends: Sequence[Send]) -> None:
+        full: ChannelFull | None = None
+        for send in sends:
+            if send.group:
+                self._dispatch_group(send)
+            else:
+                try:
+                    self._dispatch_one(send.target, send.body, send.delay)
+                except ChannelFull as error:
+                    full = full or error
+        if full is not None:
+            raise full
+
+    def _dispatch_one(self, channel: str, body: bytes, delay: float = 0.0) -> None:
+        if names.is_process_channel(channel):
+            listener = self._listeners.get(names.process_part(channel))
+            if listener is not None:
+                listener((channel,), codec.unpack(body))
+                return
+        with self._changed:
+            if delay:
+                due = time.monotonic() + delay
+                heapq.heappush(self._delayed, (due, next(self._numbers), Send(channel, body)))
+            else:
+                self._put(channel, body)
+            self._changed.notify_all()
+
+    def _dispatch_group(self, send: Send) -> None:
+        listened: dict[str, list[str]] = {}
+        for channel in self._groups.members(send.target):
+            prefix = names.process_part(channel) if names.is_process_channel(channel) else ""
+            if prefix in self._listeners:
+                listened.setdefault(prefix, []).append(channel)
+                continue
+            try:
+                self._dispatch_one(channel, send.body)
+            except ChannelFull:
+                self.note_dropped(send.target, channel)
+        for prefix, channels in listened.items():
+            listener = self._listeners.get(prefix)
+            if listener is not None:
+                listener(channels, codec.unpack(send.body))
+
+    def _put(self, channel: str, body: bytes) -> None:
+        key = names.process_part(channel) if names.is_process_channel(channel) else channel
+        queue = self._queues.setdefault(key, deque())
+        self._drop_expired(key, queue)
+        capacity = self.capacity_of(channel)
+        if self._unread[channel] >= capacity:
+            raise ChannelFull(channel, capacity)
+        queue = self._queues.setdefault(key, queue)
+        queue.append(_Entry(next(self._numbers), time.monotonic() + self.expiry, channel, body))
+        self._unread[channel] += 1
+
+    # -- receiving --------------------------------------------------------------------------
+
+    def receive(self, channels: Iterable[str], block: bool = False) -> Received:
+        wanted = [self._checked(channel) for channel in channels]
+        deadline = time.monotonic() + (self.block_timeout if block else 0)
+        with self._changed:
+            closed = self._closed
+            while True:
+                wake_at = self._release_delayed()
+                entry = self._take(wanted)
+                if entry is not None:
+                    return entry.channel, codec.unpack(entry.body)
+                wait = min(deadline, wake_at) - time.monotonic()
+                if time.monotonic() >= deadline or closed != self._closed:
+                    return None, None
+                self._changed.wait(max(0.0, wait))
+
+    def _checked(self, channel: str) -> str:
+        names.check_channel_name(channel, receive=True)
+        return self.check_local(channel) if names.is_process_channel(channel) else channel
+
+    def _release_delayed(self) -> float:
+        """Put what is due on its channel; gives the time at which the next one is."""
+        now = time.monotonic()
+        while self._delayed and self._delayed[0][0] <= now:
+            due, number, send = heapq.heappop(self._delayed)
+            try:
+                self._put(send.target, send.body)
+            except ChannelFull:
+                # Its sender is long gone, so nobody could be told: hold it back until there is room.
+                heapq.heappush(self._delayed, (now + 0.1, number, send))
+                return now + 0.1
+        return self._delayed[0][0] if self._delayed else float("inf")
+
+    def _take(self, wanted: Sequence[str]) -> _Entry | None:
+        """The oldest entry of the wanted channels, so that no channel starves another."""
+        best: tuple[_Entry, str] | None = None
+        for channel in wanted:
+            key = names.process_part(channel) if names.is_process_channel(channel) else channel
+            queue = self._queues.get(key)
+            if queue is None or not self._drop_expired(key, queue):
+                continue
+            entry = (
+                queue[0]
+                if channel == key
+                else next((entry for entry in queue if entry.channel == channel), None)
+            )
+            if entry is not None and (best is None or entry.number < best[0].number):
+                best = entry, key
+        if best is None:
+            return None
+        entry, key = best
+        self._queues[key].remove(entry)
+        self._forget_entry(key, entry)
+        return entry
+
+    def _drop_expired(self, key: str, queue: deque[_Entry]) -> bool:
+        """Drop what is too old; gives whether anything is left."""
+        now = time.monotonic()
+        while queue and queue[0].deadline <= now:
+            self._forget_entry(key, queue.popleft())
+        return bool(queue)
+
+    def _forget_entry(self, key: str, entry: _Entry) -> None:
+        self._unread[entry.channel] -= 1
+        if not self._unread[entry.channel]:
+            del self._unread[entry.channel]
+        if not self._queues.get(key):
+            self._queues.pop(key, None)
+
+    def listen(self, prefix: str, deliver: Deliver) -> Listener:
+        self._checked(prefix)
+        listener = _MemoryListener(self, prefix, deliver)
+        with listener._lock:
+            with self._changed:
+                self._listeners[prefix] = listener
+                waiting = list(self._queues.get(prefix, ()))
+                for entry in waiting:
+                    self._queues[prefix].remove(entry)
+                    self._forget_entry(prefix, entry)
+            for entry in waiting:
+                listener((entry.channel,), codec.unpack(entry.body))
+        return listener
+
+    # -- groups and housekeeping ------------------------------------------------------------
+
+    def group_add(self, group: str, channel: str) -> None:
+        self._groups.add(names.check_group_name(group), names.check_channel_name(channel))
+
+    def group_discard(self, group: str, channel: str) -> None:
+        self._groups.discard(names.check_group_name(group), names.check_channel_name(channel))
+
+    def group_channels(self, group: str) -> list[str]:
+        return self._groups.members(names.check_group_name(group))
+
+    def forget_channel(self, channel: str) -> None:
+        self._groups.forget(channel)
+
+    def flush(self) -> None:
+        with self._changed:
+            self._queues.clear()
+            self._unread.clear()
+            self._delayed.clear()
+        self._groups.flush()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed += 1
+            self._changed.notify_all()

@@ -1,0 +1,90 @@
+"""What a channel or group may be called, and what the name tells.
+
+A name is ASCII letters, digits, ``-``, ``_`` and ``.``, shorter than 100 characters.  A channel
+name may hold one type character (ASGI 1.0 channel-layer specification, "Channels"):
+
+``?``  a *single-reader* channel, such as ``http.request.body?Kx81``;
+``!``  a *process-specific* channel, such as ``websocket.send.9f3ab2!c41``: the part before the
+       ``!`` names the one queue of the process that owns it, the part after it a client in there.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+MAX_LENGTH = 99
+
+_CHANNEL = re.compile(r"[A-Za-z0-9_.-]+(?:[?!][A-Za-z0-9_.-]*)?")
+_GROUP = re.compile(r"[A-Za-z0-9_.-]+")
+
+HTTP_REQUEST = "http.request"
+HTTP_DISCONNECT = "http.disconnect"
+WEBSOCKET_CONNECT = "websocket.connect"
+WEBSOCKET_RECEIVE = "websocket.receive"
+WEBSOCKET_DISCONNECT = "websocket.disconnect"
+
+
+def check_channel_name(name: object, *, receive: bool = False) -> str:
+    """Return ``name`` if it is a channel name, else raise :class:`TypeError` naming it.
+
+    Args:
+        name: what should be a channel name.
+        receive: also allow ``"prefix!"``, which stands for everything of that process.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a channel name must be a str, not {type(name).__name__}: {name!r}")
+    if (
+        len(name) > MAX_LENGTH
+        or not _CHANNEL.fullmatch(name)
+        or (name[-1] in "!?" and not (receive and name[-1] == "!"))
+    ):
+        raise TypeError(
+            f"{name!r} is not a channel name: use ASCII letters, digits, '-', '_' and '.', fewer than "
+            "100 characters, and at most one '?' or '!' with something on both sides of it"
+        )
+    return name
+
+
+def check_group_name(name: object) -> str:
+    """Return ``name`` if it is a group name, else raise :class:`TypeError` naming it."""
+    if not isinstance(name, str):
+        raise TypeError(f"a group name must be a str, not {type(name).__name__}: {name!r}")
+    if len(name) > MAX_LENGTH or not _GROUP.fullmatch(name):
+        raise TypeError(
+            f"{name!r} is not a group name: use ASCII letters, digits, '-', '_' and '.', "
+            "fewer than 100 characters"
+        )
+    return name
+
+
+def is_process_channel(name: str) -> bool:
+    """Whether ``name`` is process-specific (has a ``!``)."""
+    return "!" in name
+
+
+def is_single_reader(name: str) -> bool:
+    """Whether ``name`` is a single-reader channel (has a ``?``)."""
+    return "?" in name
+
+
+def process_part(name: str) -> str:
+    """The part of a ``!`` channel that names its process, ``!`` included: ``"a.b!c"`` gives ``"a.b!"``."""
+    return name[: name.index("!") + 1]
+
+
+def new_channel_name(pattern: object, process: str) -> str:
+    """A new, unique channel name made from ``pattern``.
+
+    Args:
+        pattern: a channel name that ends with ``!`` or ``?``.
+        process: the identity of this process, put before the ``!``.
+
+    Raises:
+        TypeError: the pattern does not end with a type character, or is no channel name.
+    """
+    if not isinstance(pattern, str) or pattern[-1:] not in ("!", "?"):
+        raise TypeError(f"{pattern!r} is not a pattern for a new channel: it must end with '!' or '?'")
+    stem, kind = pattern[:-1], pattern[-1]
+    token = secrets.token_urlsafe(9)
+    return check_channel_name(f"{stem}.{process}!{token}" if kind == "!" else f"{stem}?{token}")

@@ -1,0 +1,52 @@
+"""``@consumer``: Celery's task options on a consumer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from celery import Task
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+#: Where :func:`consumer` leaves its options on the consumer.
+ATTRIBUTE = "celery_options"
+
+#: Options of ``app.task()`` that are no attributes of ``celery.Task``.
+_MORE = frozenset(
+    {"at_most_once", "autoretry_for", "bind", "dont_autoretry_for", "name", "queue", "retry_backoff",
+     "retry_backoff_max", "retry_jitter", "retry_kwargs"}
+)  # fmt: skip
+
+
+def consumer(**options: Any) -> Callable[[C], C]:
+    """Give a consumer function or class Celery's task options.
+
+    ::
+
+        @consumer(autoretry_for=(OperationalError,), rate_limit="100/s", time_limit=5)
+        def ws_receive(message): ...
+
+    Args:
+        options: what ``app.task()`` takes (https://docs.celeryq.dev, "Tasks", "List of Options"), except
+            ``queue`` and ``name``, which the routing decides.  Unless told otherwise a consumer is
+            acknowledged after it ran (``acks_late=True``), so that a message outlives a killed worker;
+            ``at_most_once=True`` acknowledges before it runs.  ``bind=True`` calls the consumer with the
+            task as its first argument.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+    for option in options:
+        if option in ("queue", "name"):
+            raise TypeError(f"@consumer takes no {option!r}: a consumer's queue and name come from the routing")
+        if option not in _MORE and (option.startswith("_") or not hasattr(Task, option)):
+            raise TypeError(f"@consumer got {option!r}, which is no option of a Celery task")
+    if "at_most_once" in options and "acks_late" in options:
+        raise TypeError("@consumer takes at_most_once or acks_late, not both")
+
+    def decorate(function: C) -> C:
+        setattr(function, ATTRIBUTE, {**getattr(function, ATTRIBUTE, {}), **options})
+        return function
+
+    return decorate

@@ -1,0 +1,268 @@
+"""From a message to the consumer that handles it.
+
+A *routing* is a list of routes and includes, a dict of ``{channel: consumer}``, or a dotted path to
+either.  The first entry that matches wins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from channelsq import conf, names
+from channelsq.exceptions import InvalidRouting
+from channelsq.utils import name_that_thing
+
+if TYPE_CHECKING:
+    from channelsq.message import Message
+
+Consumer = Callable[..., Any]
+Match = tuple[Consumer, dict[str, Any]]
+
+
+class Resolved(NamedTuple):
+    """The route that claims a message, and the keyword arguments for its consumer."""
+
+    route: Route
+    kwargs: dict[str, Any]
+
+
+def _as_text(value: Any) -> str | None:
+    """A message value as the str that filters look at; None if it is neither str nor bytes."""
+    if isinstance(value, str):
+        return value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
+
+
+def _compile(name: str, pattern: Any, where: str) -> re.Pattern[str]:
+    text = _as_text(pattern)
+    if text is None:
+        raise InvalidRouting(
+            f"the filter {name}={pattern!r} on {where} must be a regular expression in a str"
+        )
+    try:
+        regex = re.compile(text)
+    except re.error as error:
+        raise InvalidRouting(
+            f"the filter {name}={text!r} on {where} is no regular expression: {error}"
+        ) from error
+    if regex.groups != len(regex.groupindex):
+        raise ValueError(
+            f"the filter {name}={text!r} on {where} has positional groups; write them as "
+            "named groups, (?P<name>...), or as (?:...)"
+        )
+    return regex
+
+
+class Route:
+    """One or more channels, narrowed by filters, to a consumer.
+
+    Args:
+        channels: a channel name or several.
+        consumer: a callable ``consumer(message, **kwargs)``, or a dotted path to one.
+        ordered: False lets a WebSocket's next message be handled while this one still is.
+        filters: regular expressions on message keys, all of which must match from the start of the value;
+            their named groups become the consumer's keyword arguments.
+
+    Raises:
+        InvalidRouting: a channel name, dotted path or filter cannot be used.
+        ValueError: a filter has positional groups.
+    """
+
+    def __init__(
+        self, channels: str | Iterable[str], consumer: Consumer | str, *, ordered: bool = True, **filters: Any
+    ) -> None:
+        self.channels = [channels] if isinstance(channels, (str, bytes)) else list(channels)
+        for channel in self.channels:
+            try:
+                names.check_channel_name(channel)
+            except TypeError as error:
+                raise InvalidRouting(f"route to {consumer!r}: {error}") from error
+        self.consumer = self._resolve(consumer)
+        self.ordered = ordered
+        where = f"the route {', '.join(self.channels)}"
+        self.filters = {name: _compile(name, pattern, where) for name, pattern in filters.items()}
+
+    def _resolve(self, consumer: Consumer | str) -> Consumer:
+        found: Any = consumer
+        if isinstance(consumer, str):
+            try:
+                found = conf.import_dotted(consumer)
+            except ImportError as error:
+                raise InvalidRouting(f"cannot import the consumer {consumer!r}: {error}") from error
+        if not callable(found):
+            raise InvalidRouting(
+                f"the consumer of {', '.join(self.channels)} must be callable or a dotted path to one, not {consumer!r}"
+            )
+        return found  # type: ignore[no-any-return]
+
+    def channel_names(self) -> set[str]:
+        """The channels that this entry may claim messages of."""
+        return set(self.channels)
+
+    def resolve(self, message: Message) -> Resolved | None:
+        """This route and its consumer's keyword arguments, or None if it does not match."""
+        if message.channel.name not in self.channels:
+            return None
+        kwargs: dict[str, Any] = {}
+        for name, regex in self.filters.items():
+            value = _as_text(message.get(name))
+            match = regex.match(value) if value is not None else None
+            if match is None:
+                return None
+            kwargs.update(match.groupdict())
+        return Resolved(self, kwargs)
+
+    def match(self, message: Message) -> Match | None:
+        """``(consumer, kwargs)``, or None if this route does not match."""
+        resolved = self.resolve(message)
+        return None if resolved is None else (resolved.route.consumer, resolved.kwargs)
+
+    def __str__(self) -> str:
+        filters = "".join(f" {name}={regex.pattern!r}" for name, regex in self.filters.items())
+        return f"{'/'.join(self.channels)}{filters} -> {name_that_thing(self.consumer)}"
+
+
+class RouteClass(Route):
+    """A route for a consumer class that names its own channels (``channel_names()``)."""
+
+    def __init__(self, consumer: Any, *, ordered: bool = True, **filters: Any) -> None:
+        found = self._import(consumer)
+        super().__init__(found.channel_names(), found, ordered=ordered, **filters)
+
+    def _import(self, consumer: Any) -> Any:
+        self.channels: list[str] = []
+        found = self._resolve(consumer)
+        if not hasattr(found, "channel_names"):
+            raise InvalidRouting(
+                f"route_class needs a consumer class with channel_names(), not {consumer!r}; "
+                "use route() for a plain consumer"
+            )
+        return found
+
+
+class Include:
+    """Another routing, under filters that narrow and strip.
+
+    Args:
+        routing: a routing or a dotted path to one.
+        filters: regular expressions on message keys; what each matched is taken off the front of the
+            value before the inner routes see it, and its named groups become keyword arguments.
+    """
+
+    def __init__(self, routing: Any, **filters: Any) -> None:
+        self.routing = Router.resolve_routing(routing)
+        self.prefixes = {name: _compile(name, pattern, "an include") for name, pattern in filters.items()}
+
+    def channel_names(self) -> set[str]:
+        """The channels that this entry may claim messages of."""
+        return set().union(*(entry.channel_names() for entry in self.routing))
+
+    def resolve(self, message: Message) -> Resolved | None:
+        """The inner route that matches what the prefixes leave, or None."""
+        kwargs: dict[str, Any] = {}
+        if self.prefixes:
+            message = message.copy()
+            for name, regex in self.prefixes.items():
+                value = _as_text(message.get(name))
+                match = regex.match(value) if value is not None else None
+                if match is None:
+                    return None
+                kwargs.update(match.groupdict())
+                message[name] = value[match.end() :] if value is not None else None
+        for entry in self.routing:
+            resolved = entry.resolve(message)
+            if resolved is not None:
+                return Resolved(resolved.route, {**kwargs, **resolved.kwargs})
+        return None
+
+    def match(self, message: Message) -> Match | None:
+        """``(consumer, kwargs)``, or None if nothing in here matches."""
+        resolved = self.resolve(message)
+        return None if resolved is None else (resolved.route.consumer, resolved.kwargs)
+
+
+class Router:
+    """A whole routing.
+
+    Args:
+        routing: a list, a dict, or a dotted path to either.
+
+    Raises:
+        InvalidRouting: it cannot be read; the text names the entry and the remedy.
+    """
+
+    def __init__(self, routing: Any) -> None:
+        self.root = Include(routing)
+        #: The channels that the routing may claim messages of.
+        self.channels = self.root.channel_names()
+
+    def add_route(self, route: Route | Include) -> None:
+        """Add an entry below all others."""
+        self.root.routing.append(route)
+        self.channels = self.root.channel_names()
+
+    def resolve(self, message: Message) -> Resolved | None:
+        """The route for ``message`` with its consumer's keyword arguments, or None."""
+        return self.root.resolve(message)
+
+    def match(self, message: Message) -> Match | None:
+        """``(consumer, kwargs)`` for ``message``, or None if no route claims it."""
+        return self.root.match(message)
+
+    def routes(self) -> Iterable[Route]:
+        """Every route, in order."""
+        return _flatten(self.root.routing)
+
+    def check_default(self, http_consumer: Consumer | None = None) -> None:
+        """Add what claims the messages that the application's own routes leave.
+
+        HTTP requests go to Django's views, WebSockets are accepted and their frames dropped.
+
+        Args:
+            http_consumer: what gets HTTP requests instead of Django's views.
+        """
+        from channelsq import defaults
+        from channelsq.handler import ViewConsumer
+
+        self.add_route(Route(names.HTTP_REQUEST, http_consumer or ViewConsumer()))
+        self.add_route(Route(names.WEBSOCKET_CONNECT, defaults.connect))
+        self.add_route(Route([names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT], defaults.ignore))
+
+    @staticmethod
+    def resolve_routing(routing: Any) -> list[Route | Include]:
+        """A routing as a list of its own, whatever form it came in; raises InvalidRouting."""
+        found = routing
+        if isinstance(routing, str):
+            try:
+                found = conf.import_dotted(routing)
+            except ImportError as error:
+                raise InvalidRouting(f"cannot import the routing {routing!r}: {error}") from error
+        if isinstance(found, dict):
+            return [Route(channel, consumer) for channel, consumer in found.items()]
+        if not isinstance(found, Sequence) or isinstance(found, (str, bytes)):
+            raise InvalidRouting(
+                f"a routing must be a list of route() and include(), a dict of channels to consumers, or a "
+                f"dotted path to either, not {found!r}"
+            )
+        for entry in found:
+            if not isinstance(entry, (Route, Include)):
+                raise InvalidRouting(
+                    f"a routing holds route(), route_class() and include(), not {entry!r}"
+                    + (f" (in {routing!r})" if isinstance(routing, str) else "")
+                )
+        return list(found)
+
+
+def _flatten(entries: Iterable[Route | Include]) -> Iterable[Route]:
+    for entry in entries:
+        if isinstance(entry, Include):
+            yield from _flatten(entry.routing)
+        else:
+            yield entry
+
+
+route = Route
+route_class = RouteClass
+include = Include

@@ -1,0 +1,18 @@
+"""Names for things."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from typing import Any
+
+
+def name_that_thing(thing: Any) -> str:
+    """A readable dotted name for a function, class, method or instance, such as ``app.consumers.ws_receive``."""
+    if isinstance(thing, types.MethodType):
+        owner = thing.__self__ if inspect.isclass(thing.__self__) else type(thing.__self__)
+        return f"{owner.__module__}.{owner.__qualname__}.{thing.__func__.__name__}"
+    if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+        thing = type(thing)
+    module = getattr(thing, "__module__", None) or "builtins"
+    return f"{module}.{thing.__qualname__}"
