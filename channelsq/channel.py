@@ -32,17 +32,13 @@ class _Target:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
-    def prepare(self, content: dict[str, Any], **options: Any) -> Send:
-        """Check and pack ``content`` without sending it."""
-        raise NotImplementedError
-
-    def _send(self, content: dict[str, Any], immediately: bool, **options: Any) -> None:
+    def _send(self, send: Send, immediately: bool) -> None:
         from channelsq.message import pending_message_store
 
         if pending_message_store.active and not immediately:
-            pending_message_store.append(self, content, **options)  # type: ignore[arg-type]
+            pending_message_store.hold(self.channel_layer, send)
         else:
-            self.channel_layer.dispatch((self.prepare(content, **options),))
+            self.channel_layer.dispatch((send,))
 
 
 class Channel(_Target):
@@ -68,6 +64,7 @@ class Channel(_Target):
         self.channel_layer = _layer(alias, channel_layer)
 
     def prepare(self, content: dict[str, Any], *, delay: float = 0.0) -> Send:
+        """Check and pack ``content`` without sending it."""
         return self.channel_layer.prepare(self.name, content, delay=delay)
 
     def send(self, content: dict[str, Any], immediately: bool = False, *, delay: float = 0.0) -> None:
@@ -86,7 +83,7 @@ class Channel(_Target):
             ChannelFull: the channel is at its capacity.
             BrokerUnavailable: the broker does not answer.
         """
-        self._send(content, immediately, delay=delay)
+        self._send(self.prepare(content, delay=delay), immediately)
 
 
 class Group(_Target):
@@ -109,6 +106,7 @@ class Group(_Target):
         self.channel_layer = _layer(alias, channel_layer)
 
     def prepare(self, content: dict[str, Any]) -> Send:
+        """Check and pack ``content`` without sending it."""
         return self.channel_layer.prepare_group(self.name, content)
 
     def add(self, channel: Channel | str) -> None:
@@ -121,4 +119,4 @@ class Group(_Target):
 
     def send(self, content: dict[str, Any], immediately: bool = False) -> None:
         """Send a message to every member; errors as :meth:`Channel.send`, but never ChannelFull."""
-        self._send(content, immediately)
+        self._send(self.prepare(content), immediately)

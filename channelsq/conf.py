@@ -110,7 +110,7 @@ def remember_celery_app() -> None:
     global _celery_app
     from celery import _state
 
-    current = _state._tls.current_app
+    current = getattr(_state, "_tls").current_app  # noqa: B009 - not in Celery's stubs
     if current is not None:
         _celery_app = current
 
@@ -121,4 +121,4 @@ def celery_app() -> Celery:
 
     if _celery_app is None:
         remember_celery_app()
-    return _celery_app or current_app._get_current_object()
+    return _celery_app or current_app

@@ -84,11 +84,17 @@ class PendingMessageStore:
         """Hold sends from now on."""
         _pending.set([])
 
-    def append(self, sender: Channel | Group, message: dict[str, Any], **options: Any) -> None:
+    def append(self, sender: Channel | Group, message: dict[str, Any]) -> None:
         """Check, pack and hold one message for ``sender``; errors as :meth:`Channel.send`."""
+        self.hold(sender.channel_layer, sender.prepare(message))
+
+    def hold(self, layer: ChannelLayerWrapper, send: Send) -> None:
+        """Hold one prepared send; outside a consumer it goes out at once."""
         pending = _pending.get()
-        assert pending is not None
-        pending.append((sender.channel_layer, sender.prepare(message, **options)))
+        if pending is None:
+            layer.dispatch((send,))
+        else:
+            pending.append((layer, send))
 
     def discard(self) -> None:
         """Drop what is held, and hold no more."""

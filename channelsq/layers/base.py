@@ -70,9 +70,6 @@ class BaseChannelLayer(ABC):
 
     extensions: ClassVar[tuple[str, ...]] = ("groups", "flush")
 
-    #: True if only this process can see the layer's channels.
-    in_process: ClassVar[bool] = False
-
     #: Seconds that ``receive(block=True)`` waits before it gives ``(None, None)``.
     block_timeout: ClassVar[float] = 1.0
 
@@ -121,6 +118,11 @@ class BaseChannelLayer(ABC):
         #: How many group messages this process dropped because a member's channel was full.
         self.dropped = 0
         self._dropped_logged = -1.0
+
+    @property
+    def in_process(self) -> bool:
+        """Whether only this process can see the layer's channels."""
+        return False
 
     # -- identity ---------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from channelsq import names
 from channelsq.exceptions import ChannelFull
@@ -51,7 +51,9 @@ class InMemoryChannelLayer(BaseChannelLayer):
     Messages are packed and unpacked as on a broker, so that what works here works there.
     """
 
-    in_process: ClassVar[bool] = True
+    @property
+    def in_process(self) -> bool:
+        return True
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)

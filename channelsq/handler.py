@@ -1,0 +1,80 @@
+"""HTTP through Django's views: ``AsgiRequest``, ``AsgiHandler`` and ``ViewConsumer``."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from typing import Any
+
+from channelsq.exceptions import ResponseLater
+from channelsq.http.handler import AsgiHandler
+from channelsq.http.reply import Reply
+from channelsq.http.request import AsgiRequest
+from channelsq.message import Message
+
+__all__ = ["AsgiHandler", "AsgiRequest", "ViewConsumer"]
+
+
+class ViewConsumer:
+    """The consumer that answers ``http.request`` messages with Django's views.
+
+    Its replies go out at once, not when it returns, so that a streaming response streams.  If it fails, the
+    client gets status 500 or, in the middle of a response, a cut connection; the failure is the consumer's.
+
+    Raises, when called:
+        ValueError: the message has no ``reply_channel``.
+        ChannelFull: the reply channel had no room for ``full_timeout`` seconds.
+    """
+
+    handler_class: type[AsgiHandler] = AsgiHandler
+
+    #: After how many full chunks of a response the client's interface is asked whether it has written them,
+    credit_chunks = 8
+    #: or after how many messages, however small,
+    credit_messages = 64
+    #: or after how many seconds.
+    credit_seconds: float = 5
+    #: Seconds that a client may take for that; then it counts as gone.
+    credit_timeout: float = 120
+    #: Seconds to wait for room on a full reply channel.
+    full_timeout: float = 30
+
+    def __init__(self) -> None:
+        self._handler: AsgiHandler | None = None
+        self._making = threading.Lock()
+
+    @property
+    def handler(self) -> AsgiHandler:
+        """The handler of every thread; made when first asked for, so that routings import without Django."""
+        if self._handler is None:
+            with self._making:
+                if self._handler is None:
+                    self._handler = self.make_handler()
+        return self._handler
+
+    def make_handler(self) -> AsgiHandler:
+        """A new handler; override it to give ``handler_class`` arguments."""
+        return self.handler_class()
+
+    def __call__(self, message: Message, **kwargs: Any) -> None:
+        if message.reply_channel is None:
+            raise ValueError(f"{message!r} has no 'reply_channel', so nobody could be answered")
+        reply = Reply(
+            message.reply_channel,
+            credit_bytes=self.credit_chunks * self.handler_class.chunk_size,
+            credit_messages=self.credit_messages,
+            credit_seconds=self.credit_seconds,
+            credit_timeout=self.credit_timeout,
+            full_timeout=self.full_timeout,
+        )
+        try:
+            # Closed here and now, not by the garbage collector: this is what ends the view's generator.
+            with closing(self.handler(message)) as responses:
+                for content in responses:
+                    if not reply.send(content):
+                        break
+        except ResponseLater:
+            pass
+        except Exception:
+            reply.fail()
+            raise

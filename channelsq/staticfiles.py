@@ -1,0 +1,71 @@
+"""Static files through the channel, for development; in production a real server or whitenoise has them.
+
+::
+
+    channel_routing = [route("http.request", StaticFilesConsumer()), ...]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import ParseResult, urlparse
+
+from django.conf import settings
+from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from channelsq.handler import AsgiHandler, ViewConsumer
+
+__all__ = ["StaticFilesConsumer", "StaticFilesHandler"]
+
+
+class StaticFilesHandler(StaticFilesHandlerMixin, AsgiHandler):
+    """Answers what is below ``STATIC_URL`` with the files that the finders find, the rest with the views.
+
+    Args:
+        insecure: serve files also without ``DEBUG`` (``runserver --insecure``); else all goes to the views.
+
+    Raises, when called:
+        ImproperlyConfigured: ``STATIC_URL`` is missing.
+    """
+
+    def __init__(self, *, insecure: bool = False) -> None:
+        super().__init__()
+        self.insecure = insecure
+
+    @property
+    def base_url(self) -> ParseResult:  # type: ignore[override]
+        """``STATIC_URL``, read anew each time: it has the script prefix in it."""
+        return urlparse(self.get_base_url())
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        """Load the middleware: unlike Django's static handlers this one runs the views too."""
+        AsgiHandler.load_middleware(self, is_async=is_async)
+
+    def get_response(self, request: HttpRequest) -> HttpResponseBase:
+        """The file, Django's 404 page, or what the views answer."""
+        if (settings.DEBUG or self.insecure) and self._should_handle(request.path):
+            response: HttpResponseBase = super().get_response(request)
+            response._resource_closers.append(request.close)  # type: ignore[attr-defined]
+            return response
+        return AsgiHandler.get_response(self, request)
+
+
+class StaticFilesConsumer(ViewConsumer):
+    """:class:`~channelsq.handler.ViewConsumer`, with static files before the views.
+
+    Args:
+        insecure: serve them also without ``DEBUG``.
+    """
+
+    handler_class: type[AsgiHandler] = StaticFilesHandler
+
+    def __init__(self, *, insecure: bool = False) -> None:
+        super().__init__()
+        self.insecure = insecure
+
+    def make_handler(self) -> AsgiHandler:
+        """A static files handler that knows ``insecure``."""
+        options: dict[str, Any] = {"insecure": self.insecure}
+        return self.handler_class(**options)
