@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, KeysView, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from channelsq.channel import Channel, Group
+from channelsq.exceptions import ChannelLayerError
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
@@ -96,6 +98,19 @@ class PendingMessageStore:
         else:
             pending.append((layer, send))
 
+    @contextmanager
+    def holding(self) -> Iterator[Pending]:
+        """Hold sends within the block, on top of what is being held; gives the list of them.
+
+        What :meth:`send_and_flush` has not sent at the block's end is dropped.
+        """
+        held: Pending = []
+        token = _pending.set(held)
+        try:
+            yield held
+        finally:
+            _pending.reset(token)
+
     def discard(self) -> None:
         """Drop what is held, and hold no more."""
         _pending.set(None)
@@ -104,11 +119,15 @@ class PendingMessageStore:
         """Send what is held, in order and with as few writes as there are layers, and hold no more."""
         pending = _pending.get() or []
         _pending.set(None)
-        while pending:
-            layer = pending[0][0]
-            mine = [send for other, send in pending if other is layer]
-            pending = [item for item in pending if item[0] is not layer]
-            layer.dispatch(mine)
+        layers = {id(layer): layer for layer, _ in pending}
+        failures: list[Exception] = []
+        for layer in layers.values():
+            try:
+                layer.dispatch([send for other, send in pending if other is layer])
+            except ChannelLayerError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
 
 pending_message_store = PendingMessageStore()

@@ -197,6 +197,7 @@ class Router:
         self.root = Include(routing)
         #: The channels that the routing may claim messages of.
         self.channels = self.root.channel_names()
+        self._has_defaults = False
 
     def add_route(self, route: Route | Include) -> None:
         """Add an entry below all others."""
@@ -218,11 +219,15 @@ class Router:
     def check_default(self, http_consumer: Consumer | None = None) -> None:
         """Add what claims the messages that the application's own routes leave.
 
-        HTTP requests go to Django's views, WebSockets are accepted and their frames dropped.
+        HTTP requests go to Django's views, WebSockets are accepted and their frames dropped.  Done once; further
+        calls change nothing.
 
         Args:
             http_consumer: what gets HTTP requests instead of Django's views.
         """
+        if self._has_defaults:
+            return
+        self._has_defaults = True
         from channelsq import defaults
         from channelsq.handler import ViewConsumer
 

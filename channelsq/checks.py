@@ -1,0 +1,159 @@
+"""Django system checks: each finds one mistake in the settings and says the remedy.
+
+=================  =====================================================================
+channelsq.E001     CHANNEL_LAYERS has no usable default layer
+channelsq.E002     the routing cannot be read
+channelsq.E003     a layer inside one process under a command that works in several
+channelsq.E004     the layer has no broker URL
+channelsq.E005     the groups have no Redis
+channelsq.E006     the layer's broker is not the Celery app's
+channelsq.W001     CHANNEL_LAYERS is missing
+channelsq.W002     ALLOWED_HOSTS is empty outside DEBUG
+channelsq.W003     "channelsq" stands below "django.contrib.staticfiles"
+channelsq.W004     a layer inside one process in production (``check --deploy``)
+=================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage
+
+from channelsq import conf
+from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError
+
+if TYPE_CHECKING:
+    from channelsq.asgi import ChannelLayerWrapper
+
+TAG = "channelsq"
+
+_PROCESS_LAYER_HINT = (
+    "Set REDIS_URL, or CHANNEL_LAYERS to channelsq.layers.RedisChannelLayer or KombuChannelLayer."
+)
+
+
+def register() -> None:
+    """Register the checks with Django."""
+    checks.register(check_layers, TAG)
+    checks.register(check_settings, TAG)
+    checks.register(check_deployment, TAG, deploy=True)
+
+
+def _default_layer() -> ChannelLayerWrapper | None:
+    from channelsq.asgi import channel_layers
+
+    try:
+        return channel_layers[conf.DEFAULT_CHANNEL_LAYER]
+    except ChannelsqError:
+        return None
+
+
+def check_layers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E001 to E006 and W001."""
+    from channelsq.asgi import channel_layers
+
+    if not getattr(settings, "CHANNEL_LAYERS", None):
+        return [checks.Warning("CHANNEL_LAYERS is not set.", hint=f"Write it {conf.REMEDY}.", id="channelsq.W001")]
+    try:
+        layer = channel_layers[conf.DEFAULT_CHANNEL_LAYER]
+    except ChannelsqError as error:
+        return [checks.Error(str(error), id="channelsq.E001")]
+    found: list[CheckMessage] = []
+    try:
+        _ = layer.router
+    except (ChannelsqError, ValueError, ImportError, SyntaxError) as error:
+        found.append(
+            checks.Error(
+                f"The routing of CHANNEL_LAYERS['default'] cannot be read: {error}",
+                hint="ROUTING is a list of route() and include(), or the dotted path to one.",
+                id="channelsq.E002",
+            )
+        )
+    return found + _check_broker(layer)
+
+
+def _check_broker(layer: ChannelLayerWrapper) -> list[CheckMessage]:
+    try:
+        in_process = layer.in_process
+    except InvalidChannelLayerError as error:
+        return [checks.Error(str(error), id="channelsq.E004")]
+    if in_process:
+        if not _is_multi_process_command(sys.argv):
+            return []
+        return [
+            checks.Error(
+                f"The channel layer {layer} lives inside one process, and this command works in several.",
+                hint=_PROCESS_LAYER_HINT,
+                id="channelsq.E003",
+            )
+        ]
+    found: list[CheckMessage] = []
+    if hasattr(layer, "groups_url"):
+        try:
+            _ = layer.groups_url
+        except InvalidChannelLayerError as error:
+            found.append(checks.Error(str(error), id="channelsq.E005"))
+    app_conf = conf.celery_app().conf
+    if hasattr(layer, "url") and layer.url != (app_conf.broker_read_url or app_conf.broker_url):
+        found.append(
+            checks.Error(
+                "CHANNEL_LAYERS['default']['CONFIG']['url'] and the Celery app's broker_url differ, so its workers "
+                "would never see the channels' messages.",
+                hint="Leave the url out of CONFIG, or make both the same.",
+                id="channelsq.E006",
+            )
+        )
+    return found
+
+
+def _is_multi_process_command(argv: Sequence[str]) -> bool:
+    command = os.path.basename(argv[0]) if argv else ""
+    return "runworker" in argv[1:2] or (command == "celery" and "worker" in argv[1:])
+
+
+def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W002 and W003."""
+    found: list[CheckMessage] = []
+    if not settings.DEBUG and not settings.ALLOWED_HOSTS:
+        found.append(
+            checks.Warning(
+                "ALLOWED_HOSTS is empty and DEBUG is off: every request will be answered with 400.",
+                hint='Set ALLOWED_HOSTS to the names this site is reached by, such as ["chat.example.com"].',
+                id="channelsq.W002",
+            )
+        )
+    apps = list(settings.INSTALLED_APPS)
+    mine = next((n for n, app in enumerate(apps) if app.split(".")[0] == "channelsq"), None)
+    if mine is not None and "django.contrib.staticfiles" in apps[:mine]:
+        found.append(
+            checks.Warning(
+                '"channelsq" stands below "django.contrib.staticfiles", whose runserver hides channelsq\'s.',
+                hint='Put "channelsq" first in INSTALLED_APPS.',
+                id="channelsq.W003",
+            )
+        )
+    return found
+
+
+def check_deployment(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W004."""
+    layer = _default_layer()
+    try:
+        in_process = layer is not None and layer.in_process
+    except InvalidChannelLayerError:
+        return []
+    if not in_process:
+        return []
+    return [
+        checks.Warning(
+            f"The channel layer {layer} lives inside one process: a second process, and every restart, loses messages.",
+            hint=_PROCESS_LAYER_HINT,
+            id="channelsq.W004",
+        )
+    ]

@@ -1,0 +1,106 @@
+"""Workers in threads of this process, for layers that no other process can see."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+from django.db import close_old_connections
+
+from channelsq import conf
+from channelsq.exceptions import ChannelLayerError
+from channelsq.message import Message
+from channelsq.signals import worker_process_ready, worker_ready
+from channelsq.worker.execution import report_done
+from channelsq.worker.setup import ConsumerTasks, log_unrouted
+
+if TYPE_CHECKING:
+    from channelsq.asgi import ChannelLayerWrapper
+    from channelsq.routing import Consumer
+
+logger = logging.getLogger("channelsq.worker")
+
+#: Threads of an embedded worker whose number nobody chose.
+DEFAULT_THREADS = 8
+
+
+class EmbeddedWorker:
+    """Threads that take messages off a layer and run consumers, as a Celery worker would.
+
+    Consumers are the same Celery tasks, run in place: signals, retries (at once, whatever their countdown) and
+    error logging are Celery's; rate limits, time limits, remote control and events need a real worker.
+
+    Args:
+        layer: the layer to consume.
+        threads: how many consumers run at once.
+        http_consumer: what gets HTTP requests that no route claims, instead of Django's views.
+    """
+
+    def __init__(
+        self, layer: ChannelLayerWrapper, threads: int = DEFAULT_THREADS, http_consumer: Consumer | None = None
+    ) -> None:
+        self.layer = layer
+        self._tasks = ConsumerTasks(conf.celery_app(), layer, http_consumer)
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"channelsq-worker-{number}", daemon=True)
+            for number in range(1, threads + 1)
+        ]
+
+    def start(self) -> None:
+        """Start taking messages."""
+        for thread in self._threads:
+            thread.start()
+        worker_ready.send(sender=self)
+        worker_process_ready.send(sender=self)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Take no more messages; returns when running consumers are done, or after ``timeout`` seconds."""
+        self._stopping.set()
+        self.layer.close()
+        for thread in self._threads:
+            thread.join(timeout / len(self._threads))
+
+    def _run(self) -> None:
+        channels = self._tasks.channels
+        while not self._stopping.is_set():
+            try:
+                channel, content = self.layer.receive(channels, block=True)
+            except ChannelLayerError as error:
+                logger.error("%s", error, extra={"action": "receive_failed"})
+                self._stopping.wait(1)
+                continue
+            if channel is not None and content is not None:
+                try:
+                    self._handle(Message(content, channel, self.layer))
+                except Exception:
+                    # Nothing that one message does may end the thread that serves all others.
+                    logger.exception(
+                        "a message from %s could not be handled",
+                        channel,
+                        extra={"action": "message_failed", "channel": channel},
+                    )
+
+    def _handle(self, message: Message) -> None:
+        resolved = self._tasks.resolve(message)
+        if resolved is None:
+            log_unrouted(message)
+            return
+        task, kwargs, ordered = resolved
+        identity = str(uuid.uuid4())
+        logger.debug(
+            "%s -> %s [%s]",
+            message.channel.name,
+            task.name,
+            identity,
+            extra={"action": "message_received", "channel": message.channel.name},
+        )
+        if not ordered:
+            report_done(message)
+        close_old_connections()
+        try:
+            task.apply(args=(message.channel.name, message.content), kwargs=kwargs, task_id=identity, throw=False)
+        finally:
+            close_old_connections()

@@ -1,0 +1,173 @@
+"""Making a Celery app consume the project's channels."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, signals
+
+from channelsq import names
+from channelsq.asgi import channel_layers
+from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.message import Message
+from channelsq.signals import worker_process_ready, worker_ready
+from channelsq.utils import name_that_thing
+from channelsq.worker import database, pool
+from channelsq.worker.execution import report_done
+from channelsq.worker.task import ConsumerTask, make_channel_task, make_consumer_task
+
+if TYPE_CHECKING:
+    from channelsq.asgi import ChannelLayerWrapper
+    from channelsq.routing import Consumer
+
+logger = logging.getLogger("channelsq.worker")
+
+
+class ConsumerTasks:
+    """The tasks of one layer's consumers.
+
+    Args:
+        app: the Celery app that gets them.
+        layer: the layer whose routing is read.
+        http_consumer: what gets HTTP requests that no route claims, instead of Django's views.
+    """
+
+    def __init__(
+        self, app: Celery, layer: ChannelLayerWrapper, http_consumer: Consumer | None = None
+    ) -> None:
+        self.app = app
+        self.layer = layer
+        layer.router.check_default(http_consumer)
+        self._names: dict[int, str] = {}
+        taken = set(app.tasks)
+        for route in layer.router.routes():
+            if id(route.consumer) in self._names:
+                continue
+            # Two consumers may share a dotted path (made in a loop, or one class under several as_route());
+            # every process reads the same routing in the same order, so a number tells them apart everywhere.
+            base = name = name_that_thing(route.consumer)
+            number = 1
+            while name in taken:
+                number += 1
+                name = f"{base}#{number}"
+            taken.add(name)
+            self._names[id(route.consumer)] = name
+            make_consumer_task(app, layer, route.consumer, name)
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels that workers consume: all routed ones but reply and single-reader channels."""
+        return sorted(
+            channel
+            for channel in self.layer.router.channels
+            if not names.is_process_channel(channel) and not names.is_single_reader(channel)
+        )
+
+    def resolve(self, message: Message) -> tuple[ConsumerTask, dict[str, Any], bool] | None:
+        """The task for ``message``, its route's keyword arguments and whether it is ordered; None if unrouted."""
+        resolved = self.layer.router.resolve(message)
+        if resolved is None:
+            return None
+        task = self.app.tasks[self._names[id(resolved.route.consumer)]]
+        return task, resolved.kwargs, resolved.route.ordered  # type: ignore[return-value]
+
+
+def log_unrouted(message: Message) -> None:
+    """Say that no route claims ``message``, and report it done so that its socket goes on."""
+    logger.error(
+        "channel %s: no route claims a message with keys %s%s; it was dropped",
+        message.channel.name,
+        sorted(message.content),
+        f" and path {message['path']!r}" if "path" in message else "",
+        extra={"action": "unrouted", "channel": message.channel.name},
+    )
+    report_done(message)
+
+
+_installed: set[int] = set()
+
+
+def install(app: Celery) -> None:
+    """Make ``app``'s workers consume the default layer's channels.  Safe to call again.
+
+    Raises:
+        InvalidChannelLayerError, InvalidRouting: the settings or the routing cannot be used.
+    """
+    if id(app) in _installed or DEFAULT_CHANNEL_LAYER not in channel_layers:
+        return
+    _installed.add(id(app))
+    layer = channel_layers[DEFAULT_CHANNEL_LAYER]
+    signals.celeryd_init.connect(_refuse_unusable_layer, weak=False)
+    if layer.in_process:
+        return
+    tasks = ConsumerTasks(app, layer)
+    app.conf.accept_content = [*{*app.conf.accept_content, "json", "msgpack"}]
+    for channel in tasks.channels:
+        make_channel_task(app, layer, channel)
+        app.amqp.queues.add(layer.queue(channel))
+    _tasks_of[id(app)] = tasks
+    signals.task_revoked.connect(_on_revoked, weak=False)
+    signals.task_failure.connect(_on_failure, weak=False)
+    signals.worker_init.connect(pool.choose, weak=False)
+    signals.worker_init.connect(database.keep_connections, weak=False)
+    signals.worker_ready.connect(_on_ready, weak=False)
+    signals.worker_process_init.connect(_on_process_ready, weak=False)
+
+
+_tasks_of: dict[int, ConsumerTasks] = {}
+
+
+def tasks_of(app: Celery) -> ConsumerTasks:
+    """What :func:`install` made for ``app``."""
+    return _tasks_of[id(app)]
+
+
+def _refuse_unusable_layer(**kwargs: Any) -> None:
+    # SystemExit, because Celery logs and swallows every other exception of a signal's receiver.
+    layer = channel_layers[DEFAULT_CHANNEL_LAYER]
+    if layer.in_process:
+        raise SystemExit(
+            f"channelsq: the channel layer {layer} lives inside one process, so a worker of its own would never "
+            "see a message.\nSet REDIS_URL (or CHANNEL_LAYERS to RedisChannelLayer or KombuChannelLayer) to run "
+            "workers apart, or use `manage.py runserver` or `python -m channelsq.interface`, which run them inside."
+        )
+    app = kwargs["instance"].app
+    read_url = app.conf.broker_read_url or app.conf.broker_url
+    if read_url != layer.url:
+        raise SystemExit(
+            "channelsq: CHANNEL_LAYERS['default']['CONFIG']['url'] and the Celery app's broker_url differ, so this "
+            "worker would never see the channels' messages. Leave the url out of CONFIG, or make both the same."
+        )
+
+
+def _message_of(sender: Any, args: Any) -> Message | None:
+    if isinstance(sender, ConsumerTask) and isinstance(args, (list, tuple)) and len(args) >= 2:
+        return Message(args[1], args[0], sender.layer)
+    return None
+
+
+def _on_revoked(sender: Any = None, request: Any = None, **kwargs: Any) -> None:
+    message = _message_of(sender, getattr(request, "args", None))
+    if message is not None:
+        report_done(message)
+
+
+def _on_failure(sender: Any = None, exception: Any = None, args: Any = None, **kwargs: Any) -> None:
+    """A pool process that was killed, by a time limit or otherwise, could not report for itself."""
+    from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+
+    if isinstance(exception, (TimeLimitExceeded, WorkerLostError)):
+        message = _message_of(sender, args)
+        if message is not None:
+            report_done(message)
+
+
+def _on_ready(sender: Any = None, **kwargs: Any) -> None:
+    worker_ready.send(sender=sender)
+    if "prefork" not in type(getattr(sender, "pool", None)).__module__:
+        worker_process_ready.send(sender=sender)
+
+
+def _on_process_ready(sender: Any = None, **kwargs: Any) -> None:
+    worker_process_ready.send(sender=sender)

@@ -1,0 +1,78 @@
+"""The two kinds of Celery task: one for each routed channel, one for each consumer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from celery import Celery, Task
+
+from channelsq.message import Message
+from channelsq.options import ATTRIBUTE
+from channelsq.utils import name_that_thing
+from channelsq.worker.execution import run_consumer
+
+if TYPE_CHECKING:
+    from channelsq.asgi import ChannelLayerWrapper
+
+
+class ChannelTask(Task):  # type: ignore[type-arg]
+    """Stands for a channel in the worker: its strategy routes each message to a consumer's task."""
+
+    abstract = True
+    Strategy = "channelsq.worker.strategy:strategy"
+    ignore_result = True
+    acks_late = True
+    typing = False
+    layer: ClassVar[ChannelLayerWrapper]
+
+    def run(self, *args: Any, **kwargs: Any) -> None:
+        """Never called by a worker: its strategy hands the message on."""
+        raise NotImplementedError(
+            f"{self.name} is a channel, not a task to call; send to it with Channel({self.name!r}).send(...)"
+        )
+
+
+class ConsumerTask(Task):  # type: ignore[type-arg]
+    """A consumer as a Celery task, called with ``(channel name, content, **route kwargs)``."""
+
+    abstract = True
+    ignore_result = True
+    acks_late = True
+    reject_on_worker_lost = True
+    # The arguments of the message are not those of run(), which takes the Message made of them.
+    typing = False
+    layer: ClassVar[ChannelLayerWrapper]
+
+    def __call__(self, channel: str, content: dict[str, Any], **kwargs: Any) -> None:
+        """Run the consumer as one unit; see :func:`channelsq.worker.execution.run_consumer`."""
+        message = Message(content, channel, self.layer)
+        run_consumer(lambda message: self.run(message, **kwargs), message, str(self.name))
+
+
+def make_channel_task(app: Celery, layer: ChannelLayerWrapper, channel: str) -> ChannelTask:
+    """Register the task that stands for ``channel``."""
+    kind = type("ChannelTask", (ChannelTask,), {"name": channel, "layer": layer, "__module__": __name__})
+    app.register_task(kind())
+    return app.tasks[channel]  # type: ignore[return-value]
+
+
+def make_consumer_task(
+    app: Celery, layer: ChannelLayerWrapper, consumer: Callable[..., Any], name: str
+) -> ConsumerTask:
+    """Register ``consumer`` as the Celery task ``name``, with the options that ``@consumer`` gave it."""
+    options = dict(getattr(consumer, ATTRIBUTE, {}))
+    if "at_most_once" in options:
+        options["acks_late"] = not options.pop("at_most_once")
+    bind = options.get("bind", False)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return consumer(*args, **kwargs)
+
+    run.__name__ = name.rpartition(".")[2]
+    run.__qualname__ = run.__name__
+    run.__module__ = name_that_thing(consumer).rpartition(".")[0]
+    run.__doc__ = consumer.__doc__
+    options["bind"] = bind
+    task = app.task(name=name, base=ConsumerTask, lazy=False, layer=layer, **options)(run)
+    return task

@@ -1,0 +1,47 @@
+"""A whole Celery worker in a thread of this process: what ``runserver`` runs where there is a broker."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from celery import Celery
+from celery.worker import state
+
+from channelsq.worker.pool import DEFAULT_THREADS
+
+
+class ThreadedCeleryWorker:
+    """Consumes the app's queues and the channels', as ``celery -A app worker`` would.
+
+    Celery keeps the state of its worker in modules, so there can be one in a process.
+
+    Args:
+        app: the Celery app.
+        threads: how many tasks run at once.
+    """
+
+    def __init__(self, app: Celery, threads: int = DEFAULT_THREADS) -> None:
+        self._app = app
+        self._threads = threads
+        self._thread = threading.Thread(target=self._run, name="channelsq-celery-worker", daemon=True)
+
+    def start(self) -> None:
+        """Start the worker."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Warm shutdown; returns when running tasks are done, or after ``timeout`` seconds."""
+        state.should_stop = 0
+        self._thread.join(timeout)
+        state.should_stop = None
+
+    def _run(self) -> None:
+        options: dict[str, Any] = {
+            "pool_cls": "threads",
+            "concurrency": self._threads,
+            "without_gossip": True,
+            "without_mingle": True,
+            "without_heartbeat": True,
+        }
+        self._app.WorkController(**options).start()
