@@ -1,0 +1,67 @@
+# One command a job; each sets up .venv by itself.  Needs Python 3.11+ with venv, and pip's registry.
+#
+#   make run       the chat on http://127.0.0.1:8000 (PORT=... for another)
+#   make test      every test
+#   make lint      ruff, and whether the formatting is right
+#   make format    put the formatting right
+#   make types     mypy --strict
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format types venv clean
+
+BIN := .venv/bin
+PORT ?= 8000
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+run: .venv/.ready
+	$(BIN)/python manage.py migrate --verbosity 0
+	$(BIN)/python manage.py demo
+	$(BIN)/python manage.py runserver $(PORT)
+
+test: .venv/.ready
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/.ready
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+types: .venv/.ready
+	$(BIN)/mypy
+
+venv: .venv/.ready
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles
+
+# Stale when what is to be installed has changed, or when the Python it was made with is gone.
+ifneq ($(shell $(BIN)/python -c "print('works')" 2>/dev/null),works)
+.PHONY: .venv/.ready
+endif
+
+.venv/.ready: pyproject.toml requirements.txt
+	@set -e; \
+	if ! $(BIN)/python -c "" 2>/dev/null; then \
+	    for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+	        if "$$candidate" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then \
+	            found="$$candidate"; break; \
+	        fi; \
+	    done; \
+	    if [ -z "$$found" ]; then \
+	        echo "channelsq needs Python 3.11 or later, and none of python3, python3.13, python3.12, python3.11" >&2; \
+	        echo "is one.  Install it, or name it: make PYTHON=/path/to/python3.11 ..." >&2; \
+	        exit 1; \
+	    fi; \
+	    echo "Setting up .venv with $$("$$found" --version) ..."; \
+	    if ! "$$found" -m venv --clear .venv; then \
+	        echo "This Python cannot make virtual environments.  On Debian and Ubuntu: apt install python3-venv" >&2; \
+	        exit 1; \
+	    fi; \
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e ".[dev]"
+	@touch $@

