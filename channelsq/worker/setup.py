@@ -105,7 +105,7 @@ def install(app: Celery) -> None:
     app.conf.accept_content = [*{*app.conf.accept_content, "json", "msgpack"}]
     for channel in tasks.channels:
         make_channel_task(app, layer, channel)
-        app.amqp.queues.add(layer.queue(channel))
+        app.amqp.queues.select_add(layer.queue(channel))
     _tasks_of[id(app)] = tasks
     signals.task_revoked.connect(_on_revoked, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)
