@@ -12,6 +12,7 @@ from urllib.parse import ParseResult, urlparse
 
 from django.conf import settings
 from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
+from django.core.handlers.exception import response_for_exception
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -44,12 +45,19 @@ class StaticFilesHandler(StaticFilesHandlerMixin, AsgiHandler):
         AsgiHandler.load_middleware(self, is_async=is_async)
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
-        """The file, Django's 404 page, or what the views answer."""
-        if (settings.DEBUG or self.insecure) and self._should_handle(request.path):
-            response: HttpResponseBase = super().get_response(request)
-            response._resource_closers.append(request.close)  # type: ignore[attr-defined]
-            return response
-        return AsgiHandler.get_response(self, request)
+        """The file, Django's page for what is wrong with it, or what the views answer."""
+        if not (settings.DEBUG or self.insecure) or not self._should_handle(request.path):
+            return AsgiHandler.get_response(self, request)
+        response = self._file_or_error(request)
+        response._resource_closers.append(request.close)  # type: ignore[attr-defined]
+        return response
+
+    def _file_or_error(self, request: HttpRequest) -> HttpResponseBase:
+        try:
+            return self.serve(request)
+        except Exception as error:
+            # Not only Http404: a path with ".." in it is a SuspiciousFileOperation, and a 400.
+            return response_for_exception(request, error)
 
 
 class StaticFilesConsumer(ViewConsumer):

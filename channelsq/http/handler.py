@@ -1,0 +1,188 @@
+"""Django's middleware and views, from a request message to the messages of its response."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from django.core import signals
+from django.core.exceptions import RequestDataTooBig
+from django.core.handlers.base import BaseHandler
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBadRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import set_script_prefix
+
+from channelsq.exceptions import RequestAborted, RequestTimeout, ResponseLater
+from channelsq.http.asynciter import iterate
+from channelsq.http.request import AsgiRequest, script_name
+from channelsq.message import Message
+
+logger = logging.getLogger("channelsq.http")
+
+
+class AsgiHandler(BaseHandler):
+    """Runs Django for a message: ``handler(message)`` yields the messages of the response.
+
+    One handler serves any number of threads; it loads the middleware when the first message comes.
+    Override :meth:`get_response` to answer without Django's views.
+    """
+
+    request_class: type[AsgiRequest] = AsgiRequest
+
+    #: Bytes of a response that go into one message; well below a layer's ``message_size_limit``.
+    chunk_size = 256 * 1024
+
+    _middleware_chain: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loading = threading.Lock()
+
+    def __call__(self, message: Message) -> Generator[dict[str, Any], None, None]:
+        """The response to ``message``, as messages for its reply channel.
+
+        There are none if the client went away during its body, or if the view raised ResponseLater.
+        Closing the generator closes the response, so that whatever produces it ends too.
+        """
+        if self._middleware_chain is None:
+            with self._loading:
+                # Set last by Django, so that another thread never sees half of it.
+                if self._middleware_chain is None:
+                    self.load_middleware()
+        set_script_prefix(script_name(message))
+        signals.request_started.send(sender=type(self), message=message)
+        response: HttpResponseBase | None = None
+        try:
+            response, later = self._respond(message)
+            if response is not None and not later:
+                yield from self.encode_response(response)
+        finally:
+            if response is None:
+                signals.request_finished.send(sender=type(self))
+            else:
+                response.close()
+
+    def _respond(self, message: Message) -> tuple[HttpResponseBase | None, bool]:
+        """The response, if there is one, and whether somebody else sends what the client gets."""
+        response: HttpResponseBase
+        try:
+            request = self.request_class(message)
+        except RequestAborted as error:
+            logger.info("%s", error, extra=_extra("request_aborted", message))
+            return None, False
+        except RequestTimeout as error:
+            logger.warning("%s", error, extra=_extra("request_timeout", message, 408))
+            response = _plain("408 Request Timeout: the request's body came too slowly", 408)
+        except RequestDataTooBig as error:
+            logger.warning("%s", error, extra=_extra("request_too_big", message, 413))
+            response = _plain("413 Payload Too Large", 413)
+        except ValueError as error:
+            logger.warning("Bad Request: %s", error, extra=_extra("bad_request", message, 400))
+            response = HttpResponseBadRequest()
+        else:
+            try:
+                response = self.get_response(request)
+            except ResponseLater:
+                request.close()
+                return None, True
+            except BaseException:
+                request.close()
+                raise
+            response._handler_class = type(self)  # type: ignore[attr-defined]
+            if isinstance(response, FileResponse):
+                response.block_size = self.chunk_size
+            _drop_content_if_bodiless(request, response)
+            return response, request.response_later
+        response._handler_class = type(self)  # type: ignore[attr-defined]
+        return response, False
+
+    def _get_response(self, request: HttpRequest) -> HttpResponseBase:
+        # Here, inside the middleware: farther out Django would take the exception for a failure.
+        try:
+            return super()._get_response(request)  # type: ignore[misc,no-any-return]
+        except ResponseLater:
+            request.response_later = True  # type: ignore[attr-defined]
+            # For the middleware alone, which runs as for any response (a session is saved).  204, because
+            # Django's cache middleware keeps a 200.
+            return HttpResponse(status=204)
+
+    def process_exception_by_middleware(self, exception: Exception, request: HttpRequest) -> HttpResponse:
+        """As Django's, but ResponseLater is no failure and passes by."""
+        if isinstance(exception, ResponseLater):
+            raise exception
+        return super().process_exception_by_middleware(exception, request)
+
+    # -- from a response to messages ------------------------------------------------------------
+
+    @classmethod
+    def encode_response(cls, response: HttpResponseBase) -> Iterator[dict[str, Any]]:
+        """The messages of ``response``: the first carries status and headers, the last no ``more_content``.
+
+        Parts of a streaming response go on as soon as they are there, also from an asynchronous iterator.
+        """
+        message: dict[str, Any] = {"status": response.status_code, "headers": _headers(response)}
+        if isinstance(response, HttpResponse):
+            for chunk, last in cls.chunk_bytes(response.content):
+                yield {**message, "content": chunk, "more_content": not last}
+                message = {}
+            return
+        with contextlib.closing(_parts(response)) as parts:
+            for part in parts:
+                for chunk, _ in cls.chunk_bytes(part):
+                    if chunk:
+                        yield {**message, "content": chunk, "more_content": True}
+                        message = {}
+        yield {**message, "content": b"", "more_content": False}
+
+    @classmethod
+    def chunk_bytes(cls, data: bytes) -> Iterator[tuple[bytes, bool]]:
+        """``data`` in parts of ``chunk_size`` bytes, each with whether it is the last; one if it is empty."""
+        for start in range(0, len(data) or 1, cls.chunk_size):
+            yield data[start : start + cls.chunk_size], start + cls.chunk_size >= len(data)
+
+
+def _parts(response: HttpResponseBase) -> Generator[bytes, None, None]:
+    if isinstance(response, StreamingHttpResponse) and response.is_async:
+        yield from iterate(aiter(response))
+    else:
+        # The response itself, not its streaming_content: a subclass may override __iter__.
+        yield from response
+
+
+def _headers(response: HttpResponseBase) -> list[list[bytes]]:
+    headers = [[name.encode("ascii"), value.encode("latin-1")] for name, value in response.items()]
+    # Cookies must not be folded into one header.
+    headers += [
+        [b"Set-Cookie", cookie.output(header="").strip().encode("ascii")]
+        for cookie in response.cookies.values()
+    ]
+    return headers
+
+
+def _drop_content_if_bodiless(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Leave out what HTTP forbids (RFC 9110, sections 6.4.1 and 9.3.2), and the work of making it."""
+    bodiless = response.status_code in (204, 304) or 100 <= response.status_code < 200
+    if not bodiless and request.method != "HEAD":
+        return
+    if isinstance(response, StreamingHttpResponse):
+        dropped = True
+        response.streaming_content = ()
+    elif isinstance(response, HttpResponse):
+        dropped = bool(response.content)
+        response.content = b""
+    else:
+        return
+    # To HEAD it says what GET would bring; here it would announce bytes that never come.
+    if bodiless and dropped and response.has_header("Content-Length"):
+        del response["Content-Length"]
+
+
+def _plain(text: str, status: int) -> HttpResponse:
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
+
+
+def _extra(action: str, message: Message, status_code: int | None = None) -> dict[str, Any]:
+    return {"action": action, "connection": str(message.reply_channel), "status_code": status_code}

@@ -1,0 +1,146 @@
+"""Response messages to a client, no faster than the client takes them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from channelsq.channel import Channel
+from channelsq.exceptions import ChannelFull, ChannelLayerError
+
+logger = logging.getLogger("channelsq.http")
+
+
+class Reply:
+    """One response on its way to the client behind ``reply_channel``.
+
+    A long response must not pile up in the interface server, and whoever produces it must learn that the
+    client has left.  So now and then a message carries a ``credit_channel``, and the next one waits until
+    the interface answers there: ``credit`` when it has written so far, ``gone`` when nobody reads.
+
+    Args:
+        reply_channel: where the client listens.
+        credit_bytes: bytes of content between two such messages.
+        credit_messages: the same, in messages.
+        credit_seconds: the same, in seconds: a trickle of small parts must notice too that nobody reads it.
+        credit_timeout: seconds to wait for the interface's answer.
+        full_timeout: seconds to wait for room on a full reply channel.
+    """
+
+    #: Seconds between two tries on a full channel: the first wait, and the longest.
+    _WAITS = 0.005, 0.25
+
+    #: Seconds to wait for room for the word that a response failed.
+    _FAIL_TIMEOUT = 5.0
+
+    def __init__(
+        self,
+        reply_channel: Channel,
+        *,
+        credit_bytes: int,
+        credit_messages: int,
+        credit_seconds: float,
+        credit_timeout: float,
+        full_timeout: float,
+    ) -> None:
+        self.reply_channel = reply_channel
+        self.credit_bytes = credit_bytes
+        self.credit_messages = credit_messages
+        self.credit_seconds = credit_seconds
+        self.credit_timeout = credit_timeout
+        self.full_timeout = full_timeout
+        #: How many messages were sent.
+        self.sent = 0
+        #: Whether the last message of the response was sent.
+        self.complete = False
+        self._credit_channel = ""
+        self._restart_credit()
+
+    def _restart_credit(self) -> None:
+        self._bytes = self._messages = 0
+        self._since = time.monotonic()
+
+    def send(self, content: dict[str, Any]) -> bool:
+        """Send one response message; False if the client is gone and the rest need not be made.
+
+        Raises:
+            ChannelFull: the reply channel had no room for ``full_timeout`` seconds.
+            BrokerUnavailable: the broker does not answer.
+            MessageTooLarge: it is over the layer's ``message_size_limit``.
+        """
+        more = bool(content.get("more_content"))
+        self._bytes += len(content.get("content") or b"")
+        self._messages += 1
+        wait = more and self._credit_due()
+        if wait:
+            layer = self.reply_channel.channel_layer
+            self._credit_channel = self._credit_channel or layer.new_channel("http.response.credit?")
+            content = {**content, "credit_channel": self._credit_channel}
+        self._put(content, self.full_timeout)
+        self.sent += 1
+        self.complete = not more
+        return self._await_credit() if wait else True
+
+    def fail(self) -> None:
+        """End a response that cannot go on: with status 500, or, once it has begun, by cutting it off."""
+        if self.complete:
+            return
+        message: dict[str, Any] = {"content": b"", "more_content": False, "abort": True}
+        if not self.sent:
+            message = {
+                "status": 500,
+                "headers": [[b"Content-Type", b"text/plain; charset=utf-8"]],
+                "content": b"500 Internal Server Error",
+                "more_content": False,
+            }
+        try:
+            self._put(message, min(self.full_timeout, self._FAIL_TIMEOUT))
+        except ChannelLayerError as error:
+            self._log(logging.WARNING, "response_not_ended", "failed and cannot be ended (%s)", error)
+        self.complete = True
+
+    def _credit_due(self) -> bool:
+        # Never with the first two messages: most responses have no more, and must not wait for anybody.
+        return self.sent >= 2 and (
+            self._bytes >= self.credit_bytes
+            or self._messages >= self.credit_messages
+            or time.monotonic() - self._since >= self.credit_seconds
+        )
+
+    def _put(self, content: dict[str, Any], full_timeout: float) -> None:
+        wait, longest = self._WAITS
+        deadline = time.monotonic() + full_timeout
+        while True:
+            try:
+                return self.reply_channel.send(content, immediately=True)
+            except ChannelFull:
+                if time.monotonic() + wait > deadline:
+                    raise
+            time.sleep(wait)
+            wait = min(wait * 2, longest)
+
+    def _await_credit(self) -> bool:
+        deadline = time.monotonic() + self.credit_timeout
+        while True:
+            _, answer = self.reply_channel.channel_layer.receive([self._credit_channel], block=True)
+            if answer is not None:
+                break
+            if time.monotonic() >= deadline:
+                self._log(logging.WARNING, "response_stalled", "was not read for %s s", self.credit_timeout)
+                return False
+        if answer.get("gone"):
+            self._log(logging.INFO, "response_gone", "was not wanted any more: the client left")
+            return False
+        self._restart_credit()
+        return True
+
+    def _log(self, level: int, action: str, text: str, *args: object) -> None:
+        logger.log(
+            level,
+            "the response to %s " + text + "; its producer is closed after %d messages",
+            self.reply_channel,
+            *args,
+            self.sent,
+            extra={"action": action, "connection": self.reply_channel.name},
+        )

@@ -1,0 +1,257 @@
+"""A Django request made of an ``http.request`` (or ``websocket.connect``) message."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from typing import Any, BinaryIO, cast
+
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest, QueryDict, parse_cookie
+from django.utils.datastructures import MultiValueDict
+from django.utils.functional import cached_property
+
+from channelsq.exceptions import RequestAborted, RequestTimeout
+from channelsq.message import Message
+
+#: Headers that CGI, and so META, knows without ``HTTP_``.
+_UNPREFIXED = {"CONTENT_LENGTH", "CONTENT_TYPE"}
+
+#: A WebSocket handshake is an HTTP request; ``is_secure()`` must hold for ``wss``.
+_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
+
+
+def script_name(message: Message) -> str:
+    """Where the application is mounted: ``FORCE_SCRIPT_NAME``, else the message's ``root_path``."""
+    return str(settings.FORCE_SCRIPT_NAME or message.get("root_path") or "")
+
+
+class AsgiRequest(HttpRequest):
+    """Django's request, from a message.
+
+    The whole body is read here, from ``body`` and, if the message has one, from its ``body_channel``;
+    what is over ``FILE_UPLOAD_MAX_MEMORY_SIZE`` goes to a temporary file.
+
+    Args:
+        message: an ``http.request`` message.  A ``websocket.connect`` message does too: its session and
+            user are found as those of the GET request that it is.
+
+    Raises:
+        RequestTimeout: the next part of the body did not come within ``body_receive_timeout``.
+        RequestAborted: the client went away before its body was complete.
+        ValueError: the message is no request (UnicodeDecodeError: its text is not UTF-8); the text names
+            the key.
+    """
+
+    #: Seconds that the next part of a body may take.  Counted anew for each part, so that a large upload
+    #: over a slow line gets through, while one that has stopped does not hold a worker.
+    body_receive_timeout: float = 60
+
+    #: Set once a view has raised ResponseLater: nothing is to be sent.
+    response_later = False
+
+    _post: QueryDict
+    _files: MultiValueDict[str, UploadedFile[Any]]
+
+    def __init__(self, message: Message) -> None:
+        # HttpRequest.__init__ would set the attributes that are properties here.
+        self.message = message
+        #: The channel that this request's client listens on.
+        self.reply_channel = message.reply_channel
+        self.resolver_match = None
+        self._post_parse_error = False
+        self._read_started = False
+        self.path = _text(message, "path")
+        if not self.path:
+            raise ValueError(f"{message!r} has no 'path'; a request needs one, such as '/'")
+        self.script_name = script_name(message)
+        self.path_info = _path_below(self.path, self.script_name)
+        self.method = (_text(message, "method") or "GET").upper()
+        self._query_string = message.get("query_string") or b""
+        if isinstance(self._query_string, str):
+            self._query_string = self._query_string.encode()
+        self.META = self._make_meta()
+        self._set_content_type_params(self.META)  # type: ignore[attr-defined]
+        self._stream = self._read_body()
+
+    def _make_meta(self) -> dict[str, Any]:
+        message = self.message
+        meta: dict[str, Any] = {
+            "REQUEST_METHOD": self.method,
+            "QUERY_STRING": self._query_string.decode(),
+            "SCRIPT_NAME": self.script_name,
+            "PATH_INFO": self.path_info,
+            "SERVER_NAME": "unknown",
+            "SERVER_PORT": "0",
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+        }
+        if message.get("http_version"):
+            meta["SERVER_PROTOCOL"] = f"HTTP/{message['http_version']}"
+        if client := _address(message, "client"):
+            meta["REMOTE_ADDR"] = meta["REMOTE_HOST"] = client[0]
+            meta["REMOTE_PORT"] = client[1]
+        if server := _address(message, "server"):
+            # A UNIX socket has no port.
+            meta["SERVER_NAME"], meta["SERVER_PORT"] = server[0], str(server[1] or 0)
+        headers: dict[str, list[str]] = {}
+        for name, value in _headers(message):
+            # "X_Forwarded_For" would end as the same META key as the trusted "X-Forwarded-For".
+            if "_" not in name:
+                key = name.upper().replace("-", "_")
+                headers.setdefault(key if key in _UNPREFIXED else f"HTTP_{key}", []).append(value)
+        for key, values in headers.items():
+            # RFC 9113, section 8.2.3: the parts of a divided cookie header belong together with "; ".
+            meta[key] = ("; " if key == "HTTP_COOKIE" else ",").join(values)
+        return meta
+
+    # -- the body -----------------------------------------------------------------------------
+
+    def _read_body(self) -> BinaryIO:
+        start, channel = _content(self.message.content, "body"), self.message.get("body_channel")
+        if not channel and len(start) <= settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
+            # Most requests; they need no close(), as those made only to find a session never get one.
+            self._check_content_length(len(start))
+            return BytesIO(start)
+        body = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+            max_size=settings.FILE_UPLOAD_MAX_MEMORY_SIZE, mode="w+b", dir=settings.FILE_UPLOAD_TEMP_DIR
+        )
+        try:
+            body.write(start)
+            for part in self._further_parts(channel):
+                body.write(part)
+            self._check_content_length(body.tell())
+        except BaseException:
+            body.close()
+            raise
+        body.seek(0)
+        return cast(BinaryIO, body)
+
+    def _further_parts(self, channel: str | None) -> Iterator[bytes]:
+        while channel:
+            part = self._next_part(channel)
+            if part.get("closed"):
+                raise RequestAborted(f"{self.method} {self.path}: the client left in the middle of its body")
+            yield _content(part, "content")
+            if not part.get("more_content"):
+                return
+
+    def _next_part(self, channel: str) -> dict[str, Any]:
+        deadline = time.monotonic() + self.body_receive_timeout
+        while True:
+            _, part = self.message.channel_layer.receive([channel], block=True)
+            if part is not None:
+                return part
+            if time.monotonic() >= deadline:
+                raise RequestTimeout(
+                    f"{self.method} {self.path}: no more of the body came on {channel} for "
+                    f"{self.body_receive_timeout} s (body_receive_timeout)"
+                )
+
+    def _check_content_length(self, size: int) -> None:
+        """Hold the Content-Length to what came; Django's parsers believe it."""
+        if self.message.get("scheme") in _HTTP_SCHEMES:
+            return
+        declared = self.META.get("CONTENT_LENGTH")
+        if not declared:
+            # A chunked body has none, and without one Django's multipart parser takes it to be empty.
+            if size:
+                self.META["CONTENT_LENGTH"] = str(size)
+        elif not (declared.isascii() and declared.isdigit()) or int(declared) != size:
+            raise ValueError(f"the Content-Length is {declared!r}, the body has {size} bytes")
+
+    # -- what Django's own request classes give -------------------------------------------------
+
+    def _get_scheme(self) -> str:
+        scheme = self.message.get("scheme") or "http"
+        return _HTTP_SCHEMES.get(scheme, scheme)
+
+    @cached_property
+    def GET(self) -> QueryDict:  # type: ignore[override]
+        return QueryDict(self._query_string, encoding=self.encoding)
+
+    @cached_property
+    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]
+        # META holds bytes as latin-1; browsers send UTF-8.
+        return parse_cookie(self.META.get("HTTP_COOKIE", "").encode("latin-1").decode(errors="replace"))
+
+    @property  # type: ignore[override]
+    def POST(self) -> QueryDict:
+        if not hasattr(self, "_post"):
+            self._load_post_and_files()
+        return self._post
+
+    @POST.setter
+    def POST(self, post: QueryDict) -> None:
+        self._post = post
+
+    @property
+    def FILES(self) -> MultiValueDict[str, UploadedFile[Any]]:  # type: ignore[override]
+        if not hasattr(self, "_files"):
+            self._load_post_and_files()
+        return self._files
+
+    def close(self) -> None:
+        """Give back the temporary files of the body and of what was uploaded."""
+        super().close()
+        self._stream.close()
+
+
+def _text(message: Message, key: str) -> str:
+    value = message.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode()
+    if not isinstance(value, str):
+        raise ValueError(f"a request's {key!r} must be a str, not {value!r}")
+    return value
+
+
+def _content(content: Mapping[str, Any], key: str) -> bytes:
+    value = content.get(key) or b""
+    if not isinstance(value, bytes):
+        raise ValueError(f"a request's {key!r} must be bytes, not {type(value).__name__}")
+    return value
+
+
+def _address(message: Message, key: str) -> tuple[str, Any] | None:
+    value = message.get(key)
+    if not value:
+        return None
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise ValueError(f"a request's {key!r} must be [host, port] or None, not {value!r}")
+    return str(value[0]), value[1]
+
+
+def _path_below(path: str, prefix: str) -> str:
+    """What of ``path`` is below the mount point ``prefix``; all of it if it is elsewhere."""
+    prefix = prefix.rstrip("/")
+    if prefix and (path == prefix or path.startswith(prefix + "/")):
+        return path[len(prefix) :] or "/"
+    return path
+
+
+def _headers(message: Message) -> Iterator[tuple[str, str]]:
+    """The headers, which are pairs of bytes, or, from tests and older code, a dict."""
+    headers = message.get("headers") or ()
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    if not isinstance(headers, (Mapping, list, tuple)):
+        raise ValueError(f"a request's 'headers' must be [[name, value], …] in bytes, not {headers!r:.80}")
+    for pair in pairs:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ValueError(f"a request's header must be [name, value] in bytes, not {pair!r:.80}")
+        name, value = pair
+        yield _header_text(name), _header_text(value)
+
+
+def _header_text(value: object) -> str:
+    # HTTP has ASCII there, and whatever else comes must survive: latin-1 keeps every byte.
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, str):
+        return value.encode().decode("latin-1")
+    raise ValueError(f"a request's header must be [name, value] in bytes, not {value!r:.80}")

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from channelsq.exceptions import ChannelFull
+from channelsq.handler import AsgiHandler, ViewConsumer
+from channelsq.layers import InMemoryChannelLayer
+from channelsq.message import Message, pending_message_store
+from tests.unit import http_support, urls_handler
+from tests.unit.http_support import Interface
+
+
+@pytest.fixture
+def interface() -> Iterator[Interface]:
+    urls_handler.events.clear()
+    with http_support.interface() as interface:
+        yield interface
+
+
+def _credits(interface: Interface) -> list[int]:
+    """After how many messages of the one response credit was asked."""
+    (response,) = interface.responses.values()
+    return [n for n, message in enumerate(response.messages, 1) if "credit_channel" in message]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "asked"),
+    [(0, []), (1, []), (2, []), (8, []), (9, [8]), (16, [8]), (17, [8, 16]), (25, [8, 16, 24])],
+)
+def test_long_responses_ask_for_credit(interface: Interface, chunks: int, asked: list[int]) -> None:
+    size = chunks * AsgiHandler.chunk_size
+    response = interface.run(interface.message("/big/", query=f"n={size}".encode()))
+    assert len(response.body) == size
+    assert response.complete
+    assert _credits(interface) == asked
+
+
+def test_small_parts_ask_for_credit_now_and_then(interface: Interface) -> None:
+    response = interface.run(interface.message("/long-stream/", query=b"n=200"))
+    assert len(response.body) == 2000
+    assert response.complete
+    assert _credits(interface) == [64, 128, 192]
+
+
+def test_a_trickle_asks_for_credit_by_time(interface: Interface) -> None:
+    class Consumer(ViewConsumer):
+        credit_seconds = 0
+
+    interface.run(interface.message("/long-stream/", query=b"n=6"), Consumer())
+    assert _credits(interface) == [3, 4, 5, 6]
+
+
+def test_nothing_is_made_before_the_credit_is_there(interface: Interface) -> None:
+    asked: list[dict[str, Any]] = []
+    ready = threading.Event()
+
+    def hold(message: dict[str, Any]) -> None:
+        asked.append(message)
+        ready.set()
+
+    interface.on_credit = hold
+    message = interface.message("/long-stream/", query=b"n=100")
+    worker = threading.Thread(target=ViewConsumer(), args=(message,))
+    worker.start()
+    assert ready.wait(10)
+    assert len(urls_handler.events) == 64
+    interface.give_credit(asked[0])
+    worker.join(10)
+    assert len(urls_handler.events) == 101
+    assert interface.responses[str(message.reply_channel)].complete
+
+
+@pytest.mark.parametrize("path", ["/long-stream/", "/async-stream/"])
+def test_a_client_that_left_ends_the_view(
+    interface: Interface, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    interface.on_credit = lambda message: interface.layer.send(message["credit_channel"], {"gone": True})
+    with caplog.at_level(logging.INFO):
+        response = interface.run(interface.message(path, query=b"n=1000000"))
+    assert len(response.messages) == 64
+    assert not response.complete
+    assert urls_handler.events[63:] == ["part 63", "closed"]
+    assert [record.action for record in caplog.records] == ["response_gone"]  # type: ignore[attr-defined]
+
+
+def test_an_interface_that_never_answers_ends_the_view(
+    interface: Interface, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Consumer(ViewConsumer):
+        credit_timeout = 0.01
+
+    interface.layer.block_timeout = 0.01  # type: ignore[misc]
+    interface.on_credit = lambda message: None
+    interface.run(interface.message("/long-stream/", query=b"n=1000000"), Consumer())
+    assert urls_handler.events[-1] == "closed"
+    assert [record.action for record in caplog.records] == ["response_stalled"]  # type: ignore[attr-defined]
+
+
+def test_replies_do_not_wait_for_the_consumers_end(interface: Interface) -> None:
+    pending_message_store.prepare()
+    try:
+        assert interface.get("/").body == b"root"
+    finally:
+        pending_message_store.discard()
+
+
+class _Full(InMemoryChannelLayer):
+    """Refuses the first sends of a response; then has room."""
+
+    refusals = 0
+
+    def dispatch(self, sends: Any) -> None:
+        if self.refusals and sends[0].target.startswith("http.response."):
+            self.refusals -= 1
+            raise ChannelFull(sends[0].target, 1)
+        super().dispatch(sends)
+
+
+def test_a_full_reply_channel_is_waited_for(interface: Interface) -> None:
+    layer = _Full()
+    layer.refusals = 4
+    message = interface.message("/")
+    interface.wrapper.channel_layer = layer
+    message = Message(
+        {**message.content, "reply_channel": layer.new_channel("http.response!")},
+        "http.request",
+        interface.wrapper,
+    )
+    ViewConsumer()(message)
+    assert layer.refusals == 0
+    _, sent = layer.receive([f"http.response.{layer.process}!"])
+    assert sent is not None
+    assert sent["content"] == b"root"
+
+
+def test_a_reply_channel_that_stays_full(interface: Interface, caplog: pytest.LogCaptureFixture) -> None:
+    class Consumer(ViewConsumer):
+        full_timeout = 0.02
+
+    layer = _Full()
+    layer.refusals = 10_000
+    message = interface.message("/")
+    interface.wrapper.channel_layer = layer
+    message = Message(
+        {**message.content, "reply_channel": layer.new_channel("http.response!")},
+        "http.request",
+        interface.wrapper,
+    )
+    with pytest.raises(ChannelFull):
+        Consumer()(message)
+    assert caplog.records[-1].action == "response_not_ended"  # type: ignore[attr-defined]
