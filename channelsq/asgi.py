@@ -15,7 +15,13 @@ from channelsq.layers.base import BaseChannelLayer, Received, Send
 if TYPE_CHECKING:
     from channelsq.routing import Router
 
-__all__ = ["ChannelLayerManager", "ChannelLayerWrapper", "InvalidChannelLayerError", "channel_layers", "get_channel_layer"]
+__all__ = [
+    "ChannelLayerManager",
+    "ChannelLayerWrapper",
+    "InvalidChannelLayerError",
+    "channel_layers",
+    "get_channel_layer",
+]
 
 
 class ChannelLayerWrapper:

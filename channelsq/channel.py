@@ -99,9 +99,7 @@ class Group(_Target):
         InvalidChannelLayerError: there is no such layer.
     """
 
-    def __init__(
-        self, name: str, alias: str | None = None, channel_layer: ChannelLayerWrapper | None = None
-    ) -> None:
+    def __init__(self, name: str, alias: str | None = None, channel_layer: ChannelLayerWrapper | None = None) -> None:
         self.name = names.check_group_name(name)
         self.channel_layer = _layer(alias, channel_layer)
 

@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 
 TAG = "channelsq"
 
-_PROCESS_LAYER_HINT = (
-    "Set REDIS_URL, or CHANNEL_LAYERS to channelsq.layers.RedisChannelLayer or KombuChannelLayer."
-)
+_PROCESS_LAYER_HINT = "Set REDIS_URL, or CHANNEL_LAYERS to channelsq.layers.RedisChannelLayer or KombuChannelLayer."
 
 
 def register() -> None:

@@ -152,13 +152,9 @@ class WebsocketCloseException(ChannelSocketException):
 
     def __init__(self, code: int | None = None) -> None:
         if code is not None and (
-            isinstance(code, bool)
-            or not isinstance(code, int)
-            or not (code == 1000 or 3000 <= code <= 4999)
+            isinstance(code, bool) or not isinstance(code, int) or not (code == 1000 or 3000 <= code <= 4999)
         ):
-            raise ValueError(
-                f"{code!r} is not a close code that an application may send; use 1000 or 3000-4999"
-            )
+            raise ValueError(f"{code!r} is not a close code that an application may send; use 1000 or 3000-4999")
         self.code = code
         super().__init__(code)
 

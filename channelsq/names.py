@@ -52,8 +52,7 @@ def check_group_name(name: object) -> str:
         raise TypeError(f"a group name must be a str, not {type(name).__name__}: {name!r}")
     if len(name) > MAX_LENGTH or not _GROUP.fullmatch(name):
         raise TypeError(
-            f"{name!r} is not a group name: use ASCII letters, digits, '-', '_' and '.', "
-            "fewer than 100 characters"
+            f"{name!r} is not a group name: use ASCII letters, digits, '-', '_' and '.', fewer than 100 characters"
         )
     return name
 

@@ -38,15 +38,11 @@ def _as_text(value: Any) -> str | None:
 def _compile(name: str, pattern: Any, where: str) -> re.Pattern[str]:
     text = _as_text(pattern)
     if text is None:
-        raise InvalidRouting(
-            f"the filter {name}={pattern!r} on {where} must be a regular expression in a str"
-        )
+        raise InvalidRouting(f"the filter {name}={pattern!r} on {where} must be a regular expression in a str")
     try:
         regex = re.compile(text)
     except re.error as error:
-        raise InvalidRouting(
-            f"the filter {name}={text!r} on {where} is no regular expression: {error}"
-        ) from error
+        raise InvalidRouting(f"the filter {name}={text!r} on {where} is no regular expression: {error}") from error
     if regex.groups != len(regex.groupindex):
         raise ValueError(
             f"the filter {name}={text!r} on {where} has positional groups; write them as "

@@ -1,32 +1,20 @@
 """A channel layer on any broker that Kombu knows; groups in Redis.
 
-On the wire
------------
-* A channel without a type character is a queue of the same name.  A message on it is a Celery task message
-  (protocol 2) whose task is the channel's name and whose arguments are ``[channel, content]``, so that a
-  Celery worker consumes it as it stands.
-* A ``?`` channel is a queue of the same name that expires when unused; a message on it is its msgpack.
-* All ``!`` channels of a process share one such queue, named by what stands before the ``!``.  A message on
-  it is an *envelope*: a msgpack list of ``[channels, packed message]``.  What one consumer sends to one
-  process travels in one envelope, and so does a group's message to all its members there.
+What travels is described in :mod:`channelsq.layers.wire`.
 """
 
 from __future__ import annotations
 
-import datetime
-import logging
 import os
 import random
-import socket
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from kombu import Connection, Consumer, Exchange, Producer, Queue
+from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import KombuError
 from kombu.pools import ProducerPool
 from kombu.utils.url import maybe_sanitize_url
@@ -35,57 +23,26 @@ from channelsq import conf, names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
 from channelsq.layers import codec
 from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
+from channelsq.layers.capacity import Gate
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
-
-logger = logging.getLogger("channelsq.layers.kombu")
-
-CONTENT_TYPE = "application/x-msgpack"
-
-#: The header that holds the unix time after which a message is not to be handled any more.
-EXPIRES_HEADER = "channelsq_expires"
-
-#: Envelopes are cut at about this many bytes, so that no single broker message grows without bound.
-ENVELOPE_BYTES = 512 * 1024
+from channelsq.layers.listener import KombuListener, log_foreign
+from channelsq.layers.wire import (
+    CONTENT_TYPE,
+    EXPIRES_HEADER,
+    Entry,
+    is_expired,
+    open_envelope,
+    open_task_body,
+    pack_envelopes,
+    raw_body,
+    task_message,
+)
 
 #: Seconds after which a broker deletes an unused ``?`` or ``!`` queue.  Not a setting: AMQP brokers refuse to
 #: declare a queue again with another value, and processes with old and new settings share queues in a deploy.
 QUEUE_EXPIRES = 300.0
 
-#: How long (seconds) a queue's measured depth is trusted when other processes may fill it too.
-_DEPTH_TRUSTED = 0.1
-
 _NO_EXCHANGE = Exchange("")
-
-Entry = tuple[list[str], bytes]
-
-
-def task_message(channel: str, body: bytes, *, delay: float, expiry: float) -> tuple[dict[str, Any], bytes]:
-    """Headers and body of the Celery task message for ``body``, a packed message for ``channel``.
-
-    Celery's message protocol, version 2: https://docs.celeryq.dev, "Message Protocol".
-    """
-    identity = str(uuid.uuid4())
-    now = time.time()
-    eta = datetime.datetime.fromtimestamp(now + delay, datetime.UTC).isoformat() if delay else None
-    headers = {
-        "lang": "py",
-        "task": channel,
-        "id": identity,
-        "root_id": identity,
-        "parent_id": None,
-        "group": None,
-        "retries": 0,
-        "eta": eta,
-        "expires": None,
-        "timelimit": [None, None],
-        "argsrepr": f"({channel!r}, …)",
-        "kwargsrepr": "{}",
-        "origin": f"channelsq@{socket.gethostname()}",
-        "ignore_result": True,
-        EXPIRES_HEADER: now + delay + expiry,
-    }
-    # [[channel, content], {}, {}], with the content spliced in as it was packed.
-    return headers, b"\x93\x92" + codec.dumps(channel) + body + b"\x80\x80"
 
 
 class KombuChannelLayer(BaseChannelLayer):
@@ -124,9 +81,8 @@ class KombuChannelLayer(BaseChannelLayer):
         self._pid = 0
         self._producers: ProducerPool | None = None
         self._group_store: GroupStore | None = None
-        self._rooms: dict[str, tuple[int, float]] = {}
+        self._gate: Gate | None = None
         self._declared: dict[str, float] = {}
-        self._pruned: dict[str, float] = {}
         self._inboxes: dict[str, deque[tuple[str, bytes]]] = {}
         #: The queues that this process has sent to or received from, for flush().
         self._used: dict[str, Queue] = {}
@@ -195,24 +151,23 @@ class KombuChannelLayer(BaseChannelLayer):
             if self._pid != os.getpid() or self._producers is None:
                 # After a fork the parent's sockets are not ours to use or close.
                 self._pid = os.getpid()
-                self._rooms.clear()
+                self._gate = None
                 self._declared.clear()
-                self._producers = ProducerPool(
-                    self.open_connection().Pool(self._connections), limit=self._connections
-                )
+                self._producers = ProducerPool(self.open_connection().Pool(self._connections), limit=self._connections)
             pool = self._producers
-        with self._broker_errors(), pool.acquire(block=True, timeout=30) as producer:
+        with self.broker_errors(), pool.acquire(block=True, timeout=30) as producer:
             yield producer
 
     @contextmanager
-    def _broker_errors(self) -> Iterator[None]:
+    def broker_errors(self) -> Iterator[None]:
+        """Turn what the transport raises in the block into BrokerUnavailable."""
         try:
             yield
         except self._transport_errors() as error:
             if isinstance(error, BrokerUnavailable):
                 raise
             with self._lock:
-                self._rooms.clear()
+                self._gate = None
                 self._declared.clear()
             raise BrokerUnavailable(maybe_sanitize_url(self.url), error) from error
 
@@ -247,9 +202,7 @@ class KombuChannelLayer(BaseChannelLayer):
         if full is not None:
             raise full
 
-    def _gather_group(
-        self, send: Send, envelopes: dict[str, list[Entry]], messages: list[tuple[str, Send]]
-    ) -> None:
+    def _gather_group(self, send: Send, envelopes: dict[str, list[Entry]], messages: list[tuple[str, Send]]) -> None:
         by_process: dict[str, list[str]] = {}
         for channel in self._groups.members(send.target):
             if names.is_process_channel(channel):
@@ -264,8 +217,7 @@ class KombuChannelLayer(BaseChannelLayer):
     ) -> ChannelFull | None:
         """Publish what goes to one process; gives ChannelFull if something other than a group's was refused."""
         queue = self._reply_queue(prefix[:-1])
-        for part in _cut(entries):
-            body = codec.dumps([[channels, packed] for channels, packed in part])
+        for part, body in pack_envelopes(entries):
             try:
                 self._admit(producer, queue, self._reply_capacity(prefix))
             except ChannelFull as error:
@@ -280,9 +232,7 @@ class KombuChannelLayer(BaseChannelLayer):
                 if refused is not None:
                     return refused
                 continue
-            self._publish(
-                producer, queue, body, headers={EXPIRES_HEADER: time.time() + self.expiry}, delivery_mode=1
-            )
+            self._publish(producer, queue, body, headers={EXPIRES_HEADER: time.time() + self.expiry}, delivery_mode=1)
         return None
 
     def _reply_capacity(self, prefix: str) -> int:
@@ -295,15 +245,17 @@ class KombuChannelLayer(BaseChannelLayer):
         self._admit(producer, queue, self.capacity_of(channel))
         if names.is_single_reader(channel):
             self._publish(
-                producer, queue, send.body, headers={EXPIRES_HEADER: time.time() + self.expiry}, delivery_mode=1
+                producer,
+                queue,
+                send.body,
+                headers={EXPIRES_HEADER: time.time() + self.expiry},
+                delivery_mode=1,
             )
         else:
             headers, body = task_message(channel, send.body, delay=send.delay, expiry=self.expiry)
             self._publish(producer, queue, body, headers=headers, correlation_id=headers["id"], delay=send.delay)
 
-    def _publish(
-        self, producer: Producer, queue: Queue, body: bytes, *, delay: float = 0.0, **properties: Any
-    ) -> None:
+    def _publish(self, producer: Producer, queue: Queue, body: bytes, *, delay: float = 0.0, **properties: Any) -> None:
         producer.publish(
             body,
             exchange="",
@@ -339,62 +291,17 @@ class KombuChannelLayer(BaseChannelLayer):
             self._used = {name: used for name, used in self._used.items() if not _is_temporary(used)}
         self._used[queue.name] = queue
 
+    def _admit(self, producer: Producer, queue: Queue, capacity: int) -> None:
+        """Raise ChannelFull if ``queue`` has no room for one more."""
+        gate = self._gate
+        if gate is None:
+            kind = "redis" if self.scheme in self.redis_schemes else "memory" if self.in_process else ""
+            gate = self._gate = Gate(kind)
+        gate.admit(_channel(producer), queue, capacity)
+
     @property
     def _is_amqp(self) -> bool:
         return self.scheme in ("amqp", "amqps", "pyamqp")
-
-    # -- capacity ---------------------------------------------------------------------------
-
-    def _admit(self, producer: Producer, queue: Queue, capacity: int) -> None:
-        """Raise ChannelFull if the queue is at its capacity.
-
-        The depth is asked for when the last answer is used up or old: with one producer the limit is exact,
-        with several they can pass it together by what they send within a tenth of a second.
-        """
-        now, name = time.monotonic(), queue.name
-        with self._lock:
-            room, asked = self._rooms.get(name, (0, 0.0))
-            if room > 0 and now - asked < _DEPTH_TRUSTED:
-                self._rooms[name] = (room - 1, asked)
-                return
-        room = capacity - self._depth(producer, queue)
-        if room <= 0:
-            room += self._prune(producer, name)
-        if room <= 0:
-            raise ChannelFull(name, capacity)
-        with self._lock:
-            if len(self._rooms) > 10_000:
-                self._rooms.clear()
-            self._rooms[name] = (room - 1, now)
-
-    def _depth(self, producer: Producer, queue: Queue) -> int:
-        channel = _channel(producer)
-        if hasattr(channel, "_size"):  # a virtual transport, where an empty queue does not exist
-            return int(channel._size(queue.name))
-        if self._needs_declaring(producer, queue):
-            queue(channel).queue_declare()
-        return int(channel.queue_declare(queue.name, passive=True).message_count)
-
-    def _prune(self, producer: Producer, name: str) -> int:
-        """Take expired messages off the front of a full queue; gives how many.
-
-        AMQP brokers do so themselves.  At most once a second, as it takes the oldest message out and puts
-        it back.
-        """
-        now = time.monotonic()
-        if self._is_amqp or now - self._pruned.get(name, -1e9) < 1:
-            return 0
-        if len(self._pruned) > 10_000:
-            self._pruned.clear()
-        self._pruned[name] = now
-        dropped, channel = 0, _channel(producer)
-        while (message := channel.basic_get(name, no_ack=False)) is not None:
-            if not is_expired(message.headers):
-                channel.basic_reject(message.delivery_tag, requeue=True)
-                break
-            channel.basic_ack(message.delivery_tag)
-            dropped += 1
-        return dropped
 
     # -- receiving --------------------------------------------------------------------------
 
@@ -431,11 +338,12 @@ class KombuChannelLayer(BaseChannelLayer):
             while (message := bound.get(no_ack=True, accept=[CONTENT_TYPE])) is not None:
                 if is_expired(message.headers):
                     continue
-                body = _body(message)
+                body = raw_body(message)
                 try:
                     if process:
                         inbox = self._inboxes.setdefault(names.process_part(channel), deque())
-                        inbox.extend((to, packed) for to, packed in open_envelope(body))
+                        for recipients, packed in open_envelope(body):
+                            inbox.extend((recipient, packed) for recipient in recipients)
                         found = self._from_inbox(channel)
                         if found is not None:
                             return found
@@ -444,12 +352,7 @@ class KombuChannelLayer(BaseChannelLayer):
                     else:
                         return channel, open_task_body(body)
                 except ValueError as error:
-                    logger.error(
-                        "queue %s: a message that is not channelsq's was dropped: %s",
-                        queue.name,
-                        error,
-                        extra={"action": "foreign_message_dropped"},
-                    )
+                    log_foreign(queue, error)
         return None
 
     def _from_inbox(self, channel: str) -> tuple[str, dict[str, Any]] | None:
@@ -465,7 +368,7 @@ class KombuChannelLayer(BaseChannelLayer):
     def listen(self, prefix: str, deliver: Deliver) -> Listener:
         names.check_channel_name(prefix, receive=True)
         self.check_local(prefix)
-        return _KombuListener(self, prefix, deliver)
+        return KombuListener(self, self.queue(prefix), deliver)
 
     # -- groups -----------------------------------------------------------------------------
 
@@ -494,9 +397,7 @@ class KombuChannelLayer(BaseChannelLayer):
             if self._group_store is None:
                 url = self.groups_url
                 self._group_store = (
-                    MemoryGroups(self.group_expiry)
-                    if url is None
-                    else RedisGroups(url, self.prefix, self.group_expiry)
+                    MemoryGroups(self.group_expiry) if url is None else RedisGroups(url, self.prefix, self.group_expiry)
                 )
             return self._group_store
 
@@ -523,7 +424,7 @@ class KombuChannelLayer(BaseChannelLayer):
                 bound.queue_declare()
                 bound.purge()
         with self._lock:
-            self._rooms.clear()
+            self._gate = None
             self._inboxes.clear()
         if self._groups_url or self.scheme in self.redis_schemes or self.in_process:
             self._groups.flush()
@@ -540,47 +441,6 @@ class KombuChannelLayer(BaseChannelLayer):
             store.close()
 
 
-def is_expired(headers: Mapping[str, Any] | None) -> bool:
-    """Whether the message with these headers is too old to be handled."""
-    expires = (headers or {}).get(EXPIRES_HEADER)
-    return isinstance(expires, (int, float)) and expires <= time.time()
-
-
-def open_envelope(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """``(channel, packed message)`` for each in an envelope; raises ValueError if it is none."""
-    for channels, packed in _entries(body):
-        for channel in channels:
-            yield channel, packed
-
-
-def _entries(body: bytes) -> list[Entry]:
-    entries = codec.loads(body)
-    if not isinstance(entries, list):
-        raise ValueError("not an envelope")
-    for entry in entries:
-        if not (
-            isinstance(entry, list)
-            and len(entry) == 2
-            and isinstance(entry[0], list)
-            and all(isinstance(channel, str) for channel in entry[0])
-            and isinstance(entry[1], bytes)
-        ):
-            raise ValueError("not an envelope")
-    return entries
-
-
-def open_task_body(body: bytes) -> dict[str, Any]:
-    """The content in a channel's task message; raises ValueError if it is none."""
-    parts = codec.loads(body)
-    try:
-        (_, content), _, _ = parts
-    except (TypeError, ValueError):
-        raise ValueError("not a channel's message") from None
-    if not isinstance(content, dict):
-        raise ValueError("not a channel's message")
-    return content
-
-
 def _is_temporary(queue: Queue) -> bool:
     """Whether the broker may delete the queue when nobody uses it."""
     return getattr(queue, "expires", None) is not None
@@ -589,90 +449,3 @@ def _is_temporary(queue: Queue) -> bool:
 def _channel(producer: Producer) -> Any:
     """The broker channel that a producer publishes on."""
     return producer.channel
-
-
-def _body(message: Any) -> bytes:
-    """A message's body as it came; transports give bytes, memoryview or, for text, str."""
-    body = message.body
-    return body.encode() if isinstance(body, str) else bytes(body)
-
-
-def _cut(entries: list[Entry]) -> Iterator[list[Entry]]:
-    part: list[Entry] = []
-    size = 0
-    for entry in entries:
-        length = len(entry[1]) + sum(map(len, entry[0]))
-        if part and size + length > ENVELOPE_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(entry)
-        size += length
-    if part:
-        yield part
-
-
-class _KombuListener:
-    """A thread that consumes one process's reply queue, and reconnects when the broker goes away."""
-
-    def __init__(self, layer: KombuChannelLayer, prefix: str, deliver: Deliver) -> None:
-        self._layer = layer
-        self._queue = layer.queue(prefix)
-        self._deliver = deliver
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name=f"channelsq-listen-{self._queue.name}", daemon=True
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(5)
-
-    def _run(self) -> None:
-        wait, lost = 0.1, False
-        while not self._stopping.is_set():
-            try:
-                with self._layer._broker_errors(), self._layer.open_connection() as connection:
-                    consumer = Consumer(
-                        connection.channel(), [self._queue], no_ack=True, on_message=self._on_message
-                    )
-                    with consumer:
-                        if lost:
-                            logger.info(
-                                "queue %s: listening again", self._queue.name, extra={"action": "broker_back"}
-                            )
-                        wait, lost = 0.1, False
-                        self._drain(connection)
-            except BrokerUnavailable as error:
-                if not lost:
-                    logger.error(
-                        "queue %s: %s; trying again until it is back",
-                        self._queue.name,
-                        error,
-                        extra={"action": "broker_lost"},
-                    )
-                lost = True
-                self._stopping.wait(wait)
-                wait = min(wait * 2, 2.0)
-
-    def _drain(self, connection: Connection) -> None:
-        while not self._stopping.is_set():
-            try:
-                connection.drain_events(timeout=0.5)
-            except TimeoutError:
-                continue
-
-    def _on_message(self, message: Any) -> None:
-        if is_expired(message.headers):
-            return
-        try:
-            for channels, packed in _entries(_body(message)):
-                self._deliver(channels, codec.unpack(packed))
-        except ValueError as error:
-            logger.error(
-                "queue %s: a message that is not channelsq's was dropped: %s",
-                self._queue.name,
-                error,
-                extra={"action": "foreign_message_dropped"},
-            )

@@ -148,7 +148,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         """Put what is due on its channel; gives the time at which the next one is."""
         now = time.monotonic()
         while self._delayed and self._delayed[0][0] <= now:
-            due, number, send = heapq.heappop(self._delayed)
+            _due, number, send = heapq.heappop(self._delayed)
             try:
                 self._put(send.target, send.body)
             except ChannelFull:
@@ -165,11 +165,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
             queue = self._queues.get(key)
             if queue is None or not self._drop_expired(key, queue):
                 continue
-            entry = (
-                queue[0]
-                if channel == key
-                else next((entry for entry in queue if entry.channel == channel), None)
-            )
+            entry = queue[0] if channel == key else next((entry for entry in queue if entry.channel == channel), None)
             if entry is not None and (best is None or entry.number < best[0].number):
                 best = entry, key
         if best is None:

@@ -39,7 +39,10 @@ class EmbeddedWorker:
     """
 
     def __init__(
-        self, layer: ChannelLayerWrapper, threads: int = DEFAULT_THREADS, http_consumer: Consumer | None = None
+        self,
+        layer: ChannelLayerWrapper,
+        threads: int = DEFAULT_THREADS,
+        http_consumer: Consumer | None = None,
     ) -> None:
         self.layer = layer
         self._tasks = ConsumerTasks(conf.celery_app(), layer, http_consumer)

@@ -33,9 +33,7 @@ class ConsumerTasks:
         http_consumer: what gets HTTP requests that no route claims, instead of Django's views.
     """
 
-    def __init__(
-        self, app: Celery, layer: ChannelLayerWrapper, http_consumer: Consumer | None = None
-    ) -> None:
+    def __init__(self, app: Celery, layer: ChannelLayerWrapper, http_consumer: Consumer | None = None) -> None:
         self.app = app
         self.layer = layer
         layer.router.check_default(http_consumer)

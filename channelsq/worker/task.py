@@ -69,10 +69,10 @@ def make_consumer_task(
     def run(*args: Any, **kwargs: Any) -> Any:
         return consumer(*args, **kwargs)
 
-    run.__name__ = name.rpartition(".")[2]
+    # Celery makes a class and a signature of this name, so it must be an identifier.
+    run.__name__ = name.rpartition(".")[2].partition("#")[0]
     run.__qualname__ = run.__name__
     run.__module__ = name_that_thing(consumer).rpartition(".")[0]
     run.__doc__ = consumer.__doc__
     options["bind"] = bind
-    task = app.task(name=name, base=ConsumerTask, lazy=False, layer=layer, **options)(run)
-    return task
+    return app.task(name=name, base=ConsumerTask, lazy=False, layer=layer, **options)(run)

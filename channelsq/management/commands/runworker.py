@@ -61,9 +61,7 @@ class Command(BaseCommand):
                 and not _matches(channel, options["exclude_channels"], default=False)
             ]
             if not chosen:
-                raise CommandError(
-                    f"no channel is left to consume; the routing has {', '.join(channels)}"
-                )
+                raise CommandError(f"no channel is left to consume; the routing has {', '.join(channels)}")
             if options["only_channels"]:
                 argv += ["-Q", ",".join(chosen)]
             else:

@@ -1,0 +1,93 @@
+"""Capacity on a Kombu broker: how full a queue is, and room for one more."""
+
+from __future__ import annotations
+
+import threading
+import time
+from importlib import resources
+from typing import Any
+
+from kombu import Queue
+from kombu.common import maybe_declare
+
+from channelsq.exceptions import ChannelFull
+from channelsq.layers.wire import EXPIRES_HEADER, is_expired
+
+#: How long (seconds) a queue's measured depth is trusted when other processes may fill it too.
+_DEPTH_TRUSTED = 0.1
+
+_MOST_QUEUES = 10_000
+
+
+class Gate:
+    """Lets a process send to queues that have room.
+
+    Args:
+        kind: ``"amqp"``, ``"redis"``, ``"memory"`` or ``""``: how queues of the broker can be looked into.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._lock = threading.Lock()
+        self._rooms: dict[str, tuple[int, float]] = {}
+        self._pruned: dict[str, float] = {}
+
+    def forget(self) -> None:
+        """Ask anew for every queue."""
+        with self._lock:
+            self._rooms.clear()
+
+    def admit(self, channel: Any, queue: Queue, capacity: int) -> None:
+        """Raise ChannelFull if the queue is at its capacity.
+
+        The depth is asked for when the last answer is used up or old: with one producer the limit is exact,
+        with several they can pass it together by what they send within a tenth of a second.
+        """
+        now, name = time.monotonic(), queue.name
+        with self._lock:
+            room, asked = self._rooms.get(name, (0, 0.0))
+            if room > 0 and now - asked < _DEPTH_TRUSTED:
+                self._rooms[name] = (room - 1, asked)
+                return
+        room = capacity - self._depth(channel, queue)
+        if room <= 0:
+            room += self._prune(channel, queue)
+        if room <= 0:
+            raise ChannelFull(name, capacity)
+        with self._lock:
+            if len(self._rooms) > _MOST_QUEUES:
+                self._rooms.clear()
+            self._rooms[name] = (room - 1, now)
+
+    def _depth(self, channel: Any, queue: Queue) -> int:
+        if hasattr(channel, "_size"):  # a virtual transport, where an empty queue does not exist
+            return int(channel._size(queue.name))
+        maybe_declare(queue, channel)
+        return int(channel.queue_declare(queue.name, passive=True).message_count)
+
+    def _prune(self, channel: Any, queue: Queue) -> int:
+        """Take expired messages off the front of a full queue; gives how many.
+
+        AMQP brokers expire messages themselves.  On transports other than Redis and memory an expired message
+        counts until a worker takes it out.  Looked for at most once a second.
+        """
+        now, name = time.monotonic(), queue.name
+        if now - self._pruned.get(name, -1e9) < 1:
+            return 0
+        if len(self._pruned) > _MOST_QUEUES:
+            self._pruned.clear()
+        self._pruned[name] = now
+        if self._kind == "redis":
+            script = channel.client.register_script(_script("drop_expired.lua"))
+            return int(script(keys=[name], args=[time.time(), EXPIRES_HEADER]))
+        if self._kind == "memory":
+            waiting = [channel._get(name) for _ in range(channel._size(name))]
+            fresh = [raw for raw in waiting if not is_expired(raw["headers"])]
+            for raw in fresh:
+                channel._put(name, raw)
+            return len(waiting) - len(fresh)
+        return 0
+
+
+def _script(name: str) -> str:
+    return resources.files("channelsq.layers").joinpath(name).read_text()

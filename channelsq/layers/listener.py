@@ -1,0 +1,85 @@
+"""A process's ear on a Kombu broker: the thread that consumes its reply queue."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from kombu import Connection, Consumer, Queue
+
+from channelsq.exceptions import BrokerUnavailable
+from channelsq.layers import codec
+from channelsq.layers.base import Deliver
+from channelsq.layers.wire import is_expired, open_envelope, raw_body
+
+if TYPE_CHECKING:
+    from channelsq.layers.kombu import KombuChannelLayer
+
+logger = logging.getLogger("channelsq.layers.listener")
+
+
+def log_foreign(queue: Queue, error: ValueError) -> None:
+    """Say that a message on ``queue`` was none of ours and is dropped."""
+    logger.error(
+        "queue %s: a message that is not channelsq's was dropped: %s",
+        queue.name,
+        error,
+        extra={"action": "foreign_message_dropped"},
+    )
+
+
+class KombuListener:
+    """A thread that consumes one process's reply queue, and reconnects when the broker goes away."""
+
+    def __init__(self, layer: KombuChannelLayer, queue: Queue, deliver: Deliver) -> None:
+        self._layer = layer
+        self._queue = queue
+        self._deliver = deliver
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"channelsq-listen-{self._queue.name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(5)
+
+    def _run(self) -> None:
+        wait, lost = 0.1, False
+        while not self._stopping.is_set():
+            try:
+                with self._layer.broker_errors(), self._layer.open_connection() as connection:
+                    consumer = Consumer(connection.channel(), [self._queue], no_ack=True, on_message=self._on_message)
+                    with consumer:
+                        if lost:
+                            logger.info("queue %s: listening again", self._queue.name, extra={"action": "broker_back"})
+                        wait, lost = 0.1, False
+                        self._drain(connection)
+            except BrokerUnavailable as error:
+                if not lost:
+                    logger.error(
+                        "queue %s: %s; trying again until it is back",
+                        self._queue.name,
+                        error,
+                        extra={"action": "broker_lost"},
+                    )
+                lost = True
+                self._stopping.wait(wait)
+                wait = min(wait * 2, 2.0)
+
+    def _drain(self, connection: Connection) -> None:
+        while not self._stopping.is_set():
+            try:
+                connection.drain_events(timeout=0.5)
+            except TimeoutError:
+                continue
+
+    def _on_message(self, message: Any) -> None:
+        if is_expired(message.headers):
+            return
+        try:
+            for channels, packed in open_envelope(raw_body(message)):
+                self._deliver(channels, codec.unpack(packed))
+        except ValueError as error:
+            log_foreign(self._queue, error)

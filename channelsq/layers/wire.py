@@ -1,0 +1,122 @@
+"""What a Kombu channel layer puts on the broker.
+
+* A channel without a type character is a queue of the same name.  A message on it is a Celery task message
+  (protocol 2) whose task is the channel's name and whose arguments are ``[channel, content]``, so that a
+  Celery worker consumes it as it stands.
+* A ``?`` channel is a queue of the same name that expires when unused; a message on it is its msgpack.
+* All ``!`` channels of a process share one such queue, named by what stands before the ``!``.  A message on
+  it is an *envelope*: a msgpack list of ``[channels, packed message]``.  What one consumer sends to one
+  process travels in one envelope, and so does a group's message to all its members there.
+"""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from channelsq.layers import codec
+
+CONTENT_TYPE = "application/x-msgpack"
+
+#: The header that holds the unix time after which a message is not to be handled any more.
+EXPIRES_HEADER = "channelsq_expires"
+
+#: Envelopes are cut at about this many bytes, so that no single broker message grows without bound.
+ENVELOPE_BYTES = 512 * 1024
+
+#: The channels that a packed message is for, and the message.
+Entry = tuple[list[str], bytes]
+
+
+def task_message(channel: str, body: bytes, *, delay: float, expiry: float) -> tuple[dict[str, Any], bytes]:
+    """Headers and body of the Celery task message for ``body``, a packed message for ``channel``.
+
+    Celery's message protocol, version 2: https://docs.celeryq.dev, "Message Protocol".
+    """
+    identity = str(uuid.uuid4())
+    now = time.time()
+    eta = datetime.datetime.fromtimestamp(now + delay, datetime.UTC).isoformat() if delay else None
+    headers = {
+        "lang": "py",
+        "task": channel,
+        "id": identity,
+        "root_id": identity,
+        "parent_id": None,
+        "group": None,
+        "retries": 0,
+        "eta": eta,
+        "expires": None,
+        "timelimit": [None, None],
+        "argsrepr": f"({channel!r}, …)",
+        "kwargsrepr": "{}",
+        "origin": f"channelsq@{socket.gethostname()}",
+        "ignore_result": True,
+        EXPIRES_HEADER: now + delay + expiry,
+    }
+    # [[channel, content], {}, {}], with the content spliced in as it was packed.
+    return headers, b"\x93\x92" + codec.dumps(channel) + body + b"\x80\x80"
+
+
+def open_task_body(body: bytes) -> dict[str, Any]:
+    """The content in a channel's task message; raises ValueError if it is none."""
+    parts = codec.loads(body)
+    try:
+        (_, content), _, _ = parts
+    except (TypeError, ValueError):
+        raise ValueError("not a channel's message") from None
+    if not isinstance(content, dict):
+        raise ValueError("not a channel's message")
+    return content
+
+
+def is_expired(headers: Mapping[str, Any] | None) -> bool:
+    """Whether the message with these headers is too old to be handled."""
+    expires = (headers or {}).get(EXPIRES_HEADER)
+    return isinstance(expires, (int, float)) and expires <= time.time()
+
+
+def pack_envelopes(entries: list[Entry]) -> Iterator[tuple[list[Entry], bytes]]:
+    """Envelopes for what goes to one process, each with the entries that are in it."""
+    for part in _cut(entries):
+        yield part, codec.dumps([[channels, packed] for channels, packed in part])
+
+
+def open_envelope(body: bytes) -> list[Entry]:
+    """The entries in an envelope; raises ValueError if it is none."""
+    entries = codec.loads(body)
+    if not isinstance(entries, list):
+        raise ValueError("not an envelope")
+    for entry in entries:
+        if not (
+            isinstance(entry, list)
+            and len(entry) == 2
+            and isinstance(entry[0], list)
+            and all(isinstance(channel, str) for channel in entry[0])
+            and isinstance(entry[1], bytes)
+        ):
+            raise ValueError("not an envelope")
+    return entries
+
+
+def raw_body(message: Any) -> bytes:
+    """A message's body as it came; transports give bytes, memoryview or, for text, str."""
+    body = message.body
+    return body.encode() if isinstance(body, str) else bytes(body)
+
+
+def _cut(entries: list[Entry]) -> Iterator[list[Entry]]:
+    part: list[Entry] = []
+    size = 0
+    for entry in entries:
+        length = len(entry[1]) + sum(map(len, entry[0]))
+        if part and size + length > ENVELOPE_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += length
+    if part:
+        yield part
