@@ -1,0 +1,38 @@
+"""The chat in Django's admin."""
+
+from django.contrib import admin
+
+from app.models import Message, Presence, Room
+
+
+@admin.register(Room)
+class RoomAdmin(admin.ModelAdmin):
+    """Rooms."""
+
+    list_display = ("name", "slug", "created_at")
+    prepopulated_fields = {"slug": ("name",)}
+    search_fields = ("name",)
+
+
+@admin.register(Message)
+class MessageAdmin(admin.ModelAdmin):
+    """What was said, to look up and to delete."""
+
+    list_display = ("sent_at", "room", "author", "text")
+    list_filter = ("room",)
+    list_select_related = ("room", "author")
+    search_fields = ("text", "author__username")
+    date_hierarchy = "sent_at"
+
+
+@admin.register(Presence)
+class PresenceAdmin(admin.ModelAdmin):
+    """Open sockets, to look at."""
+
+    list_display = ("user", "room", "channel", "seen_at")
+    list_filter = ("room",)
+    list_select_related = ("room", "user")
+
+    def has_add_permission(self, request: object) -> bool:
+        """Sockets are opened by browsers."""
+        return False

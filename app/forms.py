@@ -1,0 +1,45 @@
+"""What users type, checked in one place for pages and sockets."""
+
+from __future__ import annotations
+
+import secrets
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.text import slugify
+
+from app.models import Message, Room
+
+
+def check_encodable(text: str) -> None:
+    """JSON can spell half a character (``"\\ud800"``), which no database takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValidationError("This text has characters that are none.") from None
+
+
+class MessageForm(forms.Form):
+    """A message; ``key`` is the page's own name for it, by which it is known when it comes again."""
+
+    text = forms.CharField(
+        max_length=Message._meta.get_field("text").max_length, widget=forms.Textarea, validators=[check_encodable]
+    )
+    key = forms.RegexField(r"^[-\w]{1,36}$", required=False, widget=forms.HiddenInput)
+
+
+class RoomForm(forms.ModelForm):
+    """A new room."""
+
+    class Meta:
+        model = Room
+        fields = ("name",)
+
+    def clean_name(self) -> str:
+        """The name, if no other room would have the same address."""
+        name: str = self.cleaned_data["name"]
+        # A name without any Latin letter or digit leaves nothing for an address.
+        self.instance.slug = slugify(name)[:50].strip("-") or f"room-{secrets.token_hex(4)}"
+        if Room.objects.filter(slug=self.instance.slug).exists():
+            raise ValidationError("There is a room of that name already.")
+        return name

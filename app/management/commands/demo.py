@@ -1,0 +1,70 @@
+"""``python manage.py demo``: rooms, users and some history to look at."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from app.models import Message, Room
+
+PASSWORD = "channelsq-demo"  # noqa: S105 - known to everybody, hence the check for DEBUG
+
+ROOMS = {
+    "lobby": (
+        "Lobby",
+        [
+            ("alice", "Hello! Open this page in two windows and talk to yourself."),
+            ("bob", "Or log in as me in a private window: the password is the same."),
+            ("alice", "<b>Markup</b> stays what it is: <script>alert('no')</script>"),
+        ],
+    ),
+    "tea-kitchen": (
+        "Tea kitchen",
+        [
+            ("bob", "Who has taken the last of the Darjeeling?"),
+            ("alice", "Not me 🫖 but there is Earl Grey.\nSecond shelf, behind the oats."),
+        ],
+    ),
+    "release-night": ("Release night", []),
+}
+
+
+class Command(BaseCommand):
+    """Demo data; run again it adds what is missing."""
+
+    help = "Add a few rooms with some history, the users alice and bob, and an admin."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """``--force``."""
+        parser.add_argument(
+            "--force", action="store_true", help="also with DEBUG off, although the users' password is public"
+        )
+
+    @transaction.atomic
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Add what is missing."""
+        if not settings.DEBUG and not options["force"]:
+            raise CommandError(
+                "DEBUG is off: this would add users with a password that everybody can read in the source.  "
+                "Use --force if that is what you want."
+            )
+        users = {name: self._user(name) for name in ("alice", "bob")}
+        self._user("admin", is_staff=True, is_superuser=True)
+        for slug, (name, history) in ROOMS.items():
+            room, is_new = Room.objects.get_or_create(slug=slug, defaults={"name": name})
+            if is_new:
+                for author, text in history:
+                    Message.objects.create(room=room, author=users[author], text=text)
+        self.stdout.write(f"Rooms: {', '.join(ROOMS)}.  Log in as alice, bob or admin (/admin/), password: {PASSWORD}")
+
+    def _user(self, name: str, **rights: bool) -> User:
+        user, is_new = User.objects.get_or_create(username=name, defaults=rights)
+        if is_new:
+            user.set_password(PASSWORD)
+            user.save(update_fields=["password"])
+        return user

@@ -1,0 +1,15 @@
+"""The chat's addresses.  A room's socket has the same address as its page, with ws for http."""
+
+from django.contrib.auth import views as auth
+from django.urls import path
+
+from app import views
+
+urlpatterns = [
+    path("", views.rooms, name="rooms"),
+    path("chat/<slug:slug>/", views.room, name="room"),
+    path("chat/<slug:slug>/post/", views.post, name="post"),
+    path("accounts/signup/", views.signup, name="signup"),
+    path("accounts/login/", auth.LoginView.as_view(template_name="app/login.html"), name="login"),
+    path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
+]

@@ -1,0 +1,196 @@
+"""The demo project's settings, all from environment variables.
+
+With none of them set it is a development project: SQLite, and one process that serves and works
+(``python manage.py runserver``).  ``REDIS_URL`` alone takes it apart into interface servers and workers;
+``SECRET_KEY`` makes it a production site.
+
+==================== =================================================================================
+SECRET_KEY           makes it a production site; required there
+DEBUG                1 or 0; off with SECRET_KEY or on Heroku, else on
+ALLOWED_HOSTS        the names the site is reached by, divided by commas
+HTTPS                1 or 0, whether the site is only reached by https; the opposite of DEBUG if unset
+CSRF_TRUSTED_ORIGINS more origins that may post forms and open sockets, divided by commas
+DATABASE_URL         such as postgres://user:password@host/name; SQLite if unset
+REDIS_URL            redis:// or rediss://; broker, channels and groups
+BROKER_URL           another broker for channels and tasks, such as amqp://; the groups stay in REDIS_URL
+==================== =================================================================================
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Every process on Heroku has a DYNO.
+ON_HEROKU = "DYNO" in os.environ
+
+
+def flag(name: str, default: bool) -> bool:
+    """An environment variable that is on or off."""
+    value = os.environ.get(name, "").strip().lower()
+    if value in ("1", "true", "yes", "on"):
+        return True
+    if value in ("0", "false", "no", "off"):
+        return False
+    if value:
+        raise ImproperlyConfigured(f"{name} must be 1 or 0, not {os.environ[name]!r}")
+    return default
+
+
+def words(name: str) -> list[str]:
+    """An environment variable that is a list divided by commas."""
+    return [word.strip() for word in os.environ.get(name, "").split(",") if word.strip()]
+
+
+# -- security -----------------------------------------------------------------------------------
+
+SECRET_KEY = os.environ.get("SECRET_KEY", "")
+DEBUG = flag("DEBUG", default=not (SECRET_KEY or ON_HEROKU))
+if not SECRET_KEY:
+    if not DEBUG:
+        raise ImproperlyConfigured(
+            "SECRET_KEY is not set, and DEBUG is off.  Set it to a long random text, the same in every process: "
+            "python -c 'import secrets; print(secrets.token_urlsafe(60))'"
+        )
+    SECRET_KEY = "insecure-and-only-for-development"  # noqa: S105 - the same in every process on this machine
+
+# Heroku's router only passes on requests for the names of this very app.
+ALLOWED_HOSTS = words("ALLOWED_HOSTS") or ([".herokuapp.com"] if ON_HEROKU else [])
+CSRF_TRUSTED_ORIGINS = words("CSRF_TRUSTED_ORIGINS")
+
+HTTPS = flag("HTTPS", default=not DEBUG)
+if HTTPS:
+    SECURE_SSL_REDIRECT = True
+    # The proxy in front (Heroku's router, nginx) must set this header itself, whatever the client sent.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    # For a year browsers will refuse plain http for this host and those below it.
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
+
+# -- the application ----------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "channelsq",  # first: its runserver takes the place of django.contrib.staticfiles'
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "app",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "rooms"
+LOGOUT_REDIRECT_URL = "rooms"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# -- static files: runserver serves them from the apps, whitenoise wherever runserver does not ----
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
+if not DEBUG:
+    STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    }
+
+# -- the database -------------------------------------------------------------------------------
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES: dict[str, Any] = {
+    "default": dj_database_url.config(
+        default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}",
+        # Consumers keep a connection from message to message, as views do from request to request.
+        conn_max_age=600,
+        conn_health_checks=True,
+        ssl_require=ON_HEROKU,
+    )
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # Many threads write: wait for each other instead of failing, and let readers read meanwhile.
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    }
+
+# -- channels and tasks -------------------------------------------------------------------------
+
+
+def redis_url() -> str:
+    """``REDIS_URL``, fit for Heroku, whose certificates are signed by nobody that a machine knows."""
+    url = os.environ.get("REDIS_URL", "")
+    if ON_HEROKU and url.startswith("rediss://") and "ssl_cert_reqs" not in url:
+        url += ("&" if "?" in url else "?") + "ssl_cert_reqs=none"
+    return url
+
+
+REDIS_URL = redis_url()
+BROKER_URL = os.environ.get("BROKER_URL") or REDIS_URL
+
+CHANNEL_LAYER: dict[str, Any]
+if BROKER_URL and BROKER_URL != REDIS_URL:
+    CHANNEL_LAYER = {
+        "BACKEND": "channelsq.layers.KombuChannelLayer",
+        "CONFIG": {"url": BROKER_URL, "groups_url": REDIS_URL or None},
+    }
+elif REDIS_URL:
+    CHANNEL_LAYER = {"BACKEND": "channelsq.layers.RedisChannelLayer", "CONFIG": {"url": REDIS_URL}}
+else:
+    CHANNEL_LAYER = {"BACKEND": "channelsq.layers.InMemoryChannelLayer"}
+CHANNEL_LAYERS = {"default": {**CHANNEL_LAYER, "ROUTING": "app.routing.channel_routing"}}
+
+# Celery reads what begins with CELERY_ (see app/celery.py).
+if BROKER_URL:
+    CELERY_BROKER_URL = BROKER_URL
+else:
+    CELERY_TASK_ALWAYS_EAGER = True  # .delay() runs in place: no worker could be told
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TIMEZONE = TIME_ZONE
