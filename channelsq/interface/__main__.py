@@ -1,0 +1,106 @@
+"""The command ``python -m channelsq.interface``.
+
+It stands above the packages it puts together, as the management commands do: it alone, of everything in
+``channelsq.interface``, knows ``channelsq.worker``, for layers that only this process can see.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from channelsq.interface.config import ConfigError, InterfaceConfig, read_config
+
+_LEVELS = (logging.ERROR, logging.INFO, logging.DEBUG, logging.DEBUG)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the interface server; gives the exit code: 0, or 2 after an error told in one line."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        config = read_config(sys.argv[1:] if argv is None else argv, os.environ)
+        _find_settings()
+        _run(config)
+    except ConfigError as error:
+        print(f"channelsq interface: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+def _find_settings() -> None:
+    if os.environ.get("DJANGO_SETTINGS_MODULE"):
+        return
+    try:
+        found = importlib.util.find_spec("config.settings") is not None
+    except ImportError:
+        found = False
+    if not found:
+        raise ConfigError(
+            "DJANGO_SETTINGS_MODULE is not set and there is no config.settings here; "
+            "set it to your settings module, or start in the project's folder"
+        )
+    os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+
+
+def _run(config: InterfaceConfig) -> None:
+    import django
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+
+    module = os.environ["DJANGO_SETTINGS_MODULE"]
+    try:
+        settings.configured or settings.INSTALLED_APPS  # noqa: B018
+    except ImportError as error:
+        raise ConfigError(f"the settings {module!r} (DJANGO_SETTINGS_MODULE) cannot be imported: {error}") from error
+    except ImproperlyConfigured as error:
+        raise ConfigError(f"the settings {module!r} cannot be used: {error}") from error
+    try:
+        django.setup()
+        _configure_logging(config.verbosity)
+        _serve(config)
+    except ImproperlyConfigured as error:
+        raise ConfigError(str(error)) from error
+
+
+def _serve(config: InterfaceConfig) -> None:
+    from channelsq.asgi import channel_layers
+    from channelsq.conf import DEFAULT_CHANNEL_LAYER
+    from channelsq.interface.server import Companion, run
+
+    layer = channel_layers[DEFAULT_CHANNEL_LAYER]
+    companions: list[Companion] = []
+    if layer.channel_layer.in_process:
+        from channelsq.worker.embedded import EmbeddedWorker
+
+        companions.append(EmbeddedWorker(layer))
+        logging.getLogger("channelsq.interface").info(
+            "the channel layer is in this process's memory, so the workers run in this process too; "
+            "set REDIS_URL, or another layer in CHANNEL_LAYERS, to run them apart",
+            extra={"action": "embedded_workers"},
+        )
+    run(config, layer, companions=companions)
+
+
+def _configure_logging(verbosity: int) -> None:
+    """Log lines to stderr, for loggers that the project's LOGGING leaves alone."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    library_level = logging.DEBUG if verbosity >= 3 else logging.WARNING
+    for name, level in (
+        ("channelsq", _LEVELS[verbosity]),
+        ("uvicorn", library_level),
+        ("websockets", library_level),
+        ("django", logging.WARNING if verbosity else logging.ERROR),
+    ):
+        target = logging.getLogger(name)
+        target.setLevel(level)
+        if not target.hasHandlers():
+            target.addHandler(handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""A request's body: its beginning travels with the request, the rest in chunks on a channel of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from asgiref.typing import ASGIReceiveCallable
+
+from channelsq.exceptions import BrokerUnavailable, ChannelFull
+from channelsq.interface.hub import Hub
+from channelsq.interface.logs import extra
+
+logger = logging.getLogger("channelsq.interface.http")
+
+
+class ClientLeft(Exception):
+    """The client closed the connection."""
+
+
+class Body:
+    """Reads one request's body.
+
+    Args:
+        hub: what all connections share.
+        receive: uvicorn's, of this request.
+    """
+
+    #: Seconds between two tries on a full channel: the first wait, and the longest.
+    _WAITS = 0.01, 0.2
+
+    def __init__(self, hub: Hub, receive: ASGIReceiveCallable) -> None:
+        self._hub = hub
+        self._receive = receive
+        self._chunk = min(hub.limits.body_chunk, max(1, hub.prepare_limit() // 2))
+        self._buffer = bytearray()
+        #: When something of it last arrived or went on.
+        self.heard = 0.0
+        #: Whether the client has sent all of it.
+        self.complete = False
+        #: Where the rest goes; None if all of it fits in the request's message.
+        self.channel: str | None = None
+        # Whether the reader of the channel still expects chunks.
+        self._open = False
+
+    async def beginning(self, limit: int) -> bytes:
+        """What goes into the request's message: at most ``limit`` bytes, and at most one chunk.
+
+        Raises:
+            ClientLeft: before that much was there.
+        """
+        size = max(0, min(limit, self._chunk))
+        while not self.complete and len(self._buffer) <= size:
+            await self._read()
+        if self.complete and len(self._buffer) <= size:
+            size = len(self._buffer)
+        else:
+            self.channel = self._hub.new_channel("http.request.body?")
+            self._open = True
+        return self._take(size)
+
+    async def send_rest(self) -> None:
+        """Send the rest to :attr:`channel`.
+
+        Raises:
+            ClientLeft: before all of it was there.
+        """
+        while self._open:
+            while not self.complete and len(self._buffer) < self._chunk:
+                await self._read()
+            chunk = self._take(self._chunk)
+            more = not self.complete or bool(self._buffer)
+            await self._put({"content": chunk, "more_content": more, "closed": False})
+            self._open = more
+            self.heard = self._hub.loop.time()
+
+    async def client_left(self) -> None:
+        """Wait until the client closes the connection, and raise ClientLeft."""
+        while True:
+            await self._read()
+
+    def close(self) -> None:
+        """Nothing more of it is wanted, or comes: tell whoever still reads it."""
+        if self._open and self.channel is not None:
+            self._open = False
+            message = {"content": b"", "more_content": False, "closed": True}
+            self._hub.link.publish(self._hub.layer.prepare(self.channel, message))
+
+    async def _read(self) -> None:
+        event = await self._receive()
+        if event["type"] == "http.disconnect":
+            raise ClientLeft
+        assert event["type"] == "http.request"
+        self._buffer += event.get("body", b"")
+        self.heard = self._hub.loop.time()
+        self.complete = self.complete or not event.get("more_body", False)
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    async def _put(self, message: dict[str, Any]) -> None:
+        """Send a chunk; while its channel is full the client's own sending is held up by TCP."""
+        assert self.channel is not None
+        wait, longest = self._WAITS
+        while True:
+            try:
+                await self._hub.link.published(self.channel, message)
+                return
+            except ChannelFull:
+                self._hub.stats.count("http.body_waits")
+            except BrokerUnavailable as error:
+                logger.warning("%s: %s; trying again", self.channel, error, extra=extra("body_delayed", self.channel))
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, longest)

@@ -1,0 +1,296 @@
+"""One WebSocket as the application sees it: its states, and the order of its messages.  No I/O.
+
+::
+
+    CONNECTING ──accept, or text or bytes──▶ OPEN ──close──▶ CLOSING ──the socket ends──▶ CLOSED
+        └──────────────close: refused─────────────────────────▲
+
+Two streams meet here.  *To the application* go ``websocket.connect``, ``receive`` and ``disconnect``: one
+at a time, each when the one before is reported done (``{"done": order}``), the disconnect last and
+exactly once.  *From it* come replies, which become actions for whoever owns the socket.
+
+What is sent to a socket before it is accepted is held until the connect is answered, and implies the
+accept if that answer is none.  A refusal drops it: a group's message may have come in between, and must
+neither open nor reach a socket that the application turns away.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from channelsq import names
+
+#: Close codes that RFC 6455 and its registry let an endpoint send, below the range for applications.
+_REGISTERED_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
+
+
+class State(enum.Enum):
+    """Where a connection stands."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class IllegalTransition(Exception):
+    """Something happened to a connection that cannot happen in its state."""
+
+    def __init__(self, event: str, state: State) -> None:
+        self.event = event
+        self.state = state
+        super().__init__(f"{event} is not possible while the connection is {state.value}")
+
+
+class BadReply(Exception):
+    """The application sent something that means nothing to a WebSocket; the text names key and value."""
+
+
+class Reply(Protocol):
+    """A message from the application."""
+
+    message: dict[str, Any]
+    #: About how many bytes it takes.
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Complete the handshake."""
+
+    subprotocol: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer the handshake with HTTP 403."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Send the reply's text or bytes as a frame."""
+
+    reply: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Begin the closing handshake."""
+
+    code: int
+
+
+Action = Accept | Refuse | Write | Close
+
+
+class HandOut(NamedTuple):
+    """A message whose turn it is."""
+
+    channel: str
+    content: dict[str, Any]
+    order: int
+
+
+class _Waiting(NamedTuple):
+    channel: str
+    content: dict[str, Any]
+    order: int
+    size: int
+
+
+@dataclass(slots=True)
+class Connection:
+    """The state of one WebSocket.
+
+    Args:
+        reply_channel: the client's own channel.
+        path: the request's path.
+        max_messages, max_bytes: where :attr:`has_room` ends.
+        max_held: bytes that may be held before the accept; more is a refusal.
+        offered: the subprotocols that the client offers.
+    """
+
+    reply_channel: str
+    path: str
+    max_messages: int = 16
+    max_bytes: int = 1024 * 1024
+    max_held: int = 1024 * 1024
+    offered: tuple[str, ...] = ()
+    state: State = State.CONNECTING
+    #: The order of the message that a worker has now.
+    in_flight: int | None = None
+    _next_order: int = 0
+    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _waiting_bytes: int = 0
+    _held: list[Reply] = field(default_factory=list)
+    _held_bytes: int = 0
+    _connect_done: bool = False
+
+    # -- to the application -----------------------------------------------------------------
+
+    def connect(self, content: dict[str, Any]) -> None:
+        """The client asks for a connection; ``content`` lacks what every message has."""
+        if self._next_order or self.state is not State.CONNECTING:
+            raise IllegalTransition("connect", self.state)
+        self._queue(names.WEBSOCKET_CONNECT, content, 0)
+
+    def receive(self, payload: str | bytes) -> None:
+        """The client sent a message."""
+        if self.state is not State.OPEN:
+            raise IllegalTransition("receive", self.state)
+        key = "text" if isinstance(payload, str) else "bytes"
+        self._queue(names.WEBSOCKET_RECEIVE, {key: payload}, len(payload))
+
+    def end(self, code: int) -> None:
+        """The socket is gone; ``code`` says how."""
+        if self.state is State.CLOSED:
+            raise IllegalTransition("end", self.state)
+        self.state = State.CLOSED
+        self._held.clear()
+        if self._next_order:
+            self._queue(names.WEBSOCKET_DISCONNECT, {"code": code}, 0)
+
+    def _queue(self, channel: str, content: dict[str, Any], size: int) -> None:
+        order = self._next_order
+        self._next_order += 1
+        message = {"reply_channel": self.reply_channel, "path": self.path, "order": order, **content}
+        self._waiting.append(_Waiting(channel, message, order, size))
+        self._waiting_bytes += size
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more should be read from the client."""
+        return len(self._waiting) < self.max_messages and self._waiting_bytes < self.max_bytes
+
+    @property
+    def finished(self) -> bool:
+        """Whether the socket is gone and the application is done with all of it."""
+        return self.state is State.CLOSED and self.in_flight is None and not self._waiting
+
+    @property
+    def busy(self) -> bool:
+        """Whether the application has, or will get, a message of this socket."""
+        return self.in_flight is not None or bool(self._waiting)
+
+    def take(self) -> HandOut | None:
+        """The next message for the application, unless it still has one; it is in flight from now on."""
+        if self.in_flight is not None or not self._waiting:
+            return None
+        channel, content, order, size = self._waiting.popleft()
+        self._waiting_bytes -= size
+        self.in_flight = order
+        return HandOut(channel, content, order)
+
+    def done(self, order: int) -> list[Action]:
+        """The application is done with message ``order``, or is waited for no longer."""
+        if order != self.in_flight:
+            return []
+        self.in_flight = None
+        if order == 0:
+            self._connect_done = True
+            if self.state is State.CONNECTING and self._held:
+                return self._open(None)
+        return []
+
+    def lost(self) -> None:
+        """The message in flight could not be published, and will not be.
+
+        If it was the connect, the application never heard of this socket and hears nothing more of it.
+        """
+        if self.in_flight == 0:
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            self._next_order = 0
+        self.in_flight = None
+
+    # -- from the application ---------------------------------------------------------------
+
+    def reply(self, reply: Reply) -> list[Action]:
+        """What to do about a message from the application; nothing if the socket is closing or closed.
+
+        Raises:
+            BadReply: a value is of no use; nothing of the message is done.
+        """
+        message = reply.message
+        done = message.get("done")
+        if done is not None:
+            if isinstance(done, bool) or not isinstance(done, int):
+                raise BadReply(f"'done' must be the order of a message, not {done!r}")
+            return self.done(done)
+        payload, close = _payload(message), _close_code(message)
+        accept, subprotocol = message.get("accept"), message.get("subprotocol")
+        if self.state in (State.CLOSING, State.CLOSED):
+            return []
+        actions: list[Action] = []
+        if self.state is State.CONNECTING:
+            if accept or (subprotocol is not None and close is None):
+                actions += self._accept(subprotocol)
+            elif close is not None and payload is None:
+                self.state = State.CLOSING
+                self._held.clear()
+                return [Refuse("the application refused it")]
+            elif payload is not None and not self._connect_done and close is None:
+                return self._hold(reply)
+            elif payload is not None:
+                actions += self._open(None)
+        if self.state is State.OPEN:
+            if payload is not None:
+                actions.append(Write(reply))
+            if close is not None:
+                self.state = State.CLOSING
+                actions.append(Close(close))
+        return actions
+
+    def begin_close(self) -> None:
+        """The socket is being closed, by the client or by this server."""
+        if self.state in (State.CONNECTING, State.OPEN):
+            self.state = State.CLOSING
+            self._held.clear()
+
+    def _accept(self, subprotocol: Any) -> list[Action]:
+        if subprotocol is not None and subprotocol not in self.offered:
+            self.state = State.CLOSING
+            offered = ", ".join(map(repr, self.offered)) or "none"
+            return [Refuse(f"the application chose the subprotocol {subprotocol!r}, the client offers {offered}")]
+        return self._open(subprotocol)
+
+    def _open(self, subprotocol: str | None) -> list[Action]:
+        self.state = State.OPEN
+        held, self._held, self._held_bytes = self._held, [], 0
+        return [Accept(subprotocol), *map(Write, held)]
+
+    def _hold(self, reply: Reply) -> list[Action]:
+        self._held.append(reply)
+        self._held_bytes += reply.size
+        if self._held_bytes <= self.max_held:
+            return []
+        self.state = State.CLOSING
+        self._held.clear()
+        return [Refuse(f"more than {self.max_held} bytes were sent to it before it was accepted")]
+
+
+def _payload(message: dict[str, Any]) -> str | bytes | None:
+    text, data = message.get("text"), message.get("bytes")
+    if text is not None and data is not None:
+        raise BadReply("a message has both 'text' and 'bytes'; send one of them")
+    if text is not None and not isinstance(text, str):
+        raise BadReply(f"'text' must be a str, not {type(text).__name__}")
+    if data is not None and not isinstance(data, bytes):
+        raise BadReply(f"'bytes' must be bytes, not {type(data).__name__}")
+    return text if data is None else data
+
+
+def _close_code(message: dict[str, Any]) -> int | None:
+    close = message.get("close")
+    if close is None or close is False:
+        return None
+    if close is True:
+        return 1000
+    if not isinstance(close, int) or not (close in _REGISTERED_CODES or 3000 <= close <= 4999):
+        raise BadReply(f"'close' must be True or a close code (1000, 3000-4999), not {close!r}")
+    return close

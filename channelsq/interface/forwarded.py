@@ -1,0 +1,48 @@
+"""What a proxy in front says about the client: ``X-Forwarded-For`` and ``X-Forwarded-Proto``.
+
+One proxy is believed, and of its headers the last value: it is the one that this proxy added itself, while
+everything before it may be the client's invention.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_SECURE = {"https": True, "wss": True, "http": False, "ws": False}
+
+
+def believed(headers: Iterable[Sequence[bytes]], client: list[Any] | None, scheme: str) -> tuple[list[Any] | None, str]:
+    """Client and scheme as a proxy reports them; as given where it does not, or writes nonsense.
+
+    Args:
+        headers: the request's, their names in lower case.
+        client: ``[host, port]`` of the connection.
+        scheme: ``http`` or ``ws``, with an ``s`` if the connection is encrypted.
+    """
+    forwarded_for = forwarded_proto = b""
+    for name, value in headers:
+        if name == b"x-forwarded-for":
+            forwarded_for = value
+        elif name == b"x-forwarded-proto":
+            forwarded_proto = value
+    address = _address(forwarded_for.decode("latin-1").rpartition(",")[2].strip())
+    if address is not None:
+        client = [address, 0]
+    secure = _SECURE.get(forwarded_proto.decode("latin-1").rpartition(",")[2].strip().lower())
+    if secure is not None:
+        scheme = scheme.rstrip("s") + ("s" if secure else "")
+    return client, scheme
+
+
+def _address(text: str) -> str | None:
+    """The IP address in ``1.2.3.4``, ``1.2.3.4:567``, ``::1`` or ``[::1]:567``."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None

@@ -1,0 +1,82 @@
+"""A WebSocket's opening handshake: from the request to a ``websocket.connect``, and the HTTP answers."""
+
+from __future__ import annotations
+
+import http
+from email.utils import formatdate
+from typing import Any
+from urllib.parse import unquote
+
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHeader
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.headers import parse_subprotocol
+from websockets.http11 import Request, Response
+
+from channelsq.interface.forwarded import believed
+
+#: Small windows: a compressed socket costs some 20 KiB instead of 300.
+EXTENSIONS = (
+    ServerPerMessageDeflateFactory(
+        server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
+    ),
+)
+
+
+def offered_subprotocols(request: Request) -> tuple[str, ...]:
+    """The subprotocols that the client offers, in its order."""
+    try:
+        return tuple(
+            name for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in parse_subprotocol(value)
+        )
+    except InvalidHeader:
+        return ()  # ServerProtocol.accept answers it with 400
+
+
+def split_target(target: str) -> tuple[str, bytes]:
+    """Decoded path and raw query string of a request's target."""
+    raw_path, _, query = target.partition("?")
+    return unquote(raw_path), query.encode("ascii", "replace")
+
+
+def connect_content(
+    request: Request,
+    *,
+    secure: bool,
+    client: list[Any] | None,
+    server: list[Any] | None,
+    root_path: str,
+    proxy_headers: bool,
+) -> dict[str, Any]:
+    """What a ``websocket.connect`` says about the request (its path goes with every message)."""
+    headers = [
+        [name.lower().encode("latin-1"), value.encode("latin-1", "surrogateescape")]
+        for name, value in request.headers.raw_items()
+    ]
+    scheme = "wss" if secure else "ws"
+    if proxy_headers:
+        client, scheme = believed(headers, client, scheme)
+    return {
+        "scheme": scheme,
+        "query_string": split_target(request.path)[1],
+        "root_path": root_path,
+        "headers": headers,
+        "client": client,
+        "server": server,
+    }
+
+
+def plain_response(status: int, text: str, retry_after: int | None = None) -> Response:
+    """A small HTTP answer in place of the handshake's."""
+    body = text.encode() + b"\n"
+    headers = Headers(
+        [
+            ("Date", formatdate(usegmt=True)),
+            ("Connection", "close"),
+            ("Content-Length", str(len(body))),
+            ("Content-Type", "text/plain; charset=utf-8"),
+        ]
+    )
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    return Response(status, http.HTTPStatus(status).phrase, headers, body)

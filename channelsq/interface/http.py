@@ -1,0 +1,322 @@
+"""HTTP requests: an ASGI application that uvicorn runs, which hands each request to a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
+
+from channelsq import names
+from channelsq.exceptions import BrokerUnavailable, ChannelFull, MessageTooLarge
+from channelsq.interface.body import Body, ClientLeft
+from channelsq.interface.forwarded import believed
+from channelsq.interface.hub import Hub
+from channelsq.interface.logs import access, extra, shown_client, shown_target
+from channelsq.interface.replies import Delivery
+from channelsq.interface.response import BadResponse, Part, Start, read_part, read_start
+
+logger = logging.getLogger("channelsq.interface.http")
+
+#: The scope's key for the function that drops the connection; see ``uvicorn_http``.
+ABORT = "channelsq.abort"
+
+_TEXTS = {
+    408: "408 Request Timeout: the request's body came too slowly",
+    413: "413 Payload Too Large",
+    502: "502 Bad Gateway: the application's answer cannot be sent",
+    503: "503 Service Unavailable: please try again soon",
+    504: "504 Gateway Timeout: the application did not answer in time",
+}
+
+
+class HttpApp:
+    """The ASGI application; every call is one request.
+
+    Args:
+        hub: what all connections share.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Answer one request; never raises for what a client or an application does."""
+        assert scope["type"] == "http"
+        await _Request(self._hub, scope, receive, send).run()
+
+
+class _Refused(Exception):
+    """This server itself answers the request."""
+
+    def __init__(self, status: int, action: str, reason: object) -> None:
+        self.status = status
+        self.action = action
+        super().__init__(str(reason))
+
+
+class _Aborted(Exception):
+    """The response cannot be completed; the connection is dropped."""
+
+    def __init__(self, action: str, reason: object) -> None:
+        self.action = action
+        super().__init__(str(reason))
+
+
+class _Request:
+    """One request, from its first byte to its answer's last."""
+
+    def __init__(self, hub: Hub, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        self._hub = hub
+        self._scope = scope
+        self._send = send
+        self._channel = hub.new_channel("http.response!")
+        self._body = Body(hub, receive)
+        self._headers = [[name, value] for name, value in scope["headers"]]
+        self._client: list[Any] | None = list(scope["client"]) if scope["client"] else None
+        self._scheme: str = scope["scheme"]
+        if hub.config.proxy_headers:
+            self._client, self._scheme = believed(self._headers, self._client, self._scheme)
+        self._target = shown_target(scope["path"], scope["query_string"])
+        # Replies that wait to be written.
+        self._replies: deque[Delivery] = deque()
+        self._waiting_bytes = 0
+        self._overflow = False
+        self._wake = asyncio.Event()
+        # The answer's progress.
+        self._start: Start | None = None
+        self._sent = 0
+        self._complete = False
+        self._told_worker = False
+        self._begun = hub.loop.time()
+        self._progress = self._begun
+
+    async def run(self) -> None:
+        stats = self._hub.stats
+        stats.count("http.requests")
+        self._hub.replies.register(self._channel, self)
+        try:
+            await self._ask()
+            await self._answer()
+        except ClientLeft:
+            stats.count("http.clients_left")
+            self._log(logging.INFO, "client_left", "the client left before its answer was complete")
+            if self._told_worker:
+                self._say_disconnect()
+        except _Refused as refused:
+            await self._refuse(refused)
+        except _Aborted as aborted:
+            stats.count(f"http.{aborted.action}")
+            self._log(logging.WARNING, aborted.action, f"the response was cut off: {aborted}")
+            self._say_disconnect()
+            await self._abort()
+        except asyncio.CancelledError:
+            # The server ends and waited long enough.
+            if self._told_worker and not self._complete:
+                self._say_disconnect()
+            self._drop()
+            raise
+        finally:
+            self._hub.replies.unregister(self._channel)
+            self._body.close()
+            for delivery in self._replies:
+                self._hub.say_gone(delivery.message)
+            if self._hub.config.access_log:
+                self._log_access()
+
+    # -- the request ------------------------------------------------------------------------
+
+    async def _ask(self) -> None:
+        if self._hub.ending:
+            raise _Refused(503, "ending", "the server is shutting down")
+        head = self._head()
+        limit = self._hub.prepare_limit() - sum(len(n) + len(v) + 10 for n, v in self._headers) - 4096
+        timeout = self._hub.config.http_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                head["body"] = await self._body.beginning(limit)
+        except TimeoutError:
+            raise _Refused(408, "body_timeout", f"its body did not go on for {timeout:g} s") from None
+        head["body_channel"] = self._body.channel
+        try:
+            await self._hub.link.published(names.HTTP_REQUEST, head)
+        except (ChannelFull, BrokerUnavailable) as error:
+            raise _Refused(503, "unavailable", error) from None
+        except MessageTooLarge as error:
+            raise _Refused(413, "too_large", error) from None
+        self._told_worker = True
+        self._progress = self._hub.loop.time()
+
+    def _head(self) -> dict[str, Any]:
+        scope = self._scope
+        server = scope["server"]
+        return {
+            "reply_channel": self._channel,
+            "http_version": scope["http_version"],
+            "method": scope["method"],
+            "scheme": self._scheme,
+            "path": scope["path"],
+            "query_string": scope["query_string"],
+            "root_path": self._hub.config.root_path,
+            "headers": self._headers,
+            "client": self._client,
+            "server": list(server) if server and server[1] is not None else None,
+        }
+
+    async def _read_on(self) -> None:
+        """Pass the rest of the body on, then wait for the client to leave; raises ClientLeft when it does."""
+        await self._body.send_rest()
+        await self._body.client_left()
+
+    def _say_disconnect(self) -> None:
+        message = {"reply_channel": self._channel, "path": self._scope["path"]}
+        self._hub.link.publish(self._hub.layer.prepare(names.HTTP_DISCONNECT, message))
+
+    # -- the answer -------------------------------------------------------------------------
+
+    def on_reply(self, delivery: Delivery) -> None:
+        """See :class:`channelsq.interface.replies.Receiver`."""
+        if self._complete or self._overflow:
+            self._hub.say_gone(delivery.message)
+            return
+        self._replies.append(delivery)
+        self._waiting_bytes += delivery.size
+        if self._waiting_bytes > self._hub.limits.response_queue:
+            self._overflow = True
+            self._drop()
+        self._wake.set()
+
+    async def _answer(self) -> None:
+        reader = self._hub.loop.create_task(self._read_on())
+        reader.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not self._complete:
+                delivery = await self._next_reply(reader)
+                try:
+                    await self._pass_on(delivery.message)
+                except BaseException:
+                    self._hub.say_gone(delivery.message)
+                    raise
+                self._waiting_bytes -= delivery.size
+        finally:
+            reader.cancel()
+            # It has always something to say: that it was cancelled, or that the client left.
+            with contextlib.suppress(asyncio.CancelledError, ClientLeft):
+                await reader
+
+    async def _next_reply(self, reader: asyncio.Task[None]) -> Delivery:
+        while True:
+            self._wake.clear()
+            if self._overflow:
+                limit = self._hub.limits.response_queue
+                raise _Aborted("response_overflow", f"more than {limit} bytes of it wait for the client")
+            if reader.done():
+                reader.result()  # raises ClientLeft
+            if self._replies:
+                return self._replies.popleft()
+            last = max(self._progress, self._body.heard)
+            left = last + self._hub.config.http_timeout - self._hub.loop.time()
+            if left <= 0:
+                self._raise_timeout()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+
+    def _raise_timeout(self) -> None:
+        timeout = self._hub.config.http_timeout
+        if self._start is None:
+            raise _Refused(504, "timeout", f"no answer within {timeout:g} s")
+        raise _Aborted("response_stalled", f"it did not go on for {timeout:g} s")
+
+    async def _pass_on(self, message: dict[str, Any]) -> None:
+        if message.get("abort"):
+            raise _Aborted("response_failed", "the application failed while making it")
+        try:
+            part = read_part(message)
+            start = read_start(message, self._scope["method"]) if self._start is None else None
+        except BadResponse as error:
+            if self._start is None:
+                raise _Refused(502, "bad_response", error) from None
+            raise _Aborted("bad_response", error) from None
+        timeout = self._hub.config.http_timeout
+        credit = message.get("credit_channel")
+        try:
+            async with asyncio.timeout(timeout):
+                if start is not None:
+                    self._start = start
+                    await self._begin(start)
+                await self._write(part)
+                if credit is not None and part.more:
+                    # uvicorn waits before a write, not after it: this returns when the client took the rest.
+                    await self._write(Part(b"", True))
+        except TimeoutError:
+            raise _Aborted("client_stalled", f"the client read nothing for {timeout:g} s") from None
+        self._progress = self._hub.loop.time()
+        if credit is not None:
+            self._hub.say_written(credit)
+
+    async def _begin(self, start: Start) -> None:
+        await self._send(
+            {"type": "http.response.start", "status": start.status, "headers": start.headers, "trailers": False}
+        )
+
+    async def _write(self, part: Part) -> None:
+        assert self._start is not None
+        content = b"" if self._start.bodiless else part.content
+        self._sent += len(content)
+        length = self._start.length
+        if self._start.bodiless:
+            length = None
+        if length is not None and (self._sent > length or (not part.more and self._sent < length)):
+            raise _Aborted("bad_response", f"'content-length' is {length}, but {self._sent} bytes were sent")
+        if not part.more:
+            self._complete = True
+        await self._send({"type": "http.response.body", "body": content, "more_body": part.more})
+
+    # -- other endings ----------------------------------------------------------------------
+
+    async def _refuse(self, refused: _Refused) -> None:
+        status = refused.status
+        self._hub.stats.count(f"http.refused.{status}")
+        level = logging.INFO if status < 500 else logging.WARNING
+        self._log(level, refused.action, f"answered with {status}: {refused}")
+        content = _TEXTS[status].encode() + b"\n"
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(content)),
+        ]
+        if status == 503:
+            headers.append((b"retry-after", b"1"))
+        if status == 408:
+            headers.append((b"connection", b"close"))
+        self._start = Start(status, headers, len(content), bodiless=False)
+        self._complete = True
+        await self._begin(self._start)
+        await self._send({"type": "http.response.body", "body": content, "more_body": False})
+
+    async def _abort(self) -> None:
+        self._drop()
+        with contextlib.suppress(ClientLeft):
+            await self._body.client_left()
+
+    def _drop(self) -> None:
+        """Close the connection without another word."""
+        cast("dict[str, Callable[[], None]]", self._scope)[ABORT]()
+
+    def _log(self, level: int, action: str, text: str) -> None:
+        logger.log(level, "%s %s: %s", self._scope["method"], self._target, text, extra=extra(action, self._channel))
+
+    def _log_access(self) -> None:
+        access.info(
+            '%s "%s %s" %s %d bytes in %.3f s',
+            shown_client(self._client),
+            self._scope["method"],
+            self._target,
+            self._start.status if self._start is not None else "-",
+            self._sent,
+            self._hub.loop.time() - self._begun,
+        )

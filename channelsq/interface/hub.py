@@ -1,0 +1,106 @@
+"""What all connections of one interface server share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol
+
+from channelsq import names
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.link import Link
+from channelsq.interface.replies import Replies
+from channelsq.interface.stats import Stats
+
+logger = logging.getLogger("channelsq.interface")
+
+#: How often (seconds) every socket looks whether something of it is overdue.
+TICK = 0.25
+
+
+class Socket(Protocol):
+    """A WebSocket, from its connect until the application is done with its disconnect."""
+
+    def on_tick(self, now: float) -> None:
+        """Look whether something is overdue."""
+
+    def let_go(self) -> None:
+        """Publish all that is left, without waiting for anything."""
+
+
+class Hub:
+    """Settings, counters, the way to the layer and back, and the sockets.
+
+    Args:
+        config: the interface's settings.
+        layer: the channel layer.
+    """
+
+    def __init__(self, config: InterfaceConfig, layer: ChannelLayerWrapper) -> None:
+        self.config = config
+        self.limits = config.limits
+        self.layer = layer
+        self.stats = Stats()
+        self.link = Link(layer, self.stats)
+        self.sockets: set[Socket] = set()
+        #: How many clients are connected, whatever they speak.
+        self.connections = 0
+        #: True once the server is to end: nothing new is begun.
+        self.ending = False
+        self.loop: asyncio.AbstractEventLoop
+        self.replies: Replies
+        self._ticker: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Connect to the channel layer."""
+        self.loop = asyncio.get_running_loop()
+        self.replies = Replies(self.loop, self.stats, self._on_unknown)
+        prefixes = [
+            names.process_part(self.layer.channel_layer.new_channel(pattern))
+            for pattern in ("websocket.send!", "http.response!")
+        ]
+        await asyncio.to_thread(self.link.start, self.loop, prefixes, self.replies.deliver)
+        self._ticker = self.loop.call_later(TICK, self._tick)
+
+    async def stop(self) -> None:
+        """Leave the channel layer."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await asyncio.to_thread(self.link.stop)
+
+    def new_channel(self, pattern: str) -> str:
+        """A new channel name of this process."""
+        return self.layer.channel_layer.new_channel(pattern)
+
+    def prepare_limit(self) -> int:
+        """The largest message, in bytes, that the layer takes."""
+        return self.layer.channel_layer.message_size_limit
+
+    def _tick(self) -> None:
+        now = self.loop.time()
+        for socket in list(self.sockets):
+            socket.on_tick(now)
+        self._ticker = self.loop.call_later(TICK, self._tick)
+
+    def _on_unknown(self, channel: str, message: dict[str, Any]) -> None:
+        """A reply to a client that has left: whoever waits to send it more is told."""
+        self.say_gone(message)
+
+    def say_gone(self, message: dict[str, Any]) -> None:
+        """Tell the producer of ``message``, if it asks, that its client is gone."""
+        credit = message.get("credit_channel")
+        if credit is not None:
+            self._credit(credit, {"gone": True})
+
+    def say_written(self, credit: str) -> None:
+        """Tell a producer that the client has taken what it sent."""
+        self._credit(credit, {"credit": True})
+
+    def _credit(self, channel: Any, message: dict[str, Any]) -> None:
+        try:
+            send = self.layer.prepare(channel, message)
+        except TypeError as error:
+            logger.warning("a credit_channel cannot be used: %s", error, extra={"action": "bad_credit_channel"})
+            return
+        self.link.publish(send)

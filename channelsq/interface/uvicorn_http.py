@@ -1,0 +1,155 @@
+"""uvicorn's HTTP protocol, with the bounds that it lacks.
+
+It reads headers of any size and waits for them for ever; here both end with an answer, and so does a
+connection too many.  It also gives the application a way to drop a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from channelsq.interface.http import ABORT
+from channelsq.interface.logs import extra, shown_client
+
+if TYPE_CHECKING:
+    from channelsq.interface.hub import Hub
+
+logger = logging.getLogger("channelsq.interface.http")
+
+
+class _HeadersTooLarge(Exception):
+    """Raised inside the parser, to stop it."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection, until it becomes a WebSocket.
+
+    Args:
+        hub: what all connections share.
+        config, server_state, app_state: uvicorn's own.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, hub.loop)
+        self.logger = logger
+        self._hub = hub
+        self._head_size = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._surplus = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._hub.connections += 1
+        self._surplus = self._hub.connections > self._hub.config.max_connections
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hub.connections -= 1
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._surplus:
+            self._refuse(503, "too_many_connections", f"more than {self._hub.config.max_connections} connections")
+            return
+        super().data_received(data)
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+            self._forget_head()
+        elif not self._busy:
+            # Part of a request is here, or the next one of a connection that was kept alive.
+            self._expect_head()
+        else:
+            self._forget_head()
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is being answered."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # uvicorn says it is never None
+        return cycle is not None and not cycle.response_complete
+
+    # -- bounds on the head -----------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_size = 0
+        cast("dict[str, Any]", self.scope)[ABORT] = self._drop
+
+    def on_url(self, url: bytes) -> None:
+        self._measure(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._measure(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _measure(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > self._hub.limits.header_bytes:
+            raise _HeadersTooLarge
+
+    def _expect_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self._hub.loop.call_later(self._hub.limits.header_timeout, self._on_late_head)
+
+    def _forget_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _on_late_head(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self._refuse(408, "late_request", f"no request within {self._hub.limits.header_timeout:g} s")
+
+    # -- answers ----------------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed; called by uvicorn."""
+        if self._head_size > self._hub.limits.header_bytes:
+            limit = self._hub.limits.header_bytes
+            self._refuse(431, "headers_too_large", f"request line and headers of more than {limit} bytes")
+        else:
+            self._refuse(400, "bad_request", msg)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to the WebSocket protocol; called by uvicorn."""
+        if self._busy:
+            # Its predecessor's answer would end up among the frames.
+            self._refuse(400, "bad_request", "an upgrade behind a request that is not answered yet")
+            return
+        super().handle_websocket_upgrade()
+
+    def _refuse(self, status: int, action: str, reason: str) -> None:
+        phrase = http.HTTPStatus(status).phrase
+        self._hub.stats.count(f"http.refused.{status}")
+        logger.info(
+            "connection answered with %d: %s",
+            status,
+            reason,
+            extra=extra(action, shown_client(list(self.client) if self.client else None)),
+        )
+        body = f"{status} {phrase}\n".encode()
+        retry = "retry-after: 5\r\n" if status == 503 else ""
+        self.transport.write(
+            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            f"content-length: {len(body)}\r\n{retry}connection: close\r\n\r\n".encode()
+            + body
+        )
+        self.transport.close()
+
+    def _drop(self) -> None:
+        self.transport.abort()

@@ -1,0 +1,584 @@
+"""WebSocket clients: an ``asyncio.Protocol`` between a transport, ``websockets``' parser and a Connection.
+
+uvicorn reads the upgrade request and hands the transport over.  From then on this is the transport's
+protocol; uvicorn's server only calls :meth:`WebSocketProtocol.shutdown`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+import math
+import secrets
+from typing import Any, cast
+
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+from websockets.exceptions import InvalidMessage, PayloadTooBig
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import CONNECTING, OPEN
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from channelsq import names
+from channelsq.exceptions import MessageTooLarge
+from channelsq.interface import handshake
+from channelsq.interface.connection import Accept, Action, BadReply, Close, Connection, Refuse, State, Write
+from channelsq.interface.hub import Hub
+from channelsq.interface.logs import access, extra, shown_client, shown_target
+from channelsq.interface.replies import Delivery
+from channelsq.layers.base import Send
+
+logger = logging.getLogger("channelsq.interface.websocket")
+
+#: Bytes parsed at a time: between two pieces the bound on waiting messages is looked at.
+_PIECE = 4096
+
+#: Bytes kept of a client that sends frames before its handshake is answered.
+_EARLY = 64 * 1024
+
+
+class WebSocketProtocol(asyncio.Protocol):
+    """One WebSocket client.
+
+    Args:
+        hub: what all connections share.
+        server_state: uvicorn's, for its list of connections to shut down.
+    """
+
+    def __init__(self, hub: Hub, server_state: ServerState) -> None:
+        self._hub = hub
+        self._limits = hub.limits
+        self._server_connections = cast("set[Any]", server_state.connections)
+        self._wire = ServerProtocol(extensions=handshake.EXTENSIONS, max_size=hub.config.max_message_size)
+        self._transport: asyncio.Transport
+        self._client: list[Any] | None = None
+        #: None until there was a handshake that can be accepted.
+        self._connection: Connection | None = None
+        self._id = "-"
+        self._target = ""
+        self._response: Response | None = None
+        self._unparsed = bytearray()
+        self._parts: list[bytes] = []
+        self._parts_are_text = False
+        self._reading = True
+        self._gone = False
+        self._code: int | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._begun = 0.0
+        # What was handed out last: when its worker is overdue, and what is to be published once more.
+        self._overdue = math.inf
+        self._again: tuple[Send, asyncio.TimerHandle] | None = None
+        self._forget_again = False
+        self._heard = 0.0
+        self._next_ping = math.inf
+        self._ping: tuple[bytes, float] | None = None
+
+    # -- the transport ----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._server_connections.add(self)
+        address = get_remote_addr(self._transport)
+        self._client = list(address) if address else None
+        self._id = shown_client(self._client)
+        self._begun = self._heard = self._hub.loop.time()
+        self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._hub.loop.time()
+        if self._unparsed or len(data) > _PIECE or not self._may_parse():
+            self._unparsed += data
+        else:
+            self._parse(data)
+        self._read()
+
+    def eof_received(self) -> None:
+        self._wire.receive_eof()
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone = True
+        self._server_connections.discard(self)
+        self._hub.connections -= 1
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        connection = self._connection
+        if connection is None:
+            return
+        code = self._final_code()
+        # A worker that has a message of this socket may still add it to groups.
+        self._forget_again = connection.busy
+        connection.end(code)
+        self._unparsed.clear()
+        self._hub.stats.count("websocket.ended")
+        if self._hub.config.access_log:
+            seconds = self._hub.loop.time() - self._begun
+            access.info(
+                '%s "WebSocket %s" closed %d after %.1f s', shown_client(self._client), self._target, code, seconds
+            )
+        self._hub.link.forget(connection.reply_channel)
+        self._progress()
+
+    def _final_code(self) -> int:
+        if self._code is not None:
+            return self._code
+        close = self._wire.close_rcvd or self._wire.close_sent
+        return 1006 if close is None else close.code
+
+    def shutdown(self) -> None:
+        """The server ends: close the connection, or refuse it if it is not accepted yet."""
+        if self._wire.state is CONNECTING:
+            self._answer(503, "the server is shutting down", retry_after=5)
+        else:
+            self._close(1001, "the server is shutting down")
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Parse what is there, as far as there is room; read on from the client if there is some left."""
+        while self._unparsed and self._may_parse():
+            piece = bytes(self._unparsed[:_PIECE])
+            del self._unparsed[:_PIECE]
+            self._parse(piece)
+        if self._gone or self._transport.is_closing():
+            return
+        connection = self._connection
+        if connection is not None and connection.state is State.CONNECTING:
+            # Read on, to notice when the client leaves.
+            reading = len(self._unparsed) < _EARLY
+        else:
+            reading = not self._unparsed and self._may_parse()
+        if reading != self._reading:
+            self._reading = reading
+            if reading:
+                self._transport.resume_reading()
+            else:
+                self._hub.stats.count("websocket.paused")
+                self._transport.pause_reading()
+
+    def _may_parse(self) -> bool:
+        connection = self._connection
+        if connection is None or connection.state not in (State.CONNECTING, State.OPEN):
+            return True
+        return connection.state is State.OPEN and connection.has_room
+
+    def _parse(self, data: bytes) -> None:
+        self._wire.receive_data(data)
+        for event in self._wire.events_received():
+            if isinstance(event, Frame):
+                self._on_frame(event)
+            elif isinstance(event, Request):
+                self._on_request(event)
+        if self._wire.parser_exc is not None or self._wire.handshake_exc is not None:
+            self._on_wire_error()
+        self._flush()
+
+    def _on_wire_error(self) -> None:
+        error = self._wire.parser_exc
+        if error is None:
+            if self._response is None:
+                self._on_bad_request()
+            return
+        if self._connection is None or self._connection.state is not State.OPEN or isinstance(error, EOFError):
+            return
+        self._connection.begin_close()
+        too_big = isinstance(error, PayloadTooBig)
+        self._hub.stats.count("websocket.too_big" if too_big else "websocket.bad_frames")
+        logger.info(
+            "%s: closed, the client sent what it must not: %s",
+            self._target,
+            error,
+            extra=extra("message_too_big" if too_big else "bad_frame", self._id),
+        )
+
+    def _on_bad_request(self) -> None:
+        """The parser gave up on the request; if that is all it could say, say so to the client."""
+        error = self._wire.handshake_exc
+        self._response = handshake.plain_response(400, "400 Bad Request: not a WebSocket handshake")
+        if isinstance(error, InvalidMessage):
+            self._transport.write(self._response.serialize())
+        cause = error.__cause__ if error is not None and error.__cause__ is not None else error
+        self._note_refusal(400, f"bad handshake: {cause}")
+
+    def _on_frame(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.TEXT or opcode is Opcode.BINARY or opcode is Opcode.CONT:
+            data = bytes(frame.data)
+            if opcode is not Opcode.CONT:
+                self._parts_are_text = opcode is Opcode.TEXT
+            if self._parts or not frame.fin:
+                self._parts.append(data)
+                if not frame.fin:
+                    return
+                data = b"".join(self._parts)
+                self._parts.clear()
+            self._on_message(data)
+        elif opcode is Opcode.PONG:
+            if self._ping is not None and bytes(frame.data) == self._ping[0]:
+                self._ping = None
+        elif opcode is Opcode.CLOSE and self._connection is not None:
+            self._connection.begin_close()
+
+    def _on_message(self, data: bytes) -> None:
+        connection = self._connection
+        if connection is None or connection.state is not State.OPEN:
+            return
+        self._hub.stats.count("websocket.received")
+        if not self._parts_are_text:
+            connection.receive(data)
+        else:
+            try:
+                text = data.decode()
+            except UnicodeDecodeError as error:
+                self._hub.stats.count("websocket.bad_frames")
+                logger.info(
+                    "%s: closed, the client sent text that is not UTF-8: %s",
+                    self._target,
+                    error,
+                    extra=extra("bad_text", self._id),
+                )
+                self._fail(1007, "text must be UTF-8")
+                return
+            connection.receive(text)
+        self._hand_out()
+
+    # -- the handshake ----------------------------------------------------------------------
+
+    def _on_request(self, request: Request) -> None:
+        path, query = handshake.split_target(request.path)
+        self._target = shown_target(path, query)
+        self._response = response = self._wire.accept(request)
+        if response.status_code != 101:
+            self._note_refusal(response.status_code, f"bad handshake: {self._wire.handshake_exc}")
+            self._wire.send_response(response)
+            return
+        if self._hub.ending:
+            self._answer(503, "the server is shutting down", retry_after=5)
+            return
+        server = get_local_addr(self._transport)
+        content = handshake.connect_content(
+            request,
+            secure=is_ssl(self._transport),
+            client=self._client,
+            server=list(server) if server and server[1] is not None else None,
+            root_path=self._hub.config.root_path,
+            proxy_headers=self._hub.config.proxy_headers,
+        )
+        self._client = content["client"]
+        self._connection = Connection(
+            self._hub.new_channel("websocket.send!"),
+            path,
+            max_messages=self._limits.backlog_messages,
+            max_bytes=self._limits.backlog_bytes,
+            max_held=self._limits.socket_queue,
+            offered=handshake.offered_subprotocols(request),
+        )
+        self._id = self._connection.reply_channel
+        self._hub.replies.register(self._id, self)
+        self._hub.sockets.add(self)
+        self._hub.stats.count("websocket.begun")
+        self._connection.connect(content)
+        self._hand_out()
+
+    def _answer(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
+        """Answer the handshake with something else than 101, and end the connection."""
+        if self._wire.state is not CONNECTING or self._wire.eof_sent:
+            return
+        if self._connection is not None:
+            self._connection.begin_close()
+        self._note_refusal(status, reason)
+        text = f"{status} {http.HTTPStatus(status).phrase}"
+        self._wire.send_response(handshake.plain_response(status, text, retry_after))
+        self._flush()
+
+    def _note_refusal(self, status: int, reason: str) -> None:
+        self._hub.stats.count(f"websocket.refused.{status}")
+        logger.log(
+            logging.WARNING if status >= 500 else logging.INFO,
+            "%s: handshake answered with %d: %s",
+            self._target or "?",
+            status,
+            reason,
+            extra=extra("handshake_refused", self._id),
+        )
+        if self._hub.config.access_log:
+            access.info('%s "WebSocket %s" refused %d', shown_client(self._client), self._target, status)
+
+    # -- to the application -----------------------------------------------------------------
+
+    def _hand_out(self) -> None:
+        assert self._connection is not None
+        turn = self._connection.take()
+        if turn is None:
+            return
+        self._overdue = math.inf
+        try:
+            send = self._hub.layer.prepare(turn.channel, turn.content)
+        except (MessageTooLarge, TypeError) as error:
+            self._connection.lost()
+            if turn.order == 0:
+                self._answer(431, f"its headers do not fit in a message: {error}")
+            else:
+                self._hub.stats.count("websocket.too_big")
+                logger.info("%s: closed: %s", self._target, error, extra=extra("message_too_big", self._id))
+                self._fail(1009, "message too big")
+                self._progress()
+            return
+        self._publish(send, turn.order, self._hub.loop.time())
+
+    def _publish(self, send: Send, order: int, first_tried: float, wait: float = 0.05) -> None:
+        self._again = None
+
+        def outcome(error: Exception | None) -> None:
+            if self._connection is None or self._connection.in_flight != order:
+                return  # reported done before its publication was
+            if error is None:
+                self._overdue = self._hub.loop.time() + self._hub.config.order_timeout
+            elif order == 0:
+                self._connection.lost()
+                self._answer(503, f"no worker can be told: {error}", retry_after=1)
+                self._progress()
+            else:
+                self._retry(send, order, first_tried, wait, error)
+
+        self._hub.link.publish(send, outcome)
+
+    def _retry(self, send: Send, order: int, first_tried: float, wait: float, error: Exception) -> None:
+        """A full channel or a lost broker holds this socket up; for a while that is only back-pressure."""
+        assert self._connection is not None
+        disconnect = send.target == names.WEBSOCKET_DISCONNECT
+        patience = self._limits.disconnect_patience if disconnect else self._limits.publish_patience
+        if self._hub.loop.time() - first_tried < patience:
+            timer = self._hub.loop.call_later(wait, self._publish, send, order, first_tried, min(1.0, wait * 1.5))
+            self._again = send, timer
+            return
+        self._connection.lost()
+        self._hub.stats.count("websocket.lost_messages")
+        logger.error(
+            "%s: message %d to %s was given up after %.0f s: %s",
+            self._target,
+            order,
+            send.target,
+            patience,
+            error,
+            extra=extra("message_lost", self._id),
+        )
+        self._close(1013, "the server is overloaded")
+        self._progress()
+
+    def _progress(self) -> None:
+        """Hand out what comes next, and read what there is room for now."""
+        connection = self._connection
+        assert connection is not None
+        self._hand_out()
+        if not self._gone:
+            if self._unparsed or not self._reading:
+                self._read()
+        elif connection.finished and self in self._hub.sockets:
+            self._hub.sockets.discard(self)
+            self._hub.replies.unregister(connection.reply_channel)
+            if self._forget_again:
+                self._hub.link.forget(connection.reply_channel)
+
+    def let_go(self) -> None:
+        """Publish all that is left, without waiting for anything: the process ends."""
+        connection = self._connection
+        assert connection is not None
+        if not self._gone:
+            return
+        if self._again is not None:
+            send, timer = self._again
+            timer.cancel()
+            self._hub.link.publish(send)
+        if connection.in_flight is not None:
+            connection.done(connection.in_flight)
+        while (turn := connection.take()) is not None:
+            self._hub.link.publish(self._hub.layer.prepare(turn.channel, turn.content))
+            connection.done(turn.order)
+        self._progress()
+
+    # -- from the application ---------------------------------------------------------------
+
+    def on_reply(self, delivery: Delivery) -> None:
+        """See :class:`channelsq.interface.replies.Receiver`."""
+        connection = self._connection
+        assert connection is not None
+        try:
+            actions = connection.reply(delivery)
+        except BadReply as error:
+            self._hub.stats.count("websocket.bad_replies")
+            logger.warning(
+                "%s: a message from the application was ignored: %s",
+                self._target,
+                error,
+                extra=extra("bad_reply", self._id),
+            )
+            return
+        if actions:
+            self._act(actions)
+        if connection.in_flight is None:
+            self._progress()
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            if self._gone:
+                return
+            if isinstance(action, Write):
+                self._send(action.reply)
+            elif isinstance(action, Accept):
+                self._accept(action.subprotocol)
+            elif isinstance(action, Close):
+                self._close(action.code)
+            elif isinstance(action, Refuse):
+                self._answer(403, action.reason)
+
+    def _accept(self, subprotocol: str | None) -> None:
+        if self._response is None or self._wire.state is not CONNECTING or self._wire.eof_sent:
+            return
+        if subprotocol is not None:
+            self._response.headers["Sec-WebSocket-Protocol"] = subprotocol
+            self._wire.subprotocol = Subprotocol(subprotocol)
+        self._wire.send_response(self._response)
+        self._flush()
+        self._hub.stats.count("websocket.accepted")
+        if self._hub.config.ping_interval:
+            self._next_ping = self._hub.loop.time() + self._hub.config.ping_interval
+        if self._hub.config.access_log:
+            access.info('%s "WebSocket %s" accepted', shown_client(self._client), self._target)
+        if self._unparsed:
+            self._read()
+
+    def _send(self, delivery: Delivery) -> None:
+        if self._wire.state is not OPEN or self._transport.is_closing():
+            return
+        waiting = self._transport.get_write_buffer_size()
+        # One frame may always go out, however large it is.
+        if waiting and waiting + delivery.size > self._limits.socket_queue:
+            self._hub.stats.count("websocket.slow_clients")
+            logger.warning(
+                "%s: closed, the client is too slow: %d bytes wait for it",
+                self._target,
+                waiting,
+                extra=extra("slow_client", self._id),
+            )
+            self._close(1013, "too slow")
+            return
+        if not self._wire.extensions:
+            self._transport.write(delivery.frame())
+            return
+        text = delivery.message.get("text")
+        if text is None:
+            self._wire.send_binary(delivery.message["bytes"])
+        else:
+            self._wire.send_text(text.encode("utf-8", "replace"))
+        self._flush()
+
+    # -- writing and closing ----------------------------------------------------------------
+
+    def _flush(self) -> None:
+        for data in self._wire.data_to_send():
+            if self._gone:
+                return
+            if data:
+                self._transport.write(data)
+            else:
+                self._end_writing()
+
+    def _end_writing(self) -> None:
+        """Nothing more is sent; the connection ends with the client's end, or after a while without it.
+
+        Closing at once would answer what the client is still sending with a reset, which may overtake
+        the close frame that says why.
+        """
+        self._expect_end()
+        if self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _expect_end(self) -> None:
+        if self._close_timer is None and not self._gone:
+            self._close_timer = self._hub.loop.call_later(self._limits.close_timeout, self._transport.abort)
+
+    def _close(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake; the connection ends soon, whether or not the client answers."""
+        if self._connection is not None:
+            self._connection.begin_close()
+        if self._wire.state is OPEN:
+            self._wire.send_close(code, reason)
+            self._flush()
+        if not self._gone:
+            self._expect_end()
+            self._read()
+
+    def _fail(self, code: int, reason: str) -> None:
+        if self._connection is not None:
+            self._connection.begin_close()
+        if self._wire.state is OPEN:
+            self._wire.fail(code, reason)
+            self._flush()
+
+    # -- time -------------------------------------------------------------------------------
+
+    def on_tick(self, now: float) -> None:
+        """See :class:`channelsq.interface.hub.Socket`."""
+        connection = self._connection
+        assert connection is not None
+        if now >= self._overdue and connection.in_flight is not None:
+            self._on_overdue(connection, connection.in_flight)
+        if self._gone:
+            return
+        if connection.state is State.CONNECTING:
+            if now - self._begun >= self._hub.config.accept_timeout:
+                self._answer(504, f"no worker accepted it within {self._hub.config.accept_timeout:g} s")
+        elif self._next_ping != math.inf and self._wire.state is OPEN:
+            self._keep_alive(now)
+
+    def _on_overdue(self, connection: Connection, order: int) -> None:
+        self._hub.stats.count("websocket.overdue")
+        logger.warning(
+            "%s: no worker reported message %d done within %g s; the next one is handed out without it",
+            self._target,
+            order,
+            self._hub.config.order_timeout,
+            extra=extra("order_timeout", self._id),
+        )
+        self._act(connection.done(order))
+        self._progress()
+
+    def _keep_alive(self, now: float) -> None:
+        timeout = self._hub.config.ping_timeout
+        if not self._reading:
+            # Nobody reads the client's answer now, so it cannot be late.
+            self._heard = now
+        if self._ping is not None and timeout:
+            if now - max(self._heard, self._ping[1]) >= timeout:
+                self._on_ping_timeout(timeout)
+        elif now >= self._next_ping:
+            data = secrets.token_bytes(4)
+            self._ping = data, now
+            self._next_ping = now + self._hub.config.ping_interval
+            self._wire.send_ping(data)
+            self._flush()
+
+    def _on_ping_timeout(self, timeout: float) -> None:
+        self._hub.stats.count("websocket.ping_timeouts")
+        logger.info(
+            "%s: dropped, no answer to a ping within %g s",
+            self._target,
+            timeout,
+            extra=extra("ping_timeout", self._id),
+        )
+        self._code = 1006
+        if self._connection is not None:
+            self._connection.begin_close()
+        self._transport.abort()
