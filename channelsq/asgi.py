@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from channelsq import conf
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
-from channelsq.exceptions import InvalidChannelLayerError
+from channelsq.exceptions import InvalidChannelLayerError, InvalidRouting
 from channelsq.layers.base import BaseChannelLayer, Received, Send
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ __all__ = [
     "channel_layers",
     "get_channel_layer",
 ]
+
+_LAYERS_REMEDY = "use channelsq.layers.RedisChannelLayer, KombuChannelLayer or InMemoryChannelLayer"
 
 
 class ChannelLayerWrapper:
@@ -42,10 +44,18 @@ class ChannelLayerWrapper:
 
     @cached_property
     def router(self) -> Router:
-        """The layer's routing, ready to match messages."""
+        """The layer's routing, ready to match messages.
+
+        Raises:
+            InvalidRouting: it cannot be read.
+        """
         from channelsq.routing import Router
 
-        return Router(self.routing)
+        try:
+            return Router(self.routing)
+        except AttributeError as error:
+            # As it is, it would look as if there were no attribute "router", and __getattr__ would hide it.
+            raise InvalidRouting(f"the routing {self.routing!r} cannot be read: {error}") from error
 
     # The hot ones, spelt out so that they are typed and need no __getattr__.
 
@@ -122,7 +132,7 @@ class ChannelLayerManager:
         except ImportError as error:
             raise InvalidChannelLayerError(
                 f"CHANNEL_LAYERS[{settings.alias!r}]['BACKEND'] {settings.backend!r} cannot be imported: {error}; "
-                "use channelsq.layers.RedisChannelLayer, KombuChannelLayer or InMemoryChannelLayer"
+                f"{_LAYERS_REMEDY}"
             ) from error
         try:
             layer = backend(**config)
@@ -130,6 +140,11 @@ class ChannelLayerManager:
             raise InvalidChannelLayerError(
                 f"CHANNEL_LAYERS[{settings.alias!r}]['CONFIG'] does not fit {settings.backend}: {error}"
             ) from error
+        if not isinstance(layer, BaseChannelLayer):
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS[{settings.alias!r}]['BACKEND'] {settings.backend!r} is no channel layer; "
+                f"{_LAYERS_REMEDY}"
+            )
         return ChannelLayerWrapper(layer, settings.alias, settings.routing)
 
     def __getitem__(self, key: str) -> ChannelLayerWrapper:

@@ -92,11 +92,10 @@ def _check_broker(layer: ChannelLayerWrapper) -> list[CheckMessage]:
             )
         ]
     found: list[CheckMessage] = []
-    if hasattr(layer, "groups_url"):
-        try:
-            _ = layer.groups_url
-        except InvalidChannelLayerError as error:
-            found.append(checks.Error(str(error), id="channelsq.E005"))
+    try:
+        getattr(layer, "groups_url", None)
+    except InvalidChannelLayerError as error:
+        found.append(checks.Error(str(error), id="channelsq.E005"))
     app_conf = conf.celery_app().conf
     if hasattr(layer, "url") and layer.url != (app_conf.broker_read_url or app_conf.broker_url):
         found.append(
@@ -128,7 +127,7 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
         )
     apps = list(settings.INSTALLED_APPS)
     mine = next((n for n, app in enumerate(apps) if app.split(".")[0] == "channelsq"), None)
-    if mine is not None and "django.contrib.staticfiles" in apps[:mine]:
+    if mine is not None and any(app.startswith("django.contrib.staticfiles") for app in apps[:mine]):
         found.append(
             checks.Warning(
                 '"channelsq" stands below "django.contrib.staticfiles", whose runserver hides channelsq\'s.',

@@ -62,17 +62,22 @@ def layer_settings(alias: str) -> LayerSettings:
         ) from None
     if not isinstance(entry, dict):
         raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{alias!r}] must be a dict, not {entry!r}")
-    unknown = sorted(set(entry) - _KNOWN_KEYS)
+    unknown = sorted(set(entry) - _KNOWN_KEYS, key=repr)
     if unknown:
         raise InvalidChannelLayerError(
             f"CHANNEL_LAYERS[{alias!r}] has unknown keys {unknown}; known are {sorted(_KNOWN_KEYS)}"
         )
     for key in ("BACKEND", "ROUTING"):
-        if not entry.get(key):
+        if entry.get(key) in (None, ""):
             raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{alias!r}] has no {key!r}; write it {REMEDY}")
+    if not isinstance(entry["BACKEND"], str):
+        raise InvalidChannelLayerError(
+            f"CHANNEL_LAYERS[{alias!r}]['BACKEND'] must be the dotted path to a layer class, not "
+            f"{entry['BACKEND']!r}; write it {REMEDY}"
+        )
     for key in ("CONFIG", "TEST_CONFIG"):
         if not isinstance(entry.get(key) or {}, dict):
-            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{alias!r}][{key!r}] must be a dict")
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS[{alias!r}][{key!r}] must be a dict, not {entry[key]!r}")
     return LayerSettings(
         alias,
         entry["BACKEND"],
@@ -89,7 +94,7 @@ def import_dotted(path: str) -> Any:
         ImportError: there is no such module, or nothing of that name in it; the text says which.
     """
     module_name, _, attribute = path.rpartition(".")
-    if not module_name:
+    if not module_name or not all(part.isidentifier() for part in path.split(".")):
         raise ImportError(f"{path!r} is not a dotted path to something in a module")
     module = importlib.import_module(module_name)
     try:

@@ -25,7 +25,7 @@ always a plain :class:`TypeError`, as the ASGI channel-layer specification asks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -46,7 +46,10 @@ class InvalidRouting(ChannelsqError, ImproperlyConfigured):
 
 
 class ChannelLayerError(ChannelsqError):
-    """A channel layer could not do what it was asked."""
+    """A channel layer could not do what it was asked.
+
+    Those with arguments of their own say how they are pickled: they travel from Celery's pool processes.
+    """
 
 
 class ChannelFull(ChannelLayerError):
@@ -57,6 +60,9 @@ class ChannelFull(ChannelLayerError):
         self.capacity = capacity
         limit = "" if capacity is None else f" ({capacity} messages)"
         super().__init__(f"channel {channel!r} is at its capacity{limit}; the message was not sent")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.channel, self.capacity)
 
 
 class MessageTooLarge(ChannelLayerError, ValueError):
@@ -70,6 +76,9 @@ class MessageTooLarge(ChannelLayerError, ValueError):
             "send it in parts or raise message_size_limit in CHANNEL_LAYERS"
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.size, self.limit)
+
 
 class ChannelNotLocal(ChannelLayerError, ValueError):
     """A process-specific (``!``) channel was to be read by a process that does not own it."""
@@ -81,16 +90,23 @@ class ChannelNotLocal(ChannelLayerError, ValueError):
             "'!' channels that its own new_channel() made"
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.channel,)
+
 
 class BrokerUnavailable(ChannelLayerError, ConnectionError):
     """The broker (or the Redis that holds the groups) cannot be reached; nothing was sent."""
 
     def __init__(self, url: str, reason: object) -> None:
         self.url = url
+        self.reason = str(reason)
         super().__init__(
             f"no connection to {url}: {reason}; start it, or correct the URL in "
             "CHANNEL_LAYERS['default']['CONFIG'] (the demo project reads REDIS_URL)"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url, self.reason)
 
 
 class ConsumeLater(ChannelsqError):

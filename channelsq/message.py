@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from channelsq.channel import Channel, Group
-from channelsq.exceptions import ChannelLayerError
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
@@ -43,6 +42,9 @@ class Message:
 
     def __repr__(self) -> str:
         return f"<Message from {self.channel.name} with {sorted(self.content)}>"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.content)
 
     def keys(self) -> KeysView[str]:
         """The keys of the content."""
@@ -124,9 +126,11 @@ class PendingMessageStore:
         for layer in layers.values():
             try:
                 layer.dispatch([send for other, send in pending if other is layer])
-            except ChannelLayerError as error:
+            except Exception as error:
                 failures.append(error)
         if failures:
+            for other in failures[1:]:
+                failures[0].add_note(f"and on another channel layer: {other}")
             raise failures[0]
 
 

@@ -86,4 +86,10 @@ def new_channel_name(pattern: object, process: str) -> str:
         raise TypeError(f"{pattern!r} is not a pattern for a new channel: it must end with '!' or '?'")
     stem, kind = pattern[:-1], pattern[-1]
     token = secrets.token_urlsafe(9)
-    return check_channel_name(f"{stem}.{process}!{token}" if kind == "!" else f"{stem}?{token}")
+    name = f"{stem}.{process}!{token}" if kind == "!" else f"{stem}?{token}"
+    if not _GROUP.fullmatch(stem) or len(name) > MAX_LENGTH:
+        raise TypeError(
+            f"{pattern!r} is not a pattern for a new channel: before its {kind!r} use ASCII letters, digits, '-', "
+            f"'_' and '.', at most {MAX_LENGTH - len(name) + len(stem)} characters"
+        )
+    return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,6 +18,15 @@ _MORE = frozenset(
     {"at_most_once", "autoretry_for", "bind", "dont_autoretry_for", "name", "queue", "retry_backoff",
      "retry_backoff_max", "retry_jitter", "retry_kwargs"}
 )  # fmt: skip
+
+#: Methods of ``celery.Task`` that an option may give.
+_HANDLERS = frozenset({"after_return", "before_start", "on_failure", "on_retry", "on_success"})
+
+
+def _is_option(name: str) -> bool:
+    if name in _HANDLERS:
+        return True
+    return not name.startswith("_") and hasattr(Task, name) and not inspect.isroutine(getattr(Task, name))
 
 
 def consumer(**options: Any) -> Callable[[C], C]:
@@ -40,7 +50,7 @@ def consumer(**options: Any) -> Callable[[C], C]:
     for option in options:
         if option in ("queue", "name"):
             raise TypeError(f"@consumer takes no {option!r}: a consumer's queue and name come from the routing")
-        if option not in _MORE and (option.startswith("_") or not hasattr(Task, option)):
+        if option not in _MORE and not _is_option(option):
             raise TypeError(f"@consumer got {option!r}, which is no option of a Celery task")
     if "at_most_once" in options and "acks_late" in options:
         raise TypeError("@consumer takes at_most_once or acks_late, not both")

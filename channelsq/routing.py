@@ -36,11 +36,11 @@ def _as_text(value: Any) -> str | None:
 
 
 def _compile(name: str, pattern: Any, where: str) -> re.Pattern[str]:
-    text = _as_text(pattern)
+    text = _as_text(pattern.pattern if isinstance(pattern, re.Pattern) else pattern)
     if text is None:
         raise InvalidRouting(f"the filter {name}={pattern!r} on {where} must be a regular expression in a str")
     try:
-        regex = re.compile(text)
+        regex = pattern if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str) else re.compile(text)
     except re.error as error:
         raise InvalidRouting(f"the filter {name}={text!r} on {where} is no regular expression: {error}") from error
     if regex.groups != len(regex.groupindex):
@@ -69,6 +69,8 @@ class Route:
     def __init__(
         self, channels: str | Iterable[str], consumer: Consumer | str, *, ordered: bool = True, **filters: Any
     ) -> None:
+        if not isinstance(channels, Iterable):
+            raise InvalidRouting(f"route to {consumer!r}: channels must be a channel name or several, not {channels!r}")
         self.channels = [channels] if isinstance(channels, (str, bytes)) else list(channels)
         for channel in self.channels:
             try:

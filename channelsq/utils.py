@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 
 def name_that_thing(thing: Any) -> str:
     """A readable dotted name for a function, class, method or instance, such as ``app.consumers.ws_receive``."""
+    while isinstance(thing, functools.partial):
+        thing = thing.func
     if isinstance(thing, types.MethodType):
         owner = thing.__self__ if inspect.isclass(thing.__self__) else type(thing.__self__)
         return f"{owner.__module__}.{owner.__qualname__}.{thing.__func__.__name__}"

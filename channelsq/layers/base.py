@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import logging
+import math
 import os
 import re
 import secrets
@@ -94,7 +95,7 @@ class BaseChannelLayer(ABC):
             ("message_size_limit", message_size_limit),
             ("consume_later_limit", consume_later_limit),
         ):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise exceptions.InvalidChannelLayerError(
                     f"CHANNEL_LAYERS CONFIG[{name!r}] must be a number above 0, not {value!r}"
                 )
@@ -109,8 +110,14 @@ class BaseChannelLayer(ABC):
         self.message_size_limit = message_size_limit
         self.consume_later_limit = consume_later_limit
         self.unrouted = unrouted
+        for pattern, limit in self.channel_capacity.items():
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+                raise exceptions.InvalidChannelLayerError(
+                    f"CHANNEL_LAYERS CONFIG['channel_capacity'][{pattern!r}] must be a whole number above 0, "
+                    f"not {limit!r}"
+                )
         self._patterns = [
-            (p if isinstance(p, re.Pattern) else re.compile(fnmatch.translate(p)), int(n))
+            (p if isinstance(p, re.Pattern) else re.compile(fnmatch.translate(p)), n)
             for p, n in self.channel_capacity.items()
         ]
         self._capacities: dict[str, int] = {}
@@ -169,7 +176,7 @@ class BaseChannelLayer(ABC):
         """
         names.check_channel_name(channel)
         if delay:
-            if isinstance(delay, bool) or not isinstance(delay, (int, float)) or delay < 0:
+            if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay < math.inf:
                 raise ValueError(f"delay must be seconds, 0 or more, not {delay!r}")
             if names.is_process_channel(channel) or names.is_single_reader(channel):
                 raise ValueError(f"delay is for channels that workers consume, not for {channel!r}")

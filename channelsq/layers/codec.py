@@ -25,7 +25,7 @@ def _check(value: Any, path: str, depth: int) -> None:
         return
     if isinstance(value, int):
         if not _INT_MIN <= value <= _INT_MAX:
-            raise TypeError(f"message key {path}: {value!r} does not fit in a signed 64 bit integer")
+            raise TypeError(f"message key {path}: {_short(value)} does not fit in a signed 64 bit integer")
         return
     if depth > MAX_DEPTH:
         raise TypeError(f"message key {path[:80]}…: nested deeper than {MAX_DEPTH} levels")
@@ -40,9 +40,25 @@ def _check(value: Any, path: str, depth: int) -> None:
                 _check(item, f"{path}[{index}]", depth + 1)
     else:
         raise TypeError(
-            f"message key {path}: a {type(value).__name__} cannot be sent ({value!r:.80}); "
+            f"message key {path}: a {type(value).__name__} cannot be sent ({_short(value)}); "
             "use None, bool, int, float, str, bytes, list, tuple or dict"
         )
+
+
+def _short(value: Any) -> str:
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # an int of thousands of digits, or a repr() that fails
+        return f"<{type(value).__name__}>"
+
+
+def _unsendable_key(message: dict[str, Any]) -> str:
+    for key, value in message.items():
+        try:
+            dumps({key: value})
+        except UnicodeEncodeError:
+            return repr(key)
+    return "?"
 
 
 def pack(message: Mapping[str, Any], limit: int) -> bytes:
@@ -53,7 +69,7 @@ def pack(message: Mapping[str, Any], limit: int) -> bytes:
         MessageTooLarge: the result would be over ``limit`` bytes.
     """
     if not isinstance(message, dict):
-        raise TypeError(f"a message must be a dict, not {type(message).__name__}: {message!r:.80}")
+        raise TypeError(f"a message must be a dict, not {type(message).__name__}: {_short(message)}")
     for key, value in message.items():
         if not isinstance(key, str):
             raise TypeError(f"message key {key!r} must be a str, not {type(key).__name__}")
@@ -62,7 +78,9 @@ def pack(message: Mapping[str, Any], limit: int) -> bytes:
     try:
         packed = dumps(message)
     except UnicodeEncodeError as error:
-        raise TypeError(f"a message must hold text that UTF-8 can carry: {error}") from None
+        raise TypeError(
+            f"message key {_unsendable_key(message)}: a message must hold text that UTF-8 can carry: {error}"
+        ) from None
     if len(packed) > limit:
         raise MessageTooLarge(len(packed), limit)
     return packed
@@ -71,7 +89,7 @@ def pack(message: Mapping[str, Any], limit: int) -> bytes:
 def unpack(packed: bytes) -> dict[str, Any]:
     """The message that :func:`pack` made ``packed`` of; raises :class:`ValueError` on anything else."""
     message = loads(packed)
-    if not isinstance(message, dict):
+    if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
         raise ValueError(f"not a packed message: {type(message).__name__}")
     return message
 
@@ -81,9 +99,13 @@ def dumps(value: Any) -> bytes:
     return msgpack.packb(value, use_bin_type=True)  # type: ignore[no-any-return]
 
 
+def _refuse_extension(code: int, data: bytes) -> Any:
+    raise ValueError(f"extension type {code}, which no message holds")
+
+
 def loads(packed: bytes) -> Any:
     """The value in ``packed``; raises :class:`ValueError` on anything that is not msgpack."""
     try:
-        return msgpack.unpackb(packed, raw=False)
-    except (msgpack.UnpackException, UnicodeDecodeError) as error:
+        return msgpack.unpackb(packed, raw=False, ext_hook=_refuse_extension)
+    except (msgpack.UnpackException, ValueError) as error:
         raise ValueError(f"not msgpack: {error}") from error

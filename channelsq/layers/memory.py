@@ -42,7 +42,8 @@ class _MemoryListener:
     def stop(self) -> None:
         with self._lock:
             self._stopped = True
-        self._layer._listeners.pop(self._prefix, None)
+        if self._layer._listeners.get(self._prefix) is self:
+            del self._layer._listeners[self._prefix]
 
 
 class InMemoryChannelLayer(BaseChannelLayer):
@@ -65,6 +66,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         self._delayed: list[tuple[float, int, Send]] = []
         self._listeners: dict[str, _MemoryListener] = {}
         self._groups = MemoryGroups(self.group_expiry)
+        self._swept = time.monotonic()
         self._closed = 0
 
     # -- sending ----------------------------------------------------------------------------
@@ -113,6 +115,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
                 listener(channels, codec.unpack(send.body))
 
     def _put(self, channel: str, body: bytes) -> None:
+        self._sweep()
         key = names.process_part(channel) if names.is_process_channel(channel) else channel
         queue = self._queues.setdefault(key, deque())
         self._drop_expired(key, queue)
@@ -154,7 +157,6 @@ class InMemoryChannelLayer(BaseChannelLayer):
             except ChannelFull:
                 # Its sender is long gone, so nobody could be told: hold it back until there is room.
                 heapq.heappush(self._delayed, (now + 0.1, number, send))
-                return now + 0.1
         return self._delayed[0][0] if self._delayed else float("inf")
 
     def _take(self, wanted: Sequence[str]) -> _Entry | None:
@@ -182,6 +184,14 @@ class InMemoryChannelLayer(BaseChannelLayer):
             self._forget_entry(key, queue.popleft())
         return bool(queue)
 
+    def _sweep(self) -> None:
+        """Drop what expired on channels that nobody reads or sends to any more, such as a request's body."""
+        now = time.monotonic()
+        if now - self._swept >= self.expiry:
+            self._swept = now
+            for key, queue in list(self._queues.items()):
+                self._drop_expired(key, queue)
+
     def _forget_entry(self, key: str, entry: _Entry) -> None:
         self._unread[entry.channel] -= 1
         if not self._unread[entry.channel]:
@@ -195,7 +205,9 @@ class InMemoryChannelLayer(BaseChannelLayer):
         with listener._lock:
             with self._changed:
                 self._listeners[prefix] = listener
-                waiting = list(self._queues.get(prefix, ()))
+                queue = self._queues.get(prefix, deque())
+                self._drop_expired(prefix, queue)
+                waiting = list(queue)
                 for entry in waiting:
                     self._queues[prefix].remove(entry)
                     self._forget_entry(prefix, entry)

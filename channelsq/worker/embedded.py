@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -63,8 +64,14 @@ class EmbeddedWorker:
         """Take no more messages; returns when running consumers are done, or after ``timeout`` seconds."""
         self._stopping.set()
         self.layer.close()
+        deadline = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(timeout / len(self._threads))
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def wait(self) -> None:
+        """Return when the worker has been stopped."""
+        self._stopping.wait()
 
     def _run(self) -> None:
         channels = self._tasks.channels
@@ -76,15 +83,19 @@ class EmbeddedWorker:
                 self._stopping.wait(1)
                 continue
             if channel is not None and content is not None:
+                message = None
                 try:
-                    self._handle(Message(content, channel, self.layer))
-                except Exception:
+                    message = Message(content, channel, self.layer)
+                    self._handle(message)
+                except (Exception, SystemExit):
                     # Nothing that one message does may end the thread that serves all others.
                     logger.exception(
                         "a message from %s could not be handled",
                         channel,
                         extra={"action": "message_failed", "channel": channel},
                     )
+                    if message is not None:
+                        report_done(message)
 
     def _handle(self, message: Message) -> None:
         resolved = self._tasks.resolve(message)

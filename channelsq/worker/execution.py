@@ -9,7 +9,7 @@ from typing import Any
 from celery.exceptions import Reject, Retry
 
 from channelsq import names
-from channelsq.exceptions import ChannelSocketException, ChannelsqError, ConsumeLater
+from channelsq.exceptions import ChannelFull, ChannelSocketException, ChannelsqError, ConsumeLater
 from channelsq.message import Message, pending_message_store
 from channelsq.signals import consumer_finished, consumer_started
 
@@ -35,13 +35,20 @@ def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str
     """
     attempts = message.content.pop(ATTEMPTS_KEY, 0)
     with pending_message_store.holding() as held:
-        consumer_started.send(sender=consumer, environ={})
         try:
-            _call(consumer, message)
+            try:
+                consumer_started.send(sender=consumer, environ={})
+                _call(consumer, message)
+            finally:
+                consumer_finished.send(sender=consumer)
         except ConsumeLater:
             held.clear()
-            if not _requeue(message, attempts, name):
-                report_done(message)
+            requeued = False
+            try:
+                requeued = _requeue(message, attempts, name)
+            finally:
+                if not requeued:
+                    report_done(message)
             return
         except (Retry, Reject) as error:
             held.clear()
@@ -55,12 +62,16 @@ def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str
         except BaseException:
             held.clear()
             raise
-        finally:
-            consumer_finished.send(sender=consumer)
         report = done_report(message)
         if report is not None:
             held.append((message.channel_layer, report))
-        pending_message_store.send_and_flush()
+        try:
+            pending_message_store.send_and_flush()
+        except ChannelFull:
+            raise  # what else there was to send, the report with it, has been sent
+        except Exception:
+            report_done(message)
+            raise
 
 
 def _call(consumer: Callable[[Message], Any], message: Message) -> None:

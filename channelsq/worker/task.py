@@ -70,7 +70,7 @@ def make_consumer_task(
         return consumer(*args, **kwargs)
 
     # Celery makes a class and a signature of this name, so it must be an identifier.
-    run.__name__ = name.rpartition(".")[2].partition("#")[0]
+    run.__name__ = name.rpartition(".")[2].partition("#")[0].replace("<lambda>", "lambda_")
     run.__qualname__ = run.__name__
     run.__module__ = name_that_thing(consumer).rpartition(".")[0]
     run.__doc__ = consumer.__doc__
