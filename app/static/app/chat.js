@@ -73,9 +73,10 @@ function messageItem({ user, text, at, id }) {
   return item;
 }
 
+// Those who read further up stay where they are; those at the end stay at the end.
+let atEnd = true;
+
 function append(item) {
-  // Those who read further up stay where they are.
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
   // What is still on its way stays below what has arrived.
   const firstPending = item.classList.contains("pending") ? null : log.querySelector(".pending");
   log.insertBefore(item, firstPending);
@@ -85,6 +86,12 @@ function append(item) {
 function scrollToEnd() {
   log.scrollTop = log.scrollHeight;
 }
+
+log.addEventListener("scroll", () => {
+  atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+});
+// A phone's keyboard opens, the text to be sent grows.
+new ResizeObserver(() => atEnd && scrollToEnd()).observe(log);
 
 function showMessage(message) {
   settle(message.user === me ? message.key : undefined);
@@ -167,11 +174,11 @@ const handlers = {
   },
   message: showMessage,
   join({ user, people }) {
-    showNotice(`${user} has come in`);
+    showNotice(`${user} joined`);
     showPeople(people);
   },
   leave({ user, people }) {
-    showNotice(`${user} has left`);
+    showNotice(`${user} left`);
     showPeople(people);
   },
   people({ people }) {
@@ -193,7 +200,7 @@ const handlers = {
 const labels = {
   connecting: () => "Connecting …",
   online: () => "Online",
-  offline: (seconds) => `Offline, again in ${seconds} s`,
+  offline: (seconds) => `Offline, retry in ${seconds} s`,
 };
 
 const socket = new RoomSocket({
