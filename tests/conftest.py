@@ -54,9 +54,7 @@ def rabbitmq_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def processes(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Processes]:
+def processes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Processes]:
     """Starts the project's programs; stops them after the test and shows what they wrote if it failed."""
     running = Processes(tmp_path_factory.mktemp("processes"))
     yield running
@@ -87,6 +85,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.when == "call":
         item.stash[_call_report] = report
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Leave no connection open: Django looks at open ones around each request, which pytest-django forbids
+    to the next test if that is one without the database."""
+    from django.db import connections
+
+    yield
+    connections.close_all()
 
 
 @pytest.hookimpl(trylast=True)
