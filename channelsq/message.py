@@ -67,9 +67,19 @@ class Message:
         return type(self)(self.content.copy(), self.channel.name, self.channel_layer)
 
 
-Pending = list[tuple["ChannelLayerWrapper", "Send"]]
+class Pending(list[tuple["ChannelLayerWrapper", "Send"]]):
+    """The sends that are held for one consumer."""
+
+    #: True once its consumer has ended: what a thread or task that outlived it sends goes out at once.
+    closed = False
+
 
 _pending: ContextVar[Pending | None] = ContextVar("channelsq_pending", default=None)
+
+
+def _current() -> Pending | None:
+    pending = _pending.get()
+    return None if pending is None or pending.closed else pending
 
 
 class PendingMessageStore:
@@ -82,11 +92,11 @@ class PendingMessageStore:
     @property
     def active(self) -> bool:
         """Whether sends are being held here."""
-        return _pending.get() is not None
+        return _current() is not None
 
     def prepare(self, **kwargs: Any) -> None:
         """Hold sends from now on."""
-        _pending.set([])
+        _pending.set(Pending())
 
     def append(self, sender: Channel | Group, message: dict[str, Any]) -> None:
         """Check, pack and hold one message for ``sender``; errors as :meth:`Channel.send`."""
@@ -94,7 +104,7 @@ class PendingMessageStore:
 
     def hold(self, layer: ChannelLayerWrapper, send: Send) -> None:
         """Hold one prepared send; outside a consumer it goes out at once."""
-        pending = _pending.get()
+        pending = _current()
         if pending is None:
             layer.dispatch((send,))
         else:
@@ -106,11 +116,12 @@ class PendingMessageStore:
 
         What :meth:`send_and_flush` has not sent at the block's end is dropped.
         """
-        held: Pending = []
+        held = Pending()
         token = _pending.set(held)
         try:
             yield held
         finally:
+            held.closed = True
             _pending.reset(token)
 
     def discard(self) -> None:
@@ -119,7 +130,10 @@ class PendingMessageStore:
 
     def send_and_flush(self, **kwargs: Any) -> None:
         """Send what is held, in order and with as few writes as there are layers, and hold no more."""
-        pending = _pending.get() or []
+        pending = _current()
+        if pending is None:
+            return
+        pending.closed = True
         _pending.set(None)
         layers = {id(layer): layer for layer, _ in pending}
         failures: list[Exception] = []

@@ -34,7 +34,7 @@ def _check(value: Any, path: str, depth: int) -> None:
             if not isinstance(key, str):
                 raise TypeError(f"message key {path}: the key {key!r} must be a str, not {type(key).__name__}")
             _check(item, f"{path}[{key!r}]", depth + 1)
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple)) and not isinstance(value, msgpack.ExtType):
         for index, item in enumerate(value):
             if not isinstance(item, _SCALARS):
                 _check(item, f"{path}[{index}]", depth + 1)
