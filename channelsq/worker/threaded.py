@@ -36,6 +36,10 @@ class ThreadedCeleryWorker:
         self._thread.join(timeout)
         state.should_stop = None
 
+    def wait(self) -> None:
+        """Return when the worker has ended."""
+        self._thread.join()
+
     def _run(self) -> None:
         options: dict[str, Any] = {
             "pool_cls": "threads",

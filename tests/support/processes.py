@@ -98,9 +98,7 @@ class Process:
         try:
             wait_until(met, what, timeout)
         except AssertionError as error:
-            raise (
-                error if "its output" in str(error) else self._fail(f"no {what} in {timeout:g} s")
-            ) from None
+            raise (error if "its output" in str(error) else self._fail(f"no {what} in {timeout:g} s")) from None
 
     def wait_for_output(self, pattern: str, timeout: float = 30.0, after: int = 0) -> re.Match[str]:
         """Wait for a regular expression in the output (from position ``after`` on); gives its match."""

@@ -1,0 +1,141 @@
+"""``manage.py runserver``: interface server and workers in one process, for development."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.contrib.staticfiles.management.commands.runserver import Command as DjangoRunserver
+from django.core.management.base import CommandError, CommandParser
+
+from channelsq import conf
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
+from channelsq.handler import ViewConsumer
+from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.server import serve
+from channelsq.staticfiles import StaticFilesConsumer
+from channelsq.worker.embedded import EmbeddedWorker
+from channelsq.worker.threaded import ThreadedCeleryWorker
+
+
+class Command(DjangoRunserver):
+    """Django's runserver with channelsq underneath; its options, checks, banner and autoreload are Django's."""
+
+    help = "Starts a development server: interface server and worker threads in one process."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Django's options, and which half to leave out."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--noworker",
+            action="store_false",
+            dest="run_worker",
+            help="Do not run workers in this process; needs a broker, and workers elsewhere.",
+        )
+        parser.add_argument(
+            "--nointerface",
+            action="store_false",
+            dest="run_interface",
+            help="Do not listen for HTTP and WebSockets, only run workers; needs a broker.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> str | None:
+        """Refuse what cannot work, then do as Django does."""
+        self.run_interface = options["run_interface"]
+        if not (options["run_worker"] and options["run_interface"]):
+            if not (options["run_worker"] or options["run_interface"]):
+                raise CommandError("--noworker and --nointerface together leave nothing to run.")
+            layer = channel_layers[conf.DEFAULT_CHANNEL_LAYER]
+            if layer.in_process:
+                raise CommandError(
+                    f"the channel layer {layer} lives inside one process, so interface and workers cannot run "
+                    "apart; set REDIS_URL (or CHANNEL_LAYERS to another layer) to use --noworker or --nointerface."
+                )
+        return super().handle(*args, **options)
+
+    def get_handler(self, *args: Any, **options: Any) -> Any:
+        """What gets HTTP requests that no route claims; Django's ``inner_run`` passes it to the server class."""
+        self.server_cls = _server_class(self, options)
+        if options["use_static_handler"] and (settings.DEBUG or options["insecure_serving"]):
+            return StaticFilesConsumer(insecure=options["insecure_serving"])
+        return ViewConsumer()
+
+    def on_bind(self, server_port: int) -> None:
+        """Django's banner, and one line on how it is served."""
+        layer = channel_layers[conf.DEFAULT_CHANNEL_LAYER]
+        if self.run_interface:
+            super().on_bind(server_port)
+            self.stdout.write(f"channelsq: {_describe(layer)}\n")
+        else:
+            self.stdout.write(f"channelsq: workers alone, channel layer {layer}\n")
+
+
+def _describe(layer: ChannelLayerWrapper) -> str:
+    if layer.in_process:
+        return "in-memory channel layer; interface server and workers run in this process"
+    return f"channel layer {layer}"
+
+
+def _server_class(command: Command, options: dict[str, Any]) -> type:
+    """A class with the interface of Django's ``WSGIServer``, which ``runserver`` knows how to drive."""
+
+    class Server:
+        daemon_threads = True
+
+        def __init__(self, address: tuple[str, int], handler: object, ipv6: bool = False) -> None:
+            self.layer = channel_layers[conf.DEFAULT_CHANNEL_LAYER]
+            self.host, self.server_port = address
+            self.socket: socket.socket | None = None
+            if options["run_interface"]:
+                self.socket = _bind(address, ipv6)
+                self.server_port = self.socket.getsockname()[1]
+
+        def set_app(self, http_consumer: Callable[..., Any]) -> None:
+            # The first to ask decides which consumer HTTP requests fall to.
+            self.layer.router.check_default(http_consumer)
+
+        def serve_forever(self) -> None:
+            if options["verbosity"] >= 2:
+                _show_messages()
+            worker = _worker(self.layer) if options["run_worker"] else None
+            if worker is not None:
+                worker.start()
+            try:
+                if self.socket is not None:
+                    config = InterfaceConfig(host=self.host, port=self.server_port, access_log=True)
+                    serve(config, self.layer, sockets=[self.socket])
+                elif worker is not None:
+                    worker.wait()
+            finally:
+                if worker is not None:
+                    worker.stop()
+
+    return Server
+
+
+def _worker(layer: ChannelLayerWrapper) -> EmbeddedWorker | ThreadedCeleryWorker:
+    return EmbeddedWorker(layer) if layer.in_process else ThreadedCeleryWorker(conf.celery_app())
+
+
+def _bind(address: tuple[str, int], ipv6: bool) -> socket.socket:
+    """A listening socket, bound here so that Django can tell a taken port as it always does."""
+    bound = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(1024)
+        bound.set_inheritable(False)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _show_messages() -> None:
+    logger = logging.getLogger("channelsq")
+    logger.setLevel(logging.DEBUG)
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())

@@ -1,0 +1,255 @@
+"""``celery -A project worker`` as users run it, on real brokers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Connection
+
+from channelsq.layers import KombuChannelLayer
+from tests.support.brokers import Broker, LayerClient
+from tests.support.processes import Process, Processes
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def worker(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One worker for the tests that leave it as it was."""
+    directory = tmp_path_factory.mktemp("worker")
+    running = Processes(directory)
+    env = {**broker.env, "TEST_DATABASE": str(directory / "db.sqlite3")}
+    yield running.worker("--loglevel", "INFO", "-E", env=env, app="tests.project")
+    running.stop()
+
+
+@pytest.fixture
+def client(broker: Broker) -> Iterator[LayerClient]:
+    client = LayerClient(broker)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def app(broker: Broker) -> Iterator[Celery]:
+    """A Celery app on the same broker, for what operators and producers do."""
+    with Celery("operator", broker=broker.url, set_as_current=False) as app:
+        yield app
+
+
+# -- routing and results ---------------------------------------------------------------------------
+
+
+def test_a_message_becomes_its_consumers_task(worker: Process, client: LayerClient) -> None:
+    client.send("websocket.receive", {"path": "/chat/lobby/", "text": "hi", "order": 1})
+    assert client.receive()["text"] == "lobby: hi"
+    assert client.receive() == {"done": 1}
+    assert "Task tests.project.consumers.receive[" in worker.output
+
+
+def test_bytes_survive(worker: Process, client: LayerClient) -> None:
+    value = {"raw": bytes(range(256)), "nested": [b"\xff", {"x": b""}]}
+    client.send("echo", {"value": value})
+    assert client.receive()["echo"] == value
+
+
+def test_every_consumer_is_a_registered_task(worker: Process, app: Celery) -> None:
+    registered = wait_until(lambda: app.control.inspect(timeout=5).registered(), "an answer")
+    names = {name for tasks in registered.values() for name in tasks}
+    assert {
+        "tests.project.consumers.receive",
+        "tests.project.consumers.echo",
+        "channelsq.handler.ViewConsumer",
+        "tests.project.tasks.push",
+    } <= names
+    queues = wait_until(lambda: app.control.inspect(timeout=5).active_queues(), "an answer")
+    consumed = {queue["name"] for node in queues.values() for queue in node}
+    assert {"celery", "http.request", "websocket.connect", "websocket.receive", "echo"} <= consumed
+
+
+def test_the_default_pool_is_threads(worker: Process, client: LayerClient) -> None:
+    client.send("echo", {"value": 1})
+    assert "Thread" in client.receive()["thread"]
+    assert "(thread)" in worker.output
+
+
+def test_ordinary_tasks_run_and_push_to_groups(worker: Process, client: LayerClient, app: Celery) -> None:
+    client.send("websocket.connect", {"path": "/chat/lobby/", "order": 0})
+    assert [client.receive() for _ in range(2)] == [{"accept": True}, {"done": 0}]
+    app.send_task("tests.project.tasks.push", ("room", "from a task"))
+    assert client.receive() == {"text": "from a task"}
+
+
+def test_http_falls_to_djangos_views_and_views_push(worker: Process, client: LayerClient) -> None:
+    client.send("websocket.connect", {"path": "/chat/lobby/", "order": 0})
+    assert [client.receive() for _ in range(2)] == [{"accept": True}, {"done": 0}]
+    client.send(
+        "http.request",
+        {
+            "http_version": "1.1", "method": "GET", "path": "/", "query_string": b"", "scheme": "http",
+            "headers": [[b"host", b"localhost"]], "client": ["127.0.0.1", 1], "server": ["127.0.0.1", 80],
+        },
+    )  # fmt: skip
+    answers = [client.receive() for _ in range(2)]
+    assert {"text": "from a view"} in answers
+    (response,) = [answer for answer in answers if "status" in answer]
+    assert (response["status"], response["content"]) == (200, b"hello")
+
+
+def test_signals(worker: Process, client: LayerClient, app: Celery) -> None:
+    client.send("echo", {"value": 1})
+    client.receive()
+    app.send_task("tests.project.tasks.tell_prerun", (client.reply_channel,))
+    assert "tests.project.consumers.echo" in client.receive()["prerun"]
+
+
+# -- failures and retries ----------------------------------------------------------------------------
+
+
+def test_a_failing_consumer_sends_nothing_and_is_reported(worker: Process, client: LayerClient) -> None:
+    client.send("fail", {"order": 7})
+    assert client.receive() == {"done": 7}
+    assert client.nothing()
+    worker.wait_for_output(r"Task tests\.project\.consumers\.fail\[.*\] raised unexpected: RuntimeError")
+
+
+def test_autoretry(worker: Process, client: LayerClient) -> None:
+    client.send("flaky", {"key": client.reply_channel, "order": 2})
+    # What the failed attempts sent is dropped, and only the last one reports the message done.
+    assert client.receive()["tries"] == 3
+    assert client.receive() == {"done": 2}
+    assert client.nothing()
+
+
+def test_explicit_retry_of_a_bound_consumer(worker: Process, client: LayerClient) -> None:
+    client.send("bound", {"order": 2})
+    answer = client.receive()
+    assert (answer["retries"], answer["task"]) == (2, "tests.project.consumers.bound")
+    assert client.receive() == {"done": 2}
+
+
+def test_consume_later(worker: Process, client: LayerClient) -> None:
+    client.send("later", {"key": client.reply_channel, "until": 4, "order": 5})
+    answer = client.receive()
+    assert answer["tries"] == 4
+    assert answer["keys"] == ["key", "order", "reply_channel", "until"]
+    assert client.receive() == {"done": 5}
+
+
+def test_reject(worker: Process, client: LayerClient) -> None:
+    client.send("rejected", {"order": 1})
+    assert client.receive() == {"done": 1}
+
+
+def test_unordered_routes_report_at_once(worker: Process, client: LayerClient) -> None:
+    client.send("unordered", {"seconds": 0.1, "order": 1})
+    assert client.receive() == {"done": 1}
+    assert "started" in client.receive()
+
+
+def test_an_unrouted_message_is_logged_and_loses_nothing_else(worker: Process, client: LayerClient) -> None:
+    seen = len(worker.output)
+    client.send("picky", {"path": "/other/", "order": 3})
+    client.send("echo", {"value": 1})
+    answers = [client.receive(), client.receive()]
+    assert {"done": 3} in answers
+    assert any("echo" in answer for answer in answers)
+    worker.wait_for_output(r"ERROR.*channel picky: no route claims a message .*path '/other/'", after=seen)
+
+
+# -- hostile and stale messages ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "encoding", "logged"),
+    [
+        (b"\xc1 not msgpack", "application/x-msgpack", "binary", "decode|Decode|not"),
+        (b"cos\nsystem\n(S'true'\ntR.", "application/x-python-serialize", "binary", "Refusing|ContentDisallowed"),
+        (json.dumps([[], {}, {}]).encode(), "application/json", "utf-8", "not a channel's"),
+        (json.dumps([["other", {}], {}, {}]).encode(), "application/json", "utf-8", "not a channel's"),
+        (json.dumps([["echo", "text"], {}, {}]).encode(), "application/json", "utf-8", "not a channel's"),
+        (json.dumps("text").encode(), "application/json", "utf-8", "not a channel's"),
+    ],
+    ids=["garbage", "pickle", "no arguments", "other channel", "no dict", "no list"],
+)
+def test_foreign_messages_do_no_harm(
+    worker: Process, client: LayerClient, broker: Broker, body: bytes, content_type: str, encoding: str, logged: str
+) -> None:
+    seen = len(worker.output)
+    with Connection(broker.url) as connection:
+        connection.Producer().publish(
+            body,
+            exchange="",
+            routing_key="echo",
+            content_type=content_type,
+            content_encoding=encoding,
+            headers={"task": "echo", "id": "0"},
+        )
+    worker.wait_for_output(logged, after=seen)
+    client.send("echo", {"value": "still here"})
+    assert client.receive()["echo"] == "still here"
+
+
+def test_an_expired_message_is_not_handled(worker: Process, client: LayerClient, broker: Broker) -> None:
+    seen = len(worker.output)
+    expired = KombuChannelLayer(url=broker.url, groups_url=broker.groups_url, expiry=0.000001)
+    expired.send("echo", {"value": "old", "reply_channel": client.reply_channel})
+    expired.close()
+    client.send("echo", {"value": "new"})
+    assert client.receive()["echo"] == "new"
+    assert client.nothing()
+    if broker.url.startswith("redis"):
+        worker.wait_for_output("channel echo: a message expired", after=seen)
+
+
+# -- Celery's own controls -------------------------------------------------------------------------------
+
+
+def test_events(worker: Process, client: LayerClient, app: Celery) -> None:
+    got: list[dict[str, Any]] = []
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": got.append})
+        consuming = receiver.itercapture(limit=None, timeout=10, wakeup=False)
+        next(consuming)  # subscribed
+        client.send("echo", {"value": 1})
+        for _ in consuming:
+            ours = [event for event in got if event["type"].startswith("task-")]
+            if any(event["type"] == "task-succeeded" for event in ours):
+                break
+    assert any(event.get("name") == "tests.project.consumers.echo" for event in ours)
+    assert [event["type"] for event in ours][:3] == ["task-received", "task-started", "task-succeeded"]
+
+
+def test_rate_limit(worker: Process, client: LayerClient, app: Celery) -> None:
+    client.send("rated", {"value": 1})
+    client.send("rated", {"value": 2})
+    assert client.receive()["value"] == 1
+
+    def held() -> bool:
+        reserved = app.control.inspect(timeout=5).reserved() or {}
+        return any(task["name"] == "tests.project.consumers.rated" for tasks in reserved.values() for task in tasks)
+
+    wait_until(held, "the second message to be held back", timeout=20)
+    assert client.nothing()
+    app.control.rate_limit("tests.project.consumers.rated", "1000/s")
+    assert client.receive()["value"] == 2
+
+
+def test_delay_and_revoke(worker: Process, client: LayerClient, app: Celery) -> None:
+    client.send("echo", {"value": "delayed", "order": 9}, delay=300)
+
+    def scheduled() -> str | None:
+        nodes = app.control.inspect(timeout=5).scheduled() or {}
+        waiting = [item["request"] for items in nodes.values() for item in items]
+        return next((task["id"] for task in waiting if task["name"] == "tests.project.consumers.echo"), None)
+
+    identity = wait_until(scheduled, "the delayed message to be scheduled", timeout=20)
+    assert client.nothing()
+    client.send("echo", {"value": "soon"}, delay=0.3)
+    assert client.receive()["echo"] == "soon"
+    app.control.revoke(identity)

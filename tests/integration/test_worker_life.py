@@ -1,0 +1,110 @@
+"""Workers that start, stop, die and are replaced, on real brokers."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+
+from tests.support.brokers import Broker, LayerClient
+from tests.support.processes import Process, Processes
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+StartWorker = Callable[..., Process]
+
+
+@pytest.fixture
+def client(broker: Broker) -> Iterator[LayerClient]:
+    client = LayerClient(broker)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def start_worker(broker: Broker, processes: Processes, tmp_path: Path) -> StartWorker:
+    """Starts workers of the test project; quick to start, as they look for no neighbours."""
+    env = {**broker.env, "TEST_DATABASE": str(tmp_path / "db.sqlite3"), "TEST_VISIBILITY": "2"}
+    numbers = iter(range(100))
+
+    def start(*args: str) -> Process:
+        name = f"{tmp_path.name}-{next(numbers)}@%h"
+        quick = ("--without-mingle", "--without-gossip")
+        return processes.worker("-n", name, *quick, *args, env=env, app="tests.project")
+
+    return start
+
+
+def test_database_connections_are_kept(start_worker: StartWorker, client: LayerClient) -> None:
+    start_worker("-P", "solo", "-Q", "database")
+    used = []
+    for _ in range(4):
+        client.send("database")
+        used.append(client.receive()["connection"])
+    assert len(set(used)) == 1
+
+
+def test_queues_can_be_chosen(start_worker: StartWorker) -> None:
+    only = start_worker("-Q", "once")
+    assert ".> once " in only.output
+    assert ".> websocket.receive " not in only.output
+    rest = start_worker("-X", "once,celery")
+    assert ".> once " not in rest.output
+    assert ".> celery " not in rest.output
+    assert ".> websocket.receive " in rest.output
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
+    worker = start_worker("-Q", "slow", "-P", pool, "-c", "1")
+    client.send("slow", {"seconds": 1.5, "order": 1})
+    assert "started" in client.receive()
+    worker.signal(signal.SIGTERM)
+    assert "finished" in client.receive()
+    assert client.receive() == {"done": 1}
+    assert worker.wait() == 0
+
+
+def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
+    worker = start_worker("-Q", "slow")
+    with Celery("operator", broker=broker.url, set_as_current=False) as app:
+        wait_until(lambda: app.control.inspect(timeout=5).ping(), "an answer")
+        app.control.shutdown()
+        assert worker.wait() == 0
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
+    first = start_worker("-Q", "slow", "-P", pool, "-c", "1")
+    client.send("slow", {"seconds": 2, "order": 1})
+    pid = client.receive()["pid"]
+    first.kill()
+    start_worker("-Q", "slow", "-P", pool, "-c", "1")
+    again = client.receive(timeout=60)
+    assert "started" in again
+    assert again["pid"] != pid
+    assert "finished" in client.receive()
+    assert client.receive() == {"done": 1}
+
+
+def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: LayerClient) -> None:
+    first = start_worker("-Q", "once,echo")
+    client.send("once", {"seconds": 300})
+    assert "started" in client.receive()
+    first.kill()
+    start_worker("-Q", "once,echo")
+    client.send("echo", {"value": 1})
+    assert client.receive()["echo"] == 1
+    assert client.nothing()
+
+
+def test_time_limit_in_prefork(start_worker: StartWorker, client: LayerClient) -> None:
+    worker = start_worker("-Q", "limited", "-P", "prefork", "-c", "1")
+    client.send("limited", {"seconds": 60, "order": 4})
+    assert "started" in client.receive()
+    assert client.receive() == {"done": 4}
+    worker.wait_for_output("Hard time limit .* exceeded")

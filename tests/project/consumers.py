@@ -1,0 +1,116 @@
+"""Consumers that answer with what they saw."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+from celery import signals
+from celery.exceptions import Reject
+from django.db import connection
+
+from channelsq import Group, consumer
+from channelsq.exceptions import ConsumeLater
+from channelsq.message import Message
+
+_seen: dict[str, int] = {}
+_lock = threading.Lock()
+
+
+def _count(message: Message) -> int:
+    """How often this process has been handed messages with this one's key."""
+    with _lock:
+        _seen[message["key"]] = _seen.get(message["key"], 0) + 1
+        return _seen[message["key"]]
+
+
+def _answer(message: Message, **content: Any) -> None:
+    assert message.reply_channel is not None
+    message.reply_channel.send({"pid": os.getpid(), "thread": threading.current_thread().name, **content})
+
+
+def connect(message: Message) -> None:
+    assert message.reply_channel is not None
+    message.reply_channel.send({"accept": True})
+    Group("room").add(message.reply_channel)
+
+
+def receive(message: Message, room: str) -> None:
+    _answer(message, text=f"{room}: {message['text']}")
+
+
+def echo(message: Message) -> None:
+    _answer(message, echo=message["value"])
+
+
+def fail(message: Message) -> None:
+    _answer(message, text="must not be sent")
+    raise RuntimeError("this consumer always fails")
+
+
+@consumer(autoretry_for=(ValueError,), retry_kwargs={"countdown": 0.1, "max_retries": 5})
+def flaky(message: Message) -> None:
+    tries = _count(message)
+    _answer(message, tries=tries)
+    if tries < 3:
+        raise ValueError("not yet")
+
+
+@consumer(bind=True, max_retries=5)
+def bound(task: Any, message: Message) -> None:
+    _answer(message, retries=task.request.retries, task=task.name)
+    if task.request.retries < 2:
+        raise task.retry(countdown=0.1)
+
+
+def later(message: Message) -> None:
+    tries = _count(message)
+    _answer(message, tries=tries, keys=sorted(message.keys()))
+    if tries < message["until"]:
+        raise ConsumeLater
+
+
+def slow(message: Message) -> None:
+    _answer_now(message, started=True)
+    time.sleep(message["seconds"])
+    _answer(message, finished=True)
+
+
+@consumer(at_most_once=True)
+def once(message: Message) -> None:
+    slow(message)
+
+
+def _answer_now(message: Message, **content: Any) -> None:
+    assert message.reply_channel is not None
+    message.reply_channel.send({"pid": os.getpid(), **content}, immediately=True)
+
+
+@consumer(time_limit=1)
+def limited(message: Message) -> None:
+    slow(message)
+
+
+@consumer(rate_limit="1/m")
+def rated(message: Message) -> None:
+    _answer(message, value=message["value"])
+
+
+def database(message: Message) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    _answer(message, connection=id(connection.connection))
+
+
+def rejected(message: Message) -> None:
+    raise Reject("not this one", requeue=False)
+
+
+prerun: list[str] = []
+
+
+@signals.task_prerun.connect
+def _remember(sender: Any = None, **kwargs: Any) -> None:
+    prerun.append(sender.name)

@@ -1,0 +1,21 @@
+"""Every consumer of the project, one channel each."""
+
+from channelsq import route
+
+channel_routing = [
+    route("websocket.connect", "tests.project.consumers.connect"),
+    route("websocket.receive", "tests.project.consumers.receive", path=r"^/chat/(?P<room>\w+)/$"),
+    route("echo", "tests.project.consumers.echo"),
+    route("fail", "tests.project.consumers.fail"),
+    route("flaky", "tests.project.consumers.flaky"),
+    route("bound", "tests.project.consumers.bound"),
+    route("later", "tests.project.consumers.later"),
+    route("slow", "tests.project.consumers.slow"),
+    route("once", "tests.project.consumers.once"),
+    route("limited", "tests.project.consumers.limited"),
+    route("rated", "tests.project.consumers.rated"),
+    route("database", "tests.project.consumers.database"),
+    route("rejected", "tests.project.consumers.rejected"),
+    route("picky", "tests.project.consumers.echo", path="^/only-this/$"),
+    route("unordered", "tests.project.consumers.slow", ordered=False),
+]

@@ -1,0 +1,51 @@
+"""Settings from the environment: TEST_BROKER, TEST_GROUPS (Redis), TEST_DATABASE, TEST_VISIBILITY (seconds)."""
+
+import os
+
+SECRET_KEY = "for the tests alone"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+ROOT_URLCONF = "tests.project.urls"
+INSTALLED_APPS = [
+    "channelsq",
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "tests.project",
+]
+MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+STATIC_URL = "static/"
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("TEST_DATABASE", ":memory:"),
+        "CONN_MAX_AGE": 600,
+    }
+}
+
+CELERY_BROKER_URL = os.environ.get("TEST_BROKER", "")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+if "TEST_VISIBILITY" in os.environ:
+    # Kombu's Redis transport gives a dead worker's messages to others after this time.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "visibility_timeout": float(os.environ["TEST_VISIBILITY"]),
+        "unacked_restore_interval": 0.5,
+        "unacked_restore_throttle": 1,
+    }
+
+CHANNEL_LAYERS = {
+    "default": (
+        {
+            "BACKEND": "channelsq.layers.KombuChannelLayer",
+            "CONFIG": {"groups_url": os.environ["TEST_GROUPS"]},
+            "ROUTING": "tests.project.routing.channel_routing",
+        }
+        if CELERY_BROKER_URL
+        else {
+            "BACKEND": "channelsq.layers.InMemoryChannelLayer",
+            "ROUTING": "tests.project.routing.channel_routing",
+        }
+    )
+}
