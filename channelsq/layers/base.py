@@ -152,7 +152,8 @@ class BaseChannelLayer(ABC):
 
     def capacity_of(self, channel: str) -> int:
         """How many unread messages ``channel`` may hold."""
-        key = names.process_part(channel) if names.is_process_channel(channel) else channel.partition("?")[0]
+        # Clients' channels of one kind share an entry: their names are without number.
+        key = names.process_part(channel) if names.is_process_channel(channel) else "".join(channel.partition("?")[:2])
         try:
             return self._capacities[key]
         except KeyError:
