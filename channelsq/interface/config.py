@@ -38,10 +38,12 @@ class Limits:
     disconnect_patience: float = 60.0
     #: How long a client may take to answer a close frame.
     close_timeout: float = 5.0
-    #: At the end, counted from its start: HTTP answers, the order of sockets' messages, everything.
-    end_answers: float = 12.0
-    end_ordered: float = 17.0
-    end_all: float = 22.0
+    #: At the end, counted from its start: HTTP answers, the order of sockets' messages, publishing.
+    end_answers: float = 8.0
+    end_ordered: float = 12.0
+    end_all: float = 15.0
+    #: How long what runs beside the server may take to stop after it.
+    end_companions: float = 6.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def believed(headers: Iterable[Sequence[bytes]], client: list[Any] | None, schem
         client = [address, 0]
     secure = _SECURE.get(forwarded_proto.decode("latin-1").rpartition(",")[2].strip().lower())
     if secure is not None:
-        scheme = scheme.rstrip("s") + ("s" if secure else "")
+        scheme = ("http" if scheme.startswith("http") else "ws") + ("s" if secure else "")
     return client, scheme
 
 

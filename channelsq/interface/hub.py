@@ -22,6 +22,9 @@ TICK = 0.25
 class Socket(Protocol):
     """A WebSocket, from its connect until the application is done with its disconnect."""
 
+    #: Whether the layer has its disconnect.
+    told: bool
+
     def on_tick(self, now: float) -> None:
         """Look whether something is overdue."""
 
@@ -68,6 +71,15 @@ class Hub:
         if self._ticker is not None:
             self._ticker.cancel()
         await asyncio.to_thread(self.link.stop)
+
+    def untold(self) -> int:
+        """How many sockets would be lost to the workers if the process ended now.
+
+        What is published is safe with a broker; what is in this process must have been handled too.
+        """
+        if self.layer.channel_layer.in_process:
+            return len(self.sockets)
+        return sum(not socket.told for socket in self.sockets)
 
     def new_channel(self, pattern: str) -> str:
         """A new channel name of this process."""

@@ -63,8 +63,12 @@ class Link:
 
     def stop(self) -> None:
         """Stop listening and publishing; what still waits to be published is given up.  May block."""
-        for listener in self._listeners:
-            listener.stop()
+        # Side by side and not for ever: a listener may be in the middle of reaching a lost broker.
+        stoppers = [threading.Thread(target=listener.stop, daemon=True) for listener in self._listeners]
+        for stopper in stoppers:
+            stopper.start()
+        for stopper in stoppers:
+            stopper.join(1)
         self._listeners.clear()
         with self._changed:
             self._stopping = True
@@ -74,7 +78,7 @@ class Link:
         if left:
             logger.error("%d messages were not published before the end", left, extra=extra("publications_lost"))
         if self._thread is not None:
-            self._thread.join(2)
+            self._thread.join(1)
 
     @property
     def idle(self) -> bool:

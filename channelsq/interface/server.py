@@ -191,20 +191,14 @@ class InterfaceServer(uvicorn.Server):
         await self._wait(
             lambda: not self.server_state.connections and not self.server_state.tasks, began + limits.end_answers + 1
         )
-        # What is published is safe with the broker; what is in this process must have been handled too.
-        await self._wait(self._all_told, began + limits.end_ordered)
-        if hub.sockets:
-            logger.warning(
-                "%d WebSockets end without waiting for their workers", len(hub.sockets), extra=extra("let_go")
-            )
+        await self._wait(lambda: not hub.untold(), began + limits.end_ordered)
+        if left := hub.untold():
+            logger.warning("%d WebSockets end without waiting for their workers", left, extra=extra("let_go"))
         for each_socket in list(hub.sockets):
             each_socket.let_go()
         await self._wait(lambda: hub.link.idle, began + limits.end_all)
         await hub.stop()
         logger.info("stopped after %.1f s", hub.loop.time() - began, extra=extra("stopped"))
-
-    def _all_told(self) -> bool:
-        return not self.hub.sockets
 
     async def _wait(self, condition: Callable[[], bool], until: float) -> None:
         while not condition() and not self.force_exit and self.hub.loop.time() < until:
@@ -249,7 +243,10 @@ def serve(
         server.run()
     finally:
         for companion in reversed(started):
-            companion.stop()
+            # A consumer that hangs must not keep the process.
+            stopper = threading.Thread(target=companion.stop, daemon=True)
+            stopper.start()
+            stopper.join(config.limits.end_companions / len(started))
     return server
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
+from httptools import HttpParserUpgrade
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -50,6 +52,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_size = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._surplus = False
+        self._data = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -66,7 +69,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self._surplus:
             self._refuse(503, "too_many_connections", f"more than {self._hub.config.max_connections} connections")
             return
+        self._data = data
         super().data_received(data)
+        self._data = b""
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             self._forget_head()
         elif not self._busy:
@@ -131,7 +136,16 @@ class HttpProtocol(HttpToolsProtocol):
             # Its predecessor's answer would end up among the frames.
             self._refuse(400, "bad_request", "an upgrade behind a request that is not answered yet")
             return
+        # uvicorn drops what came with the request; the parser's exception says where that begins.
+        upgrade = sys.exception()
+        rest = self._data[upgrade.args[0] :] if isinstance(upgrade, HttpParserUpgrade) else b""
         super().handle_websocket_upgrade()
+        if rest:
+            cast(asyncio.Protocol, self.transport.get_protocol()).data_received(rest)
+
+    def _should_upgrade(self) -> bool:
+        # uvicorn would pass the request on as HTTP/1.1 whatever it was.
+        return self.parser.get_http_version() == "1.1" and super()._should_upgrade()
 
     def _refuse(self, status: int, action: str, reason: str) -> None:
         phrase = http.HTTPStatus(status).phrase

@@ -72,6 +72,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._overdue = math.inf
         self._again: tuple[Send, asyncio.TimerHandle] | None = None
         self._forget_again = False
+        self.told = False
         self._heard = 0.0
         self._next_ping = math.inf
         self._ping: tuple[bytes, float] | None = None
@@ -340,6 +341,7 @@ class WebSocketProtocol(asyncio.Protocol):
             if self._connection is None or self._connection.in_flight != order:
                 return  # reported done before its publication was
             if error is None:
+                self.told = send.target == names.WEBSOCKET_DISCONNECT
                 self._overdue = self._hub.loop.time() + self._hub.config.order_timeout
             elif order == 0:
                 self._connection.lost()
