@@ -75,4 +75,5 @@ def make_consumer_task(
     run.__module__ = name_that_thing(consumer).rpartition(".")[0]
     run.__doc__ = consumer.__doc__
     options["bind"] = bind
-    return app.task(name=name, base=ConsumerTask, lazy=False, layer=layer, **options)(run)
+    # Not shared: Celery would make it again in every other app of this process.
+    return app.task(name=name, base=ConsumerTask, lazy=False, shared=False, layer=layer, **options)(run)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Iterator
@@ -314,10 +315,8 @@ def test_each_thread_has_its_own(layer: ChannelLayerWrapper) -> None:
             if number % 2:
                 raise LookupError
 
-        try:
+        with contextlib.suppress(LookupError):
             run(consumer)
-        except LookupError:
-            pass
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import celery
+import pytest
+from django.core import checks as django_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.test import override_settings
+
+from channelsq import checks, conf
+from tests.unit.layer_support import installed
+
+LAYERS = "channelsq.layers."
+MEMORY = {"BACKEND": LAYERS + "InMemoryChannelLayer", "ROUTING": []}
+REDIS = {"BACKEND": LAYERS + "RedisChannelLayer", "ROUTING": [], "CONFIG": {"url": "redis://redis.example/0"}}
+AMQP = {
+    "BACKEND": LAYERS + "KombuChannelLayer",
+    "ROUTING": [],
+    "CONFIG": {"url": "amqp://rabbit.example", "groups_url": "redis://redis.example/0"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_layer_yet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Layers are made from the settings of each test; the command is an innocent one."""
+    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
+    monkeypatch.setattr(sys, "argv", ["manage.py", "check"])
+    use_broker(monkeypatch, None)
+    with installed(None):
+        yield
+
+
+def use_broker(monkeypatch: pytest.MonkeyPatch, url: str | None, **more: Any) -> None:
+    """Make the project's Celery app one with this broker."""
+    app = celery.Celery("checked", set_as_current=False)
+    app.conf.update(broker_url=url, **more)
+    monkeypatch.setattr(conf, "_celery_app", app)
+
+
+def found(entry: Any, **settings: Any) -> dict[str, django_checks.CheckMessage]:
+    """What the checks say of ``entry`` as the default layer, by id."""
+    with override_settings(CHANNEL_LAYERS={"default": entry}, **settings):
+        return by_id(checks.check_layers(None))
+
+
+def by_id(messages: list[django_checks.CheckMessage]) -> dict[str, django_checks.CheckMessage]:
+    return {str(message.id).removeprefix("channelsq."): message for message in messages}
+
+
+def text(message: django_checks.CheckMessage) -> str:
+    return f"{message.msg} {message.hint or ''}"
+
+
+def test_good_settings_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(MEMORY) == {}
+    with installed(None):
+        use_broker(monkeypatch, "redis://redis.example/0")
+        assert found(REDIS) == {}
+        assert found({**REDIS, "CONFIG": {}}) == {}
+    with installed(None):
+        use_broker(monkeypatch, "amqp://rabbit.example")
+        assert found(AMQP) == {}
+
+
+def test_w001_no_layers() -> None:
+    for layers in ({}, None):
+        with override_settings(CHANNEL_LAYERS=layers):
+            (message,) = checks.check_layers(None)
+        assert message.id == "channelsq.W001"
+        assert message.level == django_checks.WARNING
+        assert 'CHANNEL_LAYERS = {"default": {"BACKEND"' in str(message.hint)
+
+
+@pytest.mark.parametrize(
+    ("layers", "says"),
+    [
+        ({"other": MEMORY}, ["no layer 'default'", "CHANNEL_LAYERS = {"]),
+        ([MEMORY], ["must be a dict", "CHANNEL_LAYERS = {"]),
+        ({"default": {"ROUTING": []}}, ["no 'BACKEND'", "CHANNEL_LAYERS = {"]),
+        ({"default": {**MEMORY, "BACKEND": "nowhere.Layer"}}, ["'nowhere.Layer'", "use channelsq.layers."]),
+        ({"default": {**MEMORY, "BACKEND": "collections.OrderedDict"}}, ["no channel layer", "use channelsq.layers."]),
+        ({"default": {**MEMORY, "CONFIG": {"capcity": 5}}}, ["'capcity'", "does not fit"]),
+        ({"default": {**MEMORY, "CONFIG": {"capacity": -5}}}, ["'capacity'", "-5", "above 0"]),
+        ({"default": {**MEMORY, "CONFIG": {"channel_capacity": {"x": "y"}}}}, ["'x'", "'y'", "above 0"]),
+        ({"default": {**REDIS, "CONFIG": {"url": "amqp://x"}}}, ["'amqp://x", "KombuChannelLayer"]),
+        ({"default": {**REDIS, "CONFIG": {"hosts": []}}}, ["hosts=[]", "one URL"]),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else repr(value)[:50],
+)
+def test_e001_no_usable_default_layer(layers: Any, says: list[str]) -> None:
+    with override_settings(CHANNEL_LAYERS=layers):
+        (message,) = checks.check_layers(None)
+    assert message.id == "channelsq.E001"
+    assert message.level == django_checks.ERROR
+    for part in says:
+        assert part in text(message)
+
+
+@pytest.mark.parametrize(
+    ("routing", "says"),
+    [
+        ("nowhere.routing", "'nowhere.routing'"),
+        ("os.path.join", "must be a list"),
+        ("plain", "not a dotted path"),
+        ({"a b": "os.path.join"}, "'a b'"),
+        ({"a": "os.nothing"}, "'os.nothing'"),
+        ([5], "not 5"),
+    ],
+    ids=repr,
+)
+def test_e002_unreadable_routing(routing: Any, says: str) -> None:
+    messages = found({**MEMORY, "ROUTING": routing})
+    assert list(messages) == ["E002"]
+    assert says in messages["E002"].msg
+    assert "route() and include()" in str(messages["E002"].hint)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from channelsq import route\nrouting = [route('a', print, path='(x)')]",
+        "from channelsq import route\nrouting = [route('a', print, path='[')]",
+        "import nowhere",
+        "routing = [",
+        "import os\nrouting = [os.no_such_consumer]",
+    ],
+    ids=["positional", "regex", "import", "syntax", "attribute"],
+)
+def test_e002_a_routing_module_that_fails(code: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "routing_of_the_check.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "routing_of_the_check", raising=False)
+    assert list(found({**MEMORY, "ROUTING": "routing_of_the_check.routing"})) == ["E002"]
+    sys.modules.pop("routing_of_the_check", None)
+
+
+@pytest.mark.parametrize(
+    ("argv", "several"),
+    [
+        (["manage.py", "runworker"], True),
+        (["manage.py", "runworker", "-v", "2"], True),
+        (["/venv/bin/celery", "-A", "app", "worker"], True),
+        (["celery", "worker"], True),
+        (["manage.py", "runserver"], False),
+        (["manage.py", "check"], False),
+        (["manage.py", "test", "runworker"], False),
+        (["celery", "-A", "app", "beat"], False),
+        (["manage.py"], False),
+        ([], False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "entry", [MEMORY, {"BACKEND": LAYERS + "KombuChannelLayer", "ROUTING": [], "CONFIG": {"url": "memory://"}}]
+)
+def test_e003_in_process_layer(entry: Any, argv: list[str], several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    messages = found(entry)
+    assert list(messages) == (["E003"] if several else [])
+    if several:
+        assert "default (channelsq.layers." in messages["E003"].msg
+        assert "REDIS_URL" in str(messages["E003"].hint)
+        assert "RedisChannelLayer" in str(messages["E003"].hint)
+
+
+def test_e003_is_not_for_layers_on_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["manage.py", "runworker"])
+    use_broker(monkeypatch, "redis://redis.example/0")
+    assert found(REDIS) == {}
+
+
+def test_e004_no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for entry in ({**REDIS, "CONFIG": {}}, {**AMQP, "CONFIG": {}}):
+        with installed(None):
+            messages = found(entry)
+        assert list(messages) == ["E004"]
+        assert 'CHANNEL_LAYERS["default"]["CONFIG"]["url"]' in text(messages["E004"])
+        assert "broker_url" in text(messages["E004"])
+
+
+def test_e004_a_broker_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_broker(monkeypatch, "amqp://user:secret@rabbit.example")
+    messages = found({**REDIS, "CONFIG": {}})
+    assert list(messages) == ["E004"]
+    assert "KombuChannelLayer" in text(messages["E004"])
+    assert "secret" not in text(messages["E004"])
+
+
+def test_e005_no_redis_for_the_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_broker(monkeypatch, "amqp://user:secret@rabbit.example")
+    messages = found({**AMQP, "CONFIG": {}})
+    assert list(messages) == ["E005"]
+    assert 'CHANNEL_LAYERS["default"]["CONFIG"]["groups_url"]' in text(messages["E005"])
+    assert "secret" not in text(messages["E005"])
+
+
+def test_e006_two_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_broker(monkeypatch, "redis://elsewhere.example")
+    messages = found(REDIS)
+    assert list(messages) == ["E006"]
+    assert "Leave the url out of CONFIG" in str(messages["E006"].hint)
+    with installed(None):
+        use_broker(monkeypatch, None)
+        assert list(found(REDIS)) == ["E006"]
+    with installed(None):
+        use_broker(monkeypatch, "redis://writes.example", broker_read_url="redis://redis.example/0")
+        assert found(REDIS) == {}
+
+
+def test_e005_and_e006_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_broker(monkeypatch, "amqp://elsewhere.example")
+    assert list(found({**AMQP, "CONFIG": {"url": "amqp://rabbit.example"}})) == ["E005", "E006"]
+
+
+@pytest.mark.parametrize(
+    ("debug", "hosts", "warned"),
+    [(False, [], True), (False, ["chat.example.com"], False), (True, [], False), (True, ["x"], False)],
+)
+def test_w002_allowed_hosts(debug: bool, hosts: list[str], warned: bool) -> None:
+    with override_settings(DEBUG=debug, ALLOWED_HOSTS=hosts):
+        messages = by_id(checks.check_settings(None))
+    assert ("W002" in messages) is warned
+    if warned:
+        assert "Set ALLOWED_HOSTS" in str(messages["W002"].hint)
+
+
+@pytest.mark.parametrize(
+    ("apps", "warned"),
+    [
+        (["channelsq", "django.contrib.staticfiles"], False),
+        (["django.contrib.staticfiles", "channelsq"], True),
+        (["django.contrib.staticfiles.apps.StaticFilesConfig", "channelsq.apps.ChannelsqConfig"], True),
+        (["channelsq.apps.ChannelsqConfig", "django.contrib.staticfiles"], False),
+        (["channelsq"], False),
+        (["django.contrib.staticfiles"], False),
+        (["channelsqlite", "django.contrib.staticfiles", "django.contrib.auth"], False),
+    ],
+    ids=str,
+)
+def test_w003_order_of_the_apps(apps: list[str], warned: bool) -> None:
+    settings = types.SimpleNamespace(INSTALLED_APPS=apps, DEBUG=True, ALLOWED_HOSTS=[])
+    with pytest.MonkeyPatch.context() as patch:
+        # The list alone is looked at; override_settings would load these applications.
+        patch.setattr(checks, "settings", settings)
+        messages = by_id(checks.check_settings(None))
+    assert list(messages) == (["W003"] if warned else [])
+    if warned:
+        assert 'Put "channelsq" first' in str(messages["W003"].hint)
+
+
+@pytest.mark.parametrize(
+    ("entry", "warned"),
+    [
+        (MEMORY, True),
+        ({**AMQP, "CONFIG": {"url": "memory://"}}, True),
+        (REDIS, False),
+        ({**REDIS, "CONFIG": {}}, False),  # E004's business
+        ({"ROUTING": []}, False),  # E001's business
+    ],
+    ids=["memory", "kombu-memory", "redis", "no broker", "no layer"],
+)
+def test_w004_in_process_layer_in_production(entry: Any, warned: bool) -> None:
+    with override_settings(CHANNEL_LAYERS={"default": entry}):
+        messages = by_id(checks.check_deployment(None))
+    assert list(messages) == (["W004"] if warned else [])
+    if warned:
+        assert "REDIS_URL" in str(messages["W004"].hint)
+
+
+def test_django_runs_them(capsys: pytest.CaptureFixture[str]) -> None:
+    registered = set(django_checks.registry.registry.get_checks(include_deployment_checks=True))
+    assert {checks.check_layers, checks.check_settings, checks.check_deployment} <= registered
+    assert checks.check_deployment not in django_checks.registry.registry.get_checks()
+    with (
+        override_settings(CHANNEL_LAYERS={"default": {"BACKEND": "nowhere.Layer", "ROUTING": []}}),
+        pytest.raises(SystemCheckError, match=r"channelsq\.E001"),
+    ):
+        call_command("check", "--tag", "channelsq")
+    with installed(None), override_settings(CHANNEL_LAYERS={"default": MEMORY}):
+        call_command("check", "--tag", "channelsq", "--deploy")
+        assert "channelsq.W004" in capsys.readouterr().err
+
+
+def test_every_id_is_in_the_list_of_the_module() -> None:
+    assert checks.__doc__ is not None
+    for number in ("E001", "E002", "E003", "E004", "E005", "E006", "W001", "W002", "W003", "W004"):
+        assert f"channelsq.{number}" in checks.__doc__

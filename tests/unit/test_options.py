@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from channelsq import consumer
+from channelsq.options import ATTRIBUTE
+from channelsq.routing import route
+from channelsq.worker.setup import ConsumerTasks
+from channelsq.worker.task import ConsumerTask
+from tests.unit.layer_support import wrapped
+
+
+def options_of(function: Any) -> Any:
+    return getattr(function, ATTRIBUTE)
+
+
+def test_a_consumer_stays_what_it_is() -> None:
+    def plain(message: Any) -> str:
+        return "result"
+
+    decorated = consumer(rate_limit="10/s")(plain)
+    assert decorated is plain
+    assert decorated(None) == "result"
+    assert options_of(decorated) == {"rate_limit": "10/s"}
+
+
+def test_decorators_add_up_and_the_outer_one_wins() -> None:
+    @consumer(time_limit=5, rate_limit="1/s")
+    @consumer(time_limit=9, max_retries=2)
+    def plain(message: Any) -> None: ...
+
+    assert options_of(plain) == {"time_limit": 5, "rate_limit": "1/s", "max_retries": 2}
+
+
+def test_a_subclass_inherits_without_changing_its_base() -> None:
+    @consumer(time_limit=5)
+    class Base: ...
+
+    @consumer(max_retries=1)
+    class Child(Base): ...
+
+    assert options_of(Base) == {"time_limit": 5}
+    assert options_of(Child) == {"time_limit": 5, "max_retries": 1}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "acks_late", "at_most_once", "autoretry_for", "bind", "default_retry_delay", "dont_autoretry_for",
+        "ignore_result",
+        "max_retries", "on_failure", "on_retry", "on_success", "rate_limit", "reject_on_worker_lost",
+        "retry_backoff", "retry_backoff_max", "retry_jitter", "retry_kwargs", "send_events", "soft_time_limit",
+        "store_errors_even_if_ignored", "throws", "time_limit", "track_started", "expires",
+    ],
+)  # fmt: skip
+def test_options_of_celery_are_taken(option: str) -> None:
+    consumer(**{option: None})
+
+
+@pytest.mark.parametrize(
+    "option", ["acks_lat", "timeout", "delay", "apply_async", "retry", "run", "__call__", "_app", ""]
+)
+def test_what_is_no_option_is_refused(option: str) -> None:
+    with pytest.raises(TypeError, match="no option of a Celery task") as raised:
+        consumer(**{option: 1})
+    assert repr(option) in str(raised.value)
+
+
+@pytest.mark.parametrize("option", ["queue", "name"])
+def test_what_the_routing_decides_is_refused(option: str) -> None:
+    with pytest.raises(TypeError, match=rf"takes no '{option}'.*routing"):
+        consumer(**{option: "x"})
+
+
+def test_two_words_for_one_thing_are_refused() -> None:
+    with pytest.raises(TypeError, match="at_most_once or acks_late, not both"):
+        consumer(at_most_once=True, acks_late=False)
+
+
+# -- on the task --------------------------------------------------------------------------------
+
+
+def task_of(function: Any) -> ConsumerTask:
+    app = Celery("options", set_as_current=False)
+    tasks = ConsumerTasks(app, wrapped([route("a", function)]))
+    task = app.tasks[tasks._names[id(function)]]
+    assert isinstance(task, ConsumerTask)
+    return task
+
+
+def test_options_reach_the_task() -> None:
+    @consumer(rate_limit="10/s", time_limit=5, max_retries=7)
+    def plain(message: Any) -> None:
+        """What it does."""
+
+    task = task_of(plain)
+    assert (task.rate_limit, task.time_limit, task.max_retries) == ("10/s", 5, 7)
+    assert task.acks_late is True
+    assert task.ignore_result is True
+    assert task.__doc__ == "What it does."
+    assert task.name == f"{__name__}.test_options_reach_the_task.<locals>.plain"
+
+
+def test_tasks_are_of_one_app_alone() -> None:
+    # Celery shares what app.task() makes with every app that is finalized later, unless told not to.
+    def plain(message: Any) -> None: ...
+
+    name = task_of(plain).name
+    assert name not in Celery("another", set_as_current=False).tasks
+
+
+def test_consumers_of_one_name_are_told_apart() -> None:
+    def make(number: int) -> Any:
+        def same(message: Any) -> int:
+            return number
+
+        return same
+
+    one, two = make(1), make(2)
+    app = Celery("names", set_as_current=False)
+    tasks = ConsumerTasks(app, wrapped([route("a", one), route("b", two), route("c", one)]))
+    names = [tasks._names[id(consumer)] for consumer in (one, two)]
+    assert names[1] == f"{names[0]}#2"
+    assert [app.tasks[name].run(None) for name in names] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "function", [lambda message: 7, functools.partial(lambda message, n: n, n=7)], ids=["lambda", "partial"]
+)
+def test_consumers_without_a_name_of_their_own(function: Any) -> None:
+    assert task_of(function).run(None) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "late"),
+    [({}, True), ({"acks_late": False}, False), ({"at_most_once": True}, False), ({"at_most_once": False}, True)],
+)
+def test_when_a_message_is_acknowledged(options: Any, late: bool) -> None:
+    def plain(message: Any) -> None: ...
+
+    assert task_of(consumer(**options)(plain)).acks_late is late
