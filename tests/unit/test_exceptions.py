@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from channelsq import exceptions
+from channelsq.exceptions import (
+    BrokerUnavailable,
+    ChannelFull,
+    ChannelLayerError,
+    ChannelNotLocal,
+    ChannelSocketException,
+    ChannelsqError,
+    ConsumeLater,
+    DenyConnection,
+    InvalidChannelLayerError,
+    InvalidRouting,
+    MessageTooLarge,
+    RequestAborted,
+    RequestTimeout,
+    ResponseLater,
+    SendNotAvailableOnDemultiplexer,
+    WebsocketCloseException,
+)
+from channelsq.layers import BaseChannelLayer
+from tests.unit.layer_support import message_on, replies, wrapped
+
+ALL = [
+    thing
+    for thing in vars(exceptions).values()
+    if inspect.isclass(thing) and issubclass(thing, BaseException) and thing.__module__ == exceptions.__name__
+]
+
+
+def test_one_base() -> None:
+    assert len(ALL) == 16
+    assert all(issubclass(kind, ChannelsqError) for kind in ALL)
+    assert not any(issubclass(kind, TypeError) for kind in ALL)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bases"),
+    [
+        (InvalidChannelLayerError, (ImproperlyConfigured,)),
+        (InvalidRouting, (ImproperlyConfigured,)),
+        (ChannelFull, (ChannelLayerError,)),
+        (MessageTooLarge, (ChannelLayerError, ValueError)),
+        (ChannelNotLocal, (ChannelLayerError, ValueError)),
+        (BrokerUnavailable, (ChannelLayerError, ConnectionError)),
+        (DenyConnection, (ChannelSocketException,)),
+        (WebsocketCloseException, (ChannelSocketException,)),
+    ],
+)
+def test_the_tree(kind: type[Exception], bases: tuple[type[Exception], ...]) -> None:
+    assert all(issubclass(kind, base) for base in bases)
+
+
+def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:
+    drawing = str(exceptions.__doc__)
+    assert all(f" {kind.__name__}" in drawing for kind in ALL)
+
+
+def test_layers_carry_theirs() -> None:
+    assert BaseChannelLayer.ChannelFull is ChannelFull
+    assert BaseChannelLayer.MessageTooLarge is MessageTooLarge
+
+
+INSTANCES = [
+    ChannelFull("some.channel", 100),
+    ChannelFull("some.channel"),
+    MessageTooLarge(5, 3),
+    ChannelNotLocal("a!b"),
+    BrokerUnavailable("redis://example", OSError("refused")),
+    WebsocketCloseException(3000),
+    WebsocketCloseException(),
+    DenyConnection(),
+    ConsumeLater("reason"),
+    ResponseLater(),
+    RequestTimeout("reason"),
+    RequestAborted("reason"),
+    SendNotAvailableOnDemultiplexer("reason"),
+    InvalidRouting("reason"),
+    InvalidChannelLayerError("reason"),
+]
+
+
+@pytest.mark.parametrize("error", INSTANCES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy], ids=["pickle", "copy"])
+def test_errors_travel(error: Any, again: Any) -> None:
+    # From a pool process to the worker, and into result backends.
+    same = again(error)
+    assert type(same) is type(error)
+    assert str(same) == str(error)
+    assert {key: str(value) for key, value in vars(same).items()} == {
+        key: str(value) for key, value in vars(error).items()
+    }
+
+
+def test_what_the_errors_say() -> None:
+    full = ChannelFull("some.channel", 100)
+    assert (full.channel, full.capacity) == ("some.channel", 100)
+    assert str(full) == "channel 'some.channel' is at its capacity (100 messages); the message was not sent"
+    large = MessageTooLarge(5, 3)
+    assert (large.size, large.limit) == (5, 3)
+    assert "5 bytes" in str(large)
+    assert "message_size_limit of 3" in str(large)
+    assert "raise message_size_limit" in str(large)
+    away = BrokerUnavailable("redis://example", "refused")
+    assert away.url == "redis://example"
+    assert "no connection to redis://example: refused; start it" in str(away)
+    assert "new_channel()" in str(ChannelNotLocal("a!b"))
+
+
+# -- exceptions that act on a socket --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [1000, 3000, 3999, 4000, 4999])
+def test_close_codes(code: int) -> None:
+    layer = wrapped()
+    for channel in ("websocket.connect", "websocket.receive", "websocket.disconnect"):
+        message = message_on(layer, channel)
+        WebsocketCloseException(code).run(message)
+        assert replies(layer, message) == [{"close": code}]
+
+
+def test_no_close_code_is_a_plain_close() -> None:
+    layer = wrapped()
+    message = message_on(layer)
+    WebsocketCloseException().run(message)
+    WebsocketCloseException(None).run(message)
+    assert replies(layer, message) == [{"close": True}] * 2
+    assert WebsocketCloseException().code is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [0, -1, 999, 1001, 1005, 1006, 1011, 1015, 2999, 5000, 65536, True, False, "1000", 1000.0, []],
+    ids=repr,
+)
+def test_codes_that_an_application_may_not_send(code: Any) -> None:
+    with pytest.raises(ValueError, match="use 1000 or 3000-4999") as raised:
+        WebsocketCloseException(code)
+    assert repr(code) in str(raised.value)
+
+
+def test_deny() -> None:
+    layer = wrapped()
+    message = message_on(layer, "websocket.connect")
+    DenyConnection().run(message)
+    assert replies(layer, message) == [{"close": True}]
+
+
+@pytest.mark.parametrize(
+    ("error", "channel"),
+    [
+        (DenyConnection(), "websocket.receive"),
+        (DenyConnection(), "websocket.disconnect"),
+        (DenyConnection(), "http.request"),
+        (WebsocketCloseException(), "http.request"),
+        (WebsocketCloseException(), "websocket.send"),
+        (WebsocketCloseException(), "jobs"),
+    ],
+    ids=str,
+)
+def test_on_a_channel_where_it_has_no_meaning(error: ChannelSocketException, channel: str) -> None:
+    layer = wrapped()
+    message = message_on(layer, channel)
+    with pytest.raises(ValueError, match=rf"{type(error).__name__} was raised on '{channel}'.*can only be raised from"):
+        error.run(message)
+    assert replies(layer, message) == []
+
+
+def test_the_base_is_for_subclasses() -> None:
+    with pytest.raises(NotImplementedError):
+        ChannelSocketException().run(message_on(wrapped()))

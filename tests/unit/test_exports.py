@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import channelsq
+from channelsq.layers.base import BaseChannelLayer
+from channelsq.message import Message
+
+#: API.md's list, as far as it exists.
+PUBLIC = {
+    "channelsq": [
+        "Channel", "Group", "route", "route_class", "include", "DEFAULT_CHANNEL_LAYER", "channel_layers", "__version__",
+        "consumer",
+    ],
+    "channelsq.channel": ["Channel", "Group"],
+    "channelsq.message": ["Message", "pending_message_store"],
+    "channelsq.routing": ["route", "route_class", "include", "Route", "RouteClass", "Include", "Router"],
+    "channelsq.exceptions": [
+        "ConsumeLater", "ResponseLater", "RequestTimeout", "RequestAborted", "DenyConnection", "ChannelSocketException",
+        "WebsocketCloseException", "SendNotAvailableOnDemultiplexer", "ChannelsqError", "ChannelFull",
+        "MessageTooLarge",
+    ],
+    "channelsq.handler": ["AsgiRequest", "AsgiHandler", "ViewConsumer"],
+    "channelsq.staticfiles": ["StaticFilesConsumer", "StaticFilesHandler"],
+    "channelsq.signals": ["consumer_started", "consumer_finished", "worker_ready", "worker_process_ready"],
+    "channelsq.utils": ["name_that_thing"],
+    "channelsq.asgi": ["channel_layers", "get_channel_layer", "ChannelLayerWrapper", "InvalidChannelLayerError"],
+    "channelsq.layers": ["RedisChannelLayer", "InMemoryChannelLayer", "KombuChannelLayer"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(module, name) for module, names in PUBLIC.items() for name in names], ids=str
+)
+def test_public_names(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name)
+
+
+def test_all_of_the_package() -> None:
+    assert sorted(channelsq.__all__) == sorted(PUBLIC["channelsq"])
+    assert set(channelsq.__all__) <= set(dir(channelsq))
+    names: dict[str, Any] = {}
+    exec("from channelsq import *", names)
+    assert set(channelsq.__all__) <= set(names)
+    assert channelsq.DEFAULT_CHANNEL_LAYER == "default"
+
+
+def test_lazy_names_are_the_ones_of_their_modules() -> None:
+    from channelsq import asgi, channel, options, routing
+
+    assert channelsq.Channel is channel.Channel
+    assert channelsq.Group is channel.Group
+    assert channelsq.route is routing.route
+    assert channelsq.route_class is routing.route_class
+    assert channelsq.include is routing.include
+    assert channelsq.channel_layers is asgi.channel_layers
+    assert channelsq.consumer is options.consumer
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'channelsq' has no attribute 'nothing'"):
+        channelsq.nothing  # noqa: B018
+    with pytest.raises(ImportError, match="nothing"):
+        from channelsq import nothing  # noqa: F401
+
+
+def loaded_after(code: str) -> set[str]:
+    """The top-level modules that a new interpreter has loaded after ``code``."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"],
+        cwd=Path(channelsq.__file__).parent.parent,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    # Django imports it while it loads its applications, and without its settings.
+    loaded = loaded_after("import channelsq; channelsq.__version__; dir(channelsq)")
+    assert "channelsq" in loaded
+    assert not {"celery", "kombu", "redis", "django", "msgpack", "uvicorn", "asyncio"} & loaded
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["from channelsq import Channel, Group, route, include, route_class", "import channelsq.message, channelsq.names"],
+)
+def test_what_an_application_imports_needs_no_broker_library_and_no_settings(code: str) -> None:
+    assert not {"celery", "kombu", "redis", "uvicorn"} & loaded_after(code)
+
+
+def test_the_layers_stand_below_everything_else() -> None:
+    loaded = loaded_after("import channelsq.layers, sys; assert 'channelsq.asgi' not in sys.modules")
+    assert "uvicorn" not in loaded
+
+
+def test_types_are_shipped() -> None:
+    assert resources.files("channelsq").joinpath("py.typed").is_file()
+    for script in ("group_members.lua", "drop_expired.lua"):
+        assert resources.files("channelsq.layers").joinpath(script).is_file()
+
+
+def test_the_version_is_the_packages() -> None:
+    assert channelsq.__version__ == metadata.version("channelsq")
+
+
+# -- signatures that applications written for Channels 1 rely on -----------------------------------
+
+
+def parameters(thing: Any) -> list[str]:
+    return [name for name in inspect.signature(thing).parameters if name != "self"]
+
+
+def test_signatures() -> None:
+    assert parameters(channelsq.Channel) == ["name", "alias", "channel_layer"]
+    assert parameters(channelsq.Channel.send)[:2] == ["content", "immediately"]
+    assert parameters(channelsq.Group) == ["name", "alias", "channel_layer"]
+    assert parameters(channelsq.Group.send) == ["content", "immediately"]
+    assert parameters(channelsq.Group.add) == parameters(channelsq.Group.discard) == ["channel"]
+    assert parameters(Message) == [
+        "content",
+        "channel_name",
+        "channel_layer",
+    ]
+    assert parameters(channelsq.route)[:2] == ["channels", "consumer"]
+    assert parameters(channelsq.route_class)[0] == "consumer"
+    assert parameters(channelsq.include)[0] == "routing"
+
+
+def test_a_layer_has_what_the_contract_names() -> None:
+    for name in (
+        "send", "receive", "receive_many", "new_channel", "group_add", "group_discard", "group_channels", "send_group",
+        "flush", "close", "asend", "agroup_add", "agroup_discard", "asend_group", "ChannelFull", "MessageTooLarge",
+        "extensions", "capacity_of",
+    ):  # fmt: skip
+        assert hasattr(BaseChannelLayer, name)
+    assert parameters(BaseChannelLayer.receive) == ["channels", "block"]
