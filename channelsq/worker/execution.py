@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Reject, Retry
 
@@ -12,6 +12,9 @@ from channelsq import names
 from channelsq.exceptions import ChannelFull, ChannelSocketException, ChannelsqError, ConsumeLater
 from channelsq.message import Message, pending_message_store
 from channelsq.signals import consumer_finished, consumer_started
+
+if TYPE_CHECKING:
+    from channelsq.layers.base import Send
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -34,6 +37,7 @@ def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str
             acted upon here.
     """
     attempts = message.content.pop(ATTEMPTS_KEY, 0)
+    report = done_report(message)  # now, as consumers may change the message
     with pending_message_store.holding() as held:
         try:
             try:
@@ -48,21 +52,20 @@ def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str
                 requeued = _requeue(message, attempts, name)
             finally:
                 if not requeued:
-                    report_done(message)
+                    _tell(message, report)
             return
         except (Retry, Reject) as error:
             held.clear()
             if isinstance(error, Reject) and not getattr(error, "requeue", False):
-                report_done(message)
+                _tell(message, report)
             raise
         except Exception:
             held.clear()
-            report_done(message)
+            _tell(message, report)
             raise
         except BaseException:
             held.clear()
             raise
-        report = done_report(message)
         if report is not None:
             held.append((message.channel_layer, report))
         try:
@@ -70,7 +73,7 @@ def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str
         except ChannelFull:
             raise  # what else there was to send, the report with it, has been sent
         except Exception:
-            report_done(message)
+            _tell(message, report)
             raise
 
 
@@ -101,7 +104,7 @@ def _requeue(message: Message, attempts: Any, name: str) -> bool:
     return True
 
 
-def done_report(message: Message) -> Any:
+def done_report(message: Message) -> Send | None:
     """The prepared send that tells a socket's interface server that ``message`` is done with; or None.
 
     Only WebSocket messages are handed out one at a time; they are those with an ``order``.
@@ -114,7 +117,10 @@ def done_report(message: Message) -> Any:
 
 def report_done(message: Message) -> None:
     """Tell the interface server now; a failure is logged, as the caller has something worse to say."""
-    report = done_report(message)
+    _tell(message, done_report(message))
+
+
+def _tell(message: Message, report: Send | None) -> None:
     if report is None:
         return
     try:

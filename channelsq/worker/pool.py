@@ -18,7 +18,7 @@ DEFAULT_THREADS = 8
 
 def choose(sender: Any = None, **kwargs: Any) -> None:
     """Receiver of ``worker_init``, which Celery sends just before it makes the pool."""
-    if _chosen(sender, "pool_cls", "worker_pool"):
+    if _chosen(sender, "pool", "worker_pool"):
         return
     sender.pool_cls = "threads"
     if not _chosen(sender, "concurrency", "worker_concurrency"):

@@ -72,7 +72,7 @@ def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: Lay
 def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
     worker = start_worker("-Q", "slow")
     with Celery("operator", broker=broker.url, set_as_current=False) as app:
-        wait_until(lambda: app.control.inspect(timeout=5).ping(), "an answer")
+        wait_until(lambda: app.control.inspect(timeout=1).ping(), "an answer")
         app.control.shutdown()
         assert worker.wait() == 0
 
@@ -108,3 +108,17 @@ def test_time_limit_in_prefork(start_worker: StartWorker, client: LayerClient) -
     assert "started" in client.receive()
     assert client.receive() == {"done": 4}
     worker.wait_for_output("Hard time limit .* exceeded")
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        ((), "concurrency: 8 (thread)"),
+        (("-c", "3"), "concurrency: 3 (thread)"),
+        (("-P", "prefork", "-c", "1"), "concurrency: 1 (prefork)"),
+        (("-P", "solo"), "(solo)"),
+    ],
+    ids=["default", "concurrency", "prefork", "solo"],
+)
+def test_pool(start_worker: StartWorker, args: tuple[str, ...], shown: str) -> None:
+    assert shown in start_worker("-Q", "echo", *args).output
