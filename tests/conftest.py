@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,14 @@ def rabbitmq_url() -> Iterator[str]:
         vhost.delete()
     else:
         yield url
+
+
+@pytest.fixture(scope="session")
+def demo_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's database with its data, for ``tests.support.demo.Demo`` to copy."""
+    from tests.support.demo import make_template
+
+    return make_template(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture

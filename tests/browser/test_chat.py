@@ -1,0 +1,181 @@
+"""Two people in one room, each with a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.support.chat import DESK, PHONE, ChatUser
+from tests.support.demo import PASSWORD, Demo
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+MARKUP = """<img src=x onerror="window.ran = true"> & <b>bold</b> <script>window.ran = true</script> "' 🫖"""
+
+SCHEMES: tuple[Literal["dark", "light"], ...] = ("dark", "light")
+
+EnterLobby = Callable[..., ChatUser]
+
+
+@pytest.fixture
+def enter_lobby(chromium: Browser, site: Demo) -> Iterator[EnterLobby]:
+    """Logs somebody in and enters the lobby; nothing may have gone wrong in any page at the end."""
+    users: list[ChatUser] = []
+
+    def enter(name: str, size: tuple[int, int] = DESK) -> ChatUser:
+        user = ChatUser(chromium, site.url, name, size)
+        users.append(user)
+        user.log_in()
+        user.enter("Lobby")
+        return user
+
+    yield enter
+    errors = {user.name: user.errors for user in users if user.errors}
+    for user in users:
+        user.close()
+    assert not errors
+
+
+def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path) -> None:
+    alice = enter_lobby("alice")
+    alice.sees_people("alice")
+    bob = enter_lobby("bob", PHONE)
+    alice.notices("bob joined")
+    alice.sees_people("alice", "bob")
+    expect(bob.page.locator("#people-count")).to_have_text("2")
+
+    alice.say("Is anybody here?")
+    bob.sees("Is anybody here?", by="alice")
+    bob.say("I am")
+    alice.sees("I am", by="bob")
+    alice.sees("Is anybody here?", by="alice")
+    expect(alice.page.locator(".pending")).to_have_count(0)
+
+    bob.say(MARKUP)
+    for user in (alice, bob):
+        user.sees(MARKUP, by="bob")
+        expect(user.page.locator("#log").locator("img, script, .text b")).to_have_count(0)
+    alice.say("two\nlines")
+    bob.sees("two\nlines")
+    alice.page.screenshot(path=tmp_path / "desk.png")
+    bob.page.screenshot(path=tmp_path / "phone.png")
+
+    # What was said is still there after a reload, now as HTML from the server.
+    bob.page.reload()
+    bob.wait_online()
+    for text in ("Is anybody here?", "I am", MARKUP):
+        bob.sees(text)
+    for user in (alice, bob):
+        assert user.page.evaluate("window.ran") is None
+
+    bob.close()
+    alice.notices("bob left")
+    alice.sees_people("alice")
+    assert len(alice.sockets) == 1
+    assert not alice.sockets[0].is_closed()
+
+
+only_runserver = pytest.mark.parametrize("site", ["runserver"], indirect=True)
+only_redis = pytest.mark.parametrize("site", [pytest.param("redis", marks=pytest.mark.redis)], indirect=True)
+
+
+@only_runserver
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_pages_fit_their_window(chromium: Browser, site: Demo, size: tuple[int, int], tmp_path: Path) -> None:
+    with ChatUser(chromium, site.url, "bob", size) as bob:
+
+        def look(name: str) -> None:
+            for scheme in SCHEMES:
+                bob.page.emulate_media(color_scheme=scheme)
+                bob.page.screenshot(path=tmp_path / f"{name}-{scheme}.png")
+            wide = bob.page.evaluate("document.documentElement.scrollWidth > innerWidth")
+            assert not wide, f"{name} is wider than its window"
+
+        for name, path in (("login", "accounts/login/"), ("signup", "accounts/signup/"), ("visitor", "")):
+            bob.page.goto(f"{site.url}/{path}")
+            look(name)
+        bob.log_in()
+        look("rooms")
+        bob.enter("Tea kitchen")
+        bob.say("longwordwithoutanyspace" * 12 + " and then some words that must be wrapped somewhere")
+        expect(bob.page.locator(".pending")).to_have_count(0)
+        look("room")
+        bob.page.goto(f"{site.url}/chat/cellar/")
+        look("missing")
+
+
+@only_redis
+def test_pushes_from_a_view_a_task_and_a_shell(chromium: Browser, enter_lobby: EnterLobby, site: Demo) -> None:
+    alice = enter_lobby("alice")
+
+    # A view: a browser without scripts posts the form, and has no socket.
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site.url}/accounts/login/?next=/chat/lobby/")
+    page.fill("[name=username]", "bob")
+    page.fill("[name=password]", PASSWORD)
+    page.click("main button")
+    page.fill("#text", "from a view")
+    page.click("#composer button")
+    expect(page.locator("#log .message").last.locator(".text")).to_have_text("from a view")
+    context.close()
+    alice.sees("from a view", by="bob")
+
+    site.manage("shell", "-c", "from app.tasks import announce; announce.delay('lobby', 'from a task')")
+    alice.notices("from a task")
+    site.worker.wait_for_output(r"Task app\.tasks\.announce\[.*succeeded")
+
+    site.manage(
+        "shell",
+        "-c",
+        "from channelsq import Group; "
+        """Group("chat-lobby").send({"text": '{"type": "notice", "text": "from the shell"}'})""",
+    )
+    alice.notices("from the shell")
+
+
+@only_redis
+def test_a_killed_worker_is_replaced_under_open_sockets(enter_lobby: EnterLobby, site: Demo) -> None:
+    alice, bob = enter_lobby("alice"), enter_lobby("bob")
+    alice.sees_people("alice", "bob")
+    accepted = site.server.output.count("WebSocket /chat/lobby/")
+
+    site.worker.kill()
+    alice.say("Is the worker there?")
+    expect(alice.page.locator(".pending .text")).to_have_text("Is the worker there?")
+    assert alice.message("Is the worker there?").count() == 0
+
+    site.start_worker()
+    for user in (alice, bob):
+        user.sees("Is the worker there?", by="alice")
+    bob.say("It is again")
+    alice.sees("It is again", by="bob")
+    for user in (alice, bob):
+        assert len(user.sockets) == 1
+        assert not user.sockets[0].is_closed()
+    assert site.server.output.count("WebSocket /chat/lobby/") == accepted
+
+
+@only_redis
+def test_pages_come_back_when_the_interface_does(enter_lobby: EnterLobby, site: Demo) -> None:
+    alice = enter_lobby("alice")
+    assert site.server.terminate() == 0
+    expect(alice.page.locator("#state")).to_have_attribute("data-state", "offline")
+    alice.say("Nobody hears this yet")
+    site.manage(
+        "shell",
+        "-c",
+        "from app.models import Room; from django.contrib.auth.models import User; "
+        "Room.objects.get(slug='lobby').post(User.objects.get(username='bob'), 'You missed this')",
+    )
+    site.start_interface()
+    alice.wait_online()
+    alice.sees("You missed this", by="bob")
+    alice.sees("Nobody hears this yet", by="alice")
+    expect(alice.page.locator(".pending")).to_have_count(0)
+    alice.sees_people("alice")
+    alice.errors.clear()  # Chromium itself reports each attempt to connect that fails
