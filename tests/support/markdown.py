@@ -1,0 +1,66 @@
+"""What the documentation's pages hold: their code blocks, links and tables."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+#: What stands before a block that the tests are to run, not only to compile.
+RUNNABLE = "<!-- runnable -->"
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"\*\*`([^`*]+)`\*\*\n\n\Z")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced code block."""
+
+    language: str
+    text: str
+    #: The file that it shows in full (its name stands above it, alone and bold), or "".
+    file: str
+    runnable: bool
+    #: Where it begins in its page, counted from 1.
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    """The code blocks of ``page``, in order."""
+    text = page.read_text()
+    found = []
+    for match in _FENCE.finditer(text):
+        before = text[: match.start()]
+        file = _FILE.search(before)
+        found.append(
+            Block(
+                match[1],
+                match[2],
+                file[1] if file else "",
+                before.endswith(RUNNABLE + "\n"),
+                before.count("\n") + 1,
+            )
+        )
+    return found
+
+
+def without_blocks(page: Path) -> str:
+    """The prose of ``page``."""
+    return _FENCE.sub("", page.read_text())
+
+
+def links(page: Path) -> list[str]:
+    """The targets of the links in the prose of ``page``."""
+    return _LINK.findall(without_blocks(page))
+
+
+def rows(page: Path) -> list[list[str]]:
+    """The cells of every row of every table of ``page``, as they are written."""
+    lines = (line.strip() for line in without_blocks(page).splitlines())
+    return [
+        [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line[1:-1])]
+        for line in lines
+        if line.startswith("|") and line.endswith("|") and not re.fullmatch(r"[|\s:-]+", line)
+    ]
