@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from celery.exceptions import Ignore, Reject, Retry
+
+from channelsq import Channel, Group
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.exceptions import (
+    BrokerUnavailable,
+    ChannelFull,
+    ChannelSocketException,
+    ConsumeLater,
+    DenyConnection,
+    WebsocketCloseException,
+)
+from channelsq.message import Message, pending_message_store
+from channelsq.signals import consumer_finished, consumer_started
+from channelsq.worker.execution import ATTEMPTS_KEY, done_report, report_done, run_consumer
+from tests.support.waiting import wait_until
+from tests.unit.layer_support import drain, installed, message_on, replies, wrapped
+
+
+@pytest.fixture
+def layer() -> Iterator[ChannelLayerWrapper]:
+    layer = wrapped(consume_later_limit=3)
+    with installed(layer):
+        yield layer
+
+
+def run(consumer: Callable[[Message], Any], message: Message) -> None:
+    run_consumer(consumer, message, "tests.consumer")
+
+
+def reply(message: Message, **content: Any) -> None:
+    assert message.reply_channel is not None
+    message.reply_channel.send(content)
+
+
+# -- done reports -------------------------------------------------------------------------------
+
+
+def test_success_reports_after_the_replies_in_the_same_write(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=4)
+
+    def consumer(message: Message) -> None:
+        reply(message, text="a")
+        Group("room").send({"text": "b"})
+        reply(message, text="c")
+
+    run(consumer, message)
+    name = str(message.reply_channel)
+    assert layer.writes == [[name, "room", name, name]]
+    assert replies(layer, message) == [{"text": "a"}, {"text": "c"}, {"done": 4}]
+
+
+def test_a_consumer_that_sends_nothing_reports_too(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=0)
+    run(lambda message: None, message)
+    assert replies(layer, message) == [{"done": 0}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"order": None},
+        {"reply_channel": None, "order": 1},
+        {"reply_channel": "plain", "order": 1},
+        {"reply_channel": "a?b", "order": 1},
+    ],
+    ids=["no order", "no reply channel", "plain reply channel", "single-reader reply channel"],
+)
+def test_only_messages_of_sockets_are_reported(layer: ChannelLayerWrapper, content: dict[str, Any]) -> None:
+    message = message_on(layer, **content)
+    assert done_report(message) is None
+    report_done(message)
+    run(lambda message: None, message)
+    with pytest.raises(LookupError):
+        run(failing, message)
+    assert layer.writes == []
+
+
+def failing(message: Message) -> None:
+    if message.reply_channel is not None:
+        reply(message, text="half")
+    Channel("jobs").send({"half": True})
+    raise LookupError("the consumer failed")
+
+
+@pytest.mark.parametrize("error", [LookupError("no"), AssertionError(), Ignore(), RecursionError()], ids=repr)
+def test_failure_reports_and_sends_nothing_else(layer: ChannelLayerWrapper, error: Exception) -> None:
+    message = message_on(layer, order=2)
+
+    def consumer(message: Message) -> None:
+        reply(message, text="half")
+        Channel("jobs").send({"half": True})
+        Group("room").add("joined")  # acts at once, whatever comes
+        raise error
+
+    with pytest.raises(type(error)):
+        run(consumer, message)
+    assert replies(layer, message) == [{"done": 2}]
+    assert drain(layer, "jobs") == []
+    assert layer.group_channels("room") == ["joined"]
+    assert not pending_message_store.active
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()], ids=repr)
+def test_the_end_of_the_process_is_not_the_end_of_the_message(layer: ChannelLayerWrapper, error: BaseException) -> None:
+    message = message_on(layer, order=2)
+
+    def consumer(message: Message) -> None:
+        reply(message, text="half")
+        raise error
+
+    with pytest.raises(type(error)):
+        run(consumer, message)
+    assert replies(layer, message) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reported"),
+    [
+        (Retry("again"), False),
+        (Reject("again", requeue=True), False),
+        (Reject("never", requeue=False), True),
+        (Reject(), True),
+    ],
+    ids=repr,
+)
+def test_what_will_run_again_is_not_reported(layer: ChannelLayerWrapper, error: Exception, reported: bool) -> None:
+    message = message_on(layer, order=2)
+
+    def consumer(message: Message) -> None:
+        reply(message, text="half")
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        run(consumer, message)
+    assert raised.value is error
+    assert replies(layer, message) == ([{"done": 2}] if reported else [])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_report_does_not_depend_on_what_the_consumer_makes_of_the_message(
+    layer: ChannelLayerWrapper, fails: bool
+) -> None:
+    message = message_on(layer, order=2)
+    name = str(message.reply_channel)
+
+    def consumer(message: Message) -> None:
+        message.content = {"order": object()}
+        message.reply_channel = None
+        if fails:
+            raise LookupError
+
+    if fails:
+        with pytest.raises(LookupError):
+            run(consumer, message)
+    else:
+        run(consumer, message)
+    assert drain(layer, name) == [{"done": 2}]
+
+
+def test_a_full_channel_keeps_back_neither_the_other_sends_nor_the_report(layer: ChannelLayerWrapper) -> None:
+    for _ in range(100):
+        layer.send("full", {})
+    message = message_on(layer, order=2)
+
+    def consumer(message: Message) -> None:
+        Channel("full").send({})
+        reply(message, text="a")
+
+    with pytest.raises(ChannelFull, match="'full'"):
+        run(consumer, message)
+    assert replies(layer, message) == [{"text": "a"}, {"done": 2}]
+
+
+def test_a_broker_that_refused_the_sends_may_still_take_the_report(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=2)
+    dispatch = layer.channel_layer.dispatch
+
+    def groups_are_away(sends: Any) -> None:
+        if any(send.group for send in sends):
+            raise BrokerUnavailable("redis://groups", "refused")
+        dispatch(sends)
+
+    layer.channel_layer.dispatch = groups_are_away  # type: ignore[method-assign]
+    with pytest.raises(BrokerUnavailable):
+        run(lambda message: Group("room").send({}), message)
+    assert replies(layer, message) == [{"done": 2}]
+
+
+def test_a_report_that_cannot_be_sent_is_logged(layer: ChannelLayerWrapper, caplog: pytest.LogCaptureFixture) -> None:
+    message = message_on(layer, order=2)
+    for _ in range(100):
+        layer.send(str(message.reply_channel), {})
+    with caplog.at_level(logging.ERROR, "channelsq"), pytest.raises(LookupError):
+        run(failing, message)
+    (record,) = caplog.records
+    assert record.action == "report_failed"  # type: ignore[attr-defined]
+    assert str(message.reply_channel) in record.getMessage()
+
+
+# -- ConsumeLater -------------------------------------------------------------------------------
+
+
+def later(message: Message) -> None:
+    reply(message, text="half")
+    raise ConsumeLater
+
+
+def received(layer: ChannelLayerWrapper, channel: str) -> dict[str, Any]:
+    return wait_until(lambda: layer.receive([channel], block=True)[1], "the message to come back")
+
+
+def test_consume_later_puts_the_message_back(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=2, text="hello")
+    before = dict(message.content)
+    run(later, message)
+    assert replies(layer, message) == []
+    assert drain(layer, "websocket.receive") == []  # not at once
+    content = received(layer, "websocket.receive")
+    assert content.pop(ATTEMPTS_KEY) == 1
+    assert content == before
+
+
+def test_consumers_do_not_see_how_often(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, text="hello", **{ATTEMPTS_KEY: 2})
+    seen: list[list[str]] = []
+    run(lambda message: seen.append(sorted(message.content)), message)
+    assert seen == [["reply_channel", "text"]]
+
+
+def test_consume_later_is_bounded(layer: ChannelLayerWrapper, caplog: pytest.LogCaptureFixture) -> None:
+    message = message_on(layer, order=2)
+    waits: list[float] = []
+    dispatch = layer.channel_layer.dispatch
+
+    def note(sends: Any) -> None:
+        waits.extend(send.delay for send in sends if send.target == "websocket.receive")
+        dispatch(sends)
+
+    layer.channel_layer.dispatch = note  # type: ignore[method-assign]
+    runs = 0
+    content: dict[str, Any] | None = message.content
+    with caplog.at_level(logging.ERROR, "channelsq"):
+        while content is not None:
+            runs += 1
+            assert replies(layer, message) == []
+            run(later, Message(content, "websocket.receive", layer))
+            content = None if runs == 4 else received(layer, "websocket.receive")
+    assert runs == 4
+    assert waits == sorted(waits)
+    assert len(set(waits)) == 3
+    assert replies(layer, message) == [{"done": 2}]
+    (record,) = caplog.records
+    assert record.action == "consume_later_exhausted"  # type: ignore[attr-defined]
+    assert "tests.consumer raised ConsumeLater" in record.getMessage()
+    assert "4 times" in record.getMessage()
+    assert "consume_later_limit" in record.getMessage()
+
+
+@pytest.mark.parametrize("attempts", ["many", -5, None, 1.5, [1]], ids=repr)
+def test_a_count_that_is_none_starts_again(layer: ChannelLayerWrapper, attempts: Any) -> None:
+    message = message_on(layer, order=2)
+    message.content[ATTEMPTS_KEY] = attempts
+    run(later, message)
+    assert received(layer, "websocket.receive")[ATTEMPTS_KEY] == 1
+
+
+def test_a_message_that_cannot_be_put_back_fails_and_is_reported(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=2)
+
+    def consumer(message: Message) -> None:
+        message["user"] = object()
+        raise ConsumeLater
+
+    with pytest.raises(TypeError, match="'user'"):
+        run(consumer, message)
+    assert replies(layer, message) == [{"done": 2}]
+
+
+# -- exceptions that act on the socket --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "closing"),
+    [(DenyConnection(), True), (WebsocketCloseException(), True), (WebsocketCloseException(4001), 4001)],
+    ids=["deny", "close", "code"],
+)
+def test_socket_exceptions_keep_what_was_sent_before(
+    layer: ChannelLayerWrapper, error: ChannelSocketException, closing: Any
+) -> None:
+    message = message_on(layer, "websocket.connect", order=0)
+
+    def consumer(message: Message) -> None:
+        reply(message, text="sorry")
+        Channel("jobs").send({"n": 1})
+        raise error
+
+    run(consumer, message)
+    assert replies(layer, message) == [{"text": "sorry"}, {"close": closing}, {"done": 0}]
+    assert drain(layer, "jobs") == [{"n": 1}]
+    assert len(layer.writes) == 1
+
+
+def test_a_socket_exception_of_the_applications_own(layer: ChannelLayerWrapper) -> None:
+    class Redirect(ChannelSocketException):
+        def run(self, message: Message) -> None:
+            reply(message, text="over there")
+
+    def consumer(message: Message) -> None:
+        raise Redirect
+
+    message = message_on(layer, order=1)
+    run(consumer, message)
+    assert replies(layer, message) == [{"text": "over there"}, {"done": 1}]
+
+
+def test_a_socket_exception_out_of_place_is_a_failure(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=1)
+
+    def consumer(message: Message) -> None:
+        reply(message, text="half")
+        raise DenyConnection
+
+    with pytest.raises(ValueError, match=r"websocket\.receive"):
+        run(consumer, message)
+    assert replies(layer, message) == [{"done": 1}]
+
+
+# -- signals ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def signals() -> Iterator[list[str]]:
+    seen: list[str] = []
+
+    def started(sender: Any, environ: dict[str, Any], **kwargs: Any) -> None:
+        seen.append("started")
+
+    def finished(sender: Any, **kwargs: Any) -> None:
+        seen.append("finished")
+
+    consumer_started.connect(started)
+    consumer_finished.connect(finished)
+    yield seen
+    consumer_started.disconnect(started)
+    consumer_finished.disconnect(finished)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [None, LookupError(), ConsumeLater(), Retry(), Reject(), WebsocketCloseException(), SystemExit()],
+    ids=lambda error: type(error).__name__,
+)
+def test_signals_surround_every_run(
+    layer: ChannelLayerWrapper, signals: list[str], error: BaseException | None
+) -> None:
+    def consumer(message: Message) -> None:
+        signals.append("run")
+        if error is not None:
+            raise error
+
+    with contextlib.suppress(BaseException):
+        run(consumer, message_on(layer, order=1))
+    assert signals == ["started", "run", "finished"]
+
+
+@pytest.mark.parametrize("signal", [consumer_started, consumer_finished], ids=["started", "finished"])
+def test_a_receiver_that_fails_fails_the_consumer_and_is_reported(layer: ChannelLayerWrapper, signal: Any) -> None:
+    def receiver(sender: Any, **kwargs: Any) -> None:
+        raise ArithmeticError
+
+    message = message_on(layer, order=1)
+    signal.connect(receiver)
+    try:
+        with pytest.raises(ArithmeticError):
+            run(lambda message: reply(message, text="a"), message)
+    finally:
+        signal.disconnect(receiver)
+    assert replies(layer, message) == [{"done": 1}]
