@@ -22,8 +22,9 @@ TICK = 0.25
 class Socket(Protocol):
     """A WebSocket, from its connect until the application is done with its disconnect."""
 
-    #: Whether the layer has its disconnect.
-    told: bool
+    @property
+    def told(self) -> bool:
+        """Whether the layer has its disconnect."""
 
     def on_tick(self, now: float) -> None:
         """Look whether something is overdue."""

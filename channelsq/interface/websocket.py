@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
-import math
-import secrets
 from typing import Any, cast
 
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
@@ -22,14 +20,13 @@ from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from channelsq import names
-from channelsq.exceptions import MessageTooLarge
 from channelsq.interface import handshake
 from channelsq.interface.connection import Accept, Action, BadReply, Close, Connection, Refuse, State, Write
 from channelsq.interface.hub import Hub
+from channelsq.interface.keepalive import KeepAlive
 from channelsq.interface.logs import access, extra, shown_client, shown_target
 from channelsq.interface.replies import Delivery
-from channelsq.layers.base import Send
+from channelsq.interface.turns import Turns
 
 logger = logging.getLogger("channelsq.interface.websocket")
 
@@ -68,14 +65,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self._code: int | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._begun = 0.0
-        # What was handed out last: when its worker is overdue, and what is to be published once more.
-        self._overdue = math.inf
-        self._again: tuple[Send, asyncio.TimerHandle] | None = None
+        self._turns: Turns | None = None
         self._forget_again = False
-        self.told = False
-        self._heard = 0.0
-        self._next_ping = math.inf
-        self._ping: tuple[bytes, float] | None = None
+        self._keep_alive = KeepAlive(hub.config.ping_interval, hub.config.ping_timeout)
 
     # -- the transport ----------------------------------------------------------------------
 
@@ -85,11 +77,11 @@ class WebSocketProtocol(asyncio.Protocol):
         address = get_remote_addr(self._transport)
         self._client = list(address) if address else None
         self._id = shown_client(self._client)
-        self._begun = self._heard = self._hub.loop.time()
+        self._begun = self._hub.loop.time()
         self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self._hub.loop.time()
+        self._keep_alive.heard(self._hub.loop.time())
         if self._unparsed or len(data) > _PIECE or not self._may_parse():
             self._unparsed += data
         else:
@@ -121,7 +113,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 '%s "WebSocket %s" closed %d after %.1f s', shown_client(self._client), self._target, code, seconds
             )
         self._hub.link.forget(connection.reply_channel)
-        self._progress()
+        self.progress()
 
     def _final_code(self) -> int:
         if self._code is not None:
@@ -132,9 +124,9 @@ class WebSocketProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """The server ends: close the connection, or refuse it if it is not accepted yet."""
         if self._wire.state is CONNECTING:
-            self._answer(503, "the server is shutting down", retry_after=5)
+            self.answer(503, "the server is shutting down", retry_after=5)
         else:
-            self._close(1001, "the server is shutting down")
+            self.close(1001, "the server is shutting down")
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -222,8 +214,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._parts.clear()
             self._on_message(data)
         elif opcode is Opcode.PONG:
-            if self._ping is not None and bytes(frame.data) == self._ping[0]:
-                self._ping = None
+            self._keep_alive.pong(bytes(frame.data))
         elif opcode is Opcode.CLOSE and self._connection is not None:
             self._connection.begin_close()
 
@@ -245,10 +236,11 @@ class WebSocketProtocol(asyncio.Protocol):
                     error,
                     extra=extra("bad_text", self._id),
                 )
-                self._fail(1007, "text must be UTF-8")
+                self.fail(1007, "text must be UTF-8")
                 return
             connection.receive(text)
-        self._hand_out()
+        assert self._turns is not None
+        self._turns.hand_out()
 
     # -- the handshake ----------------------------------------------------------------------
 
@@ -261,7 +253,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._wire.send_response(response)
             return
         if self._hub.ending:
-            self._answer(503, "the server is shutting down", retry_after=5)
+            self.answer(503, "the server is shutting down", retry_after=5)
             return
         server = get_local_addr(self._transport)
         content = handshake.connect_content(
@@ -285,10 +277,11 @@ class WebSocketProtocol(asyncio.Protocol):
         self._hub.replies.register(self._id, self)
         self._hub.sockets.add(self)
         self._hub.stats.count("websocket.begun")
+        self._turns = Turns(self._hub, self._connection, self, self._target)
         self._connection.connect(content)
-        self._hand_out()
+        self._turns.hand_out()
 
-    def _answer(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
+    def answer(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
         """Answer the handshake with something else than 101, and end the connection."""
         if self._wire.state is not CONNECTING or self._wire.eof_sent:
             return
@@ -312,74 +305,19 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._hub.config.access_log:
             access.info('%s "WebSocket %s" refused %d', shown_client(self._client), self._target, status)
 
-    # -- to the application -----------------------------------------------------------------
+    # -- to and from the application --------------------------------------------------------
 
-    def _hand_out(self) -> None:
-        assert self._connection is not None
-        turn = self._connection.take()
-        if turn is None:
-            return
-        self._overdue = math.inf
-        try:
-            send = self._hub.layer.prepare(turn.channel, turn.content)
-        except (MessageTooLarge, TypeError) as error:
-            self._connection.lost()
-            if turn.order == 0:
-                self._answer(431, f"its headers do not fit in a message: {error}")
-            else:
-                self._hub.stats.count("websocket.too_big")
-                logger.info("%s: closed: %s", self._target, error, extra=extra("message_too_big", self._id))
-                self._fail(1009, "message too big")
-                self._progress()
-            return
-        self._publish(send, turn.order, self._hub.loop.time())
+    @property
+    def told(self) -> bool:
+        """See :class:`channelsq.interface.hub.Socket`."""
+        return self._turns is not None and self._turns.told
 
-    def _publish(self, send: Send, order: int, first_tried: float, wait: float = 0.05) -> None:
-        self._again = None
-
-        def outcome(error: Exception | None) -> None:
-            if self._connection is None or self._connection.in_flight != order:
-                return  # reported done before its publication was
-            if error is None:
-                self.told = send.target == names.WEBSOCKET_DISCONNECT
-                self._overdue = self._hub.loop.time() + self._hub.config.order_timeout
-            elif order == 0:
-                self._connection.lost()
-                self._answer(503, f"no worker can be told: {error}", retry_after=1)
-                self._progress()
-            else:
-                self._retry(send, order, first_tried, wait, error)
-
-        self._hub.link.publish(send, outcome)
-
-    def _retry(self, send: Send, order: int, first_tried: float, wait: float, error: Exception) -> None:
-        """A full channel or a lost broker holds this socket up; for a while that is only back-pressure."""
-        assert self._connection is not None
-        disconnect = send.target == names.WEBSOCKET_DISCONNECT
-        patience = self._limits.disconnect_patience if disconnect else self._limits.publish_patience
-        if self._hub.loop.time() - first_tried < patience:
-            timer = self._hub.loop.call_later(wait, self._publish, send, order, first_tried, min(1.0, wait * 1.5))
-            self._again = send, timer
-            return
-        self._connection.lost()
-        self._hub.stats.count("websocket.lost_messages")
-        logger.error(
-            "%s: message %d to %s was given up after %.0f s: %s",
-            self._target,
-            order,
-            send.target,
-            patience,
-            error,
-            extra=extra("message_lost", self._id),
-        )
-        self._close(1013, "the server is overloaded")
-        self._progress()
-
-    def _progress(self) -> None:
+    def progress(self) -> None:
         """Hand out what comes next, and read what there is room for now."""
         connection = self._connection
         assert connection is not None
-        self._hand_out()
+        assert self._turns is not None
+        self._turns.hand_out()
         if not self._gone:
             if self._unparsed or not self._reading:
                 self._read()
@@ -391,22 +329,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def let_go(self) -> None:
         """Publish all that is left, without waiting for anything: the process ends."""
-        connection = self._connection
-        assert connection is not None
-        if not self._gone:
-            return
-        if self._again is not None:
-            send, timer = self._again
-            timer.cancel()
-            self._hub.link.publish(send)
-        if connection.in_flight is not None:
-            connection.done(connection.in_flight)
-        while (turn := connection.take()) is not None:
-            self._hub.link.publish(self._hub.layer.prepare(turn.channel, turn.content))
-            connection.done(turn.order)
-        self._progress()
-
-    # -- from the application ---------------------------------------------------------------
+        if self._gone and self._turns is not None:
+            self._turns.let_go()
+            self.progress()
 
     def on_reply(self, delivery: Delivery) -> None:
         """See :class:`channelsq.interface.replies.Receiver`."""
@@ -424,11 +349,12 @@ class WebSocketProtocol(asyncio.Protocol):
             )
             return
         if actions:
-            self._act(actions)
+            self.act(actions)
         if connection.in_flight is None:
-            self._progress()
+            self.progress()
 
-    def _act(self, actions: list[Action]) -> None:
+    def act(self, actions: list[Action]) -> None:
+        """Do what the connection decided."""
         for action in actions:
             if self._gone:
                 return
@@ -437,9 +363,9 @@ class WebSocketProtocol(asyncio.Protocol):
             elif isinstance(action, Accept):
                 self._accept(action.subprotocol)
             elif isinstance(action, Close):
-                self._close(action.code)
+                self.close(action.code)
             elif isinstance(action, Refuse):
-                self._answer(403, action.reason)
+                self.answer(403, action.reason)
 
     def _accept(self, subprotocol: str | None) -> None:
         if self._response is None or self._wire.state is not CONNECTING or self._wire.eof_sent:
@@ -450,8 +376,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._wire.send_response(self._response)
         self._flush()
         self._hub.stats.count("websocket.accepted")
-        if self._hub.config.ping_interval:
-            self._next_ping = self._hub.loop.time() + self._hub.config.ping_interval
+        self._keep_alive.start(self._hub.loop.time())
         if self._hub.config.access_log:
             access.info('%s "WebSocket %s" accepted', shown_client(self._client), self._target)
         if self._unparsed:
@@ -470,7 +395,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 waiting,
                 extra=extra("slow_client", self._id),
             )
-            self._close(1013, "too slow")
+            self.close(1013, "too slow")
             return
         if not self._wire.extensions:
             self._transport.write(delivery.frame())
@@ -511,7 +436,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._close_timer is None and not self._gone:
             self._close_timer = self._hub.loop.call_later(self._limits.close_timeout, self._transport.abort)
 
-    def _close(self, code: int, reason: str = "") -> None:
+    def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake; the connection ends soon, whether or not the client answers."""
         if self._connection is not None:
             self._connection.begin_close()
@@ -522,7 +447,8 @@ class WebSocketProtocol(asyncio.Protocol):
             self._expect_end()
             self._read()
 
-    def _fail(self, code: int, reason: str) -> None:
+    def fail(self, code: int, reason: str) -> None:
+        """Close because of what the client sent; nothing more is read from it (RFC 6455, section 7.1.7)."""
         if self._connection is not None:
             self._connection.begin_close()
         if self._wire.state is OPEN:
@@ -535,49 +461,29 @@ class WebSocketProtocol(asyncio.Protocol):
         """See :class:`channelsq.interface.hub.Socket`."""
         connection = self._connection
         assert connection is not None
-        if now >= self._overdue and connection.in_flight is not None:
-            self._on_overdue(connection, connection.in_flight)
+        if self._turns is not None:
+            self._turns.on_tick(now)
         if self._gone:
             return
         if connection.state is State.CONNECTING:
             if now - self._begun >= self._hub.config.accept_timeout:
-                self._answer(504, f"no worker accepted it within {self._hub.config.accept_timeout:g} s")
-        elif self._next_ping != math.inf and self._wire.state is OPEN:
-            self._keep_alive(now)
+                self.answer(504, f"no worker accepted it within {self._hub.config.accept_timeout:g} s")
+        elif self._wire.state is OPEN:
+            if not self._reading:
+                # Nobody reads the client's answer now, so it cannot be late.
+                self._keep_alive.heard(now)
+            if self._keep_alive.is_lost(now):
+                self._on_ping_timeout()
+            elif (data := self._keep_alive.ping(now)) is not None:
+                self._wire.send_ping(data)
+                self._flush()
 
-    def _on_overdue(self, connection: Connection, order: int) -> None:
-        self._hub.stats.count("websocket.overdue")
-        logger.warning(
-            "%s: no worker reported message %d done within %g s; the next one is handed out without it",
-            self._target,
-            order,
-            self._hub.config.order_timeout,
-            extra=extra("order_timeout", self._id),
-        )
-        self._act(connection.done(order))
-        self._progress()
-
-    def _keep_alive(self, now: float) -> None:
-        timeout = self._hub.config.ping_timeout
-        if not self._reading:
-            # Nobody reads the client's answer now, so it cannot be late.
-            self._heard = now
-        if self._ping is not None and timeout:
-            if now - max(self._heard, self._ping[1]) >= timeout:
-                self._on_ping_timeout(timeout)
-        elif now >= self._next_ping:
-            data = secrets.token_bytes(4)
-            self._ping = data, now
-            self._next_ping = now + self._hub.config.ping_interval
-            self._wire.send_ping(data)
-            self._flush()
-
-    def _on_ping_timeout(self, timeout: float) -> None:
+    def _on_ping_timeout(self) -> None:
         self._hub.stats.count("websocket.ping_timeouts")
         logger.info(
             "%s: dropped, no answer to a ping within %g s",
             self._target,
-            timeout,
+            self._hub.config.ping_timeout,
             extra=extra("ping_timeout", self._id),
         )
         self._code = 1006

@@ -14,7 +14,7 @@ from typing import Any
 from celery.exceptions import InvalidTaskError
 
 from channelsq.layers import codec
-from channelsq.layers.kombu import is_expired
+from channelsq.layers.wire import is_expired
 from channelsq.message import Message
 from channelsq.worker.execution import report_done
 from channelsq.worker.setup import log_unrouted, tasks_of

@@ -32,7 +32,7 @@ class ThreadedCeleryWorker:
 
     def stop(self, timeout: float = 10.0) -> None:
         """Warm shutdown; returns when running tasks are done, or after ``timeout`` seconds."""
-        state.should_stop = 0
+        state.should_stop = 0  # type: ignore[assignment]  # an exit code; the stubs know None alone
         self._thread.join(timeout)
         state.should_stop = None
 

@@ -1,0 +1,152 @@
+"""Handing a socket's messages to workers: one at a time, and what to do when that does not go well."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import Protocol
+
+from channelsq import names
+from channelsq.exceptions import MessageTooLarge
+from channelsq.interface.connection import Action, Connection
+from channelsq.interface.hub import Hub
+from channelsq.interface.logs import extra
+from channelsq.layers.base import Send
+
+logger = logging.getLogger("channelsq.interface.turns")
+
+
+class Client(Protocol):
+    """What turns need of the client whose messages they are."""
+
+    def answer(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
+        """Answer the handshake with an error."""
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close because of what the client sent."""
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake."""
+
+    def act(self, actions: list[Action]) -> None:
+        """Do what the connection decided."""
+
+    def progress(self) -> None:
+        """Hand out what comes next, and read what there is room for now."""
+
+
+class Turns:
+    """Publishes one message of a socket, waits for the report that it is done with, publishes the next.
+
+    Args:
+        hub: what all connections share.
+        connection: the socket's state; it decides whose turn it is.
+        client: the socket's wire.
+        target: the socket's URL, for the log.
+    """
+
+    def __init__(self, hub: Hub, connection: Connection, client: Client, target: str) -> None:
+        self._hub = hub
+        self._connection = connection
+        self._client = client
+        self._target = target
+        #: When the worker of what was handed out last is overdue.
+        self._overdue = math.inf
+        #: What is to be published once more.
+        self._again: tuple[Send, asyncio.TimerHandle] | None = None
+        #: Whether the broker has the disconnect.
+        self.told = False
+
+    def hand_out(self) -> None:
+        """Publish the next message, if it is its turn."""
+        turn = self._connection.take()
+        if turn is None:
+            return
+        self._overdue = math.inf
+        try:
+            send = self._hub.layer.prepare(turn.channel, turn.content)
+        except (MessageTooLarge, TypeError) as error:
+            self._connection.lost()
+            if turn.order == 0:
+                self._client.answer(431, f"its headers do not fit in a message: {error}")
+            else:
+                self._hub.stats.count("websocket.too_big")
+                logger.info("%s: closed: %s", self._target, error, extra=self._extra("message_too_big"))
+                self._client.fail(1009, "message too big")
+                self._client.progress()
+            return
+        self._publish(send, turn.order, self._hub.loop.time())
+
+    def _extra(self, action: str) -> dict[str, str]:
+        return extra(action, self._connection.reply_channel)
+
+    def _publish(self, send: Send, order: int, first_tried: float, wait: float = 0.05) -> None:
+        self._again = None
+
+        def outcome(error: Exception | None) -> None:
+            if self._connection.in_flight != order:
+                return  # reported done before its publication was
+            if error is None:
+                self.told = send.target == names.WEBSOCKET_DISCONNECT
+                self._overdue = self._hub.loop.time() + self._hub.config.order_timeout
+            elif order == 0:
+                self._connection.lost()
+                self._client.answer(503, f"no worker can be told: {error}", retry_after=1)
+                self._client.progress()
+            else:
+                self._retry(send, order, first_tried, wait, error)
+
+        self._hub.link.publish(send, outcome)
+
+    def _retry(self, send: Send, order: int, first_tried: float, wait: float, error: Exception) -> None:
+        """A full channel or a lost broker holds this socket up; for a while that is only back-pressure."""
+        disconnect = send.target == names.WEBSOCKET_DISCONNECT
+        patience = self._hub.limits.disconnect_patience if disconnect else self._hub.limits.publish_patience
+        if self._hub.loop.time() - first_tried < patience:
+            timer = self._hub.loop.call_later(wait, self._publish, send, order, first_tried, min(1.0, wait * 1.5))
+            self._again = send, timer
+            return
+        self._connection.lost()
+        self._hub.stats.count("websocket.lost_messages")
+        logger.error(
+            "%s: message %d to %s was given up after %.0f s: %s",
+            self._target,
+            order,
+            send.target,
+            patience,
+            error,
+            extra=self._extra("message_lost"),
+        )
+        self._client.close(1013, "the server is overloaded")
+        self._client.progress()
+
+    def on_tick(self, now: float) -> None:
+        """Go on without a report that is overdue."""
+        order = self._connection.in_flight
+        if now < self._overdue or order is None:
+            return
+        self._overdue = math.inf
+        self._hub.stats.count("websocket.overdue")
+        logger.warning(
+            "%s: no worker reported message %d done within %g s; the next one is handed out without it",
+            self._target,
+            order,
+            self._hub.config.order_timeout,
+            extra=self._extra("order_timeout"),
+        )
+        self._client.act(self._connection.done(order))
+        self._client.progress()
+
+    def let_go(self) -> None:
+        """Publish all that is left, without waiting for anything."""
+        connection = self._connection
+        if self._again is not None:
+            send, timer = self._again
+            timer.cancel()
+            self._hub.link.publish(send)
+        if connection.in_flight is not None:
+            connection.done(connection.in_flight)
+        while (turn := connection.take()) is not None:
+            self._hub.link.publish(self._hub.layer.prepare(turn.channel, turn.content))
+            connection.done(turn.order)
