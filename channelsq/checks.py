@@ -96,8 +96,7 @@ def _check_broker(layer: ChannelLayerWrapper) -> list[CheckMessage]:
         getattr(layer, "groups_url", None)
     except InvalidChannelLayerError as error:
         found.append(checks.Error(str(error), id="channelsq.E005"))
-    app_conf = conf.celery_app().conf
-    if hasattr(layer, "url") and layer.url != (app_conf.broker_read_url or app_conf.broker_url):
+    if hasattr(layer, "url") and layer.url != conf.celery_broker_url():
         found.append(
             checks.Error(
                 "CHANNEL_LAYERS['default']['CONFIG']['url'] and the Celery app's broker_url differ, so its workers "

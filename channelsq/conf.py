@@ -127,3 +127,10 @@ def celery_app() -> Celery:
     if _celery_app is None:
         remember_celery_app()
     return _celery_app or current_app
+
+
+def celery_broker_url(app: Celery | None = None) -> str:
+    """Where a Celery app's workers consume; several brokers to fail over between, joined as Kombu reads them."""
+    app_conf = (app or celery_app()).conf
+    url = app_conf.broker_read_url or app_conf.broker_url or ""
+    return url if isinstance(url, str) else ";".join(url)

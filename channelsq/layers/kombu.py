@@ -96,13 +96,13 @@ class KombuChannelLayer(BaseChannelLayer):
         Raises:
             InvalidChannelLayerError: there is neither ``CONFIG["url"]`` nor a Celery broker.
         """
-        url = self._url or conf.celery_app().conf.broker_url
+        url = self._url or conf.celery_broker_url()
         if not url:
             raise InvalidChannelLayerError(
                 'the channel layer knows no broker: set CHANNEL_LAYERS["default"]["CONFIG"]["url"], '
                 "or broker_url in the Celery app"
             )
-        return str(url)
+        return url
 
     @property
     def scheme(self) -> str:
@@ -131,7 +131,7 @@ class KombuChannelLayer(BaseChannelLayer):
             options.setdefault("polling_interval", 0.01)
         elif self.scheme in self.redis_schemes:
             options.setdefault("socket_connect_timeout", 5)
-        ssl = app_conf.broker_use_ssl if self._url in (None, app_conf.broker_url) else None
+        ssl = app_conf.broker_use_ssl if self._url in (None, conf.celery_broker_url()) else None
         return Connection(self.url, ssl=ssl or False, transport_options=options, connect_timeout=5)
 
     def queue(self, channel: str) -> Queue:

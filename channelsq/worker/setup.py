@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
-from channelsq import names
+from channelsq import conf, names
 from channelsq.asgi import channel_layers
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.message import Message
@@ -130,9 +130,7 @@ def _refuse_unusable_layer(**kwargs: Any) -> None:
             "see a message.\nSet REDIS_URL (or CHANNEL_LAYERS to RedisChannelLayer or KombuChannelLayer) to run "
             "workers apart, or use `manage.py runserver` or `python -m channelsq.interface`, which run them inside."
         )
-    app = kwargs["instance"].app
-    read_url = app.conf.broker_read_url or app.conf.broker_url
-    if read_url != layer.url:
+    if layer.url != conf.celery_broker_url(kwargs["instance"].app):
         raise SystemExit(
             "channelsq: CHANNEL_LAYERS['default']['CONFIG']['url'] and the Celery app's broker_url differ, so this "
             "worker would never see the channels' messages. Leave the url out of CONFIG, or make both the same."
