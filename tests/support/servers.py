@@ -72,6 +72,8 @@ class RedisServer:
         with redis.Redis(port=self.port, socket_timeout=1, retry=None) as client:
             try:
                 return bool(client.ping())
+            except redis.AuthenticationError:
+                return True  # it wants a password, so it is there
             except (redis.ConnectionError, redis.TimeoutError):
                 return False
 
