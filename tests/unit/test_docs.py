@@ -1,0 +1,211 @@
+"""The documentation says what is there: links, examples, options, settings, checks."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channelsq import checks
+from channelsq.handler import AsgiHandler, AsgiRequest, ViewConsumer
+from channelsq.interface.config import parser
+from channelsq.layers import BaseChannelLayer, InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
+from tests.support.markdown import Block, blocks, links, rows, without_blocks
+from tests.support.processes import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md")])
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", without_blocks(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@every_page
+def test_relative_links_resolve(page: Path) -> None:
+    for link in links(page):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = page.parent / file if file else page
+        assert target.exists(), f"{link} does not exist"
+        assert not anchor or anchor in anchors(target), f"{link}: no such heading"
+
+
+def test_every_page_is_found_from_the_readme_and_the_index() -> None:
+    pages = {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+    assert {Path(link).name.partition("#")[0] for link in links(DOCS / "index.md")} >= pages
+    assert {Path(link).name.partition("#")[0] for link in links(ROOT / "README.md")} >= pages
+
+
+# -- examples ----------------------------------------------------------------------------------------
+
+EXAMPLES = [
+    pytest.param(block, id=f"{page.name}:{block.line}")
+    for page in PAGES
+    for block in blocks(page)
+    if block.language == "python"
+]
+
+
+@pytest.mark.parametrize("block", EXAMPLES)
+def test_examples_compile(block: Block) -> None:
+    ast.parse(block.text)
+
+
+def run(block: Block) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "docs_example"}
+    exec(compile(block.text, "example", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("block", [each for each in EXAMPLES if each.values[0].runnable])  # type: ignore[union-attr]
+def test_examples_run(block: Block) -> None:
+    assert len(run(block)) > 1
+
+
+def example(page: str, word: str) -> dict[str, Any]:
+    """What the runnable example of ``page`` with ``word`` in it defines."""
+    (block,) = [block for block in blocks(ROOT / page) if block.runnable and word in block.text]
+    return run(block)
+
+
+def test_the_readmes_consumer_is_ten_lines() -> None:
+    (block,) = [block for block in blocks(ROOT / "README.md") if "channel_routing" in block.text]
+    assert len([line for line in block.text.splitlines() if line]) == 10
+
+
+def test_the_readmes_and_the_concepts_routings_match() -> None:
+    from channelsq.asgi import ChannelLayerWrapper
+    from channelsq.message import Message
+
+    for page, word, path, kwargs in (
+        ("README.md", "channel_routing", "/chat/tea/", {"room": "tea"}),
+        ("docs/concepts.md", "include", "/game/tea/", {"room": "tea", "kind": "game"}),
+    ):
+        names = example(page, word)
+        layer = ChannelLayerWrapper(InMemoryChannelLayer(), "default", names["channel_routing"])
+        message = Message({"path": path}, "websocket.connect", layer)
+        assert layer.router.match(message) == (names["connect"], kwargs)
+
+
+def test_the_workers_examples_are_options_that_celery_gets() -> None:
+    from celery import Celery
+
+    from channelsq import route
+    from channelsq.asgi import ChannelLayerWrapper
+    from channelsq.worker.setup import ConsumerTasks
+
+    names = example("docs/worker.md", "@consumer")
+    consumers = [names[name] for name in ("receive", "notify", "tick", "fetch", "wait_for_upload")]
+    layer = ChannelLayerWrapper(
+        InMemoryChannelLayer(), "default", [route(f"channel{n}", each) for n, each in enumerate(consumers)]
+    )
+    with Celery("example", set_as_current=False) as app:
+        ConsumerTasks(app, layer)
+        tasks = {name.rpartition(".")[2]: task for name, task in app.tasks.items() if "docs_example" in name}
+        assert tasks["receive"].acks_late
+        assert tasks["receive"].max_retries == 3
+        assert not tasks["notify"].acks_late
+        assert tasks["tick"].rate_limit == "100/s"
+        assert tasks["fetch"].max_retries == 5
+        assert tasks["wait_for_upload"].ignore_result
+
+
+# -- README ------------------------------------------------------------------------------------------
+
+
+def test_the_readmes_two_commands_are_make_targets() -> None:
+    text = (ROOT / "README.md").read_text()
+    section = text[text.index("## Try it") : text.index("## On Redis")]
+    commands = re.findall(r"^```sh\n(.+?)\n```$", section, re.MULTILINE | re.DOTALL)
+    assert commands == ["make run", "make test"]
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {command.split()[1] for command in commands} <= set(targets)
+
+
+def test_the_contributors_commands_are_make_targets() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make (\w+)", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert named
+    assert named <= targets
+
+
+def test_the_readmes_first_paragraph_is_five_lines() -> None:
+    first = (ROOT / "README.md").read_text().split("\n\n")[1]
+    assert len(first.splitlines()) == 5
+
+
+# -- tables ------------------------------------------------------------------------------------------
+
+
+def test_the_interfaces_options_are_those_of_help() -> None:
+    told = []
+    text = " ".join(parser().format_help().partition("message and exit")[2].split())
+    for match in re.finditer(
+        r"(-v(?: LEVEL)?, )?(--[a-z-]+)(?: ([A-Z]+))? ((?:(?! \[env ).)*) \[env (\w+), default ([^]]*)\]", text
+    ):
+        short, flag, value, does, variable, default = match.groups()
+        option = f"`{flag} {value}`" if value else f"`{flag}`"
+        told.append(["`-v`, " + option if short else option, f"`{variable}`", default, does])
+    written = [row for row in rows(DOCS / "interface.md") if len(row) == 4 and row[1].startswith("`CHANNELSQ_")]
+    assert len(told) == text.count("[env ")
+    assert written == told
+
+
+@pytest.mark.parametrize("layer", [BaseChannelLayer, KombuChannelLayer, RedisChannelLayer])
+def test_every_config_key_is_there_with_its_default(layer: type) -> None:
+    written = {row[0].strip("`"): row[1].strip("`") for row in rows(DOCS / "settings.md") if len(row) == 3}
+    for name, parameter in inspect.signature(layer).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            default = parameter.default
+            shown = f'"{default}"' if isinstance(default, str) else str(default)
+            assert written.get(name) == shown, name
+
+
+def test_every_check_is_there() -> None:
+    ids = set(re.findall(r"channelsq\.[EW]\d{3}", inspect.getsource(checks)))
+    written = [row[0].strip("`") for row in rows(DOCS / "settings.md")]
+    assert {each for each in written if re.match(r"channelsq\.[EW]\d", each)} == ids
+    assert ids
+
+
+def test_every_check_is_raised_somewhere() -> None:
+    source = inspect.getsource(checks).partition('"""')[2].partition('"""')[2]
+    ids = {row[0].strip("`") for row in rows(DOCS / "settings.md") if row[0].startswith("`channelsq.")}
+    assert {each for each in ids if re.search(r"[EW]\d{3}$", each)} == set(re.findall(r"channelsq\.[EW]\d{3}", source))
+
+
+def test_the_numbers_of_http_are_true() -> None:
+    written = {row[0].strip("`"): row[1] for row in rows(DOCS / "http.md") if len(row) == 3}
+    for name in ("credit_chunks", "credit_messages", "credit_seconds", "credit_timeout", "full_timeout"):
+        assert written[name] == str(getattr(ViewConsumer, name))
+    assert written["AsgiHandler.chunk_size"] == f"{AsgiHandler.chunk_size // 1024} KiB"
+    assert written["AsgiRequest.body_receive_timeout"] == str(AsgiRequest.body_receive_timeout)
+
+
+def test_every_command_line_of_runserver_and_runworker_is_an_option() -> None:
+    from channelsq.management.commands import runserver, runworker
+
+    for page, command in (("development.md", runserver.Command()), ("worker.md", runworker.Command())):
+        options = command.create_parser("manage.py", "command").format_help()
+        named = [row[0] for row in rows(DOCS / page) if row[0].startswith("`--")]
+        assert named
+        for flag in re.findall(r"--[a-z][\w-]+", " ".join(named)):
+            assert flag in options or flag == "--loglevel", flag
+
+
+def test_nothing_speaks_of_speed_without_a_benchmark() -> None:
+    if (ROOT / "benchmarks").exists():
+        return
+    for page in PAGES:
+        claim = re.search(r"\b(fast(er|est)?|blazing|lightning)\b", without_blocks(page), re.IGNORECASE)
+        assert claim is None or "as fast as" in page.read_text(), f"{page.name}: {claim}"
