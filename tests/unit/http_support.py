@@ -120,9 +120,7 @@ class Interface:
             "path": path,
             "query_string": query,
             "root_path": "",
-            "headers": [
-                [k.encode(), v if isinstance(v, bytes) else v.encode("latin-1")] for k, v in given.items()
-            ],
+            "headers": [[k.encode(), v if isinstance(v, bytes) else v.encode("latin-1")] for k, v in given.items()],
             "body": body,
             "client": ["203.0.113.9", 52123],
             "server": ["testserver", 80],

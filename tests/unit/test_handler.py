@@ -162,12 +162,8 @@ def test_wrong_host(interface: Interface) -> None:
     assert interface.run(message).status == 400
 
 
-@pytest.mark.parametrize(
-    "change", [{"path": b"/\xff/"}, {"headers": 5}, {"headers": [[b"content-length", b"x"]]}]
-)
-def test_bad_messages_get_400(
-    interface: Interface, change: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("change", [{"path": b"/\xff/"}, {"headers": 5}, {"headers": [[b"content-length", b"x"]]}])
+def test_bad_messages_get_400(interface: Interface, change: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     message = interface.message()
     message.content.update(change)
     response = interface.run(message)

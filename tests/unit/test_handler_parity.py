@@ -121,9 +121,7 @@ def test_answers_are_djangos(interface: Interface, name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
-@pytest.mark.parametrize(
-    "name", ["query", "form", "multipart", "root path", "file", "set cookies", "404", "large"]
-)
+@pytest.mark.parametrize("name", ["query", "form", "multipart", "root path", "file", "set cookies", "404", "large"])
 def test_answers_are_those_of_the_asynchronous_handler(interface: Interface, name: str) -> None:
     message = interface.message(**REQUESTS[name])
     assert through_the_channel(interface, message) == through_asgi(message)

@@ -76,9 +76,7 @@ def test_nothing_is_made_before_the_credit_is_there(interface: Interface) -> Non
 
 
 @pytest.mark.parametrize("path", ["/long-stream/", "/async-stream/"])
-def test_a_client_that_left_ends_the_view(
-    interface: Interface, path: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_client_that_left_ends_the_view(interface: Interface, path: str, caplog: pytest.LogCaptureFixture) -> None:
     interface.on_credit = lambda message: interface.layer.send(message["credit_channel"], {"gone": True})
     with caplog.at_level(logging.INFO):
         response = interface.run(interface.message(path, query=b"n=1000000"))
@@ -88,9 +86,7 @@ def test_a_client_that_left_ends_the_view(
     assert [record.action for record in caplog.records] == ["response_gone"]  # type: ignore[attr-defined]
 
 
-def test_an_interface_that_never_answers_ends_the_view(
-    interface: Interface, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_interface_that_never_answers_ends_the_view(interface: Interface, caplog: pytest.LogCaptureFixture) -> None:
     class Consumer(ViewConsumer):
         credit_timeout = 0.01
 

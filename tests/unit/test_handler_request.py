@@ -79,9 +79,7 @@ def test_a_unix_socket_has_no_port(interface: Interface) -> None:
         (None, "/x/", "/x/"),
     ],
 )
-def test_path_below_the_root_path(
-    interface: Interface, root_path: str | None, path: str, path_info: str
-) -> None:
+def test_path_below_the_root_path(interface: Interface, root_path: str | None, path: str, path_info: str) -> None:
     request = AsgiRequest(interface.message(path, root_path=root_path))
     assert (request.path, request.path_info, request.META["PATH_INFO"]) == (path, path_info, path_info)
     assert request.META["SCRIPT_NAME"] == (root_path or "")
@@ -162,9 +160,7 @@ def test_form_and_files(interface: Interface) -> None:
 
 def test_body_through_its_channel(interface: Interface) -> None:
     channel = interface.layer.new_channel("http.request.body?")
-    message = interface.message(
-        method="POST", body=b"one ", headers={"content-length": "13"}, body_channel=channel
-    )
+    message = interface.message(method="POST", body=b"one ", headers={"content-length": "13"}, body_channel=channel)
     interface.layer.send(channel, {"content": b"two ", "more_content": True})
     interface.layer.send(channel, {"content": b"three", "more_content": False})
     assert AsgiRequest(message).body == b"one two three"

@@ -88,9 +88,7 @@ def test_without_debug_only_when_insecure(interface: Interface, settings_with_fi
         assert interface.run(message, StaticFilesConsumer(insecure=True)).status == 200
 
 
-def test_static_url_on_another_host_is_the_views(
-    interface: Interface, settings_with_files: dict[str, Any]
-) -> None:
+def test_static_url_on_another_host_is_the_views(interface: Interface, settings_with_files: dict[str, Any]) -> None:
     with django_settings(**settings_with_files, STATIC_URL="https://cdn.example/static/"):
         message = interface.message("/static/big.bin")
         assert interface.run(message, StaticFilesConsumer()).status == 404
@@ -126,9 +124,7 @@ def test_closing_the_response_closes_the_request(interface: Interface) -> None:
     assert closed == ["/static/big.bin"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/static/css/site ä.css", "/static/nothing", "/static/css", "/", "/nothing"]
-)
+@pytest.mark.parametrize("path", ["/static/css/site ä.css", "/static/nothing", "/static/css", "/", "/nothing"])
 def test_answers_are_djangos(interface: Interface, path: str) -> None:
     message = interface.message(path)
     started: list[Any] = []

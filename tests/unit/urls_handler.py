@@ -52,9 +52,7 @@ def echo(request: HttpRequest) -> JsonResponse:
             "POST": dict(request.POST.lists()),
             "FILES": files,
             "COOKIES": request.COOKIES,
-            "headers": {
-                name: value for name, value in sorted(request.headers.items()) if name != "Content-Length"
-            },
+            "headers": {name: value for name, value in sorted(request.headers.items()) if name != "Content-Length"},
             "remote": request.META.get("REMOTE_ADDR"),
             "server": [request.META["SERVER_NAME"], request.META["SERVER_PORT"]],
             "content_type": request.content_type,
