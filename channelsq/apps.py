@@ -12,7 +12,12 @@ class ChannelsqConfig(AppConfig):
     verbose_name = "channelsq"
 
     def ready(self) -> None:
+        from django.core.signals import setting_changed
+
         from channelsq import checks, conf
+        from channelsq.asgi import channel_layers
 
         checks.register()
         conf.remember_celery_app()
+        # For applications' tests: override_settings(CHANNEL_LAYERS=...) takes effect.
+        setting_changed.connect(channel_layers.on_setting_changed)

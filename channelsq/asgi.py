@@ -167,6 +167,12 @@ class ChannelLayerManager:
                 self._layers[key] = layer
         return old
 
+    def on_setting_changed(self, *, setting: str, **kwargs: Any) -> None:
+        """Receiver of Django's ``setting_changed``: make layers anew when their settings are overridden."""
+        if setting == "CHANNEL_LAYERS":
+            with self._lock:
+                self._layers.clear()
+
 
 channel_layers = ChannelLayerManager()
 

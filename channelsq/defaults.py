@@ -17,4 +17,4 @@ def connect(message: Message, **kwargs: Any) -> None:
 
 
 def ignore(message: Message, **kwargs: Any) -> None:
-    """Drop a WebSocket's frame or disconnect that no route claims."""
+    """Drop a WebSocket's frame or a disconnect that no route claims; unread they would fill their channel."""

@@ -217,8 +217,8 @@ class Router:
     def check_default(self, http_consumer: Consumer | None = None) -> None:
         """Add what claims the messages that the application's own routes leave.
 
-        HTTP requests go to Django's views, WebSockets are accepted and their frames dropped.  Done once; further
-        calls change nothing.
+        HTTP requests go to Django's views, WebSockets are accepted, their frames and the word that a client has
+        left are dropped.  Done once; further calls change nothing.
 
         Args:
             http_consumer: what gets HTTP requests instead of Django's views.
@@ -231,7 +231,8 @@ class Router:
 
         self.add_route(Route(names.HTTP_REQUEST, http_consumer or ViewConsumer()))
         self.add_route(Route(names.WEBSOCKET_CONNECT, defaults.connect))
-        self.add_route(Route([names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT], defaults.ignore))
+        ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
+        self.add_route(Route(ignored, defaults.ignore))
 
     @staticmethod
     def resolve_routing(routing: Any) -> list[Route | Include]:

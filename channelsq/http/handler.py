@@ -156,8 +156,7 @@ def _headers(response: HttpResponseBase) -> list[list[bytes]]:
     headers = [[name.encode("ascii"), value.encode("latin-1")] for name, value in response.items()]
     # Cookies must not be folded into one header.
     headers += [
-        [b"Set-Cookie", cookie.output(header="").strip().encode("ascii")]
-        for cookie in response.cookies.values()
+        [b"Set-Cookie", cookie.output(header="").strip().encode("ascii")] for cookie in response.cookies.values()
     ]
     return headers
 

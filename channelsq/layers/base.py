@@ -252,6 +252,13 @@ class BaseChannelLayer(ABC):
         The listener outlives a lost broker: it reconnects by itself and logs both.
         """
 
+    def check_wanted(self, channels: Iterable[str]) -> list[str]:
+        """What :meth:`receive` was asked for, checked; raises as it does."""
+        if isinstance(channels, (str, bytes)):
+            raise TypeError(f"receive() takes a list of channel names, not {channels!r}; write [{channels!r}]")
+        wanted = [names.check_channel_name(channel, receive=True) for channel in channels]
+        return [self.check_local(name) if names.is_process_channel(name) else name for name in wanted]
+
     def check_local(self, channel: str) -> str:
         """``channel``, if its ``!`` part is this process's; else raises ChannelNotLocal."""
         if not channel.partition("!")[0].endswith("." + self.process):

@@ -306,10 +306,7 @@ class KombuChannelLayer(BaseChannelLayer):
     # -- receiving --------------------------------------------------------------------------
 
     def receive(self, channels: Iterable[str], block: bool = False) -> Received:
-        wanted = []
-        for channel in channels:
-            names.check_channel_name(channel, receive=True)
-            wanted.append(self.check_local(channel) if names.is_process_channel(channel) else channel)
+        wanted = self.check_wanted(channels)
         deadline = time.monotonic() + (self.block_timeout if block else 0)
         pause = 0.001
         while True:
@@ -366,8 +363,7 @@ class KombuChannelLayer(BaseChannelLayer):
         return None
 
     def listen(self, prefix: str, deliver: Deliver) -> Listener:
-        names.check_channel_name(prefix, receive=True)
-        self.check_local(prefix)
+        self.check_wanted([prefix])
         return KombuListener(self, self.queue(prefix), deliver)
 
     # -- groups -----------------------------------------------------------------------------

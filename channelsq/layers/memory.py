@@ -16,6 +16,9 @@ from channelsq.layers import codec
 from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
 from channelsq.layers.groups import MemoryGroups
 
+#: How many messages may be held back by a delay, on all channels together.
+MOST_DELAYED = 10_000
+
 
 class _Entry(NamedTuple):
     number: int
@@ -92,6 +95,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
                 return
         with self._changed:
             if delay:
+                if len(self._delayed) >= MOST_DELAYED:
+                    raise ChannelFull(channel, MOST_DELAYED)
                 due = time.monotonic() + delay
                 heapq.heappush(self._delayed, (due, next(self._numbers), Send(channel, body)))
             else:
@@ -129,7 +134,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
     # -- receiving --------------------------------------------------------------------------
 
     def receive(self, channels: Iterable[str], block: bool = False) -> Received:
-        wanted = [self._checked(channel) for channel in channels]
+        wanted = self.check_wanted(channels)
         deadline = time.monotonic() + (self.block_timeout if block else 0)
         with self._changed:
             closed = self._closed
@@ -142,10 +147,6 @@ class InMemoryChannelLayer(BaseChannelLayer):
                 if time.monotonic() >= deadline or closed != self._closed:
                     return None, None
                 self._changed.wait(max(0.0, wait))
-
-    def _checked(self, channel: str) -> str:
-        names.check_channel_name(channel, receive=True)
-        return self.check_local(channel) if names.is_process_channel(channel) else channel
 
     def _release_delayed(self) -> float:
         """Put what is due on its channel; gives the time at which the next one is."""
@@ -200,7 +201,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
             self._queues.pop(key, None)
 
     def listen(self, prefix: str, deliver: Deliver) -> Listener:
-        self._checked(prefix)
+        self.check_wanted([prefix])
         listener = _MemoryListener(self, prefix, deliver)
         with listener._lock:
             with self._changed:

@@ -27,7 +27,8 @@ class RedisChannelLayer(KombuChannelLayer):
         if hosts is not None:
             if url is not None or isinstance(hosts, str) or len(hosts) != 1:
                 raise InvalidChannelLayerError(
-                    f"RedisChannelLayer takes CONFIG['url'], or CONFIG['hosts'] with one URL, not hosts={hosts!r}"
+                    "RedisChannelLayer takes CONFIG['url'], or CONFIG['hosts'] as a list of one URL, "
+                    f"not of {len(hosts)}"
                 )
             url = hosts[0]
         super().__init__(url=url, **config)

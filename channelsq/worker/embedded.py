@@ -8,6 +8,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+from celery.exceptions import Reject
 from django.db import close_old_connections
 
 from channelsq import conf
@@ -115,6 +116,11 @@ class EmbeddedWorker:
             report_done(message)
         close_old_connections()
         try:
-            task.apply(args=(message.channel.name, message.content), kwargs=kwargs, task_id=identity, throw=False)
+            result = task.apply(
+                args=(message.channel.name, message.content), kwargs=kwargs, task_id=identity, throw=False
+            )
+            if isinstance(result.result, Reject) and getattr(result.result, "requeue", False):
+                # What a broker would do, but not in a hot loop.
+                self.layer.dispatch((self.layer.prepare(message.channel.name, message.content, delay=0.1),))
         finally:
             close_old_connections()

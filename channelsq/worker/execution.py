@@ -25,26 +25,33 @@ ATTEMPTS_KEY = "channelsq.attempts"
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0
 
 
-def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str) -> None:
+def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str, sender: object | None = None) -> None:
     """Run ``consumer(message)`` as one unit.
 
     What it sends goes out together once it has returned, and not at all if it raises.  Whatever the outcome,
     short of one that will run it again, the interface server that waits to hand out the socket's next message
     is told, in the same write.
 
+    Args:
+        consumer: called with the message.
+        message: what to handle.
+        name: the consumer's name, for the log.
+        sender: the sender of ``consumer_started`` and ``consumer_finished``; ``consumer`` if left out.
+
     Raises:
         Exception: what the consumer raised, except ConsumeLater and ChannelSocketException, which are
             acted upon here.
     """
+    sender = sender or consumer
     attempts = message.content.pop(ATTEMPTS_KEY, 0)
     report = done_report(message)  # now, as consumers may change the message
     with pending_message_store.holding() as held:
         try:
             try:
-                consumer_started.send(sender=consumer, environ={})
+                consumer_started.send(sender=sender, environ={})
                 _call(consumer, message)
             finally:
-                consumer_finished.send(sender=consumer)
+                consumer_finished.send(sender=sender)
         except ConsumeLater:
             held.clear()
             requeued = False

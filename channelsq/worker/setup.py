@@ -38,7 +38,7 @@ class ConsumerTasks:
         self.layer = layer
         layer.router.check_default(http_consumer)
         self._names: dict[int, str] = {}
-        taken = set(app.tasks)
+        taken = {name for name, task in app.tasks.items() if getattr(task, "layer", None) is not layer}
         for route in layer.router.routes():
             if id(route.consumer) in self._names:
                 continue
@@ -51,7 +51,8 @@ class ConsumerTasks:
                 name = f"{base}#{number}"
             taken.add(name)
             self._names[id(route.consumer)] = name
-            make_consumer_task(app, layer, route.consumer, name)
+            if name not in app.tasks:
+                make_consumer_task(app, layer, route.consumer, name)
 
     @property
     def channels(self) -> list[str]:

@@ -43,11 +43,12 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
     # The arguments of the message are not those of run(), which takes the Message made of them.
     typing = False
     layer: ClassVar[ChannelLayerWrapper]
+    consumer: ClassVar[Callable[..., Any]]
 
     def __call__(self, channel: str, content: dict[str, Any], **kwargs: Any) -> None:
         """Run the consumer as one unit; see :func:`channelsq.worker.execution.run_consumer`."""
         message = Message(content, channel, self.layer)
-        run_consumer(lambda message: self.run(message, **kwargs), message, str(self.name))
+        run_consumer(lambda message: self.run(message, **kwargs), message, str(self.name), type(self).consumer)
 
 
 def make_channel_task(app: Celery, layer: ChannelLayerWrapper, channel: str) -> ChannelTask:
@@ -74,6 +75,6 @@ def make_consumer_task(
     run.__qualname__ = run.__name__
     run.__module__ = name_that_thing(consumer).rpartition(".")[0]
     run.__doc__ = consumer.__doc__
-    options["bind"] = bind
+    options.update(bind=bind, layer=layer, consumer=staticmethod(consumer))
     # Not shared: Celery would make it again in every other app of this process.
-    return app.task(name=name, base=ConsumerTask, lazy=False, shared=False, layer=layer, **options)(run)
+    return app.task(name=name, base=ConsumerTask, lazy=False, shared=False, **options)(run)

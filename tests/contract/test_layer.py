@@ -103,6 +103,12 @@ def test_several_channels_at_once(layer: BaseChannelLayer, unique: Unique) -> No
     assert got == {unique("a"): {"n": 1}, unique("b"): {"n": 2}}
 
 
+@pytest.mark.parametrize("channels", ["abc", b"abc"])
+def test_receive_takes_a_list(layer: BaseChannelLayer, channels: Any) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"[{channels!r}]")):
+        layer.receive(channels)
+
+
 def test_receive_many_is_receive(layer: BaseChannelLayer, unique: Unique) -> None:
     layer.send(unique("c"), {"n": 1})
     assert wait_until(lambda: layer.receive_many([unique("c")])[1], "the message") == {"n": 1}

@@ -237,3 +237,11 @@ def test_a_layer_of_the_applications_own(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "layer_of_my_own", module)
     with override_settings(CHANNEL_LAYERS={"default": {"BACKEND": "layer_of_my_own.Mine", "ROUTING": []}}):
         assert type(ChannelLayerManager()["default"].channel_layer) is Mine
+
+
+def test_overridden_settings_make_new_layers() -> None:
+    before = channel_layers["default"]
+    with override_settings(CHANNEL_LAYERS=LAYERS):
+        assert channel_layers["default"] is not before
+        assert channel_layers["default"].capacity == 7
+    assert channel_layers["default"].capacity == 100

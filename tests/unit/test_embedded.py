@@ -407,3 +407,26 @@ def test_stop_gives_all_of_its_time_to_the_one_that_needs_it(start: Start) -> No
 def test_a_worker_that_was_never_started_can_be_stopped(app: celery.Celery) -> None:
     layer = ChannelLayerWrapper(RecordingLayer(), "default", [])
     EmbeddedWorker(layer, 2).stop(timeout=1)
+
+
+def test_reject_with_requeue_comes_again(start: Start) -> None:
+    seen: list[int] = []
+
+    def picky(message: Message) -> None:
+        seen.append(1)
+        if len(seen) < 3:
+            raise Reject("not yet", requeue=True)
+        echo(message)
+
+    _, layer = start([route("jobs", picky)])
+    client = Replies(layer)
+    layer.send("jobs", {"reply_channel": client.name, "text": "at last", "order": 1})
+    client.wait_for({"text": "at last"}, {"done": 1})
+    assert len(seen) == 3
+
+
+def test_a_second_worker_on_the_same_layer_uses_the_same_tasks(start: Start, app: celery.Celery) -> None:
+    _, layer = start([route("jobs", echo)])
+    before = set(app.tasks)
+    EmbeddedWorker(layer)
+    assert set(app.tasks) == before

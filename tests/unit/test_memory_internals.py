@@ -10,6 +10,7 @@ import pytest
 
 from channelsq.exceptions import ChannelFull
 from channelsq.layers import InMemoryChannelLayer
+from channelsq.layers.memory import MOST_DELAYED
 from tests.support.waiting import wait_until
 
 
@@ -190,3 +191,11 @@ def test_a_delivery_may_send() -> None:
     layer.listen(prefix_of(reply), lambda channels, message: layer.send("credit", {"n": message["n"]}))
     layer.send(reply, {"n": 1})
     assert layer.receive(["credit"])[1] == {"n": 1}
+
+
+def test_delayed_messages_are_bounded() -> None:
+    layer = InMemoryChannelLayer()
+    prepared = layer.prepare("jobs", {}, delay=3600)
+    layer.dispatch([prepared] * MOST_DELAYED)
+    with pytest.raises(ChannelFull, match=str(MOST_DELAYED)):
+        layer.dispatch([prepared])
