@@ -416,7 +416,7 @@ def test_defaults_claim_what_the_application_leaves() -> None:
     router = Router([route("websocket.connect", first, path="^/mine"), route("jobs", second)])
     router.check_default()
     assert router.channels == {
-        "jobs", "http.request", "websocket.connect", "websocket.receive", "websocket.disconnect"
+        "jobs", "http.request", "http.disconnect", "websocket.connect", "websocket.receive", "websocket.disconnect"
     }  # fmt: skip
     assert router.match(message("websocket.connect", path="/mine")) == (first, {})
     consumers = {}
@@ -455,7 +455,8 @@ def test_check_default_is_done_once() -> None:
 
 
 def test_an_application_that_claims_everything_keeps_it() -> None:
-    router = Router([route(["http.request", "websocket.connect", "websocket.receive", "websocket.disconnect"], first)])
+    claimed = ["http.request", "http.disconnect", "websocket.connect", "websocket.receive", "websocket.disconnect"]
+    router = Router([route(claimed, first)])
     router.check_default(second)
     for channel in router.channels:
         assert router.match(message(channel)) == (first, {})
