@@ -14,6 +14,7 @@ from django.db import connection
 from channelsq import Group, consumer
 from channelsq.exceptions import ConsumeLater
 from channelsq.message import Message
+from tests.project.records import record
 
 _seen: dict[str, int] = {}
 _lock = threading.Lock()
@@ -35,6 +36,14 @@ def connect(message: Message) -> None:
     assert message.reply_channel is not None
     message.reply_channel.send({"accept": True})
     Group("room").add(message.reply_channel)
+
+
+def disconnect(message: Message) -> None:
+    record("disconnect", f"{message['path']} {message['code']}")
+
+
+def http_disconnect(message: Message) -> None:
+    record("http-disconnect", message["path"])
 
 
 def receive(message: Message, room: str) -> None:

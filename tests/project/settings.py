@@ -1,4 +1,5 @@
-"""Settings from the environment: TEST_BROKER, TEST_GROUPS (Redis), TEST_DATABASE, TEST_VISIBILITY (seconds)."""
+"""Settings from the environment: TEST_BROKER, TEST_GROUPS (Redis), TEST_DATABASE, TEST_VISIBILITY (seconds),
+TEST_CAPACITY (messages a channel); TEST_RECORDS and TEST_FILE are for views and consumers."""
 
 import os
 
@@ -35,16 +36,18 @@ if "TEST_VISIBILITY" in os.environ:
         "unacked_restore_throttle": 1,
     }
 
+_config = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"))}
 CHANNEL_LAYERS = {
     "default": (
         {
             "BACKEND": "channelsq.layers.KombuChannelLayer",
-            "CONFIG": {"groups_url": os.environ["TEST_GROUPS"]},
+            "CONFIG": {"groups_url": os.environ["TEST_GROUPS"], **_config},
             "ROUTING": "tests.project.routing.channel_routing",
         }
         if CELERY_BROKER_URL
         else {
             "BACKEND": "channelsq.layers.InMemoryChannelLayer",
+            "CONFIG": _config,
             "ROUTING": "tests.project.routing.channel_routing",
         }
     )

@@ -1,15 +1,17 @@
-"""One view, to see that HTTP reaches Django."""
+"""The views' addresses."""
 
-from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from channelsq import Group
+from tests.project import views
 
-
-def hello(request: HttpRequest) -> HttpResponse:
-    """Say hello, and tell the group ``room`` about it."""
-    Group("room").send({"text": "from a view"})
-    return HttpResponse("hello")
-
-
-urlpatterns = [path("", hello)]
+urlpatterns = [
+    path("", views.hello),
+    path("upload/", views.upload),
+    path("download/", views.download),
+    path("stream/", views.stream),
+    path("endless/", views.endless),
+    path("slow/", views.slow),
+    path("cookies/", views.cookies),
+    path("count/", views.count),
+    path("broken/", views.broken),
+]
