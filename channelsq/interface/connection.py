@@ -53,6 +53,8 @@ class Reply(Protocol):
     """A message from the application."""
 
     message: dict[str, Any]
+    #: The group that it was sent to; None if it was sent to this socket itself.
+    group: str | None
     #: About how many bytes it takes.
     size: int
 
@@ -230,11 +232,12 @@ class Connection:
         if self.state is State.CONNECTING:
             if accept or (subprotocol is not None and close is None):
                 actions += self._accept(subprotocol)
-            elif close is not None and payload is None:
+            elif close is not None and (payload is None or reply.group is not None):
                 self.state = State.CLOSING
                 self._held.clear()
                 return [Refuse("the application refused it")]
-            elif payload is not None and not self._connect_done and close is None:
+            elif payload is not None and reply.group is not None and not self._connect_done:
+                # What a group gets must not open a socket that its consumer may still refuse.
                 return self._hold(reply)
             elif payload is not None:
                 actions += self._open(None)

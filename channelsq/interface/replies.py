@@ -25,11 +25,13 @@ _TURN = 1000
 class Delivery:
     """A message for one or many clients; its WebSocket frame is encoded once for all of them."""
 
-    __slots__ = ("_frame", "channels", "message", "size")
+    __slots__ = ("_frame", "channels", "group", "message", "size")
 
-    def __init__(self, channels: Sequence[str], message: dict[str, Any]) -> None:
+    def __init__(self, channels: Sequence[str], message: dict[str, Any], group: str | None = None) -> None:
         self.channels = channels
         self.message = message
+        #: The group that it was sent to; None if it was sent to the client itself.
+        self.group = group
         self.size = 100 + sum(
             len(value) for key in ("text", "bytes", "content") if isinstance(value := message.get(key), (str, bytes))
         )
@@ -96,9 +98,9 @@ class Replies:
         """Nobody listens on ``channel`` any more."""
         self._receivers.pop(channel, None)
 
-    def deliver(self, channels: Sequence[str], message: dict[str, Any]) -> None:
+    def deliver(self, channels: Sequence[str], message: dict[str, Any], group: str | None = None) -> None:
         """Take over a message; called by the layer, from any thread."""
-        delivery = Delivery(channels, message)
+        delivery = Delivery(channels, message, group)
         with self._room:
             if self._size + delivery.size > self._limit and not self._wait_for_room(delivery):
                 self._lose(delivery)

@@ -29,8 +29,9 @@ from channelsq.layers import codec
 
 logger = logging.getLogger("channelsq.layers")
 
-#: Called with the channels that a message is for (all of one process) and the message.
-Deliver = Callable[[Sequence[str], dict[str, Any]], None]
+#: Called with the channels that a message is for (all of one process), the message, and the group that it was
+#: sent to; None if it was sent to the one channel itself.
+Deliver = Callable[[Sequence[str], dict[str, Any], str | None], None]
 
 Received = tuple[str, dict[str, Any]] | tuple[None, None]
 
@@ -243,7 +244,7 @@ class BaseChannelLayer(ABC):
 
     @abstractmethod
     def listen(self, prefix: str, deliver: Deliver) -> Listener:
-        """Call ``deliver(channels, message)`` for everything sent to ``prefix``'s channels.
+        """Call ``deliver(channels, message, group)`` for everything sent to ``prefix``'s channels.
 
         Args:
             prefix: ``"name.<process>!"``, of this process.

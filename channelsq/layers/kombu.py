@@ -184,13 +184,13 @@ class KombuChannelLayer(BaseChannelLayer):
             if send.group:
                 self._gather_group(send, envelopes, messages)
             elif names.is_process_channel(send.target):
-                envelopes.setdefault(names.process_part(send.target), []).append(([send.target], send.body))
+                envelopes.setdefault(names.process_part(send.target), []).append(Entry([send.target], send.body))
             else:
                 messages.append((send.target, send))
         full: ChannelFull | None = None
         with self._producer() as producer:
             for prefix, entries in envelopes.items():
-                full = self._publish_envelopes(producer, prefix, entries, sends) or full
+                full = self._publish_envelopes(producer, prefix, entries) or full
             for channel, send in messages:
                 try:
                     self._publish_message(producer, channel, send)
@@ -210,30 +210,25 @@ class KombuChannelLayer(BaseChannelLayer):
             else:
                 messages.append((channel, send))
         for prefix, channels in by_process.items():
-            envelopes.setdefault(prefix, []).append((channels, send.body))
+            envelopes.setdefault(prefix, []).append(Entry(channels, send.body, send.target))
 
-    def _publish_envelopes(
-        self, producer: Producer, prefix: str, entries: list[Entry], sends: Sequence[Send]
-    ) -> ChannelFull | None:
+    def _publish_envelopes(self, producer: Producer, prefix: str, entries: list[Entry]) -> ChannelFull | None:
         """Publish what goes to one process; gives ChannelFull if something other than a group's was refused."""
         queue = self._reply_queue(prefix[:-1])
+        refused: ChannelFull | None = None
         for part, body in pack_envelopes(entries):
             try:
                 self._admit(producer, queue, self._reply_capacity(prefix))
             except ChannelFull as error:
-                direct = {send.target for send in sends if not send.group}
-                refused: ChannelFull | None = None
-                for channels, _ in part:
-                    if len(channels) == 1 and channels[0] in direct:
-                        refused = ChannelFull(channels[0], error.capacity)
+                for entry in part:
+                    if entry.group is None:
+                        refused = refused or ChannelFull(entry.channels[0], error.capacity)
                     else:
-                        for channel in channels:
-                            self.note_dropped(prefix, channel)
-                if refused is not None:
-                    return refused
+                        for channel in entry.channels:
+                            self.note_dropped(entry.group, channel)
                 continue
             self._publish(producer, queue, body, headers={EXPIRES_HEADER: time.time() + self.expiry}, delivery_mode=1)
-        return None
+        return refused
 
     def _reply_capacity(self, prefix: str) -> int:
         """A process's queue serves all of its clients, so it holds a hundred times what a channel does."""
@@ -339,8 +334,8 @@ class KombuChannelLayer(BaseChannelLayer):
                 try:
                     if process:
                         inbox = self._inboxes.setdefault(names.process_part(channel), deque())
-                        for recipients, packed in open_envelope(body):
-                            inbox.extend((recipient, packed) for recipient in recipients)
+                        for entry in open_envelope(body):
+                            inbox.extend((recipient, entry.packed) for recipient in entry.channels)
                         found = self._from_inbox(channel)
                         if found is not None:
                             return found

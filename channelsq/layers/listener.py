@@ -79,7 +79,7 @@ class KombuListener:
         if is_expired(message.headers):
             return
         try:
-            for channels, packed in open_envelope(raw_body(message)):
-                self._deliver(channels, codec.unpack(packed))
+            for entry in open_envelope(raw_body(message)):
+                self._deliver(entry.channels, codec.unpack(entry.packed), entry.group)
         except ValueError as error:
             log_foreign(self._queue, error)

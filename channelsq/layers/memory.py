@@ -37,10 +37,10 @@ class _MemoryListener:
         self._lock = threading.RLock()
         self._stopped = False
 
-    def __call__(self, channels: Sequence[str], message: dict[str, Any]) -> None:
+    def __call__(self, channels: Sequence[str], message: dict[str, Any], group: str | None = None) -> None:
         with self._lock:
             if not self._stopped:
-                self._deliver(channels, message)
+                self._deliver(channels, message, group)
 
     def stop(self) -> None:
         with self._lock:
@@ -117,7 +117,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         for prefix, channels in listened.items():
             listener = self._listeners.get(prefix)
             if listener is not None:
-                listener(channels, codec.unpack(send.body))
+                listener(channels, codec.unpack(send.body), send.target)
 
     def _put(self, channel: str, body: bytes) -> None:
         self._sweep()

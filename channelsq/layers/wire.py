@@ -5,7 +5,7 @@
   Celery worker consumes it as it stands.
 * A ``?`` channel is a queue of the same name that expires when unused; a message on it is its msgpack.
 * All ``!`` channels of a process share one such queue, named by what stands before the ``!``.  A message on
-  it is an *envelope*: a msgpack list of ``[channels, packed message]``.  What one consumer sends to one
+  it is an *envelope*: a msgpack list of ``[channels, packed message, group or None]``.  What one consumer sends to one
   process travels in one envelope, and so does a group's message to all its members there.
 """
 
@@ -16,7 +16,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from channelsq.layers import codec
 
@@ -28,8 +28,15 @@ EXPIRES_HEADER = "channelsq_expires"
 #: Envelopes are cut at about this many bytes, so that no single broker message grows without bound.
 ENVELOPE_BYTES = 512 * 1024
 
-#: The channels that a packed message is for, and the message.
-Entry = tuple[list[str], bytes]
+
+class Entry(NamedTuple):
+    """What an envelope holds for one send."""
+
+    channels: list[str]
+    #: The packed message.
+    packed: bytes
+    #: The group that it was sent to; None if it was sent to the one channel itself.
+    group: str | None = None
 
 
 def task_message(channel: str, body: bytes, *, delay: float, expiry: float) -> tuple[dict[str, Any], bytes]:
@@ -82,7 +89,7 @@ def is_expired(headers: Mapping[str, Any] | None) -> bool:
 def pack_envelopes(entries: list[Entry]) -> Iterator[tuple[list[Entry], bytes]]:
     """Envelopes for what goes to one process, each with the entries that are in it."""
     for part in _cut(entries):
-        yield part, codec.dumps([[channels, packed] for channels, packed in part])
+        yield part, codec.dumps([list(entry) for entry in part])
 
 
 def open_envelope(body: bytes) -> list[Entry]:
@@ -93,13 +100,14 @@ def open_envelope(body: bytes) -> list[Entry]:
     for entry in entries:
         if not (
             isinstance(entry, list)
-            and len(entry) == 2
+            and len(entry) == 3
             and isinstance(entry[0], list)
             and all(isinstance(channel, str) for channel in entry[0])
             and isinstance(entry[1], bytes)
+            and isinstance(entry[2], (str, type(None)))
         ):
             raise ValueError("not an envelope")
-    return entries
+    return [Entry(*entry) for entry in entries]
 
 
 def raw_body(message: Any) -> bytes:
@@ -112,7 +120,7 @@ def _cut(entries: list[Entry]) -> Iterator[list[Entry]]:
     part: list[Entry] = []
     size = 0
     for entry in entries:
-        length = len(entry[1]) + sum(map(len, entry[0]))
+        length = len(entry.packed) + sum(map(len, entry.channels))
         if part and size + length > ENVELOPE_BYTES:
             yield part
             part, size = [], 0

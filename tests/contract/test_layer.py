@@ -174,18 +174,20 @@ def test_a_send_to_another_process_is_no_error(layer: BaseChannelLayer) -> None:
 def test_listener(layer: BaseChannelLayer) -> None:
     one, two = layer.new_channel("reply!"), layer.new_channel("reply!")
     prefix = one[: one.index("!") + 1]
-    got: list[tuple[list[str], dict[str, Any]]] = []
-    listener = layer.listen(prefix, lambda channels, message: got.append((sorted(channels), message)))
+    got: list[tuple[list[str], dict[str, Any], str | None]] = []
+    listener = layer.listen(prefix, lambda channels, message, group: got.append((sorted(channels), message, group)))
     try:
         for number in range(10):
             layer.send(one, {"n": number})
         layer.group_add("both", one)
         layer.group_add("both", two)
         layer.send_group("both", {"text": "to both"})
-        wait_until(lambda: sum(len(channels) for channels, _ in got) == 12, "all messages")
-        assert [message["n"] for channels, message in got if channels == [one] and "n" in message] == list(range(10))
+        wait_until(lambda: sum(len(channels) for channels, _, _ in got) == 12, "all messages")
+        assert [message["n"] for channels, message, group in got if channels == [one] and group is None] == list(
+            range(10)
+        )
         # One delivery for all members in this process, so that a frame is made once.
-        assert got[-1] == (sorted([one, two]), {"text": "to both"})
+        assert got[-1] == (sorted([one, two]), {"text": "to both"}, "both")
     finally:
         listener.stop()
     layer.send(one, {"n": 99})

@@ -90,7 +90,7 @@ class Interface:
     def give_credit(self, message: dict[str, Any]) -> None:
         self.layer.send(message["credit_channel"], {"credit": True})
 
-    def _deliver(self, channels: Any, message: dict[str, Any]) -> None:
+    def _deliver(self, channels: Any, message: dict[str, Any], group: str | None) -> None:
         for channel in channels:
             self.responses.setdefault(channel, Response()).messages.append(message)
         if "credit_channel" in message:

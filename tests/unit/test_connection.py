@@ -25,10 +25,15 @@ from channelsq.interface.connection import (
 class Reply:
     message: dict[str, Any]
     size: int = 1
+    group: str | None = None
 
 
 def reply(**message: Any) -> Reply:
     return Reply(message)
+
+
+def group_reply(**message: Any) -> Reply:
+    return Reply(message, group="room")
 
 
 @pytest.fixture
@@ -80,16 +85,29 @@ def test_a_report_comes_as_a_reply(opened: Connection) -> None:
     assert opened.in_flight is None
 
 
-def test_text_before_the_accept_is_held_until_it(connection: Connection) -> None:
+@pytest.mark.parametrize("early", [reply(text="early"), reply(bytes=b"early")])
+def test_text_or_bytes_to_the_socket_imply_the_accept(connection: Connection, early: Reply) -> None:
     connection.take()
-    early = reply(text="early")
+    assert connection.reply(early) == [Accept(), Write(early)]
+
+
+def test_text_and_then_a_close_are_an_accept(connection: Connection) -> None:
+    connection.take()
+    goodbye = reply(text="not now")
+    assert connection.reply(goodbye) == [Accept(), Write(goodbye)]
+    assert connection.reply(reply(close=4001)) == [Close(4001)]
+
+
+def test_a_groups_text_before_the_accept_is_held_until_it(connection: Connection) -> None:
+    connection.take()
+    early = group_reply(text="early")
     assert connection.reply(early) == []
     assert connection.reply(reply(accept=True)) == [Accept(), Write(early)]
 
 
-def test_text_implies_the_accept_when_the_connect_is_done(connection: Connection) -> None:
+def test_a_groups_text_implies_the_accept_when_the_connect_is_done(connection: Connection) -> None:
     connection.take()
-    early = reply(bytes=b"early")
+    early = group_reply(bytes=b"early")
     connection.reply(early)
     assert connection.reply(reply(done=0)) == [Accept(), Write(early)]
 
@@ -103,7 +121,7 @@ def test_text_after_an_unanswered_connect_implies_the_accept(connection: Connect
 
 def test_a_refusal_drops_what_was_held(connection: Connection) -> None:
     connection.take()
-    connection.reply(reply(text="for the group"))
+    connection.reply(group_reply(text="for the group"))
     assert connection.reply(reply(close=True)) == [Refuse("the application refused it")]
     assert connection.reply(reply(done=0)) == []
     assert connection.state is State.CLOSING
@@ -119,7 +137,7 @@ def test_too_much_before_the_accept_is_a_refusal() -> None:
     connection = Connection("websocket.send.p!c", "/", max_held=10)
     connection.connect({})
     connection.take()
-    actions = connection.reply(Reply({"text": "x"}, size=11))
+    actions = connection.reply(Reply({"text": "x"}, size=11, group="room"))
     assert isinstance(actions[0], Refuse)
     assert "10 bytes" in actions[0].reason
 

@@ -75,7 +75,7 @@ class Replies:
         self.name = layer.new_channel("websocket.send!")
         self.messages: list[dict[str, Any]] = []
         prefix = self.name[: self.name.index("!") + 1]
-        self.listener = layer.listen(prefix, lambda channels, message: self.messages.append(message))
+        self.listener = layer.listen(prefix, lambda channels, message, group: self.messages.append(message))
 
     def wait_for(self, *messages: dict[str, Any]) -> None:
         wait_until(lambda: len(self.messages) >= len(messages), f"{messages}")

@@ -150,11 +150,11 @@ def test_a_listener_gets_what_waited_but_nothing_expired() -> None:
     layer.send(reply, {"n": "old"})
     threading.Event().wait(0.1)  # the time itself is what is tested
     got: list[Any] = []
-    layer.listen(prefix_of(reply), lambda channels, message: got.append((list(channels), message))).stop()
+    layer.listen(prefix_of(reply), lambda channels, message, group: got.append((list(channels), message))).stop()
     assert got == []
     assert is_empty(layer)
     layer.send(reply, {"n": "new"})
-    layer.listen(prefix_of(reply), lambda channels, message: got.append((list(channels), message)))
+    layer.listen(prefix_of(reply), lambda channels, message, group: got.append((list(channels), message)))
     assert got == [([reply], {"n": "new"})]
     assert is_empty(layer)
 
@@ -163,8 +163,8 @@ def test_an_old_listeners_stop_does_not_stop_the_new_one() -> None:
     layer = InMemoryChannelLayer()
     reply = layer.new_channel("reply!")
     got: list[Any] = []
-    old = layer.listen(prefix_of(reply), lambda channels, message: got.append(("old", message)))
-    new = layer.listen(prefix_of(reply), lambda channels, message: got.append(("new", message)))
+    old = layer.listen(prefix_of(reply), lambda channels, message, group: got.append(("old", message)))
+    new = layer.listen(prefix_of(reply), lambda channels, message, group: got.append(("new", message)))
     old.stop()
     old.stop()
     layer.send(reply, {"n": 1})
@@ -178,7 +178,7 @@ def test_listened_messages_are_delivered_in_the_senders_thread_and_are_not_kept(
     layer = InMemoryChannelLayer(capacity=1)
     reply = layer.new_channel("reply!")
     threads: set[int] = set()
-    layer.listen(prefix_of(reply), lambda channels, message: threads.add(threading.get_ident()))
+    layer.listen(prefix_of(reply), lambda channels, message, group: threads.add(threading.get_ident()))
     for _ in range(10):
         layer.send(reply, {})
     assert threads == {threading.get_ident()}
@@ -188,7 +188,7 @@ def test_listened_messages_are_delivered_in_the_senders_thread_and_are_not_kept(
 def test_a_delivery_may_send() -> None:
     layer = InMemoryChannelLayer()
     reply = layer.new_channel("reply!")
-    layer.listen(prefix_of(reply), lambda channels, message: layer.send("credit", {"n": message["n"]}))
+    layer.listen(prefix_of(reply), lambda channels, message, group: layer.send("credit", {"n": message["n"]}))
     layer.send(reply, {"n": 1})
     assert layer.receive(["credit"])[1] == {"n": 1}
 
