@@ -17,9 +17,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.support import needs
-from tests.support.demo import fresh_redis
+from tests.support.demo import copy_project, fresh_redis
 from tests.support.ports import free_port, is_open
-from tests.support.processes import ROOT, Processes
+from tests.support.processes import Processes
 from tests.support.servers import RedisServer, redis_binary
 from tests.support.visitor import Visitor
 from tests.support.waiting import wait_until
@@ -33,12 +33,7 @@ ACTIVATED = {"PATH": os.pathsep.join((str(Path(sys.executable).parent), os.envir
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """The demo as a user who has cloned the repository has it: without a database."""
-    folder = tmp_path / "project"
-    for name in ("app", "config", "bin"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("manage.py", "Procfile"):
-        shutil.copy2(ROOT / name, folder)
-    return folder
+    return copy_project(tmp_path / "project")
 
 
 def take_port(port: int) -> str:

@@ -1,10 +1,10 @@
 """Settings from the environment: TEST_BROKER, TEST_GROUPS (Redis), TEST_DATABASE, TEST_VISIBILITY (seconds),
-TEST_CAPACITY (messages a channel); TEST_RECORDS and TEST_FILE are for views and consumers."""
+TEST_CAPACITY (messages a channel), TEST_DEBUG (1); TEST_RECORDS and TEST_FILE are for views and consumers."""
 
 import os
 
 SECRET_KEY = "for the tests alone"
-DEBUG = False
+DEBUG = os.environ.get("TEST_DEBUG") == "1"
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 ROOT_URLCONF = "tests.project.urls"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import redis
 
 from tests.support.ports import free_port
-from tests.support.processes import Process, Processes
+from tests.support.processes import ROOT, Process, Processes
 
 #: What `manage.py demo` gives alice, bob and admin.
 PASSWORD = "channelsq-demo"
@@ -32,6 +33,15 @@ def make_template(directory: Path) -> Path:
     finally:
         processes.stop()
     return path
+
+
+def copy_project(folder: Path) -> Path:
+    """Copy what the demo consists of into ``folder``, which is made; a process in there has no database yet."""
+    for name in ("app", "config", "bin"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("manage.py", "Procfile"):
+        shutil.copy2(ROOT / name, folder)
+    return folder
 
 
 def fresh_redis(url: str) -> str:
