@@ -295,6 +295,7 @@ class _Request:
             headers.append((b"connection", b"close"))
         self._start = Start(status, headers, len(content), bodiless=False)
         self._complete = True
+        self._sent = len(content)
         await self._begin(self._start)
         await self._send({"type": "http.response.body", "body": content, "more_body": False})
 
