@@ -66,6 +66,8 @@ def test_banner_reload_and_interrupt(processes: Processes, tmp_path: Path) -> No
     assert server.output.count("Starting development server at") == 1
     assert server.output.count("channelsq: in-memory channel layer") == 1
 
+    server.wait_for_output(r'\[\d\d/\w{3}/\d{4} [\d:,]+\] 127\.0\.0\.1:\d+ "GET /new/" 404')
+
     # The new address is a view's; consumers are in the same process.
     urls = project / "config" / "urls.py"
     urls.write_text(

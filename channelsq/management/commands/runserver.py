@@ -100,6 +100,7 @@ def _server_class(command: Command, options: dict[str, Any]) -> type:
         def serve_forever(self) -> None:
             if options["verbosity"] >= 2:
                 _show_messages()
+            _show_requests()
             worker = _worker(self.layer) if options["run_worker"] else None
             if worker is not None:
                 worker.start()
@@ -139,3 +140,12 @@ def _show_messages() -> None:
     logger.setLevel(logging.DEBUG)
     if not logger.handlers:
         logger.addHandler(logging.StreamHandler())
+
+
+def _show_requests() -> None:
+    """A line for each request, as Django's own runserver writes them; the project's LOGGING goes before."""
+    logger = logging.getLogger("channelsq.access")
+    if not logger.hasHandlers():
+        logger.setLevel(logging.INFO)
+        for handler in logging.getLogger("django.server").handlers:
+            logger.addHandler(handler)
