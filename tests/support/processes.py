@@ -50,6 +50,7 @@ class Process:
     ) -> None:
         self.args = [str(arg) for arg in args]
         self.log = log
+        self._stopping = False
         log.parent.mkdir(parents=True, exist_ok=True)
         bin_dir = Path(sys.executable).parent
         if self.args[0] == "python":
@@ -139,10 +140,16 @@ class Process:
             os.killpg(self.popen.pid, signal.SIGKILL)
         self.popen.wait()
 
+    def begin_stop(self) -> None:
+        """SIGTERM, once, without waiting for what comes of it."""
+        if self.running and not self._stopping:
+            self._stopping = True
+            self.popen.terminate()
+
     def stop(self, timeout: float = 10.0) -> None:
         """SIGTERM, and SIGKILL to whatever is left of it after ``timeout`` seconds."""
+        self.begin_stop()
         if self.running:
-            self.popen.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.popen.wait(timeout)
         self.kill()
@@ -195,8 +202,10 @@ class Processes:
         return process.output
 
     def stop(self) -> None:
-        """Stop everything, the youngest first."""
-        for process in reversed(self.started):
+        """Stop everything, all at once."""
+        for process in self.started:
+            process.begin_stop()
+        for process in self.started:
             process.stop()
 
     def report(self) -> Iterator[tuple[str, str]]:
