@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from channelsq import logs
 from channelsq.interface.config import ConfigError, InterfaceConfig, read_config
 
 _LEVELS = (logging.ERROR, logging.INFO, logging.DEBUG, logging.DEBUG)
@@ -86,20 +87,17 @@ def _serve(config: InterfaceConfig) -> None:
 
 
 def _configure_logging(verbosity: int) -> None:
-    """Log lines to stderr, for loggers that the project's LOGGING leaves alone."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     library_level = logging.DEBUG if verbosity >= 3 else logging.WARNING
-    for name, level in (
-        ("channelsq", _LEVELS[verbosity]),
-        ("uvicorn", library_level),
-        ("websockets", library_level),
-        ("django", logging.WARNING if verbosity else logging.ERROR),
-    ):
-        target = logging.getLogger(name)
-        target.setLevel(level)
-        if not target.hasHandlers():
-            target.addHandler(handler)
+    logs.show(
+        {
+            "channelsq": _LEVELS[verbosity],
+            "uvicorn": library_level,
+            "websockets": library_level,
+            # Consumers that run in this process log their failures there.
+            "celery": library_level,
+            "django": logging.WARNING if verbosity else logging.ERROR,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
         content, embed = _content(message, channel)
         mine = Message(content, channel, layer)
-        if is_expired(message.headers):
+        if is_expired(message.headers) and not _is_redelivered(message):
             logger.warning(
                 "channel %s: a message expired before a worker took it",
                 channel,
@@ -68,6 +68,11 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
         return consumer.strategies[target.name](message, body, ack, reject, callbacks)
 
     return on_message
+
+
+def _is_redelivered(message: Any) -> bool:
+    """Whether a worker had taken it before: then it was read in time, and its worker was lost with it."""
+    return bool(message.headers.get("redelivered") or (message.delivery_info or {}).get("redelivered"))
 
 
 def _content(message: Any, channel: str) -> tuple[dict[str, Any], Any]:

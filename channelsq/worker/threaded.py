@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from typing import Any
 
@@ -42,6 +44,8 @@ class ThreadedCeleryWorker:
 
     def _run(self) -> None:
         options: dict[str, Any] = {
+            # Not the name of a worker that the same machine may run beside this one.
+            "hostname": f"channelsq-{os.getpid()}@{socket.gethostname()}",
             "pool_cls": "threads",
             "concurrency": self._threads,
             "without_gossip": True,

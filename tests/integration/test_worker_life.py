@@ -91,6 +91,21 @@ def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, clien
     assert client.receive() == {"done": 1}
 
 
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_a_message_that_was_read_in_time_does_not_expire_with_its_worker(
+    start_worker: StartWorker, client: LayerClient
+) -> None:
+    first = start_worker("-Q", "slow", "-c", "1")
+    client.layer.channel_layer.expiry = 1  # less than it takes until another worker gets the message
+    client.send("slow", {"seconds": 2, "order": 1})
+    pid = client.receive()["pid"]
+    first.kill()
+    start_worker("-Q", "slow", "-c", "1")
+    assert client.receive(timeout=60)["pid"] != pid
+    assert "finished" in client.receive()
+    assert client.receive() == {"done": 1}
+
+
 def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: LayerClient) -> None:
     first = start_worker("-Q", "once,echo")
     client.send("once", {"seconds": 300})

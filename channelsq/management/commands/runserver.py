@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.staticfiles.management.commands.runserver import Command as DjangoRunserver
 from django.core.management.base import CommandError, CommandParser
 
-from channelsq import conf
+from channelsq import conf, logs
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.handler import ViewConsumer
 from channelsq.interface.config import InterfaceConfig
@@ -98,8 +98,9 @@ def _server_class(command: Command, options: dict[str, Any]) -> type:
             self.layer.router.check_default(http_consumer)
 
         def serve_forever(self) -> None:
-            if options["verbosity"] >= 2:
-                _show_messages()
+            # Consumers that raise are told on Celery's loggers, each message on ours.
+            details = logging.DEBUG if options["verbosity"] >= 2 else logging.WARNING
+            logs.show({"channelsq": details, "celery": logging.WARNING})
             _show_requests()
             worker = _worker(self.layer) if options["run_worker"] else None
             if worker is not None:
@@ -135,17 +136,11 @@ def _bind(address: tuple[str, int], ipv6: bool) -> socket.socket:
     return bound
 
 
-def _show_messages() -> None:
-    logger = logging.getLogger("channelsq")
-    logger.setLevel(logging.DEBUG)
-    if not logger.handlers:
-        logger.addHandler(logging.StreamHandler())
-
-
 def _show_requests() -> None:
     """A line for each request, as Django's own runserver writes them; the project's LOGGING goes before."""
     logger = logging.getLogger("channelsq.access")
-    if not logger.hasHandlers():
+    if not logger.handlers:
         logger.setLevel(logging.INFO)
+        logger.propagate = False
         for handler in logging.getLogger("django.server").handlers:
             logger.addHandler(handler)
