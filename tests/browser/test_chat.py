@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, StorageState, expect
 
 from tests.support.chat import DESK, PHONE, ChatUser
 from tests.support.demo import PASSWORD, Demo
@@ -21,15 +21,27 @@ SCHEMES: tuple[Literal["dark", "light"], ...] = ("dark", "light")
 EnterLobby = Callable[..., ChatUser]
 
 
+@pytest.fixture(scope="module")
+def logins() -> dict[tuple[str, str], StorageState]:
+    """The cookies of those who have logged in, by site and name."""
+    return {}
+
+
 @pytest.fixture
-def enter_lobby(chromium: Browser, site: Demo) -> Iterator[EnterLobby]:
+def enter_lobby(chromium: Browser, site: Demo, logins: dict[tuple[str, str], StorageState]) -> Iterator[EnterLobby]:
     """Logs somebody in and enters the lobby; nothing may have gone wrong in any page at the end."""
     users: list[ChatUser] = []
 
     def enter(name: str, size: tuple[int, int] = DESK) -> ChatUser:
-        user = ChatUser(chromium, site.url, name, size)
+        # Passwords are slow to check, as they should be; once a site is enough.
+        login = site.url, name
+        user = ChatUser(chromium, site.url, name, size, logins.get(login))
         users.append(user)
-        user.log_in()
+        if login in logins:
+            user.come_back()
+        else:
+            user.log_in()
+            logins[login] = user.cookies
         user.enter("Lobby")
         return user
 

@@ -150,7 +150,7 @@ def test_full_channel_and_late_answer(redis_url: str, tmp_path: Path) -> None:
     url = fresh_redis(redis_url)
     project = Project(tmp_path, url, {"TEST_CAPACITY": "3"})
     try:
-        project.start_interface("--http-timeout", "2")
+        project.start_interface("--http-timeout", "1.5")
         with (
             httpx.Client(base_url=project.url, timeout=30, trust_env=False) as client,
             redis.Redis.from_url(url) as broker,

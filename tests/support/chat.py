@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from types import TracebackType
 
-from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
+from playwright.sync_api import Browser, Locator, Page, StorageState, WebSocket, expect
 
 from tests.support.demo import PASSWORD
 
@@ -23,15 +23,27 @@ class ChatUser:
         url: the site's.
         name: of one of the demo's users.
         size: of the window, in CSS pixels; one of a phone's width is a phone.
+        cookies: what :attr:`cookies` gave after an earlier login.
     """
 
-    def __init__(self, browser: Browser, url: str, name: str, size: tuple[int, int] = DESK) -> None:
+    def __init__(
+        self,
+        browser: Browser,
+        url: str,
+        name: str,
+        size: tuple[int, int] = DESK,
+        cookies: StorageState | None = None,
+    ) -> None:
         width, height = size
         self.url = url
         self.name = name
         self.phone = phone = width < 600
         self.context = browser.new_context(
-            viewport={"width": width, "height": height}, has_touch=phone, is_mobile=phone, locale="en-GB"
+            viewport={"width": width, "height": height},
+            has_touch=phone,
+            is_mobile=phone,
+            locale="en-GB",
+            storage_state=cookies,
         )
         self.context.set_default_timeout(20_000)
         self.page: Page = self.context.new_page()
@@ -62,6 +74,16 @@ class ChatUser:
         self.page.fill("[name=password]", PASSWORD)
         self.page.click("main button")
         expect(self.page.locator("h1")).to_have_text("Rooms")
+        expect(self.page.locator(".who")).to_have_text(self.name)
+
+    @property
+    def cookies(self) -> StorageState:
+        """What makes this user known to the site."""
+        return self.context.storage_state()
+
+    def come_back(self) -> None:
+        """Open the list of rooms, with the cookies of an earlier login."""
+        self.page.goto(self.url)
         expect(self.page.locator(".who")).to_have_text(self.name)
 
     def enter(self, room: str) -> None:
