@@ -1,0 +1,126 @@
+"""A Kombu payload as the bytes of a stream's entry, and back.
+
+An entry has the field ``m``: a msgpack map of Kombu's payload, with the body as bytes.  Values of headers and
+properties that msgpack does not know but Kombu's JSON does (datetime, UUID, Decimal...) arrive as they were sent;
+anything else arrives as its ``str()``.  A message with an ``expiration`` has it in the field ``x`` also, for the
+scripts: Redis's Lua cannot read msgpack's bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgpack
+from kombu.utils import json
+
+Payload: TypeAlias = dict[str, Any]
+
+#: msgpack's extension type for a value in Kombu's JSON.
+_JSON = 1
+
+
+class ForeignPayload(ValueError):
+    """An entry that is no message of Kombu's; the text says what is wrong with it."""
+
+
+def _extend(value: Any) -> Any:
+    try:
+        return msgpack.ExtType(_JSON, json.dumps(value).encode())
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _restore(code: int, data: bytes) -> Any:
+    return json.loads(data) if code == _JSON else msgpack.ExtType(code, data)
+
+
+def encode(payload: Payload) -> bytes:
+    """A payload as bytes."""
+    body = payload.get("body")
+    if isinstance(body, str):
+        payload = {**payload, "body": body.encode()}
+    packed: bytes = msgpack.packb(payload, use_bin_type=True, default=_extend)
+    return packed
+
+
+def decode(data: bytes) -> Payload:
+    """The payload that :func:`encode` was given, with what Kombu reads from it.
+
+    Raises:
+        ForeignPayload: it is something else.
+    """
+    try:
+        payload = msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=_restore)
+    except Exception as error:  # msgpack's own errors share no base; the values' decoders may raise anything
+        raise ForeignPayload(f"not msgpack: {error}") from error
+    if not isinstance(payload, dict):
+        raise ForeignPayload(f"a {type(payload).__name__} instead of a map")
+    properties = payload.get("properties")
+    if not isinstance(properties, dict) or not isinstance(properties.get("delivery_info"), dict):
+        raise ForeignPayload("no properties with delivery_info")
+    if not isinstance(payload.setdefault("headers", {}), dict):
+        raise ForeignPayload(f"headers are a {type(payload['headers']).__name__} instead of a map")
+    return payload
+
+
+def mark_redelivered(payload: Payload) -> None:
+    """Say in the headers and in the delivery info that the message was handed out before."""
+    payload["headers"]["redelivered"] = True
+    payload["properties"]["delivery_info"]["redelivered"] = True
+
+
+def expires(payload: Payload, entry: str) -> int | None:
+    """When a message ends, in ms since 1970 by the server's clock; None for never.
+
+    Args:
+        payload: its ``expiration`` property, in ms, counts from the entry's id.
+        entry: the id, ``<ms>-<n>``.
+    """
+    after = lifetime(payload)
+    return None if after is None else int(entry.partition("-")[0]) + after
+
+
+def lifetime(payload: Payload) -> int | None:
+    """A message's ``expiration`` in ms; None for no end."""
+    expiration = payload["properties"].get("expiration")
+    try:
+        return None if expiration is None else max(0, int(float(expiration)))
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def again(payload: Payload, entry: str, now: int, redelivered: bool = True) -> tuple[bytes, int | None]:
+    """A message as bytes to be delivered once more, with its ``expiration``; empty bytes if its time is over.
+
+    The copy's own id is younger, so that its expiration is what was left of it.
+
+    Args:
+        payload: as it was delivered.
+        entry: the id of its entry.
+        now: the server's time in ms since 1970.
+        redelivered: whether to mark it so.
+    """
+    properties = {**payload["properties"]}
+    properties["delivery_info"] = {**properties["delivery_info"]}
+    properties.pop("delivery_tag", None)
+    copy = {**payload, "headers": {**payload["headers"]}, "properties": properties}
+    if redelivered:
+        mark_redelivered(copy)
+    end = expires(payload, entry)
+    if end is None:
+        return encode(copy), None
+    if end <= now:
+        return b"", None
+    properties["expiration"] = str(end - now)
+    return encode(copy), end - now
+
+
+def untouched(data: bytes, entry: str, now: int, redelivered: bool) -> tuple[bytes, int | None]:
+    """As :func:`again` for a message that was fetched and not delivered; it need not be one of Kombu's."""
+    try:
+        payload = decode(data)
+    except ForeignPayload:
+        return data, None
+    if not redelivered and lifetime(payload) is None:
+        return data, None
+    return again(payload, entry, now, redelivered)

@@ -1,0 +1,410 @@
+"""The consuming side of a channel: one poll at a time, a local batch, and acknowledgements.
+
+A poll is one write: the acknowledgements that wait, in a transaction, and the command that asks for messages.
+What it brings goes through a local buffer, which is never longer than one poll's answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import Empty
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal
+
+from kombu.transport import redis as kombu_redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from channelsq.transport import codec
+from channelsq.transport.commands import Command, call, errors_in, exchange, load, read, send, transaction
+from channelsq.transport.qos import QoS
+from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Copy, Entry, Streams, ack_commands, entries_of
+
+if TYPE_CHECKING:
+    from channelsq.transport.transport import Transport
+
+logger = logging.getLogger("channelsq.transport")
+
+#: Seconds of work to ask for in one poll, and to deliver before the event loop serves other things.
+SLICE = 0.010
+
+#: Seconds that an acknowledgement may wait for the rest of its batch.
+HOLD = 0.003
+
+#: Seconds between two attempts to end a poll that has not reached the server yet.
+UNBLOCK_EVERY = 0.05
+
+
+@dataclass
+class Poll:
+    """A poll whose answer has not been read."""
+
+    connection: Any
+    #: ``read`` waits for messages, ``take`` asks for what is there, ``claim`` for what dead consumers held,
+    #: ``wake`` only for an answer at once.
+    kind: Literal["read", "take", "claim", "wake"]
+    #: COUNT of a ``read``, the most that a ``take`` or a ``claim`` may give.
+    asked: int
+    #: Acknowledgements in it that are not confirmed yet.
+    acks: list[tuple[str, str]] = field(default_factory=list)
+    #: Replies to them that are still to be read.
+    replies: int = 0
+
+
+class ConsumingChannel(kombu_redis.Channel):
+    """Polls streams and delivers what they hold."""
+
+    connection: Transport
+    connection_errors: tuple[type[Exception], ...]
+    streams: Streams
+    batch_size: int
+    lease: float
+    _brpop_sent_at: float | None
+    _in_poll: Any
+    _queue_cycle: Any
+
+    def _start_consuming(self) -> None:
+        self._asked: Poll | None = None
+        self._buffer: deque[Entry] = deque()
+        #: Consumers of each queue by their tag: the callback, and whether it needs no acknowledgements.
+        self._subscribers: dict[str, dict[str, tuple[Callable[[codec.Payload], Any], bool]]] = {}
+        self._queues: dict[str, str] = {}  # of each stream's key
+        self._ack_lock = threading.Lock()
+        self._waking = False
+        #: Whether a stream may hold more than the last poll brought.
+        self._backlog = True
+        self._ramp = 1
+        self._pace = 0.0  # seconds a message took, on average
+        self._delivered_at: float | None = None
+        self._take_over_at = 0.0
+        self._greeted: Any = None  # the socket that these two were asked on
+        self._client_id = 0
+        self._clock: float | None = None  # the server's, less monotonic()
+
+    @property
+    def stream_qos(self) -> QoS:
+        """The channel's QoS."""
+        qos = self.qos
+        assert isinstance(qos, QoS)
+        return qos
+
+    def keys_of(self, queue: str) -> list[str]:
+        """A queue's streams, the most urgent first."""
+        keys = [self.streams.key(self._q_for_pri(queue, step)) for step in self.priority_steps]  # type: ignore[attr-defined]
+        self._queues.update(dict.fromkeys(keys, queue))
+        return keys
+
+    def join(self, queues: list[str]) -> None:
+        """Become a consumer of queues."""
+        raise NotImplementedError
+
+    def server_time(self) -> int:
+        """The server's time in ms since 1970."""
+        if self._clock is None:
+            self._set_clock(call(self.pool, ("TIME",))[0])
+            assert self._clock is not None
+        return int((monotonic() + self._clock) * 1000)
+
+    def _set_clock(self, reply: Any) -> None:
+        self._clock = int(reply[0]) + int(reply[1]) / 1e6 - monotonic()
+
+    # -- Polls; the names are those that Kombu's poller calls
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        timeout = self.brpop_timeout if timeout is None else timeout
+        queues: list[str] = self._queue_cycle.consume(len(self.active_queues))
+        if not queues:
+            return
+        connection = self.client.connection
+        self._greet(connection)
+        if self._buffer and self.connection.hub is None:
+            return  # the poller delivers from it first
+        poll, command = self._ask(connection, queues, timeout)
+        qos = self.stream_qos
+        poll.acks = qos.take_acks()
+        acks = transaction(ack_commands(poll.acks))
+        poll.replies = len(acks)
+        self._asked, self._in_poll = poll, connection
+        self._brpop_sent_at = monotonic()
+        try:
+            send(connection, [*acks, command])
+        except BaseException:
+            connection.disconnect()  # which puts the acknowledgements back
+            raise
+
+    def _ask(self, connection: Any, queues: list[str], timeout: float | None) -> tuple[Poll, Command]:
+        if self._buffer:  # the event loop shall come back at once for what is left of the batch
+            return Poll(connection, "wake", 0), ("PING",)
+        by_queue = [self.keys_of(queue) for queue in queues]
+        keys = [key for step in zip(*by_queue, strict=True) for key in step]
+        wanted = self._wanted()
+        now = monotonic()
+        if now >= self._take_over_at:  # at once when consuming begins
+            self._take_over_at = now + self.lease / 3
+            wanted = min(wanted, CHUNK)
+            return Poll(connection, "claim", wanted), self.streams.take_over_command(keys, wanted)
+        if len(keys) > 1 and self._backlog:
+            return Poll(connection, "take", wanted), self.streams.take_command(keys, wanted)
+        # COUNT is for each stream.  With less credit than streams, several that get a message at the same
+        # moment can bring more than there is credit for; it waits in the buffer.
+        count = max(1, wanted // len(keys))
+        return Poll(connection, "read", count), self.streams.read_command(keys, count, int((timeout or 0) * 1000))
+
+    def _wanted(self) -> int:
+        """How many messages to ask for."""
+        qos = self.qos
+        replaced = vars(qos)
+        if "can_consume" in replaced and "can_consume_max_estimate" not in replaced:
+            return 1  # somebody else decides after each message whether there may be another
+        free: int | None = qos.can_consume_max_estimate()
+        wanted = min(self.batch_size, self._ramp)
+        if free is not None:
+            wanted = min(wanted, free)
+        if self._pace:
+            wanted = min(wanted, int(SLICE / self._pace))
+        return max(1, wanted)
+
+    def _greet(self, connection: Any) -> None:
+        """Learn about a new connection what polls need: its id, to end one, and the server's clock."""
+        if connection._sock is self._greeted and connection._sock is not None:
+            return
+        send(connection, [("CLIENT", "ID"), ("TIME",)])
+        client_id, time = read(connection), read(connection)
+        self._client_id = 0 if isinstance(client_id, ResponseError) else int(client_id)
+        if not isinstance(time, ResponseError):
+            self._set_clock(time)
+        again, self._greeted = self._greeted is not None, connection._sock
+        if again:
+            self._recover()
+
+    def _recover(self) -> None:
+        """After a lost connection, find what the server gave to this consumer and the answer never brought."""
+        self.pool.disconnect(inuse_connections=False)  # whatever broke the one may have broken these
+        self.flush_acks()
+        known = self.stream_qos.delivered_tags() | {entry.tag for entry in self._buffer}
+        for queue in self.active_queues:
+            for key in self.keys_of(queue):
+                try:
+                    self._buffer.extend(entry for entry in self.streams.held(key) if entry.tag not in known)
+                except ResponseError as error:
+                    if not self._lost_group(error):
+                        raise
+
+    def _brpop_read(self, **options: Any) -> bool:
+        self._read_poll()
+        limit = 1 if self.connection.hub is None else None
+        if not self.deliver(limit):
+            raise Empty
+        return True
+
+    def _read_poll(self) -> None:
+        """Read the poll's answer into the buffer.
+
+        Raises:
+            queue.Empty: it has not come yet, but may be waited for.
+        """
+        poll = self._asked
+        if poll is None or poll.connection is not self._in_poll:
+            self._in_poll = None
+            raise Empty
+        connection = poll.connection
+        try:
+            while poll.replies:
+                self._log_errors(read(connection))
+                poll.replies -= 1
+                if not poll.replies:
+                    poll.acks = []
+                if not connection.can_read(timeout=0):
+                    raise Empty
+            reply = read(connection)
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+        self._asked = self._in_poll = None
+        self._flush_brpop_reauth()  # type: ignore[attr-defined]
+        self._absorb(poll, reply)
+
+    def _absorb(self, poll: Poll, reply: Any) -> None:
+        if poll.kind == "wake":
+            self._log_errors(reply)
+            return
+        if isinstance(reply, NoScriptError):
+            load(self.pool, TAKE)
+            load(self.pool, TAKE_OVER)
+            if poll.kind == "claim":
+                self._take_over_at = 0.0
+            return
+        if isinstance(reply, ResponseError):
+            if not self._lost_group(reply):
+                raise reply
+            logger.warning("Redis lost its consumer groups: %s", reply, extra={"action": "groups_lost"})
+            self.join(self.active_queues)  # type: ignore[arg-type]
+            return
+        total = most = 0
+        claimed = poll.kind == "claim"
+        for key, entries in entries_of(reply):
+            self._queue_cycle.rotate(self._queues.get(key))
+            self._buffer.extend(Entry(key, entry, data, claimed) for entry, data in entries)
+            total += len(entries)
+            most = max(most, len(entries))
+        if claimed:
+            self._taken_over(total, poll.asked)
+            return
+        self._backlog = (total if poll.kind == "take" else most) >= poll.asked
+        if self._backlog:
+            self._ramp = min(self._ramp * 2, self.batch_size)
+
+    def _taken_over(self, count: int, asked: int) -> None:
+        if count:
+            logger.warning("took over %d messages that dead consumers held", count, extra={"action": "taken_over"})
+        if count >= asked:
+            self._take_over_at = 0.0  # there may be more
+
+    @staticmethod
+    def _lost_group(error: ResponseError) -> bool:
+        """Whether it says that Redis was emptied, or the stream deleted, since the consumer joined."""
+        return str(error).startswith(("NOGROUP", "UNBLOCKED"))
+
+    def end_poll(self) -> None:
+        """End a poll that waits, and read what it brings into the buffer, so that nothing is left with it."""
+        while self._asked is not None and self._in_poll is not None:
+            connection = self._in_poll
+            if not self._asked.replies and not connection.can_read(timeout=0) and self._client_id:
+                # It may not have begun to wait; then this is in vain and the next time will not be.
+                exchange(self.pool, [("CLIENT", "UNBLOCK", self._client_id)])
+            if connection.can_read(timeout=UNBLOCK_EVERY):
+                try:
+                    self._read_poll()
+                except Empty:
+                    continue
+
+    def _on_connection_disconnect(self, connection: Any) -> None:
+        poll = self._asked
+        if poll is not None and poll.connection is connection:
+            self._asked = None
+            self.stream_qos.put_back(poll.acks)
+        super()._on_connection_disconnect(connection)  # type: ignore[misc]
+
+    # -- Delivery
+
+    def can_deliver(self) -> bool:
+        """Whether a message is in the buffer and there is credit for it."""
+        return bool(self._buffer) and self.qos.can_consume()
+
+    def deliver(self, limit: int | None = None) -> int:
+        """Deliver from the buffer what there is credit and time for; gives how many messages that were.
+
+        Args:
+            limit: at most so many; None for as many as one turn of the event loop should take.
+        """
+        delivered = 0
+        started = flushed = monotonic()
+        if limit is not None and self._delivered_at is not None:
+            self._measure(started - self._delivered_at)
+        while self._buffer and not self.closed and self.qos.can_consume():
+            delivered += self._deliver_entry(self._buffer.popleft())
+            now = monotonic()
+            if limit is not None:
+                if delivered >= limit:
+                    break
+                continue
+            if now - flushed > HOLD:
+                self.flush_acks()
+                flushed = now
+            if now - started > SLICE:
+                break
+        if limit is None and delivered:
+            self._measure((monotonic() - started) / delivered)
+        # Without a loop a message takes the time from one call to the next, if one is waiting for it.
+        self._delivered_at = monotonic() if limit is not None and self._buffer else None
+        return delivered
+
+    def _measure(self, seconds: float) -> None:
+        self._pace = seconds if not self._pace else self._pace * 0.7 + seconds * 0.3
+
+    def _deliver_entry(self, entry: Entry) -> bool:
+        """Hand a message to its consumer; false if it had none, was expired or could not be read."""
+        subscribers = self._subscribers.get(self._queues.get(entry.key, ""))
+        if not subscribers:
+            self.give_back_fetched([entry])
+            return False
+        payload = self.open(entry)
+        if payload is None:
+            return False
+        callback, no_ack = next(reversed(subscribers.values()))
+        if no_ack:
+            self.stream_qos.drop(entry)
+        callback(payload)
+        return True
+
+    def open(self, entry: Entry) -> codec.Payload | None:
+        """An entry's payload, with its delivery tag; None if it is dropped because it is expired or none of Kombu's."""
+        qos = self.stream_qos
+        try:
+            payload = codec.decode(entry.data)
+        except codec.ForeignPayload as error:
+            logger.error(
+                "%s %s is no message of Kombu's and was dropped: %s", entry.key, entry.id, error,
+                extra={"action": "foreign_payload"},
+            )  # fmt: skip
+            qos.drop(entry)
+            return None
+        end = codec.expires(payload, entry.id)
+        if end is not None and end <= self.server_time():
+            qos.drop(entry)
+            return None
+        if entry.redelivered:
+            codec.mark_redelivered(payload)
+        payload["properties"]["delivery_tag"] = entry.tag
+        return payload
+
+    # -- Acknowledgements
+
+    def acks_wait(self) -> None:
+        """Have acknowledgements sent: by the event loop, or now if none is going to."""
+        hub = self.connection.hub if self.connection is not None else None
+        if hub is None or not self._active_queues:
+            self.flush_acks()
+        elif not self._waking:
+            self._waking = True
+            hub.call_soon(self._woken)
+
+    def _woken(self) -> None:
+        self._waking = False  # the poller's turn comes after this one
+
+    def flush_acks(self) -> None:
+        """Send the acknowledgements that wait, on a connection of the pool.  From any thread.
+
+        Raises:
+            redis.ConnectionError: they wait on.
+        """
+        qos = self._qos
+        if not isinstance(qos, QoS) or not qos.waiting or self.closed:
+            return
+        with self._ack_lock:
+            acks = qos.take_acks()
+            try:
+                replies = exchange(self.pool, transaction(ack_commands(acks)))
+            except BaseException:
+                qos.put_back(acks)
+                raise
+        for reply in replies:
+            self._log_errors(reply)
+
+    def _log_errors(self, reply: Any) -> None:
+        for error in errors_in(reply):
+            logger.error("Redis refused an acknowledgement: %s", error, extra={"action": "ack_refused"})
+
+    def give_back(self, copies: list[Copy]) -> None:
+        """Put what is held at the end of its queue.  From any thread."""
+        with self._ack_lock:
+            self.streams.give_back(copies)
+
+    def give_back_fetched(self, entries: list[Entry]) -> None:
+        """The same for entries that were not delivered."""
+        if entries:
+            now = self.server_time()
+            self.give_back([Copy(e.key, e.id, *codec.untouched(e.data, e.id, now, e.redelivered)) for e in entries])

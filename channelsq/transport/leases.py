@@ -1,0 +1,121 @@
+"""Leases: while a consumer's key exists in Redis, nobody takes over what it holds.
+
+A thread of its own renews them, because the event loop of a worker may be busy with one task for longer than a
+lease.  A process that is killed, or frozen, renews nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from redis.exceptions import RedisError
+
+from channelsq.transport.commands import Command, exchange
+
+logger = logging.getLogger("channelsq.transport")
+
+#: Seconds until the next attempt after one that failed.
+RETRY = 1.0
+
+
+class Holder(Protocol):
+    """A channel with a lease."""
+
+    #: Seconds.
+    lease: float
+
+    def renewals(self) -> list[Command]:
+        """The commands that renew the lease and what else lives only as long as it is renewed."""
+
+    def renew_every(self) -> float:
+        """Seconds between two renewals."""
+
+    def private_pool(self) -> Any:
+        """A connection pool that nobody else uses."""
+
+
+class Leases:
+    """The leases of a transport's channels, renewed by one daemon thread while there are any."""
+
+    def __init__(self) -> None:
+        self._holders: WeakSet[Holder] = WeakSet()
+        self._lock = threading.Lock()
+        self._thread: _Renewer | None = None
+
+    def hold(self, channel: Holder) -> None:
+        """Renew a channel's lease from now on; it was set just now.  Again after its renewals have changed."""
+        with self._lock:
+            self._holders.add(channel)
+            if self._thread is None:
+                self._thread = _Renewer(self, channel)
+                self._thread.start()
+            self._thread.wake.set()
+
+    def release(self, channel: Holder) -> None:
+        """Renew it no more; the thread ends with the last one."""
+        with self._lock:
+            self._holders.discard(channel)
+            thread = self._thread
+            if thread is None or self._holders:
+                return
+            self._thread = None
+            thread.stopped = True
+            thread.wake.set()
+        if thread is not threading.current_thread():
+            thread.join(timeout=RETRY)  # it may be waiting for a server that does not answer
+
+    def holders(self) -> list[Holder]:
+        """The channels whose leases are renewed."""
+        with self._lock:
+            return list(self._holders)
+
+
+class _Renewer(threading.Thread):
+    def __init__(self, leases: Leases, channel: Holder) -> None:
+        super().__init__(name="redis-streams-leases", daemon=True)
+        self.leases = leases
+        self.stopped = False
+        self.wake = threading.Event()
+        self._pool = channel.private_pool()
+        self._failing = False
+
+    def run(self) -> None:
+        renewed = time.monotonic()  # whoever joins sets its own lease first
+        pause = RETRY
+        try:
+            while not self.stopped:
+                holders = self.leases.holders()
+                pause = RETRY if self._failing else min((h.renew_every() for h in holders), default=RETRY)
+                if not self.wake.wait(max(0.0, renewed + pause - time.monotonic())):
+                    self._renew(holders)
+                    renewed = time.monotonic()
+                self.wake.clear()
+        finally:
+            self._pool.disconnect()
+            close = getattr(getattr(self._pool, "sentinel_manager", None), "close", None)
+            if close is not None:
+                close()
+
+    def _renew(self, holders: list[Holder]) -> None:
+        commands = [command for holder in holders for command in holder.renewals()]
+        if not commands:
+            return
+        try:
+            exchange(self._pool, commands)
+        except (RedisError, OSError) as error:
+            if not self._failing:
+                logger.warning(
+                    "leases could not be renewed (%s); trying every %g s",
+                    error,
+                    RETRY,
+                    extra={"action": "lease_failed"},
+                )
+            self._failing = True
+        else:
+            if self._failing:
+                logger.info("leases are renewed again", extra={"action": "lease_renewed"})
+            self._failing = False

@@ -1,0 +1,1 @@
+"""The scripts that Redis runs; each says what its keys are."""

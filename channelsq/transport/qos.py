@@ -1,0 +1,111 @@
+"""What a channel has delivered and what of it is acknowledged; Redis's pending list is the store behind it."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+
+from channelsq.transport import codec
+from channelsq.transport.streams import Copy, Entry, parse_tag
+
+if TYPE_CHECKING:
+    from channelsq.transport.channel import Channel
+
+logger = logging.getLogger("channelsq.transport")
+
+
+class QoS(kombu_redis.QoS):
+    """Prefetch and acknowledgements of a channel.
+
+    Acknowledgements may come from any thread.  They are collected here; the channel sends them.
+    """
+
+    channel: Channel
+    restore_at_shutdown = True
+
+    def __init__(self, channel: Channel, prefetch_count: int = 0) -> None:
+        super().__init__(channel, prefetch_count)
+        self._acks: deque[tuple[str, str]] = deque()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether acknowledgements wait to be sent."""
+        return bool(self._acks)
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note that a message is delivered."""
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """The message is done with."""
+        held = parse_tag(delivery_tag)
+        if held is not None and not self.channel.closed:
+            self._acks.append(held)
+        virtual.QoS.ack(self, delivery_tag)
+        if held is not None:
+            self.channel.acks_wait()
+
+    def drop(self, entry: Entry) -> None:
+        """Acknowledge an entry that is not delivered as a message, or needs no acknowledgement when it is."""
+        self._acks.append((entry.key, entry.id))
+
+    def take_acks(self) -> list[tuple[str, str]]:
+        """``(key, id)`` of everything acknowledged since the last time; for :meth:`put_back` if sending fails."""
+        taken: list[tuple[str, str]] = []
+        while True:
+            try:
+                taken.append(self._acks.popleft())
+            except IndexError:
+                return taken
+
+    def put_back(self, acks: list[tuple[str, str]]) -> None:
+        """Have acknowledgements sent another time."""
+        self._acks.extendleft(reversed(acks))
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """The message is not wanted; with ``requeue`` it goes to the end of its queue, marked redelivered."""
+        held = self._held(delivery_tag)
+        if not requeue or held is None:
+            self.ack(delivery_tag)
+            return
+        self.channel.give_back([held])
+        virtual.QoS.ack(self, delivery_tag)
+
+    def restore_unacked(self, client: Any = None) -> list[Any]:  # type: ignore[override]
+        """Put everything that is delivered and not acknowledged back into its queue."""
+        self._flush()  # type: ignore[attr-defined]
+        assert self._delivered is not None
+        copies = [copy for copy in map(self._held, list(self._delivered)) if copy is not None]
+        self.channel.give_back(copies)
+        self._delivered.clear()
+        return []
+
+    def restore_visible(self, start: int = 0, num: int | None = None, interval: int | None = None) -> None:
+        """Nothing: Kombu's poller calls it now and then, but a channel's own polls take over when that is due."""
+
+    def forget(self) -> None:
+        """Hold nothing any more, without telling Redis."""
+        assert self._delivered is not None
+        assert self._dirty is not None
+        self._delivered.clear()
+        self._dirty.clear()
+        self._acks.clear()
+
+    def delivered_tags(self) -> set[str]:
+        """The tags of what is delivered and not acknowledged."""
+        assert self._delivered is not None
+        return set(self._delivered)
+
+    def _held(self, tag: str) -> Copy | None:
+        """A delivered message as it is to be handed out again; None if it has no entry, or is acknowledged."""
+        assert self._delivered is not None
+        assert self._dirty is not None
+        message, held = self._delivered.get(tag), parse_tag(tag)
+        if message is None or held is None or tag in self._dirty:
+            return None
+        key, entry = held
+        return Copy(key, entry, *codec.again(message._raw, entry, self.channel.server_time()))

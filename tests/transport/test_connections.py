@@ -1,0 +1,206 @@
+"""TLS, Unix sockets, passwords, Sentinel, and how many connections there are."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.support import needs
+from tests.support.ports import free_port
+from tests.support.processes import Process
+from tests.support.servers import RedisServer
+from tests.support.waiting import wait_until
+from tests.transport.broker import Peer, admin, queue
+
+pytestmark = pytest.mark.redis
+
+JOBS = queue("jobs")
+PASSWORD = "p/ss:w@rd"
+QUOTED = "p%2Fss%3Aw%40rd"
+
+
+def works(peer: Peer) -> bool:
+    """Publish and consume."""
+    peer.consume(JOBS)
+    peer.publish(JOBS, 1, 2)
+    peer.receive(2)
+    return peer.bodies == [1, 2]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for localhost that signed itself, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        needs.missing("no openssl program")
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key
+
+
+@pytest.fixture(scope="module")
+def tls_port(
+    transport_server: RedisServer, certificate: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
+    """The port of a Redis that speaks TLS there."""
+    cert, key = certificate
+    port = free_port()
+    server = RedisServer(
+        transport_server.binary, tmp_path_factory.mktemp("tls-redis"),
+        ["--tls-port", str(port), "--tls-cert-file", str(cert), "--tls-key-file", str(key),
+         "--tls-ca-cert-file", str(cert), "--tls-auth-clients", "no"],
+    )  # fmt: skip
+    try:
+        server.start()
+    except AssertionError as error:
+        needs.missing(f"this Redis has no TLS: {error}")
+    yield port
+    server.stop()
+
+
+def test_tls_checks_the_certificate(tls_port: int, certificate: tuple[Path, Path]) -> None:
+    url = f"rediss-streams://localhost:{tls_port}/0"
+    with pytest.raises(redis.ConnectionError, match="certificate verify failed"), Peer(url) as peer:
+        peer.connect_once()
+    with Peer(url, ssl={"ssl_ca_certs": str(certificate[0])}) as peer:
+        assert isinstance(peer.channel.client.connection_pool.get_connection()._sock, ssl.SSLSocket)
+        assert works(peer)
+    with Peer(f"{url}?ssl_ca_certs={certificate[0]}") as peer:
+        assert works(peer)
+
+
+@pytest.mark.parametrize("hub", [False, True], ids=["drain", "hub"])
+def test_tls_without_checking(tls_port: int, hub: bool) -> None:
+    with Peer(f"rediss-streams://127.0.0.1:{tls_port}/0?ssl_cert_reqs=none", hub=hub, batch_size=500) as peer:
+        peer.publish(JOBS, *["x" * 2000] * 300)  # more than one TLS record
+        peer.consume(JOBS)
+        assert peer.receive(300) == ["x" * 2000] * 300
+
+
+def test_tls_never_falls_back_to_plain_tcp(server: RedisServer) -> None:
+    for options in ("", "?ssl_cert_reqs=none"):
+        with (
+            pytest.raises((redis.ConnectionError, redis.TimeoutError)),
+            Peer(f"rediss-streams://127.0.0.1:{server.port}/0{options}", socket_timeout=0.3) as peer,
+        ):
+            peer.connect_once()
+    for asked in (True, {}, False):
+        with (
+            pytest.raises((redis.ConnectionError, redis.TimeoutError)),
+            Peer(f"rediss-streams://127.0.0.1:{server.port}/0", ssl=asked, socket_timeout=0.3) as peer,
+        ):
+            peer.connect_once()
+
+
+def test_tls_asked_for_on_a_plain_url(server: RedisServer, tls_port: int) -> None:
+    with pytest.raises(ValueError, match="use a rediss-streams:// URL"), Peer(server_url(server), ssl=True) as peer:
+        peer.connect_once()
+    with Peer(f"redis-streams://127.0.0.1:{tls_port}/0", ssl={"ssl_cert_reqs": ssl.CERT_NONE}) as peer:
+        assert works(peer)
+
+
+def server_url(server: RedisServer) -> str:
+    return f"redis-streams://127.0.0.1:{server.port}/0"
+
+
+def test_unix_socket(transport_server: RedisServer, tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    server = RedisServer(transport_server.binary, tmp_path, ["--unixsocket", str(path), "--requirepass", PASSWORD])
+    server.start()
+    try:
+        with Peer(f"redis-streams+socket://:{QUOTED}@{path}") as peer:
+            assert works(peer)
+        with pytest.raises(ValueError, match="redis-streams\\+socket"), Peer(f"rediss-streams+socket://{path}") as peer:
+            peer.connect_once()
+    finally:
+        server.stop()
+
+
+def test_passwords(transport_server: RedisServer, tmp_path: Path) -> None:
+    server = RedisServer(
+        transport_server.binary,
+        tmp_path,
+        ["--requirepass", PASSWORD, "--user", "anna", "on", f">{PASSWORD}", "~*", "&*", "+@all"],
+    )
+    server.start()
+    try:
+        for user in ("", "anna"):
+            with Peer(f"redis-streams://{user}:{QUOTED}@127.0.0.1:{server.port}/3") as peer:
+                assert works(peer)
+        for wrong in ("", ":wrong@", "nobody:x@"):
+            url = f"redis-streams://{wrong}127.0.0.1:{server.port}/0"
+            with pytest.raises(redis.AuthenticationError), Peer(url) as peer:
+                peer.connect_once()
+    finally:
+        server.stop()
+
+
+def test_a_user_with_few_rights(transport_server: RedisServer, tmp_path: Path) -> None:
+    """Who may not end polls waits for their end."""
+    server = RedisServer(
+        transport_server.binary,
+        tmp_path,
+        ["--user", *["few", "on", ">pw", "~*", "&*", "+@all", "-client"], "--requirepass", PASSWORD],
+    )
+    server.start()
+    try:
+        with Peer(f"redis-streams://few:pw@127.0.0.1:{server.port}/0") as peer:
+            assert works(peer)
+            peer.turn()
+    finally:
+        server.stop()
+
+
+def connections(server: RedisServer) -> int:
+    with admin(server) as client:
+        return sum(not each["name"].startswith("sentinel-") for each in client.client_list())
+
+
+@pytest.mark.parametrize("hub", [False, True], ids=["drain", "hub"])
+def test_connections_are_few_and_closed(server: RedisServer, hub: bool) -> None:
+    before = connections(server)
+    with Peer(server_url(server), hub=hub, max_connections=2, lease=0.3) as peer:
+        peer.publish(JOBS, *range(50))
+        peer.consume(JOBS, ack=False, prefetch=10)
+        for number in range(50):
+            peer.receive(number + 1)
+            for message in peer.messages:
+                if not message.acknowledged:
+                    message.ack()
+        assert peer.nothing_more(0.3)
+        assert connections(server) - before <= 3  # the poll's, one of the pool, that of the leases
+    wait_until(lambda: connections(server) == before, "every connection to be closed")
+
+
+def test_sentinel(transport_server: RedisServer, server: RedisServer, tmp_path: Path) -> None:
+    port = free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor chosen 127.0.0.1 {server.port} 1\n"
+    )
+    process = Process([transport_server.binary, str(config), "--sentinel"], tmp_path / "sentinel.log")
+    try:
+        process.wait_for_port(port)
+        before = connections(server)
+        url = f"sentinel-streams://127.0.0.1:{free_port()}/0;sentinel-streams://127.0.0.1:{port}/0"
+        with Peer(url, master_name="chosen", lease=0.3) as peer:
+            assert works(peer)
+            assert peer.nothing_more(0.3)
+            (lease,) = admin(server).keys("stream-lease:*")
+            assert admin(server).pttl(lease) > 0
+        wait_until(lambda: connections(server) == before, "every connection to be closed")
+        with pytest.raises(ValueError, match="master_name is not set"), Peer(url) as peer:
+            peer.connect_once()
+    finally:
+        process.stop()
