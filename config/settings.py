@@ -197,10 +197,11 @@ CELERY_TIMEZONE = TIME_ZONE
 
 # -- logs ---------------------------------------------------------------------------------------
 
-# Django by itself mails a view's traceback to ADMINS in production; here it goes to stderr, as all else does.
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "handlers": {"console": {"class": "logging.StreamHandler"}},
-    "loggers": {"django": {"handlers": ["console"], "level": "INFO"}},
-}
+if not DEBUG:
+    # Django by itself mails a view's traceback to ADMINS in production; here it goes to stderr, as all else does.
+    LOGGING = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"console": {"class": "logging.StreamHandler"}},
+        "loggers": {"django": {"handlers": ["console"], "level": "INFO"}},
+    }

@@ -37,6 +37,7 @@ from channelsq.layers.wire import (
     raw_body,
     task_message,
 )
+from channelsq.transport import SCHEMES
 
 #: Seconds after which a broker deletes an unused ``?`` or ``!`` queue.  Not a setting: AMQP brokers refuse to
 #: declare a queue again with another value, and processes with old and new settings share queues in a deploy.
@@ -59,7 +60,9 @@ class KombuChannelLayer(BaseChannelLayer):
     """
 
     #: Schemes that hold both channels and groups.
-    redis_schemes: ClassVar[frozenset[str]] = frozenset({"redis", "rediss", "redis+socket", "unix"})
+    redis_schemes: ClassVar[frozenset[str]] = frozenset(
+        {"redis", "rediss", "redis+socket", *SCHEMES, "redis-streams+socket"} - {"sentinel-streams"}
+    )
 
     def __init__(
         self,
@@ -290,7 +293,9 @@ class KombuChannelLayer(BaseChannelLayer):
         """Raise ChannelFull if ``queue`` has no room for one more."""
         gate = self._gate
         if gate is None:
-            kind = "redis" if self.scheme in self.redis_schemes else "memory" if self.in_process else ""
+            # The transport on streams looks for expired messages itself.
+            lists = self.scheme in self.redis_schemes and "-streams" not in self.scheme
+            kind = "redis" if lists else "memory" if self.in_process else ""
             gate = self._gate = Gate(kind)
         gate.admit(_channel(producer), queue, capacity)
 
@@ -373,8 +378,9 @@ class KombuChannelLayer(BaseChannelLayer):
         if self._groups_url:
             return self._groups_url
         if self.scheme in self.redis_schemes:
-            url = self.url
-            return "unix" + url[len("redis+socket") :] if url.startswith("redis+socket:") else url
+            scheme, _, rest = self.url.partition("://")
+            scheme = scheme.replace("-streams", "")
+            return f"{'unix' if scheme == 'redis+socket' else scheme}://{rest}"
         if self.scheme == "memory":
             return None
         raise InvalidChannelLayerError(

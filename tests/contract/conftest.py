@@ -18,6 +18,7 @@ MakeLayer = Callable[..., BaseChannelLayer]
         "memory",
         "kombu-memory",
         pytest.param("redis", marks=pytest.mark.redis),
+        pytest.param("redis-streams", marks=pytest.mark.redis),
         pytest.param("rabbitmq", marks=[pytest.mark.rabbitmq, pytest.mark.redis]),
     ]
 )
@@ -34,6 +35,9 @@ def make_layer(request: pytest.FixtureRequest) -> Iterator[MakeLayer]:
             layer = KombuChannelLayer(url="memory://", prefix=prefix, **config)
         elif request.param == "redis":
             layer = RedisChannelLayer(url=request.getfixturevalue("redis_url"), prefix=prefix, **config)
+        elif request.param == "redis-streams":
+            url = request.getfixturevalue("redis_url").replace("redis:", "redis-streams:")
+            layer = RedisChannelLayer(url=url, prefix=prefix, **config)
         else:
             layer = KombuChannelLayer(
                 url=request.getfixturevalue("rabbitmq_url"),

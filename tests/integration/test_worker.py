@@ -204,7 +204,7 @@ def test_an_expired_message_is_not_handled(worker: Process, client: LayerClient,
     client.send("echo", {"value": "new"})
     assert client.receive()["echo"] == "new"
     assert client.nothing()
-    if broker.url.startswith("redis"):
+    if broker.url.startswith("redis:"):  # the others expire it before a worker sees it
         worker.wait_for_output("channel echo: a message expired", after=seen)
 
 

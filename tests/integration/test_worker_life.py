@@ -15,6 +15,8 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
+ALL_BROKERS = ["redis", "redis-streams", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
+
 StartWorker = Callable[..., Process]
 
 
@@ -48,6 +50,7 @@ def test_database_connections_are_kept(start_worker: StartWorker, client: LayerC
     assert len(set(used)) == 1
 
 
+@pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
 def test_queues_can_be_chosen(start_worker: StartWorker) -> None:
     only = start_worker("-Q", "once")
     assert ".> once " in only.output
@@ -58,6 +61,7 @@ def test_queues_can_be_chosen(start_worker: StartWorker) -> None:
     assert ".> websocket.receive " in rest.output
 
 
+@pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     worker = start_worker("-Q", "slow", "-P", pool, "-c", "1")
@@ -77,6 +81,7 @@ def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
         assert worker.wait() == 0
 
 
+@pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     first = start_worker("-Q", "slow", "-P", pool, "-c", "1")

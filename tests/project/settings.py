@@ -29,8 +29,9 @@ DATABASES = {
 CELERY_BROKER_URL = os.environ.get("TEST_BROKER", "")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 if "TEST_VISIBILITY" in os.environ:
-    # Kombu's Redis transport gives a dead worker's messages to others after this time.
+    # Kombu's Redis transport gives a dead worker's messages to others after this time, ours after the lease.
     CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "lease": float(os.environ["TEST_VISIBILITY"]),
         "visibility_timeout": float(os.environ["TEST_VISIBILITY"]),
         "unacked_restore_interval": 0.5,
         "unacked_restore_throttle": 1,

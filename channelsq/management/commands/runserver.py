@@ -137,10 +137,15 @@ def _bind(address: tuple[str, int], ipv6: bool) -> socket.socket:
 
 
 def _show_requests() -> None:
-    """A line for each request, as Django's own runserver writes them; the project's LOGGING goes before."""
+    """A line for each request, where Django's own runserver would write it; the project's LOGGING goes before."""
     logger = logging.getLogger("channelsq.access")
-    if not logger.handlers:
-        logger.setLevel(logging.INFO)
+    if logger.handlers:
+        return
+    logger.setLevel(logging.INFO)
+    theirs: logging.Logger | None = logging.getLogger("django.server")
+    while theirs is not None and not theirs.handlers:
+        theirs = theirs.parent if theirs.propagate else None
+    if theirs is not None:
         logger.propagate = False
-        for handler in logging.getLogger("django.server").handlers:
+        for handler in theirs.handlers:
             logger.addHandler(handler)
