@@ -75,6 +75,6 @@ class ViewConsumer:
                         break
         except ResponseLater:
             pass
-        except Exception:
+        except (Exception, SystemExit):  # sys.exit() in a view ends no worker, so its client must not wait
             reply.fail()
             raise

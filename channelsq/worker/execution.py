@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from celery.exceptions import Reject, Retry
+from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from channelsq import names
 from channelsq.exceptions import ChannelFull, ChannelSocketException, ChannelsqError, ConsumeLater
@@ -41,6 +41,7 @@ def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str
     Raises:
         Exception: what the consumer raised, except ConsumeLater and ChannelSocketException, which are
             acted upon here.
+        RuntimeError: it raised SystemExit, which is a failure as any other.
     """
     sender = sender or consumer
     attempts = message.content.pop(ATTEMPTS_KEY, 0)
@@ -49,7 +50,7 @@ def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str
         try:
             try:
                 consumer_started.send(sender=sender, environ={})
-                _call(consumer, message)
+                _call(consumer, message, name)
             finally:
                 consumer_finished.send(sender=sender)
         except ConsumeLater:
@@ -84,11 +85,17 @@ def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str
             raise
 
 
-def _call(consumer: Callable[[Message], Any], message: Message) -> None:
+def _call(consumer: Callable[[Message], Any], message: Message, name: str) -> None:
     try:
         consumer(message)
     except ChannelSocketException as effect:
         effect.run(message)
+    except (WorkerShutdown, WorkerTerminate):
+        raise
+    except SystemExit as error:
+        # Celery has no answer to it: it ends a solo worker, takes a thread's place in the prefetch window for
+        # good, and ends one prefork process after the other, as the message comes again each time.
+        raise RuntimeError(f"{name} raised SystemExit({error.code!r}); a consumer cannot end its worker") from error
 
 
 def _requeue(message: Message, attempts: Any, name: str) -> bool:

@@ -122,6 +122,18 @@ def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: Layer
     assert client.nothing()
 
 
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+def test_a_consumer_cannot_end_its_worker(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
+    # More of them than the worker takes at once.
+    worker = start_worker("-Q", "leave,echo", "-P", pool, "-c", "1", "--prefetch-multiplier", "2")
+    for order in range(5):
+        client.send("leave", {"order": order})
+        assert client.receive() == {"done": order}
+    client.send("echo", {"value": 1})
+    assert client.receive()["echo"] == 1
+    assert worker.output.count("raised SystemExit(3); a consumer cannot end its worker") >= 5
+
+
 def test_time_limit_in_prefork(start_worker: StartWorker, client: LayerClient) -> None:
     worker = start_worker("-Q", "limited", "-P", "prefork", "-c", "1")
     client.send("limited", {"seconds": 60, "order": 4})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from typing import Any
@@ -57,6 +58,10 @@ def echo(message: Message) -> None:
 def fail(message: Message) -> None:
     _answer(message, text="must not be sent")
     raise RuntimeError("this consumer always fails")
+
+
+def leave(message: Message) -> None:
+    sys.exit(3)
 
 
 @consumer(autoretry_for=(ValueError,), retry_kwargs={"countdown": 0.1, "max_retries": 5})

@@ -9,6 +9,7 @@ channel_routing = [
     route("http.disconnect", "tests.project.consumers.http_disconnect"),
     route("echo", "tests.project.consumers.echo"),
     route("fail", "tests.project.consumers.fail"),
+    route("leave", "tests.project.consumers.leave"),
     route("flaky", "tests.project.consumers.flaky"),
     route("bound", "tests.project.consumers.bound"),
     route("later", "tests.project.consumers.later"),

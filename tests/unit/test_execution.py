@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from channelsq import Channel, Group
 from channelsq.asgi import ChannelLayerWrapper
@@ -109,7 +109,7 @@ def test_failure_reports_and_sends_nothing_else(layer: ChannelLayerWrapper, erro
     assert not pending_message_store.active
 
 
-@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("error", [WorkerShutdown(0), WorkerTerminate(1), KeyboardInterrupt()], ids=repr)
 def test_the_end_of_the_process_is_not_the_end_of_the_message(layer: ChannelLayerWrapper, error: BaseException) -> None:
     message = message_on(layer, order=2)
 
@@ -120,6 +120,18 @@ def test_the_end_of_the_process_is_not_the_end_of_the_message(layer: ChannelLaye
     with pytest.raises(type(error)):
         run(consumer, message)
     assert replies(layer, message) == []
+
+
+def test_a_consumer_that_wants_to_end_its_worker_has_failed(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=2)
+
+    def consumer(message: Message) -> None:
+        reply(message, text="half")
+        raise SystemExit("enough")
+
+    with pytest.raises(RuntimeError, match=r"tests\.consumer raised SystemExit\('enough'\)"):
+        run(consumer, message)
+    assert replies(layer, message) == [{"done": 2}]
 
 
 @pytest.mark.parametrize(

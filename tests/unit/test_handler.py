@@ -264,6 +264,14 @@ def test_a_handler_that_fails_tells_the_client_and_fails(interface: Interface) -
     assert interface.run(interface.message("/"), consumer).body == b"root"
 
 
+def test_a_view_that_wants_to_end_its_worker_is_answered_for(interface: Interface) -> None:
+    message = interface.message("/leave/")
+    with pytest.raises(SystemExit):
+        ViewConsumer()(message)
+    response = interface.responses[str(message.reply_channel)]
+    assert (response.status, response.complete) == (500, True)
+
+
 def test_a_stream_that_fails_is_cut_off(interface: Interface) -> None:
     message = interface.message("/broken-stream/")
     with pytest.raises(RuntimeError, match="the stream broke"):

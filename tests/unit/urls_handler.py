@@ -180,6 +180,10 @@ def error(request: HttpRequest) -> HttpResponse:
     raise ZeroDivisionError("the view failed")
 
 
+def leave(request: HttpRequest) -> HttpResponse:
+    raise SystemExit(3)
+
+
 def later(request: HttpRequest) -> HttpResponse:
     Channel("somewhere", channel_layer=request.reply_channel.channel_layer).send(
         {"answer_to": request.reply_channel.name}, immediately=True
@@ -228,6 +232,7 @@ urlpatterns = [
     path("forbidden/", forbidden),
     path("suspicious/", suspicious),
     path("error/", error),
+    path("leave/", leave),
     path("later/", later),
     path("no-content/", no_content),
     path("not-modified/", not_modified),
