@@ -27,6 +27,10 @@ Outcome = Callable[[Exception | None], None]
 
 _Job = tuple[Callable[[], None], str, Outcome | None]
 
+#: Clients that left while the broker was away: how often (seconds) and how many at a time are tried again, and
+#: how many are remembered.
+_FORGET_AGAIN, _FORGET_AT_ONCE, _MOST_UNFORGOTTEN = 1.0, 1000, 100_000
+
 
 class Link:
     """Publishes for one interface process and listens for its replies.
@@ -50,6 +54,7 @@ class Link:
         self._listeners: list[Listener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._outcomes: deque[tuple[Outcome, Exception | None]] = deque()
+        self._unforgotten: deque[str] = deque()
 
     def start(self, loop: asyncio.AbstractEventLoop, prefixes: list[str], deliver: Deliver) -> None:
         """Listen on ``prefixes`` (as ``"name.<process>!"``) and be ready to publish.  May block."""
@@ -72,7 +77,8 @@ class Link:
         self._listeners.clear()
         with self._changed:
             self._stopping = True
-            left = len(self._jobs)
+            left = len(self._jobs) + len(self._unforgotten)
+            self._unforgotten.clear()
             self._jobs.clear()
             self._changed.notify_all()
         if left:
@@ -93,8 +99,34 @@ class Link:
         self._submit(lambda: self.layer.dispatch((send,)), send.target, outcome)
 
     def forget(self, channel: str) -> None:
-        """Take a client's channel out of every group, after what was published before."""
-        self._submit(lambda: self.layer.channel_layer.forget_channel(channel), channel, None)
+        """Take a client's channel out of every group, after what was published before.
+
+        Tried again until the broker has heard of it: nobody else would end these memberships.
+        """
+
+        def outcome(error: Exception | None) -> None:
+            if isinstance(error, (ChannelFull, BrokerUnavailable)):
+                self._forget_later(channel)
+
+        self._submit(lambda: self.layer.channel_layer.forget_channel(channel), channel, outcome)
+
+    def _forget_later(self, channel: str) -> None:
+        assert self._loop is not None
+        if len(self._unforgotten) >= _MOST_UNFORGOTTEN:
+            self._stats.count("link.unforgotten")
+            return
+        self._unforgotten.append(channel)
+        if len(self._unforgotten) == 1:
+            self._loop.call_later(_FORGET_AGAIN, self._forget_again)
+
+    def _forget_again(self) -> None:
+        assert self._loop is not None
+        # Not all at once, which would leave no room for what clients send.
+        again = [self._unforgotten.popleft() for _ in range(min(_FORGET_AT_ONCE, len(self._unforgotten)))]
+        if self._unforgotten:
+            self._loop.call_later(_FORGET_AGAIN, self._forget_again)
+        for channel in again:
+            self.forget(channel)
 
     async def published(self, channel: str, message: dict[str, Any]) -> None:
         """Send ``message`` to ``channel`` and wait until the layer has it.
