@@ -58,7 +58,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._target = ""
         self._response: Response | None = None
         self._unparsed = bytearray()
-        self._parts: list[bytes] = []
+        #: What there is of a fragmented message; not a list, which frames of no bytes would let grow for ever.
+        self._parts: bytearray | None = None
         self._parts_are_text = False
         self._reading = True
         self._gone = False
@@ -203,16 +204,16 @@ class WebSocketProtocol(asyncio.Protocol):
     def _on_frame(self, frame: Frame) -> None:
         opcode = frame.opcode
         if opcode is Opcode.TEXT or opcode is Opcode.BINARY or opcode is Opcode.CONT:
-            data = bytes(frame.data)
+            data = frame.data
             if opcode is not Opcode.CONT:
                 self._parts_are_text = opcode is Opcode.TEXT
-            if self._parts or not frame.fin:
-                self._parts.append(data)
+            if self._parts is not None or not frame.fin:
+                self._parts = self._parts or bytearray()
+                self._parts += data
                 if not frame.fin:
                     return
-                data = b"".join(self._parts)
-                self._parts.clear()
-            self._on_message(data)
+                data, self._parts = self._parts, None
+            self._on_message(bytes(data))
         elif opcode is Opcode.PONG:
             self._keep_alive.pong(bytes(frame.data))
         elif opcode is Opcode.CLOSE and self._connection is not None:

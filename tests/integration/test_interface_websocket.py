@@ -93,6 +93,17 @@ def test_fragments_are_put_together() -> None:
         assert message["order"] == 1
 
 
+def test_fragments_of_nothing_take_no_memory() -> None:
+    with running(ECHO) as site, site.raw() as client:
+        client.upgrade()
+        client.send(frame(1, b"a", fin=False) + frame(0, b"", fin=False) * 10_000 + frame(9, b"here"))
+        assert client.read_frame() == (10, b"here")
+        (each,) = site.server.hub.sockets
+        assert each._parts == b"a"  # type: ignore[attr-defined]
+        client.send(frame(0, b"b"))
+        assert client.read_frame() == (1, b"ab")
+
+
 def test_frames_arrive_in_order_and_one_after_another() -> None:
     running_now = 0
     worst = 0
