@@ -80,6 +80,10 @@ class Body:
         while True:
             await self._read()
 
+    def keep(self) -> None:
+        """The request was refused, so nobody knows of the channel and nothing is to be sent there."""
+        self._open = False
+
     def close(self) -> None:
         """Nothing more of it is wanted, or comes: tell whoever still reads it."""
         if self._open and self.channel is not None:

@@ -145,8 +145,11 @@ class _Request:
         try:
             await self._hub.link.published(names.HTTP_REQUEST, head)
         except (ChannelFull, BrokerUnavailable) as error:
+            if isinstance(error, ChannelFull):  # a lost broker may have it all the same
+                self._body.keep()
             raise _Refused(503, "unavailable", error) from None
         except MessageTooLarge as error:
+            self._body.keep()
             raise _Refused(413, "too_large", error) from None
         self._told_worker = True
         self._progress = self._hub.loop.time()

@@ -248,6 +248,14 @@ def test_full_channel_is_503() -> None:
         assert site.count("http.refused.503") == 1
 
 
+def test_a_refused_request_leaves_nothing_behind() -> None:
+    with running({}, layer_config={"capacity": 1}, threads=0) as site:
+        site.layer.send("http.request", {"fills": "it"})
+        assert httpx.post(site.url, content=bytes(300_000)).status_code == 503
+        site.wait_for_count("http.refused.503")
+        assert list(site.layer._queues) == ["http.request"]
+
+
 def test_lost_broker_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     with running({"http.request": answer()}) as site:
 
