@@ -26,6 +26,7 @@ from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received,
 from channelsq.layers.capacity import Gate
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.listener import KombuListener, log_foreign
+from channelsq.layers.urls import check_broker_url, check_groups_url
 from channelsq.layers.wire import (
     CONTENT_TYPE,
     EXPIRES_HEADER,
@@ -75,7 +76,13 @@ class KombuChannelLayer(BaseChannelLayer):
         **config: Any,
     ) -> None:
         super().__init__(**config)
+        for name, value in (("url", url), ("groups_url", groups_url)):
+            if not isinstance(value, (str, type(None))):
+                raise InvalidChannelLayerError(f"CHANNEL_LAYERS CONFIG[{name!r}] must be a URL in a str, not {value!r}")
+        if groups_url:
+            check_groups_url(groups_url)
         self._url = url
+        self._readable_url = ""
         self._groups_url = groups_url
         self.prefix = prefix
         self._transport_options = dict(transport_options or {})
@@ -97,7 +104,7 @@ class KombuChannelLayer(BaseChannelLayer):
         """The broker's URL.
 
         Raises:
-            InvalidChannelLayerError: there is neither ``CONFIG["url"]`` nor a Celery broker.
+            InvalidChannelLayerError: there is neither ``CONFIG["url"]`` nor a Celery broker, or Kombu cannot read it.
         """
         url = self._url or conf.celery_broker_url()
         if not url:
@@ -105,6 +112,10 @@ class KombuChannelLayer(BaseChannelLayer):
                 'the channel layer knows no broker: set CHANNEL_LAYERS["default"]["CONFIG"]["url"], '
                 "or broker_url in the Celery app"
             )
+        if url != self._readable_url:
+            for each in url.split(";"):
+                check_broker_url(each, is_redis=each.partition("://")[0] in self.redis_schemes)
+            self._readable_url = url
         return url
 
     @property

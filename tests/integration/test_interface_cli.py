@@ -162,6 +162,11 @@ def test_a_broken_layer_is_one_line(tmp_path: Path) -> None:
     assert "CHANNEL_LAYERS" in error
 
 
+def test_a_broker_that_cannot_be_read_is_one_line() -> None:
+    done = run("-v", "0", env={**PROJECT, "TEST_BROKER": "redi://127.0.0.1/0", "TEST_GROUPS": "redis://127.0.0.1/0"})
+    assert "redi:// URL" in one_line_error(done)
+
+
 def test_a_taken_port_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -1,0 +1,46 @@
+"""Whether the URLs in the settings can be read at all; asked before anything tries to connect.
+
+Kombu finds out in the middle of connecting, with an exception that is no connection error, which would end the
+thread that it happens in.
+"""
+
+from __future__ import annotations
+
+import redis.connection
+from kombu import Connection
+
+from channelsq.exceptions import InvalidChannelLayerError
+
+_REMEDY = (
+    "write it as redis://:password@host:6379/0 or amqp://user:password@host:5672/vhost, with what is special "
+    "in the password percent-encoded"
+)
+
+
+def check_broker_url(url: str, *, is_redis: bool) -> None:
+    """Raise InvalidChannelLayerError if Kombu cannot read ``url``, whatever may answer there."""
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        place = url.rpartition("@")[2]  # without what may be a password
+        raise InvalidChannelLayerError(f"the broker URL {place!r} has no scheme such as redis:// or amqp://; {_REMEDY}")
+    try:
+        connection = Connection(url)
+        connection.get_transport_cls()
+        if is_redis and "socket" not in scheme and scheme != "unix":
+            int((connection.virtual_host or "").strip("/") or 0)
+    except Exception as error:  # each transport has its own
+        # Not the URL itself: what cannot be read cannot be rid of its password either.
+        reason = error.args[0] if error.args else error
+        raise InvalidChannelLayerError(
+            f"the {scheme}:// URL of the broker cannot be used: {reason}; {_REMEDY}"
+        ) from error
+
+
+def check_groups_url(url: str) -> None:
+    """Raise InvalidChannelLayerError if ``url`` names no Redis."""
+    try:
+        redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise InvalidChannelLayerError(
+            f"CHANNEL_LAYERS CONFIG['groups_url'] cannot be used: {error}; write it as redis://:password@host:6379/0"
+        ) from error
