@@ -32,8 +32,10 @@ class Limits:
     backlog_bytes: int = 1024 * 1024
     #: Frames that wait for a slow WebSocket client, or for the connection to be accepted.
     socket_queue: int = 1024 * 1024
-    #: How long a full channel or a lost broker may hold up one message of a socket.
-    publish_patience: float = 10.0
+    #: How long a full channel or a lost broker may hold up one message of a socket: as long as workers may be
+    #: away in a deploy, during which every open socket wants to hand on a message and the channel has room for few.
+    #: The socket is not read meanwhile, so that it costs no memory.
+    publish_patience: float = 60.0
     #: The same for a disconnect, which nobody waits for.
     disconnect_patience: float = 60.0
     #: How long a client may take to answer a close frame.
