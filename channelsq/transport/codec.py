@@ -4,6 +4,9 @@ An entry has the field ``m``: a msgpack map of Kombu's payload, with the body as
 properties that msgpack does not know but Kombu's JSON does (datetime, UUID, Decimal...) arrive as they were sent;
 anything else arrives as its ``str()``.  A message with an ``expiration`` has it in the field ``x`` also, for the
 scripts: Redis's Lua cannot read msgpack's bytes.
+
+A producer that knows the transport may write the *compact* form instead, a msgpack list of the Celery task's name,
+its id, the body (msgpack) and the expiration in ms; nil stands for what a message does not have.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ Payload: TypeAlias = dict[str, Any]
 
 #: msgpack's extension type for a value in Kombu's JSON.
 _JSON = 1
+
+_CONTENT_TYPE = "application/x-msgpack"
 
 
 class ForeignPayload(ValueError):
@@ -43,8 +48,58 @@ def encode(payload: Payload) -> bytes:
     return packed
 
 
+def encode_compact(task: str | None, identity: str | None, body: bytes, expiration: int | None) -> bytes:
+    """A message in the compact form; the body is msgpack, of a Celery task message (protocol 2) if ``task`` is set."""
+    return msgpack.packb([task, identity, body, expiration], use_bin_type=True)  # type: ignore[no-any-return]
+
+
+def decode_compact(data: bytes) -> tuple[str | None, str | None, bytes, int | None]:
+    """What :func:`encode_compact` was given.
+
+    Raises:
+        ForeignPayload: it is something else.
+    """
+    try:
+        parts = msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=_restore)
+    except Exception as error:  # as in decode()
+        raise ForeignPayload(f"not msgpack: {error}") from error
+    if not isinstance(parts, list):
+        raise ForeignPayload(f"a {type(parts).__name__} instead of a list")
+    return _checked(parts)
+
+
+def _checked(parts: list[Any]) -> tuple[str | None, str | None, bytes, int | None]:
+    if len(parts) == 4:
+        task, identity, body, expiration = parts
+        if (
+            type(body) is bytes
+            and (type(task) is str or task is None)
+            and (type(identity) is str or identity is None)
+            and (type(expiration) is int or expiration is None)
+        ):
+            return task, identity, body, expiration
+    raise ForeignPayload("a list, but not of a task, an id, a body and an expiration")
+
+
+def _expand(parts: list[Any]) -> Payload:
+    task, identity, body, expiration = _checked(parts)
+    headers: Payload = {}
+    if task is not None:
+        headers = {"lang": "py", "task": task, "id": identity, "root_id": identity, "ignore_result": True}
+    properties: Payload = {"delivery_info": {"exchange": "", "routing_key": task or ""}, "correlation_id": identity}
+    if expiration is not None:
+        properties["expiration"] = expiration
+    return {
+        "body": body,
+        "content-type": _CONTENT_TYPE,
+        "content-encoding": "binary",
+        "headers": headers,
+        "properties": properties,
+    }
+
+
 def decode(data: bytes) -> Payload:
-    """The payload that :func:`encode` was given, with what Kombu reads from it.
+    """The payload that :func:`encode` was given, or one made of the compact form.
 
     Raises:
         ForeignPayload: it is something else.
@@ -53,6 +108,8 @@ def decode(data: bytes) -> Payload:
         payload = msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=_restore)
     except Exception as error:  # msgpack's own errors share no base; the values' decoders may raise anything
         raise ForeignPayload(f"not msgpack: {error}") from error
+    if isinstance(payload, list):
+        return _expand(payload)
     if not isinstance(payload, dict):
         raise ForeignPayload(f"a {type(payload).__name__} instead of a map")
     properties = payload.get("properties")

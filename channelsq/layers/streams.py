@@ -1,0 +1,166 @@
+"""Sends as Redis commands on the streams of :mod:`channelsq.transport`, without a Kombu producer between.
+
+What travels is what :mod:`channelsq.layers.wire` describes, in the transport's compact form
+(:func:`channelsq.transport.codec.encode_compact`), so that every Kombu consumer of the transport reads it too.
+No connection is opened here: whoever has one sends the commands.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from channelsq.layers import codec
+from channelsq.layers.wire import Entry, open_envelope
+from channelsq.transport.codec import ForeignPayload, decode_compact, encode_compact
+from channelsq.transport.commands import Command
+from channelsq.transport.streams import GROUP, SIZE, entries_of
+
+#: Milliseconds that an unused reply queue or ``?`` queue lives.
+QUEUE_EXPIRES_MS = 300_000
+
+#: Replies that one read brings at most.
+READ_COUNT = 1000
+
+_numbers = itertools.count()
+_process: tuple[int, str] = (0, "")
+
+
+def new_id() -> str:
+    """A message id that no other message has; cheaper than a UUID, and the same in every log."""
+    global _process
+    pid, identity = _process
+    if pid != os.getpid():
+        identity = secrets.token_hex(8)
+        _process = os.getpid(), identity
+    return f"{identity}-{next(_numbers):x}"
+
+
+class Replies(NamedTuple):
+    """What one read of reply queues brought for one of them."""
+
+    key: str
+    #: The id to read on from.
+    last: str
+    #: What is for clients of this process, in order.
+    entries: list[Entry]
+    #: Why some entries were dropped: they are none of channelsq's.
+    foreign: list[ValueError]
+
+
+class StreamCommands:
+    """Makes the commands of one layer.
+
+    Args:
+        prefix: the transport's global key prefix.
+        expiry: seconds that an unread message lives.
+    """
+
+    def __init__(self, prefix: str, expiry: float) -> None:
+        self.prefix = prefix
+        self.expiry_ms = max(1, int(expiry * 1000))
+        self._keys: dict[str, str] = {}
+
+    def key(self, queue: str) -> str:
+        """The key of a queue's stream."""
+        return f"{self.prefix}stream:{queue}"
+
+    def _task_key(self, channel: str) -> str:
+        try:
+            return self._keys[channel]
+        except KeyError:
+            key = self.key(channel)
+            if len(self._keys) < 1000:
+                self._keys[channel] = key
+            return key
+
+    # -- sending ----------------------------------------------------------------------------
+
+    def task(self, channel: str, packed: bytes, identity: str | None = None) -> Command:
+        """Adds a packed message to a channel that workers consume.
+
+        Args:
+            identity: its id, to send a message again under the same one; a new one if left out.
+        """
+        body = b"\x93\x92" + codec.dumps(channel) + packed + b"\x80\x80"
+        return self._add(self._task_key(channel), encode_compact(channel, identity or new_id(), body, self.expiry_ms))
+
+    def bare(self, queue: str, body: bytes) -> list[Command]:
+        """Adds an envelope to a process's reply queue, or a packed message to a ``?`` channel's queue."""
+        key = self.key(queue)
+        return [
+            self._add(key, encode_compact(None, None, body, self.expiry_ms)),
+            ("PEXPIRE", key, QUEUE_EXPIRES_MS, "NX"),
+        ]
+
+    def _add(self, key: str, data: bytes) -> Command:
+        return ("XADD", key, "*", "m", data, "x", self.expiry_ms)
+
+    def size(self, queue: str) -> Command:
+        """Gives how many messages wait in a queue that workers consume; see ``size.lua`` of the transport.
+
+        The server answers NOSCRIPT if it has to be given the script first (``SCRIPT LOAD``, :data:`SIZE`).
+        """
+        return SIZE.command([self.key(queue)], (GROUP, 1000))
+
+    def bare_size(self, queue: str) -> Command:
+        """Gives how many envelopes or messages wait in a queue that :meth:`bare` adds to."""
+        return ("XLEN", self.key(queue))
+
+    # -- reading reply queues ---------------------------------------------------------------
+
+    def read(self, last: dict[str, str], block_ms: int) -> list[Command]:
+        """Deletes what was read of reply queues, keeps them alive and reads on; the last command's reply is the news.
+
+        Args:
+            last: of each key the id to read on from; ``"0-0"`` for the beginning.
+            block_ms: how long the server waits for news, above 0.
+        """
+        commands: list[Command] = []
+        for key, position in last.items():
+            if position != "0-0":
+                commands.append(("XTRIM", key, "MINID", _next_id(position)))
+            commands.append(("PEXPIRE", key, QUEUE_EXPIRES_MS))
+        commands.append(("XREAD", "COUNT", READ_COUNT, "BLOCK", block_ms, "STREAMS", *last, *last.values()))
+        return commands
+
+    def open(self, reply: Any, now_ms: int) -> Iterator[Replies]:
+        """What a reply to XREAD holds; messages whose time is over are left out.
+
+        Args:
+            now_ms: the server's time in ms since 1970.
+        """
+        for key, found in entries_of(reply):
+            entries: list[Entry] = []
+            foreign: list[ValueError] = []
+            for identity, data in found:
+                try:
+                    body, lifetime = open_bare(data)
+                    if lifetime is None or int(identity.partition("-")[0]) + lifetime > now_ms:
+                        entries += open_envelope(body)
+                except ValueError as error:
+                    foreign.append(error)
+            yield Replies(key, found[-1][0], entries, foreign)
+
+
+def open_bare(data: bytes) -> tuple[bytes, int | None]:
+    """The body and the lifetime (ms) of an entry that :meth:`StreamCommands.bare` made.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        task, _, body, lifetime = decode_compact(data)
+    except ForeignPayload as error:
+        raise ValueError(str(error)) from error
+    if task is not None:
+        raise ValueError(f"a message of the task {task!r}")
+    return body, lifetime
+
+
+def _next_id(identity: str) -> str:
+    milliseconds, _, number = identity.partition("-")
+    return f"{milliseconds}-{int(number) + 1}"
