@@ -6,6 +6,7 @@ A layer owns one :class:`GroupStore`: :class:`MemoryGroups` for layers that live
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -19,6 +20,18 @@ from channelsq.exceptions import BrokerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+#: The script that takes a channel out of all its groups, and the name under which a server keeps it.
+FORGET_SCRIPT = resources.files("channelsq.layers").joinpath("forget_member.lua").read_text(encoding="utf-8")
+FORGET_SHA = hashlib.sha1(FORGET_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+
+def forget_command(prefix: str, channel: str) -> tuple[str | int, ...]:
+    """The Redis command that takes ``channel`` out of every group under ``prefix``.
+
+    The server answers NOSCRIPT if it has to be given the script first (``SCRIPT LOAD``, :data:`FORGET_SCRIPT`).
+    """
+    return ("EVALSHA", FORGET_SHA, 1, f"{prefix}:member:{channel}", channel, prefix)
 
 
 class GroupStore(ABC):
@@ -131,6 +144,7 @@ class RedisGroups(GroupStore):
         self._members = self._client.register_script(
             resources.files("channelsq.layers").joinpath("group_members.lua").read_text()
         )
+        self._forget = self._client.register_script(FORGET_SCRIPT)
 
     def _group(self, group: str) -> str:
         return f"{self.prefix}:group:{{{group}}}"
@@ -179,20 +193,7 @@ class RedisGroups(GroupStore):
         )
 
     def forget(self, channel: str) -> None:
-        member = self._channel(channel)
-
-        def command() -> None:
-            groups = cast("set[str]", self._client.smembers(member))
-            if not groups:
-                return
-            with self._client.pipeline(transaction=True) as pipe:
-                for group in groups:
-                    pipe.srem(self._group(group), channel)
-                    pipe.zrem(f"{self._group(group)}:expiry", channel)
-                pipe.delete(member)
-                pipe.execute()
-
-        self._call(command)
+        self._call(lambda: self._forget(keys=[self._channel(channel)], args=[channel, self.prefix]))
 
     def flush(self) -> None:
         def command() -> None:
