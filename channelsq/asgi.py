@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from channelsq import conf
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import InvalidChannelLayerError, InvalidRouting
 from channelsq.layers.base import BaseChannelLayer, Received, Send
-
-if TYPE_CHECKING:
-    from channelsq.routing import Router
+from channelsq.routing import Router
 
 __all__ = [
     "ChannelLayerManager",
@@ -49,8 +47,6 @@ class ChannelLayerWrapper:
         Raises:
             InvalidRouting: it cannot be read.
         """
-        from channelsq.routing import Router
-
         try:
             return Router(self.routing)
         except AttributeError as error:

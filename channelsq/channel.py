@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from channelsq import names
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
-
-if TYPE_CHECKING:
-    from channelsq.asgi import ChannelLayerWrapper
-    from channelsq.layers.base import Send
-
-
-def _layer(alias: str | None, channel_layer: ChannelLayerWrapper | None) -> ChannelLayerWrapper:
-    if channel_layer is not None:
-        return channel_layer
-    from channelsq.asgi import channel_layers
-
-    return channel_layers[alias or DEFAULT_CHANNEL_LAYER]
+from channelsq.layers.base import Send
+from channelsq.pending import pending_message_store
 
 
 class _Target:
@@ -33,8 +24,6 @@ class _Target:
         return f"{type(self).__name__}({self.name!r})"
 
     def _send(self, send: Send, immediately: bool) -> None:
-        from channelsq.message import pending_message_store
-
         if pending_message_store.active and not immediately:
             pending_message_store.hold(self.channel_layer, send)
         else:
@@ -61,7 +50,7 @@ class Channel(_Target):
         channel_layer: ChannelLayerWrapper | None = None,
     ) -> None:
         self.name = names.check_channel_name(name)
-        self.channel_layer = _layer(alias, channel_layer)
+        self.channel_layer = channel_layers[alias or DEFAULT_CHANNEL_LAYER] if channel_layer is None else channel_layer
 
     def prepare(self, content: dict[str, Any], *, delay: float = 0.0) -> Send:
         """Check and pack ``content`` without sending it."""
@@ -101,7 +90,7 @@ class Group(_Target):
 
     def __init__(self, name: str, alias: str | None = None, channel_layer: ChannelLayerWrapper | None = None) -> None:
         self.name = names.check_group_name(name)
-        self.channel_layer = _layer(alias, channel_layer)
+        self.channel_layer = channel_layers[alias or DEFAULT_CHANNEL_LAYER] if channel_layer is None else channel_layer
 
     def prepare(self, content: dict[str, Any]) -> Send:
         """Check and pack ``content`` without sending it."""

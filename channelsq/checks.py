@@ -19,17 +19,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
 
 from channelsq import conf
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError
-
-if TYPE_CHECKING:
-    from channelsq.asgi import ChannelLayerWrapper
 
 TAG = "channelsq"
 
@@ -44,8 +42,6 @@ def register() -> None:
 
 
 def _default_layer() -> ChannelLayerWrapper | None:
-    from channelsq.asgi import channel_layers
-
     try:
         return channel_layers[conf.DEFAULT_CHANNEL_LAYER]
     except ChannelsqError:
@@ -54,8 +50,6 @@ def _default_layer() -> ChannelLayerWrapper | None:
 
 def check_layers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """E001 to E006 and W001."""
-    from channelsq.asgi import channel_layers
-
     if not getattr(settings, "CHANNEL_LAYERS", None):
         return [checks.Warning("CHANNEL_LAYERS is not set.", hint=f"Write it {conf.REMEDY}.", id="channelsq.W001")]
     try:

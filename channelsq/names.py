@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 import secrets
+from functools import lru_cache
 
 MAX_LENGTH = 99
 
-_CHANNEL = re.compile(r"[A-Za-z0-9_.-]+(?:[?!][A-Za-z0-9_.-]*)?")
+_CHANNEL = re.compile(r"[A-Za-z0-9_.-]+(?:[?!][A-Za-z0-9_.-]+)?")
 _GROUP = re.compile(r"[A-Za-z0-9_.-]+")
 
 HTTP_REQUEST = "http.request"
@@ -23,6 +24,16 @@ HTTP_DISCONNECT = "http.disconnect"
 WEBSOCKET_CONNECT = "websocket.connect"
 WEBSOCKET_RECEIVE = "websocket.receive"
 WEBSOCKET_DISCONNECT = "websocket.disconnect"
+
+
+@lru_cache(maxsize=4096)  # a name is checked several times on its way; only ever asked about short ones
+def _is_channel_name(name: str) -> bool:
+    return _CHANNEL.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=4096)
+def _is_group_name(name: str) -> bool:
+    return _GROUP.fullmatch(name) is not None
 
 
 def check_channel_name(name: object, *, receive: bool = False) -> str:
@@ -34,10 +45,8 @@ def check_channel_name(name: object, *, receive: bool = False) -> str:
     """
     if not isinstance(name, str):
         raise TypeError(f"a channel name must be a str, not {type(name).__name__}: {name!r}")
-    if (
-        len(name) > MAX_LENGTH
-        or not _CHANNEL.fullmatch(name)
-        or (name[-1] in "!?" and not (receive and name[-1] == "!"))
+    if len(name) > MAX_LENGTH or not (
+        _is_channel_name(name) or (receive and name[-1:] == "!" and _is_group_name(name[:-1]))
     ):
         raise TypeError(
             f"{name!r} is not a channel name: use ASCII letters, digits, '-', '_' and '.', fewer than "
@@ -50,7 +59,7 @@ def check_group_name(name: object) -> str:
     """Return ``name`` if it is a group name, else raise :class:`TypeError` naming it."""
     if not isinstance(name, str):
         raise TypeError(f"a group name must be a str, not {type(name).__name__}: {name!r}")
-    if len(name) > MAX_LENGTH or not _GROUP.fullmatch(name):
+    if len(name) > MAX_LENGTH or not _is_group_name(name):
         raise TypeError(
             f"{name!r} is not a group name: use ASCII letters, digits, '-', '_' and '.', fewer than 100 characters"
         )

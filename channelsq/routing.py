@@ -17,6 +17,10 @@ from channelsq.utils import name_that_thing
 if TYPE_CHECKING:
     from channelsq.message import Message
 
+# What claims messages by default.  Dotted paths, as what they name stands above this module.
+_VIEWS = "channelsq.handler.ViewConsumer"
+_CONNECT, _IGNORE = "channelsq.defaults.connect", "channelsq.defaults.ignore"
+
 Consumer = Callable[..., Any]
 Match = tuple[Consumer, dict[str, Any]]
 
@@ -101,7 +105,7 @@ class Route:
 
     def resolve(self, message: Message) -> Resolved | None:
         """This route and its consumer's keyword arguments, or None if it does not match."""
-        if message.channel.name not in self.channels:
+        if message.channel_name not in self.channels:
             return None
         kwargs: dict[str, Any] = {}
         for name, regex in self.filters.items():
@@ -226,13 +230,10 @@ class Router:
         if self._has_defaults:
             return
         self._has_defaults = True
-        from channelsq import defaults
-        from channelsq.handler import ViewConsumer
-
-        self.add_route(Route(names.HTTP_REQUEST, http_consumer or ViewConsumer()))
-        self.add_route(Route(names.WEBSOCKET_CONNECT, defaults.connect))
+        self.add_route(Route(names.HTTP_REQUEST, http_consumer or conf.import_dotted(_VIEWS)()))
+        self.add_route(Route(names.WEBSOCKET_CONNECT, _CONNECT))
         ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
-        self.add_route(Route(ignored, defaults.ignore))
+        self.add_route(Route(ignored, _IGNORE))
 
     @staticmethod
     def resolve_routing(routing: Any) -> list[Route | Include]:

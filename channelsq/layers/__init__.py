@@ -4,9 +4,32 @@
 Kombu knows; :class:`RedisChannelLayer` is it with Redis for both messages and groups.
 """
 
-from channelsq.layers.base import BaseChannelLayer
-from channelsq.layers.kombu import KombuChannelLayer
-from channelsq.layers.memory import InMemoryChannelLayer
-from channelsq.layers.redis import RedisChannelLayer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from channelsq.layers.base import BaseChannelLayer
+    from channelsq.layers.kombu import KombuChannelLayer
+    from channelsq.layers.memory import InMemoryChannelLayer
+    from channelsq.layers.redis import RedisChannelLayer
 
 __all__ = ["BaseChannelLayer", "InMemoryChannelLayer", "KombuChannelLayer", "RedisChannelLayer"]
+
+_HOME = {
+    "BaseChannelLayer": "channelsq.layers.base",
+    "InMemoryChannelLayer": "channelsq.layers.memory",
+    "KombuChannelLayer": "channelsq.layers.kombu",
+    "RedisChannelLayer": "channelsq.layers.redis",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first asked for: the contract alone needs neither Kombu nor a Redis client.
+    from importlib import import_module
+
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,97 @@
+"""The sends of the consumer that is running, held until it has succeeded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from channelsq.asgi import ChannelLayerWrapper
+    from channelsq.channel import Channel, Group
+    from channelsq.layers.base import Send
+
+
+class Pending(list[tuple["ChannelLayerWrapper", "Send"]]):
+    """The sends that are held for one consumer."""
+
+    #: True once its consumer has ended: what a thread or task that outlived it sends goes out at once.
+    closed = False
+
+
+_pending: ContextVar[Pending | None] = ContextVar("channelsq_pending", default=None)
+
+
+def _current() -> Pending | None:
+    pending = _pending.get()
+    return None if pending is None or pending.closed else pending
+
+
+class PendingMessageStore:
+    """The sends of the consumer that is running, held until it has succeeded.
+
+    The store belongs to the running context, so that it is one per worker thread, and follows a consumer
+    into ``async_to_sync`` and ``sync_to_async``.
+    """
+
+    @property
+    def active(self) -> bool:
+        """Whether sends are being held here."""
+        return _current() is not None
+
+    def prepare(self, **kwargs: Any) -> None:
+        """Hold sends from now on."""
+        _pending.set(Pending())
+
+    def append(self, sender: Channel | Group, message: dict[str, Any]) -> None:
+        """Check, pack and hold one message for ``sender``; errors as :meth:`Channel.send`."""
+        self.hold(sender.channel_layer, sender.prepare(message))
+
+    def hold(self, layer: ChannelLayerWrapper, send: Send) -> None:
+        """Hold one prepared send; outside a consumer it goes out at once."""
+        pending = _current()
+        if pending is None:
+            layer.dispatch((send,))
+        else:
+            pending.append((layer, send))
+
+    @contextmanager
+    def holding(self) -> Iterator[Pending]:
+        """Hold sends within the block, on top of what is being held; gives the list of them.
+
+        What :meth:`send_and_flush` has not sent at the block's end is dropped.
+        """
+        held = Pending()
+        token = _pending.set(held)
+        try:
+            yield held
+        finally:
+            held.closed = True
+            _pending.reset(token)
+
+    def discard(self) -> None:
+        """Drop what is held, and hold no more."""
+        _pending.set(None)
+
+    def send_and_flush(self, **kwargs: Any) -> None:
+        """Send what is held, in order and with as few writes as there are layers, and hold no more."""
+        pending = _current()
+        if pending is None:
+            return
+        pending.closed = True
+        _pending.set(None)
+        layers = {id(layer): layer for layer, _ in pending}
+        failures: list[Exception] = []
+        for layer in layers.values():
+            try:
+                layer.dispatch([send for other, send in pending if other is layer])
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            for other in failures[1:]:
+                failures[0].add_note(f"and on another channel layer: {other}")
+            raise failures[0]
+
+
+pending_message_store = PendingMessageStore()
