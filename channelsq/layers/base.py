@@ -201,6 +201,13 @@ class BaseChannelLayer(ABC):
             BrokerUnavailable: the broker does not answer.
         """
 
+    def settle(self, sends: Sequence[Send]) -> None:
+        """Send what a consumer sent, now that it has returned; errors as :meth:`dispatch`.
+
+        A layer that can do so sends it together with the acknowledgement of the consumer's message.
+        """
+        self.dispatch(sends)
+
     def send(self, channel: str, message: dict[str, Any], *, delay: float = 0.0) -> None:
         """Send ``message`` to ``channel``; errors as :meth:`prepare` and :meth:`dispatch`."""
         self.dispatch((self.prepare(channel, message, delay=delay),))

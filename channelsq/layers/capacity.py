@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -19,6 +20,44 @@ _DEPTH_TRUSTED = 0.1
 _MOST_QUEUES = 10_000
 
 
+class Rooms:
+    """How much room this process knows queues to have."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rooms: dict[str, tuple[int, float]] = {}
+
+    def forget(self) -> None:
+        """Ask anew for every queue."""
+        with self._lock:
+            self._rooms.clear()
+
+    def admit(self, name: str, capacity: int, depth: Callable[[], int]) -> None:
+        """Raise ChannelFull if the queue is at its capacity.
+
+        The depth is asked for when the last answer is used up or old: with one producer the limit is exact,
+        with several they can pass it together by what they send within a tenth of a second.
+
+        Args:
+            name: the queue.
+            capacity: how many messages it may hold.
+            depth: asks how many it holds.
+        """
+        now = time.monotonic()
+        with self._lock:
+            room, asked = self._rooms.get(name, (0, 0.0))
+            if room > 0 and now - asked < _DEPTH_TRUSTED:
+                self._rooms[name] = (room - 1, asked)
+                return
+        room = capacity - depth()
+        if room <= 0:
+            raise ChannelFull(name, capacity)
+        with self._lock:
+            if len(self._rooms) > _MOST_QUEUES:
+                self._rooms.clear()
+            self._rooms[name] = (room - 1, now)
+
+
 class Gate:
     """Lets a process send to queues that have room.
 
@@ -28,36 +67,17 @@ class Gate:
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
-        self._lock = threading.Lock()
-        self._rooms: dict[str, tuple[int, float]] = {}
+        self._rooms = Rooms()
         self._pruned: dict[str, float] = {}
 
-    def forget(self) -> None:
-        """Ask anew for every queue."""
-        with self._lock:
-            self._rooms.clear()
-
     def admit(self, channel: Any, queue: Queue, capacity: int) -> None:
-        """Raise ChannelFull if the queue is at its capacity.
+        """Raise ChannelFull if the queue is at its capacity; see :meth:`Rooms.admit`."""
 
-        The depth is asked for when the last answer is used up or old: with one producer the limit is exact,
-        with several they can pass it together by what they send within a tenth of a second.
-        """
-        now, name = time.monotonic(), queue.name
-        with self._lock:
-            room, asked = self._rooms.get(name, (0, 0.0))
-            if room > 0 and now - asked < _DEPTH_TRUSTED:
-                self._rooms[name] = (room - 1, asked)
-                return
-        room = capacity - self._depth(channel, queue)
-        if room <= 0:
-            room += self._prune(channel, queue)
-        if room <= 0:
-            raise ChannelFull(name, capacity)
-        with self._lock:
-            if len(self._rooms) > _MOST_QUEUES:
-                self._rooms.clear()
-            self._rooms[name] = (room - 1, now)
+        def depth() -> int:
+            depth = self._depth(channel, queue)
+            return depth if depth < capacity else depth - self._prune(channel, queue)
+
+        self._rooms.admit(queue.name, capacity, depth)
 
     def _depth(self, channel: Any, queue: Queue) -> int:
         if hasattr(channel, "_size"):  # a virtual transport, where an empty queue does not exist

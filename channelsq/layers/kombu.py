@@ -95,7 +95,7 @@ class KombuChannelLayer(BaseChannelLayer):
         self._declared: dict[str, float] = {}
         self._inboxes: dict[str, deque[tuple[str, bytes]]] = {}
         #: The queues that this process has sent to or received from, for flush().
-        self._used: dict[str, Queue] = {}
+        self.used: dict[str, Queue] = {}
 
     # -- the broker -------------------------------------------------------------------------
 
@@ -127,6 +127,11 @@ class KombuChannelLayer(BaseChannelLayer):
     def in_process(self) -> bool:
         return self.scheme == "memory"
 
+    @property
+    def transport_options(self) -> dict[str, Any]:
+        """Celery's ``broker_transport_options`` with those of ``CONFIG`` on top."""
+        return {**(conf.celery_app().conf.broker_transport_options or {}), **self._transport_options}
+
     def open_connection(self) -> Connection:
         """A new connection to the broker; nothing is sent before it is used."""
         app_conf = conf.celery_app().conf
@@ -136,8 +141,7 @@ class KombuChannelLayer(BaseChannelLayer):
             "interval_start": 0,
             "interval_step": 0.1,
             "interval_max": 0.3,
-            **(app_conf.broker_transport_options or {}),
-            **self._transport_options,
+            **self.transport_options,
         }
         if self._is_amqp:
             options.setdefault("confirm_publish", True)
@@ -196,7 +200,7 @@ class KombuChannelLayer(BaseChannelLayer):
         messages: list[tuple[str, Send]] = []
         for send in sends:
             if send.group:
-                self._gather_group(send, envelopes, messages)
+                self.gather_group(send, envelopes, messages)
             elif names.is_process_channel(send.target):
                 envelopes.setdefault(names.process_part(send.target), []).append(Entry([send.target], send.body))
             else:
@@ -216,7 +220,8 @@ class KombuChannelLayer(BaseChannelLayer):
         if full is not None:
             raise full
 
-    def _gather_group(self, send: Send, envelopes: dict[str, list[Entry]], messages: list[tuple[str, Send]]) -> None:
+    def gather_group(self, send: Send, envelopes: dict[str, list[Entry]], messages: list[tuple[str, Send]]) -> None:
+        """Add what is to be sent for a group: to each process one entry, to each other channel a message."""
         by_process: dict[str, list[str]] = {}
         for channel in self._groups.members(send.target):
             if names.is_process_channel(channel):
@@ -232,19 +237,25 @@ class KombuChannelLayer(BaseChannelLayer):
         refused: ChannelFull | None = None
         for part, body in pack_envelopes(entries):
             try:
-                self._admit(producer, queue, self._reply_capacity(prefix))
+                self._admit(producer, queue, self.reply_capacity(prefix))
             except ChannelFull as error:
-                for entry in part:
-                    if entry.group is None:
-                        refused = refused or ChannelFull(entry.channels[0], error.capacity)
-                    else:
-                        for channel in entry.channels:
-                            self.note_dropped(entry.group, channel)
+                refused = self.refuse_envelope(part, error.capacity) or refused
                 continue
             self._publish(producer, queue, body, headers={EXPIRES_HEADER: time.time() + self.expiry}, delivery_mode=1)
         return refused
 
-    def _reply_capacity(self, prefix: str) -> int:
+    def refuse_envelope(self, entries: list[Entry], capacity: int | None) -> ChannelFull | None:
+        """Count what of an envelope without room was a group's; gives ChannelFull if something was not."""
+        refused: ChannelFull | None = None
+        for entry in entries:
+            if entry.group is None:
+                refused = refused or ChannelFull(entry.channels[0], capacity)
+            else:
+                for channel in entry.channels:
+                    self.note_dropped(entry.group, channel)
+        return refused
+
+    def reply_capacity(self, prefix: str) -> int:
         """A process's queue serves all of its clients, so it holds a hundred times what a channel does."""
         capacity = self.capacity_of(prefix)
         return capacity * 100 if capacity == self.capacity else capacity
@@ -284,7 +295,7 @@ class KombuChannelLayer(BaseChannelLayer):
         Kombu itself remembers lasting queues.  It declares expiring ones every time, which a virtual transport
         needs (that renews the expiry) and an AMQP broker pays with a round trip, so once a while does there.
         """
-        self._use(queue)
+        self.use(queue)
         if not _is_temporary(queue) or not self._is_amqp:
             return True
         now = time.monotonic()
@@ -295,10 +306,11 @@ class KombuChannelLayer(BaseChannelLayer):
         self._declared[queue.name] = now
         return True
 
-    def _use(self, queue: Queue) -> None:
-        if len(self._used) > 10_000:
-            self._used = {name: used for name, used in self._used.items() if not _is_temporary(used)}
-        self._used[queue.name] = queue
+    def use(self, queue: Queue) -> None:
+        """Remember a queue for :meth:`flush`."""
+        if len(self.used) > 10_000:
+            self.used = {name: used for name, used in self.used.items() if not _is_temporary(used)}
+        self.used[queue.name] = queue
 
     def _admit(self, producer: Producer, queue: Queue, capacity: int) -> None:
         """Raise ChannelFull if ``queue`` has no room for one more."""
@@ -340,7 +352,7 @@ class KombuChannelLayer(BaseChannelLayer):
                 return found
         queue = self.queue(channel)
         with self._producer() as producer:
-            self._use(queue)
+            self.use(queue)
             bound = queue(_channel(producer))
             bound.queue_declare()
             while (message := bound.get(no_ack=True, accept=[CONTENT_TYPE])) is not None:
@@ -427,7 +439,7 @@ class KombuChannelLayer(BaseChannelLayer):
     def flush(self) -> None:
         """Purge the queues that this process has used, and forget every group under the prefix."""
         with self._producer() as producer:
-            for queue in list(self._used.values()):
+            for queue in list(self.used.values()):
                 bound = queue(_channel(producer))
                 bound.queue_declare()
                 bound.purge()

@@ -1,4 +1,8 @@
-"""The channel layer for Redis and Valkey: channels and groups in the same server."""
+"""The channel layer for Redis and Valkey: channels and groups in the same server.
+
+On the transport's own URLs (``redis-streams://`` …) it talks to Redis itself, see :mod:`channelsq.layers.direct`;
+on Kombu's (``redis://`` …) as any Kombu layer does.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,18 @@ from typing import Any
 from kombu.utils.url import maybe_sanitize_url
 
 from channelsq.exceptions import InvalidChannelLayerError
+from channelsq.layers.base import Send
+from channelsq.layers.direct import DirectSender
 from channelsq.layers.kombu import KombuChannelLayer
 
 
 class RedisChannelLayer(KombuChannelLayer):
-    """Channels on Kombu's Redis transport, groups as sets in the same Redis.
+    """Channels on Redis, groups as sets in the same Redis.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``redis+socket://``; the Celery app's broker if left out.
+        url: ``redis-streams://``, ``rediss-streams://`` or ``redis-streams+socket://`` for streams, ``redis://``,
+            ``rediss://`` or ``redis+socket://`` for Kombu's own, slower transport; the Celery app's broker if left
+            out.
         hosts: the same as a list of one.
         config: see :class:`KombuChannelLayer`.
 
@@ -34,6 +42,7 @@ class RedisChannelLayer(KombuChannelLayer):
         super().__init__(url=url, **config)
         if url is not None:
             self._check(url)
+        self.sender = DirectSender(self, self._connections)
 
     def _check(self, url: str) -> None:
         if url.partition("://")[0] not in self.redis_schemes:
@@ -47,3 +56,31 @@ class RedisChannelLayer(KombuChannelLayer):
         url = super().url
         self._check(url)
         return url
+
+    @property
+    def streams(self) -> bool:
+        """Whether the broker is the streams transport."""
+        return "-streams" in self.scheme
+
+    def dispatch(self, sends: Sequence[Send]) -> None:
+        if not self.streams:
+            super().dispatch(sends)
+            return
+        if any(send.delay for send in sends):  # rare, and Kombu knows how to write them
+            super().dispatch([send for send in sends if send.delay])
+            sends = [send for send in sends if not send.delay]
+        self.sender.dispatch(sends)
+
+    def settle(self, sends: Sequence[Send]) -> None:
+        if self.streams and not any(send.delay for send in sends):
+            self.sender.settle(sends)
+        else:
+            self.dispatch(sends)
+
+    def flush(self) -> None:
+        super().flush()
+        self.sender.forget_rooms()
+
+    def close(self) -> None:
+        super().close()
+        self.sender.close()
