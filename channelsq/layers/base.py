@@ -5,8 +5,8 @@ plus what workers and interface servers need to be quick and tidy: sends that ar
 dispatched together, a listener instead of a polling loop, and ``forget_channel``.
 
 A concrete layer implements :meth:`~BaseChannelLayer.dispatch`, :meth:`~BaseChannelLayer.receive`,
-:meth:`~BaseChannelLayer.listen`, the group methods, :meth:`~BaseChannelLayer.flush` and
-:meth:`~BaseChannelLayer.close`.
+:meth:`~BaseChannelLayer.listen`, :meth:`~BaseChannelLayer.flush` and :meth:`~BaseChannelLayer.close`, and
+says where its groups are kept.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from channelsq import exceptions, names
 from channelsq.layers import codec
+
+if TYPE_CHECKING:
+    from channelsq.layers.groups import GroupStore
 
 logger = logging.getLogger("channelsq.layers")
 
@@ -275,21 +278,26 @@ class BaseChannelLayer(ABC):
 
     # -- groups -----------------------------------------------------------------------------
 
+    @property
     @abstractmethod
+    def _groups(self) -> GroupStore:
+        """Where the groups are kept."""
+
     def group_add(self, group: str, channel: str) -> None:
         """Make ``channel`` a member of ``group``, or renew its membership.  TypeError for a bad name."""
+        self._groups.add(names.check_group_name(group), names.check_channel_name(channel))
 
-    @abstractmethod
     def group_discard(self, group: str, channel: str) -> None:
         """End a membership; no error if there was none.  TypeError for a bad name."""
+        self._groups.discard(names.check_group_name(group), names.check_channel_name(channel))
 
-    @abstractmethod
     def group_channels(self, group: str) -> list[str]:
         """The members of ``group``, in no order.  TypeError for a bad name."""
+        return self._groups.members(names.check_group_name(group))
 
-    @abstractmethod
     def forget_channel(self, channel: str) -> None:
         """Take ``channel`` out of every group: its socket is gone."""
+        self._groups.forget(channel)
 
     # -- housekeeping -----------------------------------------------------------------------
 

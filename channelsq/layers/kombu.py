@@ -6,10 +6,8 @@ What travels is described in :mod:`channelsq.layers.wire`.
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -21,23 +19,13 @@ from kombu.utils.url import maybe_sanitize_url
 
 from channelsq import conf, names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
-from channelsq.layers import codec
 from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
 from channelsq.layers.capacity import Gate
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
-from channelsq.layers.listener import KombuListener, log_foreign
+from channelsq.layers.listener import KombuListener
+from channelsq.layers.receiver import KombuReceiver
 from channelsq.layers.urls import check_broker_url, check_groups_url
-from channelsq.layers.wire import (
-    CONTENT_TYPE,
-    EXPIRES_HEADER,
-    Entry,
-    is_expired,
-    open_envelope,
-    open_task_body,
-    pack_envelopes,
-    raw_body,
-    task_message,
-)
+from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
 from channelsq.transport import SCHEMES
 
 #: Seconds after which a broker deletes an unused ``?`` or ``!`` queue.  Not a setting: AMQP brokers refuse to
@@ -93,7 +81,7 @@ class KombuChannelLayer(BaseChannelLayer):
         self._group_store: GroupStore | None = None
         self._gate: Gate | None = None
         self._declared: dict[str, float] = {}
-        self._inboxes: dict[str, deque[tuple[str, bytes]]] = {}
+        self._receiver = KombuReceiver(self)
         #: The queues that this process has sent to or received from, for flush().
         self.used: dict[str, Queue] = {}
 
@@ -329,61 +317,16 @@ class KombuChannelLayer(BaseChannelLayer):
     # -- receiving --------------------------------------------------------------------------
 
     def receive(self, channels: Iterable[str], block: bool = False) -> Received:
-        wanted = self.check_wanted(channels)
-        deadline = time.monotonic() + (self.block_timeout if block else 0)
-        pause = 0.001
-        while True:
-            random.shuffle(wanted)
-            for channel in wanted:
-                found = self._receive_one(channel)
-                if found is not None:
-                    return found
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None, None
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, 0.02)
+        return self._receiver.receive(self.check_wanted(channels), self.block_timeout if block else 0)
 
-    def _receive_one(self, channel: str) -> tuple[str, dict[str, Any]] | None:
-        process = names.is_process_channel(channel)
-        if process:
-            found = self._from_inbox(channel)
-            if found is not None:
-                return found
-        queue = self.queue(channel)
+    @contextmanager
+    def opened(self, queue: Queue) -> Iterator[Queue]:
+        """The queue, declared and ready to be read from."""
         with self._producer() as producer:
             self.use(queue)
             bound = queue(_channel(producer))
             bound.queue_declare()
-            while (message := bound.get(no_ack=True, accept=[CONTENT_TYPE])) is not None:
-                if is_expired(message.headers):
-                    continue
-                body = raw_body(message)
-                try:
-                    if process:
-                        inbox = self._inboxes.setdefault(names.process_part(channel), deque())
-                        for entry in open_envelope(body):
-                            inbox.extend((recipient, entry.packed) for recipient in entry.channels)
-                        found = self._from_inbox(channel)
-                        if found is not None:
-                            return found
-                    elif names.is_single_reader(channel):
-                        return channel, codec.unpack(body)
-                    else:
-                        return channel, open_task_body(body)
-                except ValueError as error:
-                    log_foreign(queue, error)
-        return None
-
-    def _from_inbox(self, channel: str) -> tuple[str, dict[str, Any]] | None:
-        inbox = self._inboxes.get(names.process_part(channel))
-        with self._lock:
-            for entry in inbox or ():
-                if channel[-1] == "!" or entry[0] == channel:
-                    assert inbox is not None
-                    inbox.remove(entry)
-                    return entry[0], codec.unpack(entry[1])
-        return None
+            yield bound
 
     def listen(self, prefix: str, deliver: Deliver) -> Listener:
         self.check_wanted([prefix])
@@ -421,18 +364,13 @@ class KombuChannelLayer(BaseChannelLayer):
                 )
             return self._group_store
 
-    def group_add(self, group: str, channel: str) -> None:
-        self._groups.add(names.check_group_name(group), names.check_channel_name(channel))
-
-    def group_discard(self, group: str, channel: str) -> None:
-        self._groups.discard(names.check_group_name(group), names.check_channel_name(channel))
-
-    def group_channels(self, group: str) -> list[str]:
-        return self._groups.members(names.check_group_name(group))
+    @property
+    def _has_groups(self) -> bool:
+        return bool(self._groups_url) or self.scheme in self.redis_schemes or self.in_process
 
     def forget_channel(self, channel: str) -> None:
-        if self._groups_url or self.scheme in self.redis_schemes or self.in_process:
-            self._groups.forget(channel)
+        if self._has_groups:
+            super().forget_channel(channel)
 
     # -- housekeeping -----------------------------------------------------------------------
 
@@ -445,8 +383,8 @@ class KombuChannelLayer(BaseChannelLayer):
                 bound.purge()
         with self._lock:
             self._gate = None
-            self._inboxes.clear()
-        if self._groups_url or self.scheme in self.redis_schemes or self.in_process:
+        self._receiver.clear()
+        if self._has_groups:
             self._groups.flush()
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from channelsq import names
 from channelsq.exceptions import ChannelFull
 from channelsq.layers import codec
 from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
-from channelsq.layers.groups import MemoryGroups
+from channelsq.layers.groups import GroupStore, MemoryGroups
 
 #: How many messages may be held back by a delay, on all channels together.
 MOST_DELAYED = 10_000
@@ -68,7 +68,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         self._unread: Counter[str] = Counter()
         self._delayed: list[tuple[float, int, Send]] = []
         self._listeners: dict[str, _MemoryListener] = {}
-        self._groups = MemoryGroups(self.group_expiry)
+        self._group_store = MemoryGroups(self.group_expiry)
         self._swept = time.monotonic()
         self._closed = 0
 
@@ -218,17 +218,9 @@ class InMemoryChannelLayer(BaseChannelLayer):
 
     # -- groups and housekeeping ------------------------------------------------------------
 
-    def group_add(self, group: str, channel: str) -> None:
-        self._groups.add(names.check_group_name(group), names.check_channel_name(channel))
-
-    def group_discard(self, group: str, channel: str) -> None:
-        self._groups.discard(names.check_group_name(group), names.check_channel_name(channel))
-
-    def group_channels(self, group: str) -> list[str]:
-        return self._groups.members(names.check_group_name(group))
-
-    def forget_channel(self, channel: str) -> None:
-        self._groups.forget(channel)
+    @property
+    def _groups(self) -> GroupStore:
+        return self._group_store
 
     def flush(self) -> None:
         with self._changed:

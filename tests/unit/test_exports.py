@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 
 import channelsq
+import channelsq.layers
 from channelsq.layers.base import BaseChannelLayer
 from channelsq.message import Message
 
@@ -101,8 +105,38 @@ def test_what_an_application_imports_needs_no_broker_library_and_no_settings(cod
 
 
 def test_the_layers_stand_below_everything_else() -> None:
-    loaded = loaded_after("import channelsq.layers, sys; assert 'channelsq.asgi' not in sys.modules")
-    assert "uvicorn" not in loaded
+    code = "from channelsq.layers import *; import sys; assert 'channelsq.asgi' not in sys.modules"
+    assert "uvicorn" not in loaded_after(code)
+    with pytest.raises(ImportError, match="nothing"):
+        from channelsq.layers import nothing  # noqa: F401
+    assert set(channelsq.layers.__all__) <= set(dir(channelsq.layers))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """What a module may import while it is loaded or run, wherever in it that stands."""
+    tree = ast.parse(path.read_text())
+    only_types: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            only_types.update(inner for statement in node.body for inner in ast.walk(statement))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and node not in only_types:
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node not in only_types:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield str(node.module)
+
+
+def test_imports_run_one_way() -> None:
+    package = Path(channelsq.__file__).parent
+    modules = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in package.rglob("*.py")
+    }
+    del modules["channelsq"]  # its names are looked up when asked for
+    graph = {name: {found for found in imports(path) if found in modules} for name, path in modules.items()}
+    assert "channelsq.asgi" in graph["channelsq.channel"]
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 def test_types_are_shipped() -> None:

@@ -1,0 +1,97 @@
+"""``receive`` on a Kombu broker: looking into one queue after the other, without a consumer."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from channelsq import names
+from channelsq.layers import codec
+from channelsq.layers.base import Received
+from channelsq.layers.listener import log_foreign
+from channelsq.layers.wire import CONTENT_TYPE, is_expired, open_envelope, open_task_body, raw_body
+
+if TYPE_CHECKING:
+    from channelsq.layers.kombu import KombuChannelLayer
+
+#: Seconds between looks into queues that were empty: the first, and the longest that it grows to.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02
+
+
+class KombuReceiver:
+    """The reader of one layer's channels, for shells, tests and code that waits for an answer.
+
+    A process's queue carries envelopes for all of its ``!`` channels: what a look took for others than the
+    channel asked for waits in an inbox.
+    """
+
+    def __init__(self, layer: KombuChannelLayer) -> None:
+        self._layer = layer
+        self._lock = threading.Lock()
+        self._inboxes: dict[str, deque[tuple[str, bytes]]] = {}
+
+    def clear(self) -> None:
+        """Forget what was taken and not asked for yet."""
+        with self._lock:
+            self._inboxes.clear()
+
+    def receive(self, wanted: list[str], timeout: float) -> Received:
+        """See :meth:`BaseChannelLayer.receive`; waits ``timeout`` seconds at most."""
+        deadline = time.monotonic() + timeout
+        pause = _FIRST_PAUSE
+        while True:
+            random.shuffle(wanted)  # so that no channel starves another
+            for channel in wanted:
+                found = self._receive_one(channel)
+                if found is not None:
+                    return found
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None, None
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _receive_one(self, channel: str) -> tuple[str, dict[str, Any]] | None:
+        process = names.is_process_channel(channel)
+        if process:
+            found = self._from_inbox(channel)
+            if found is not None:
+                return found
+        queue = self._layer.queue(channel)
+        with self._layer.opened(queue) as opened:
+            while (message := opened.get(no_ack=True, accept=[CONTENT_TYPE])) is not None:
+                if is_expired(message.headers):
+                    continue
+                body = raw_body(message)
+                try:
+                    if process:
+                        self._to_inbox(channel, body)
+                        found = self._from_inbox(channel)
+                        if found is not None:
+                            return found
+                    elif names.is_single_reader(channel):
+                        return channel, codec.unpack(body)
+                    else:
+                        return channel, open_task_body(body)
+                except ValueError as error:
+                    log_foreign(queue, error)
+        return None
+
+    def _to_inbox(self, channel: str, body: bytes) -> None:
+        entries = open_envelope(body)
+        with self._lock:
+            inbox = self._inboxes.setdefault(names.process_part(channel), deque())
+            for entry in entries:
+                inbox.extend((recipient, entry.packed) for recipient in entry.channels)
+
+    def _from_inbox(self, channel: str) -> tuple[str, dict[str, Any]] | None:
+        with self._lock:
+            inbox = self._inboxes.get(names.process_part(channel), deque())
+            for entry in inbox:
+                if channel[-1] == "!" or entry[0] == channel:
+                    inbox.remove(entry)
+                    return entry[0], codec.unpack(entry[1])
+        return None
