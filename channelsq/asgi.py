@@ -67,6 +67,10 @@ class ChannelLayerWrapper:
         """See :meth:`BaseChannelLayer.dispatch`."""
         self.channel_layer.dispatch(sends)
 
+    def settle(self, sends: Sequence[Send]) -> None:
+        """See :meth:`BaseChannelLayer.settle`."""
+        self.channel_layer.settle(sends)
+
     def receive(self, channels: Iterable[str], block: bool = False) -> Received:
         """See :meth:`BaseChannelLayer.receive`."""
         return self.channel_layer.receive(channels, block)

@@ -85,7 +85,7 @@ class PendingMessageStore:
         failures: list[Exception] = []
         for layer in layers.values():
             try:
-                layer.dispatch([send for other, send in pending if other is layer])
+                layer.settle([send for other, send in pending if other is layer])
             except Exception as error:
                 failures.append(error)
         if failures:

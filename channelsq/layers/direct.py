@@ -26,18 +26,32 @@ if TYPE_CHECKING:
     from channelsq.layers.base import Send
     from channelsq.layers.redis import RedisChannelLayer
 
-#: Commands that are to be run with the acknowledgement of the message that is being handled, in one transaction.
-_unit: ContextVar[list[Command] | None] = ContextVar("channelsq_unit", default=None)
+
+class Parcel:
+    """What one consumer sent, to leave in one transaction with the acknowledgement of its message."""
+
+    __slots__ = ("commands", "envelopes")
+
+    def __init__(self) -> None:
+        #: For each process's reply queue (``"name.process!"``) what goes there.
+        self.envelopes: list[tuple[str, list[Entry]]] = []
+        self.commands: list[Command] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.envelopes or self.commands)
+
+
+_parcel: ContextVar[Parcel | None] = ContextVar("channelsq_parcel", default=None)
 
 
 @contextmanager
-def unit(commands: list[Command]) -> Iterator[None]:
-    """Within the block, what a consumer sends on its success is added to ``commands`` instead of being sent."""
-    token = _unit.set(commands)
+def collecting(parcel: Parcel) -> Iterator[None]:
+    """Within the block, what a consumer sends on its success goes into ``parcel`` instead of being sent."""
+    token = _parcel.set(parcel)
     try:
         yield
     finally:
-        _unit.reset(token)
+        _parcel.reset(token)
 
 
 class DirectSender:
@@ -104,31 +118,43 @@ class DirectSender:
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         """Send now; see :meth:`BaseChannelLayer.dispatch`."""
-        commands, full = self._prepare(sends)
-        if commands:
-            with self._connected() as pool:
-                call(pool, *commands)
+        parcel = Parcel()
+        full = self._pack(parcel, sends)
+        self.send(parcel)
         if full is not None:
             raise full
 
     def settle(self, sends: Sequence[Send]) -> None:
         """Send with the acknowledgement of the message that is being handled; now, if none is."""
-        collected = _unit.get()
-        if collected is None:
+        parcel = _parcel.get()
+        if parcel is None:
             self.dispatch(sends)
             return
-        commands, full = self._prepare(sends)
-        collected += commands
+        full = self._pack(parcel, sends)
         if full is not None:
             raise full
 
-    def send_commands(self, commands: Sequence[Command]) -> None:
-        """Run what was collected in a :func:`unit`."""
-        with self._connected() as pool:
-            call(pool, *commands)
+    def send(self, parcel: Parcel) -> None:
+        """Send what is in a parcel now."""
+        if parcel:
+            with self._connected() as pool:
+                call(pool, *self.render((parcel,)))
 
-    def _prepare(self, sends: Sequence[Send]) -> tuple[list[Command], ChannelFull | None]:
-        """The commands for ``sends``, and ChannelFull for the first that has no room."""
+    def render(self, parcels: Sequence[Parcel]) -> list[Command]:
+        """The commands that send several parcels; what goes to one process travels together."""
+        envelopes: dict[str, list[Entry]] = {}
+        commands: list[Command] = []
+        for parcel in parcels:
+            for prefix, entries in parcel.envelopes:
+                envelopes.setdefault(prefix, []).extend(entries)
+            commands += parcel.commands
+        for prefix, entries in envelopes.items():
+            for _, body in pack_envelopes(entries):
+                commands += self.commands.bare(prefix[:-1], body)
+        return commands
+
+    def _pack(self, parcel: Parcel, sends: Sequence[Send]) -> ChannelFull | None:
+        """Add ``sends`` to a parcel; gives ChannelFull for the first that has no room."""
         envelopes: dict[str, list[Entry]] = {}
         messages: list[tuple[str, Send]] = []
         for send in sends:
@@ -138,31 +164,23 @@ class DirectSender:
                 envelopes.setdefault(names.process_part(send.target), []).append(Entry([send.target], send.body))
             else:
                 messages.append((send.target, send))
-        commands: list[Command] = []
         full: ChannelFull | None = None
         for prefix, entries in envelopes.items():
-            full = self._add_envelopes(commands, prefix, entries) or full
+            try:
+                self._admit(prefix[:-1], self._layer.reply_capacity(prefix), bare=True)
+            except ChannelFull as error:
+                full = self._layer.refuse_envelope(entries, error.capacity) or full
+            else:
+                parcel.envelopes.append((prefix, entries))
         for channel, send in messages:
             try:
-                self._add_message(commands, channel, send)
+                self._add_message(parcel.commands, channel, send)
             except ChannelFull as error:
                 if send.group:
                     self._layer.note_dropped(send.target, channel)
                 else:
                     full = full or error
-        return commands, full
-
-    def _add_envelopes(self, commands: list[Command], prefix: str, entries: list[Entry]) -> ChannelFull | None:
-        queue = prefix[:-1]
-        refused: ChannelFull | None = None
-        for part, body in pack_envelopes(entries):
-            try:
-                self._admit(queue, self._layer.reply_capacity(prefix), bare=True)
-            except ChannelFull as error:
-                refused = self._layer.refuse_envelope(part, error.capacity) or refused
-                continue
-            commands += self.commands.bare(queue, body)
-        return refused
+        return full
 
     def _add_message(self, commands: list[Command], channel: str, send: Send) -> None:
         bare = names.is_single_reader(channel)
@@ -184,7 +202,7 @@ class DirectSender:
                         return int(call(pool, self.commands.bare_size(queue))[0])
                     return int(run(pool, SIZE, [self.commands.key(queue)], GROUP, 1000))
             except BrokerUnavailable:
-                if _unit.get() is None:
+                if _parcel.get() is None:
                     raise
                 return 0  # it waits with the acknowledgement until the broker is back
 

@@ -20,7 +20,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from channelsq.transport import codec
 from channelsq.transport.commands import Command, call, errors_in, exchange, load, read, send, transaction
-from channelsq.transport.qos import QoS
+from channelsq.transport.qos import Ack, QoS
 from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Copy, Entry, Streams, ack_commands, entries_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Poll:
     #: COUNT of a ``read``, the most that a ``take`` or a ``claim`` may give.
     asked: int
     #: Acknowledgements in it that are not confirmed yet.
-    acks: list[tuple[str, str]] = field(default_factory=list)
+    acks: list[Ack] = field(default_factory=list)
     #: Replies to them that are still to be read.
     replies: int = 0
 
@@ -65,6 +65,9 @@ class ConsumingChannel(kombu_redis.Channel):
     _brpop_sent_at: float | None
     _in_poll: Any
     _queue_cycle: Any
+
+    #: Makes the commands of what was given to :meth:`QoS.settle`, for a transaction with the acknowledgements.
+    render: Callable[[list[Any]], list[Command]] | None = None
 
     def _start_consuming(self) -> None:
         self._asked: Poll | None = None
@@ -125,7 +128,7 @@ class ConsumingChannel(kombu_redis.Channel):
         poll, command = self._ask(connection, queues, timeout)
         qos = self.stream_qos
         poll.acks = qos.take_acks()
-        acks = transaction(ack_commands(poll.acks))
+        acks = self._transaction(poll.acks)
         poll.replies = len(acks)
         self._asked, self._in_poll = poll, connection
         self._brpop_sent_at = monotonic()
@@ -213,10 +216,11 @@ class ConsumingChannel(kombu_redis.Channel):
         connection = poll.connection
         try:
             while poll.replies:
-                self._log_errors(read(connection))
+                confirmation = read(connection)
                 poll.replies -= 1
                 if not poll.replies:
-                    poll.acks = []
+                    acks, poll.acks = poll.acks, []
+                    self._confirm(acks, confirmation)
                 if not connection.can_read(timeout=0):
                     raise Empty
             reply = read(connection)
@@ -368,35 +372,73 @@ class ConsumingChannel(kombu_redis.Channel):
         hub = self.connection.hub if self.connection is not None else None
         if hub is None or not self._active_queues:
             self.flush_acks()
-        elif not self._waking:
+        else:
+            self._wake(hub)
+
+    def free_credit(self) -> None:
+        """Have the event loop poll again, if it stopped for want of credit.  From any thread."""
+        hub = self.connection.hub if self.connection is not None else None
+        if hub is not None and self._asked is None:
+            self._wake(hub)
+
+    def _wake(self, hub: Any) -> None:
+        if not self._waking:
             self._waking = True
             hub.call_soon(self._woken)
 
     def _woken(self) -> None:
         self._waking = False  # the poller's turn comes after this one
 
-    def flush_acks(self) -> None:
+    def _transaction(self, acks: list[Ack]) -> list[Command]:
+        """The commands that send acknowledgements with what goes with them."""
+        if not acks:
+            return []
+        commands: list[Command] = []
+        if self.render is not None:
+            parcels = [ack.parcel for ack in acks if ack.parcel is not None]
+            commands += self.render(parcels) if parcels else []
+        return transaction([*commands, *ack_commands((ack.key, ack.id) for ack in acks)])
+
+    def _confirm(self, acks: list[Ack], reply: Any) -> None:
+        """Look at the answer to a transaction's EXEC."""
+        self._log_errors(reply)
+        if isinstance(reply, ResponseError):  # out of memory, say: nothing of it was done
+            self.stream_qos.put_back(acks)
+
+    def flush_acks(self, *, wait: bool = True) -> None:
         """Send the acknowledgements that wait, on a connection of the pool.  From any thread.
+
+        Args:
+            wait: whether to wait for a thread that does so now; else that one sends these as well.
 
         Raises:
             redis.ConnectionError: they wait on.
         """
         qos = self._qos
-        if not isinstance(qos, QoS) or not qos.waiting or self.closed:
+        if not isinstance(qos, QoS):
             return
-        with self._ack_lock:
-            acks = qos.take_acks()
+        while qos.waiting and not self.closed:
+            if not self._ack_lock.acquire(blocking=wait):
+                return  # its holder comes back here once more
             try:
-                replies = exchange(self.pool, transaction(ack_commands(acks)))
-            except BaseException:
-                qos.put_back(acks)
-                raise
-        for reply in replies:
-            self._log_errors(reply)
+                acks = qos.take_acks()
+                try:
+                    replies = exchange(self.pool, self._transaction(acks))
+                except BaseException:
+                    qos.put_back(acks)
+                    raise
+            finally:
+                self._ack_lock.release()
+            if replies:
+                self._confirm(acks, replies[-1])
+                if isinstance(replies[-1], ResponseError):
+                    return  # again another time
 
     def _log_errors(self, reply: Any) -> None:
         for error in errors_in(reply):
-            logger.error("Redis refused an acknowledgement: %s", error, extra={"action": "ack_refused"})
+            logger.error(
+                "Redis refused an acknowledgement or what goes with it: %s", error, extra={"action": "ack_refused"}
+            )
 
     def give_back(self, copies: list[Copy]) -> None:
         """Put what is held at the end of its queue.  From any thread."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("channelsq.transport")
 
 
+class Ack(NamedTuple):
+    """An acknowledgement that waits to be sent."""
+
+    key: str
+    id: str
+    #: What is to be done in the same transaction, as :attr:`ConsumingChannel.render` reads it; None for nothing.
+    parcel: Any = None
+
+
 class QoS(kombu_redis.QoS):
     """Prefetch and acknowledgements of a channel.
 
@@ -29,7 +38,7 @@ class QoS(kombu_redis.QoS):
 
     def __init__(self, channel: Channel, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
-        self._acks: deque[tuple[str, str]] = deque()
+        self._acks: deque[Ack] = deque()
 
     @property
     def waiting(self) -> bool:
@@ -44,25 +53,35 @@ class QoS(kombu_redis.QoS):
         """The message is done with."""
         held = parse_tag(delivery_tag)
         if held is not None and not self.channel.closed:
-            self._acks.append(held)
+            self._acks.append(Ack(*held))
         virtual.QoS.ack(self, delivery_tag)
         if held is not None:
             self.channel.acks_wait()
 
+    def settle(self, delivery_tag: str, parcel: Any) -> None:
+        """The message is done with, and its outcome is to leave in one transaction with the acknowledgement.
+
+        Nothing is sent before :meth:`ConsumingChannel.flush_acks` or the next poll.
+        """
+        held = parse_tag(delivery_tag)
+        if held is not None and not self.channel.closed:
+            self._acks.append(Ack(*held, parcel))
+        virtual.QoS.ack(self, delivery_tag)
+
     def drop(self, entry: Entry) -> None:
         """Acknowledge an entry that is not delivered as a message, or needs no acknowledgement when it is."""
-        self._acks.append((entry.key, entry.id))
+        self._acks.append(Ack(entry.key, entry.id))
 
-    def take_acks(self) -> list[tuple[str, str]]:
-        """``(key, id)`` of everything acknowledged since the last time; for :meth:`put_back` if sending fails."""
-        taken: list[tuple[str, str]] = []
+    def take_acks(self) -> list[Ack]:
+        """Everything acknowledged since the last time; for :meth:`put_back` if sending fails."""
+        taken: list[Ack] = []
         while True:
             try:
                 taken.append(self._acks.popleft())
             except IndexError:
                 return taken
 
-    def put_back(self, acks: list[tuple[str, str]]) -> None:
+    def put_back(self, acks: list[Ack]) -> None:
         """Have acknowledgements sent another time."""
         self._acks.extendleft(reversed(acks))
 

@@ -138,7 +138,7 @@ def _tell(message: Message, report: Send | None) -> None:
     if report is None:
         return
     try:
-        message.channel_layer.dispatch((report,))
+        message.channel_layer.settle((report,))
     except ChannelsqError as error:
         logger.error(
             "%s: could not report a message as done: %s",

@@ -17,6 +17,7 @@ from channelsq.layers import codec
 from channelsq.layers.wire import is_expired
 from channelsq.message import Message
 from channelsq.worker.execution import report_done
+from channelsq.worker.lean import lean_of
 from channelsq.worker.setup import log_unrouted, tasks_of
 
 logger = logging.getLogger("channelsq.worker")
@@ -29,6 +30,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
     tasks = tasks_of(app)
     channel = task.name
     layer = task.layer
+    lean = lean_of(app, consumer, layer)
 
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
         content, embed = _content(message, channel)
@@ -55,8 +57,10 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
         )
         if not ordered:
             report_done(mine)
-        # Celery reads a message's parts from these again and again; the content itself stays out of its log.
         payload = [[channel, content], kwargs, embed]
+        if lean is not None and not callbacks and lean.take(message, target, payload):
+            return None
+        # Celery reads a message's parts from these again and again; the content itself stays out of its log.
         message.headers = {
             **message.headers,
             "task": target.name,
@@ -78,7 +82,10 @@ def _is_redelivered(message: Any) -> bool:
 def _content(message: Any, channel: str) -> tuple[dict[str, Any], Any]:
     """The content of a channel's task message; raises InvalidTaskError, which Celery logs and rejects."""
     try:
-        (sent_to, content), _, embed = message.payload
+        if "retries" in message.headers:
+            (sent_to, content), _, embed = message.payload
+        else:  # the short form, which is always msgpack
+            (sent_to, content), _, embed = codec.loads(message.body)
     except (TypeError, ValueError):
         sent_to = content = embed = None
     if sent_to != channel or not isinstance(content, dict):

@@ -1,0 +1,227 @@
+"""The short way of a channel's message through the worker.
+
+Celery's own way makes a request of each message, hands it to the pool with five callbacks and acknowledges it
+through the event loop.  Most messages need none of that: their consumer is run by Celery's own tracer, so that
+signals, retries, ``Reject``, error reports and ``task.request`` are as ever, in a thread that takes one message
+after the other; what it sent leaves in one transaction with the acknowledgement.
+
+:meth:`Lane.take` refuses a message for which Celery promises more than that (events, revokes, rate and time
+limits, receivers of ``task_received``, a pool that is not known here): it goes Celery's way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from celery import signals
+from celery.app.trace import LOG_RECEIVED
+from celery.worker import state
+from celery.worker.request import Request
+
+from channelsq.layers.direct import Parcel, collecting
+from channelsq.layers.redis import RedisChannelLayer
+from channelsq.transport.qos import QoS
+from channelsq.worker.lanes import Lane, SoloLane, ThreadLane
+
+#: Celery's own, so that its messages stay where people look for them.
+_received = logging.getLogger("celery.worker.strategy")
+
+logger = logging.getLogger("channelsq.worker")
+
+
+class LeanRequest(Request):
+    """Celery's request for a channel's message, of which everything is known already."""
+
+    def __init__(self, message: Any, qos: QoS, task: Any, payload: list[Any], *, hostname: str, eventer: Any) -> None:
+        headers = message.headers
+        self._message = message
+        self._qos = qos
+        self._task = task
+        self._app = task.app
+        self._hostname = hostname
+        self._eventer = eventer
+        self._connection_errors = ()
+        self._utc = True
+        self._decoded = True
+        self._content_type = self._content_encoding = None
+        self._body = self._Request__payload = payload
+        self.id = self._root_id = identity = headers["id"]
+        self._parent_id = None
+        self._type = self.name = task.name  # type: ignore[misc]  # a slot, as Celery's own __init__ has it
+        self._args, self._kwargs, _ = payload
+        self._argsrepr = f"({self._args[0]!r}, {sorted(self._args[1])})"
+        self._kwargsrepr = repr(self._kwargs)
+        self._ignore_result = task.ignore_result
+        self._eta = self._expires = None
+        self._delivery_info = {
+            "exchange": "",
+            "routing_key": self._args[0],
+            "priority": None,
+            "redelivered": "redelivered" in headers,
+        }
+        self._request_dict = {
+            **headers,
+            "task": task.name,
+            "args": self._args,
+            "kwargs": self._kwargs,
+            "argsrepr": self._argsrepr,
+            "kwargsrepr": self._kwargsrepr,
+            "ignore_result": task.ignore_result,
+            "properties": message.properties,
+            "reply_to": None,
+            "correlation_id": identity,
+            "hostname": hostname,
+            "delivery_info": self._delivery_info,
+            "is_eager": False,
+        }
+        self._on_ack = self._on_reject = None
+        self.parcel = Parcel()
+
+    def acknowledge(self) -> None:
+        """The message is done with; what its consumer sent goes out in the same transaction."""
+        if not self.acknowledged:
+            self.acknowledged = True
+            self._qos.settle(self._message.delivery_tag, self.parcel or None)
+
+    def reject(self, requeue: bool = False) -> None:
+        """The message is not wanted; with ``requeue`` it comes again."""
+        if self.acknowledged:
+            return
+        if not requeue:
+            self.acknowledge()
+        else:
+            self.acknowledged = True
+            self._message.reject_log_error(logger, self._qos.channel.connection_errors, requeue=True)
+        self.send_event("task-rejected", requeue=requeue)
+
+    @property
+    def channel(self) -> Any:
+        """The broker channel that it came through."""
+        return self._qos.channel
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether another worker has it, or soon will: nothing of it is to be begun here."""
+        return _set(state.should_stop) or _set(state.should_terminate) or bool(self._qos.channel.closed)
+
+    def run(self) -> None:
+        """Run the consumer, and do what its outcome asks for."""
+        task = self._task
+        self.on_accepted(os.getpid(), time.monotonic())  # type: ignore[arg-type]  # its stub: a str
+        if not task.acks_late:
+            self._qos.channel.flush_acks()  # at most once: not begun before Redis knows
+            outcome = task.__trace__(self.id, self._args, self._kwargs, self._request_dict)
+        else:
+            with collecting(self.parcel):
+                outcome = task.__trace__(self.id, self._args, self._kwargs, self._request_dict)
+        result, info, runtime, _ = outcome
+        if info is not None:
+            self.on_success((1, result, runtime))  # which knows what to do about a failure
+            return
+        state.task_ready(self, successful=True)
+        if task.acks_late:
+            self.acknowledge()
+
+
+def _set(flag: Any) -> bool:
+    # An exit code of 0 means "stop", as celery.worker.state.maybe_shutdown has it.
+    return flag is not None and flag is not False
+
+
+class Lean:
+    """Decides for one worker which messages may go the short way.
+
+    Args:
+        app: the Celery app.
+        consumer: the worker's consumer (``celery.worker.consumer.Consumer``).
+        layer: the layer of the channels.
+        lane: where requests are run.
+    """
+
+    def __init__(self, app: Any, consumer: Any, layer: RedisChannelLayer, lane: Lane) -> None:
+        self._consumer = consumer
+        self._render = layer.sender.render
+        self._lane = lane
+        self._eventer = consumer.event_dispatcher
+        self._revoked = consumer.controller.state.revoked
+        self._task_limits = bool(app.conf.task_time_limit or app.conf.task_soft_time_limit)
+        self._does_info = _received.isEnabledFor(logging.INFO)
+        self._plain: dict[str, bool] = {}
+
+    def take(self, message: Any, task: Any, payload: list[Any]) -> bool:
+        """Have the message handled, if it may go the short way; else nothing is done."""
+        channel = message.channel
+        qos = getattr(channel, "qos", None)
+        if not isinstance(qos, QoS) or not self._may_take(message, task):
+            return False
+        if channel.render is None:
+            channel.render = self._render
+        request = LeanRequest(message, qos, task, payload, hostname=self._consumer.hostname, eventer=self._eventer)
+        if self._does_info:
+            context = {
+                "id": request.id,
+                "name": request.name,
+                "args": request.argsrepr,
+                "kwargs": request.kwargsrepr,
+                "eta": None,
+            }
+            _received.info(LOG_RECEIVED, context, extra={"data": context})
+        state.task_reserved(request)
+        self._lane.put(request)
+        return True
+
+    def _may_take(self, message: Any, task: Any) -> bool:
+        consumer = self._consumer
+        headers = message.headers
+        eventer = self._eventer
+        return (
+            "retries" not in headers  # only what the short form carries has no more to it than this knows
+            and not signals.task_received.receivers
+            and not (eventer is not None and eventer.enabled and (not eventer.groups or "task" in eventer.groups))
+            and headers["id"] not in self._revoked
+            and not consumer.task_buckets.get(task.name)
+            and not (consumer.restart_count and not consumer._maximum_prefetch_restored)
+            and self._is_plain(task)
+        )
+
+    def _is_plain(self, task: Any) -> bool:
+        """Whether the task has no time limits, nor classes of its own for what is done about it."""
+        try:
+            return self._plain[task.name]
+        except KeyError:
+            plain = self._plain[task.name] = (
+                not (task.time_limit or task.soft_time_limit or self._task_limits)
+                and task.Strategy == "celery.worker.strategy:default"
+                and task.Request == "celery.worker.request:Request"
+            )
+            return plain
+
+
+#: Of each worker of this process; there is more than one in tests only.
+_leans: WeakKeyDictionary[Any, Lean | None] = WeakKeyDictionary()
+
+
+def lean_of(app: Any, consumer: Any, layer: Any) -> Lean | None:
+    """What decides for a worker; None if every message goes Celery's way."""
+    try:
+        return _leans[consumer]
+    except KeyError:
+        lean = _leans[consumer] = _make(app, consumer, layer)
+        return lean
+
+
+def _make(app: Any, consumer: Any, layer: Any) -> Lean | None:
+    channel_layer = layer.channel_layer
+    if not isinstance(channel_layer, RedisChannelLayer) or not channel_layer.streams:
+        return None
+    kind = type(consumer.pool).__module__.rpartition(".")[2]
+    if kind == "solo":
+        return Lean(app, consumer, channel_layer, SoloLane())
+    if kind == "thread":
+        lane = ThreadLane(consumer.pool.executor, consumer.pool.limit, consumer.hub)
+        return Lean(app, consumer, channel_layer, lane)
+    return None
