@@ -19,6 +19,7 @@ from channelsq.transport.commands import Command
 from channelsq.transport.consuming import ConsumingChannel
 from channelsq.transport.leases import Leases
 from channelsq.transport.qos import QoS
+from channelsq.transport.quarantine import Quarantine
 from channelsq.transport.streams import Entry, Streams, parse_tag
 
 logger = logging.getLogger("channelsq.transport")
@@ -46,7 +47,16 @@ class Channel(ConsumingChannel):
     #: How many messages one poll may bring.
     batch_size = 256
 
-    from_transport_options = (*kombu_redis.Channel.from_transport_options, "lease", "batch_size")
+    #: How many consumers must have died with a message to make it a dead letter; None for no number of them.
+    max_deaths: int | None = 5
+
+    #: How many dead letters of a queue are kept; the oldest are dropped.
+    max_dead_letters = 1000
+
+    from_transport_options = (
+        *kombu_redis.Channel.from_transport_options,
+        *("lease", "batch_size", "max_deaths", "max_dead_letters"),
+    )
 
     #: Messages are never collected on the way to Redis: an error would come after the publisher was told of success.
     supports_batch_publish = False
@@ -63,6 +73,7 @@ class Channel(ConsumingChannel):
         self.QoS = QoS  # Kombu's has another without ack_emulation; here nothing is emulated
         self._check_options()
         self.streams = Streams(lambda: self.pool, self.global_keyprefix, self.lease)
+        self.quarantine = Quarantine(self.max_deaths, self.lease)
         _channels.add(self)
 
     def _check_options(self) -> None:
@@ -71,6 +82,13 @@ class Channel(ConsumingChannel):
             problem = f"lease is {self.lease!r}; it is a number of seconds from 0.1 to 86400"
         elif not isinstance(self.batch_size, int) or not 1 <= self.batch_size <= 10_000:
             problem = f"batch_size is {self.batch_size!r}; it is a whole number from 1 to 10000"
+        elif self.max_deaths is not None and not (type(self.max_deaths) is int and 2 <= self.max_deaths <= 1000):
+            problem = (
+                f"max_deaths is {self.max_deaths!r}; it is a whole number from 2 to 1000, or None for no dead letters "
+                "(1 would bury all that a consumer held when it died)"
+            )
+        elif type(self.max_dead_letters) is not int or not 1 <= self.max_dead_letters <= 1_000_000:
+            problem = f"max_dead_letters is {self.max_dead_letters!r}; it is a whole number from 1 to 1000000"
         if problem:
             self._disconnect_pools()  # type: ignore[attr-defined]
             raise ValueError(f"transport option {problem}")
@@ -292,6 +310,7 @@ class Channel(ConsumingChannel):
         self._joined.clear()
         self._touched = {}
         self._leased = False
+        self.quarantine.forget()
         if isinstance(self._qos, QoS):
             self._qos.forget()
 

@@ -11,6 +11,7 @@ its id, the body (msgpack) and the expiration in ms; nil stands for what a messa
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import msgpack
@@ -22,6 +23,10 @@ Payload: TypeAlias = dict[str, Any]
 _JSON = 1
 
 _CONTENT_TYPE = "application/x-msgpack"
+
+
+#: The header that says how many consumers died with a message.
+DEATHS = "x-deaths"
 
 
 class ForeignPayload(ValueError):
@@ -124,6 +129,41 @@ def mark_redelivered(payload: Payload) -> None:
     """Say in the headers and in the delivery info that the message was handed out before."""
     payload["headers"]["redelivered"] = True
     payload["properties"]["delivery_info"]["redelivered"] = True
+
+
+def deaths(payload: Payload) -> int:
+    """How many consumers died with a message that was delivered."""
+    count = payload["headers"].get(DEATHS, 0)
+    return count if isinstance(count, int) else 0
+
+
+def set_deaths(payload: Payload, count: int) -> None:
+    """Say in the headers how many consumers died with the message; nothing for none."""
+    if count:
+        payload["headers"][DEATHS] = count
+    else:
+        payload["headers"].pop(DEATHS, None)
+
+
+def with_death(payload: Payload) -> Payload:
+    """The message with one death more, and without an expiration: it was given to a consumer in time."""
+    properties = {name: value for name, value in payload["properties"].items() if name != "expiration"}
+    copy = {**payload, "headers": {**payload["headers"]}, "properties": properties}
+    set_deaths(copy, deaths(payload) + 1)
+    return copy
+
+
+def is_early(data: bytes, now: int) -> bool:
+    """Whether a message is a Celery task whose ETA has not come, so that no worker can have begun it.
+
+    Args:
+        now: the server's time in ms since 1970.
+    """
+    try:
+        eta = decode(data)["headers"].get("eta")
+        return isinstance(eta, str) and datetime.fromisoformat(eta).timestamp() * 1000 > now
+    except (ValueError, OverflowError):
+        return False
 
 
 def expires(payload: Payload, entry: str) -> int | None:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from kombu.transport import redis as kombu_redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from channelsq.transport import codec
+from channelsq.transport import codec, dead
 from channelsq.transport.commands import Command, call, errors_in, exchange, load, read, send, transaction
 from channelsq.transport.qos import Ack, QoS
-from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Copy, Entry, Streams, ack_commands, entries_of
+from channelsq.transport.quarantine import Quarantine
+from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Copy, Entry, Streams, ack_commands, read_streams
 
 if TYPE_CHECKING:
     from channelsq.transport.transport import Transport
@@ -33,6 +34,9 @@ SLICE = 0.010
 
 #: Seconds that an acknowledgement may wait for the rest of its batch.
 HOLD = 0.003
+
+#: Seconds that a poll waits while suspects wait for room in quarantine.
+SUSPECTS_EVERY = 0.05
 
 #: Seconds between two attempts to end a poll that has not reached the server yet.
 UNBLOCK_EVERY = 0.05
@@ -62,6 +66,9 @@ class ConsumingChannel(kombu_redis.Channel):
     streams: Streams
     batch_size: int
     lease: float
+    max_deaths: int | None
+    max_dead_letters: int
+    quarantine: Quarantine
     _brpop_sent_at: float | None
     _in_poll: Any
     _queue_cycle: Any
@@ -99,6 +106,10 @@ class ConsumingChannel(kombu_redis.Channel):
         keys = [self.streams.key(self._q_for_pri(queue, step)) for step in self.priority_steps]  # type: ignore[attr-defined]
         self._queues.update(dict.fromkeys(keys, queue))
         return keys
+
+    def queue_of(self, key: str) -> str:
+        """The queue that a stream of it belongs to."""
+        return self._queues[key]
 
     def join(self, queues: list[str]) -> None:
         """Become a consumer of queues."""
@@ -145,15 +156,21 @@ class ConsumingChannel(kombu_redis.Channel):
         keys = [key for step in zip(*by_queue, strict=True) for key in step]
         wanted = self._wanted()
         now = monotonic()
-        if now >= self._take_over_at:  # at once when consuming begins
+        # At once when consuming begins.
+        if now >= self._take_over_at or self.quarantine.may_go_on(self._holds, now):
             self._take_over_at = now + self.lease / 3
             wanted = min(wanted, CHUNK)
-            return Poll(connection, "claim", wanted), self.streams.take_over_command(keys, wanted)
+            room = self.quarantine.room(self._holds, now)
+            return Poll(connection, "claim", wanted), self.streams.take_over_command(
+                keys, wanted, self.max_deaths, room
+            )
         if len(keys) > 1 and self._backlog:
             return Poll(connection, "take", wanted), self.streams.take_command(keys, wanted)
         # COUNT is for each stream.  With less credit than streams, several that get a message at the same
         # moment can bring more than there is credit for; it waits in the buffer.
         count = max(1, wanted // len(keys))
+        if self.quarantine.waited_for:
+            timeout = min(timeout or SUSPECTS_EVERY, SUSPECTS_EVERY)
         return Poll(connection, "read", count), self.streams.read_command(keys, count, int((timeout or 0) * 1000))
 
     def _wanted(self) -> int:
@@ -247,25 +264,40 @@ class ConsumingChannel(kombu_redis.Channel):
             logger.warning("Redis lost its consumer groups: %s", reply, extra={"action": "groups_lost"})
             self.join(self.active_queues)  # type: ignore[arg-type]
             return
+        if poll.kind == "claim":
+            self._taken_over(reply, poll.asked)
+            return
         total = most = 0
-        claimed = poll.kind == "claim"
-        for key, entries in entries_of(reply):
+        for key, entries in read_streams(reply):
             self._queue_cycle.rotate(self._queues.get(key))
-            self._buffer.extend(Entry(key, entry, data, claimed) for entry, data in entries)
+            self._buffer.extend(entries)
             total += len(entries)
             most = max(most, len(entries))
-        if claimed:
-            self._taken_over(total, poll.asked)
-            return
         self._backlog = (total if poll.kind == "take" else most) >= poll.asked
         if self._backlog:
             self._ramp = min(self._ramp * 2, self.batch_size)
 
-    def _taken_over(self, count: int, asked: int) -> None:
-        if count:
+    def _taken_over(self, reply: Any, asked: int) -> None:
+        stopped, streams = reply
+        entries = [entry for _, found in read_streams(streams, claimed=True) for entry in found]
+        now = monotonic()
+        early = [entry for entry in entries if codec.is_early(entry.data, self.server_time())]
+        if early:  # no consumer can have died of what waits for its time
+            exchange(self.pool, self.streams.forgive_commands(early))
+        for entry in entries:
+            innocent = entry in early
+            self._buffer.append(entry._replace(deaths=0) if innocent else entry)
+            if not innocent:
+                self.quarantine.admit(entry.tag, entry.deaths, now)
+        if entries:
+            count = len(entries)
             logger.warning("took over %d messages that dead consumers held", count, extra={"action": "taken_over"})
-        if count >= asked:
+        self.quarantine.stopped(self.quarantine.room(self._holds, now) if stopped else None)
+        if len(entries) >= asked:
             self._take_over_at = 0.0  # there may be more
+
+    def _holds(self, tag: str) -> bool:
+        return self.stream_qos.holds(tag) or any(entry.tag == tag for entry in self._buffer)
 
     @staticmethod
     def _lost_group(error: ResponseError) -> bool:
@@ -356,12 +388,17 @@ class ConsumingChannel(kombu_redis.Channel):
             )  # fmt: skip
             qos.drop(entry)
             return None
+        if self.max_deaths and entry.deaths >= self.max_deaths:
+            dead.bury(self, entry, payload, "its consumers died with it")
+            return None
         end = codec.expires(payload, entry.id)
-        if end is not None and end <= self.server_time():
+        # What a consumer was given in time does not expire with it.
+        if end is not None and end <= self.server_time() and not entry.redelivered:
             qos.drop(entry)
             return None
         if entry.redelivered:
             codec.mark_redelivered(payload)
+        codec.set_deaths(payload, entry.deaths)
         payload["properties"]["delivery_tag"] = entry.tag
         return payload
 
@@ -449,4 +486,6 @@ class ConsumingChannel(kombu_redis.Channel):
         """The same for entries that were not delivered."""
         if entries:
             now = self.server_time()
-            self.give_back([Copy(e.key, e.id, *codec.untouched(e.data, e.id, now, e.redelivered)) for e in entries])
+            self.give_back(
+                [Copy(e.key, e.id, *codec.untouched(e.data, e.id, now, e.redelivered), e.deaths) for e in entries]
+            )

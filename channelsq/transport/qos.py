@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
-from channelsq.transport import codec
+from channelsq.transport import codec, dead
 from channelsq.transport.streams import Copy, Entry, parse_tag
 
 if TYPE_CHECKING:
@@ -91,7 +91,15 @@ class QoS(kombu_redis.QoS):
         if not requeue or held is None:
             self.ack(delivery_tag)
             return
-        self.channel.give_back([held])
+        assert self._delivered is not None
+        message = self._delivered[delivery_tag]
+        death = dead.death_of(message)
+        limit = self.channel.max_deaths
+        if death and limit and held.deaths >= limit:
+            entry = Entry(held.key, held.id, held.data, True, held.deaths)
+            dead.bury(self.channel, entry, message._raw, death)
+        else:
+            self.channel.give_back([held])
         virtual.QoS.ack(self, delivery_tag)
 
     def restore_unacked(self, client: Any = None) -> list[Any]:  # type: ignore[override]
@@ -119,6 +127,12 @@ class QoS(kombu_redis.QoS):
         assert self._delivered is not None
         return set(self._delivered)
 
+    def holds(self, tag: str) -> bool:
+        """Whether a message is delivered and not acknowledged."""
+        assert self._delivered is not None
+        assert self._dirty is not None
+        return tag in self._delivered and tag not in self._dirty
+
     def _held(self, tag: str) -> Copy | None:
         """A delivered message as it is to be handed out again; None if it has no entry, or is acknowledged."""
         assert self._delivered is not None
@@ -127,4 +141,7 @@ class QoS(kombu_redis.QoS):
         if message is None or held is None or tag in self._dirty:
             return None
         key, entry = held
-        return Copy(key, entry, *codec.again(message._raw, entry, self.channel.server_time()))
+        payload = message._raw
+        if dead.death_of(message):
+            payload = codec.with_death(payload)
+        return Copy(key, entry, *codec.again(payload, entry, self.channel.server_time()), codec.deaths(payload))

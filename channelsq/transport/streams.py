@@ -23,6 +23,8 @@ GIVE_BACK = Script("give_back")
 TAKE_OVER = Script("take_over")
 LEAVE = Script("leave")
 SIZE = Script("size")
+HELD = Script("held")
+BURY = Script("bury")
 PURGE = Script("purge")
 
 
@@ -34,6 +36,8 @@ class Entry(NamedTuple):
     data: bytes
     #: Whether another consumer held it before.
     redelivered: bool = False
+    #: How many consumers died with it.
+    deaths: int = 0
 
     @property
     def tag(self) -> str:
@@ -49,6 +53,8 @@ class Copy(NamedTuple):
     data: bytes
     #: ms, None for a message without an end.
     lifetime: int | None
+    #: How many consumers died with it.
+    deaths: int = 0
 
 
 def parse_tag(tag: str) -> tuple[str, str] | None:
@@ -71,13 +77,30 @@ def entries_of(reply: Reply) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
         yield key.decode(), [(entry.decode(), _data(fields)) for entry, fields in entries]
 
 
+def _pairs(fields: Any) -> Mapping[Any, Any]:
+    if not fields:
+        return {}
+    return dict(zip(fields[::2], fields[1::2], strict=False)) if isinstance(fields, list) else fields
+
+
 def _data(fields: Any) -> bytes:
     """The field ``m``; what somebody else wrote without one fails to decode later, and is dropped there."""
-    if not fields:
-        return b""
-    pairs = dict(zip(fields[::2], fields[1::2], strict=False)) if isinstance(fields, list) else fields
-    data = pairs.get(b"m", b"")
+    data = _pairs(fields).get(b"m", b"")
     return data if isinstance(data, bytes) else b""
+
+
+def read_entries(key: str, entries: Any, claimed: bool = False) -> Iterator[Entry]:
+    """The entries of one stream in a reply; those that were taken from dead consumers are redelivered."""
+    for entry, fields in entries:
+        deaths = _pairs(fields).get(b"d", b"")
+        count = int(deaths) if deaths.isdigit() else 0
+        yield Entry(key, entry.decode(), _data(fields), claimed or count > 0, count)
+
+
+def read_streams(reply: Reply, claimed: bool = False) -> Iterator[tuple[str, list[Entry]]]:
+    """Each stream's key and entries in a reply of XREADGROUP, of take.lua, or of take_over.lua (``claimed``)."""
+    for key, entries in reply.items() if isinstance(reply, Mapping) else reply or ():
+        yield key.decode(), list(read_entries(key.decode(), entries, claimed))
 
 
 def ack_commands(held: Iterable[tuple[str, str]]) -> list[Command]:
@@ -156,36 +179,47 @@ class Streams:
     def take(self, keys: Sequence[str], count: int) -> list[Entry]:
         """Take entries now."""
         reply = run(self._pool(), TAKE, keys, GROUP, self.consumer, count)
-        return [Entry(key, *entry) for key, entries in entries_of(reply) for entry in entries]
+        return [entry for _, entries in read_streams(reply) for entry in entries]
 
-    def take_over_command(self, keys: Sequence[str], count: int) -> Command:
-        """Takes what consumers without a lease hold, up to ``count`` entries of all streams together."""
-        return TAKE_OVER.command(keys, (GROUP, self.consumer, self.lease_prefix, count))
+    def take_over_command(self, keys: Sequence[str], count: int, limit: int | None, room: float) -> Command:
+        """Takes what consumers without a lease hold, up to ``count`` entries of all streams together.
+
+        Args:
+            limit: how many deaths make a dead letter; None for no number of them.
+            room: how much of this consumer's quarantine is free, 0 to 1.
+        """
+        return TAKE_OVER.command(keys, (GROUP, self.consumer, self.lease_prefix, count, limit or 0, repr(room)))
+
+    def forgive_commands(self, entries: Iterable[Entry]) -> list[Command]:
+        """Count the deaths of entries that are held from the beginning."""
+        start = {entry.key: ("XCLAIM", entry.key, GROUP, self.consumer, 0) for entry in entries}
+        ids: dict[str, list[Argument]] = {}
+        for entry in entries:
+            ids.setdefault(entry.key, []).append(entry.id)
+        return [(*start[key], *held, "RETRYCOUNT", 1, "JUSTID") for key, held in ids.items()]
 
     def held(self, key: str) -> Iterator[Entry]:
         """Everything that this consumer holds of a stream."""
-        after = "0"
-        while True:
-            start: Command = ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", CHUNK)
-            reply = call(self._pool(), (*start, "STREAMS", key, after))[0]
-            entries = [entry for _, found in entries_of(reply) for entry in found]
-            if not entries:
-                return
-            after = entries[-1][0]
-            for entry, data in entries:
-                if data:  # its message is still there
-                    yield Entry(key, entry, data)
+        after = b"-"
+        while after:
+            after, entries = run(self._pool(), HELD, [key], GROUP, self.consumer, after, CHUNK)
+            yield from read_entries(key, entries)
+
+    def bury(self, entry: Entry, dead: str, keep: int, fields: Iterable[Argument]) -> bool:
+        """Move an entry into the stream ``dead``, of which the last ``keep`` entries stay; false if it is not held."""
+        args = (GROUP, self.consumer, entry.id, keep, *fields)
+        return bool(run(self._pool(), BURY, [entry.key, dead], *args))
 
     def give_back(self, copies: Iterable[Copy]) -> int:
         """Put entries that are held at the end of their streams; gives how many of them were still held."""
         by_key: dict[str, list[Argument]] = {}
         for copy in copies:
             lifetime = "" if copy.lifetime is None else copy.lifetime
-            by_key.setdefault(copy.key, []).extend((copy.id, copy.data, lifetime))
+            by_key.setdefault(copy.key, []).extend((copy.id, copy.data, lifetime, copy.deaths))
         returned = 0
         for key, fields in by_key.items():
-            for start in range(0, len(fields), 3 * CHUNK):
-                chunk = fields[start : start + 3 * CHUNK]
+            for start in range(0, len(fields), 4 * CHUNK):
+                chunk = fields[start : start + 4 * CHUNK]
                 returned += int(run(self._pool(), GIVE_BACK, [key], GROUP, self.consumer, *chunk))
         return returned
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any
 
 import redis
@@ -36,6 +38,8 @@ class Transport(kombu_redis.Transport):
         self.leases = Leases()
         #: The event loop, if one drives this transport.
         self.hub: Any = None
+        if "celery.worker" in sys.modules:  # this is a worker, and has not made its pool yet
+            importlib.import_module("channelsq.transport.requests")
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Be driven by an event loop: it gets whole batches."""

@@ -1,0 +1,225 @@
+"""Dead letters: messages with which too many consumers died, put aside where they can kill no more of them.
+
+::
+
+    with app.connection_for_write() as connection:
+        letters = DeadLetters(connection)
+        for letter in letters.all():
+            print(letter.id, letter.queue, letter.task, letter.deaths)
+            letters.replay(letter)
+
+How many deaths those are, and how many dead letters are kept, are the transport options ``max_deaths`` and
+``max_dead_letters``; see docs/transport.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from channelsq.transport import codec
+from channelsq.transport.codec import Payload
+from channelsq.transport.commands import Argument, Script, call, run
+from channelsq.transport.streams import Entry
+
+if TYPE_CHECKING:
+    from kombu import Connection
+
+    from channelsq.transport.channel import Channel
+    from channelsq.transport.consuming import ConsumingChannel
+
+logger = logging.getLogger("channelsq.transport")
+
+#: What the keys of dead letters begin with, behind the global key prefix; the queue's name follows.
+PREFIX = "stream-dead:"
+
+#: Dead letters that one command reads.
+CHUNK = 20
+
+UNBURY = Script("unbury")
+
+#: Called with the queue and the Kombu payload of each message that this process buries.
+Listener = Callable[[str, Payload], None]
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> None:
+    """Have ``listener(queue, payload)`` called for each message that this process buries; safe to repeat.
+
+    It is called by the thread that consumes; what it raises is logged.
+    """
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def count_death(message: Any, reason: str) -> None:
+    """Note that a delivered Kombu message killed the process that worked on it, before it is rejected for that."""
+    message.death = reason
+
+
+def death_of(message: Any) -> str | None:
+    """What :func:`count_death` noted, if it did."""
+    death: str | None = getattr(message, "death", None)
+    return death
+
+
+def bury(channel: ConsumingChannel, entry: Entry, payload: Payload, reason: str) -> None:
+    """Move an entry that the channel holds to the dead letters of its queue.
+
+    Args:
+        channel: a channel that consumes from the queue.
+        entry: its data is what a replay sends again.
+        payload: the entry's.
+        reason: one line for people.
+    """
+    queue = channel.queue_of(entry.key)
+    stream = entry.key.removeprefix(channel.streams.key(""))
+    fields: tuple[Argument, ...] = ("m", entry.data, "s", stream, "d", entry.deaths, "r", reason)
+    if not channel.streams.bury(entry, channel.streams.prefix + PREFIX + queue, channel.max_dead_letters, fields):
+        return  # another consumer took it over meanwhile
+    headers = payload["headers"]
+    logger.error(
+        "%d consumers died with the message %s of queue %s (task %s): %s; it is a dead letter now",
+        entry.deaths, headers.get("id"), queue, headers.get("task"), reason,
+        extra={"action": "dead_letter", "queue": queue},
+    )  # fmt: skip
+    for listener in _listeners:
+        try:
+            listener(queue, payload)
+        except Exception:
+            logger.exception("%r failed on a dead letter of queue %s", listener, queue)
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One dead letter."""
+
+    #: Of the dead letter, ``<ms>-<n>``; another queue's may have the same.
+    id: str
+    queue: str
+    #: How many consumers died with it.
+    deaths: int
+    #: What the last one died of, as far as is known.
+    reason: str
+    #: The message as the transport wrote it.
+    data: bytes
+    #: The stream that it was in: the queue's name, and the priority step if above 0.
+    stream: str
+
+    @property
+    def died(self) -> datetime:
+        """When it became one, by Redis's clock."""
+        return datetime.fromtimestamp(int(self.id.partition("-")[0]) / 1000, UTC)
+
+    @property
+    def payload(self) -> Payload:
+        """The message as Kombu has it: ``body``, ``headers``, ``properties``, content type and encoding."""
+        return codec.decode(self.data)
+
+    @property
+    def task(self) -> str | None:
+        """The Celery task's name; of a message of channelsq, the channel's."""
+        name: str | None = self.payload["headers"].get("task")
+        return name
+
+    @property
+    def task_id(self) -> str | None:
+        """The Celery task's id."""
+        identity: str | None = self.payload["headers"].get("id")
+        return identity
+
+
+class DeadLetters:
+    """The dead letters on a broker.
+
+    Args:
+        connection: to a broker with this transport; its options say where (``global_keyprefix``).
+
+    Raises:
+        ValueError: the connection is of another transport.
+        kombu.exceptions.OperationalError: no connection.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        from channelsq.transport.transport import Transport  # which consumes, and so buries
+
+        if not isinstance(connection.transport, Transport):
+            raise ValueError(
+                f"{connection.as_uri()} keeps no dead letters; they are for brokers on redis-streams:// and its like"
+            )
+        self._channel: Channel = connection.default_channel  # type: ignore[assignment]
+
+    def _key(self, queue: str) -> str:
+        return self._channel.streams.prefix + PREFIX + queue
+
+    def queues(self) -> list[str]:
+        """The queues that have some, sorted."""
+        prefix = self._key("")
+        pattern = re.sub(r"([*?\[\]\\^-])", r"\\\1", prefix) + "*"
+        cursor: Any = 0
+        found: set[str] = set()
+        while True:
+            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "stream")
+            cursor, keys = call(self._channel.pool, command)[0]
+            found.update(key.decode().removeprefix(prefix) for key in keys)
+            if not int(cursor):
+                return sorted(found)
+
+    def all(self, queue: str | None = None) -> Iterator[DeadLetter]:
+        """Those of one queue, or of each, the oldest first."""
+        for name in self.queues() if queue is None else [queue]:
+            start = "-"
+            while entries := self._range(name, start):
+                yield from entries
+                start = f"({entries[-1].id}"
+
+    def find(self, identity: str, queue: str | None = None) -> list[DeadLetter]:
+        """Those with an id, of one queue or of any: more than one is rare."""
+        if not re.fullmatch(r"\d{1,19}-\d{1,19}", identity):
+            return []
+        queues = self.queues() if queue is None else [queue]
+        return [letter for name in queues for letter in self._range(name, identity, identity)]
+
+    def replay(self, letter: DeadLetter) -> bool:
+        """Put the message at the end of its queue, marked redelivered, with no deaths and without an expiration.
+
+        False if the dead letter is gone, and then nothing is sent.
+        """
+        payload = letter.payload
+        codec.set_deaths(payload, 0)
+        codec.mark_redelivered(payload)
+        payload["properties"].pop("expiration", None)
+        return self._take_out(letter, codec.encode(payload))
+
+    def delete(self, letter: DeadLetter) -> bool:
+        """Delete it for good; false if it is gone already."""
+        return self._take_out(letter, b"")
+
+    def _take_out(self, letter: DeadLetter, data: bytes) -> bool:
+        keys = [self._key(letter.queue), self._channel.streams.key(letter.stream)]
+        return bool(run(self._channel.pool, UNBURY, keys, letter.id, data))
+
+    def _range(self, queue: str, start: str, end: str = "+") -> list[DeadLetter]:
+        reply = call(self._channel.pool, ("XRANGE", self._key(queue), start, end, "COUNT", CHUNK))[0]
+        return [_letter(queue, identity.decode(), fields) for identity, fields in reply]
+
+
+def _letter(queue: str, identity: str, fields: Any) -> DeadLetter:
+    values: dict[bytes, bytes] = dict(_pairs(fields))
+    return DeadLetter(
+        id=identity,
+        queue=queue,
+        deaths=int(values[b"d"]),
+        reason=values[b"r"].decode(errors="replace"),
+        data=values[b"m"],
+        stream=values[b"s"].decode(),
+    )
+
+
+def _pairs(fields: Any) -> Iterable[tuple[bytes, bytes]]:
+    return fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=True)
