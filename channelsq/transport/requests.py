@@ -7,6 +7,7 @@ its request knows the difference.
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakSet
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # not in its stubs
 from celery import signals
@@ -32,11 +33,23 @@ class Request(request.Request):
         return super().on_failure(exc_info, *args, **kwargs)
 
 
-def install(sender: Any, **kwargs: Any) -> None:
-    """Receiver of ``worker_init``: give it to every task that has Celery's own."""
-    for task in sender.app.tasks.values():
-        if task.Request == DEFAULT:
-            task.Request = f"{__name__}:{Request.__name__}"
+_apps: WeakSet[Any] = WeakSet()
 
 
-signals.worker_init.connect(install, dispatch_uid=__name__)
+def _remember(sender: Any, **kwargs: Any) -> None:
+    _apps.add(sender.app)
+
+
+def install(**kwargs: Any) -> None:
+    """Give it to every task that has Celery's own.
+
+    A receiver of ``worker_before_create_process``, which only a prefork pool sends, before strategies are made.
+    """
+    for app in _apps:
+        for task in app.tasks.values():
+            if task.Request == DEFAULT:
+                task.Request = f"{__name__}:{Request.__name__}"
+
+
+signals.worker_init.connect(_remember, dispatch_uid=f"{__name__}:remember")
+signals.worker_before_create_process.connect(install, dispatch_uid=f"{__name__}:install")
