@@ -193,6 +193,9 @@ class _Request:
             self._drop()
         self._wake.set()
 
+    def on_done(self, order: int) -> None:
+        """See :class:`channelsq.interface.replies.Receiver`; requests have no order."""
+
     async def _answer(self) -> None:
         reader = self._hub.loop.create_task(self._read_on())
         reader.add_done_callback(lambda _: self._wake.set())

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.link import Link
+from channelsq.interface.link import link_for
 from channelsq.interface.replies import Replies
 from channelsq.interface.stats import Stats
 
@@ -46,7 +46,7 @@ class Hub:
         self.limits = config.limits
         self.layer = layer
         self.stats = Stats()
-        self.link = Link(layer, self.stats)
+        self.link = link_for(layer, self.stats)
         self.sockets: set[Socket] = set()
         #: How many clients are connected, whatever they speak.
         self.connections = 0
@@ -64,14 +64,14 @@ class Hub:
             names.process_part(self.layer.channel_layer.new_channel(pattern))
             for pattern in ("websocket.send!", "http.response!")
         ]
-        await asyncio.to_thread(self.link.start, self.loop, prefixes, self.replies.deliver)
+        await self.link.start(prefixes, self.replies)
         self._ticker = self.loop.call_later(TICK, self._tick)
 
     async def stop(self) -> None:
         """Leave the channel layer."""
         if self._ticker is not None:
             self._ticker.cancel()
-        await asyncio.to_thread(self.link.stop)
+        await self.link.stop()
 
     def untold(self) -> int:
         """How many sockets would be lost to the workers if the process ended now.

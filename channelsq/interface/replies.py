@@ -1,4 +1,4 @@
-"""From the channel layer to the clients: replies come in from the layer's threads and go to their sockets."""
+"""From the channel layer to the clients: replies come in, in threads or in the loop, and go to sockets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from websockets.frames import Frame, Opcode
 
 from channelsq.interface.logs import extra
 from channelsq.interface.stats import Stats
+from channelsq.layers import codec
+from channelsq.layers.wire import Entry
 
 logger = logging.getLogger("channelsq.interface.replies")
 
@@ -56,6 +58,9 @@ class Receiver(Protocol):
     def on_reply(self, delivery: Delivery) -> None:
         """Handle a reply; called in the event loop."""
 
+    def on_done(self, order: int) -> None:
+        """Handle the report that the application is done with a message; called in the event loop."""
+
 
 class Replies:
     """Hands replies to the clients that they are for.
@@ -89,6 +94,9 @@ class Replies:
         self._scheduled = False
         self._room = threading.Condition()
         self._lost_logged = -1.0
+        #: What :meth:`hand_out` was given and the loop has had no turn for yet.
+        self._entries: deque[Entry] = deque()
+        self._when_handed_out: Callable[[], None] | None = None
 
     def register(self, channel: str, receiver: Receiver) -> None:
         """From now on ``receiver`` gets what is sent to ``channel``."""
@@ -141,14 +149,73 @@ class Replies:
             self._room.notify_all()
         for delivery in turn:
             for channel in delivery.channels:
-                receiver = self._receivers.get(channel)
-                if receiver is None:
-                    self._stats.count("replies.unknown")
-                    self._unknown(channel, delivery.message)
-                    continue
+                self._give(channel, delivery)
+
+    def _give(self, channel: str, delivery: Delivery) -> None:
+        receiver = self._receivers.get(channel)
+        if receiver is None:
+            self._stats.count("replies.unknown")
+            self._unknown(channel, delivery.message)
+            return
+        try:
+            receiver.on_reply(delivery)
+        except Exception as error:
+            # One client's fault must not cost the others their replies.
+            self._fail(channel, error)
+
+    def _fail(self, channel: str, error: Exception) -> None:
+        self._stats.count("replies.errors")
+        logger.error("%s: a reply failed", channel, exc_info=error, extra=extra("reply_failed", channel))
+
+    # -- in the loop, without a thread between ----------------------------------------------
+
+    def hand_out(self, entries: Sequence[Entry], bad: Callable[[ValueError], None]) -> None:
+        """Take over what an envelope held; called in the event loop.
+
+        Args:
+            bad: is told of what is no packed message, which is dropped.
+        """
+        if self._entries:
+            self._entries.extend(entries)
+            return
+        left = _TURN
+        for number, entry in enumerate(entries):
+            if left <= 0:
+                self._entries.extend(entries[number:])
+                self._loop.call_soon(self._hand_out_more, bad)
+                return
+            left -= len(entry.channels)
+            self._hand_out_entry(entry, bad)
+
+    def when_handed_out(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when all that :meth:`hand_out` was given has reached its clients; at once if it has."""
+        if self._entries:
+            self._when_handed_out = then
+        else:
+            then()
+
+    def _hand_out_more(self, bad: Callable[[ValueError], None]) -> None:
+        entries, self._entries = list(self._entries), deque()
+        self.hand_out(entries, bad)
+        if not self._entries and self._when_handed_out is not None:
+            then, self._when_handed_out = self._when_handed_out, None
+            then()
+
+    def _hand_out_entry(self, entry: Entry, bad: Callable[[ValueError], None]) -> None:
+        channels, packed, group = entry
+        try:
+            message = codec.unpack(packed)
+        except ValueError as error:
+            bad(error)
+            return
+        if len(message) == 1 and len(channels) == 1 and type(order := message.get("done")) is int:
+            receiver = self._receivers.get(channels[0])
+            if receiver is not None:
                 try:
-                    receiver.on_reply(delivery)
-                except Exception:
-                    # One client's fault must not cost the others their replies.
-                    self._stats.count("replies.errors")
-                    logger.exception("%s: a reply failed", channel, extra=extra("reply_failed", channel))
+                    receiver.on_done(order)
+                except Exception as error:
+                    self._fail(channels[0], error)
+                return
+        delivery = Delivery(channels, message, group)
+        for channel in channels:
+            self._give(channel, delivery)

@@ -11,10 +11,14 @@ from channelsq import names
 from channelsq.exceptions import MessageTooLarge
 from channelsq.interface.connection import Action, Connection
 from channelsq.interface.hub import Hub
+from channelsq.interface.link import Publication
 from channelsq.interface.logs import extra
-from channelsq.layers.base import Send
 
 logger = logging.getLogger("channelsq.interface.turns")
+
+
+#: Seconds before a message is published once more.
+_FIRST_WAIT = 0.05
 
 
 class Client(Protocol):
@@ -53,8 +57,11 @@ class Turns:
         self._target = target
         #: When the worker of what was handed out last is overdue.
         self._overdue = math.inf
-        #: What is to be published once more.
-        self._again: tuple[Send, asyncio.TimerHandle] | None = None
+        #: What was published last, and is not done.
+        self._publication: Publication | None = None
+        #: Publishes it once more.
+        self._timer: asyncio.TimerHandle | None = None
+        self._wait = 0.0
         #: Whether the broker has the disconnect.
         self.told = False
 
@@ -76,45 +83,54 @@ class Turns:
                 self._client.fail(1009, "message too big")
                 self._client.progress()
             return
-        self._publish(send, turn.order, self._hub.loop.time())
+        order = turn.order
+        deadline = self._hub.loop.time() + self._patience(turn.channel) if order else 0.0
+        self._wait = _FIRST_WAIT
+        self._publication = publication = Publication(send, self, order, deadline)
+        self._hub.link.submit(publication)
+
+    def _patience(self, channel: str) -> float:
+        """How long a full channel or a lost broker may hold a message up: for a while that is only back-pressure."""
+        limits = self._hub.limits
+        return limits.disconnect_patience if channel == names.WEBSOCKET_DISCONNECT else limits.publish_patience
 
     def _extra(self, action: str) -> dict[str, str]:
         return extra(action, self._connection.reply_channel)
 
-    def _publish(self, send: Send, order: int, first_tried: float, wait: float = 0.05) -> None:
-        self._again = None
+    def published(self, order: int, error: Exception | None) -> None:
+        """See :class:`channelsq.interface.link.Publisher`."""
+        publication = self._publication
+        if self._connection.in_flight != order or publication is None:
+            return  # reported done before its publication was
+        now = self._hub.loop.time()
+        if error is None:
+            self.told = publication.send.target == names.WEBSOCKET_DISCONNECT
+            self._overdue = now + self._hub.config.order_timeout
+        elif order == 0:
+            self._connection.lost()
+            self._client.answer(503, f"no worker can be told: {error}", retry_after=1)
+            self._client.progress()
+        elif now < publication.deadline:
+            self._timer = self._hub.loop.call_later(self._wait, self._publish_again)
+            self._wait = min(1.0, self._wait * 1.5)
+        else:
+            self._give_up(publication, error)
 
-        def outcome(error: Exception | None) -> None:
-            if self._connection.in_flight != order:
-                return  # reported done before its publication was
-            if error is None:
-                self.told = send.target == names.WEBSOCKET_DISCONNECT
-                self._overdue = self._hub.loop.time() + self._hub.config.order_timeout
-            elif order == 0:
-                self._connection.lost()
-                self._client.answer(503, f"no worker can be told: {error}", retry_after=1)
-                self._client.progress()
-            else:
-                self._retry(send, order, first_tried, wait, error)
+    def _publish_again(self) -> None:
+        self._timer = None
+        if self._publication is not None and self._connection.in_flight == self._publication.order:
+            self._hub.link.submit(self._publication)
 
-        self._hub.link.publish(send, outcome)
-
-    def _retry(self, send: Send, order: int, first_tried: float, wait: float, error: Exception) -> None:
-        """A full channel or a lost broker holds this socket up; for a while that is only back-pressure."""
-        disconnect = send.target == names.WEBSOCKET_DISCONNECT
-        patience = self._hub.limits.disconnect_patience if disconnect else self._hub.limits.publish_patience
-        if self._hub.loop.time() - first_tried < patience:
-            timer = self._hub.loop.call_later(wait, self._publish, send, order, first_tried, min(1.0, wait * 1.5))
-            self._again = send, timer
-            return
+    def _give_up(self, publication: Publication, error: Exception) -> None:
+        target = publication.send.target
         self._connection.lost()
         self._hub.stats.count("websocket.lost_messages")
         logger.error(
             "%s: message %d to %s was given up after %.0f s: %s",
             self._target,
-            order,
-            send.target,
-            patience,
+            publication.order,
+            target,
+            self._patience(target),
             error,
             extra=self._extra("message_lost"),
         )
@@ -141,10 +157,10 @@ class Turns:
     def let_go(self) -> None:
         """Publish all that is left, without waiting for anything."""
         connection = self._connection
-        if self._again is not None:
-            send, timer = self._again
-            timer.cancel()
-            self._hub.link.publish(send)
+        if self._timer is not None and self._publication is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._hub.link.submit(self._publication)
         if connection.in_flight is not None:
             connection.done(connection.in_flight)
         while (turn := connection.take()) is not None:

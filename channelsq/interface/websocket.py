@@ -354,6 +354,16 @@ class WebSocketProtocol(asyncio.Protocol):
         if connection.in_flight is None:
             self.progress()
 
+    def on_done(self, order: int) -> None:
+        """See :class:`channelsq.interface.replies.Receiver`."""
+        connection = self._connection
+        assert connection is not None
+        actions = connection.done(order)
+        if actions:
+            self.act(actions)
+        if connection.in_flight is None:
+            self.progress()
+
     def act(self, actions: list[Action]) -> None:
         """Do what the connection decided."""
         for action in actions:

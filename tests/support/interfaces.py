@@ -14,6 +14,7 @@ from channelsq.exceptions import ChannelLayerError
 from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.server import InterfaceServer
 from channelsq.layers import InMemoryChannelLayer
+from channelsq.layers.base import BaseChannelLayer
 from tests.support.waiting import wait_until
 
 CHANNELS = ("http.request", "http.disconnect", "websocket.connect", "websocket.receive", "websocket.disconnect")
@@ -229,9 +230,14 @@ def running(
     config: InterfaceConfig | None = None,
     layer_config: Mapping[str, Any] | None = None,
     threads: int = 4,
+    make_layer: Callable[..., BaseChannelLayer] = InMemoryChannelLayer,
 ) -> Iterator[Site]:
-    """Run an interface server with an application; both are stopped at the end."""
-    layer = ChannelLayerWrapper(InMemoryChannelLayer(**(layer_config or {})), "default", [])
+    """Run an interface server with an application; both are stopped at the end.
+
+    Args:
+        make_layer: makes the layer, given ``layer_config``.
+    """
+    layer = ChannelLayerWrapper(make_layer(**(layer_config or {})), "default", [])
     application = Application(layer, handlers, threads)
     listening = threading.Event()
     server = InterfaceServer(

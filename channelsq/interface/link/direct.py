@@ -1,0 +1,46 @@
+"""The link to a layer in this process's memory, which never waits for anything: it is called at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from channelsq.interface.link.base import Link, Publication
+from channelsq.interface.replies import Replies
+from channelsq.layers.base import Listener
+
+
+class DirectLink(Link):
+    """See :class:`channelsq.interface.link.base.Link`."""
+
+    _listeners: list[Listener]
+
+    async def _start(self, prefixes: list[str], replies: Replies) -> None:
+        self._listeners = [self.layer.channel_layer.listen(prefix, replies.deliver) for prefix in prefixes]
+
+    async def _stop(self) -> int:
+        for listener in self._listeners:
+            listener.stop()
+        return 0
+
+    @property
+    def idle(self) -> bool:
+        return True
+
+    def submit(self, publication: Publication) -> None:
+        send, publisher = publication.send, publication.publisher
+        error = self._attempt(lambda: self.layer.dispatch((send,)), send.target, quiet=publisher is not None)
+        if publisher is not None:
+            self._loop.call_soon(publisher.published, publication.order, error)
+
+    def _forget(self, channel: str) -> None:
+        self._forgotten(
+            channel, self._attempt(lambda: self.layer.channel_layer.forget_channel(channel), channel, quiet=True)
+        )
+
+    def _attempt(self, call: Callable[[], None], target: str, *, quiet: bool) -> Exception | None:
+        try:
+            call()
+        except Exception as error:
+            self._note(error, target, quiet=quiet)
+            return error
+        return None

@@ -1,0 +1,170 @@
+"""Listening on Redis: every reply queue of the process is read by one command on one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from typing import Any
+
+from channelsq.exceptions import BrokerUnavailable
+from channelsq.interface.link.address import Address
+from channelsq.interface.link.line import SILENCE, Line, ReplyError
+from channelsq.interface.logs import extra
+from channelsq.interface.replies import Replies
+from channelsq.layers.streams import StreamCommands
+from channelsq.transport.commands import Command, pack
+
+logger = logging.getLogger("channelsq.interface.link")
+
+#: How long (ms) the server waits for news before it answers that there are none.
+_BLOCK_MS = 2000
+
+#: Seconds after which the server's clock is looked at again, and the queues' time to live is renewed.
+_RENEWED = 10.0
+
+_BEGINNING = "0-0"
+
+
+class Listening:
+    """Reads reply queues and hands what is in them to ``replies``.
+
+    Nothing is lost or read twice when the connection is cut: what was read is deleted with the next read, and a
+    new connection reads on behind it.
+
+    Args:
+        address: the server.
+        commands: the layer's.
+        queues: the names of the queues.
+        replies: where replies go.
+    """
+
+    def __init__(self, address: Address, commands: StreamCommands, queues: list[str], replies: Replies) -> None:
+        self._commands = commands
+        self._replies = replies
+        self._queues = {commands.key(queue): queue for queue in queues}
+        #: Where each queue has been read to.
+        self._last = dict.fromkeys(self._queues, _BEGINNING)
+        self.line = Line(address, self, "listening")
+        self._loop: asyncio.AbstractEventLoop
+        self._left = 0
+        self._looking = False
+        self._looked: list[Any] = []
+        self._reading = False
+        #: Add it to the loop's time for the server's, in s since 1970.
+        self._clock = 0.0
+        self._renew_at = 0.0
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the queues."""
+        return list(self._queues)
+
+    def start(self) -> None:
+        """Connect, and listen from now on."""
+        self._loop = asyncio.get_running_loop()
+        self.line.start()
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        await self.line.stop()
+
+    def on_tick(self, now: float) -> None:
+        """Give up a server that does not answer, although it was told for how long to wait."""
+        if self._reading and now - self.line.heard > SILENCE + _BLOCK_MS / 1000:
+            self.line.fail(f"no answer for {SILENCE:g} s")
+
+    # -- the connection ---------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """See :class:`channelsq.interface.link.line.User`: find out where to read on."""
+        self._looking, self._looked, self._renew_at = True, [], 0.0
+        self._write([("TIME",), *(("XINFO", "STREAM", key) for key in self._queues)])
+
+    def lost(self, error: BrokerUnavailable) -> None:
+        """See :class:`channelsq.interface.link.line.User`."""
+        self._reading = False
+
+    def replied(self, reply: Any) -> None:
+        """See :class:`channelsq.interface.link.line.User`."""
+        self._left -= 1
+        if self._looking:
+            self._looked.append(reply)
+            if not self._left:
+                self._look()
+        elif isinstance(reply, ReplyError):
+            self.line.fail(reply)
+        elif not self._left:
+            self._read(reply)
+        elif type(reply) is list:
+            self._set_clock(reply)
+
+    def _write(self, commands: list[Command]) -> None:
+        self._left = len(commands)
+        self._reading = True
+        self.line.heard = self._loop.time()
+        self.line.write(pack(commands))
+
+    def _look(self) -> None:
+        """A stream that was made anew, with the server, may count from an earlier id than the last one read."""
+        self._looking = self._reading = False
+        time, *streams = self._looked
+        if isinstance(time, ReplyError):
+            self.line.fail(time)
+            return
+        self._set_clock(time)
+        for key, info in zip(self._queues, streams, strict=True):
+            if isinstance(info, ReplyError):
+                if "no such key" not in str(info):
+                    self.line.fail(info)
+                    return
+                self._last[key] = _BEGINNING
+            elif _number(_field(info, b"last-generated-id")) < _number(self._last[key]):
+                self._last[key] = _BEGINNING
+        self._read_on()
+
+    def _set_clock(self, reply: list[bytes]) -> None:
+        self._clock = int(reply[0]) + int(reply[1]) / 1e6 - self._loop.time()
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def _read(self, reply: Any) -> None:
+        self._reading = False
+        now_ms = int((self._loop.time() + self._clock) * 1000)
+        for found in self._commands.open(reply, now_ms):
+            self._last[found.key] = found.last
+            bad = functools.partial(self._log_foreign, found.key)
+            for error in found.foreign:
+                bad(error)
+            self._replies.hand_out(found.entries, bad)
+        # Not more than the clients' turn can take: the rest waits in Redis.
+        self._replies.when_handed_out(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.line.is_open or self._reading:
+            return
+        commands = self._commands.read(self._last, _BLOCK_MS)
+        now = self._loop.time()
+        if now >= self._renew_at:
+            self._renew_at = now + _RENEWED
+            commands.insert(0, ("TIME",))
+        self._write(commands)
+
+    def _log_foreign(self, key: str, error: ValueError) -> None:
+        logger.error(
+            "queue %s: a message that is not channelsq's was dropped: %s",
+            self._queues[key],
+            error,
+            extra=extra("foreign_message_dropped"),
+        )
+
+
+def _field(info: Any, name: bytes) -> str:
+    """A field of XINFO's reply."""
+    pairs = dict(zip(info[::2], info[1::2], strict=True))
+    return str(pairs[name].decode())
+
+
+def _number(identity: str) -> tuple[int, int]:
+    milliseconds, _, number = identity.partition("-")
+    return int(milliseconds), int(number)

@@ -1,0 +1,310 @@
+"""Publishing to Redis on one connection: everything of one turn of the event loop in one write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from hiredis import pack_command
+
+from channelsq import names
+from channelsq.exceptions import BrokerUnavailable, ChannelFull
+from channelsq.interface.link.address import Address
+from channelsq.interface.link.base import Publication
+from channelsq.interface.link.line import SILENCE, Line, ReplyError, is_unusable
+from channelsq.interface.link.rooms import Room
+from channelsq.layers.base import BaseChannelLayer
+from channelsq.layers.groups import FORGET_SCRIPT, forget_command
+from channelsq.layers.streams import StreamCommands, new_id
+from channelsq.transport.commands import Command
+from channelsq.transport.streams import SIZE
+
+#: Channels whose room is remembered.
+_MOST_ROOMS = 1000
+
+#: Told how something went.
+Told = Callable[[Exception | None], None]
+
+#: Told why a message was not sent, before its publisher is.
+Refused = Callable[[Publication, Exception], None]
+
+
+class _Question:
+    """A question for a channel's size, on its way."""
+
+    __slots__ = ("room",)
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+
+
+class _Forgetting:
+    """The end of a channel's memberships, on its way."""
+
+    __slots__ = ("told",)
+
+    def __init__(self, told: Told) -> None:
+        self.told = told
+
+
+class Publishing:
+    """Publications of one process.
+
+    Args:
+        address: the server.
+        layer: whose channels they go to.
+        commands: the layer's.
+        refused: is called before a publisher is told of a failure.
+        limit, limit_bytes: how many publications, and how much of them, may be under way or wait.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        layer: BaseChannelLayer,
+        commands: StreamCommands,
+        refused: Refused,
+        *,
+        limit: int,
+        limit_bytes: int,
+    ) -> None:
+        self._layer = layer
+        self._commands = commands
+        self._refused = refused
+        self._limit = limit
+        self._limit_bytes = limit_bytes
+        self.line = Line(address, self, "publishing")
+        self._loop: asyncio.AbstractEventLoop
+        self._rooms: dict[str, Room] = {}
+        self._full: dict[str, Room] = {}
+        self._out: list[bytes] = []
+        self._due: deque[Publication | _Question | _Forgetting | None] = deque()
+        self._count = 0
+        self._bytes = 0
+
+    def start(self) -> None:
+        """Connect, and publish from now on."""
+        self._loop = asyncio.get_running_loop()
+        self.line.start()
+
+    async def stop(self, last: list[Command]) -> int:
+        """Send ``last`` and close; gives how many publications were given up."""
+        left = sum(len(room.waiting) for room in self._rooms.values()) + sum(
+            isinstance(each, Publication) for each in self._due
+        )
+        if self.line.is_open:
+            for command in last:
+                self._add(command, None)
+            self._flush()
+        await self.line.stop()
+        return left
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits, and every command has its reply."""
+        return not self._count and not self._due
+
+    # -- what is to be sent -----------------------------------------------------------------
+
+    def submit(self, publication: Publication) -> None:
+        """Send a message to a channel that has no process; a publisher is told later, in the loop."""
+        target = publication.send.target
+        room = self._rooms.get(target) or self._new_room(target)
+        if self._count and (self._count >= self._limit or self._bytes + publication.size > self._limit_bytes):
+            self._later(publication, ChannelFull(target, self._limit))
+            return
+        self._count += 1
+        self._bytes += publication.size
+        if room.left > 0 and not room.waiting and self.line.is_open:
+            now = self._loop.time()
+            if room.is_fresh(now):
+                self._send(publication, room)
+                if room.wants_answer(now):
+                    self._ask(room)
+                return
+            if not room.asking:
+                self._ask(room)
+                room.let_one_through()
+            self._send(publication, room)
+            return
+        room.waiting.append(publication)
+        self._full[target] = room
+        if self.line.is_open:
+            if not room.asking:
+                self._ask(room)
+        elif not publication.deadline:
+            room.waiting.pop()
+            self._drop(publication)
+            self._later(publication, self.line.error)
+
+    def forget(self, channel: str, prefix: str, told: Told) -> None:
+        """Take a channel out of every group under ``prefix``."""
+        if self.line.is_open:
+            self._add(forget_command(prefix, channel), _Forgetting(told))
+        else:
+            self._loop.call_soon(told, self.line.error)
+
+    def _new_room(self, target: str) -> Room:
+        if len(self._rooms) >= _MOST_ROOMS:
+            self._rooms = {name: room for name, room in self._rooms.items() if room.in_use}
+        room = self._rooms[target] = Room(target, self._layer.capacity_of(target))
+        return room
+
+    def _send(self, publication: Publication, room: Room) -> None:
+        room.take()
+        send = publication.send
+        if names.is_single_reader(send.target):
+            add, keep = self._commands.bare(send.target, send.body)
+            self._add(add, publication)
+            self._add(keep, None)
+            return
+        if publication.identity is None:
+            publication.identity = new_id()
+        self._add(self._commands.task(send.target, send.body, publication.identity), publication)
+
+    def _ask(self, room: Room) -> None:
+        room.ask()
+        size = self._commands.bare_size if names.is_single_reader(room.target) else self._commands.size
+        self._add(size(room.target), _Question(room))
+
+    def _add(self, command: Command, due: Publication | _Question | _Forgetting | None) -> None:
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        if not self._due:
+            # Nothing was due, so the server's silence begins now.
+            self.line.heard = self._loop.time()
+        self._out.append(pack_command(command))  # type: ignore[arg-type]  # its stub: one item
+        self._due.append(due)
+
+    def _flush(self) -> None:
+        out = self._out
+        if out and self.line.is_open:
+            self._out = []
+            self.line.write(b"".join(out))
+
+    def _later(self, publication: Publication, error: Exception) -> None:
+        self._loop.call_soon(self._fail, publication, error)
+
+    def _fail(self, publication: Publication, error: Exception) -> None:
+        self._refused(publication, error)
+        publication.tell(error)
+
+    def _drop(self, publication: Publication) -> None:
+        self._count -= 1
+        self._bytes -= publication.size
+
+    # -- what comes back --------------------------------------------------------------------
+
+    def replied(self, reply: Any) -> None:
+        """See :class:`channelsq.interface.link.line.User`."""
+        due = self._due.popleft()
+        if type(due) is Publication:
+            self._count -= 1
+            self._bytes -= due.size
+            if type(reply) is bytes:
+                if due.publisher is not None:
+                    due.publisher.published(due.order, None)
+            else:
+                self._fail(due, self._unavailable(reply))
+        elif type(due) is _Question:
+            self._answered(due.room, reply)
+        elif type(due) is _Forgetting:
+            self._forgot(due, reply)
+        elif isinstance(reply, ReplyError) and is_unusable(reply):
+            self.line.fail(reply)
+
+    def _unavailable(self, reply: Any) -> BrokerUnavailable:
+        if isinstance(reply, ReplyError) and is_unusable(reply):
+            self.line.fail(reply)
+        return BrokerUnavailable(self.line.address.shown, reply)
+
+    def _forgot(self, forgetting: _Forgetting, reply: Any) -> None:
+        if not isinstance(reply, ReplyError):
+            forgetting.told(None)
+            return
+        if str(reply).startswith("NOSCRIPT"):
+            self._load(FORGET_SCRIPT)
+        forgetting.told(self._unavailable(reply))
+
+    def _load(self, script: str) -> None:
+        self._add(("SCRIPT", "LOAD", script), None)
+
+    def _answered(self, room: Room, reply: Any) -> None:
+        if isinstance(reply, int):
+            room.answer(reply, self._loop.time())
+            self._fill(room)
+            return
+        room.forget()
+        if isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT"):
+            self._load(SIZE.text)
+            self._ask(room)
+            return
+        error = self._unavailable(reply)
+        self._refuse(room, error)
+        self._ask_later(room)
+
+    def _fill(self, room: Room) -> None:
+        """Send what there is room for; those that may not wait for more are refused."""
+        waiting = room.waiting
+        while waiting and room.left > 0:
+            self._send(waiting.popleft(), room)
+        if waiting:
+            self._refuse(room, ChannelFull(room.target, room.capacity))
+            self._ask_later(room)
+        else:
+            self._full.pop(room.target, None)
+
+    def _refuse(self, room: Room, error: Exception) -> None:
+        over = room.expired(self._loop.time())
+        for publication in over:
+            self._drop(publication)
+            self._fail(publication, error)
+
+    def _ask_later(self, room: Room) -> None:
+        if room.waiting and not room.pausing:
+            room.pausing = True
+            self._loop.call_later(room.next_pause(), self._ask_again, room)
+
+    def _ask_again(self, room: Room) -> None:
+        room.pausing = False
+        if room.waiting and not room.asking and self.line.is_open:
+            self._ask(room)
+
+    # -- the connection ---------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """See :class:`channelsq.interface.link.line.User`."""
+        for script in (SIZE.text, FORGET_SCRIPT):
+            self._load(script)
+        for room in list(self._full.values()):
+            if room.waiting and not room.asking:
+                self._ask(room)
+
+    def lost(self, error: BrokerUnavailable) -> None:
+        """See :class:`channelsq.interface.link.line.User`."""
+        due, self._due = self._due, deque()
+        self._out = []
+        for room in self._rooms.values():
+            room.forget()
+        for each in due:
+            if isinstance(each, Publication):
+                self._drop(each)
+                self._fail(each, error)
+            elif isinstance(each, _Forgetting):
+                each.told(error)
+        self.on_tick(self._loop.time(), error)
+
+    def on_tick(self, now: float, error: BrokerUnavailable | None = None) -> None:
+        """Give up a server that answers nothing, and what has waited for as long as it may."""
+        if self._due and self.line.is_open and now - self.line.heard > SILENCE:
+            self.line.fail(f"no answer for {SILENCE:g} s")
+        for room in list(self._full.values()):
+            if self.line.is_open and not room.asking and not room.pausing:
+                self._ask_later(room)
+            if not (self.line.is_open and room.asking):
+                problem = ChannelFull(room.target, room.capacity) if self.line.is_open else self.line.error
+                self._refuse(room, error or problem)
+            if not room.waiting:
+                self._full.pop(room.target, None)

@@ -1,0 +1,169 @@
+"""The link to any broker: one thread publishes, in order, and the layer's own threads listen."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.exceptions import BrokerUnavailable, ChannelFull
+from channelsq.interface.link.base import Link, Publication
+from channelsq.interface.replies import Replies
+from channelsq.interface.stats import Stats
+from channelsq.layers.base import Listener
+
+_Outcome = Callable[[Exception | None], None]
+_Job = tuple[Callable[[], None], str, int, _Outcome | None]
+
+#: Seconds that listeners and the publishing thread have to end, together.
+_STOPPING = 1.0
+
+
+class ThreadedLink(Link):
+    """See :class:`channelsq.interface.link.base.Link`.
+
+    Args:
+        limit, limit_bytes: how many publications, and how much of them, may wait; more are refused with ChannelFull.
+    """
+
+    def __init__(
+        self,
+        layer: ChannelLayerWrapper,
+        stats: Stats,
+        limit: int = 10_000,
+        limit_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
+        super().__init__(layer, stats)
+        self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._busy = False
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._listeners: list[Listener] = []
+        self._outcomes: deque[tuple[_Outcome, Exception | None]] = deque()
+
+    def start_publishing(self) -> None:
+        """Publish, without listening to anything."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="channelsq-publish", daemon=True)
+        self._thread.start()
+
+    async def _start(self, prefixes: list[str], replies: Replies) -> None:
+        self.start_publishing()
+        await asyncio.to_thread(self._listen, prefixes, replies)
+
+    def _listen(self, prefixes: list[str], replies: Replies) -> None:
+        for prefix in prefixes:
+            self._listeners.append(self.layer.channel_layer.listen(prefix, replies.deliver))
+
+    async def _stop(self) -> int:
+        with self._changed:
+            self._stopping = True
+            left = len(self._jobs)
+            self._jobs.clear()
+            self._changed.notify_all()
+        await asyncio.to_thread(self._end_threads)
+        return left
+
+    def _end_threads(self) -> None:
+        # Side by side and not for ever: a listener may be in the middle of reaching a lost broker.
+        deadline = time.monotonic() + _STOPPING
+        ending = [threading.Thread(target=listener.stop, daemon=True) for listener in self._listeners]
+        for thread in ending:
+            thread.start()
+        self._listeners.clear()
+        if self._thread is not None:
+            ending.append(self._thread)
+        for thread in ending:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    @property
+    def idle(self) -> bool:
+        with self._changed:
+            return not self._jobs and not self._busy and not self._outcomes
+
+    # -- in the event loop ------------------------------------------------------------------
+
+    def submit(self, publication: Publication) -> None:
+        send = publication.send
+        told = publication.tell if publication.publisher is not None else None
+        self._add(lambda: self.layer.dispatch((send,)), send.target, publication.size, told)
+
+    def _forget(self, channel: str) -> None:
+        self._add(
+            lambda: self.layer.channel_layer.forget_channel(channel),
+            channel,
+            len(channel),
+            lambda error: self._forgotten(channel, error),
+        )
+
+    def _add(self, call: Callable[[], None], target: str, size: int, outcome: _Outcome | None) -> None:
+        with self._changed:
+            # One may always wait, however large it is.
+            room = not self._jobs or (len(self._jobs) < self._limit and self._bytes + size <= self._limit_bytes)
+            if room and not self._stopping:
+                self._jobs.append((call, target, size, outcome))
+                self._bytes += size
+                self._changed.notify()
+                return
+        self._stats.count("link.refused")
+        if outcome is not None:
+            self._loop.call_soon(outcome, ChannelFull(target, self._limit))
+
+    # -- in the thread ----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                while not self._jobs and not self._stopping:
+                    self._changed.wait()
+                if self._stopping:
+                    return
+                self._busy = True
+                batch = list(self._jobs)
+                self._jobs.clear()
+                self._bytes = 0
+            self._work(batch)
+
+    def _work(self, batch: list[_Job]) -> None:
+        lost: BrokerUnavailable | None = None
+        for call, target, _, outcome in batch:
+            # Each attempt at a lost broker takes seconds: whoever waited through one is told its answer.
+            error = lost or self._attempt(call, target, quiet=outcome is not None)
+            if isinstance(error, BrokerUnavailable):
+                lost = error
+            if outcome is not None:
+                self._tell(outcome, error)
+
+    def _attempt(self, call: Callable[[], None], target: str, *, quiet: bool) -> Exception | None:
+        try:
+            call()
+        except Exception as error:
+            self._note(error, target, quiet=quiet)
+            return error
+        return None
+
+    def _tell(self, outcome: _Outcome, error: Exception | None) -> None:
+        with self._changed:
+            self._outcomes.append((outcome, error))
+            if len(self._outcomes) > 1:
+                return
+        try:
+            self._loop.call_soon_threadsafe(self._tell_all)
+        except RuntimeError:  # the loop is closed: nobody is left to tell
+            with self._changed:
+                self._outcomes.clear()
+
+    def _tell_all(self) -> None:
+        with self._changed:
+            outcomes = list(self._outcomes)
+            self._outcomes.clear()
+        for outcome, error in outcomes:
+            outcome(error)
