@@ -21,8 +21,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from channelsq import exceptions, names
 from channelsq.layers import codec
@@ -39,8 +38,7 @@ Deliver = Callable[[Sequence[str], dict[str, Any], str | None], None]
 Received = tuple[str, dict[str, Any]] | tuple[None, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """A checked and packed message on its way; later changes to the dict it came from change nothing."""
 
     #: A channel name, or a group name if ``group`` is true.
@@ -185,12 +183,12 @@ class BaseChannelLayer(ABC):
                 raise ValueError(f"delay must be seconds, 0 or more, not {delay!r}")
             if names.is_process_channel(channel) or names.is_single_reader(channel):
                 raise ValueError(f"delay is for channels that workers consume, not for {channel!r}")
-        return Send(channel, codec.pack(message, self.message_size_limit), delay=delay)
+        return Send(channel, codec.pack(message, self.message_size_limit), False, delay)
 
     def prepare_group(self, group: str, message: dict[str, Any]) -> Send:
         """Check and pack a message for every member of ``group``; errors as :meth:`prepare`."""
         names.check_group_name(group)
-        return Send(group, codec.pack(message, self.message_size_limit), group=True)
+        return Send(group, codec.pack(message, self.message_size_limit), True)
 
     @abstractmethod
     def dispatch(self, sends: Sequence[Send]) -> None:

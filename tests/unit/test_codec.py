@@ -58,6 +58,24 @@ def test_what_is_packed_is_unpacked(message: dict[str, Any]) -> None:
     assert same(codec.unpack(codec.pack(unpacked, LIMIT)), unpacked)
 
 
+ODD = st.sampled_from([2**63, -(2**63) - 1, {1: 2}, {"k": {b"": 1}}, {1}, msgpack.ExtType(1, b""), object()])
+ODD_VALUES = st.recursive(
+    SCALARS | ODD,
+    lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(TEXT | st.integers(), ODD_VALUES, max_size=5))
+def test_a_glance_and_a_second_look_agree(message: dict[str, Any]) -> None:
+    plain = codec._is_plain(message, 0)
+    if plain:
+        codec._check_message(message)
+    else:  # it holds no subclasses, for which the glance is not enough
+        with pytest.raises(TypeError):
+            codec._check_message(message)
+
+
 @pytest.mark.parametrize("value", [math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308])
 def test_odd_floats(value: float) -> None:
     unpacked = codec.unpack(codec.pack({"f": value}, LIMIT))["f"]
@@ -236,6 +254,21 @@ def check_unpacked(packed: bytes) -> None:
 def test_what_is_no_packed_message(packed: bytes) -> None:
     with pytest.raises(ValueError):
         codec.unpack(packed)
+
+
+def test_what_a_message_is_not_is_said() -> None:
+    for packed, says in ((b"\x90", "but a list"), (b"\x81\xc4\x01a\x01", "its key b'a' is no str")):
+        with pytest.raises(ValueError, match=re.escape(says)):
+            codec.unpack(packed)
+    with pytest.raises(ValueError) as raised:
+        codec.unpack(msgpack.packb({b"x" * 100_000: 1}))
+    assert len(str(raised.value)) < 200
+
+
+def test_large_messages_outgrow_the_packers_first_buffer() -> None:
+    for size in (1000, 1024, 1025, 5000, 900_000):
+        message = {"b": b"x" * size, "t": ["y" * size]}
+        assert codec.unpack(codec.pack(message, 1 << 21)) == message
 
 
 def test_never_pickle() -> None:
