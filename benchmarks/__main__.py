@@ -1,0 +1,98 @@
+"""``python -m benchmarks``: channelsq and its peers measured side by side; see README.md here."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import parts, peers, report, resources
+from benchmarks.measuring import Options, Run
+from benchmarks.stacks import POOLS, WS, raise_limit
+
+PARTS: dict[str, Callable[[Run], None]] = {
+    "echo": parts.echo,
+    "connect": parts.connect,
+    "fanout": parts.fanout,
+    "http": parts.http,
+    "publish": parts.publish,
+    "groups": parts.groups,
+    "memory": resources.memory,
+}
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(each) for each in text.split(","))
+
+
+def _pools(text: str) -> tuple[str, ...]:
+    pools = tuple(text.split(","))
+    if unknown := set(pools) - set(POOLS):
+        raise argparse.ArgumentTypeError(f"no pool {', '.join(sorted(unknown))}; there are {', '.join(POOLS)}")
+    return pools
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measures channelsq beside Channels 4, and writes what it found."
+    )
+    add = made.add_argument
+    add("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)}, soak; all but soak if left out")
+    add("--rounds", type=int, default=3, help="turns of each contestant [%(default)s]")
+    add("--seconds", type=float, default=1.5, help="how long an echo is counted; others take a share [%(default)s]")
+    add("--pools", type=_pools, default=POOLS, help="pools of channelsq's workers [threads,solo,prefork]")
+    add("--sockets", type=_numbers, default=(1, 100, 1000), help="sockets that echo [1,100,1000]")
+    add("--members", type=_numbers, default=(100, 1000, 5000), help="sockets that a broadcast goes to [100,1000,5000]")
+    add("--ws", choices=("best", *WS), default="best", help="uvicorn's WebSocket implementation [%(default)s]")
+    add("--soak", type=float, default=0, metavar="MINUTES", help="echo for so long and look at the memory")
+    add("--output", type=Path, default=report.HERE / "results", help="folder for the results [benchmarks/results]")
+    add("--publish", action="store_true", help="also put the table against the targets into benchmarks/README.md")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure; gives 1 if something failed."""
+    command = parser()
+    chosen = command.parse_args(argv)
+    wanted = chosen.parts or ([] if chosen.soak else list(PARTS))
+    if unknown := set(wanted) - {*PARTS, "soak"}:
+        command.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}, soak")
+    if "soak" in wanted and not chosen.soak:
+        chosen.soak = 10
+    if raise_limit() < 12000:
+        print("Only so many files may be open; sockets in the thousands may fail: see ulimit -Hn", flush=True)
+    peers.make()
+    options = Options(chosen.rounds, chosen.seconds, chosen.pools, chosen.sockets, chosen.members, chosen.soak)
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="channelsq-benchmarks-") as logs:
+        run = Run(options, Path(logs))
+        run.results.machine = report.machine()
+        run.ws = "" if chosen.ws == "best" else chosen.ws
+        try:
+            if not run.ws:
+                print("uvicorn's WebSocket implementations", flush=True)
+                parts.choose_ws(run)
+            run.start()
+            for name, part in PARTS.items():
+                if name in wanted:
+                    print(report.TITLES[name], flush=True)
+                    part(run)
+            if options.soak:
+                print(report.TITLES["soak"], flush=True)
+                resources.soak(run)
+        finally:
+            run.stop()
+    run.results.notes.append(f"The run took {time.monotonic() - begin:.0f} s.")
+    page = report.write(run.results, asdict(options), chosen.output)
+    if chosen.publish:
+        report.publish(run.results, page)
+    print(f"\n{report.targets(run.results)}\n\n{page}")
+    return 1 if run.results.failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

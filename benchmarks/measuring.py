@@ -1,0 +1,173 @@
+"""The run: the stacks that are up, the load client, and how one measurement is taken and kept."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.frames import WrongAnswer
+from benchmarks.programs import Talk
+from benchmarks.results import REFERENCE, Results
+from benchmarks.stacks import Contestant, Ours, Peer, Stack
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line chose.
+
+    Attributes:
+        rounds: how often each contestant's turn comes.
+        seconds: how long one echo is counted; other parts take a share of it.
+        pools: the Celery pools of channelsq's workers.
+        sockets: how many sockets echo.
+        members: how many sockets a broadcast goes to.
+        soak: minutes.
+    """
+
+    rounds: int
+    seconds: float
+    pools: tuple[str, ...]
+    sockets: tuple[int, ...]
+    members: tuple[int, ...]
+    soak: float
+
+
+class Run:
+    """One run of the benchmarks.
+
+    Args:
+        options: what the command line chose.
+        logs: the folder for the programs' output.
+    """
+
+    def __init__(self, options: Options, logs: Path) -> None:
+        self.options = options
+        self.logs = logs
+        self.results = Results()
+        self.ours: dict[str, Ours] = {}
+        self.peer: Peer | None = None
+        self.ws = ""
+        self.broken: set[tuple[str, str]] = set()
+        self._client: Talk | None = None
+
+    @property
+    def client(self) -> Talk:
+        """The load client; a new one after a failure."""
+        if self._client is None:
+            self._client = Talk([sys.executable, "-m", "benchmarks.client"], {})
+        return self._client
+
+    def start(self) -> None:
+        """Start every stack, and wait until each has answered."""
+        assert self.ws
+        for pool in self.options.pools:
+            self.ours[pool] = Ours(self.logs, pool)
+        self.peer = Peer(self.logs, self.ws)
+        for contestant in self.echoes():
+            self.wait_for(contestant.stack, contestant.path)
+
+    def wait_for(self, stack: Stack, path: str) -> None:
+        """Wait until a stack's workers answer."""
+        try:
+            self.client.ask("open", port=stack.port, path=path, count=1)
+            self.client.ask("echo_once")
+            self.client.ask("close")
+        except WrongAnswer as error:
+            raise SystemExit(f"benchmarks: {stack.name} does not start: {error}\n{stack.tails()}") from None
+        stack.settle()
+
+    def stop(self) -> None:
+        """Stop everything."""
+        if self._client:
+            self._client.stop()
+        for stack in [*self.ours.values(), *([self.peer] if self.peer else [])]:
+            stack.stop()
+
+    # -- who takes part --------------------------------------------------------------------------
+
+    def _named(self, pool: str) -> str:
+        return REFERENCE if pool == "threads" else f"{REFERENCE}, {pool} pool"
+
+    def _ours(self, path: str, pools: Sequence[str] = ()) -> list[Contestant]:
+        chosen = [pool for pool in self.ours if not pools or pool in pools]
+        return [Contestant(self._named(pool), self.ours[pool], path, "ours") for pool in chosen]
+
+    def echoes(self) -> list[Contestant]:
+        """Who echoes."""
+        assert self.peer
+        return [
+            *self._ours("/echo/"),
+            Contestant("Channels 4, sync consumer", self.peer, "/echo/sync/"),
+            Contestant("Channels 4, async consumer", self.peer, "/echo/async/"),
+        ]
+
+    def rooms(self) -> list[Contestant]:
+        """Who broadcasts."""
+        assert self.peer
+        return [
+            *self._ours("/fan/{group}/", ["threads"]),
+            Contestant("Channels 4, core layer", self.peer, "/fan/core/{group}/", "peer:core"),
+            Contestant("Channels 4, pubsub layer", self.peer, "/fan/pubsub/{group}/", "peer:pubsub"),
+        ]
+
+    def pages(self) -> list[Contestant]:
+        """Who serves a Django view."""
+        assert self.peer
+        return [
+            *self._ours("/hello/"),
+            Contestant("Django's ASGI handler, sync view", self.peer, "/hello/"),
+            Contestant("Django's ASGI handler, async view", self.peer, "/hello-async/"),
+        ]
+
+    # -- taking turns ----------------------------------------------------------------------------
+
+    def turns(
+        self,
+        part: str,
+        work: str,
+        contestants: Sequence[Contestant],
+        measure: Callable[[Contestant], dict[str, float]],
+        rounds: int | None = None,
+    ) -> None:
+        """Let each contestant do the work once a round, every second round in reverse order.
+
+        Args:
+            part: the part's name.
+            work: what is done.
+            contestants: who does it.
+            measure: does it; gives ``{metric: value}``. If it raises WrongAnswer, that is told, and this contestant
+                does this work no more.
+            rounds: how often, if not as chosen.
+        """
+        for number in range(rounds or self.options.rounds):
+            for contestant in contestants if number % 2 == 0 else contestants[::-1]:
+                key = (f"{part}, {work}", contestant.name)
+                if key in self.broken:
+                    continue
+                try:
+                    contestant.stack.settle()
+                    values = measure(contestant)
+                except WrongAnswer as error:
+                    self.broken.add(key)
+                    self.fail(f"{key[0]}, {contestant.name}: {error}")
+                    continue
+                for metric, value in values.items():
+                    self.results.add(part, work, contestant.name, metric, value)
+                shown = ", ".join(f"{value:,.4g} {metric}" for metric, value in values.items())
+                print(f"  {work}, {contestant.name}: {shown}", flush=True)
+
+    def fail(self, what: str) -> None:
+        """Tell and note a failure; the load client, whose sockets may be in any state, is replaced."""
+        print(f"  FAILED: {what}", flush=True)
+        self.results.failures.append(what)
+        if self._client:
+            self._client.stop()
+            self._client = None
+
+    def open(self, contestant: Contestant, count: int, group: str = "", deflate: bool = False) -> float:
+        """Open sockets; gives the seconds until the last was accepted."""
+        path = contestant.path.format(group=group)
+        told = self.client.ask("open", port=contestant.stack.port, path=path, count=count, deflate=deflate)
+        return float(told["seconds"])

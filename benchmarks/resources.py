@@ -1,0 +1,71 @@
+"""Memory: of idle sockets, and over a long time."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from functools import partial
+
+from benchmarks import proc
+from benchmarks.measuring import Run
+from benchmarks.results import REFERENCE
+from benchmarks.stacks import Contestant, Ours, Peer, Stack
+
+#: Sockets that the memory of one is counted with.
+IDLE = 2000
+
+#: Seconds between two looks at the memory in a soak, and after which its sockets are replaced.
+LOOK, REPLACE = 5.0, 20.0
+
+
+def memory(run: Run) -> None:
+    """What the memory of a fresh interface process grows by a socket that has echoed once and is idle.
+
+    Growth is counted from 100 sockets on, which came and went before, so that what is loaded with the first ones
+    is left out. One round, as memory varies little.
+    """
+
+    def measure(contestant: Contestant, deflate: bool) -> dict[str, float]:
+        fresh: Stack = Ours(run.logs) if isinstance(contestant.stack, Ours) else Peer(run.logs, run.ws)
+        try:
+            run.wait_for(fresh, contestant.path)
+            there = Contestant(contestant.name, fresh, contestant.path)
+            grown: list[int] = []
+            for count in (100, IDLE):
+                before = proc.rss_kb(fresh.front.pids())
+                run.open(there, count, deflate=deflate)
+                run.client.ask("echo_once")
+                fresh.settle()
+                grown.append(proc.rss_kb(fresh.front.pids()) - before)
+                run.client.ask("close")
+                fresh.settle()
+        finally:
+            fresh.stop()
+        return {"KB a socket": grown[-1] / IDLE}
+
+    contestants = [each for each in run.echoes() if each.name == REFERENCE or each.path == "/echo/async/"]
+    for work, deflate in (("uncompressed", False), ("permessage-deflate negotiated", True)):
+        run.turns("memory", work, contestants, partial(measure, deflate=deflate), rounds=1)
+
+
+def soak(run: Run) -> None:
+    """Echoes for minutes, on sockets that are replaced now and then; tells how memory went."""
+    contestant = run.echoes()[0]
+    stack = contestant.stack
+    names = [program.log.stem for program in stack.programs]
+    samples: list[list[int]] = []
+    end = time.monotonic() + run.options.soak * 60
+    while time.monotonic() < end:
+        run.open(contestant, 200)
+        for _ in range(int(REPLACE / LOOK)):
+            run.client.ask("echo", warm=0, seconds=min(LOOK, max(0.5, end - time.monotonic())), pids=stack.pids())
+            samples.append([proc.rss_kb(program.pids()) for program in stack.programs])
+        run.client.ask("close")
+    for name, values in zip(names, zip(*samples, strict=True), strict=True):
+        third = max(1, len(values) // 3)
+        early, late = statistics.median(values[third : 2 * third] or values), statistics.median(values[-third:])
+        work = f"{run.options.soak:g} minutes, 200 sockets"
+        run.results.add("soak", work, name, "MB in the middle third", early / 1024)
+        run.results.add("soak", work, name, "MB in the last third", late / 1024)
+        run.results.add("soak", work, name, "growth %", (late - early) / early * 100)
+        print(f"  {name}: {early / 1024:.1f} MB, then {late / 1024:.1f} MB", flush=True)

@@ -1,0 +1,39 @@
+"""channelsq's production settings: its own transport, everything else as shipped."""
+
+from benchmarks.sites.common import (
+    ALLOWED_HOSTS,
+    DEBUG,
+    REDIS,
+    ROOT_URLCONF,
+    SECRET_KEY,
+    SINK,
+    SINK_CAPACITY,
+    USE_TZ,
+)
+
+__all__ = [
+    "ALLOWED_HOSTS",
+    "CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP",
+    "CELERY_BROKER_URL",
+    "CELERY_TASK_IGNORE_RESULT",
+    "CHANNEL_LAYERS",
+    "DEBUG",
+    "INSTALLED_APPS",
+    "ROOT_URLCONF",
+    "SECRET_KEY",
+    "USE_TZ",
+]
+
+INSTALLED_APPS = ["channelsq", "benchmarks.sites.ours"]
+
+CELERY_BROKER_URL = REDIS.replace("redis://", "redis-streams://")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channelsq.layers.RedisChannelLayer",
+        "CONFIG": {"channel_capacity": {SINK: SINK_CAPACITY}},
+        "ROUTING": "benchmarks.sites.ours.routing.channel_routing",
+    }
+}

@@ -1,0 +1,1 @@
+"""The project on Channels 4."""

@@ -1,0 +1,27 @@
+"""The ASGI application, laid out as Channels' documentation says."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.sites.peer.settings")
+django_application = get_asgi_application()
+
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - after Django is set up
+from django.urls import path  # noqa: E402
+
+from benchmarks.sites.peer import consumers  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {
+        "http": django_application,
+        "websocket": URLRouter(
+            [
+                path("echo/sync/", consumers.EchoSync.as_asgi()),
+                path("echo/async/", consumers.EchoAsync.as_asgi()),
+                path("fan/core/<slug:group>/", consumers.FanCore.as_asgi()),
+                path("fan/pubsub/<slug:group>/", consumers.FanPubsub.as_asgi()),
+            ]
+        ),
+    }
+)

@@ -1,0 +1,60 @@
+"""Channels 4 consumers for the same work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
+
+#: No such layer, so the echoes have none: they need none, and are the faster for it.
+NO_LAYER = "none"
+
+
+class EchoSync(WebsocketConsumer):  # type: ignore[misc]
+    """The echo, synchronous."""
+
+    channel_layer_alias = NO_LAYER
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Send back what came."""
+        self.send(text_data=text_data)
+
+
+class EchoAsync(AsyncWebsocketConsumer):  # type: ignore[misc]
+    """The echo, asynchronous."""
+
+    channel_layer_alias = NO_LAYER
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Send back what came."""
+        await self.send(text_data=text_data)
+
+
+class FanCore(AsyncWebsocketConsumer):  # type: ignore[misc]
+    """A room on the core layer."""
+
+    channel_layer_alias = "core"
+
+    async def connect(self) -> None:
+        """Become a member, then accept."""
+        self.group: str = self.scope["url_route"]["kwargs"]["group"]
+        await self.channel_layer.group_add(self.group, self.channel_name)
+        await self.accept()
+
+    async def disconnect(self, code: int) -> None:
+        """End the membership."""
+        await self.channel_layer.group_discard(self.group, self.channel_name)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Send what came to every member."""
+        await self.channel_layer.group_send(self.group, {"type": "fan.out", "text": text_data})
+
+    async def fan_out(self, event: dict[str, Any]) -> None:
+        """Each member's part."""
+        await self.send(text_data=event["text"])
+
+
+class FanPubsub(FanCore):
+    """A room on the pub/sub layer."""
+
+    channel_layer_alias = "pubsub"
