@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from channelsq import names
 from channelsq.layers import codec
@@ -17,21 +18,32 @@ from channelsq.layers.wire import CONTENT_TYPE, is_expired, open_envelope, open_
 if TYPE_CHECKING:
     from channelsq.layers.kombu import KombuChannelLayer
 
+logger = logging.getLogger("channelsq.layers.receiver")
+
+#: How many messages wait in this process for readers of one process's channels.
+MOST_WAITING = 10_000
+
 #: Seconds between looks into queues that were empty: the first, and the longest that it grows to.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02
+
+
+class _Waiting(NamedTuple):
+    deadline: float
+    channel: str
+    packed: bytes
 
 
 class KombuReceiver:
     """The reader of one layer's channels, for shells, tests and code that waits for an answer.
 
     A process's queue carries envelopes for all of its ``!`` channels: what a look took for others than the
-    channel asked for waits in an inbox.
+    channel asked for waits in an inbox, until it expires or :data:`MOST_WAITING` newer ones do.
     """
 
     def __init__(self, layer: KombuChannelLayer) -> None:
         self._layer = layer
         self._lock = threading.Lock()
-        self._inboxes: dict[str, deque[tuple[str, bytes]]] = {}
+        self._inboxes: dict[str, deque[_Waiting]] = {}
 
     def clear(self) -> None:
         """Forget what was taken and not asked for yet."""
@@ -82,16 +94,32 @@ class KombuReceiver:
 
     def _to_inbox(self, channel: str, body: bytes) -> None:
         entries = open_envelope(body)
+        now = time.monotonic()
+        deadline = now + self._layer.expiry
         with self._lock:
             inbox = self._inboxes.setdefault(names.process_part(channel), deque())
             for entry in entries:
-                inbox.extend((recipient, entry.packed) for recipient in entry.channels)
+                inbox.extend(_Waiting(deadline, recipient, entry.packed) for recipient in entry.channels)
+            while inbox and inbox[0].deadline <= now:
+                inbox.popleft()
+            dropped = len(inbox) - MOST_WAITING
+            for _ in range(dropped):
+                inbox.popleft()
+        if dropped > 0:
+            logger.warning(
+                "%d dropped of the messages to channels like %s: this process read them from the broker, and nobody "
+                "asked for them",
+                dropped,
+                channel,
+                extra={"action": "unread_message_dropped"},
+            )
 
     def _from_inbox(self, channel: str) -> tuple[str, dict[str, Any]] | None:
+        now = time.monotonic()
         with self._lock:
             inbox = self._inboxes.get(names.process_part(channel), deque())
-            for entry in inbox:
-                if channel[-1] == "!" or entry[0] == channel:
-                    inbox.remove(entry)
-                    return entry[0], codec.unpack(entry[1])
+            for waiting in inbox:
+                if waiting.deadline > now and (channel[-1] == "!" or waiting.channel == channel):
+                    inbox.remove(waiting)
+                    return waiting.channel, codec.unpack(waiting.packed)
         return None
