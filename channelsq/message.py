@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from functools import cached_property
 from typing import Any
@@ -31,6 +32,11 @@ class Message:
         reply_channel = content.get("reply_channel")
         #: Where the client that sent this listens, or None.
         self.reply_channel = Channel(reply_channel, channel_layer=channel_layer) if reply_channel else None
+
+    @cached_property
+    def id(self) -> str:
+        """What no other message has: in a worker, the Celery task's id, the same when the message comes again."""
+        return str(uuid.uuid4())
 
     @cached_property
     def channel(self) -> Channel:
@@ -70,4 +76,6 @@ class Message:
 
     def copy(self) -> Message:
         """A message whose content can be changed without changing this one's."""
-        return type(self)(self.content.copy(), self.channel_name, self.channel_layer)
+        copy = type(self)(self.content.copy(), self.channel_name, self.channel_layer)
+        copy.id = self.id
+        return copy

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kombu.transport import redis as kombu_redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from channelsq.transport import codec, dead
+from channelsq.transport import burial, codec
 from channelsq.transport.commands import Command, call, errors_in, exchange, load, read, send, transaction
 from channelsq.transport.qos import Ack, QoS
 from channelsq.transport.quarantine import Quarantine
@@ -389,7 +389,7 @@ class ConsumingChannel(kombu_redis.Channel):
             qos.drop(entry)
             return None
         if self.max_deaths and entry.deaths >= self.max_deaths:
-            dead.bury(self, entry, payload, "its consumers died with it")
+            burial.bury(self, entry, payload, "its consumers died with it")
             return None
         end = codec.expires(payload, entry.id)
         # What a consumer was given in time does not expire with it.

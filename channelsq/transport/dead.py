@@ -14,85 +14,26 @@ How many deaths those are, and how many dead letters are kept, are the transport
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from channelsq.transport import codec
+from channelsq.transport.burial import PREFIX
+from channelsq.transport.channel import Channel
 from channelsq.transport.codec import Payload
-from channelsq.transport.commands import Argument, Script, call, run
-from channelsq.transport.streams import Entry
+from channelsq.transport.commands import Script, call, run
+from channelsq.transport.transport import Transport
 
 if TYPE_CHECKING:
     from kombu import Connection
-
-    from channelsq.transport.channel import Channel
-    from channelsq.transport.consuming import ConsumingChannel
-
-logger = logging.getLogger("channelsq.transport")
-
-#: What the keys of dead letters begin with, behind the global key prefix; the queue's name follows.
-PREFIX = "stream-dead:"
 
 #: Dead letters that one command reads.
 CHUNK = 20
 
 UNBURY = Script("unbury")
-
-#: Called with the queue and the Kombu payload of each message that this process buries.
-Listener = Callable[[str, Payload], None]
-
-_listeners: list[Listener] = []
-
-
-def listen(listener: Listener) -> None:
-    """Have ``listener(queue, payload)`` called for each message that this process buries; safe to repeat.
-
-    It is called by the thread that consumes; what it raises is logged.
-    """
-    if listener not in _listeners:
-        _listeners.append(listener)
-
-
-def count_death(message: Any, reason: str) -> None:
-    """Note that a delivered Kombu message killed the process that worked on it, before it is rejected for that."""
-    message.death = reason
-
-
-def death_of(message: Any) -> str | None:
-    """What :func:`count_death` noted, if it did."""
-    death: str | None = getattr(message, "death", None)
-    return death
-
-
-def bury(channel: ConsumingChannel, entry: Entry, payload: Payload, reason: str) -> None:
-    """Move an entry that the channel holds to the dead letters of its queue.
-
-    Args:
-        channel: a channel that consumes from the queue.
-        entry: its data is what a replay sends again.
-        payload: the entry's.
-        reason: one line for people.
-    """
-    queue = channel.queue_of(entry.key)
-    stream = entry.key.removeprefix(channel.streams.key(""))
-    fields: tuple[Argument, ...] = ("m", entry.data, "s", stream, "d", entry.deaths, "r", reason)
-    if not channel.streams.bury(entry, channel.streams.prefix + PREFIX + queue, channel.max_dead_letters, fields):
-        return  # another consumer took it over meanwhile
-    headers = payload["headers"]
-    logger.error(
-        "%d consumers died with the message %s of queue %s (task %s): %s; it is a dead letter now",
-        entry.deaths, headers.get("id"), queue, headers.get("task"), reason,
-        extra={"action": "dead_letter", "queue": queue},
-    )  # fmt: skip
-    for listener in _listeners:
-        try:
-            listener(queue, payload)
-        except Exception:
-            logger.exception("%r failed on a dead letter of queue %s", listener, queue)
 
 
 @dataclass(frozen=True)
@@ -146,8 +87,6 @@ class DeadLetters:
     """
 
     def __init__(self, connection: Connection) -> None:
-        from channelsq.transport.transport import Transport  # which consumes, and so buries
-
         if not isinstance(connection.transport, Transport):
             raise ValueError(
                 f"{connection.as_uri()} keeps no dead letters; they are for brokers on redis-streams:// and its like"

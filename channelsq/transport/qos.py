@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
-from channelsq.transport import codec, dead
+from channelsq.transport import burial, codec
 from channelsq.transport.streams import Copy, Entry, parse_tag
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ class QoS(kombu_redis.QoS):
             return
         assert self._delivered is not None
         message = self._delivered[delivery_tag]
-        death = dead.death_of(message)
+        death = burial.death_of(message)
         limit = self.channel.max_deaths
         if death and limit and held.deaths >= limit:
             entry = Entry(held.key, held.id, held.data, True, held.deaths)
-            dead.bury(self.channel, entry, message._raw, death)
+            burial.bury(self.channel, entry, message._raw, death)
         else:
             self.channel.give_back([held])
         virtual.QoS.ack(self, delivery_tag)
@@ -142,6 +142,6 @@ class QoS(kombu_redis.QoS):
             return None
         key, entry = held
         payload = message._raw
-        if dead.death_of(message):
+        if burial.death_of(message):
             payload = codec.with_death(payload)
         return Copy(key, entry, *codec.again(payload, entry, self.channel.server_time()), codec.deaths(payload))

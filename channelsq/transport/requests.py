@@ -14,7 +14,7 @@ from celery import signals
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import request
 
-from channelsq.transport.dead import count_death
+from channelsq.transport.burial import count_death
 
 #: Celery's own, which tasks have unless they name another.
 DEFAULT = "celery.worker.request:Request"

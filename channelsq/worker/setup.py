@@ -13,7 +13,7 @@ from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.utils import name_that_thing
-from channelsq.worker import database, pool
+from channelsq.worker import database, dead, pool
 from channelsq.worker.execution import report_done
 from channelsq.worker.task import ConsumerTask, make_channel_task, make_consumer_task
 
@@ -106,6 +106,7 @@ def install(app: Celery) -> None:
         make_channel_task(app, layer, channel)
         app.amqp.queues.select_add(layer.queue(channel))
     _tasks_of[id(app)] = tasks
+    dead.install(app)
     signals.task_revoked.connect(_on_revoked, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)
     signals.worker_init.connect(pool.choose, weak=False)

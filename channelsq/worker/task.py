@@ -48,6 +48,8 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
     def __call__(self, channel: str, content: dict[str, Any], **kwargs: Any) -> None:
         """Run the consumer as one unit; see :func:`channelsq.worker.execution.run_consumer`."""
         message = Message(content, channel, self.layer)
+        if self.request.id is not None:
+            message.id = self.request.id
         run_consumer(lambda message: self.run(message, **kwargs), message, str(self.name), type(self).consumer)
 
 

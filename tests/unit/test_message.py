@@ -79,6 +79,12 @@ def test_copy(layer: ChannelLayerWrapper) -> None:
     assert str(copy.reply_channel) == "reply.x!y"
 
 
+def test_every_message_has_an_id_of_its_own(layer: ChannelLayerWrapper) -> None:
+    first, second = Message({}, "c", layer), Message({}, "c", layer)
+    assert first.id == first.id != second.id
+    assert first.copy().id == first.id
+
+
 # -- sends that wait ----------------------------------------------------------------------------
 
 

@@ -1,0 +1,48 @@
+"""A channel's message that became a dead letter is reported done, so that its socket goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+from kombu.serialization import loads, prepare_accept_content
+
+from channelsq.message import Message
+from channelsq.transport import burial
+from channelsq.worker.execution import report_done
+from channelsq.worker.task import ChannelTask, ConsumerTask
+
+
+def read_arguments(payload: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]] | None:
+    """The arguments in a Celery task message (protocol 2); None for anything else.
+
+    Args:
+        payload: as Kombu has it, see :attr:`channelsq.transport.dead.DeadLetter.payload`.
+
+    Raises:
+        kombu.exceptions.DecodeError, kombu.exceptions.ContentDisallowed: it is neither JSON nor msgpack.
+    """
+    body = loads(
+        payload["body"],
+        payload["content-type"],
+        payload["content-encoding"],
+        accept=prepare_accept_content(["json", "msgpack"]),
+    )
+    if "task" not in payload["headers"] or not isinstance(body, (list, tuple)) or len(body) != 3:
+        return None
+    args, kwargs, _ = body
+    return (list(args), kwargs) if isinstance(args, (list, tuple)) and isinstance(kwargs, dict) else None
+
+
+def install(app: Celery) -> None:
+    """Report the dead letters of ``app``'s channels from now on."""
+
+    def report(queue: str, payload: Mapping[str, Any]) -> None:
+        task: Any = app.tasks.get(payload["headers"].get("task"))
+        arguments = read_arguments(payload) if isinstance(task, (ChannelTask, ConsumerTask)) else None
+        if arguments is not None and len(arguments[0]) == 2:
+            channel, content = arguments[0]
+            report_done(Message(content, channel, task.layer))
+
+    burial.listen(report)
