@@ -389,7 +389,7 @@ class ConsumingChannel(kombu_redis.Channel):
             qos.drop(entry)
             return None
         if self.max_deaths and entry.deaths >= self.max_deaths:
-            burial.bury(self, entry, payload, "its consumers died with it")
+            burial.bury(self, entry, payload, "its last consumer let its lease end")
             return None
         end = codec.expires(payload, entry.id)
         # What a consumer was given in time does not expire with it.
