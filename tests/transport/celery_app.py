@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -15,7 +16,10 @@ records = redis.Redis(port=int(os.environ["REDIS_PORT"]), db=1, decode_responses
 
 app = Celery("tiny", broker=f"redis-streams://127.0.0.1:{os.environ['REDIS_PORT']}/0")
 app.conf.update(
-    broker_transport_options={"lease": float(os.environ.get("LEASE", "30"))},
+    broker_transport_options={
+        "lease": float(os.environ.get("LEASE", "30")),
+        "max_deaths": int(os.environ.get("MAX_DEATHS", "5")),
+    },
     broker_connection_retry_on_startup=True,
     task_ignore_result=True,
     worker_hijack_root_logger=False,
@@ -45,3 +49,10 @@ def third_time(self: Task[Any, Any], name: str, number: int) -> None:
     if self.request.retries < 2:
         raise self.retry()
     records.hincrby(name, str(number), 1)
+
+
+@app.task(shared=False, acks_late=True, reject_on_worker_lost=True)
+def kill(name: str, number: int) -> None:
+    """Ends its process as a fault in C code, or the kernel for want of memory, would."""
+    records.hincrby(name, str(number), 1)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from channelsq.transport.dead import DeadLetters
 from tests.support.processes import Process, Processes
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
@@ -139,3 +140,38 @@ def test_a_terminated_worker_loses_and_doubles_nothing(
     else:
         assert times == dict.fromkeys(range(total), 1)
     assert keys(server, "stream*") == set()
+
+
+def test_a_task_that_kills_its_process_is_buried(celery: Any, worker: Worker) -> None:
+    """In a prefork pool, whose worker goes on; the process that died cannot say so itself."""
+    process = worker("prefork")
+    celery.kill.delay("killed", 1)
+    for number in range(20):
+        celery.late.delay("innocent", number)
+    process.wait_for_output("it is a dead letter now", timeout=60)
+    wait_until(lambda: len(done(celery, "innocent")) == 20, "the others", 20)
+    assert done(celery, "killed") == {1: 5}
+    with celery.app.connection_for_write() as connection:
+        (letter,) = DeadLetters(connection).all()
+        assert (letter.queue, letter.deaths, letter.task) == ("celery", 5, f"{APP}.kill")
+        assert letter.reason.startswith("WorkerLostError: ")
+        assert DeadLetters(connection).delete(letter)
+    assert process.terminate() == 0
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_task_that_kills_its_worker_is_buried(celery: Any, worker: Worker, pool: str) -> None:
+    """Each worker dies with it, and holds others that it has not begun, or not finished."""
+    celery.kill.delay("killed", 1)
+    for number in range(20):
+        celery.late.delay("innocent", number, 0.01)
+    env = {"LEASE": "1", "MAX_DEATHS": "3"}
+    for life in range(3):
+        worker(pool, f"w{life}", **env).wait()
+    last = worker(pool, "w4", **env)
+    last.wait_for_output("it is a dead letter now", timeout=30)
+    wait_until(lambda: len(done(celery, "innocent")) == 20, "the others", 20)
+    assert done(celery, "killed") == {1: 3}
+    with celery.app.connection_for_write() as connection:
+        (letter,) = DeadLetters(connection).all()
+        assert (letter.deaths, letter.task) == (3, f"{APP}.kill")
