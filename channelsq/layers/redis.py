@@ -7,6 +7,7 @@ on Kombu's (``redis://`` …) as any Kombu layer does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from kombu.utils.url import maybe_sanitize_url
@@ -57,7 +58,7 @@ class RedisChannelLayer(KombuChannelLayer):
         self._check(url)
         return url
 
-    @property
+    @cached_property
     def streams(self) -> bool:
         """Whether the broker is the streams transport."""
         return "-streams" in self.scheme

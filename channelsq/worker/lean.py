@@ -71,6 +71,7 @@ class LeanRequest(Request):
             "argsrepr": self._argsrepr,
             "kwargsrepr": self._kwargsrepr,
             "ignore_result": task.ignore_result,
+            "headers": {},  # of the publisher's own there are none, and Celery need not look for them
             "properties": message.properties,
             "reply_to": None,
             "correlation_id": identity,
