@@ -44,7 +44,19 @@ PATIENCE = 30.0
 class Socket(asyncio.Protocol):
     """One WebSocket. Calls ``heard(self)`` when exactly the expected frame has come."""
 
-    __slots__ = ("begun", "buffer", "closed", "expected", "frames", "heard", "load", "opened", "step", "write")
+    __slots__ = (
+        "begun",
+        "buffer",
+        "closed",
+        "expected",
+        "frames",
+        "heard",
+        "load",
+        "opened",
+        "step",
+        "transport",
+        "write",
+    )
 
     def __init__(self, load: Load) -> None:
         self.load = load
@@ -57,10 +69,13 @@ class Socket(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
+        self.transport: asyncio.Transport
         self.write: Callable[[bytes], None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.write = cast(asyncio.Transport, transport).write
+        self.load.sockets.append(self)
+        self.transport = cast(asyncio.Transport, transport)
+        self.write = self.transport.write
         self.write(self.load.request)
 
     def data_received(self, data: bytes) -> None:
@@ -151,7 +166,6 @@ class Load:
         async def one_after_another() -> None:
             for _ in turns:
                 _, socket = await loop.create_connection(lambda: Socket(self), "127.0.0.1", port)
-                self.sockets.append(socket)
                 await socket.opened
 
         begin = time.perf_counter()
@@ -177,28 +191,35 @@ class Load:
 
     async def echo(self, warm: float, seconds: float, pids: list[int]) -> dict[str, Any]:
         """Each socket sends, waits for its echo, and sends the next; counted for ``seconds`` after ``warm``."""
-        for number, socket in enumerate(self.sockets):
-            if not socket.frames:
-                texts = [f"{number:06}:{step:02}:".ljust(SIZE, "x").encode() for step in range(RING)]
-                socket.frames = [(client_frame(text, deflate=self.deflate), server_frame(text)) for text in texts]
-            socket.heard = self._echoed
-        self.sending, self.waiting = True, len(self.sockets)
-        self.all_heard = asyncio.get_running_loop().create_future()
-        for socket in self.sockets:
-            self._say(socket)
+        self._begin(sending=True)
         await self.hold(warm)
         self.latencies = []
         window = Window(pids)
         await self.hold(seconds)
         measured = window.end(self.latencies)
         self.sending = False
-        await self.until(self.all_heard, PATIENCE, lambda: f"{self.waiting} echoes did not come within {PATIENCE:g} s")
+        await self._all_echoed()
         return measured
 
     async def echo_once(self) -> dict[str, Any]:
         """One echo on each socket."""
-        await self.echo(0, 0, [])
+        self._begin(sending=False)
+        await self._all_echoed()
         return {}
+
+    def _begin(self, sending: bool) -> None:
+        for number, socket in enumerate(self.sockets):
+            if not socket.frames:
+                texts = [f"{number:06}:{step:02}:".ljust(SIZE, "x").encode() for step in range(RING)]
+                socket.frames = [(client_frame(text, deflate=self.deflate), server_frame(text)) for text in texts]
+            socket.heard = self._echoed
+        self.sending, self.waiting = sending, len(self.sockets)
+        self.all_heard = asyncio.get_running_loop().create_future()
+        for socket in self.sockets:
+            self._say(socket)
+
+    async def _all_echoed(self) -> None:
+        await self.until(self.all_heard, PATIENCE, lambda: f"{self.waiting} echoes did not come within {PATIENCE:g} s")
 
     def _say(self, socket: Socket) -> None:
         frame, socket.expected = socket.frames[socket.step]
@@ -277,7 +298,10 @@ class Load:
         return await requests(port, path, body.encode(), connections, warm, seconds, pids)
 
     def end(self) -> None:
-        """End the senders."""
+        """Cut the connections that are left, and end the senders."""
+        self.closing = True
+        for socket in self.sockets:
+            socket.transport.abort()
         for process in self.senders.values():
             assert process.stdin
             process.stdin.close()

@@ -152,6 +152,7 @@ class Run:
                 except WrongAnswer as error:
                     self.broken.add(key)
                     self.fail(f"{key[0]}, {contestant.name}: {error}")
+                    print(contestant.stack.tails(), flush=True)
                     continue
                 for metric, value in values.items():
                     self.results.add(part, work, contestant.name, metric, value)

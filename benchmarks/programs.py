@@ -80,7 +80,7 @@ class Program:
 
     def tail(self) -> str:
         """The end of its output."""
-        return self.log.read_text(errors="replace")[-3000:]
+        return self.log.read_text(errors="replace")[-1500:]
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL to whatever is left of it after 5 seconds."""

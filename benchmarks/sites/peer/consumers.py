@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer  # type: ignore[import-untyped]
 
 #: No such layer, so the echoes have none: they need none, and are the faster for it.
 NO_LAYER = "none"

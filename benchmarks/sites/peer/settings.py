@@ -24,13 +24,18 @@ __all__ = [
 
 INSTALLED_APPS = ["channels"]
 ASGI_APPLICATION = "benchmarks.sites.peer.asgi.application"
+
+# redis-py 8 gives up a read after 5 seconds by itself, which is as long as the core layer waits for a message: idle
+# sockets would be closed at random.
+_HOST = {"address": REDIS, "socket_timeout": None}
+
 CHANNEL_LAYERS = {
     "core": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [REDIS], "channel_capacity": {SINK: SINK_CAPACITY}},
+        "CONFIG": {"hosts": [_HOST], "channel_capacity": {SINK: SINK_CAPACITY}},
     },
     "pubsub": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {"hosts": [REDIS]},
+        "CONFIG": {"hosts": [_HOST]},
     },
 }
