@@ -91,6 +91,7 @@ class DeadLetters:
             raise ValueError(
                 f"{connection.as_uri()} keeps no dead letters; they are for brokers on redis-streams:// and its like"
             )
+        connection.ensure_connection(max_retries=1, interval_start=0)  # by itself it would try for ever
         self._channel: Channel = connection.default_channel  # type: ignore[assignment]
 
     def _key(self, queue: str) -> str:

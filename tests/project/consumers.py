@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -49,6 +50,14 @@ def http_disconnect(message: Message) -> None:
 
 def receive(message: Message, room: str) -> None:
     _answer(message, text=f"{room}: {message['text']}")
+
+
+def deadly(message: Message) -> None:
+    """Ends its process, as a fault in C code would, or answers with the message's id."""
+    record("deadly", f"{message['text']} {message.id}")
+    if message["text"] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    _answer(message, text=message["text"])
 
 
 def echo(message: Message) -> None:

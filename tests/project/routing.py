@@ -5,6 +5,7 @@ from channelsq import route
 channel_routing = [
     route("websocket.connect", "tests.project.consumers.connect"),
     route("websocket.receive", "tests.project.consumers.receive", path=r"^/chat/(?P<room>\w+)/$"),
+    route("websocket.receive", "tests.project.consumers.deadly", path=r"^/deadly/$"),
     route("websocket.disconnect", "tests.project.consumers.disconnect"),
     route("http.disconnect", "tests.project.consumers.http_disconnect"),
     route("echo", "tests.project.consumers.echo"),

@@ -1,5 +1,6 @@
 """Settings from the environment: TEST_BROKER, TEST_GROUPS (Redis), TEST_DATABASE, TEST_VISIBILITY (seconds),
-TEST_CAPACITY (messages a channel), TEST_DEBUG (1); TEST_RECORDS and TEST_FILE are for views and consumers."""
+TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a dead letter);
+TEST_RECORDS and TEST_FILE are for views and consumers."""
 
 import os
 
@@ -35,12 +36,19 @@ if "TEST_VISIBILITY" in os.environ:
         "visibility_timeout": float(os.environ["TEST_VISIBILITY"]),
         "unacked_restore_interval": 0.5,
         "unacked_restore_throttle": 1,
+        "max_deaths": int(os.environ.get("TEST_DEATHS", "5")),
     }
 
 _config = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"))}
 CHANNEL_LAYERS = {
     "default": (
         {
+            "BACKEND": "channelsq.layers.RedisChannelLayer",
+            "CONFIG": _config,
+            "ROUTING": "tests.project.routing.channel_routing",
+        }
+        if CELERY_BROKER_URL.startswith("redis")
+        else {
             "BACKEND": "channelsq.layers.KombuChannelLayer",
             "CONFIG": {"groups_url": os.environ["TEST_GROUPS"], **_config},
             "ROUTING": "tests.project.routing.channel_routing",

@@ -1,0 +1,171 @@
+"""``manage.py deadletters``: messages that killed the workers they came to; list, show, replay, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+from kombu.exceptions import ContentDisallowed, DecodeError, OperationalError
+
+from channelsq import conf
+from channelsq.transport.dead import DeadLetter, DeadLetters
+from channelsq.worker.dead import read_arguments
+
+#: Characters of a message's part that are shown.
+SHOWN = 1000
+
+_HEADINGS = ("ID", "CHANNEL", "WHEN", "DEATHS", "KEYS")
+
+
+class Command(BaseCommand):
+    """Looks at the dead letters on the Celery app's broker, and at those alone."""
+
+    help = (
+        "Lists the dead letters: messages with which too many workers died, put aside by the broker transport "
+        "redis-streams://. `show ID` prints one, `replay ID...` puts messages back into their channels, "
+        "`delete ID...` deletes them for good."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the action, and which letters it is for."""
+        parser.add_argument(
+            "action", nargs="?", choices=("list", "show", "replay", "delete"), default="list", help="Default: list."
+        )
+        parser.add_argument("ids", nargs="*", metavar="ID", help="Of dead letters, as list shows them.")
+        parser.add_argument("--queue", metavar="NAME", help="Only those of this channel or queue.")
+        parser.add_argument(
+            "--all", action="store_true", dest="every", help="Replay or delete all, or with --queue all of it."
+        )
+        parser.add_argument(
+            "--noinput", "--no-input", action="store_false", dest="interactive", help="Do not ask before delete --all."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do it.
+
+        Raises:
+            CommandError: the broker keeps no dead letters or does not answer, or the arguments name none.
+        """
+        action, ids, queue = options["action"], options["ids"], options["queue"]
+        _check_arguments(action, ids, options["every"])
+        with conf.celery_app().connection_for_write() as connection:
+            away: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
+            try:
+                letters = DeadLetters(connection)
+                if action == "list":
+                    self._list(letters.all(queue))
+                    return
+                chosen = [_find(letters, identity, queue) for identity in dict.fromkeys(ids)]
+                if action == "show":
+                    self._show(chosen[0])
+                elif action == "replay":
+                    self._each(letters.replay, letters.all(queue) if options["every"] else chosen, "replayed")
+                elif not options["every"] or not options["interactive"] or self._sure(queue):
+                    self._each(letters.delete, letters.all(queue) if options["every"] else chosen, "deleted")
+            except ValueError as error:
+                raise CommandError(str(error)) from error
+            except away as error:
+                raise CommandError(f"the broker {connection.as_uri()} does not answer: {error}") from error
+
+    def _list(self, letters: Iterable[DeadLetter]) -> None:
+        found = [(each.id, each.queue, _when(each), str(each.deaths), _summary(each)) for each in letters]
+        if not found:
+            self.stdout.write("no dead letters")
+            return
+        rows = [_HEADINGS, *found]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+            self.stdout.write("  ".join([*cells, row[-1]]))
+
+    def _show(self, letter: DeadLetter) -> None:
+        lines = {
+            "id": letter.id,
+            "channel": letter.queue,
+            "when": _when(letter),
+            "deaths": str(letter.deaths),
+            "reason": letter.reason,
+            "task": str(letter.task),
+            "message id": str(letter.task_id),
+        }
+        for name, value in lines.items():
+            self.stdout.write(f"{name + ':':<12}{value}")
+        content, problem = _content(letter)
+        if problem is not None:
+            self.stdout.write(f"{'content:':<12}{problem}")
+            return
+        self.stdout.write("content:")
+        for key, value in content.items():
+            shown = repr(value)
+            more = len(shown) - SHOWN
+            self.stdout.write(f"  {key}: {shown[:SHOWN]}{f' ... ({more} characters more)' if more > 0 else ''}")
+
+    def _each(self, act: Any, letters: Iterable[DeadLetter], done: str) -> None:
+        count = 0
+        for letter in list(letters):
+            if act(letter):
+                count += 1
+                self.stdout.write(f"{done} {letter.id} of {letter.queue}")
+            else:
+                self.stderr.write(f"{letter.id} of {letter.queue} is gone already")
+        if count != 1:
+            self.stdout.write(f"{count} dead letters {done}")
+
+    def _sure(self, queue: str | None) -> bool:
+        what = f"all dead letters of {queue}" if queue else "all dead letters"
+        if input(f"Delete {what} for good? Type 'yes' to continue, or 'no' to cancel: ") == "yes":
+            return True
+        self.stdout.write("nothing deleted")
+        return False
+
+
+def _check_arguments(action: str, ids: list[str], every: bool) -> None:
+    problem = None
+    if action == "list" and (ids or every):
+        problem = "list takes no ID and no --all; `deadletters show ID` prints one"
+    elif action == "show" and (every or len(ids) != 1):
+        problem = "show takes one ID, as `manage.py deadletters` lists them"
+    elif action in ("replay", "delete") and bool(ids) == every:
+        problem = f"{action} takes either IDs, as `manage.py deadletters` lists them, or --all"
+    if problem:
+        raise CommandError(problem)
+
+
+def _find(letters: DeadLetters, identity: str, queue: str | None) -> DeadLetter:
+    found = letters.find(identity, queue)
+    if not found:
+        where = f" of {queue}" if queue else ""
+        raise CommandError(f"there is no dead letter {identity!r}{where}; `manage.py deadletters` lists what there is")
+    if len(found) > 1:
+        queues = ", ".join(letter.queue for letter in found)
+        raise CommandError(f"there are dead letters {identity} of several channels ({queues}); add --queue")
+    return found[0]
+
+
+def _when(letter: DeadLetter) -> str:
+    return timezone.localtime(letter.died).isoformat(sep=" ", timespec="seconds")
+
+
+def _content(letter: DeadLetter) -> tuple[dict[str, Any], str | None]:
+    """What to show of a message by its keys, and why nothing can be shown."""
+    try:
+        arguments = read_arguments(letter.payload)
+    except (DecodeError, ContentDisallowed) as error:
+        return {}, f"cannot be read: {error}"
+    if arguments is None:
+        return {}, "is no Celery task's"
+    args, kwargs = arguments
+    if len(args) == 2 and isinstance(args[0], str) and isinstance(args[1], dict) and letter.queue == args[0]:
+        return args[1], None  # a channel's
+    return {"args": args, "kwargs": kwargs}, None
+
+
+def _summary(letter: DeadLetter) -> str:
+    content, problem = _content(letter)
+    if problem is not None:
+        return f"({problem})"
+    if letter.task != letter.queue:
+        return f"(task {letter.task})"
+    return ", ".join(sorted(map(str, content)))
