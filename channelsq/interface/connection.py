@@ -17,7 +17,6 @@ neither open nor reach a socket that the application turns away.
 from __future__ import annotations
 
 import enum
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -55,8 +54,10 @@ class Reply(Protocol):
     message: dict[str, Any]
     #: The group that it was sent to; None if it was sent to this socket itself.
     group: str | None
-    #: About how many bytes it takes.
-    size: int
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,8 @@ class HandOut(NamedTuple):
     order: int
 
 
-class _Waiting(NamedTuple):
-    channel: str
-    content: dict[str, Any]
-    order: int
-    size: int
+#: A message that waits for its turn: channel, what it says, order, and size.
+_Waiting = tuple[str, dict[str, Any], int, int]
 
 
 @dataclass(slots=True)
@@ -127,7 +125,8 @@ class Connection:
     #: The order of the message that a worker has now.
     in_flight: int | None = None
     _next_order: int = 0
-    _waiting: deque[_Waiting] = field(default_factory=deque)
+    # Short, and mostly empty: a deque would take ten times as much.
+    _waiting: list[_Waiting] = field(default_factory=list)
     _waiting_bytes: int = 0
     _held: list[Reply] = field(default_factory=list)
     _held_bytes: int = 0
@@ -145,7 +144,7 @@ class Connection:
         """The client sent a message."""
         if self.state is not State.OPEN:
             raise IllegalTransition("receive", self.state)
-        key = "text" if isinstance(payload, str) else "bytes"
+        key = "text" if type(payload) is str else "bytes"
         self._queue(names.WEBSOCKET_RECEIVE, {key: payload}, len(payload))
 
     def end(self, code: int) -> None:
@@ -160,8 +159,7 @@ class Connection:
     def _queue(self, channel: str, content: dict[str, Any], size: int) -> None:
         order = self._next_order
         self._next_order += 1
-        message = {"reply_channel": self.reply_channel, "path": self.path, "order": order, **content}
-        self._waiting.append(_Waiting(channel, message, order, size))
+        self._waiting.append((channel, content, order, size))
         self._waiting_bytes += size
 
     @property
@@ -183,10 +181,11 @@ class Connection:
         """The next message for the application, unless it still has one; it is in flight from now on."""
         if self.in_flight is not None or not self._waiting:
             return None
-        channel, content, order, size = self._waiting.popleft()
+        channel, content, order, size = self._waiting.pop(0)
         self._waiting_bytes -= size
         self.in_flight = order
-        return HandOut(channel, content, order)
+        message = {"reply_channel": self.reply_channel, "path": self.path, "order": order, **content}
+        return HandOut(channel, message, order)
 
     def done(self, order: int) -> list[Action]:
         """The application is done with message ``order``, or is waited for no longer."""

@@ -9,18 +9,13 @@ from urllib.parse import unquote
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader
-from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
 
+from channelsq.interface.deflate import SharedDeflateFactory
 from channelsq.interface.forwarded import believed
 
-#: Small windows: a compressed socket costs some 20 KiB instead of 300.
-EXTENSIONS = (
-    ServerPerMessageDeflateFactory(
-        server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
-    ),
-)
+EXTENSIONS = (SharedDeflateFactory(),)
 
 
 def offered_subprotocols(request: Request) -> tuple[str, ...]:

@@ -8,48 +8,72 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from websockets.frames import Frame, Opcode
-
+from channelsq.interface.deflate import compressed_frame
+from channelsq.interface.frames import BYTES, TEXT, frame
 from channelsq.interface.logs import extra
 from channelsq.interface.stats import Stats
 from channelsq.layers import codec
-from channelsq.layers.wire import Entry
 
 logger = logging.getLogger("channelsq.interface.replies")
+
+#: What an envelope holds for one send: channels, the packed message, and the group that it was sent to or None.
+Entry = Sequence[Any]
+
+_STR = {str}
 
 #: How many deliveries one turn of the event loop handles, so that sockets are read in between.
 _TURN = 1000
 
 
 class Delivery:
-    """A message for one or many clients; its WebSocket frame is encoded once for all of them."""
+    """A message for one or many clients; its WebSocket frame is made once for all of them."""
 
-    __slots__ = ("_frame", "channels", "group", "message", "size")
+    __slots__ = ("_frame", "_frames", "_size", "channels", "group", "message")
 
     def __init__(self, channels: Sequence[str], message: dict[str, Any], group: str | None = None) -> None:
         self.channels = channels
         self.message = message
         #: The group that it was sent to; None if it was sent to the client itself.
         self.group = group
-        self.size = 100 + sum(
-            len(value) for key in ("text", "bytes", "content") if isinstance(value := message.get(key), (str, bytes))
-        )
+        self._size = 0
         self._frame: bytes | None = None
+        # Compressed, by the size of the window.
+        self._frames: dict[int, bytes] | None = None
 
-    def frame(self) -> bytes:
-        """The uncompressed frame of the message's ``text`` or ``bytes``, one of which is there."""
-        if self._frame is None:
-            text = self.message.get("text")
-            frame = (
-                Frame(Opcode.BINARY, self.message["bytes"])
-                if text is None
-                else Frame(Opcode.TEXT, text.encode("utf-8", "replace"))
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        if not self._size:
+            self._size = 100 + sum(
+                len(value)
+                for key in ("text", "bytes", "content")
+                if isinstance(value := self.message.get(key), (str, bytes))
             )
-            self._frame = frame.serialize(mask=False)
-        return self._frame
+        return self._size
+
+    def _payload(self) -> tuple[int, bytes]:
+        text = self.message.get("text")
+        return (BYTES, self.message["bytes"]) if text is None else (TEXT, text.encode("utf-8", "replace"))
+
+    def frame(self, window: int = 0) -> bytes:
+        """The frame of the message's ``text`` or ``bytes``, one of which is there.
+
+        Args:
+            window: the bits of the window that compression was negotiated with; 0 for none.
+        """
+        if not window:
+            if self._frame is None:
+                self._frame = frame(*self._payload())
+            return self._frame
+        frames = self._frames
+        if frames is None:
+            frames = self._frames = {}
+        if window not in frames:
+            frames[window] = compressed_frame(*self._payload(), window)
+        return frames[window]
 
 
 class Receiver(Protocol):
@@ -60,6 +84,13 @@ class Receiver(Protocol):
 
     def on_done(self, order: int) -> None:
         """Handle the report that the application is done with a message; called in the event loop."""
+
+
+class Writer(Protocol):
+    """A client that collects what it writes in one turn."""
+
+    def flush(self) -> None:
+        """Write what was collected."""
 
 
 class Replies:
@@ -96,6 +127,8 @@ class Replies:
         self._lost_logged = -1.0
         #: What :meth:`hand_out` was given and the loop has had no turn for yet.
         self._entries: deque[Entry] = deque()
+        #: Clients that have something to write at the end of this turn; they add themselves.
+        self.writers: list[Writer] = []
         self._when_handed_out: Callable[[], None] | None = None
 
     def register(self, channel: str, receiver: Receiver) -> None:
@@ -150,6 +183,15 @@ class Replies:
         for delivery in turn:
             for channel in delivery.channels:
                 self._give(channel, delivery)
+        self._flush()
+
+    def _flush(self) -> None:
+        writers, self.writers = self.writers, []
+        for writer in writers:
+            try:
+                writer.flush()
+            except Exception as error:
+                self._fail("", error)
 
     def _give(self, channel: str, delivery: Delivery) -> None:
         receiver = self._receivers.get(channel)
@@ -169,23 +211,25 @@ class Replies:
 
     # -- in the loop, without a thread between ----------------------------------------------
 
-    def hand_out(self, entries: Sequence[Entry], bad: Callable[[ValueError], None]) -> None:
-        """Take over what an envelope held; called in the event loop.
+    def hand_out(self, entries: Iterable[Entry], bad: Callable[[str], None]) -> None:
+        """Take over what envelopes held; called in the event loop.
 
         Args:
-            bad: is told of what is no packed message, which is dropped.
+            entries: each the channels, the packed message, and the group or None, if they are channelsq's.
+            bad: is told what is wrong with an entry that is dropped.
         """
         if self._entries:
             self._entries.extend(entries)
             return
         left = _TURN
-        for number, entry in enumerate(entries):
+        rest = iter(entries)
+        for entry in rest:
+            left -= self._hand_out_entry(entry, bad)
             if left <= 0:
-                self._entries.extend(entries[number:])
-                self._loop.call_soon(self._hand_out_more, bad)
-                return
-            left -= len(entry.channels)
-            self._hand_out_entry(entry, bad)
+                self._entries.extend(rest)
+                if self._entries:
+                    self._loop.call_soon(self._hand_out_more, bad)
+        self._flush()
 
     def when_handed_out(self, then: Callable[[], None]) -> None:
         """Call ``then`` when all that :meth:`hand_out` was given has reached its clients; at once if it has."""
@@ -194,28 +238,34 @@ class Replies:
         else:
             then()
 
-    def _hand_out_more(self, bad: Callable[[ValueError], None]) -> None:
-        entries, self._entries = list(self._entries), deque()
+    def _hand_out_more(self, bad: Callable[[str], None]) -> None:
+        entries, self._entries = self._entries, deque()
         self.hand_out(entries, bad)
         if not self._entries and self._when_handed_out is not None:
             then, self._when_handed_out = self._when_handed_out, None
             then()
 
-    def _hand_out_entry(self, entry: Entry, bad: Callable[[ValueError], None]) -> None:
-        channels, packed, group = entry
+    def _hand_out_entry(self, entry: Entry, bad: Callable[[str], None]) -> int:
+        """Gives how many deliveries that took."""
         try:
+            channels, packed, group = entry
             message = codec.unpack(packed)
-        except ValueError as error:
-            bad(error)
-            return
-        if len(message) == 1 and len(channels) == 1 and type(order := message.get("done")) is int:
+            if type(channels) is not list or not _STR.issuperset(map(type, channels)):
+                raise ValueError(f"its channels are {channels!r:.80}")
+            if group is not None and type(group) is not str:
+                raise ValueError(f"its group is {group!r:.80}")
+        except (TypeError, ValueError) as error:
+            bad(str(error))
+            return 1
+        if len(channels) == 1 and len(message) == 1 and type(order := message.get("done")) is int:
             receiver = self._receivers.get(channels[0])
             if receiver is not None:
                 try:
                     receiver.on_done(order)
                 except Exception as error:
                     self._fail(channels[0], error)
-                return
+            return 1
         delivery = Delivery(channels, message, group)
         for channel in channels:
             self._give(channel, delivery)
+        return len(channels)

@@ -14,7 +14,6 @@ from typing import Any, cast
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 from websockets.exceptions import InvalidMessage, PayloadTooBig
-from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
@@ -22,7 +21,9 @@ from websockets.typing import Subprotocol
 
 from channelsq.interface import handshake
 from channelsq.interface.connection import Accept, Action, BadReply, Close, Connection, Refuse, State, Write
+from channelsq.interface.deflate import SharedDeflate
 from channelsq.interface.hub import Hub
+from channelsq.interface.incoming import Incoming
 from channelsq.interface.keepalive import KeepAlive
 from channelsq.interface.logs import access, extra, shown_client, shown_target
 from channelsq.interface.replies import Delivery
@@ -30,11 +31,14 @@ from channelsq.interface.turns import Turns
 
 logger = logging.getLogger("channelsq.interface.websocket")
 
-#: Bytes parsed at a time: between two pieces the bound on waiting messages is looked at.
-_PIECE = 4096
+#: What the wire logs; asked for once, since the parser looks at its level for every client.
+_wire_logger = logging.getLogger("websockets.server")
 
 #: Bytes kept of a client that sends frames before its handshake is answered.
 _EARLY = 64 * 1024
+
+#: Bytes that are collected in one turn of the event loop, before they are written.
+_JOINED = 64 * 1024
 
 
 class WebSocketProtocol(asyncio.Protocol):
@@ -45,30 +49,42 @@ class WebSocketProtocol(asyncio.Protocol):
         server_state: uvicorn's, for its list of connections to shut down.
     """
 
+    __slots__ = (
+        "_begun", "_client", "_close_timer", "_code", "_connection", "_forget_again", "_gone", "_heard",
+        "_hub", "_id", "_incoming", "_keep_alive", "_out", "_out_size", "_reading", "_response", "_server_connections",
+        "_target", "_transport", "_turns", "_window", "_wire",
+    )  # fmt: skip
+
     def __init__(self, hub: Hub, server_state: ServerState) -> None:
         self._hub = hub
-        self._limits = hub.limits
         self._server_connections = cast("set[Any]", server_state.connections)
-        self._wire = ServerProtocol(extensions=handshake.EXTENSIONS, max_size=hub.config.max_message_size)
+        self._wire = ServerProtocol(
+            extensions=handshake.EXTENSIONS, max_size=hub.config.max_message_size, logger=_wire_logger
+        )
+        self._incoming = Incoming(self._wire, self, hub.config.max_message_size)
         self._transport: asyncio.Transport
         self._client: list[Any] | None = None
         #: None until there was a handshake that can be accepted.
         self._connection: Connection | None = None
         self._id = "-"
         self._target = ""
+        #: The answer to the handshake, until it is sent.
         self._response: Response | None = None
-        self._unparsed = bytearray()
-        #: What there is of a fragmented message; not a list, which frames of no bytes would let grow for ever.
-        self._parts: bytearray | None = None
-        self._parts_are_text = False
         self._reading = True
         self._gone = False
+        #: Whether anything came since the last tick.
+        self._heard = False
         self._code: int | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._begun = 0.0
         self._turns: Turns | None = None
         self._forget_again = False
         self._keep_alive = KeepAlive(hub.config.ping_interval, hub.config.ping_timeout)
+        #: Bits of the window of compressed frames; 0 for none.
+        self._window = 0
+        #: Frames that are written together at the end of the event loop's turn.
+        self._out: list[bytes] = []
+        self._out_size = 0
 
     # -- the transport ----------------------------------------------------------------------
 
@@ -82,12 +98,17 @@ class WebSocketProtocol(asyncio.Protocol):
         self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        self._keep_alive.heard(self._hub.loop.time())
-        if self._unparsed or len(data) > _PIECE or not self._may_parse():
-            self._unparsed += data
-        else:
-            self._parse(data)
-        self._read()
+        self._heard = True
+        incoming, connection = self._incoming, self._connection
+        incoming.feed(data)
+        if (
+            connection is None
+            or connection.state is not State.OPEN
+            or incoming.waiting
+            or not self._reading
+            or not connection.has_room
+        ):
+            self._look_at_reading()
 
     def eof_received(self) -> None:
         self._wire.receive_eof()
@@ -106,7 +127,8 @@ class WebSocketProtocol(asyncio.Protocol):
         # A worker that has a message of this socket may still add it to groups.
         self._forget_again = connection.busy
         connection.end(code)
-        self._unparsed.clear()
+        self._incoming.waiting.clear()
+        self._out.clear()
         self._hub.stats.count("websocket.ended")
         if self._hub.config.access_log:
             seconds = self._hub.loop.time() - self._begun
@@ -136,19 +158,20 @@ class WebSocketProtocol(asyncio.Protocol):
     # -- reading ----------------------------------------------------------------------------
 
     def _read(self) -> None:
-        """Parse what is there, as far as there is room; read on from the client if there is some left."""
-        while self._unparsed and self._may_parse():
-            piece = bytes(self._unparsed[:_PIECE])
-            del self._unparsed[:_PIECE]
-            self._parse(piece)
+        """Parse what waits, as far as there is room; read on from the client if there is some left."""
+        self.flush()
+        self._incoming.go_on()
+        self._look_at_reading()
+
+    def _look_at_reading(self) -> None:
         if self._gone or self._transport.is_closing():
             return
         connection = self._connection
         if connection is not None and connection.state is State.CONNECTING:
             # Read on, to notice when the client leaves.
-            reading = len(self._unparsed) < _EARLY
+            reading = len(self._incoming.waiting) < _EARLY
         else:
-            reading = not self._unparsed and self._may_parse()
+            reading = not self._incoming.waiting and self.may_take()
         if reading != self._reading:
             self._reading = reading
             if reading:
@@ -157,28 +180,50 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._hub.stats.count("websocket.paused")
                 self._transport.pause_reading()
 
-    def _may_parse(self) -> bool:
+    def may_take(self) -> bool:
+        """See :class:`channelsq.interface.incoming.Client`."""
         connection = self._connection
         if connection is None or connection.state not in (State.CONNECTING, State.OPEN):
             return True
         return connection.state is State.OPEN and connection.has_room
 
-    def _parse(self, data: bytes) -> None:
-        self._wire.receive_data(data)
-        for event in self._wire.events_received():
-            if isinstance(event, Frame):
-                self._on_frame(event)
-            elif isinstance(event, Request):
-                self._on_request(event)
-        if self._wire.parser_exc is not None or self._wire.handshake_exc is not None:
-            self._on_wire_error()
-        self._flush()
+    def on_message(self, payload: str | bytes) -> None:
+        """See :class:`channelsq.interface.incoming.Client`."""
+        connection = self._connection
+        if connection is None or connection.state is not State.OPEN:
+            return
+        self._hub.stats.count("websocket.received")
+        connection.receive(payload)
+        assert self._turns is not None
+        self._turns.hand_out()
 
-    def _on_wire_error(self) -> None:
-        error = self._wire.parser_exc
-        if error is None:
+    def on_bad_text(self, error: UnicodeDecodeError) -> None:
+        """See :class:`channelsq.interface.incoming.Client`."""
+        if self._connection is None or self._connection.state is not State.OPEN:
+            return
+        self._hub.stats.count("websocket.bad_frames")
+        logger.info(
+            "%s: closed, the client sent text that is not UTF-8: %s",
+            self._target,
+            error,
+            extra=extra("bad_text", self._id),
+        )
+        self.fail(1007, "text must be UTF-8")
+
+    def on_pong(self, data: bytes) -> None:
+        """See :class:`channelsq.interface.incoming.Client`."""
+        self._keep_alive.pong(data)
+
+    def on_close(self) -> None:
+        """See :class:`channelsq.interface.incoming.Client`."""
+        if self._connection is not None:
+            self._connection.begin_close()
+
+    def on_broken(self, error: Exception) -> None:
+        """See :class:`channelsq.interface.incoming.Client`."""
+        if self._wire.parser_exc is None and self._wire.handshake_exc is error:
             if self._response is None:
-                self._on_bad_request()
+                self._on_bad_request(error)
             return
         if self._connection is None or self._connection.state is not State.OPEN or isinstance(error, EOFError):
             return
@@ -192,60 +237,21 @@ class WebSocketProtocol(asyncio.Protocol):
             extra=extra("message_too_big" if too_big else "bad_frame", self._id),
         )
 
-    def _on_bad_request(self) -> None:
-        """The parser gave up on the request; if that is all it could say, say so to the client."""
-        error = self._wire.handshake_exc
-        self._response = handshake.plain_response(400, "400 Bad Request: not a WebSocket handshake")
-        if isinstance(error, InvalidMessage):
-            self._transport.write(self._response.serialize())
-        cause = error.__cause__ if error is not None and error.__cause__ is not None else error
-        self._note_refusal(400, f"bad handshake: {cause}")
-
-    def _on_frame(self, frame: Frame) -> None:
-        opcode = frame.opcode
-        if opcode is Opcode.TEXT or opcode is Opcode.BINARY or opcode is Opcode.CONT:
-            data = frame.data
-            if opcode is not Opcode.CONT:
-                self._parts_are_text = opcode is Opcode.TEXT
-            if self._parts is not None or not frame.fin:
-                self._parts = self._parts or bytearray()
-                self._parts += data
-                if not frame.fin:
-                    return
-                data, self._parts = self._parts, None
-            self._on_message(bytes(data))
-        elif opcode is Opcode.PONG:
-            self._keep_alive.pong(bytes(frame.data))
-        elif opcode is Opcode.CLOSE and self._connection is not None:
-            self._connection.begin_close()
-
-    def _on_message(self, data: bytes) -> None:
-        connection = self._connection
-        if connection is None or connection.state is not State.OPEN:
-            return
-        self._hub.stats.count("websocket.received")
-        if not self._parts_are_text:
-            connection.receive(data)
-        else:
-            try:
-                text = data.decode()
-            except UnicodeDecodeError as error:
-                self._hub.stats.count("websocket.bad_frames")
-                logger.info(
-                    "%s: closed, the client sent text that is not UTF-8: %s",
-                    self._target,
-                    error,
-                    extra=extra("bad_text", self._id),
-                )
-                self.fail(1007, "text must be UTF-8")
-                return
-            connection.receive(text)
-        assert self._turns is not None
-        self._turns.hand_out()
+    def after_parsing(self) -> None:
+        """See :class:`channelsq.interface.incoming.Client`."""
+        self._flush()
 
     # -- the handshake ----------------------------------------------------------------------
 
-    def _on_request(self, request: Request) -> None:
+    def _on_bad_request(self, error: Exception) -> None:
+        """The parser gave up on the request; if that is all it could say, say so to the client."""
+        self._response = handshake.plain_response(400, "400 Bad Request: not a WebSocket handshake")
+        if isinstance(error, InvalidMessage):
+            self._transport.write(self._response.serialize())
+        self._note_refusal(400, f"bad handshake: {error.__cause__ or error}")
+
+    def on_request(self, request: Request) -> None:
+        """See :class:`channelsq.interface.incoming.Client`."""
         path, query = handshake.split_target(request.path)
         self._target = shown_target(path, query)
         self._response = response = self._wire.accept(request)
@@ -269,9 +275,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self._connection = Connection(
             self._hub.new_channel("websocket.send!"),
             path,
-            max_messages=self._limits.backlog_messages,
-            max_bytes=self._limits.backlog_bytes,
-            max_held=self._limits.socket_queue,
+            max_messages=self._hub.limits.backlog_messages,
+            max_bytes=self._hub.limits.backlog_bytes,
+            max_held=self._hub.limits.socket_queue,
             offered=handshake.offered_subprotocols(request),
         )
         self._id = self._connection.reply_channel
@@ -320,7 +326,7 @@ class WebSocketProtocol(asyncio.Protocol):
         assert self._turns is not None
         self._turns.hand_out()
         if not self._gone:
-            if self._unparsed or not self._reading:
+            if self._incoming.waiting or not self._reading:
                 self._read()
         elif connection.finished and self in self._hub.sockets:
             self._hub.sockets.discard(self)
@@ -338,6 +344,14 @@ class WebSocketProtocol(asyncio.Protocol):
         """See :class:`channelsq.interface.replies.Receiver`."""
         connection = self._connection
         assert connection is not None
+        message = delivery.message
+        if (
+            len(message) == 1
+            and connection.state is State.OPEN
+            and (type(message.get("text")) is str or type(message.get("bytes")) is bytes)
+        ):
+            self._send(delivery)
+            return
         try:
             actions = connection.reply(delivery)
         except BadReply as error:
@@ -351,7 +365,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         if actions:
             self.act(actions)
-        if connection.in_flight is None:
+        if message.get("done") is not None and connection.in_flight is None:
             self.progress()
 
     def on_done(self, order: int) -> None:
@@ -377,6 +391,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self.close(action.code)
             elif isinstance(action, Refuse):
                 self.answer(403, action.reason)
+        self.flush()
 
     def _accept(self, subprotocol: str | None) -> None:
         if self._response is None or self._wire.state is not CONNECTING or self._wire.eof_sent:
@@ -385,20 +400,43 @@ class WebSocketProtocol(asyncio.Protocol):
             self._response.headers["Sec-WebSocket-Protocol"] = subprotocol
             self._wire.subprotocol = Subprotocol(subprotocol)
         self._wire.send_response(self._response)
+        self._response = None
+        if self._wire.extensions:
+            (deflate,) = self._wire.extensions
+            assert isinstance(deflate, SharedDeflate)
+            self._window = deflate.local_max_window_bits
         self._flush()
         self._hub.stats.count("websocket.accepted")
         self._keep_alive.start(self._hub.loop.time())
         if self._hub.config.access_log:
             access.info('%s "WebSocket %s" accepted', shown_client(self._client), self._target)
-        if self._unparsed:
+        if self._incoming.waiting:
             self._read()
 
     def _send(self, delivery: Delivery) -> None:
-        if self._wire.state is not OPEN or self._transport.is_closing():
+        """Have a message written at the end of this turn, together with what else there is for this client."""
+        frame = delivery.frame(self._window)
+        out = self._out
+        if not out:
+            self._hub.replies.writers.append(self)
+        out.append(frame)
+        self._out_size += len(frame)
+        if self._out_size > _JOINED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the frames that were collected, unless the client reads too slowly."""
+        out = self._out
+        if not out:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self._out_size = 0
+        if self._gone or self._wire.state is not OPEN or self._transport.is_closing():
             return
         waiting = self._transport.get_write_buffer_size()
-        # One frame may always go out, however large it is.
-        if waiting and waiting + delivery.size > self._limits.socket_queue:
+        # One write may always go out, however large it is.
+        if waiting and waiting + len(data) > self._hub.limits.socket_queue:
             self._hub.stats.count("websocket.slow_clients")
             logger.warning(
                 "%s: closed, the client is too slow: %d bytes wait for it",
@@ -408,15 +446,7 @@ class WebSocketProtocol(asyncio.Protocol):
             )
             self.close(1013, "too slow")
             return
-        if not self._wire.extensions:
-            self._transport.write(delivery.frame())
-            return
-        text = delivery.message.get("text")
-        if text is None:
-            self._wire.send_binary(delivery.message["bytes"])
-        else:
-            self._wire.send_text(text.encode("utf-8", "replace"))
-        self._flush()
+        self._transport.write(data)
 
     # -- writing and closing ----------------------------------------------------------------
 
@@ -445,10 +475,11 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _expect_end(self) -> None:
         if self._close_timer is None and not self._gone:
-            self._close_timer = self._hub.loop.call_later(self._limits.close_timeout, self._transport.abort)
+            self._close_timer = self._hub.loop.call_later(self._hub.limits.close_timeout, self._transport.abort)
 
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake; the connection ends soon, whether or not the client answers."""
+        self.flush()
         if self._connection is not None:
             self._connection.begin_close()
         if self._wire.state is OPEN:
@@ -476,6 +507,9 @@ class WebSocketProtocol(asyncio.Protocol):
             self._turns.on_tick(now)
         if self._gone:
             return
+        if self._heard:
+            self._heard = False
+            self._keep_alive.heard(now)
         if connection.state is State.CONNECTING:
             if now - self._begun >= self._hub.config.accept_timeout:
                 self.answer(504, f"no worker accepted it within {self._hub.config.accept_timeout:g} s")

@@ -10,14 +10,13 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from channelsq.layers import codec
-from channelsq.layers.wire import Entry, open_envelope
 from channelsq.transport.codec import ForeignPayload, decode_compact, encode_compact
 from channelsq.transport.commands import Command
-from channelsq.transport.streams import GROUP, SIZE, entries_of
+from channelsq.transport.streams import GROUP, SIZE
 
 #: Milliseconds that an unused reply queue or ``?`` queue lives.
 QUEUE_EXPIRES_MS = 300_000
@@ -37,18 +36,6 @@ def new_id() -> str:
         identity = secrets.token_hex(8)
         _process = os.getpid(), identity
     return f"{identity}-{next(_numbers):x}"
-
-
-class Replies(NamedTuple):
-    """What one read of reply queues brought for one of them."""
-
-    key: str
-    #: The id to read on from.
-    last: str
-    #: What is for clients of this process, in order.
-    entries: list[Entry]
-    #: Why some entries were dropped: they are none of channelsq's.
-    foreign: list[ValueError]
 
 
 class StreamCommands:
@@ -112,38 +99,39 @@ class StreamCommands:
 
     # -- reading reply queues ---------------------------------------------------------------
 
-    def read(self, last: dict[str, str], block_ms: int) -> list[Command]:
-        """Deletes what was read of reply queues, keeps them alive and reads on; the last command's reply is the news.
+    def read(self, last: dict[str, str], block_ms: int, trimmed: Iterable[str], *, renew: bool) -> list[Command]:
+        """Deletes what was read of reply queues and reads on; the last command's reply is the news.
 
         Args:
             last: of each key the id to read on from; ``"0-0"`` for the beginning.
             block_ms: how long the server waits for news, above 0.
+            trimmed: the keys that something was read of, and not deleted yet.
+            renew: whether to keep the queues alive for another :data:`QUEUE_EXPIRES_MS`.
         """
-        commands: list[Command] = []
-        for key, position in last.items():
-            if position != "0-0":
-                commands.append(("XTRIM", key, "MINID", _next_id(position)))
-            commands.append(("PEXPIRE", key, QUEUE_EXPIRES_MS))
+        commands: list[Command] = [("XTRIM", key, "MINID", _next_id(last[key])) for key in trimmed]
+        if renew:
+            commands += [("PEXPIRE", key, QUEUE_EXPIRES_MS) for key in last]
         commands.append(("XREAD", "COUNT", READ_COUNT, "BLOCK", block_ms, "STREAMS", *last, *last.values()))
         return commands
 
-    def open(self, reply: Any, now_ms: int) -> Iterator[Replies]:
-        """What a reply to XREAD holds; messages whose time is over are left out.
 
-        Args:
-            now_ms: the server's time in ms since 1970.
-        """
-        for key, found in entries_of(reply):
-            entries: list[Entry] = []
-            foreign: list[ValueError] = []
-            for identity, data in found:
-                try:
-                    body, lifetime = open_bare(data)
-                    if lifetime is None or int(identity.partition("-")[0]) + lifetime > now_ms:
-                        entries += open_envelope(body)
-                except ValueError as error:
-                    foreign.append(error)
-            yield Replies(key, found[-1][0], entries, foreign)
+def open_replies(found: list[Any], now_ms: int, foreign: Callable[[str], None]) -> list[Any]:
+    """What XREAD found in a reply queue: what envelopes hold, as it is, but for those whose time is over.
+
+    Args:
+        found: ``[id, fields]`` of each entry.
+        now_ms: the server's time in ms since 1970.
+        foreign: is told what is wrong with an entry that is left out, since it is none of channelsq's.
+    """
+    entries: list[Any] = []
+    for identity, fields in found:
+        try:
+            body, lifetime = open_bare(fields[fields.index(b"m") + 1])
+            if lifetime is None or int(identity.partition(b"-")[0]) + lifetime > now_ms:
+                entries += codec.loads(body)
+        except (IndexError, TypeError, ValueError) as error:
+            foreign(str(error))
+    return entries
 
 
 def open_bare(data: bytes) -> tuple[bytes, int | None]:

@@ -12,7 +12,7 @@ from channelsq.interface.link.address import Address
 from channelsq.interface.link.line import SILENCE, Line, ReplyError
 from channelsq.interface.logs import extra
 from channelsq.interface.replies import Replies
-from channelsq.layers.streams import StreamCommands
+from channelsq.layers.streams import StreamCommands, open_replies
 from channelsq.transport.commands import Command, pack
 
 logger = logging.getLogger("channelsq.interface.link")
@@ -47,6 +47,8 @@ class Listening:
         self._last = dict.fromkeys(self._queues, _BEGINNING)
         self.line = Line(address, self, "listening")
         self._loop: asyncio.AbstractEventLoop
+        #: Queues that something was read from and is to be deleted.
+        self._news: list[str] = []
         self._left = 0
         self._looking = False
         self._looked: list[Any] = []
@@ -130,27 +132,30 @@ class Listening:
 
     def _read(self, reply: Any) -> None:
         self._reading = False
-        now_ms = int((self._loop.time() + self._clock) * 1000)
-        for found in self._commands.open(reply, now_ms):
-            self._last[found.key] = found.last
-            bad = functools.partial(self._log_foreign, found.key)
-            for error in found.foreign:
-                bad(error)
-            self._replies.hand_out(found.entries, bad)
+        if reply:
+            now_ms = int((self._loop.time() + self._clock) * 1000)
+            for name, found in reply:
+                key = name.decode()
+                foreign = functools.partial(self._log_foreign, key)
+                self._last[key] = found[-1][0].decode()
+                self._news.append(key)
+                self._replies.hand_out(open_replies(found, now_ms, foreign), foreign)
         # Not more than the clients' turn can take: the rest waits in Redis.
         self._replies.when_handed_out(self._read_on)
 
     def _read_on(self) -> None:
         if not self.line.is_open or self._reading:
             return
-        commands = self._commands.read(self._last, _BLOCK_MS)
         now = self._loop.time()
-        if now >= self._renew_at:
+        renew = now >= self._renew_at
+        commands = self._commands.read(self._last, _BLOCK_MS, self._news, renew=renew)
+        self._news.clear()
+        if renew:
             self._renew_at = now + _RENEWED
             commands.insert(0, ("TIME",))
         self._write(commands)
 
-    def _log_foreign(self, key: str, error: ValueError) -> None:
+    def _log_foreign(self, key: str, error: str) -> None:
         logger.error(
             "queue %s: a message that is not channelsq's was dropped: %s",
             self._queues[key],

@@ -1,0 +1,23 @@
+"""WebSocket frames of a server: what is sent, and what most clients send (RFC 6455, section 5.2)."""
+
+from __future__ import annotations
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a platform for which there is no compiled module
+    from websockets.utils import apply_mask
+
+__all__ = ["BYTES", "COMPRESSED", "TEXT", "apply_mask", "frame"]
+
+#: First bytes of a whole message in one frame: FIN with the opcode, and RSV1 for a compressed one.
+TEXT, BYTES, COMPRESSED = 0x81, 0x82, 0x40
+
+
+def frame(first: int, payload: bytes) -> bytes:
+    """An unmasked frame, as a server sends it."""
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65536:
+        return bytes((first, 126, size >> 8, size & 0xFF)) + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload

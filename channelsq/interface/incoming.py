@@ -1,0 +1,198 @@
+"""From the bytes that a client sends to its messages.
+
+Most clients send a message as one small frame.  Such a frame is read here when the parser of ``websockets`` is
+between two frames; whatever else comes (the handshake, fragments, control frames, large or broken ones) is the
+parser's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
+
+from channelsq.interface.deflate import SharedDeflate
+from channelsq.interface.frames import BYTES, COMPRESSED, TEXT, apply_mask
+
+#: Bytes parsed at a time: between two pieces the bound on waiting messages is looked at.
+_PIECE = 4096
+
+#: Where the parser waits for the first byte of a frame.
+_BETWEEN_FRAMES = StreamReader.at_eof.__code__
+
+_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+
+
+class Client(Protocol):
+    """Who is told what has come."""
+
+    def may_take(self) -> bool:
+        """Whether more may be parsed now."""
+
+    def on_request(self, request: Request) -> None:
+        """The handshake's request is here."""
+
+    def on_message(self, payload: str | bytes) -> None:
+        """A message is here."""
+
+    def on_bad_text(self, error: UnicodeDecodeError) -> None:
+        """A text message is not UTF-8."""
+
+    def on_pong(self, data: bytes) -> None:
+        """A pong is here."""
+
+    def on_close(self) -> None:
+        """The client begins, or answers, the closing handshake."""
+
+    def on_broken(self, error: Exception) -> None:
+        """A frame, or the request, breaks the protocol; nothing more is taken."""
+
+    def after_parsing(self) -> None:
+        """The parser may have something to send."""
+
+
+class Incoming:
+    """Reads one client.
+
+    Args:
+        wire: the parser, which also makes what is sent.
+        client: is told of what comes.
+        max_size: bytes that a message may have.
+    """
+
+    __slots__ = ("_broken", "_client", "_max_size", "_parts", "_parts_are_text", "_quick", "waiting", "wire")
+
+    def __init__(self, wire: ServerProtocol, client: Client, max_size: int) -> None:
+        self.wire = wire
+        self._client = client
+        self._max_size = max_size
+        #: What has come and is not parsed yet.
+        self.waiting = bytearray()
+        # What there is of a fragmented message; not a list, which frames of no bytes would let grow for ever.
+        self._parts: bytearray | None = None
+        self._parts_are_text = False
+        # Whether whole frames may be read past the parser.
+        self._quick = False
+        self._broken = False
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come, as far as the client may take it; the rest waits."""
+        if self._quick:
+            data = self._read_whole_frames(data)
+            if not data:
+                return
+        if self.waiting or len(data) > _PIECE or not self._client.may_take():
+            self.waiting += data
+            self.go_on()
+        else:
+            self._parse(data)
+
+    def go_on(self) -> None:
+        """Parse what waits, as far as the client may take it."""
+        waiting = self.waiting
+        while waiting and self._client.may_take():
+            piece = bytes(waiting[:_PIECE])
+            del waiting[:_PIECE]
+            self._parse(piece)
+
+    # -- past the parser --------------------------------------------------------------------
+
+    def _read_whole_frames(self, data: bytes) -> bytes:
+        """Take messages of one frame each from the front; gives what is left for the parser."""
+        client, size, start = self._client, len(data), 0
+        while size - start >= 6 and client.may_take():
+            first, length, mask = data[start], data[start + 1] - 0x80, start + 2
+            if length == 126 and size - start >= 8:
+                length, mask = data[mask] << 8 | data[mask + 1], mask + 2
+                if length < 126:
+                    break
+            elif not 0 <= length < 126:
+                break
+            end = mask + 4 + length
+            if end > size or length > self._max_size:
+                break
+            kind = first & ~COMPRESSED
+            if kind != TEXT and kind != BYTES:
+                break
+            payload = apply_mask(data[mask + 4 : end], data[mask : mask + 4])
+            if kind != first:
+                extensions = self.wire.extensions
+                if not extensions:
+                    break
+                deflate = extensions[0]
+                assert isinstance(deflate, SharedDeflate)
+                try:
+                    payload = deflate.inflate(payload, self._max_size)
+                except (PayloadTooBig, ProtocolError) as error:
+                    self._fail(error)
+                    return b""
+            start = end
+            self._deliver(payload, kind == TEXT)
+            if start == size or not self._quick:
+                break
+        return data[start:] if start else data
+
+    def _fail(self, error: PayloadTooBig | ProtocolError) -> None:
+        self._quick = False
+        self._broken = True
+        self._client.on_broken(error)
+        self.wire.fail(1009 if isinstance(error, PayloadTooBig) else 1002, str(error))
+        self._client.after_parsing()
+
+    # -- through the parser -----------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        wire, client = self.wire, self._client
+        wire.receive_data(data)
+        for event in wire.events_received():
+            if isinstance(event, Frame):
+                self._on_frame(event)
+            elif isinstance(event, Request):
+                client.on_request(event)
+        error = wire.parser_exc or wire.handshake_exc
+        if error is not None and not self._broken:
+            self._broken = True
+            client.on_broken(error)
+        client.after_parsing()
+        self._quick = wire.state is OPEN and self._parts is None and not self.waiting and self._is_between_frames()
+
+    def _is_between_frames(self) -> bool:
+        generator: Any = self.wire.parser
+        while (inner := generator.gi_yieldfrom) is not None:
+            generator = inner
+        return generator.gi_code is _BETWEEN_FRAMES
+
+    def _on_frame(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode in _DATA:
+            data = frame.data
+            if opcode is not Opcode.CONT:
+                self._parts_are_text = opcode is Opcode.TEXT
+            if self._parts is not None or not frame.fin:
+                self._parts = self._parts or bytearray()
+                self._parts += data
+                if not frame.fin:
+                    return
+                data, self._parts = self._parts, None
+            self._deliver(bytes(data), self._parts_are_text)
+        elif opcode is Opcode.PONG:
+            self._client.on_pong(bytes(frame.data))
+        elif opcode is Opcode.CLOSE:
+            self._client.on_close()
+
+    def _deliver(self, data: bytes, is_text: bool) -> None:
+        if not is_text:
+            self._client.on_message(data)
+            return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            self._quick = False
+            self._client.on_bad_text(error)
+            return
+        self._client.on_message(text)
