@@ -12,20 +12,27 @@ from celery import Celery
 from kombu import Connection
 
 from channelsq.layers import KombuChannelLayer
-from tests.support.brokers import Broker, LayerClient
+from tests.support.brokers import Broker, LayerClient, make_broker
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
 
+@pytest.fixture(scope="module", params=["redis", "redis-streams", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """On streams messages go a way of their own through the worker."""
+    return make_broker(request)
+
+
 @pytest.fixture(scope="module")
 def worker(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """One worker for the tests that leave it as it was."""
+    """One worker for the tests that leave it as it was; without events on streams, so that the short way is taken."""
+    events = [] if "-streams" in broker.url else ["-E"]
     directory = tmp_path_factory.mktemp("worker")
     running = Processes(directory)
     env = {**broker.env, "TEST_DATABASE": str(directory / "db.sqlite3")}
-    yield running.worker("--loglevel", "INFO", "-E", env=env, app="tests.project")
+    yield running.worker("--loglevel", "INFO", *events, env=env, app="tests.project")
     running.stop()
 
 

@@ -6,9 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.channel import Channel
-from channelsq.layers import KombuChannelLayer
+from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 
 
 class Broker:
@@ -28,11 +30,22 @@ class Broker:
         }
 
 
+def make_broker(request: pytest.FixtureRequest) -> Broker:
+    """The broker that a fixture's parameter names; groups are in Redis for all."""
+    redis_url = request.getfixturevalue("redis_url").rsplit("/", 1)[0] + "/3"
+    if request.param == "redis":
+        return Broker(redis_url, redis_url)
+    if request.param == "redis-streams":
+        return Broker(redis_url.replace("redis:", "redis-streams:"), redis_url)
+    return Broker(request.getfixturevalue("rabbitmq_url"), redis_url)
+
+
 class LayerClient:
     """A reply channel of this process, and what arrives there."""
 
     def __init__(self, broker: Broker) -> None:
-        self.layer = ChannelLayerWrapper(KombuChannelLayer(url=broker.url, groups_url=broker.groups_url), "default", [])
+        kind = RedisChannelLayer if broker.url.startswith("redis") else KombuChannelLayer
+        self.layer = ChannelLayerWrapper(kind(url=broker.url, groups_url=broker.groups_url), "default", [])
         self.reply_channel: str = self.layer.new_channel("websocket.send!")
 
     def send(self, channel: str, content: Mapping[str, Any] | None = None, **options: Any) -> None:
