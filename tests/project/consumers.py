@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import signals
@@ -50,6 +53,38 @@ def http_disconnect(message: Message) -> None:
 
 def receive(message: Message, room: str) -> None:
     _answer(message, text=f"{room}: {message['text']}")
+
+
+def order_connect(message: Message, name: str) -> None:
+    with _ordered(name, "connect"):
+        assert message.reply_channel is not None
+        message.reply_channel.send({"accept": True})
+
+
+def order_receive(message: Message, name: str) -> None:
+    with _ordered(name, message["text"]):
+        pass
+
+
+def order_disconnect(message: Message, name: str) -> None:
+    with _ordered(name, "disconnect"):
+        pass
+
+
+@contextmanager
+def _ordered(name: str, what: str) -> Iterator[None]:
+    """Write down when the handling of a socket's message begins and ends, after a while."""
+    record("order", f"{name} {what} begin")
+    yield
+    time.sleep(random.uniform(0, 0.03))
+    record("order", f"{name} {what} end")
+
+
+def count(message: Message) -> None:
+    """Writes down that it ran, and answers."""
+    record("count", message["text"])
+    time.sleep(0.005)
+    _answer(message, text=message["text"])
 
 
 def deadly(message: Message) -> None:

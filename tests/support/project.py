@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Project:
             **(env or {}),
         }
         self.embedded = redis_url is None
+        self._numbers = itertools.count()
         self.interface: Process
         self.worker: Process
 
@@ -58,7 +60,12 @@ class Project:
 
     def start_worker(self, *args: str) -> None:
         """Start a worker."""
-        self.worker = self.processes.worker(*QUICK, *args, env=self.env, app="tests.project")
+        self.worker = self.new_worker(*args)
+
+    def new_worker(self, *args: str) -> Process:
+        """Start one more worker."""
+        name = f"{self.port}-{next(self._numbers)}@%h"
+        return self.processes.worker("-n", name, *QUICK, *args, env=self.env, app="tests.project")
 
     @property
     def worker_output(self) -> str:
