@@ -1,16 +1,18 @@
 # One command a job; each sets up .venv by itself.  Needs Python 3.11+ with venv, and pip's registry.
 #
 #   make run       the chat on http://127.0.0.1:8000 (PORT=... for another)
-#   make test      every test
+#   make test      every test, a file a core (ARGS="tests/unit -k routing" for some; WORKERS=0: one by one)
 #   make lint      ruff, and whether the formatting is right
 #   make format    put the formatting right
 #   make types     mypy --strict
+#   make bench     the benchmarks, about five minutes (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types venv clean
+.PHONY: help run test lint format types bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
+WORKERS ?= auto
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -21,7 +23,7 @@ run: .venv/.ready
 	$(BIN)/python manage.py runserver $(PORT)
 
 test: .venv/.ready
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
@@ -34,10 +36,13 @@ format: .venv/.ready
 types: .venv/.ready
 	$(BIN)/mypy
 
+bench: .venv/.ready
+	$(BIN)/python -m benchmarks $(ARGS)
+
 venv: .venv/.ready
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles
+	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles
 
 # Stale when what is to be installed has changed, or when the Python it was made with is gone.
 ifneq ($(shell $(BIN)/python -c "print('works')" 2>/dev/null),works)

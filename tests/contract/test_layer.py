@@ -14,6 +14,7 @@ import pytest
 
 from channelsq.exceptions import ChannelFull, ChannelNotLocal, InvalidChannelLayerError, MessageTooLarge
 from channelsq.layers import BaseChannelLayer
+from tests.support.ids import steady_repr
 from tests.support.waiting import wait_until
 
 Unique = Callable[[str], str]
@@ -274,7 +275,7 @@ def test_a_prefix_is_not_something_to_send_to(layer: BaseChannelLayer) -> None:
         ({"key": bytearray(b"x")}, "'key'"),
         ({"key": "\ud800"}, "UTF-8"),
     ],
-    ids=repr,
+    ids=steady_repr,
 )
 def test_messages_that_cannot_be_sent(layer: BaseChannelLayer, unique: Unique, message: Any, named: str) -> None:
     with pytest.raises(TypeError, match=re.escape(named)):

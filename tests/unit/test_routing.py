@@ -13,6 +13,7 @@ from channelsq.exceptions import InvalidRouting
 from channelsq.handler import ViewConsumer
 from channelsq.message import Message
 from channelsq.routing import Include, Route, RouteClass, Router, include, route, route_class
+from tests.support.ids import steady_repr
 from tests.unit.layer_support import wrapped
 
 LAYER = wrapped()
@@ -293,7 +294,9 @@ def test_route_class(consumer: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("consumer", "named"), [(first, "first"), (f"{__name__}.first", "first"), (5, "5"), (object, "object")], ids=repr
+    ("consumer", "named"),
+    [(first, "first"), (f"{__name__}.first", "first"), (5, "5"), (object, "object")],
+    ids=steady_repr,
 )
 def test_route_class_refuses_what_names_no_channels(consumer: Any, named: str) -> None:
     with pytest.raises(InvalidRouting, match=named):
@@ -354,7 +357,7 @@ def test_bad_channels_of_a_route(channel: Any, named: str) -> None:
     assert "first" in str(raised.value)
 
 
-@pytest.mark.parametrize("channel", [5, None, 1.5, first], ids=repr)
+@pytest.mark.parametrize("channel", [5, None, 1.5, first], ids=steady_repr)
 def test_channels_that_are_not_even_several(channel: Any) -> None:
     with pytest.raises(InvalidRouting, match="must be a channel name or several") as raised:
         route(channel, first)
@@ -392,7 +395,9 @@ def test_consumers_that_cannot_be_called(consumer: Any) -> None:
         Router({"some.channel": consumer})
 
 
-@pytest.mark.parametrize("routing", [5, None, b"x", {"a"}, iter([]), f"{__name__}.not_a_routing", first], ids=repr)
+@pytest.mark.parametrize(
+    "routing", [5, None, b"x", {"a"}, iter([]), f"{__name__}.not_a_routing", first], ids=steady_repr
+)
 def test_what_is_no_routing(routing: Any) -> None:
     for make in (Router, include, lambda routing: Router([include(routing)])):
         with pytest.raises(InvalidRouting, match=r"a routing must be a list of route\(\) and include\(\), a dict"):
