@@ -45,6 +45,8 @@ class Hub:
         self.config = config
         self.limits = config.limits
         self.layer = layer
+        #: See :meth:`BaseChannelLayer.prepare`.
+        self.prepare = layer.channel_layer.prepare
         self.stats = Stats()
         self.link = link_for(layer, self.stats)
         self.sockets: set[Socket] = set()

@@ -72,7 +72,7 @@ class Turns:
             return
         self._overdue = math.inf
         try:
-            send = self._hub.layer.prepare(turn.channel, turn.content)
+            send = self._hub.prepare(turn.channel, turn.content)
         except (MessageTooLarge, TypeError) as error:
             self._connection.lost()
             if turn.order == 0:
@@ -164,5 +164,5 @@ class Turns:
         if connection.in_flight is not None:
             connection.done(connection.in_flight)
         while (turn := connection.take()) is not None:
-            self._hub.link.publish(self._hub.layer.prepare(turn.channel, turn.content))
+            self._hub.link.publish(self._hub.prepare(turn.channel, turn.content))
             connection.done(turn.order)

@@ -49,20 +49,11 @@ class StreamCommands:
     def __init__(self, prefix: str, expiry: float) -> None:
         self.prefix = prefix
         self.expiry_ms = max(1, int(expiry * 1000))
-        self._keys: dict[str, str] = {}
+        self._tasks: dict[str, tuple[str, bytes]] = {}
 
     def key(self, queue: str) -> str:
         """The key of a queue's stream."""
         return f"{self.prefix}stream:{queue}"
-
-    def _task_key(self, channel: str) -> str:
-        try:
-            return self._keys[channel]
-        except KeyError:
-            key = self.key(channel)
-            if len(self._keys) < 1000:
-                self._keys[channel] = key
-            return key
 
     # -- sending ----------------------------------------------------------------------------
 
@@ -72,8 +63,16 @@ class StreamCommands:
         Args:
             identity: its id, to send a message again under the same one; a new one if left out.
         """
-        body = b"\x93\x92" + codec.dumps(channel) + packed + b"\x80\x80"
-        return self._add(self._task_key(channel), encode_compact(channel, identity or new_id(), body, self.expiry_ms))
+        key, start = self._tasks.get(channel) or self._task(channel)
+        body = start + packed + b"\x80\x80"
+        return self._add(key, encode_compact(channel, identity or new_id(), body, self.expiry_ms))
+
+    def _task(self, channel: str) -> tuple[str, bytes]:
+        """The key of a channel's stream, and what the bodies of its messages begin with."""
+        made = self.key(channel), b"\x93\x92" + codec.dumps(channel)
+        if len(self._tasks) < 1000:
+            self._tasks[channel] = made
+        return made
 
     def bare(self, queue: str, body: bytes) -> list[Command]:
         """Adds an envelope to a process's reply queue, or a packed message to a ``?`` channel's queue."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -83,6 +84,9 @@ class Publishing:
         self._due: deque[Publication | _Question | _Forgetting | None] = deque()
         self._count = 0
         self._bytes = 0
+        # Message ids: this link's own, and numbers behind it.
+        self._ids = new_id()
+        self._numbers = itertools.count()
 
     def start(self) -> None:
         """Connect, and publish from now on."""
@@ -149,24 +153,25 @@ class Publishing:
     def _new_room(self, target: str) -> Room:
         if len(self._rooms) >= _MOST_ROOMS:
             self._rooms = {name: room for name, room in self._rooms.items() if room.in_use}
-        room = self._rooms[target] = Room(target, self._layer.capacity_of(target))
+        bare = names.is_single_reader(target)
+        room = self._rooms[target] = Room(target, self._layer.capacity_of(target), bare=bare)
         return room
 
     def _send(self, publication: Publication, room: Room) -> None:
         room.take()
         send = publication.send
-        if names.is_single_reader(send.target):
+        if room.bare:
             add, keep = self._commands.bare(send.target, send.body)
             self._add(add, publication)
             self._add(keep, None)
             return
         if publication.identity is None:
-            publication.identity = new_id()
+            publication.identity = f"{self._ids}-{next(self._numbers):x}"
         self._add(self._commands.task(send.target, send.body, publication.identity), publication)
 
     def _ask(self, room: Room) -> None:
         room.ask()
-        size = self._commands.bare_size if names.is_single_reader(room.target) else self._commands.size
+        size = self._commands.bare_size if room.bare else self._commands.size
         self._add(size(room.target), _Question(room))
 
     def _add(self, command: Command, due: Publication | _Question | _Forgetting | None) -> None:

@@ -23,12 +23,14 @@ class Room:
     Args:
         target: the channel.
         capacity: how many messages it holds.
+        bare: whether its messages are no tasks, but for a single reader.
     """
 
-    __slots__ = ("_asked", "_sent", "asking", "capacity", "left", "pause", "pausing", "target", "waiting")
+    __slots__ = ("_asked", "_sent", "asking", "bare", "capacity", "left", "pause", "pausing", "target", "waiting")
 
-    def __init__(self, target: str, capacity: int) -> None:
+    def __init__(self, target: str, capacity: int, *, bare: bool = False) -> None:
         self.target = target
+        self.bare = bare
         self.capacity = capacity
         #: How many messages may still be sent without asking.
         self.left = 0

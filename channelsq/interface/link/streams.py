@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 
-from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.link.address import Address
 from channelsq.interface.link.base import Link, Publication
@@ -98,7 +97,7 @@ class StreamsLink(Link):
 
     def submit(self, publication: Publication) -> None:
         send = publication.send
-        if send.group or send.delay or names.is_process_channel(send.target):
+        if send.group or send.delay or "!" in send.target:
             self._through_threads().submit(publication)
         else:
             self._publishing.submit(publication)
