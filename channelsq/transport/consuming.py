@@ -22,7 +22,17 @@ from channelsq.transport import burial, codec
 from channelsq.transport.commands import Command, call, errors_in, exchange, load, read, send, transaction
 from channelsq.transport.qos import Ack, QoS
 from channelsq.transport.quarantine import Quarantine
-from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Copy, Entry, Streams, ack_commands, read_streams
+from channelsq.transport.streams import (
+    CHUNK,
+    TAKE,
+    TAKE_OVER,
+    Copy,
+    Entry,
+    Streams,
+    ack_commands,
+    parse_tag,
+    read_streams,
+)
 
 if TYPE_CHECKING:
     from channelsq.transport.transport import Transport
@@ -470,6 +480,23 @@ class ConsumingChannel(kombu_redis.Channel):
                 self._confirm(acks, replies[-1])
                 if isinstance(replies[-1], ResponseError):
                     return  # again another time
+
+    def acknowledge_now(self, delivery_tag: str) -> bool:
+        """Acknowledge a message before anything else is done with it, for what must not be done twice.
+
+        Here it stays delivered until it is acknowledged as ever.  From any thread.
+
+        Returns:
+            whether it was not acknowledged before; if not, another consumer has had it.
+
+        Raises:
+            redis.ConnectionError: it is not known whether it is acknowledged.
+        """
+        held = parse_tag(delivery_tag)
+        if held is None:
+            return True
+        acked, _ = call(self.pool, *transaction(ack_commands([held])))[-1]
+        return bool(acked)
 
     def _log_errors(self, reply: Any) -> None:
         for error in errors_in(reply):

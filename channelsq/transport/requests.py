@@ -19,6 +19,9 @@ from channelsq.transport.burial import count_death
 #: Celery's own, which tasks have unless they name another.
 DEFAULT = "celery.worker.request:Request"
 
+#: What stands in its place.
+NAME = "channelsq.transport.requests:Request"
+
 
 class Request(request.Request):
     """A request that tells the transport what its process died of."""
@@ -48,7 +51,7 @@ def install(**kwargs: Any) -> None:
     for app in _apps:
         for task in app.tasks.values():
             if task.Request == DEFAULT:
-                task.Request = f"{__name__}:{Request.__name__}"
+                task.Request = NAME
 
 
 signals.worker_init.connect(_remember, dispatch_uid=f"{__name__}:remember")

@@ -16,6 +16,7 @@ from celery.exceptions import InvalidTaskError
 from channelsq.layers import codec
 from channelsq.layers.wire import CONTENT_TYPE, is_expired
 from channelsq.message import Message
+from channelsq.transport.consuming import ConsumingChannel
 from channelsq.worker.execution import report_done
 from channelsq.worker.lean import lean_of
 from channelsq.worker.setup import log_unrouted, tasks_of
@@ -69,9 +70,21 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
         }
         message.body = codec.dumps(payload)
         message._decoded_cache = payload
+        if not target.acks_late and isinstance(message.channel, ConsumingChannel):
+            ack = _acknowledge_first(message, ack)
         return consumer.strategies[target.name](message, body, ack, reject, callbacks)
 
     return on_message
+
+
+def _acknowledge_first(message: Any, ack: Handler) -> Handler:
+    """``ack``, but Redis knows when it returns: what runs at most once must not begin before."""
+
+    def acknowledge(*args: Any) -> Any:
+        message.channel.acknowledge_now(message.delivery_tag)
+        return ack(*args)
+
+    return acknowledge
 
 
 def _is_redelivered(message: Any) -> bool:
