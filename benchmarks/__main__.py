@@ -41,14 +41,20 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description="Measures channelsq beside Channels 4, and writes what it found."
     )
     add = made.add_argument
-    add("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)}, soak; all but soak if left out")
+    add("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)}, soak; all (without soak) [all]")
     add("--rounds", type=int, default=3, help="turns of each contestant [%(default)s]")
     add("--seconds", type=float, default=1.5, help="how long an echo is counted; others take a share [%(default)s]")
     add("--pools", type=_pools, default=POOLS, help="pools of channelsq's workers [threads,solo,prefork]")
     add("--sockets", type=_numbers, default=(1, 100, 1000), help="sockets that echo [1,100,1000]")
     add("--members", type=_numbers, default=(100, 1000, 5000), help="sockets that a broadcast goes to [100,1000,5000]")
     add("--ws", choices=("best", *WS), default="best", help="uvicorn's WebSocket implementation [%(default)s]")
-    add("--soak", type=float, default=0, metavar="MINUTES", help="echo for so long and look at the memory")
+    add(
+        "--soak",
+        type=float,
+        default=0,
+        metavar="MINUTES",
+        help="echo for so long, last, and look at the memory; alone if no part is named",
+    )
     add("--output", type=Path, default=report.HERE / "results", help="folder for the results [benchmarks/results]")
     add("--publish", action="store_true", help="also put the table against the targets into benchmarks/README.md")
     return made
@@ -58,9 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure; gives 1 if something failed."""
     command = parser()
     chosen = command.parse_args(argv)
-    wanted = chosen.parts or ([] if chosen.soak else list(PARTS))
-    if unknown := set(wanted) - {*PARTS, "soak"}:
-        command.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}, soak")
+    wanted = set(chosen.parts) or ({"soak"} if chosen.soak else {"all"})
+    if unknown := wanted - {*PARTS, "soak", "all"}:
+        command.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}, soak, all")
+    if chosen.publish and not chosen.output.resolve().is_relative_to(report.HERE):
+        command.error(f"--publish links to the results, so they must go below {report.HERE}, not to {chosen.output}")
     if "soak" in wanted and not chosen.soak:
         chosen.soak = 10
     if raise_limit() < 12000:
@@ -78,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parts.choose_ws(run)
             run.start()
             for name, part in PARTS.items():
-                if name in wanted:
+                if wanted & {name, "all"}:
                     print(report.TITLES[name], flush=True)
                     part(run)
             if options.soak:

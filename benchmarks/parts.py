@@ -64,7 +64,7 @@ def echo(run: Run) -> None:
                 "client's core": told["client"],
             }
 
-        run.turns("echo", f"{count} sockets", run.echoes(), measure)
+        run.turns("echo", f"{count} {'socket' if count == 1 else 'sockets'}", run.echoes(), measure)
 
 
 def connect(run: Run) -> None:

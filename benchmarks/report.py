@@ -71,13 +71,17 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _metric_tables(series: list[Series]) -> Iterable[str]:
     """A table a work and metric."""
     for work in dict.fromkeys(each.work for each in series):
         yield f"### {work[0].upper()}{work[1:]}"
         for metric in dict.fromkeys(each.metric for each in series if each.work == work):
             rows = [each for each in series if (each.work, each.metric) == (work, metric)]
-            reference = next((each.median for each in rows if each.contestant.startswith(REFERENCE)), None)
+            reference = next((each.median for each in rows if each.contestant.split(",")[0] == REFERENCE), None)
             yield table(
                 [metric, "median", "min", "max", "rounds", f"{REFERENCE} / this"],
                 (
@@ -118,7 +122,7 @@ def markdown(results: Results, options: dict[str, Any]) -> str:
                 ["channelsq", ", ".join(f"{name} {version}" for name, version in about["channelsq"].items())],
                 ["peers", ", ".join(f"{name} {version}" for name, version in about["channels"].items())],
                 ["load average before", f"{about['load_before']:.2f}"],
-                ["options", ", ".join(f"{name} {value}" for name, value in options.items())],
+                ["options", ", ".join(f"{name} {_shown(value)}" for name, value in options.items())],
             ],
         ),
         "## Against the targets",

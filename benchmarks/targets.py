@@ -86,9 +86,9 @@ TARGETS = [
         2,
         False,
         "x",
-        _ratio("echo", "p50 ms", ("1 sockets", REFERENCE), ("1 sockets", SYNC)),
+        _ratio("echo", "p50 ms", ("1 socket", REFERENCE), ("1 socket", SYNC)),
     ),
-    Target("one socket, p50", 1.5, False, "ms", _median("echo", "1 sockets", REFERENCE, "p50 ms")),
+    Target("one socket, p50", 1.5, False, "ms", _median("echo", "1 socket", REFERENCE, "p50 ms")),
     Target("fan-out to 1000, sent from outside, against the pubsub layer", 15, True, "x", _fan("outside")),
     Target("fan-out to 1000, sent from a consumer, against the pubsub layer", 15, True, "x", _fan("consumer")),
     Target(
