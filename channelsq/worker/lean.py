@@ -14,18 +14,19 @@ from __future__ import annotations
 import logging
 import os
 import time
+import weakref
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from celery import signals
 from celery.app.trace import LOG_RECEIVED
 from celery.worker import state
-from celery.worker.request import Request
 
 from channelsq.layers.direct import Parcel, collecting
 from channelsq.layers.redis import RedisChannelLayer
+from channelsq.transport import requests
 from channelsq.transport.qos import QoS
 from channelsq.worker.lanes import Lane, SoloLane, ThreadLane
+from channelsq.worker.prefork import PreforkLane
 
 #: Celery's own, so that its messages stay where people look for them.
 _received = logging.getLogger("celery.worker.strategy")
@@ -33,7 +34,7 @@ _received = logging.getLogger("celery.worker.strategy")
 logger = logging.getLogger("channelsq.worker")
 
 
-class LeanRequest(Request):
+class LeanRequest(requests.Request):
     """Celery's request for a channel's message, of which everything is known already."""
 
     def __init__(self, message: Any, qos: QoS, task: Any, payload: list[Any], *, hostname: str, eventer: Any) -> None:
@@ -112,20 +113,35 @@ class LeanRequest(Request):
     def run(self) -> None:
         """Run the consumer, and do what its outcome asks for."""
         task = self._task
+        # At most once: not begun before Redis knows, nor if another worker has had it.
+        if not task.acks_late and not self._qos.channel.acknowledge_now(self._message.delivery_tag):
+            self.acknowledge()
+            state.task_ready(self, successful=False)
+            return
         self.on_accepted(os.getpid(), time.monotonic())  # type: ignore[arg-type]  # its stub: a str
         if not task.acks_late:
-            self._qos.channel.flush_acks()  # at most once: not begun before Redis knows
             outcome = task.__trace__(self.id, self._args, self._kwargs, self._request_dict)
         else:
             with collecting(self.parcel):
                 outcome = task.__trace__(self.id, self._args, self._kwargs, self._request_dict)
         result, info, runtime, _ = outcome
-        if info is not None:
-            self.on_success((1, result, runtime))  # which knows what to do about a failure
+        self.finish(None if info is None else (1, result, runtime))
+
+    def finish(self, failure: tuple[int, Any, float] | None) -> None:
+        """Do what the outcome asks for: None for success, else what Celery's tracer gave."""
+        if failure is not None:
+            self.on_success(failure)  # which knows what to do about a failure
             return
         state.task_ready(self, successful=True)
-        if task.acks_late:
-            self.acknowledge()
+        self.acknowledge()
+
+    def context(self) -> dict[str, Any]:
+        """``task.request`` for a child process, without what goes there anyway or must stay here."""
+        return {key: value for key, value in self._request_dict.items() if key not in ("args", "kwargs", "properties")}
+
+    def in_job(self, result: Any) -> None:
+        """Note the pool's job that it is in, for those who want to end it."""
+        self._apply_result = weakref.ref(result)
 
 
 def _set(flag: Any) -> bool:
@@ -150,6 +166,7 @@ class Lean:
         self._eventer = consumer.event_dispatcher
         self._revoked = consumer.controller.state.revoked
         self._task_limits = bool(app.conf.task_time_limit or app.conf.task_soft_time_limit)
+        self._processes = isinstance(lane, PreforkLane)
         self._does_info = _received.isEnabledFor(logging.INFO)
         self._plain: dict[str, bool] = {}
 
@@ -184,6 +201,7 @@ class Lean:
             and not signals.task_received.receivers
             and not (eventer is not None and eventer.enabled and (not eventer.groups or "task" in eventer.groups))
             and headers["id"] not in self._revoked
+            and not (self._processes and "redelivered" in headers)  # what may kill its process shall be alone in it
             and not consumer.task_buckets.get(task.name)
             and not (consumer.restart_count and not consumer._maximum_prefetch_restored)
             and self._is_plain(task)
@@ -197,13 +215,14 @@ class Lean:
             plain = self._plain[task.name] = (
                 not (task.time_limit or task.soft_time_limit or self._task_limits)
                 and task.Strategy == "celery.worker.strategy:default"
-                and task.Request == "celery.worker.request:Request"
+                and task.Request in (requests.DEFAULT, requests.NAME)
+                and (task.acks_late or not self._processes)
             )
             return plain
 
 
 #: Of each worker of this process; there is more than one in tests only.
-_leans: WeakKeyDictionary[Any, Lean | None] = WeakKeyDictionary()
+_leans: weakref.WeakKeyDictionary[Any, Lean | None] = weakref.WeakKeyDictionary()
 
 
 def lean_of(app: Any, consumer: Any, layer: Any) -> Lean | None:
@@ -225,4 +244,6 @@ def _make(app: Any, consumer: Any, layer: Any) -> Lean | None:
     if kind == "thread":
         lane = ThreadLane(consumer.pool.executor, consumer.pool.limit, consumer.hub)
         return Lean(app, consumer, channel_layer, lane)
+    if kind == "prefork" and consumer.hub is not None:
+        return Lean(app, consumer, channel_layer, PreforkLane(consumer))
     return None

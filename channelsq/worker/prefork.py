@@ -1,0 +1,163 @@
+"""The short way through a pool of processes: messages travel to a child, and outcomes back, in batches.
+
+What a job costs Celery's prefork pool (two locks, two pipes, four events) is many times what a quick consumer
+costs, so a child is given as many messages as it is expected to handle within :data:`SLICE`.  What they sent comes
+back with the outcomes, and leaves the parent in one transaction with the acknowledgements.  Slow consumers are
+given one message at a time, as Celery does it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any, NamedTuple
+
+from billiard.einfo import ExceptionInfo
+from celery import current_app
+
+from channelsq.layers.direct import Parcel, collecting
+
+#: Seconds of work that a batch may be expected to take: so long may a quick message wait for those before it.
+SLICE = 0.002
+
+#: Messages that a batch holds at most.
+LARGEST = 64
+
+
+class Item(NamedTuple):
+    """A message on its way to a child."""
+
+    task: str
+    id: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    request: dict[str, Any]
+
+
+class Outcome(NamedTuple):
+    """What became of a message."""
+
+    #: What its consumer sent.
+    parcel: Parcel
+    #: How long it took, in seconds.
+    seconds: float
+    #: As Celery's tracer has it; None for success.
+    failure: tuple[int, Any, float] | None = None
+
+
+def run_batch(items: list[Item]) -> list[Outcome]:
+    """In a child: run consumers one after the other.
+
+    Returns:
+        an outcome for each item that was begun: all of them, unless one failed in a way that this process may
+        not survive.
+    """
+    outcomes: list[Outcome] = []
+    tasks = current_app.tasks
+    ended = time.monotonic()
+    for name, identity, args, kwargs, request in items:
+        begun, parcel = ended, Parcel()
+        try:
+            with collecting(parcel):
+                result, info, runtime, _ = tasks[name].__trace__(identity, args, kwargs, request)
+        except BaseException:  # out of memory, say; Celery decides in the parent what follows
+            outcomes.append(Outcome(Parcel(), 0.0, (1, ExceptionInfo(), 0.0)))
+            break
+        ended = time.monotonic()
+        outcomes.append(Outcome(parcel, ended - begun, None if info is None else (1, result, runtime)))
+    return outcomes
+
+
+class PreforkLane:
+    """Runs requests in the processes of a pool.
+
+    Args:
+        consumer: the worker's consumer; it needs an event loop.
+    """
+
+    def __init__(self, consumer: Any) -> None:
+        self._pool = consumer.pool
+        self._hub = consumer.hub
+        controller = consumer.controller
+        self._acquire, self._release = controller._quick_acquire, controller._quick_release
+        self._backlog: deque[Any] = deque()  # bounded by the worker's prefetch count
+        self._asked = 0  # jobs that wait for a free process
+        self._woken = False
+        self._paces: dict[str, float] = {}  # seconds that a message of each task takes, on average
+
+    def put(self, request: Any) -> None:
+        """Have it run, with what else the event loop brings in this turn."""
+        self._backlog.append(request)
+        if not self._woken:
+            self._woken = True
+            self._hub.call_soon(self._distribute)
+
+    def _distribute(self) -> None:
+        self._woken = False
+        wanted = min(len(self._backlog), self._pool.limit)
+        for _ in range(wanted - self._asked):  # some of these jobs begin at once
+            self._asked += 1
+            self._acquire(self._send)
+
+    def _take(self) -> list[Any]:
+        """The next batch: as much as is expected to take a slice, and not more than this process's share."""
+        batch: list[Any] = []
+        share = min(-(-len(self._backlog) // self._pool.limit), LARGEST)
+        seconds = 0.0
+        while self._backlog and len(batch) < share:
+            seconds += self._paces.get(self._backlog[0].type, SLICE)
+            if batch and seconds > SLICE:
+                break
+            request = self._backlog.popleft()
+            if not request.abandoned:
+                batch.append(request)
+        return batch
+
+    def _send(self) -> None:
+        """A process is free: give it a batch."""
+        self._asked -= 1
+        batch = self._take()
+        if not batch:
+            self._release()
+            return
+
+        def accepted(pid: int, at: float) -> None:
+            for request in batch:
+                request.on_accepted(pid, at)
+
+        def done(outcomes: list[Outcome]) -> None:
+            self._done(batch, outcomes)
+
+        def failed(error: ExceptionInfo) -> None:
+            for request in batch:
+                if not request.acknowledged:
+                    request.on_failure(error)
+            self._go_on()
+
+        items = [Item(r.type, r.id, r.args, r.kwargs, r.context()) for r in batch]
+        result = self._pool.apply_async(
+            run_batch, (items,), accept_callback=accepted, callback=done, error_callback=failed
+        )
+        for request in batch:
+            request.in_job(result)
+
+    def _done(self, batch: list[Any], outcomes: list[Outcome]) -> None:
+        for request in batch[len(outcomes) :]:  # not begun
+            self._backlog.append(request)
+        for request, outcome in zip(batch, outcomes, strict=False):
+            self._learn(request.type, outcome.seconds)
+            request.parcel = outcome.parcel
+            request.finish(outcome.failure)
+        self._go_on()
+
+    def _learn(self, task: str, seconds: float) -> None:
+        pace = self._paces.get(task)
+        if pace is None:
+            self._paces[task] = seconds
+        else:  # a process that had to wait for its turn says little about the task
+            self._paces[task] = pace * 0.8 + min(seconds, pace * 5) * 0.2
+
+    def _go_on(self) -> None:
+        if self._backlog and not self._woken:
+            self._woken = True
+            self._hub.call_soon(self._distribute)
