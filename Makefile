@@ -5,7 +5,7 @@
 #   make lint      ruff, and whether the formatting is right
 #   make format    put the formatting right
 #   make types     mypy --strict
-#   make bench     the benchmarks, about five minutes (ARGS="echo http" for parts of them)
+#   make bench     the benchmarks, five to ten minutes (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format types bench venv clean
