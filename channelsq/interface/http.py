@@ -13,25 +13,17 @@ from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Sco
 
 from channelsq import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, MessageTooLarge
+from channelsq.interface.asking import ABORT, Asking, Refused
 from channelsq.interface.body import Body, ClientLeft
-from channelsq.interface.forwarded import believed
+from channelsq.interface.exchange import Exchange
 from channelsq.interface.hub import Hub
-from channelsq.interface.logs import access, extra, shown_client, shown_target
 from channelsq.interface.replies import Delivery
 from channelsq.interface.response import BadResponse, Part, Start, read_part, read_start
 
 logger = logging.getLogger("channelsq.interface.http")
 
-#: The scope's key for the function that drops the connection; see ``uvicorn_http``.
-ABORT = "channelsq.abort"
-
-_TEXTS = {
-    408: "408 Request Timeout: the request's body came too slowly",
-    413: "413 Payload Too Large",
-    502: "502 Bad Gateway: the application's answer cannot be sent",
-    503: "503 Service Unavailable: please try again soon",
-    504: "504 Gateway Timeout: the application did not answer in time",
-}
+#: The scope's key for the exchange that a request began with, if one did.
+BEGUN = "channelsq.exchange"
 
 
 class HttpApp:
@@ -50,15 +42,6 @@ class HttpApp:
         await _Request(self._hub, scope, receive, send).run()
 
 
-class _Refused(Exception):
-    """This server itself answers the request."""
-
-    def __init__(self, status: int, action: str, reason: object) -> None:
-        self.status = status
-        self.action = action
-        super().__init__(str(reason))
-
-
 class _Aborted(Exception):
     """The response cannot be completed; the connection is dropped."""
 
@@ -74,14 +57,11 @@ class _Request:
         self._hub = hub
         self._scope = scope
         self._send = send
-        self._channel = hub.new_channel("http.response!")
+        begun = cast("dict[str, Any]", scope).pop(BEGUN, None)
+        self._exchange: Exchange | None = begun
+        self._asking = Asking(hub, scope) if begun is None else begun.asking
+        self._channel = self._asking.channel
         self._body = Body(hub, receive)
-        self._headers = [[name, value] for name, value in scope["headers"]]
-        self._client: list[Any] | None = list(scope["client"]) if scope["client"] else None
-        self._scheme: str = scope["scheme"]
-        if hub.config.proxy_headers:
-            self._client, self._scheme = believed(self._headers, self._client, self._scheme)
-        self._target = shown_target(scope["path"], scope["query_string"])
         # Replies that wait to be written.
         self._replies: deque[Delivery] = deque()
         self._waiting_bytes = 0
@@ -92,32 +72,31 @@ class _Request:
         self._sent = 0
         self._complete = False
         self._told_worker = False
-        self._begun = hub.loop.time()
-        self._progress = self._begun
+        self._progress = hub.loop.time()
 
     async def run(self) -> None:
         stats = self._hub.stats
-        stats.count("http.requests")
-        self._hub.replies.register(self._channel, self)
         try:
-            await self._ask()
+            if self._exchange is None:
+                stats.count("http.requests")
+                await self._ask()
             await self._answer()
         except ClientLeft:
             stats.count("http.clients_left")
-            self._log(logging.INFO, "client_left", "the client left before its answer was complete")
+            self._asking.log(logging.INFO, "client_left", "the client left before its answer was complete")
             if self._told_worker:
-                self._say_disconnect()
-        except _Refused as refused:
+                self._asking.say_disconnect()
+        except Refused as refused:
             await self._refuse(refused)
         except _Aborted as aborted:
             stats.count(f"http.{aborted.action}")
-            self._log(logging.WARNING, aborted.action, f"the response was cut off: {aborted}")
-            self._say_disconnect()
+            self._asking.log(logging.WARNING, aborted.action, f"the response was cut off: {aborted}")
+            self._asking.say_disconnect()
             await self._abort()
         except asyncio.CancelledError:
             # The server ends and waited long enough.
             if self._told_worker and not self._complete:
-                self._say_disconnect()
+                self._asking.say_disconnect()
             self._drop()
             raise
         finally:
@@ -125,59 +104,36 @@ class _Request:
             self._body.close()
             for delivery in self._replies:
                 self._hub.say_gone(delivery.message)
-            if self._hub.config.access_log:
-                self._log_access()
+            self._asking.log_access(self._start.status if self._start is not None else None, self._sent)
 
     # -- the request ------------------------------------------------------------------------
 
     async def _ask(self) -> None:
         if self._hub.ending:
-            raise _Refused(503, "ending", "the server is shutting down")
-        head = self._head()
-        limit = self._hub.prepare_limit() - sum(len(n) + len(v) + 10 for n, v in self._headers) - 4096
+            raise Refused(503, "ending", "the server is shutting down")
+        self._hub.replies.register(self._channel, self)
         timeout = self._hub.config.http_timeout
         try:
             async with asyncio.timeout(timeout):
-                head["body"] = await self._body.beginning(limit)
+                body = await self._body.beginning(self._asking.room())
         except TimeoutError:
-            raise _Refused(408, "body_timeout", f"its body did not go on for {timeout:g} s") from None
-        head["body_channel"] = self._body.channel
+            raise Refused(408, "body_timeout", f"its body did not go on for {timeout:g} s") from None
         try:
-            await self._hub.link.published(names.HTTP_REQUEST, head)
+            await self._hub.link.published(names.HTTP_REQUEST, self._asking.message(body, self._body.channel))
         except (ChannelFull, BrokerUnavailable) as error:
             if isinstance(error, ChannelFull):  # a lost broker may have it all the same
                 self._body.keep()
-            raise _Refused(503, "unavailable", error) from None
+            raise Refused(503, "unavailable", error) from None
         except MessageTooLarge as error:
             self._body.keep()
-            raise _Refused(413, "too_large", error) from None
+            raise Refused(413, "too_large", error) from None
         self._told_worker = True
         self._progress = self._hub.loop.time()
-
-    def _head(self) -> dict[str, Any]:
-        scope = self._scope
-        server = scope["server"]
-        return {
-            "reply_channel": self._channel,
-            "http_version": scope["http_version"],
-            "method": scope["method"],
-            "scheme": self._scheme,
-            "path": scope["path"],
-            "query_string": scope["query_string"],
-            "root_path": self._hub.config.root_path,
-            "headers": self._headers,
-            "client": self._client,
-            "server": list(server) if server and server[1] is not None else None,
-        }
 
     async def _read_on(self) -> None:
         """Pass the rest of the body on, then wait for the client to leave; raises ClientLeft when it does."""
         await self._body.send_rest()
         await self._body.client_left()
-
-    def _say_disconnect(self) -> None:
-        message = {"reply_channel": self._channel, "path": self._scope["path"]}
-        self._hub.link.publish(self._hub.layer.prepare(names.HTTP_DISCONNECT, message))
 
     # -- the answer -------------------------------------------------------------------------
 
@@ -197,6 +153,11 @@ class _Request:
         """See :class:`channelsq.interface.replies.Receiver`; requests have no order."""
 
     async def _answer(self) -> None:
+        if self._exchange is not None:
+            self._told_worker = True
+            self._hub.replies.register(self._channel, self)
+            for delivery in self._exchange.replies:
+                self.on_reply(delivery)
         reader = self._hub.loop.create_task(self._read_on())
         reader.add_done_callback(lambda _: self._wake.set())
         try:
@@ -235,7 +196,7 @@ class _Request:
     def _raise_timeout(self) -> None:
         timeout = self._hub.config.http_timeout
         if self._start is None:
-            raise _Refused(504, "timeout", f"no answer within {timeout:g} s")
+            raise Refused(504, "timeout", f"no answer within {timeout:g} s")
         raise _Aborted("response_stalled", f"it did not go on for {timeout:g} s")
 
     async def _pass_on(self, message: dict[str, Any]) -> None:
@@ -246,7 +207,7 @@ class _Request:
             start = read_start(message, self._scope["method"]) if self._start is None else None
         except BadResponse as error:
             if self._start is None:
-                raise _Refused(502, "bad_response", error) from None
+                raise Refused(502, "bad_response", error) from None
             raise _Aborted("bad_response", error) from None
         timeout = self._hub.config.http_timeout
         credit = message.get("credit_channel")
@@ -285,21 +246,8 @@ class _Request:
 
     # -- other endings ----------------------------------------------------------------------
 
-    async def _refuse(self, refused: _Refused) -> None:
-        status = refused.status
-        self._hub.stats.count(f"http.refused.{status}")
-        level = logging.INFO if status < 500 else logging.WARNING
-        self._log(level, refused.action, f"answered with {status}: {refused}")
-        content = _TEXTS[status].encode() + b"\n"
-        headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(content)),
-        ]
-        if status == 503:
-            headers.append((b"retry-after", b"1"))
-        if status == 408:
-            headers.append((b"connection", b"close"))
-        self._start = Start(status, headers, len(content), bodiless=False)
+    async def _refuse(self, refused: Refused) -> None:
+        self._start, content = self._asking.refuse(refused)
         self._complete = True
         self._sent = len(content)
         await self._begin(self._start)
@@ -313,17 +261,3 @@ class _Request:
     def _drop(self) -> None:
         """Close the connection without another word."""
         cast("dict[str, Callable[[], None]]", self._scope)[ABORT]()
-
-    def _log(self, level: int, action: str, text: str) -> None:
-        logger.log(level, "%s %s: %s", self._scope["method"], self._target, text, extra=extra(action, self._channel))
-
-    def _log_access(self) -> None:
-        access.info(
-            '%s "%s %s" %s %d bytes in %.3f s',
-            shown_client(self._client),
-            self._scope["method"],
-            self._target,
-            self._start.status if self._start is not None else "-",
-            self._sent,
-            self._hub.loop.time() - self._begun,
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import Any, Protocol
 
@@ -18,6 +19,9 @@ logger = logging.getLogger("channelsq.interface")
 #: How often (seconds) every socket looks whether something of it is overdue.
 TICK = 0.25
 
+#: Requests that are given up in one tick at most.
+_EXCHANGES = 1000
+
 
 class Socket(Protocol):
     """A WebSocket, from its connect until the application is done with its disconnect."""
@@ -31,6 +35,13 @@ class Socket(Protocol):
 
     def let_go(self) -> None:
         """Publish all that is left, without waiting for anything."""
+
+
+class Waiting(Protocol):
+    """A request that waits for its answer."""
+
+    def on_tick(self, now: float) -> bool:
+        """Give up if no answer came in time; gives whether it did."""
 
 
 class Hub:
@@ -50,6 +61,8 @@ class Hub:
         self.stats = Stats()
         self.link = link_for(layer, self.stats)
         self.sockets: set[Socket] = set()
+        #: Requests that wait for an answer of one message, the oldest first.
+        self.exchanges: dict[Waiting, None] = {}
         #: How many clients are connected, whatever they speak.
         self.connections = 0
         #: True once the server is to end: nothing new is begun.
@@ -96,6 +109,9 @@ class Hub:
         now = self.loop.time()
         for socket in list(self.sockets):
             socket.on_tick(now)
+        for waiting in list(itertools.islice(self.exchanges, _EXCHANGES)):
+            if not waiting.on_tick(now):
+                break  # all that follow are younger
         self._ticker = self.loop.call_later(TICK, self._tick)
 
     def _on_unknown(self, channel: str, message: dict[str, Any]) -> None:

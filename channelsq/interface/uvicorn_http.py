@@ -7,6 +7,7 @@ connection too many.  It also gives the application a way to drop a connection.
 from __future__ import annotations
 
 import asyncio
+import functools
 import http
 import logging
 import sys
@@ -17,7 +18,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from channelsq.interface.http import ABORT
+from channelsq.interface.asking import ABORT
+from channelsq.interface.exchange import Exchange
+from channelsq.interface.http import BEGUN
 from channelsq.interface.logs import extra, shown_client
 
 if TYPE_CHECKING:
@@ -53,6 +56,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._surplus = False
         self._data = b""
+        #: Whether the parser is at work, and what it came upon: a request whose body may be behind its head.
+        self._parsing = False
+        self._found: tuple[RequestResponseCycle, Any] | None = None
+        #: The request that is answered without a task.
+        self._exchange: Exchange | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -64,14 +72,22 @@ class HttpProtocol(HttpToolsProtocol):
         self._hub.connections -= 1
         self._forget_head()
         super().connection_lost(exc)
+        if self._exchange is not None:
+            self._exchange.client_left()
 
     def data_received(self, data: bytes) -> None:
         if self._surplus:
             self._refuse(503, "too_many_connections", f"more than {self._hub.config.max_connections} connections")
             return
         self._data = data
+        self._parsing = True
         super().data_received(data)
+        self._parsing = False
         self._data = b""
+        if self._found is not None:
+            (cycle, app), self._found = self._found, None
+            if not self.transport.is_closing():
+                self._start_asgi_task(cycle, app)
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             self._forget_head()
         elif not self._busy:
@@ -85,6 +101,29 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether a request is being answered."""
         cycle = cast("RequestResponseCycle | None", self.cycle)  # uvicorn says it is never None
         return cycle is not None and not cycle.response_complete
+
+    # -- requests ---------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Answer a request whose turn it is; called by uvicorn."""
+        if self._parsing:
+            self._found = cycle, app
+            return
+        self._exchange = None
+        if cycle.more_body or cycle.waiting_for_100_continue or len(cycle.body) > self._hub.limits.body_chunk:
+            super()._start_asgi_task(cycle, app)
+            return
+        exchange = Exchange(self._hub, cycle, functools.partial(self._go_on, cycle, app))
+        if cycle.body and len(cycle.body) > exchange.asking.room():
+            super()._start_asgi_task(cycle, app)
+            return
+        self._exchange = exchange
+        exchange.begin()
+
+    def _go_on(self, cycle: RequestResponseCycle, app: Any, exchange: Exchange) -> None:
+        self._exchange = None
+        cast("dict[str, Any]", cycle.scope)[BEGUN] = exchange
+        super()._start_asgi_task(cycle, app)
 
     # -- bounds on the head -----------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from typing import Any
 import redis
 import redis.asyncio
 import redis.connection
-from kombu.utils.url import maybe_sanitize_url
 from redis.credentials import UsernamePasswordCredentialProvider
 
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers import RedisChannelLayer
+from channelsq.layers.urls import shown
 from channelsq.transport.commands import Command
 
 #: The schemes of single servers; Sentinel names one that may change.
@@ -88,11 +88,10 @@ def address_of(layer: object) -> Address | None:
         tls = _tls(params)
     except (OSError, TypeError, ValueError, redis.RedisError) as error:
         raise InvalidChannelLayerError(
-            f"the options of {maybe_sanitize_url(layer.url)} (its query, broker_use_ssl, transport_options) cannot be "
-            f"used: {error}"
+            f"the options of {shown(layer.url)} (its query, broker_use_ssl, transport_options) cannot be used: {error}"
         ) from error
     return Address(
-        shown=maybe_sanitize_url(layer.url),
+        shown=shown(layer.url),
         host=params.get("host") or "",
         port=int(params.get("port") or 0),
         path=params.get("path"),

@@ -1,0 +1,130 @@
+"""A request as it is put to the workers, and what is logged of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from asgiref.typing import HTTPScope
+
+from channelsq import names
+from channelsq.interface.forwarded import believed
+from channelsq.interface.hub import Hub
+from channelsq.interface.logs import access, extra, shown_client, shown_target
+from channelsq.interface.response import Start
+
+logger = logging.getLogger("channelsq.interface.http")
+
+#: The scope's key for the function that drops the connection; see ``uvicorn_http``.
+ABORT = "channelsq.abort"
+
+_TEXTS = {
+    408: "408 Request Timeout: the request's body came too slowly",
+    413: "413 Payload Too Large",
+    502: "502 Bad Gateway: the application's answer cannot be sent",
+    503: "503 Service Unavailable: please try again soon",
+    504: "504 Gateway Timeout: the application did not answer in time",
+}
+
+#: Bytes of a request's message beside its headers and its body.
+_ROOM = 4096
+
+
+class Refused(Exception):
+    """This server itself answers the request."""
+
+    def __init__(self, status: int, action: str, reason: object) -> None:
+        self.status = status
+        self.action = action
+        super().__init__(str(reason))
+
+
+class Asking:
+    """One request.
+
+    Args:
+        hub: what all connections share.
+        scope: uvicorn's.
+    """
+
+    __slots__ = ("_client", "_hub", "_scheme", "begun", "channel", "headers", "scope")
+
+    def __init__(self, hub: Hub, scope: HTTPScope) -> None:
+        self._hub = hub
+        self.scope = scope
+        #: The client's own channel.
+        self.channel = hub.new_channel("http.response!")
+        self.headers = [[name, value] for name, value in scope["headers"]]
+        client = scope["client"]
+        self._client: list[Any] | None = list(client) if client else None
+        self._scheme: str = scope["scheme"]
+        if hub.config.proxy_headers:
+            self._client, self._scheme = believed(self.headers, self._client, self._scheme)
+        self.begun = hub.loop.time()
+
+    def room(self) -> int:
+        """How many bytes of a body fit in the message."""
+        return self._hub.prepare_limit() - sum(len(name) + len(value) + 10 for name, value in self.headers) - _ROOM
+
+    def message(self, body: bytes, body_channel: str | None) -> dict[str, Any]:
+        """The ``http.request`` message."""
+        scope = self.scope
+        server = scope["server"]
+        return {
+            "reply_channel": self.channel,
+            "http_version": scope["http_version"],
+            "method": scope["method"],
+            "scheme": self._scheme,
+            "path": scope["path"],
+            "query_string": scope["query_string"],
+            "root_path": self._hub.config.root_path,
+            "headers": self.headers,
+            "client": self._client,
+            "server": list(server) if server and server[1] is not None else None,
+            "body": body,
+            "body_channel": body_channel,
+        }
+
+    def say_disconnect(self) -> None:
+        """Tell the workers that the client has left."""
+        message = {"reply_channel": self.channel, "path": self.scope["path"]}
+        self._hub.link.publish(self._hub.prepare(names.HTTP_DISCONNECT, message))
+
+    def refuse(self, refused: Refused) -> tuple[Start, bytes]:
+        """Note a refusal; gives the answer's head and content."""
+        status = refused.status
+        self._hub.stats.count(f"http.refused.{status}")
+        level = logging.INFO if status < 500 else logging.WARNING
+        self.log(level, refused.action, f"answered with {status}: {refused}")
+        content = _TEXTS[status].encode() + b"\n"
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(content)),
+        ]
+        if status == 503:
+            headers.append((b"retry-after", b"1"))
+        if status == 408:
+            headers.append((b"connection", b"close"))
+        return Start(status, headers, len(content), bodiless=False), content
+
+    # -- logs -------------------------------------------------------------------------------
+
+    def _target(self) -> str:
+        return shown_target(self.scope["path"], self.scope["query_string"])
+
+    def log(self, level: int, action: str, text: str) -> None:
+        """Log what happened to the request."""
+        logger.log(level, "%s %s: %s", self.scope["method"], self._target(), text, extra=extra(action, self.channel))
+
+    def log_access(self, status: int | None, sent: int) -> None:
+        """Log a line for the request, if that is wanted."""
+        if self._hub.config.access_log:
+            access.info(
+                '%s "%s %s" %s %d bytes in %.3f s',
+                shown_client(self._client),
+                self.scope["method"],
+                self._target(),
+                "-" if status is None else status,
+                sent,
+                self._hub.loop.time() - self.begun,
+            )

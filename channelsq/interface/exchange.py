@@ -1,0 +1,139 @@
+"""A request and its answer when each is one message, as most are: no task, no timer, one write.
+
+What begins like that and turns out to be more (an answer in parts, a client that does not read) goes on as
+:class:`channelsq.interface.http.HttpApp` does it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from channelsq import names
+from channelsq.exceptions import MessageTooLarge
+from channelsq.interface.asking import Asking, Refused
+from channelsq.interface.hub import Hub
+from channelsq.interface.link import Publication
+from channelsq.interface.replies import Delivery
+from channelsq.interface.response import BadResponse, Start, read_part, read_start
+
+
+class Exchange:
+    """One request whose body is here.
+
+    Args:
+        hub: what all connections share.
+        cycle: uvicorn's.
+        go_on: called when the answer is more than one message, or cannot be written at once; whoever is called
+            registers for the replies, and reads :attr:`replies` first.
+    """
+
+    __slots__ = ("_cycle", "_go_on", "_hub", "_over", "asking", "replies", "told_worker")
+
+    def __init__(self, hub: Hub, cycle: RequestResponseCycle, go_on: Callable[[Exchange], None]) -> None:
+        self._hub = hub
+        self._cycle = cycle
+        self._go_on = go_on
+        self._over = False
+        self.asking = Asking(hub, cycle.scope)  # type: ignore[arg-type]  # the same, in uvicorn's words
+        #: What has come of the answer, for whoever goes on with it.
+        self.replies: list[Delivery] = []
+        #: Whether the request is with the broker.
+        self.told_worker = False
+
+    def begin(self) -> None:
+        """Put the request to the workers."""
+        hub, asking = self._hub, self.asking
+        hub.stats.count("http.requests")
+        if hub.ending:
+            self._refuse(Refused(503, "ending", "the server is shutting down"))
+            return
+        try:
+            send = hub.prepare(names.HTTP_REQUEST, asking.message(bytes(self._cycle.body), None))
+        except MessageTooLarge as error:
+            self._refuse(Refused(413, "too_large", error))
+            return
+        hub.replies.register(asking.channel, self)
+        hub.exchanges[self] = None
+        hub.link.submit(Publication(send, self))
+
+    def published(self, order: int, error: Exception | None) -> None:
+        """See :class:`channelsq.interface.link.Publisher`."""
+        self.told_worker = error is None
+        if error is not None and not self._over:
+            self._refuse(Refused(503, "unavailable", error))
+
+    def on_reply(self, delivery: Delivery) -> None:
+        """See :class:`channelsq.interface.replies.Receiver`."""
+        if self._over:  # the task that goes on has not begun yet
+            self.replies.append(delivery)
+            return
+        message = delivery.message
+        if (
+            message.get("more_content")
+            or message.get("abort")
+            or message.get("credit_channel") is not None
+            or self._cycle.flow.write_paused
+        ):
+            self._over = True
+            self._hub.exchanges.pop(self, None)
+            self.replies.append(delivery)
+            self._go_on(self)
+            return
+        try:
+            part = read_part(message)
+            start = read_start(message, self._cycle.scope["method"])
+        except BadResponse as error:
+            self._refuse(Refused(502, "bad_response", error))
+            return
+        self._answer(start, b"" if start.bodiless else part.content)
+
+    def on_done(self, order: int) -> None:
+        """See :class:`channelsq.interface.replies.Receiver`; requests have no order."""
+
+    def on_tick(self, now: float) -> bool:
+        """Give up if no answer came in time; gives whether it did."""
+        timeout = self._hub.config.http_timeout
+        if now - self.asking.begun < timeout:
+            return False
+        self._refuse(Refused(504, "timeout", f"no answer within {timeout:g} s"))
+        return True
+
+    def client_left(self) -> None:
+        """The connection has ended."""
+        if self._over:
+            return
+        self._end()
+        self._hub.stats.count("http.clients_left")
+        self.asking.log(logging.INFO, "client_left", "the client left before its answer was complete")
+        if self.told_worker:
+            self.asking.say_disconnect()
+        self.asking.log_access(None, 0)
+
+    # -- the answer -------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        self._over = True
+        self._hub.replies.unregister(self.asking.channel)
+        self._hub.exchanges.pop(self, None)
+
+    def _refuse(self, refused: Refused) -> None:
+        self._answer(*self.asking.refuse(refused))
+
+    def _answer(self, start: Start, content: bytes) -> None:
+        self._end()
+        cycle = self._cycle
+        parts = [STATUS_LINE[start.status]]
+        for name, value in (*cycle.default_headers, *start.headers):
+            parts += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts += (b"\r\n", content if cycle.scope["method"] != "HEAD" else b"")
+        cycle.transport.write(b"".join(parts))
+        cycle.response_started = cycle.response_complete = True
+        self.asking.log_access(start.status, len(content))
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
