@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -92,6 +93,20 @@ class ChannelLayerWrapper:
         return f"{self.alias} ({type(self.channel_layer).__module__}.{type(self.channel_layer).__name__})"
 
 
+def _known_keys(backend: Any) -> str:
+    """What the constructors of a layer's class, and of those it stands on, take; for an error's text."""
+    if not isinstance(backend, type):
+        return ""
+    parameters = [
+        parameter
+        for base in backend.__mro__
+        if "__init__" in vars(base) and base is not object
+        for parameter in inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+    ]
+    keys = sorted({parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY})
+    return f"; it takes {', '.join(keys)}" if keys else ""
+
+
 class ChannelLayerManager:
     """The layers of ``CHANNEL_LAYERS``, each made when it is first asked for."""
 
@@ -139,6 +154,7 @@ class ChannelLayerManager:
         except TypeError as error:
             raise InvalidChannelLayerError(
                 f"CHANNEL_LAYERS[{settings.alias!r}]['CONFIG'] does not fit {settings.backend}: {error}"
+                f"{_known_keys(backend)}"
             ) from error
         if not isinstance(layer, BaseChannelLayer):
             raise InvalidChannelLayerError(

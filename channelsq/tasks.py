@@ -2,6 +2,6 @@
 
 from celery import current_app
 
-from channelsq.worker.setup import install
+from channelsq.worker.setup import install_or_refuse
 
-install(current_app._get_current_object())  # type: ignore[attr-defined]
+install_or_refuse(current_app._get_current_object())  # type: ignore[attr-defined]

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from kombu.utils.url import maybe_sanitize_url
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -18,6 +17,7 @@ from channelsq import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.capacity import Rooms
 from channelsq.layers.streams import StreamCommands
+from channelsq.layers.urls import shown
 from channelsq.layers.wire import Entry, pack_envelopes
 from channelsq.transport.commands import Command, call, run
 from channelsq.transport.streams import GROUP, SIZE
@@ -105,7 +105,7 @@ class DirectSender:
                 yield pool
         except (RedisError, OSError) as error:
             self._rooms.forget()
-            raise BrokerUnavailable(maybe_sanitize_url(self._layer.url), error) from error
+            raise BrokerUnavailable(shown(self._layer.url), error) from error
 
     def close(self) -> None:
         """Give back the connections."""

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import KombuError
 from kombu.pools import ProducerPool
-from kombu.utils.url import maybe_sanitize_url
 
 from channelsq import conf, names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
@@ -24,7 +23,7 @@ from channelsq.layers.capacity import Gate
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.listener import KombuListener
 from channelsq.layers.receiver import KombuReceiver
-from channelsq.layers.urls import check_broker_url, check_groups_url
+from channelsq.layers.urls import check_broker_url, check_groups_url, shown
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
 from channelsq.transport import SCHEMES
 
@@ -175,7 +174,7 @@ class KombuChannelLayer(BaseChannelLayer):
             with self._lock:
                 self._gate = None
                 self._declared.clear()
-            raise BrokerUnavailable(maybe_sanitize_url(self.url), error) from error
+            raise BrokerUnavailable(shown(self.url), error) from error
 
     def _transport_errors(self) -> tuple[type[BaseException], ...]:
         transport = Connection(self.url).get_transport_cls()
@@ -343,14 +342,14 @@ class KombuChannelLayer(BaseChannelLayer):
         """
         if self._groups_url:
             return self._groups_url
-        if self.scheme in self.redis_schemes:
+        if self._is_one_redis:
             scheme, _, rest = self.url.partition("://")
             scheme = scheme.replace("-streams", "")
             return f"{'unix' if scheme == 'redis+socket' else scheme}://{rest}"
         if self.scheme == "memory":
             return None
         raise InvalidChannelLayerError(
-            f"groups are kept in Redis and the broker {maybe_sanitize_url(self.url)} is none: set "
+            f"groups are kept in one Redis, which the broker {shown(self.url)} is not: set "
             'CHANNEL_LAYERS["default"]["CONFIG"]["groups_url"] to a Redis URL'
         )
 
@@ -366,7 +365,11 @@ class KombuChannelLayer(BaseChannelLayer):
 
     @property
     def _has_groups(self) -> bool:
-        return bool(self._groups_url) or self.scheme in self.redis_schemes or self.in_process
+        return bool(self._groups_url) or self._is_one_redis or self.in_process
+
+    @property
+    def _is_one_redis(self) -> bool:
+        return self.scheme in self.redis_schemes and ";" not in self.url
 
     def forget_channel(self, channel: str) -> None:
         if self._has_groups:

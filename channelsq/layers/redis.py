@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from kombu.utils.url import maybe_sanitize_url
-
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.base import Send
 from channelsq.layers.direct import DirectSender
 from channelsq.layers.kombu import KombuChannelLayer
+from channelsq.layers.urls import shown
 
 
 class RedisChannelLayer(KombuChannelLayer):
@@ -48,7 +47,7 @@ class RedisChannelLayer(KombuChannelLayer):
     def _check(self, url: str) -> None:
         if url.partition("://")[0] not in self.redis_schemes:
             raise InvalidChannelLayerError(
-                f"RedisChannelLayer needs a redis:// or rediss:// URL, not {maybe_sanitize_url(url)!r}; "
+                f"RedisChannelLayer needs a redis:// or rediss:// URL, not {shown(url)!r}; "
                 "for other brokers use channelsq.layers.KombuChannelLayer"
             )
 

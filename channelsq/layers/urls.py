@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import redis.connection
 from kombu import Connection
+from kombu.utils.url import maybe_sanitize_url
 
 from channelsq.exceptions import InvalidChannelLayerError
 
@@ -15,6 +16,18 @@ _REMEDY = (
     "write it as redis://:password@host:6379/0 or amqp://user:password@host:5672/vhost, with what is special "
     "in the password percent-encoded"
 )
+
+
+def shown(url: str) -> str:
+    """``url`` for people to read: several joined by ``;`` may be in it, and no password is left."""
+    return ";".join(_shown(each) for each in url.split(";"))
+
+
+def _shown(url: str) -> str:
+    try:
+        return str(maybe_sanitize_url(url))
+    except ValueError:  # its port is no number, so who knows where the password ends
+        return f"{url.partition('://')[0]}://…"
 
 
 def check_broker_url(url: str, *, is_redis: bool) -> None:

@@ -10,6 +10,7 @@ from celery import Celery, signals
 from channelsq import conf, names
 from channelsq.asgi import channel_layers
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.exceptions import ChannelsqError
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.utils import name_that_thing
@@ -97,8 +98,9 @@ def install(app: Celery) -> None:
         return
     _installed.add(id(app))
     layer = channel_layers[DEFAULT_CHANNEL_LAYER]
+    in_process = layer.in_process
     signals.celeryd_init.connect(_refuse_unusable_layer, weak=False)
-    if layer.in_process:
+    if in_process:
         return
     tasks = ConsumerTasks(app, layer)
     app.conf.accept_content = [*{*app.conf.accept_content, "json", "msgpack"}]
@@ -113,6 +115,23 @@ def install(app: Celery) -> None:
     signals.worker_init.connect(database.keep_connections, weak=False)
     signals.worker_ready.connect(_on_ready, weak=False)
     signals.worker_process_init.connect(_on_process_ready, weak=False)
+
+
+def install_or_refuse(app: Celery) -> None:
+    """:func:`install`, but settings that cannot be used end a worker of this process with their message alone.
+
+    For where Celery discovers tasks: it would show the error below forty lines of its own.  Its other commands,
+    such as ``beat`` and ``inspect``, need no channels and go on.
+    """
+    try:
+        install(app)
+    except (ChannelsqError, ValueError) as error:
+        problem = f"channelsq: {error}"
+
+        def refuse(**kwargs: Any) -> None:
+            raise SystemExit(problem)
+
+        signals.celeryd_init.connect(refuse, weak=False)
 
 
 _tasks_of: dict[int, ConsumerTasks] = {}

@@ -207,6 +207,24 @@ def test_workers_refuse_the_in_memory_layer(processes: Processes, command: tuple
     assert "Set REDIS_URL" in output
 
 
+@pytest.mark.parametrize(
+    ("env", "problem"),
+    [
+        ({"TEST_CAPACITY": "-1"}, "CHANNEL_LAYERS CONFIG['capacity'] must be a number above 0, not -1"),
+        ({"TEST_BROKER": "redi://host"}, "the redi:// URL of the broker cannot be used: No such transport: redi"),
+    ],
+)
+def test_a_worker_with_unusable_settings_says_only_why(processes: Processes, env: dict[str, str], problem: str) -> None:
+    env = {"DJANGO_SETTINGS_MODULE": "tests.project.settings", "TEST_GROUPS": "redis://host",
+           "TEST_BROKER": "redis://host", **env}  # fmt: skip
+    output = fails(processes.start("celery", "-A", "tests.project", "worker", env=env))
+    assert output.startswith(f"channelsq: {problem}")
+    assert output.count("\n") == 1
+    # Celery's other commands need no channels.
+    report = processes.start("celery", "-A", "tests.project", "report", env=env)
+    assert report.wait() == 0, report.output
+
+
 # -- runworker ------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from channelsq.exceptions import InvalidChannelLayerError
-from channelsq.layers import KombuChannelLayer
+from channelsq.layers import KombuChannelLayer, RedisChannelLayer
+from channelsq.layers.urls import shown
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,41 @@ def test_brokers_that_can_be_read(url: str) -> None:
 def test_groups(url: str) -> None:
     with pytest.raises(InvalidChannelLayerError, match=r"'groups_url'.*write it as"):
         KombuChannelLayer(url="amqp://host", groups_url=url)
+
+
+SEVERAL = "redis://:secret@a:1/0;redis://:geheim@b:2/0"
+
+
+def test_groups_need_one_redis() -> None:
+    layer = KombuChannelLayer(url=SEVERAL)
+    with pytest.raises(
+        InvalidChannelLayerError, match=r"one Redis.*a:1/0;redis://.*b:2/0 is not: set .*groups_url"
+    ) as caught:
+        _ = layer.groups_url
+    assert "secret" not in str(caught.value)
+    assert "geheim" not in str(caught.value)
+    layer.forget_channel("a!b")  # nothing to forget
+    assert KombuChannelLayer(url=SEVERAL, groups_url="redis://c").groups_url == "redis://c"
+
+
+@pytest.mark.parametrize("url", ["sentinel://:secret@a:1;sentinel://:geheim@b:2", "amqp://u:secret@host:x"])
+def test_layers_for_redis_refuse_the_rest_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidChannelLayerError, match="needs a redis:// or rediss:// URL, not") as caught:
+        RedisChannelLayer(url=url)
+    assert "secret" not in str(caught.value)
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("redis://:secret@a:1/0", "redis://:**@a:1/0"),
+        (SEVERAL, "redis://:**@a:1/0;redis://:**@b:2/0"),
+        ("amqp://u:secret@host:x//", "amqp://…"),
+    ],
+)
+def test_urls_for_people(url: str, text: str) -> None:
+    assert shown(url) == text
 
 
 @pytest.mark.parametrize("name", ["url", "groups_url"])
