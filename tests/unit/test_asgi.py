@@ -113,7 +113,7 @@ def test_no_test_config(manager: ChannelLayerManager) -> None:
         ({"BACKEND": "collections.OrderedDict"}, ["OrderedDict' is no channel layer", "RedisChannelLayer"]),
         ({"BACKEND": "os.path"}, ["does not fit os.path", "not callable"]),
         ({"BACKEND": MEMORY, "CONFIG": {"hosts": []}}, ["['CONFIG'] does not fit", MEMORY, "'hosts'"]),
-        ({"BACKEND": MEMORY, "CONFIG": {"size": 5}}, ["'size'", "; it takes capacity, channel_capacity, consume_later"]),
+        ({"BACKEND": MEMORY, "CONFIG": {"size": 5}}, ["'size'", "; it takes capacity, channel_capacity, consume"]),
         ({"BACKEND": REDIS, "CONFIG": {"prefx": "a"}}, ["'prefx'", "; it takes capacity, ", ", prefix, ", ", url"]),
         ({"BACKEND": MEMORY, "CONFIG": {1: 2}}, ["['CONFIG'] does not fit", "must be strings"]),
         ({"BACKEND": MEMORY, "CONFIG": {"capacity": 0}}, ["CONFIG['capacity']", "above 0", "not 0"]),
