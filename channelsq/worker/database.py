@@ -18,27 +18,25 @@ from channelsq.worker.task import ConsumerTask
 
 def keep_connections(sender: Any = None, **kwargs: Any) -> None:
     """Receiver of ``worker_init``: take consumers out of the care of the Django fixup."""
+    begun: Callable[..., Any] | None = None
+    ended: Callable[..., Any] | None = None
     for fixup in getattr(sender.app, "_fixups", ()):
         worker_fixup = getattr(fixup, "worker_fixup", None)
         if worker_fixup is not None:
-            for signal, receiver in (
-                (signals.task_prerun, worker_fixup.on_task_prerun),
-                (signals.task_postrun, worker_fixup.on_task_postrun),
-            ):
-                signal.disconnect(receiver)
-                signal.connect(_except_consumers(receiver), weak=False)
-    signals.task_prerun.connect(_close_old, weak=False)
-    signals.task_postrun.connect(_close_old, weak=False)
+            begun, ended = worker_fixup.on_task_prerun, worker_fixup.on_task_postrun
+            signals.task_prerun.disconnect(begun)
+            signals.task_postrun.disconnect(ended)
+    signals.task_prerun.connect(_old_ones_of_consumers(begun), weak=False)
+    signals.task_postrun.connect(_old_ones_of_consumers(ended), weak=False)
 
 
-def _except_consumers(receiver: Callable[..., Any]) -> Callable[..., None]:
+def _old_ones_of_consumers(receiver: Callable[..., Any] | None) -> Callable[..., None]:
+    """A receiver for consumers; what is sent by another task goes to ``receiver``."""
+
     def filtered(sender: Any = None, **kwargs: Any) -> None:
-        if not isinstance(sender, ConsumerTask):
+        if isinstance(sender, ConsumerTask):
+            close_old_connections()
+        elif receiver is not None:
             receiver(sender=sender, **kwargs)
 
     return filtered
-
-
-def _close_old(sender: Any = None, **kwargs: Any) -> None:
-    if isinstance(sender, ConsumerTask):
-        close_old_connections()

@@ -37,6 +37,8 @@ logger = logging.getLogger("channelsq.worker")
 class LeanRequest(requests.Request):
     """Celery's request for a channel's message, of which everything is known already."""
 
+    _terminate_on_ack: Any = None
+
     def __init__(self, message: Any, qos: QoS, task: Any, payload: list[Any], *, hostname: str, eventer: Any) -> None:
         headers = message.headers
         self._message = message
@@ -54,7 +56,7 @@ class LeanRequest(requests.Request):
         self._parent_id = None
         self._type = self.name = task.name  # type: ignore[misc]  # a slot, as Celery's own __init__ has it
         self._args, self._kwargs, _ = payload
-        self._argsrepr = f"({self._args[0]!r}, {sorted(self._args[1])})"
+        self._argsrepr = f"({self._args[0]!r}, {list(self._args[1])})"  # the keys: content stays out of logs
         self._kwargsrepr = repr(self._kwargs)
         self._ignore_result = task.ignore_result
         self._eta = self._expires = None
@@ -110,6 +112,23 @@ class LeanRequest(requests.Request):
         """Whether another worker has it, or soon will: nothing of it is to be begun here."""
         return _set(state.should_stop) or _set(state.should_terminate) or bool(self._qos.channel.closed)
 
+    def reserve(self) -> None:
+        """Be among what ``inspect reserved`` tells."""
+        state.requests[self.id] = self
+        state.reserved_requests.add(self)
+
+    def on_accepted(self, pid: Any, time_accepted: float) -> None:
+        """A thread or process begins with it; as Celery's own, without what no message on the short way needs."""
+        self.worker_pid = pid
+        self.time_start = time.time() - (time.monotonic() - time_accepted)
+        state.active_requests.add(self)
+        state.total_count[self.name] += 1
+        state.all_total_count[0] += 1
+        if not self._task.acks_late:
+            self.acknowledge()
+        if self._terminate_on_ack is not None:
+            self.terminate(*self._terminate_on_ack)
+
     def run(self) -> None:
         """Run the consumer, and do what its outcome asks for."""
         task = self._task
@@ -118,7 +137,7 @@ class LeanRequest(requests.Request):
             self.acknowledge()
             state.task_ready(self, successful=False)
             return
-        self.on_accepted(os.getpid(), time.monotonic())  # type: ignore[arg-type]  # its stub: a str
+        self.on_accepted(os.getpid(), time.monotonic())
         if not task.acks_late:
             outcome = task.__trace__(self.id, self._args, self._kwargs, self._request_dict)
         else:
@@ -132,7 +151,10 @@ class LeanRequest(requests.Request):
         if failure is not None:
             self.on_success(failure)  # which knows what to do about a failure
             return
-        state.task_ready(self, successful=True)
+        if self._app.conf.worker_deduplicate_successful_tasks:
+            state.task_ready(self, successful=True)
+        else:
+            state.task_ready(self)  # Celery keeps the ids of successful ones for that setting alone
         self.acknowledge()
 
     def context(self) -> dict[str, Any]:
@@ -188,7 +210,7 @@ class Lean:
                 "eta": None,
             }
             _received.info(LOG_RECEIVED, context, extra={"data": context})
-        state.task_reserved(request)
+        request.reserve()
         self._lane.put(request)
         return True
 
