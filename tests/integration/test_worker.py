@@ -220,6 +220,8 @@ def test_an_expired_message_is_not_handled(worker: Process, client: LayerClient,
 
 def test_events(worker: Process, client: LayerClient, app: Celery) -> None:
     got: list[dict[str, Any]] = []
+    # Without -E they are switched on now, as Flower does it; messages go Celery's way from then on.
+    assert app.control.enable_events(reply=True, timeout=10, limit=1)
     with app.connection_for_read() as connection:
         receiver = app.events.Receiver(connection, handlers={"*": got.append})
         consuming = receiver.itercapture(limit=None, timeout=10, wakeup=False)
