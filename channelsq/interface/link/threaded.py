@@ -18,8 +18,9 @@ from channelsq.layers.base import Listener
 _Outcome = Callable[[Exception | None], None]
 _Job = tuple[Callable[[], None], str, int, _Outcome | None]
 
-#: Seconds that listeners and the publishing thread have to end, together.
-_STOPPING = 1.0
+#: Seconds that listeners and the publishing thread have to end, together.  Who is in the middle of waiting for the
+#: broker ends by itself a little later; what it still hears is for nobody.
+_STOPPING = 0.3
 
 
 class ThreadedLink(Link):
