@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from kombu.transport import TRANSPORT_ALIASES
 
-__all__ = ["SCHEMES", "register"]
+__all__ = ["SCHEMES", "register", "streams_url"]
 
 #: Each URL scheme's transport, as Kombu imports it.
 SCHEMES = {
@@ -22,6 +22,35 @@ SCHEMES = {
     "rediss-streams": "channelsq.transport.transport:SSLTransport",
     "sentinel-streams": "channelsq.transport.transport:SentinelTransport",
 }
+
+
+#: What stands for each of Kombu's own schemes.
+_STREAMS = {
+    "redis": "redis-streams",
+    "rediss": "rediss-streams",
+    "redis+socket": "redis-streams+socket",
+    "unix": "redis-streams+socket",
+    "sentinel": "sentinel-streams",
+}
+
+
+def streams_url(url: str) -> str:
+    """The URL of the same Redis for this transport, as providers give one that begins with ``redis://``.
+
+    Args:
+        url: one URL or several, separated by semicolons; one that is for this transport already stays as it is.
+
+    Raises:
+        ValueError: it is no Redis URL.
+    """
+    translated = []
+    for each in url.split(";"):
+        scheme, separator, rest = each.partition("://")
+        if not separator or scheme not in {*_STREAMS, *_STREAMS.values()}:
+            shown = f"{scheme}://" if separator else "a URL without a scheme"  # the rest may hold a password
+            raise ValueError(f"{shown} is no Redis; write it as redis://host:6379/0 or rediss://host:6379/0")
+        translated.append(f"{_STREAMS.get(scheme, scheme)}://{rest}")
+    return ";".join(translated)
 
 
 def register() -> None:

@@ -148,7 +148,7 @@ class ConsumingChannel(kombu_redis.Channel):
             return  # the poller delivers from it first
         poll, command = self._ask(connection, queues, timeout)
         qos = self.stream_qos
-        poll.acks = qos.take_acks()
+        poll.acks = self._take_acks(qos)
         acks = self._transaction(poll.acks)
         poll.replies = len(acks)
         self._asked, self._in_poll = poll, connection
@@ -436,6 +436,28 @@ class ConsumingChannel(kombu_redis.Channel):
     def _woken(self) -> None:
         self._waking = False  # the poller's turn comes after this one
 
+    def sending(self) -> threading.Lock:
+        """The lock under which acknowledgements are taken and sent."""
+        return self._ack_lock
+
+    def _take_acks(self, qos: QoS) -> list[Ack]:
+        """The acknowledgements that wait, without those that a lost connection had carried out after all.
+
+        What goes with an acknowledgement must not be done twice.  Both were done together, or neither was, so
+        whether this consumer still holds the message tells.
+        """
+        acks = qos.take_acks()
+        doubtful = [ack for ack in acks if ack.doubtful]
+        if not doubtful:
+            return acks
+        try:
+            replies = exchange(self.pool, [self.streams.holds_command(ack.key, ack.id) for ack in doubtful])
+        except BaseException:
+            qos.put_back(acks)
+            raise
+        done = {ack[:2] for ack, reply in zip(doubtful, replies, strict=True) if reply == []}
+        return [ack for ack in acks if not ack.doubtful or ack[:2] not in done]
+
     def _transaction(self, acks: list[Ack]) -> list[Command]:
         """The commands that send acknowledgements with what goes with them."""
         if not acks:
@@ -468,7 +490,7 @@ class ConsumingChannel(kombu_redis.Channel):
             if not self._ack_lock.acquire(blocking=wait):
                 return  # its holder comes back here once more
             try:
-                acks = qos.take_acks()
+                acks = self._take_acks(qos)
                 try:
                     replies = exchange(self.pool, self._transaction(acks))
                 except BaseException:

@@ -25,6 +25,8 @@ class Ack(NamedTuple):
     id: str
     #: What is to be done in the same transaction, as :attr:`ConsumingChannel.render` reads it; None for nothing.
     parcel: Any = None
+    #: Whether it was sent before, and the answer got lost: it may have been done.
+    doubtful: bool = False
 
 
 class QoS(kombu_redis.QoS):
@@ -39,6 +41,8 @@ class QoS(kombu_redis.QoS):
     def __init__(self, channel: Channel, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
         self._acks: deque[Ack] = deque()
+        #: ``(key, id)`` of what was given back while its consumer may still have been running.
+        self._returned: set[tuple[str, str]] = set()
 
     @property
     def waiting(self) -> bool:
@@ -77,13 +81,16 @@ class QoS(kombu_redis.QoS):
         taken: list[Ack] = []
         while True:
             try:
-                taken.append(self._acks.popleft())
+                ack = self._acks.popleft()
             except IndexError:
                 return taken
+            # What was given back will be run by another: its outcome is not to be had twice.
+            if (ack.key, ack.id) not in self._returned:
+                taken.append(ack)
 
     def put_back(self, acks: list[Ack]) -> None:
-        """Have acknowledgements sent another time."""
-        self._acks.extendleft(reversed(acks))
+        """Have acknowledgements sent another time; they may have been carried out already."""
+        self._acks.extendleft(ack._replace(doubtful=ack.parcel is not None) for ack in reversed(acks))
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """The message is not wanted; with ``requeue`` it goes to the end of its queue, marked redelivered."""
@@ -106,7 +113,9 @@ class QoS(kombu_redis.QoS):
         """Put everything that is delivered and not acknowledged back into its queue."""
         self._flush()  # type: ignore[attr-defined]
         assert self._delivered is not None
-        copies = [copy for copy in map(self._held, list(self._delivered)) if copy is not None]
+        with self.channel.sending():  # no thread sends an outcome between the choice and the end of this
+            copies = [copy for copy in map(self._held, list(self._delivered)) if copy is not None]
+            self._returned.update((copy.key, copy.id) for copy in copies)
         self.channel.give_back(copies)
         self._delivered.clear()
         return []

@@ -205,6 +205,10 @@ class Streams:
             after, entries = run(self._pool(), HELD, [key], GROUP, self.consumer, after, CHUNK)
             yield from read_entries(key, entries)
 
+    def holds_command(self, key: str, entry: str) -> Command:
+        """Gives an empty list if this consumer does not hold an entry, else one with what is known of it."""
+        return ("XPENDING", key, GROUP, entry, entry, 1, self.consumer)
+
     def bury(self, entry: Entry, dead: str, keep: int, fields: Iterable[Argument]) -> bool:
         """Move an entry into the stream ``dead``, of which the last ``keep`` entries stay; false if it is not held."""
         args = (GROUP, self.consumer, entry.id, keep, *fields)
