@@ -11,7 +11,7 @@ ALLOWED_HOSTS        the names the site is reached by, divided by commas
 HTTPS                1 or 0, whether the site is only reached by https; the opposite of DEBUG if unset
 CSRF_TRUSTED_ORIGINS more origins that may post forms and open sockets, divided by commas
 DATABASE_URL         such as postgres://user:password@host/name; SQLite if unset
-REDIS_URL            redis:// or rediss://; broker, channels and groups
+REDIS_URL            redis:// or rediss://; broker (as redis-streams:// or rediss-streams://), channels and groups
 BROKER_URL           another broker for channels and tasks, such as amqp://; the groups stay in REDIS_URL
 ==================== =================================================================================
 """
@@ -22,6 +22,8 @@ from typing import Any
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
+
+from channelsq.transport import streams_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -172,16 +174,17 @@ def redis_url() -> str:
 
 
 REDIS_URL = redis_url()
-BROKER_URL = os.environ.get("BROKER_URL") or REDIS_URL
+BROKER_URL = os.environ.get("BROKER_URL", "")
 
 CHANNEL_LAYER: dict[str, Any]
-if BROKER_URL and BROKER_URL != REDIS_URL:
+if BROKER_URL:
     CHANNEL_LAYER = {
         "BACKEND": "channelsq.layers.KombuChannelLayer",
         "CONFIG": {"url": BROKER_URL, "groups_url": REDIS_URL or None},
     }
 elif REDIS_URL:
-    CHANNEL_LAYER = {"BACKEND": "channelsq.layers.RedisChannelLayer", "CONFIG": {"url": REDIS_URL}}
+    BROKER_URL = streams_url(REDIS_URL)  # channelsq's own transport: faster, and quicker to recover
+    CHANNEL_LAYER = {"BACKEND": "channelsq.layers.RedisChannelLayer", "CONFIG": {"url": BROKER_URL}}
 else:
     CHANNEL_LAYER = {"BACKEND": "channelsq.layers.InMemoryChannelLayer"}
 CHANNEL_LAYERS = {"default": {**CHANNEL_LAYER, "ROUTING": "app.routing.channel_routing"}}

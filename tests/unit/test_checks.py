@@ -17,7 +17,7 @@ from tests.unit.layer_support import installed
 
 LAYERS = "channelsq.layers."
 MEMORY = {"BACKEND": LAYERS + "InMemoryChannelLayer", "ROUTING": []}
-REDIS = {"BACKEND": LAYERS + "RedisChannelLayer", "ROUTING": [], "CONFIG": {"url": "redis://redis.example/0"}}
+REDIS = {"BACKEND": LAYERS + "RedisChannelLayer", "ROUTING": [], "CONFIG": {"url": "redis-streams://redis.example/0"}}
 AMQP = {
     "BACKEND": LAYERS + "KombuChannelLayer",
     "ROUTING": [],
@@ -59,7 +59,7 @@ def text(message: django_checks.CheckMessage) -> str:
 def test_good_settings_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(MEMORY) == {}
     with installed(None):
-        use_broker(monkeypatch, "redis://redis.example/0")
+        use_broker(monkeypatch, "redis-streams://redis.example/0")
         assert found(REDIS) == {}
         assert found({**REDIS, "CONFIG": {}}) == {}
     with installed(None):
@@ -170,7 +170,7 @@ def test_e003_in_process_layer(entry: Any, argv: list[str], several: bool, monke
 
 def test_e003_is_not_for_layers_on_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["manage.py", "runworker"])
-    use_broker(monkeypatch, "redis://redis.example/0")
+    use_broker(monkeypatch, "redis-streams://redis.example/0")
     assert found(REDIS) == {}
 
 
@@ -208,7 +208,7 @@ def test_e006_two_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
         use_broker(monkeypatch, None)
         assert list(found(REDIS)) == ["E006"]
     with installed(None):
-        use_broker(monkeypatch, "redis://writes.example", broker_read_url="redis://redis.example/0")
+        use_broker(monkeypatch, "redis://writes.example", broker_read_url="redis-streams://redis.example/0")
         assert found(REDIS) == {}
 
 
@@ -272,6 +272,19 @@ def test_w004_in_process_layer_in_production(entry: Any, warned: bool) -> None:
         assert "REDIS_URL" in str(messages["W004"].hint)
 
 
+def test_w005_the_stock_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    for scheme, better in (("redis", "redis-streams://"), ("rediss", "rediss-streams://")):
+        with installed(None):
+            use_broker(monkeypatch, f"{scheme}://:secret@redis.example/0")
+            messages = found({**REDIS, "CONFIG": {}})
+            assert list(messages) == ["W005"]
+            assert better in str(messages["W005"].hint)
+            assert "visibility_timeout" in messages["W005"].msg
+            assert "secret" not in text(messages["W005"])
+            # Who asks for Kombu's layer on Redis gets what Kombu has.
+            assert found({"BACKEND": LAYERS + "KombuChannelLayer", "ROUTING": []}) == {}
+
+
 def test_django_runs_them(capsys: pytest.CaptureFixture[str]) -> None:
     registered = set(django_checks.registry.registry.get_checks(include_deployment_checks=True))
     assert {checks.check_layers, checks.check_settings, checks.check_deployment} <= registered
@@ -288,5 +301,5 @@ def test_django_runs_them(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_id_is_in_the_list_of_the_module() -> None:
     assert checks.__doc__ is not None
-    for number in ("E001", "E002", "E003", "E004", "E005", "E006", "W001", "W002", "W003", "W004"):
+    for number in ("E001", "E002", "E003", "E004", "E005", "E006", "W001", "W002", "W003", "W004", "W005"):
         assert f"channelsq.{number}" in checks.__doc__
