@@ -26,6 +26,7 @@ from channelsq.interface.hub import Hub
 from channelsq.interface.incoming import Incoming
 from channelsq.interface.keepalive import KeepAlive
 from channelsq.interface.logs import access, extra, shown_client, shown_target
+from channelsq.interface.outgoing import Outgoing
 from channelsq.interface.replies import Delivery
 from channelsq.interface.turns import Turns
 
@@ -37,9 +38,6 @@ _wire_logger = logging.getLogger("websockets.server")
 #: Bytes kept of a client that sends frames before its handshake is answered.
 _EARLY = 64 * 1024
 
-#: Bytes that are collected in one turn of the event loop, before they are written.
-_JOINED = 64 * 1024
-
 
 class WebSocketProtocol(asyncio.Protocol):
     """One WebSocket client.
@@ -50,9 +48,9 @@ class WebSocketProtocol(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_begun", "_client", "_close_timer", "_code", "_connection", "_forget_again", "_gone", "_heard",
-        "_hub", "_id", "_incoming", "_keep_alive", "_out", "_out_size", "_reading", "_response", "_server_connections",
-        "_target", "_transport", "_turns", "_window", "_wire",
+        "_begun", "_client", "_code", "_connection", "_forget_again", "_gone", "_heard", "_hub", "_id", "_incoming",
+        "_keep_alive", "_outgoing", "_reading", "_response", "_server_connections", "_target", "_transport", "_turns",
+        "_wire",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, server_state: ServerState) -> None:
@@ -63,6 +61,7 @@ class WebSocketProtocol(asyncio.Protocol):
         )
         self._incoming = Incoming(self._wire, self, hub.config.max_message_size)
         self._transport: asyncio.Transport
+        self._outgoing: Outgoing
         self._client: list[Any] | None = None
         #: None until there was a handshake that can be accepted.
         self._connection: Connection | None = None
@@ -75,21 +74,16 @@ class WebSocketProtocol(asyncio.Protocol):
         #: Whether anything came since the last tick.
         self._heard = False
         self._code: int | None = None
-        self._close_timer: asyncio.TimerHandle | None = None
         self._begun = 0.0
         self._turns: Turns | None = None
         self._forget_again = False
         self._keep_alive = KeepAlive(hub.config.ping_interval, hub.config.ping_timeout)
-        #: Bits of the window of compressed frames; 0 for none.
-        self._window = 0
-        #: Frames that are written together at the end of the event loop's turn.
-        self._out: list[bytes] = []
-        self._out_size = 0
 
     # -- the transport ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._outgoing = Outgoing(self._hub, self._wire, self._transport, self._on_slow)
         self._server_connections.add(self)
         address = get_remote_addr(self._transport)
         self._client = list(address) if address else None
@@ -112,14 +106,13 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def eof_received(self) -> None:
         self._wire.receive_eof()
-        self._flush()
+        self._outgoing.write_wire()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
         self._server_connections.discard(self)
         self._hub.connections -= 1
-        if self._close_timer is not None:
-            self._close_timer.cancel()
+        self._outgoing.ended()
         connection = self._connection
         if connection is None:
             return
@@ -128,7 +121,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._forget_again = connection.busy
         connection.end(code)
         self._incoming.waiting.clear()
-        self._out.clear()
         self._hub.stats.count("websocket.ended")
         if self._hub.config.access_log:
             seconds = self._hub.loop.time() - self._begun
@@ -159,7 +151,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _read(self) -> None:
         """Parse what waits, as far as there is room; read on from the client if there is some left."""
-        self.flush()
+        self._outgoing.flush()
         self._incoming.go_on()
         self._look_at_reading()
 
@@ -239,7 +231,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def after_parsing(self) -> None:
         """See :class:`channelsq.interface.incoming.Client`."""
-        self._flush()
+        self._outgoing.write_wire()
 
     # -- the handshake ----------------------------------------------------------------------
 
@@ -297,7 +289,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._note_refusal(status, reason)
         text = f"{status} {http.HTTPStatus(status).phrase}"
         self._wire.send_response(handshake.plain_response(status, text, retry_after))
-        self._flush()
+        self._outgoing.write_wire()
 
     def _note_refusal(self, status: int, reason: str) -> None:
         self._hub.stats.count(f"websocket.refused.{status}")
@@ -350,7 +342,7 @@ class WebSocketProtocol(asyncio.Protocol):
             and connection.state is State.OPEN
             and (type(message.get("text")) is str or type(message.get("bytes")) is bytes)
         ):
-            self._send(delivery)
+            self._outgoing.send(delivery)
             return
         try:
             actions = connection.reply(delivery)
@@ -384,14 +376,14 @@ class WebSocketProtocol(asyncio.Protocol):
             if self._gone:
                 return
             if isinstance(action, Write):
-                self._send(action.reply)
+                self._outgoing.send(action.reply)
             elif isinstance(action, Accept):
                 self._accept(action.subprotocol)
             elif isinstance(action, Close):
                 self.close(action.code)
             elif isinstance(action, Refuse):
                 self.answer(403, action.reason)
-        self.flush()
+        self._outgoing.flush()
 
     def _accept(self, subprotocol: str | None) -> None:
         if self._response is None or self._wire.state is not CONNECTING or self._wire.eof_sent:
@@ -404,8 +396,8 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._wire.extensions:
             (deflate,) = self._wire.extensions
             assert isinstance(deflate, SharedDeflate)
-            self._window = deflate.local_max_window_bits
-        self._flush()
+            self._outgoing.window = deflate.local_max_window_bits
+        self._outgoing.write_wire()
         self._hub.stats.count("websocket.accepted")
         self._keep_alive.start(self._hub.loop.time())
         if self._hub.config.access_log:
@@ -413,89 +405,31 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._incoming.waiting:
             self._read()
 
-    def _send(self, delivery: Delivery) -> None:
-        """Have a message written at the end of this turn, together with what else there is for this client."""
-        frame = delivery.frame(self._window)
-        out = self._out
-        if not out:
-            self._hub.replies.writers.append(self)
-        out.append(frame)
-        self._out_size += len(frame)
-        if self._out_size > _JOINED:
-            self.flush()
+    def _on_slow(self, waiting: int) -> None:
+        self._hub.stats.count("websocket.slow_clients")
+        logger.warning(
+            "%s: closed, the client is too slow: %d bytes wait for it",
+            self._target,
+            waiting,
+            extra=extra("slow_client", self._id),
+        )
+        self.close(1013, "too slow")
 
-    def flush(self) -> None:
-        """Write the frames that were collected, unless the client reads too slowly."""
-        out = self._out
-        if not out:
-            return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        self._out_size = 0
-        if self._gone or self._wire.state is not OPEN or self._transport.is_closing():
-            return
-        waiting = self._transport.get_write_buffer_size()
-        # One write may always go out, however large it is.
-        if waiting and waiting + len(data) > self._hub.limits.socket_queue:
-            self._hub.stats.count("websocket.slow_clients")
-            logger.warning(
-                "%s: closed, the client is too slow: %d bytes wait for it",
-                self._target,
-                waiting,
-                extra=extra("slow_client", self._id),
-            )
-            self.close(1013, "too slow")
-            return
-        self._transport.write(data)
-
-    # -- writing and closing ----------------------------------------------------------------
-
-    def _flush(self) -> None:
-        for data in self._wire.data_to_send():
-            if self._gone:
-                return
-            if data:
-                self._transport.write(data)
-            else:
-                self._end_writing()
-
-    def _end_writing(self) -> None:
-        """Nothing more is sent; the connection ends with the client's end, or after a while without it.
-
-        Closing at once would answer what the client is still sending with a reset, which may overtake
-        the close frame that says why.
-        """
-        self._expect_end()
-        if self._transport.is_closing():
-            return
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
-
-    def _expect_end(self) -> None:
-        if self._close_timer is None and not self._gone:
-            self._close_timer = self._hub.loop.call_later(self._hub.limits.close_timeout, self._transport.abort)
+    # -- closing ----------------------------------------------------------------------------
 
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake; the connection ends soon, whether or not the client answers."""
-        self.flush()
+        self._outgoing.begin_close(code, reason)
         if self._connection is not None:
             self._connection.begin_close()
-        if self._wire.state is OPEN:
-            self._wire.send_close(code, reason)
-            self._flush()
         if not self._gone:
-            self._expect_end()
             self._read()
 
     def fail(self, code: int, reason: str) -> None:
         """Close because of what the client sent; nothing more is read from it (RFC 6455, section 7.1.7)."""
         if self._connection is not None:
             self._connection.begin_close()
-        if self._wire.state is OPEN:
-            self._wire.fail(code, reason)
-            self._flush()
+        self._outgoing.fail(code, reason)
 
     # -- time -------------------------------------------------------------------------------
 
@@ -521,7 +455,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._on_ping_timeout()
             elif (data := self._keep_alive.ping(now)) is not None:
                 self._wire.send_ping(data)
-                self._flush()
+                self._outgoing.write_wire()
 
     def _on_ping_timeout(self) -> None:
         self._hub.stats.count("websocket.ping_timeouts")
