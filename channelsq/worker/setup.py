@@ -14,7 +14,7 @@ from channelsq.exceptions import ChannelsqError
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.utils import name_that_thing
-from channelsq.worker import database, dead, pool
+from channelsq.worker import connection, database, dead, pool
 from channelsq.worker.execution import report_done
 from channelsq.worker.task import ConsumerTask, make_channel_task, make_consumer_task
 
@@ -112,6 +112,7 @@ def install(app: Celery) -> None:
     signals.task_revoked.connect(_on_revoked, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)
     signals.worker_init.connect(pool.choose, weak=False)
+    signals.worker_init.connect(connection.install, weak=False)
     signals.worker_init.connect(database.keep_connections, weak=False)
     signals.worker_ready.connect(_on_ready, weak=False)
     signals.worker_process_init.connect(_on_process_ready, weak=False)

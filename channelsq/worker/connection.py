@@ -1,0 +1,57 @@
+"""A worker's way back to its broker: it tries twice a second, where Celery waits longer and longer, up to 30 seconds.
+
+Sockets wait for the workers meanwhile, and their frames are held for a minute at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import kombu
+
+#: Seconds between two attempts.
+EVERY = 0.5
+
+#: How many attempts stand for one of Celery's, which come every 30 seconds in the end: the setting
+#: ``broker_connection_max_retries`` shall not mean less patience.
+ATTEMPTS = int(30 / EVERY)
+
+ErrorHandler = Callable[..., Any]
+
+
+class Connection(kombu.Connection):
+    """A connection that is soon there again."""
+
+    def ensure_connection(
+        self, errback: ErrorHandler | None = None, max_retries: int | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """See Kombu's; without intervals of the caller's own it tries every :data:`EVERY` seconds.
+
+        Args:
+            errback: called after the first failure, the second, the fourth, the eighth and so on, as it logs them.
+            max_retries: of 30 seconds each.
+        """
+        if args or "interval_start" in kwargs:
+            return super().ensure_connection(errback, max_retries, *args, **kwargs)
+        intervals: dict[str, Any] = {"interval_start": EVERY, "interval_step": 0, "interval_max": EVERY}
+        return super().ensure_connection(
+            errback and _seldom(errback), max_retries and max_retries * ATTEMPTS, **intervals, **kwargs
+        )
+
+
+def _seldom(errback: ErrorHandler) -> ErrorHandler:
+    calls = 0
+
+    def called(*args: Any, **kwargs: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls & (calls - 1) == 0:
+            errback(*args, **kwargs)
+
+    return called
+
+
+def install(sender: Any, **kwargs: Any) -> None:
+    """Receiver of ``worker_init``: have the worker connect so."""
+    sender.app.amqp.Connection = Connection
