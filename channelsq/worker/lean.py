@@ -151,10 +151,9 @@ class LeanRequest(requests.Request):
         if failure is not None:
             self.on_success(failure)  # which knows what to do about a failure
             return
-        if self._app.conf.worker_deduplicate_successful_tasks:
-            state.task_ready(self, successful=True)
-        else:
-            state.task_ready(self)  # Celery keeps the ids of successful ones for that setting alone
+        state.requests.pop(self.id, None)
+        state.active_requests.discard(self)
+        state.reserved_requests.discard(self)
         self.acknowledge()
 
     def context(self) -> dict[str, Any]:
@@ -187,7 +186,11 @@ class Lean:
         self._lane = lane
         self._eventer = consumer.event_dispatcher
         self._revoked = consumer.controller.state.revoked
-        self._task_limits = bool(app.conf.task_time_limit or app.conf.task_soft_time_limit)
+        conf = app.conf
+        #: Settings that concern every task, of which the short way does not take care.
+        self._limits = bool(
+            conf.task_time_limit or conf.task_soft_time_limit or conf.worker_deduplicate_successful_tasks
+        )
         self._processes = isinstance(lane, PreforkLane)
         self._does_info = _received.isEnabledFor(logging.INFO)
         self._plain: dict[str, bool] = {}
@@ -235,7 +238,7 @@ class Lean:
             return self._plain[task.name]
         except KeyError:
             plain = self._plain[task.name] = (
-                not (task.time_limit or task.soft_time_limit or self._task_limits)
+                not (task.time_limit or task.soft_time_limit or self._limits)
                 and task.Strategy == "celery.worker.strategy:default"
                 and task.Request in (requests.DEFAULT, requests.NAME)
                 and (task.acks_late or not self._processes)

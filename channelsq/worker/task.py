@@ -48,8 +48,9 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
     def __call__(self, channel: str, content: dict[str, Any], **kwargs: Any) -> None:
         """Run the consumer as one unit; see :func:`channelsq.worker.execution.run_consumer`."""
         message = Message(content, channel, self.layer)
-        if self.request.id is not None:
-            message.id = self.request.id
+        identity = self.request.id
+        if identity is not None:
+            message.id = identity
         run_consumer(lambda message: self.run(message, **kwargs), message, str(self.name), type(self).consumer)
 
 
