@@ -1,0 +1,211 @@
+"""Frames that are read past the parser, against the parser."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.http11 import Request
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from channelsq.interface import handshake
+from channelsq.interface.incoming import Incoming
+from tests.support.interfaces import frame
+
+MAX_SIZE = 3000
+
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n"
+)
+
+
+class Recorder:
+    """A client that remembers what it was told."""
+
+    def __init__(self, deflate: bool = False) -> None:
+        self.wire = ServerProtocol(extensions=handshake.EXTENSIONS, max_size=MAX_SIZE)
+        self.incoming = Incoming(self.wire, self, MAX_SIZE)
+        self.told: list[Any] = []
+        # After bad text a client is told no more, as the connection's state has it.
+        self.over = False
+        self.parsed = 0
+        self.room = 1_000_000
+        offer = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n" if deflate else b""
+        self.incoming.feed(REQUEST % offer)
+        assert self.wire.state is OPEN
+        self.parsed = 0
+
+    def tell(self, what: Any) -> None:
+        if not self.over:
+            self.told.append(what)
+
+    def may_take(self) -> bool:
+        return self.room > 0
+
+    def on_request(self, request: Request) -> None:
+        self.wire.send_response(self.wire.accept(request))
+
+    def on_message(self, payload: str | bytes) -> None:
+        self.tell(payload)
+        self.room -= 1
+
+    def on_bad_text(self, error: UnicodeDecodeError) -> None:
+        self.tell("bad text")
+        self.over = True
+        self.wire.fail(1007, "")
+
+    def on_pong(self, data: bytes) -> None:
+        self.tell(("pong", data))
+
+    def on_close(self) -> None:
+        self.tell("close")
+
+    def on_broken(self, error: Exception) -> None:
+        self.tell(type(error).__name__)
+
+    def after_parsing(self) -> None:
+        self.parsed += 1
+        self.wire.data_to_send()
+
+    @property
+    def closed_with(self) -> int | None:
+        return None if self.wire.close_sent is None else int(self.wire.close_sent.code)
+
+
+class SlowRecorder(Recorder):
+    """The same through the parser alone."""
+
+    def __init__(self, deflate: bool = False) -> None:
+        super().__init__(deflate)
+
+        class Parser(Incoming):
+            def _read_whole_frames(self, data: bytes) -> bytes:
+                return data
+
+        self.incoming = Parser(self.wire, self, MAX_SIZE)
+
+
+def masked(opcode: int, payload: bytes, mask: bytes = b"\x01\x02\x03\x04", **options: Any) -> bytes:
+    plain = frame(opcode, payload, **options)
+    head = len(plain) - len(payload) - 4
+    return plain[:head] + mask + bytes(each ^ mask[n % 4] for n, each in enumerate(payload))
+
+
+def deflated(payload: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-12)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 125, 126, 127, 3000])
+@pytest.mark.parametrize("opcode", [1, 2])
+def test_a_whole_frame_goes_past_the_parser(opcode: int, size: int) -> None:
+    client = Recorder()
+    payload = b"x" * size
+    client.incoming.feed(masked(opcode, payload))
+    assert client.told == [payload.decode() if opcode == 1 else payload]
+    assert client.parsed == 0
+
+
+def test_several_frames_in_one_read() -> None:
+    client = Recorder()
+    client.incoming.feed(b"".join(masked(1, b"%d" % n) for n in range(50)))
+    assert client.told == [str(n) for n in range(50)]
+    assert client.parsed == 0
+
+
+def test_a_compressed_frame_goes_past_the_parser() -> None:
+    client = Recorder(deflate=True)
+    client.incoming.feed(masked(1, deflated(b"hello" * 100), rsv=4) + masked(1, b"plain"))
+    assert client.told == ["hello" * 100, "plain"]
+    assert client.parsed == 0
+
+
+def test_the_clients_context_is_followed() -> None:
+    client = Recorder(deflate=True)
+    compressor = zlib.compressobj(wbits=-12)
+    for _ in range(3):
+        data = (compressor.compress(b"again and again") + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        half = len(data) // 2
+        client.incoming.feed(masked(2, data, rsv=4))
+        data = (compressor.compress(b"again and again") + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        client.incoming.feed(masked(2, data[:half], rsv=4, fin=False) + masked(0, data[half:]))
+    assert client.told == [b"again and again"] * 6
+
+
+@pytest.mark.parametrize(
+    ("data", "told", "code"),
+    [
+        (masked(1, b"\xff"), ["bad text"], 1007),
+        (masked(1, b"x" * 3001), ["PayloadTooBig"], 1009),
+        (masked(1, deflated(b"x" * 3001), rsv=4), ["PayloadTooBig"], 1009),
+        (masked(1, b"\xff\xff\xff", rsv=4), ["ProtocolError"], 1002),
+        (masked(1, b"x", rsv=2), ["ProtocolError"], 1002),
+        (masked(3, b"x"), ["ProtocolError"], 1002),
+        (frame(1, b"x" * 10, mask=False), ["ProtocolError"], 1002),
+        (masked(0, b"x"), ["ProtocolError"], 1002),
+        (b"\x81\xfe\x00\x05" + b"\0\0\0\0" + b"xxxxx", ["xxxxx"], None),
+        (masked(8, b"\x03\xe8"), ["close"], 1000),
+        (masked(10, b"pong"), [("pong", b"pong")], None),
+    ],
+)
+def test_what_is_unusual_is_the_parsers(data: bytes, told: list[Any], code: int | None) -> None:
+    client = Recorder(deflate=True)
+    client.incoming.feed(masked(1, b"first") + data + masked(1, b"last"))
+    broken = code is not None
+    assert client.told == ["first", *told, *([] if broken else ["last"])]
+    assert client.closed_with == code
+
+
+def test_a_frame_in_pieces_and_what_follows() -> None:
+    client = Recorder()
+    data = masked(1, b"in pieces")
+    for start in range(len(data)):
+        client.incoming.feed(data[start : start + 1])
+    client.incoming.feed(masked(2, b"whole"))
+    # The head alone leaves the parser's buffer empty, though it is in the middle of a frame.
+    client.incoming.feed(data[:2])
+    client.incoming.feed(data[2:])
+    assert client.told == ["in pieces", b"whole", "in pieces"]
+
+
+def test_no_more_is_taken_than_there_is_room_for() -> None:
+    client = Recorder()
+    client.room = 2
+    client.incoming.feed(b"".join(masked(1, b"%d" % n) for n in range(5)))
+    assert client.told == ["0", "1"]
+    assert client.incoming.waiting
+    client.room = 100
+    client.incoming.go_on()
+    client.incoming.feed(masked(1, b"5"))
+    assert client.told == [str(n) for n in range(6)]
+    assert not client.incoming.waiting
+
+
+_FRAMES = st.one_of(
+    st.builds(masked, st.sampled_from([1, 2]), st.binary(max_size=200)),
+    st.builds(masked, st.sampled_from([1, 2]), st.text(max_size=200).map(str.encode)),
+    st.builds(masked, st.sampled_from([0, 1, 2]), st.text(max_size=5).map(str.encode), fin=st.booleans()),
+    st.builds(masked, st.sampled_from([9, 10]), st.binary(max_size=125)),
+    st.builds(masked, st.sampled_from([1, 2]), st.binary(max_size=400).map(deflated), rsv=st.just(4)),
+    st.binary(max_size=10),
+)
+
+
+@given(st.lists(_FRAMES, max_size=8), st.lists(st.integers(1, 60), min_size=1, max_size=20), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_the_same_comes_out_with_and_without_the_short_way(frames: list[bytes], cuts: list[int], deflate: bool) -> None:
+    quick, slow = Recorder(deflate), SlowRecorder(deflate)
+    data, start, number = b"".join(frames), 0, 0
+    while start < len(data):
+        piece = data[start : start + cuts[number % len(cuts)]]
+        start, number = start + len(piece), number + 1
+        quick.incoming.feed(piece)
+        slow.incoming.feed(piece)
+    assert quick.told == slow.told
+    if not quick.over:  # the parser looks at all of a piece before the text of its first message is read
+        assert quick.closed_with == slow.closed_with
