@@ -27,6 +27,9 @@ logger = logging.getLogger("channelsq.transport")
 #: Every open channel of this process; a fork's child forgets what its parent's channels hold.
 _channels: WeakSet[Channel] = WeakSet()
 
+#: Leases of consumers of this process that could not give back what they held, by server; ended by the next one.
+_orphans: dict[tuple[Any, ...], set[str]] = {}
+
 
 class Channel(ConsumingChannel):
     """A channel of :class:`channelsq.transport.transport.Transport`.
@@ -154,6 +157,9 @@ class Channel(ConsumingChannel):
         expires = {key: self._expires.get(queue, 0) for queue in queues for key in self.keys_of(queue)}
         self.streams.join(expires)
         self._leased = True
+        orphans = _orphans.pop(self._server, None)
+        if orphans:
+            self.streams.drop_leases(orphans)
         self._renew()
 
     def _renew(self) -> None:
@@ -272,15 +278,23 @@ class Channel(ConsumingChannel):
                 self._hand_back()
             except (OSError, RedisError) as error:
                 logger.warning(
-                    "closed without giving back what was held, which is taken over in %g s: %s", self.lease, error,
+                    "closed without giving back what was held; the next consumer of this process takes it over, "
+                    "or any in %g s: %s", self.lease, error,
                     extra={"action": "close_failed"},
                 )  # fmt: skip
+                if self._leased:
+                    _orphans.setdefault(self._server, set()).add(self.streams.lease_key)
             finally:
                 if self.connection is not None:
                     self.connection.leases.release(self)
                 self._forget()
                 _channels.discard(self)
         super().close()
+
+    @property
+    def _server(self) -> tuple[Any, ...]:
+        client: Any = self.connection.client
+        return client.transport_cls, client.hostname, client.port, client.virtual_host
 
     def _hand_back(self) -> None:
         if not self._leased:

@@ -145,7 +145,12 @@ class Streams:
 
     def lease_command(self) -> Command:
         """Renews the lease."""
-        return ("SET", self.lease_prefix + self.consumer, "1", "PX", self.lease_ms)
+        return ("SET", self.lease_key, "1", "PX", self.lease_ms)
+
+    @property
+    def lease_key(self) -> str:
+        """The key that says that this consumer is alive."""
+        return self.lease_prefix + self.consumer
 
     def join(self, expires: Mapping[str, int]) -> None:
         """Become a consumer of streams, which are made if they are missing; sets the lease.
@@ -156,7 +161,7 @@ class Streams:
         Raises:
             redis.ResponseError: the server is older than Redis 7.0, or a key is no stream.
         """
-        keys = [self.lease_prefix + self.consumer, *expires]
+        keys = [self.lease_key, *expires]
         run(self._pool(), JOIN, keys, GROUP, self.consumer, self.lease_ms, *expires.values())
 
     def leave(self, keys: Sequence[str]) -> int:
@@ -165,7 +170,11 @@ class Streams:
 
     def drop_lease(self) -> None:
         """Say that this consumer is gone."""
-        call(self._pool(), ("DEL", self.lease_prefix + self.consumer))
+        self.drop_leases([self.lease_key])
+
+    def drop_leases(self, keys: Iterable[str]) -> None:
+        """Say that consumers are gone, by their lease keys."""
+        call(self._pool(), ("DEL", *keys))
 
     def read_command(self, keys: Sequence[str], count: int, block: int) -> Command:
         """Waits up to ``block`` ms (0 for ever) for entries, ``count`` of each stream at most."""

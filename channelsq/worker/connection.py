@@ -33,11 +33,10 @@ class Connection(kombu.Connection):
             max_retries: of 30 seconds each.
         """
         if args or "interval_start" in kwargs:
-            return super().ensure_connection(errback, max_retries, *args, **kwargs)
+            return super().ensure_connection(errback, max_retries, *args, **kwargs)  # type: ignore[arg-type]
         intervals: dict[str, Any] = {"interval_start": EVERY, "interval_step": 0, "interval_max": EVERY}
-        return super().ensure_connection(
-            errback and _seldom(errback), max_retries and max_retries * ATTEMPTS, **intervals, **kwargs
-        )
+        attempts: Any = max_retries and max_retries * ATTEMPTS  # its stub knows no None, which is for ever
+        return super().ensure_connection(errback and _seldom(errback), attempts, **intervals, **kwargs)
 
 
 def _seldom(errback: ErrorHandler) -> ErrorHandler:
