@@ -5,9 +5,11 @@ From the command down to the wire::
     __main__     the command ``python -m channelsq.interface``
     server       uvicorn's server, with our start and our end
     hub          what all connections of the process share
-    http, exchange, response, forwarded     HTTP requests
     uvicorn_http                            bounds that uvicorn's own HTTP protocol lacks
-    websocket, handshake, connection        WebSockets; ``connection`` is free of I/O
+    exchange                                a request and its answer of one message each: no task
+    http, body, asking, response, forwarded every other HTTP request
+    websocket, turns, handshake             WebSockets; ``connection`` and ``keepalive`` are free of I/O
+    incoming, outgoing, frames, deflate     their frames
     replies, link                           from and to the channel layer
     config, stats, logs                     settings, counters, log lines
 """
