@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ class Stack:
         self.project.start_interface("--order-timeout", "4")
         self.workers: list[Process] = []
         self.swarms: list[Swarm] = []
+        self.lease = 0.0
 
     def swarm(self, count: int = SOCKETS) -> Swarm:
         """Sockets that talk already."""
@@ -60,14 +62,18 @@ class Stack:
         swarm.start()
         return swarm
 
-    def have_workers(self, lease: float = 30, count: int = 2) -> None:
-        """Have so many workers, with that lease, and no others."""
+    def have_workers(self, lease: float) -> None:
+        """Have two workers with that lease, and no others."""
+        if lease == self.lease and all(worker.running for worker in self.workers):
+            return
         for worker in self.workers:
             worker.begin_stop()
         for worker in self.workers:
             worker.stop()
+        self.lease = lease
         self.project.env["TEST_VISIBILITY"] = str(lease)
-        self.workers = [self.new_worker() for _ in range(count)]
+        with ThreadPoolExecutor() as pool:
+            self.workers = list(pool.map(lambda _: self.new_worker(), range(2)))
 
     def new_worker(self) -> Process:
         """Start one more."""
@@ -112,12 +118,10 @@ def module_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(module_stack: Stack) -> Stack:
-    """The stack with its accounts empty, and Redis and two workers that live."""
+    """The stack with its accounts empty, and Redis running."""
     if module_stack.redis.process is None:
         module_stack.redis.start()
     module_stack.forget()
-    if len(module_stack.workers) != 2 or not all(worker.running for worker in module_stack.workers):
-        module_stack.have_workers()
     return module_stack
 
 
@@ -137,15 +141,16 @@ def test_a_worker_is_killed(stack: Stack) -> None:
     # What ran when it was killed, and what had run within the last milliseconds: of each socket, one at most.
     assert len(twice) <= SOCKETS, twice
     assert max(runs.values()) <= 2
-    stack.have_workers()
 
 
 def test_a_worker_is_told_to_stop(stack: Stack) -> None:
+    stack.have_workers(lease=2)
     swarm = stack.swarm()
     swarm.wait_for(200)
     started = time.monotonic()
     assert stack.workers[0].terminate() == 0
-    assert time.monotonic() - started < 1 + 0.1  # the consumers take a few milliseconds
+    # A second when the machine has nothing else to do; the consumers take a few milliseconds.
+    assert time.monotonic() - started < 2
     swarm.wait_for(100)
     assert swarm.stop() == set()
     assert stack.runs() == Counter(swarm.sent) == swarm.answers  # none lost, none twice
@@ -154,6 +159,7 @@ def test_a_worker_is_told_to_stop(stack: Stack) -> None:
 
 def test_redis_is_frozen(stack: Stack) -> None:
     assert stack.redis.process is not None
+    stack.have_workers(lease=30)
     swarm = stack.swarm()
     swarm.wait_for(100)
     stack.redis.process.signal(signal.SIGSTOP)
@@ -173,6 +179,7 @@ def test_redis_is_frozen(stack: Stack) -> None:
 
 
 def test_connections_are_cut_one_by_one(stack: Stack) -> None:
+    stack.have_workers(lease=30)
     swarm = stack.swarm()
     swarm.wait_for(100)
     with redis.Redis(port=stack.redis.port, decode_responses=True) as client:
@@ -193,10 +200,12 @@ def test_connections_are_cut_one_by_one(stack: Stack) -> None:
 
 
 def test_redis_is_restarted_with_its_data(stack: Stack) -> None:
+    stack.have_workers(lease=30)
     stack.redis.options[:] = ["--appendonly", "yes"]
     with redis.Redis(port=stack.redis.port) as client:
         client.config_set("appendonly", "yes")
         wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the first rewrite")
+    before = stack.given_up
     swarm = stack.swarm()
     swarm.wait_for(100)
     stack.redis.stop()
@@ -207,12 +216,13 @@ def test_redis_is_restarted_with_its_data(stack: Stack) -> None:
     assert swarm.stop() == set()
     runs = stack.runs()
     assert set(runs) == swarm.sent
-    assert stack.given_up == 0  # every socket went on because it was answered
+    assert stack.given_up == before  # every socket went on because it was answered
     assert len([text for text, times in runs.items() if times > 1]) <= SOCKETS
 
 
 def test_redis_is_restarted_empty(stack: Stack) -> None:
     """What Redis forgot cannot be answered, but it is reported, and its socket goes on."""
+    stack.have_workers(lease=30)
     stack.redis.options.clear()
     swarm = stack.swarm()
     swarm.wait_for(100)

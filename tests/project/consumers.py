@@ -146,6 +146,13 @@ def _answer_now(message: Message, **content: Any) -> None:
     message.reply_channel.send({"pid": os.getpid(), **content}, immediately=True)
 
 
+@consumer(at_most_once=True)
+def dies(message: Message) -> None:
+    """Ends its process."""
+    record("dies", message.id)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @consumer(time_limit=1)
 def limited(message: Message) -> None:
     slow(message)
