@@ -15,13 +15,15 @@ from celery import Celery
 from django.core.management import CommandError, call_command
 from websockets.sync.client import connect
 
-from channelsq import conf
-from channelsq.layers import codec
+from channelsq import Channel, conf
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.layers import RedisChannelLayer, codec
 from channelsq.transport import burial
 from channelsq.transport.codec import encode_compact
 from channelsq.transport.commands import call
 from channelsq.transport.dead import DeadLetter, DeadLetters
 from tests.support.project import Project
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -56,6 +58,34 @@ def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: P
             assert killed == [f"kill {letter.task_id}"] * 2
             assert letters.delete(letter)
     finally:
+        project.stop()
+
+
+@pytest.mark.timeout(120)
+def test_what_was_in_a_batch_with_it_is_not_buried(redis_url: str, tmp_path: Path) -> None:
+    """A process of a prefork pool is given several quick messages at once, and dies with all of them."""
+    url = redis_url.replace("redis:", "redis-streams:").rsplit("/", 1)[0] + "/8"
+    layer = ChannelLayerWrapper(RedisChannelLayer(url=url, capacity=1000), "default", [])
+    project = Project(tmp_path, url, {"TEST_FAST": "1", "TEST_DEATHS": "2", "TEST_VISIBILITY": "30"})
+
+    def send(numbers: range, killer: int = -1) -> None:
+        channel = Channel("kills", channel_layer=layer)
+        layer.dispatch([channel.prepare({"number": number, "kill": number == killer}) for number in numbers])
+
+    try:
+        worker = project.new_worker("-P", "prefork", "-c", "1", "-Q", "kills")
+        send(range(300))  # by which it learns that they are quick
+        wait_until(lambda: len(project.recorded("kills")) == 300, "the first ones")
+        send(range(300, 400), killer=350)
+        worker.wait_for_output("it is a dead letter now", timeout=60)
+        wait_until(lambda: len(set(project.recorded("kills"))) == 400, "the others")
+        assert project.recorded("kills").count("350") == 2
+        with Celery(broker=url, set_as_current=False) as app, app.connection_for_write() as connection:
+            letters = DeadLetters(connection)
+            (letter,) = letters.all()
+            assert letters.delete(letter)
+    finally:
+        layer.close()
         project.stop()
 
 

@@ -146,6 +146,13 @@ def _answer_now(message: Message, **content: Any) -> None:
     message.reply_channel.send({"pid": os.getpid(), **content}, immediately=True)
 
 
+def kills(message: Message) -> None:
+    """Ends its process if it is told to."""
+    record("kills", message["number"])
+    if message["kill"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @consumer(at_most_once=True)
 def dies(message: Message) -> None:
     """Ends its process."""

@@ -12,6 +12,7 @@ channel_routing = [
     route("websocket.receive", "tests.project.consumers.deadly", path=r"^/deadly/$"),
     route("websocket.disconnect", "tests.project.consumers.disconnect"),
     route("http.disconnect", "tests.project.consumers.http_disconnect"),
+    route("kills", "tests.project.consumers.kills"),
     route("dies", "tests.project.consumers.dies"),
     route("echo", "tests.project.consumers.echo"),
     route("fail", "tests.project.consumers.fail"),
