@@ -111,12 +111,3 @@ def load(pool: Any, script: Script) -> None:
 def transaction(commands: Sequence[Command]) -> list[Command]:
     """Commands between MULTI and EXEC; nothing for nothing."""
     return [("MULTI",), *commands, ("EXEC",)] if commands else []
-
-
-def errors_in(reply: Reply) -> list[ResponseError]:
-    """The errors of one reply, also those nested in the reply of an EXEC."""
-    if isinstance(reply, ResponseError):
-        return [reply]
-    if isinstance(reply, list):
-        return [item for item in reply if isinstance(item, ResponseError)]
-    return []

@@ -7,35 +7,21 @@ What it brings goes through a local buffer, which is never longer than one poll'
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from kombu.transport import redis as kombu_redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from channelsq.transport import burial, codec
-from channelsq.transport.commands import Command, call, errors_in, exchange, load, read, send, transaction
-from channelsq.transport.qos import Ack, QoS
+from channelsq.transport.acking import AcknowledgingChannel
+from channelsq.transport.commands import Command, call, exchange, load, read, send
+from channelsq.transport.qos import Ack
 from channelsq.transport.quarantine import Quarantine
-from channelsq.transport.streams import (
-    CHUNK,
-    TAKE,
-    TAKE_OVER,
-    Copy,
-    Entry,
-    Streams,
-    ack_commands,
-    parse_tag,
-    read_streams,
-)
-
-if TYPE_CHECKING:
-    from channelsq.transport.transport import Transport
+from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Entry, read_streams
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -64,16 +50,11 @@ class Poll:
     asked: int
     #: Acknowledgements in it that are not confirmed yet.
     acks: list[Ack] = field(default_factory=list)
-    #: Replies to them that are still to be read.
-    replies: int = 0
 
 
-class ConsumingChannel(kombu_redis.Channel):
+class ConsumingChannel(AcknowledgingChannel):
     """Polls streams and delivers what they hold."""
 
-    connection: Transport
-    connection_errors: tuple[type[Exception], ...]
-    streams: Streams
     batch_size: int
     lease: float
     max_deaths: int | None
@@ -83,17 +64,13 @@ class ConsumingChannel(kombu_redis.Channel):
     _in_poll: Any
     _queue_cycle: Any
 
-    #: Makes the commands of what was given to :meth:`QoS.settle`, for a transaction with the acknowledgements.
-    render: Callable[[list[Any]], list[Command]] | None = None
-
     def _start_consuming(self) -> None:
+        self._start_acknowledging()
         self._asked: Poll | None = None
         self._buffer: deque[Entry] = deque()
         #: Consumers of each queue by their tag: the callback, and whether it needs no acknowledgements.
         self._subscribers: dict[str, dict[str, tuple[Callable[[codec.Payload], Any], bool]]] = {}
         self._queues: dict[str, str] = {}  # of each stream's key
-        self._ack_lock = threading.Lock()
-        self._waking = False
         #: Whether a stream may hold more than the last poll brought.
         self._backlog = True
         self._ramp = 1
@@ -103,13 +80,6 @@ class ConsumingChannel(kombu_redis.Channel):
         self._greeted: Any = None  # the socket that these two were asked on
         self._client_id = 0
         self._clock: float | None = None  # the server's, less monotonic()
-
-    @property
-    def stream_qos(self) -> QoS:
-        """The channel's QoS."""
-        qos = self.qos
-        assert isinstance(qos, QoS)
-        return qos
 
     def keys_of(self, queue: str) -> list[str]:
         """A queue's streams, the most urgent first."""
@@ -150,7 +120,6 @@ class ConsumingChannel(kombu_redis.Channel):
         qos = self.stream_qos
         poll.acks = self._take_acks(qos)
         acks = self._transaction(poll.acks)
-        poll.replies = len(acks)
         self._asked, self._in_poll = poll, connection
         self._brpop_sent_at = monotonic()
         try:
@@ -178,7 +147,8 @@ class ConsumingChannel(kombu_redis.Channel):
             return Poll(connection, "take", wanted), self.streams.take_command(keys, wanted)
         # COUNT is for each stream.  With less credit than streams, several that get a message at the same
         # moment can bring more than there is credit for; it waits in the buffer.
-        count = max(1, wanted // len(keys))
+        # More than one where that is wanted: a poll that brought all it asked for is followed by another at once.
+        count = max(1, min(wanted, 2), wanted // len(keys))
         if self.quarantine.waited_for:
             timeout = min(timeout or SUSPECTS_EVERY, SUSPECTS_EVERY)
         return Poll(connection, "read", count), self.streams.read_command(keys, count, int((timeout or 0) * 1000))
@@ -242,12 +212,10 @@ class ConsumingChannel(kombu_redis.Channel):
             raise Empty
         connection = poll.connection
         try:
-            while poll.replies:
+            if poll.acks:
                 confirmation = read(connection)
-                poll.replies -= 1
-                if not poll.replies:
-                    acks, poll.acks = poll.acks, []
-                    self._confirm(acks, confirmation)
+                acks, poll.acks = poll.acks, []
+                self._confirm(acks, confirmation)
                 if not connection.can_read(timeout=0):
                     raise Empty
             reply = read(connection)
@@ -260,7 +228,6 @@ class ConsumingChannel(kombu_redis.Channel):
 
     def _absorb(self, poll: Poll, reply: Any) -> None:
         if poll.kind == "wake":
-            self._log_errors(reply)
             return
         if isinstance(reply, NoScriptError):
             load(self.pool, TAKE)
@@ -318,7 +285,7 @@ class ConsumingChannel(kombu_redis.Channel):
         """End a poll that waits, and read what it brings into the buffer, so that nothing is left with it."""
         while self._asked is not None and self._in_poll is not None:
             connection = self._in_poll
-            if not self._asked.replies and not connection.can_read(timeout=0) and self._client_id:
+            if not self._asked.acks and not connection.can_read(timeout=0) and self._client_id:
                 # It may not have begun to wait; then this is in vain and the next time will not be.
                 exchange(self.pool, [("CLIENT", "UNBLOCK", self._client_id)])
             if connection.can_read(timeout=UNBLOCK_EVERY):
@@ -411,130 +378,3 @@ class ConsumingChannel(kombu_redis.Channel):
         codec.set_deaths(payload, entry.deaths)
         payload["properties"]["delivery_tag"] = entry.tag
         return payload
-
-    # -- Acknowledgements
-
-    def acks_wait(self) -> None:
-        """Have acknowledgements sent: by the event loop, or now if none is going to."""
-        hub = self.connection.hub if self.connection is not None else None
-        if hub is None or not self._active_queues:
-            self.flush_acks()
-        else:
-            self._wake(hub)
-
-    def free_credit(self) -> None:
-        """Have the event loop poll again, if it stopped for want of credit.  From any thread."""
-        hub = self.connection.hub if self.connection is not None else None
-        if hub is not None and self._asked is None:
-            self._wake(hub)
-
-    def _wake(self, hub: Any) -> None:
-        if not self._waking:
-            self._waking = True
-            hub.call_soon(self._woken)
-
-    def _woken(self) -> None:
-        self._waking = False  # the poller's turn comes after this one
-
-    def sending(self) -> threading.Lock:
-        """The lock under which acknowledgements are taken and sent."""
-        return self._ack_lock
-
-    def _take_acks(self, qos: QoS) -> list[Ack]:
-        """The acknowledgements that wait, without those that a lost connection had carried out after all.
-
-        What goes with an acknowledgement must not be done twice.  Both were done together, or neither was, so
-        whether this consumer still holds the message tells.
-        """
-        acks = qos.take_acks()
-        doubtful = [ack for ack in acks if ack.doubtful]
-        if not doubtful:
-            return acks
-        try:
-            replies = exchange(self.pool, [self.streams.holds_command(ack.key, ack.id) for ack in doubtful])
-        except BaseException:
-            qos.put_back(acks)
-            raise
-        done = {ack[:2] for ack, reply in zip(doubtful, replies, strict=True) if reply == []}
-        return [ack for ack in acks if not ack.doubtful or ack[:2] not in done]
-
-    def _transaction(self, acks: list[Ack]) -> list[Command]:
-        """The commands that send acknowledgements with what goes with them."""
-        if not acks:
-            return []
-        commands: list[Command] = []
-        if self.render is not None:
-            parcels = [ack.parcel for ack in acks if ack.parcel is not None]
-            commands += self.render(parcels) if parcels else []
-        return transaction([*commands, *ack_commands((ack.key, ack.id) for ack in acks)])
-
-    def _confirm(self, acks: list[Ack], reply: Any) -> None:
-        """Look at the answer to a transaction's EXEC."""
-        self._log_errors(reply)
-        if isinstance(reply, ResponseError):  # out of memory, say: nothing of it was done
-            self.stream_qos.put_back(acks)
-
-    def flush_acks(self, *, wait: bool = True) -> None:
-        """Send the acknowledgements that wait, on a connection of the pool.  From any thread.
-
-        Args:
-            wait: whether to wait for a thread that does so now; else that one sends these as well.
-
-        Raises:
-            redis.ConnectionError: they wait on.
-        """
-        qos = self._qos
-        if not isinstance(qos, QoS):
-            return
-        while qos.waiting and not self.closed:
-            if not self._ack_lock.acquire(blocking=wait):
-                return  # its holder comes back here once more
-            try:
-                acks = self._take_acks(qos)
-                try:
-                    replies = exchange(self.pool, self._transaction(acks))
-                except BaseException:
-                    qos.put_back(acks)
-                    raise
-            finally:
-                self._ack_lock.release()
-            if replies:
-                self._confirm(acks, replies[-1])
-                if isinstance(replies[-1], ResponseError):
-                    return  # again another time
-
-    def acknowledge_now(self, delivery_tag: str) -> bool:
-        """Acknowledge a message before anything else is done with it, for what must not be done twice.
-
-        Here it stays delivered until it is acknowledged as ever.  From any thread.
-
-        Returns:
-            whether it was not acknowledged before; if not, another consumer has had it.
-
-        Raises:
-            redis.ConnectionError: it is not known whether it is acknowledged.
-        """
-        held = parse_tag(delivery_tag)
-        if held is None:
-            return True
-        acked, _ = call(self.pool, *transaction(ack_commands([held])))[-1]
-        return bool(acked)
-
-    def _log_errors(self, reply: Any) -> None:
-        for error in errors_in(reply):
-            logger.error(
-                "Redis refused an acknowledgement or what goes with it: %s", error, extra={"action": "ack_refused"}
-            )
-
-    def give_back(self, copies: list[Copy]) -> None:
-        """Put what is held at the end of its queue.  From any thread."""
-        with self._ack_lock:
-            self.streams.give_back(copies)
-
-    def give_back_fetched(self, entries: list[Entry]) -> None:
-        """The same for entries that were not delivered."""
-        if entries:
-            now = self.server_time()
-            self.give_back(
-                [Copy(e.key, e.id, *codec.untouched(e.data, e.id, now, e.redelivered), e.deaths) for e in entries]
-            )

@@ -88,9 +88,13 @@ class QoS(kombu_redis.QoS):
             if (ack.key, ack.id) not in self._returned:
                 taken.append(ack)
 
-    def put_back(self, acks: list[Ack]) -> None:
-        """Have acknowledgements sent another time; they may have been carried out already."""
-        self._acks.extendleft(ack._replace(doubtful=ack.parcel is not None) for ack in reversed(acks))
+    def put_back(self, acks: list[Ack], *, doubtful: bool = True) -> None:
+        """Have acknowledgements sent another time.
+
+        Args:
+            doubtful: whether they may have been carried out already.
+        """
+        self._acks.extendleft(ack._replace(doubtful=doubtful and ack.parcel is not None) for ack in reversed(acks))
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """The message is not wanted; with ``requeue`` it goes to the end of its queue, marked redelivered."""

@@ -21,6 +21,20 @@ from channelsq.transport.poller import Poller
 SENTINEL_TIMEOUT = 2.0
 
 
+class _OnceLoop:
+    """An event loop that adds a reader once: Kombu adds every connection in every turn, at a system call each."""
+
+    def __init__(self, hub: Any) -> None:
+        self._hub = hub
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hub, name)
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
+        if fd not in self._hub.readers:
+            self._hub.add_reader(fd, callback, *args)
+
+
 class Transport(kombu_redis.Transport):
     """``redis-streams://``: queues on Redis Streams, the rest as Kombu's Redis transport has it."""
 
@@ -44,7 +58,7 @@ class Transport(kombu_redis.Transport):
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Be driven by an event loop: it gets whole batches."""
         self.hub = loop
-        super().register_with_event_loop(connection, loop)
+        super().register_with_event_loop(connection, _OnceLoop(loop))
 
     def close_connection(self, connection: Any) -> None:
         """Close the channels."""

@@ -1,0 +1,238 @@
+"""Sending acknowledgements, and what is to be done with them, from any thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from kombu.transport import redis as kombu_redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from channelsq.transport import codec
+from channelsq.transport.commands import (
+    Argument,
+    Command,
+    Reply,
+    Script,
+    call,
+    exchange,
+    load,
+    read,
+    send,
+    transaction,
+)
+from channelsq.transport.qos import Ack, QoS
+from channelsq.transport.streams import Copy, Entry, Streams, ack_commands, parse_tag
+
+if TYPE_CHECKING:
+    from channelsq.transport.transport import Transport
+
+logger = logging.getLogger("channelsq.transport")
+
+SETTLE = Script("settle")
+
+#: Messages that one command acknowledges at most: Lua can hand on only so many words.
+_CHUNK = 1000
+
+#: Seconds after which a connection that was not used is looked at before it is trusted.
+_IDLE = 1.0
+
+#: Connections that a pool must be allowed for one of them to be kept for acknowledgements.
+_ENOUGH = 3
+
+
+class AcknowledgingChannel(kombu_redis.Channel):
+    """Sends what its QoS collects: with the next poll, or on a connection of its own."""
+
+    connection: Transport
+    connection_errors: tuple[type[Exception], ...]
+    streams: Streams
+
+    #: Makes the commands of what was given to :meth:`QoS.settle`, for a transaction with the acknowledgements.
+    render: Callable[[list[Any]], list[Command]] | None = None
+
+    def _start_acknowledging(self) -> None:
+        self._ack_lock = threading.Lock()
+        self._ack_connection: Any = None  # of the pool, kept: taking one costs more than a transaction
+        self._ack_used = 0.0
+        self._waking = False
+
+    @property
+    def stream_qos(self) -> QoS:
+        """The channel's QoS."""
+        qos = self.qos
+        assert isinstance(qos, QoS)
+        return qos
+
+    def server_time(self) -> int:
+        """The server's time in ms since 1970."""
+        raise NotImplementedError
+
+    # -- when
+
+    def acks_wait(self) -> None:
+        """Have acknowledgements sent: by the event loop, or now if none is going to."""
+        hub = self.connection.hub if self.connection is not None else None
+        if hub is None or not self._active_queues:
+            self.flush_acks()
+        else:
+            self._wake(hub)
+
+    def free_credit(self) -> None:
+        """Have the event loop poll again, if it stopped for want of credit.  From any thread."""
+        hub = self.connection.hub if self.connection is not None else None
+        if hub is not None and self._in_poll is None:
+            self._wake(hub)
+
+    _in_poll: Any
+
+    def _wake(self, hub: Any) -> None:
+        if not self._waking:
+            self._waking = True
+            hub.call_soon(self._woken)
+
+    def _woken(self) -> None:
+        self._waking = False  # the poller's turn comes after this one
+
+    # -- what
+
+    def sending(self) -> threading.Lock:
+        """The lock under which acknowledgements are taken and sent."""
+        return self._ack_lock
+
+    def _take_acks(self, qos: QoS) -> list[Ack]:
+        """The acknowledgements that wait, without those that a lost connection had carried out after all.
+
+        What goes with an acknowledgement must not be done twice.  Both were done together, or neither was, so
+        whether this consumer still holds the message tells.
+        """
+        acks = qos.take_acks()
+        doubtful = [ack for ack in acks if ack.doubtful]
+        if not doubtful:
+            return acks
+        try:
+            replies = exchange(self.pool, [self.streams.holds_command(ack.key, ack.id) for ack in doubtful])
+        except BaseException:
+            qos.put_back(acks)
+            raise
+        done = {ack[:2] for ack, reply in zip(doubtful, replies, strict=True) if reply == []}
+        return [ack for ack in acks if not ack.doubtful or ack[:2] not in done]
+
+    def _transaction(self, acks: list[Ack]) -> list[Command]:
+        """The command that sends acknowledgements with what goes with them; none for nothing."""
+        if not acks:
+            return []
+        commands: list[Command] = []
+        if self.render is not None:
+            parcels = [ack.parcel for ack in acks if ack.parcel is not None]
+            commands += self.render(parcels) if parcels else []
+        for start in range(0, len(acks), _CHUNK):
+            commands += ack_commands((ack.key, ack.id) for ack in acks[start : start + _CHUNK])
+        words: list[Argument] = []
+        for command in commands:
+            words.append(len(command))
+            words += command
+        return [SETTLE.command((), words)]
+
+    def _confirm(self, acks: list[Ack], reply: Reply) -> bool:
+        """Look at the answer to a transaction; false if nothing of it was done, and it waits again."""
+        if isinstance(reply, NoScriptError):
+            self.stream_qos.put_back(acks, doubtful=False)
+            load(self.pool, SETTLE)
+            return True  # next time
+        if isinstance(reply, ResponseError):  # out of memory, say
+            self._log_errors([str(reply)])
+            self.stream_qos.put_back(acks, doubtful=False)
+            return False
+        self._log_errors([error.decode(errors="replace") for error in reply])
+        return True
+
+    def _log_errors(self, errors: list[str]) -> None:
+        for error in errors:
+            logger.error(
+                "Redis refused an acknowledgement or what goes with it: %s", error, extra={"action": "ack_refused"}
+            )
+
+    # -- now
+
+    def flush_acks(self, *, wait: bool = True) -> None:
+        """Send the acknowledgements that wait, on a connection of the pool.  From any thread.
+
+        Args:
+            wait: whether to wait for a thread that does so now; else that one sends these as well.
+
+        Raises:
+            redis.ConnectionError: they wait on.
+        """
+        qos = self._qos
+        if not isinstance(qos, QoS):
+            return
+        while qos.waiting and not self.closed:
+            if not self._ack_lock.acquire(blocking=wait):
+                return  # its holder comes back here once more
+            try:
+                acks = self._take_acks(qos)
+                if not acks:
+                    continue
+                try:
+                    reply = self._send_alone(self._transaction(acks))
+                except BaseException:
+                    qos.put_back(acks)
+                    raise
+            finally:
+                self._ack_lock.release()
+            if not self._confirm(acks, reply):
+                return  # again another time
+
+    def _send_alone(self, commands: list[Command]) -> Reply:
+        connection, self._ack_connection = self._ack_connection, None
+        now = monotonic()
+        if connection is not None and now - self._ack_used > _IDLE and connection.can_read(timeout=0):
+            connection.disconnect()  # what there is to read can only be its end; it is made again on use
+        if connection is None:
+            connection = self.pool.get_connection()
+        try:
+            send(connection, commands)
+            reply = read(connection)
+        except BaseException:
+            connection.disconnect()
+            self.pool.release(connection)
+            raise
+        if self.pool.max_connections >= _ENOUGH:
+            self._ack_connection, self._ack_used = connection, now
+        else:
+            self.pool.release(connection)
+        return reply
+
+    def acknowledge_now(self, delivery_tag: str) -> bool:
+        """Acknowledge a message before anything else is done with it, for what must not be done twice.
+
+        Here it stays delivered until it is acknowledged as ever.  From any thread.
+
+        Returns:
+            whether it was not acknowledged before; if not, another consumer has had it.
+
+        Raises:
+            redis.ConnectionError: it is not known whether it is acknowledged.
+        """
+        held = parse_tag(delivery_tag)
+        if held is None:
+            return True
+        acked, _ = call(self.pool, *transaction(ack_commands([held])))[-1]
+        return bool(acked)
+
+    def give_back(self, copies: list[Copy]) -> None:
+        """Put what is held at the end of its queue.  From any thread."""
+        with self._ack_lock:
+            self.streams.give_back(copies)
+
+    def give_back_fetched(self, entries: list[Entry]) -> None:
+        """The same for entries that were not delivered."""
+        if entries:
+            now = self.server_time()
+            self.give_back(
+                [Copy(e.key, e.id, *codec.untouched(e.data, e.id, now, e.redelivered), e.deaths) for e in entries]
+            )
