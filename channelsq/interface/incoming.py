@@ -104,8 +104,9 @@ class Incoming:
 
     def _read_whole_frames(self, data: bytes) -> bytes:
         """Take messages of one frame each from the front; gives what is left for the parser."""
-        client, size, start = self._client, len(data), 0
-        while size - start >= 6 and client.may_take():
+        size, start = len(data), 0
+        # What was read at all has room; what came along with it may have none.
+        while size - start >= 6 and (not start or self._client.may_take()):
             first, length, mask = data[start], data[start + 1] - 0x80, start + 2
             if length == 126 and size - start >= 8:
                 length, mask = data[mask] << 8 | data[mask + 1], mask + 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ from channelsq.interface.link.line import SILENCE, Line, ReplyError, is_unusable
 from channelsq.interface.link.rooms import Room
 from channelsq.layers.base import BaseChannelLayer
 from channelsq.layers.groups import FORGET_SCRIPT, forget_command
-from channelsq.layers.streams import StreamCommands, new_id
+from channelsq.layers.streams import StreamCommands
 from channelsq.transport.commands import Command
 from channelsq.transport.streams import SIZE
 
@@ -85,7 +86,7 @@ class Publishing:
         self._count = 0
         self._bytes = 0
         # Message ids: this link's own, and numbers behind it.
-        self._ids = new_id()
+        self._ids = secrets.token_hex(6)
         self._numbers = itertools.count()
 
     def start(self) -> None:
@@ -167,7 +168,7 @@ class Publishing:
             return
         if publication.identity is None:
             publication.identity = f"{self._ids}-{next(self._numbers):x}"
-        self._add(self._commands.task(send.target, send.body, publication.identity), publication)
+        self._write(self._commands.packed_task(send.target, send.body, publication.identity), publication)
 
     def _ask(self, room: Room) -> None:
         room.ask()
@@ -175,12 +176,15 @@ class Publishing:
         self._add(size(room.target), _Question(room))
 
     def _add(self, command: Command, due: Publication | _Question | _Forgetting | None) -> None:
+        self._write(pack_command(command), due)  # type: ignore[arg-type]  # its stub: one item
+
+    def _write(self, packed: bytes, due: Publication | _Question | _Forgetting | None) -> None:
         if not self._out:
             self._loop.call_soon(self._flush)
         if not self._due:
             # Nothing was due, so the server's silence begins now.
             self.line.heard = self._loop.time()
-        self._out.append(pack_command(command))  # type: ignore[arg-type]  # its stub: one item
+        self._out.append(packed)
         self._due.append(due)
 
     def _flush(self) -> None:
