@@ -27,7 +27,7 @@ logger = logging.getLogger("channelsq.transport")
 #: Every open channel of this process; a fork's child forgets what its parent's channels hold.
 _channels: WeakSet[Channel] = WeakSet()
 
-#: Leases of consumers of this process that could not give back what they held, by server; ended by the next one.
+#: Consumers of this process that could not give back what they held, by server; ended by the next one.
 _orphans: dict[tuple[Any, ...], set[str]] = {}
 
 
@@ -157,10 +157,14 @@ class Channel(ConsumingChannel):
         expires = {key: self._expires.get(queue, 0) for queue in queues for key in self.keys_of(queue)}
         self.streams.join(expires)
         self._leased = True
-        orphans = _orphans.pop(self._server, None)
-        if orphans:
-            self.streams.drop_leases(orphans)
         self._renew()
+
+    def before_take_over(self, keys: list[str]) -> None:
+        """Give free what consumers of this process held that lost their connection."""
+        orphans = _orphans.get(self._server)
+        if orphans:
+            self.streams.absolve(keys, orphans)
+            del _orphans[self._server]
 
     def _renew(self) -> None:
         """Have the lease, and the x-expires of consumed queues, renewed from now on."""
@@ -283,7 +287,7 @@ class Channel(ConsumingChannel):
                     extra={"action": "close_failed"},
                 )  # fmt: skip
                 if self._leased:
-                    _orphans.setdefault(self._server, set()).add(self.streams.lease_key)
+                    _orphans.setdefault(self._server, set()).add(self.streams.consumer)
             finally:
                 if self.connection is not None:
                     self.connection.leases.release(self)

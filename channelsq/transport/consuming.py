@@ -95,6 +95,10 @@ class ConsumingChannel(AcknowledgingChannel):
         """Become a consumer of queues."""
         raise NotImplementedError
 
+    def before_take_over(self, keys: list[str]) -> None:
+        """Called when what dead consumers hold of streams is to be asked for."""
+        raise NotImplementedError
+
     def server_time(self) -> int:
         """The server's time in ms since 1970."""
         if self._clock is None:
@@ -140,6 +144,7 @@ class ConsumingChannel(AcknowledgingChannel):
             self._take_over_at = now + self.lease / 3
             wanted = min(wanted, CHUNK)
             room = self.quarantine.room(self._holds, now)
+            self.before_take_over(keys)
             return Poll(connection, "claim", wanted), self.streams.take_over_command(
                 keys, wanted, self.max_deaths, room
             )

@@ -25,6 +25,7 @@ LEAVE = Script("leave")
 SIZE = Script("size")
 HELD = Script("held")
 BURY = Script("bury")
+ABSOLVE = Script("absolve")
 PURGE = Script("purge")
 
 
@@ -170,11 +171,11 @@ class Streams:
 
     def drop_lease(self) -> None:
         """Say that this consumer is gone."""
-        self.drop_leases([self.lease_key])
+        call(self._pool(), ("DEL", self.lease_key))
 
-    def drop_leases(self, keys: Iterable[str]) -> None:
-        """Say that consumers are gone, by their lease keys."""
-        call(self._pool(), ("DEL", *keys))
+    def absolve(self, keys: Sequence[str], consumers: Iterable[str]) -> None:
+        """Say that consumers, which were this process's, are gone, and that nothing they hold is to blame."""
+        run(self._pool(), ABSOLVE, keys, GROUP, self.lease_prefix, *consumers)
 
     def read_command(self, keys: Sequence[str], count: int, block: int) -> Command:
         """Waits up to ``block`` ms (0 for ever) for entries, ``count`` of each stream at most."""

@@ -192,6 +192,33 @@ def test_a_lost_connection_is_no_death(url: str, server: RedisServer) -> None:
         assert {message.headers["x-deaths"] for message in peer.messages} == {1}
 
 
+@pytest.mark.parametrize("limit", [2, 5])
+def test_a_restart_of_redis_is_no_death(
+    url: str, server: RedisServer, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A channel that cannot give back what it held leaves it to the next of its process, at once."""
+    with Peer(url) as publisher:
+        publisher.publish(JOBS, 1)
+        publisher.publish(OTHER, 2)
+    for _ in range(6):
+        peer = Peer(url, lease=3600, max_deaths=limit)
+        peer.consume(JOBS, OTHER, ack=False)
+        assert sorted(peer.receive(2, timeout=3)) == [1, 2]
+        assert all("x-deaths" not in message.headers for message in peer.messages)
+        with monkeypatch.context() as patch:
+            patch.setattr(peer.channel.streams, "give_back", fail)
+            peer.close()
+    with Peer(url, lease=3600) as last:
+        last.consume(JOBS, OTHER)
+        last.receive(2, timeout=3)
+        assert all(map(redelivered, last.messages))
+    assert keys(server) == set()
+
+
+def fail(*args: Any) -> None:
+    raise ConnectionError("Redis is away")
+
+
 def test_the_count_stays_with_what_is_given_back(url: str, server: RedisServer) -> None:
     with Peer(url) as publisher:
         publisher.publish(JOBS, "job")

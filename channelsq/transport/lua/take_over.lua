@@ -23,7 +23,7 @@ local taken = {}
 
 -- The same as Quarantine.cost() in quarantine.py.
 local function cost(deaths)
-    if limit == 0 or deaths >= limit or (deaths < 2 and limit > 2) then
+    if limit == 0 or deaths < 1 or deaths >= limit or (deaths < 2 and limit > 2) then
         return 0
     end
     return 4 ^ (deaths - limit + 1)
