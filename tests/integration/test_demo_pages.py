@@ -146,7 +146,8 @@ def settings_with(**env: str) -> subprocess.CompletedProcess[str]:
         ({}, "True InMemoryChannelLayer None  django.db.backends.sqlite3 None False []"),
         (
             {"REDIS_URL": "redis://r/1"},
-            "True RedisChannelLayer {'url': 'redis-streams://r/1'} redis-streams://r/1 django.db.backends.sqlite3 None False []",
+            "True RedisChannelLayer {'url': 'redis-streams://r/1'} redis-streams://r/1"
+            " django.db.backends.sqlite3 None False []",
         ),
         (
             {"REDIS_URL": "redis://r/1", "BROKER_URL": "amqp://b//"},
@@ -161,7 +162,8 @@ def settings_with(**env: str) -> subprocess.CompletedProcess[str]:
                 "DATABASE_URL": "postgres://u:p@h/d",
             },
             "False RedisChannelLayer {'url': 'rediss-streams://:p@h:6380?ssl_cert_reqs=none'}"
-            " rediss-streams://:p@h:6380?ssl_cert_reqs=none django.db.backends.postgresql require True ['.herokuapp.com']",
+            " rediss-streams://:p@h:6380?ssl_cert_reqs=none"
+            " django.db.backends.postgresql require True ['.herokuapp.com']",
         ),
         (
             {"SECRET_KEY": "s", "REDIS_URL": "rediss://h:6380", "ALLOWED_HOSTS": "a.example, b.example"},
