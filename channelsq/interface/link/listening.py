@@ -23,13 +23,17 @@ _BLOCK_MS = 2000
 #: Seconds after which the server's clock is looked at again, and the queues' time to live is renewed.
 _RENEWED = 10.0
 
+#: Seconds, and messages, after which what was read is deleted.  That costs an answer of its own, which would wake
+#: this process once more for each message of a quiet server.
+_TRIMMED, _TRIMMED_AFTER = 0.1, 100
+
 _BEGINNING = "0-0"
 
 
 class Listening:
     """Reads reply queues and hands what is in them to ``replies``.
 
-    Nothing is lost or read twice when the connection is cut: what was read is deleted with the next read, and a
+    Nothing is lost or read twice when the connection is cut: what was read is deleted with a later read, and a
     new connection reads on behind it.
 
     Args:
@@ -37,18 +41,24 @@ class Listening:
         commands: the layer's.
         queues: the names of the queues.
         replies: where replies go.
+        capacity: how much the smallest of the queues may hold; what is read and not deleted counts.
     """
 
-    def __init__(self, address: Address, commands: StreamCommands, queues: list[str], replies: Replies) -> None:
+    def __init__(
+        self, address: Address, commands: StreamCommands, queues: list[str], replies: Replies, capacity: int
+    ) -> None:
         self._commands = commands
+        self._most = max(1, min(_TRIMMED_AFTER, capacity // 10))
         self._replies = replies
         self._queues = {commands.key(queue): queue for queue in queues}
         #: Where each queue has been read to.
         self._last = dict.fromkeys(self._queues, _BEGINNING)
         self.line = Line(address, self, "listening")
         self._loop: asyncio.AbstractEventLoop
-        #: Queues that something was read from and is to be deleted.
-        self._news: list[str] = []
+        #: Queues that something was read from and is to be deleted, how many messages these are, and when that is due.
+        self._news: set[str] = set()
+        self._read_since = 0
+        self._trim_at = 0.0
         self._left = 0
         self._looking = False
         self._looked: list[Any] = []
@@ -138,7 +148,8 @@ class Listening:
                 key = name.decode()
                 foreign = functools.partial(self._log_foreign, key)
                 self._last[key] = found[-1][0].decode()
-                self._news.append(key)
+                self._news.add(key)
+                self._read_since += len(found)
                 self._replies.hand_out(open_replies(found, now_ms, foreign), foreign)
         # Not more than the clients' turn can take: the rest waits in Redis.
         self._replies.when_handed_out(self._read_on)
@@ -148,8 +159,11 @@ class Listening:
             return
         now = self._loop.time()
         renew = now >= self._renew_at
-        commands = self._commands.read(self._last, _BLOCK_MS, self._news, renew=renew)
-        self._news.clear()
+        trimmed: set[str] = set()
+        if self._news and (now >= self._trim_at or self._read_since >= self._most):
+            trimmed, self._news = self._news, trimmed
+            self._read_since, self._trim_at = 0, now + _TRIMMED
+        commands = self._commands.read(self._last, _BLOCK_MS, trimmed, renew=renew)
         if renew:
             self._renew_at = now + _RENEWED
             commands.insert(0, ("TIME",))

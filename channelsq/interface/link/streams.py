@@ -58,9 +58,12 @@ class StreamsLink(Link):
 
     async def _start(self, prefixes: list[str], replies: Replies) -> None:
         self._publishing.start()
+        channel_layer = self.layer.channel_layer
+        assert isinstance(channel_layer, RedisChannelLayer)
         if prefixes:
             queues = [prefix[:-1] for prefix in prefixes]
-            self._listening = Listening(self._address, self._commands, queues, replies)
+            capacity = min(channel_layer.reply_capacity(prefix) for prefix in prefixes)
+            self._listening = Listening(self._address, self._commands, queues, replies, capacity)
             self._listening.start()
         self._tick()
         # Whoever comes first should not be told that there is no broker.
