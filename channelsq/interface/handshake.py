@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import http
+from collections.abc import Sequence
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader
+from websockets.extensions import Extension
 from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
 
-from channelsq.interface.deflate import SharedDeflateFactory
+from channelsq.interface.deflate import SharedDeflate, SharedDeflateFactory
 from channelsq.interface.forwarded import believed
 
 EXTENSIONS = (SharedDeflateFactory(),)
@@ -61,9 +63,15 @@ def connect_content(
     }
 
 
-def plain_response(status: int, text: str, retry_after: int | None = None) -> Response:
-    """A small HTTP answer in place of the handshake's."""
-    body = text.encode() + b"\n"
+def window(extensions: Sequence[Extension]) -> int:
+    """Bits of the window that messages to a client are compressed with; 0 for no compression."""
+    return next((each.local_max_window_bits for each in extensions if isinstance(each, SharedDeflate)), 0)
+
+
+def plain_response(status: int, more: str = "", retry_after: int | None = None) -> Response:
+    """A small HTTP answer in place of the handshake's; it says the status, and ``more`` behind it."""
+    phrase = http.HTTPStatus(status).phrase
+    body = f"{status} {phrase}{more}\n".encode()
     headers = Headers(
         [
             ("Date", formatdate(usegmt=True)),
@@ -74,4 +82,4 @@ def plain_response(status: int, text: str, retry_after: int | None = None) -> Re
     )
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
-    return Response(status, http.HTTPStatus(status).phrase, headers, body)
+    return Response(status, phrase, headers, body)

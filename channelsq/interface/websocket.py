@@ -7,7 +7,6 @@ protocol; uvicorn's server only calls :meth:`WebSocketProtocol.shutdown`.
 from __future__ import annotations
 
 import asyncio
-import http
 import logging
 from typing import Any, cast
 
@@ -21,16 +20,14 @@ from websockets.typing import Subprotocol
 
 from channelsq.interface import handshake
 from channelsq.interface.connection import Accept, Action, BadReply, Close, Connection, Refuse, State, Write
-from channelsq.interface.deflate import SharedDeflate
 from channelsq.interface.hub import Hub
 from channelsq.interface.incoming import Incoming
 from channelsq.interface.keepalive import KeepAlive
-from channelsq.interface.logs import access, extra, shown_client, shown_target
+from channelsq.interface.logs import shown_target
+from channelsq.interface.notes import Notes
 from channelsq.interface.outgoing import Outgoing
 from channelsq.interface.replies import Delivery
 from channelsq.interface.turns import Turns
-
-logger = logging.getLogger("channelsq.interface.websocket")
 
 #: What the wire logs; asked for once, since the parser looks at its level for every client.
 _wire_logger = logging.getLogger("websockets.server")
@@ -48,8 +45,8 @@ class WebSocketProtocol(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_begun", "_client", "_code", "_connection", "_forget_again", "_gone", "_heard", "_hub", "_id", "_incoming",
-        "_keep_alive", "_outgoing", "_reading", "_response", "_server_connections", "_target", "_transport", "_turns",
+        "_begun", "_code", "_connection", "_forget_again", "_gone", "_heard", "_hub", "_incoming",
+        "_keep_alive", "_notes", "_outgoing", "_reading", "_response", "_server_connections", "_transport", "_turns",
         "_wire",
     )  # fmt: skip
 
@@ -62,11 +59,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self._incoming = Incoming(self._wire, self, hub.config.max_message_size)
         self._transport: asyncio.Transport
         self._outgoing: Outgoing
-        self._client: list[Any] | None = None
+        self._notes: Notes
         #: None until there was a handshake that can be accepted.
         self._connection: Connection | None = None
-        self._id = "-"
-        self._target = ""
         #: The answer to the handshake, until it is sent.
         self._response: Response | None = None
         self._reading = True
@@ -86,8 +81,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._outgoing = Outgoing(self._hub, self._wire, self._transport, self._on_slow)
         self._server_connections.add(self)
         address = get_remote_addr(self._transport)
-        self._client = list(address) if address else None
-        self._id = shown_client(self._client)
+        self._notes = Notes(self._hub, list(address) if address else None)
         self._begun = self._hub.loop.time()
         self._transport.resume_reading()
 
@@ -116,25 +110,15 @@ class WebSocketProtocol(asyncio.Protocol):
         connection = self._connection
         if connection is None:
             return
-        code = self._final_code()
+        close = self._wire.close_rcvd or self._wire.close_sent
+        code = self._code or (1006 if close is None else close.code)
         # A worker that has a message of this socket may still add it to groups.
         self._forget_again = connection.busy
         connection.end(code)
         self._incoming.waiting.clear()
-        self._hub.stats.count("websocket.ended")
-        if self._hub.config.access_log:
-            seconds = self._hub.loop.time() - self._begun
-            access.info(
-                '%s "WebSocket %s" closed %d after %.1f s', shown_client(self._client), self._target, code, seconds
-            )
+        self._notes.ended(code, self._hub.loop.time() - self._begun)
         self._hub.link.forget(connection.reply_channel)
         self.progress()
-
-    def _final_code(self) -> int:
-        if self._code is not None:
-            return self._code
-        close = self._wire.close_rcvd or self._wire.close_sent
-        return 1006 if close is None else close.code
 
     def shutdown(self) -> None:
         """The server ends: close the connection, or refuse it if it is not accepted yet."""
@@ -193,18 +177,8 @@ class WebSocketProtocol(asyncio.Protocol):
         """See :class:`channelsq.interface.incoming.Client`."""
         if self._connection is None or self._connection.state is not State.OPEN:
             return
-        self._hub.stats.count("websocket.bad_frames")
-        logger.info(
-            "%s: closed, the client sent text that is not UTF-8: %s",
-            self._target,
-            error,
-            extra=extra("bad_text", self._id),
-        )
+        self._notes.bad_text(error)
         self.fail(1007, "text must be UTF-8")
-
-    def on_pong(self, data: bytes) -> None:
-        """See :class:`channelsq.interface.incoming.Client`."""
-        self._keep_alive.pong(data)
 
     def on_close(self) -> None:
         """See :class:`channelsq.interface.incoming.Client`."""
@@ -215,19 +189,23 @@ class WebSocketProtocol(asyncio.Protocol):
         """See :class:`channelsq.interface.incoming.Client`."""
         if self._wire.parser_exc is None and self._wire.handshake_exc is error:
             if self._response is None:
-                self._on_bad_request(error)
+                # The parser gave up on the request; if that is all it could say, say so to the client.
+                self._response = handshake.plain_response(400, ": not a WebSocket handshake")
+                if isinstance(error, InvalidMessage):
+                    self._transport.write(self._response.serialize())
+                self._notes.refused(400, f"bad handshake: {error.__cause__ or error}")
             return
         if self._connection is None or self._connection.state is not State.OPEN or isinstance(error, EOFError):
             return
         self._connection.begin_close()
-        too_big = isinstance(error, PayloadTooBig)
-        self._hub.stats.count("websocket.too_big" if too_big else "websocket.bad_frames")
-        logger.info(
-            "%s: closed, the client sent what it must not: %s",
-            self._target,
-            error,
-            extra=extra("message_too_big" if too_big else "bad_frame", self._id),
-        )
+        if isinstance(error, PayloadTooBig):
+            self._notes.too_big(error)
+        else:
+            self._notes.bad_frame(error)
+
+    def on_pong(self, data: bytes) -> None:
+        """See :class:`channelsq.interface.incoming.Client`."""
+        self._keep_alive.pong(data)
 
     def after_parsing(self) -> None:
         """See :class:`channelsq.interface.incoming.Client`."""
@@ -235,20 +213,14 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # -- the handshake ----------------------------------------------------------------------
 
-    def _on_bad_request(self, error: Exception) -> None:
-        """The parser gave up on the request; if that is all it could say, say so to the client."""
-        self._response = handshake.plain_response(400, "400 Bad Request: not a WebSocket handshake")
-        if isinstance(error, InvalidMessage):
-            self._transport.write(self._response.serialize())
-        self._note_refusal(400, f"bad handshake: {error.__cause__ or error}")
-
     def on_request(self, request: Request) -> None:
         """See :class:`channelsq.interface.incoming.Client`."""
         path, query = handshake.split_target(request.path)
-        self._target = shown_target(path, query)
+        notes = self._notes
+        notes.target = shown_target(path, query)
         self._response = response = self._wire.accept(request)
         if response.status_code != 101:
-            self._note_refusal(response.status_code, f"bad handshake: {self._wire.handshake_exc}")
+            self._notes.refused(response.status_code, f"bad handshake: {self._wire.handshake_exc}")
             self._wire.send_response(response)
             return
         if self._hub.ending:
@@ -258,12 +230,12 @@ class WebSocketProtocol(asyncio.Protocol):
         content = handshake.connect_content(
             request,
             secure=is_ssl(self._transport),
-            client=self._client,
+            client=notes.client,
             server=list(server) if server and server[1] is not None else None,
             root_path=self._hub.config.root_path,
             proxy_headers=self._hub.config.proxy_headers,
         )
-        self._client = content["client"]
+        notes.client = content["client"]
         self._connection = Connection(
             self._hub.new_channel("websocket.send!"),
             path,
@@ -272,11 +244,11 @@ class WebSocketProtocol(asyncio.Protocol):
             max_held=self._hub.limits.socket_queue,
             offered=handshake.offered_subprotocols(request),
         )
-        self._id = self._connection.reply_channel
-        self._hub.replies.register(self._id, self)
+        notes.id = self._connection.reply_channel
+        self._hub.replies.register(notes.id, self)
         self._hub.sockets.add(self)
         self._hub.stats.count("websocket.begun")
-        self._turns = Turns(self._hub, self._connection, self, self._target)
+        self._turns = Turns(self._hub, self._connection, self, notes.target)
         self._connection.connect(content)
         self._turns.hand_out()
 
@@ -286,23 +258,9 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         if self._connection is not None:
             self._connection.begin_close()
-        self._note_refusal(status, reason)
-        text = f"{status} {http.HTTPStatus(status).phrase}"
-        self._wire.send_response(handshake.plain_response(status, text, retry_after))
+        self._notes.refused(status, reason)
+        self._wire.send_response(handshake.plain_response(status, "", retry_after))
         self._outgoing.write_wire()
-
-    def _note_refusal(self, status: int, reason: str) -> None:
-        self._hub.stats.count(f"websocket.refused.{status}")
-        logger.log(
-            logging.WARNING if status >= 500 else logging.INFO,
-            "%s: handshake answered with %d: %s",
-            self._target or "?",
-            status,
-            reason,
-            extra=extra("handshake_refused", self._id),
-        )
-        if self._hub.config.access_log:
-            access.info('%s "WebSocket %s" refused %d', shown_client(self._client), self._target, status)
 
     # -- to and from the application --------------------------------------------------------
 
@@ -347,13 +305,7 @@ class WebSocketProtocol(asyncio.Protocol):
         try:
             actions = connection.reply(delivery)
         except BadReply as error:
-            self._hub.stats.count("websocket.bad_replies")
-            logger.warning(
-                "%s: a message from the application was ignored: %s",
-                self._target,
-                error,
-                extra=extra("bad_reply", self._id),
-            )
+            self._notes.bad_reply(error)
             return
         if actions:
             self.act(actions)
@@ -393,26 +345,15 @@ class WebSocketProtocol(asyncio.Protocol):
             self._wire.subprotocol = Subprotocol(subprotocol)
         self._wire.send_response(self._response)
         self._response = None
-        if self._wire.extensions:
-            (deflate,) = self._wire.extensions
-            assert isinstance(deflate, SharedDeflate)
-            self._outgoing.window = deflate.local_max_window_bits
+        self._outgoing.window = handshake.window(self._wire.extensions)
         self._outgoing.write_wire()
-        self._hub.stats.count("websocket.accepted")
         self._keep_alive.start(self._hub.loop.time())
-        if self._hub.config.access_log:
-            access.info('%s "WebSocket %s" accepted', shown_client(self._client), self._target)
+        self._notes.accepted()
         if self._incoming.waiting:
             self._read()
 
     def _on_slow(self, waiting: int) -> None:
-        self._hub.stats.count("websocket.slow_clients")
-        logger.warning(
-            "%s: closed, the client is too slow: %d bytes wait for it",
-            self._target,
-            waiting,
-            extra=extra("slow_client", self._id),
-        )
+        self._notes.too_slow(waiting)
         self.close(1013, "too slow")
 
     # -- closing ----------------------------------------------------------------------------
@@ -452,20 +393,10 @@ class WebSocketProtocol(asyncio.Protocol):
                 # Nobody reads the client's answer now, so it cannot be late.
                 self._keep_alive.heard(now)
             if self._keep_alive.is_lost(now):
-                self._on_ping_timeout()
+                self._notes.ping_timeout()
+                self._code = 1006
+                connection.begin_close()
+                self._transport.abort()
             elif (data := self._keep_alive.ping(now)) is not None:
                 self._wire.send_ping(data)
                 self._outgoing.write_wire()
-
-    def _on_ping_timeout(self) -> None:
-        self._hub.stats.count("websocket.ping_timeouts")
-        logger.info(
-            "%s: dropped, no answer to a ping within %g s",
-            self._target,
-            self._hub.config.ping_timeout,
-            extra=extra("ping_timeout", self._id),
-        )
-        self._code = 1006
-        if self._connection is not None:
-            self._connection.begin_close()
-        self._transport.abort()

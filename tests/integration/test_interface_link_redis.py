@@ -83,11 +83,11 @@ def own_connections(process: LinkProcess) -> list[str]:
     link = process.link
     assert isinstance(link, StreamsLink)
     assert link._listening is not None
-    found = []
-    for each in (link._publishing.line, link._listening.line):
-        if each.is_open and each._wire is not None and each._wire.transport is not None:
-            found.append("{}:{}".format(*each._wire.transport.get_extra_info("sockname")))
-    return found
+    return [
+        "{}:{}".format(*each._wire.transport.get_extra_info("sockname"))
+        for each in (link._publishing.line, link._listening.line)
+        if each.is_open and each._wire is not None and each._wire.transport is not None
+    ]
 
 
 # -- ways in ------------------------------------------------------------------------------------

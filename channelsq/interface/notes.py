@@ -1,0 +1,88 @@
+"""What is counted and logged of one WebSocket."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from channelsq.interface.hub import Hub
+from channelsq.interface.logs import access, extra, shown_client
+
+logger = logging.getLogger("channelsq.interface.websocket")
+
+
+class Notes:
+    """Counts and log lines of one WebSocket.
+
+    Args:
+        hub: what all connections share.
+        client: host and port; None for a client on a Unix socket.
+    """
+
+    __slots__ = ("_hub", "client", "id", "target")
+
+    def __init__(self, hub: Hub, client: list[Any] | None) -> None:
+        self._hub = hub
+        self.client = client
+        #: What log records call the socket: its address, then its reply channel.
+        self.id = shown_client(client)
+        #: Path and query, printable.
+        self.target = ""
+
+    def accepted(self) -> None:
+        """The handshake is complete."""
+        self._hub.stats.count("websocket.accepted")
+        self._access("accepted")
+
+    def refused(self, status: int, reason: str) -> None:
+        """The handshake was answered with something else than 101."""
+        level = logging.WARNING if status >= 500 else logging.INFO
+        self._note(
+            level, f"websocket.refused.{status}", "handshake_refused", "handshake answered with %d: %s", status, reason
+        )
+        self._access(f"refused {status}")
+
+    def ended(self, code: int, seconds: float) -> None:
+        """The socket is gone."""
+        self._hub.stats.count("websocket.ended")
+        self._access(f"closed {code} after {seconds:.1f} s")
+
+    def too_big(self, error: Exception) -> None:
+        """The client sent too much."""
+        self._broken("websocket.too_big", "message_too_big", error)
+
+    def bad_frame(self, error: Exception) -> None:
+        """The client broke the protocol."""
+        self._broken("websocket.bad_frames", "bad_frame", error)
+
+    def bad_text(self, error: UnicodeDecodeError) -> None:
+        """The client sent text that is none."""
+        what = "closed, the client sent text that is not UTF-8: %s"
+        self._note(logging.INFO, "websocket.bad_frames", "bad_text", what, error)
+
+    def bad_reply(self, error: Exception) -> None:
+        """The application sent what a WebSocket cannot do."""
+        what = "a message from the application was ignored: %s"
+        self._note(logging.WARNING, "websocket.bad_replies", "bad_reply", what, error)
+
+    def too_slow(self, waiting: int) -> None:
+        """The client reads too slowly."""
+        what = "closed, the client is too slow: %d bytes wait for it"
+        self._note(logging.WARNING, "websocket.slow_clients", "slow_client", what, waiting)
+
+    def ping_timeout(self) -> None:
+        """The client answers no ping."""
+        timeout = self._hub.config.ping_timeout
+        what = "dropped, no answer to a ping within %g s"
+        self._note(logging.INFO, "websocket.ping_timeouts", "ping_timeout", what, timeout)
+
+    def _broken(self, counter: str, action: str, error: Exception) -> None:
+        self._note(logging.INFO, counter, action, "closed, the client sent what it must not: %s", error)
+
+    def _note(self, level: int, counter: str, action: str, what: str, *values: object) -> None:
+        self._hub.stats.count(counter)
+        logger.log(level, f"%s: {what}", self.target or "?", *values, extra=extra(action, self.id))
+
+    def _access(self, what: str) -> None:
+        if self._hub.config.access_log:
+            access.info('%s "WebSocket %s" %s', shown_client(self.client), self.target, what)
