@@ -39,9 +39,11 @@ class Script:
         return (*start, len(keys), *keys, *args)
 
 
-def pack(commands: Iterable[Command]) -> bytes:
-    """Commands as the bytes of one write."""
-    return b"".join(pack_command(command) for command in commands)  # type: ignore[arg-type]  # its stub: one item
+def pack(commands: Iterable[Command | bytes]) -> bytes:
+    """Commands as the bytes of one write; bytes are commands that are packed already."""
+    return b"".join(
+        [command if type(command) is bytes else pack_command(command) for command in commands]  # type: ignore[arg-type]
+    )
 
 
 def read(connection: Any) -> Reply:
@@ -56,7 +58,7 @@ def read(connection: Any) -> Reply:
         return error
 
 
-def send(connection: Any, commands: Iterable[Command]) -> None:
+def send(connection: Any, commands: Iterable[Command | bytes]) -> None:
     """Write commands to a connection without reading their replies.
 
     No health check goes before it: its own PING would be read as one of the replies.

@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from channelsq.transport import burial, codec
 from channelsq.transport.acking import AcknowledgingChannel
-from channelsq.transport.commands import Command, call, exchange, load, read, send
+from channelsq.transport.commands import Command, call, exchange, load, pack, read, send
 from channelsq.transport.qos import Ack
 from channelsq.transport.quarantine import Quarantine
 from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Entry, read_streams
@@ -36,6 +36,9 @@ SUSPECTS_EVERY = 0.05
 
 #: Seconds between two attempts to end a poll that has not reached the server yet.
 UNBLOCK_EVERY = 0.05
+
+#: How many orders of queues, and commands, are kept made.
+_MOST_CACHED = 256
 
 
 @dataclass
@@ -71,6 +74,8 @@ class ConsumingChannel(AcknowledgingChannel):
         #: Consumers of each queue by their tag: the callback, and whether it needs no acknowledgements.
         self._subscribers: dict[str, dict[str, tuple[Callable[[codec.Payload], Any], bool]]] = {}
         self._queues: dict[str, str] = {}  # of each stream's key
+        self._orders: dict[tuple[str, ...], list[str]] = {}
+        self._reads: dict[tuple[str | int, ...], bytes] = {}
         #: Whether a stream may hold more than the last poll brought.
         self._backlog = True
         self._ramp = 1
@@ -86,6 +91,27 @@ class ConsumingChannel(AcknowledgingChannel):
         keys = [self.streams.key(self._q_for_pri(queue, step)) for step in self.priority_steps]  # type: ignore[attr-defined]
         self._queues.update(dict.fromkeys(keys, queue))
         return keys
+
+    def _in_order(self, queues: list[str]) -> list[str]:
+        """The streams of queues, in the order in which they are served."""
+        order = tuple(queues)
+        keys = self._orders.get(order)
+        if keys is None:
+            if len(self._orders) >= _MOST_CACHED:
+                self._orders.clear()
+            by_queue = [self.keys_of(queue) for queue in queues]
+            keys = self._orders[order] = [key for step in zip(*by_queue, strict=True) for key in step]
+        return keys
+
+    def _read_command(self, keys: list[str], count: int, block: int) -> bytes:
+        """Asks for messages; made once for each of the few ways in which it differs from poll to poll."""
+        way: tuple[str | int, ...] = (self.streams.consumer, count, block, *keys)
+        packed = self._reads.get(way)
+        if packed is None:
+            if len(self._reads) >= _MOST_CACHED:
+                self._reads.clear()
+            packed = self._reads[way] = pack([self.streams.read_command(keys, count, block)])
+        return packed
 
     def queue_of(self, key: str) -> str:
         """The queue that a stream of it belongs to."""
@@ -132,11 +158,10 @@ class ConsumingChannel(AcknowledgingChannel):
             connection.disconnect()  # which puts the acknowledgements back
             raise
 
-    def _ask(self, connection: Any, queues: list[str], timeout: float | None) -> tuple[Poll, Command]:
+    def _ask(self, connection: Any, queues: list[str], timeout: float | None) -> tuple[Poll, Command | bytes]:
         if self._buffer:  # the event loop shall come back at once for what is left of the batch
             return Poll(connection, "wake", 0), ("PING",)
-        by_queue = [self.keys_of(queue) for queue in queues]
-        keys = [key for step in zip(*by_queue, strict=True) for key in step]
+        keys = self._in_order(queues)
         wanted = self._wanted()
         now = monotonic()
         # At once when consuming begins.
@@ -156,7 +181,9 @@ class ConsumingChannel(AcknowledgingChannel):
         count = max(1, min(wanted, 2), wanted // len(keys))
         if self.quarantine.waited_for:
             timeout = min(timeout or SUSPECTS_EVERY, SUSPECTS_EVERY)
-        return Poll(connection, "read", count), self.streams.read_command(keys, count, int((timeout or 0) * 1000))
+        if count > 2:
+            count = 1 << (count.bit_length() - 1)  # few different commands
+        return Poll(connection, "read", count), self._read_command(keys, count, int((timeout or 0) * 1000))
 
     def _wanted(self) -> int:
         """How many messages to ask for."""
