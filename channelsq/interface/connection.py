@@ -131,6 +131,8 @@ class Connection:
     _held: list[Reply] = field(default_factory=list)
     _held_bytes: int = 0
     _connect_done: bool = False
+    #: Whether the application has answered the connect, and so has it, whatever is said of its publication.
+    answered: bool = False
 
     # -- to the application -----------------------------------------------------------------
 
@@ -203,7 +205,7 @@ class Connection:
 
         If it was the connect, the application never heard of this socket and hears nothing more of it.
         """
-        if self.in_flight == 0:
+        if self.in_flight == 0 and not self.answered:
             self._waiting.clear()
             self._waiting_bytes = 0
             self._next_order = 0
@@ -233,6 +235,7 @@ class Connection:
                 actions += self._accept(subprotocol)
             elif close is not None and (payload is None or reply.group is not None):
                 self.state = State.CLOSING
+                self.answered = True
                 self._held.clear()
                 return [Refuse("the application refused it")]
             elif payload is not None and reply.group is not None and not self._connect_done:
@@ -257,12 +260,14 @@ class Connection:
     def _accept(self, subprotocol: Any) -> list[Action]:
         if subprotocol is not None and subprotocol not in self.offered:
             self.state = State.CLOSING
+            self.answered = True
             offered = ", ".join(map(repr, self.offered)) or "none"
             return [Refuse(f"the application chose the subprotocol {subprotocol!r}, the client offers {offered}")]
         return self._open(subprotocol)
 
     def _open(self, subprotocol: str | None) -> list[Action]:
         self.state = State.OPEN
+        self.answered = True
         held, self._held, self._held_bytes = self._held, [], 0
         return [Accept(subprotocol), *map(Write, held)]
 

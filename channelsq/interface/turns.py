@@ -103,7 +103,7 @@ class Turns:
         if self._connection.in_flight != order or publication is None:
             return  # reported done before its publication was
         now = self._hub.loop.time()
-        if error is None:
+        if error is None or (order == 0 and self._connection.answered):
             self.told = publication.send.target == names.WEBSOCKET_DISCONNECT
             self._overdue = now + self._hub.config.order_timeout
         elif order == 0:

@@ -212,6 +212,18 @@ def test_a_connect_that_never_went_out_is_followed_by_nothing(connection: Connec
     assert connection.finished
 
 
+@pytest.mark.parametrize("answer", [{"accept": True}, {"close": True}])
+def test_a_connect_that_was_answered_is_not_lost(connection: Connection, answer: dict[str, Any]) -> None:
+    """Its publication was not confirmed, but the application has it."""
+    connection.take()
+    connection.reply(Reply(answer))
+    connection.end(1006)
+    connection.lost()
+    last = connection.take()
+    assert last is not None
+    assert (last.channel, last.order) == ("websocket.disconnect", 1)
+
+
 def test_a_lost_message_lets_the_next_one_through(opened: Connection) -> None:
     opened.receive("a")
     opened.receive("b")
