@@ -11,8 +11,14 @@ from typing import Any, Protocol
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Seconds without progress after which another thread takes part.
+#: Seconds without progress after which other threads take part, if the process has time to spare.
 STUCK = 0.002
+
+#: Seconds without progress after which they do in any case: what computes may do so outside of the interpreter.
+LONG_STUCK = 0.02
+
+#: Processor time, as a part of a second a second, up to which the process is thought to be waiting for something.
+IDLE = 0.7
 
 #: Seconds that acknowledgements, and what goes with them, wait for more of their kind.
 HOLD = 0.003
@@ -51,8 +57,8 @@ class SoloLane:
 class ThreadLane:
     """Runs requests in the threads of a pool, with no more of them than are of use.
 
-    Consumers that are done in no time are run by one thread, one after the other: more threads would only
-    contend for the interpreter.  Once a consumer takes its time, others of the pool's threads take part.
+    Consumers that compute are run by one thread, one after the other: more threads would only contend for the
+    interpreter.  Once a consumer waits for something, others of the pool's threads take part.
 
     Args:
         executor: the pool's.
@@ -69,6 +75,7 @@ class ThreadLane:
         self._threads = 0
         self._progress = 0.0
         self._watching = False
+        self._watched = (0.0, 0.0)  # the time, and the process's time, when it was last looked
 
     def put(self, request: Any) -> None:
         """Have it run by a thread."""
@@ -78,8 +85,7 @@ class ThreadLane:
         if idle or self._hub is None:
             self._add_threads(1)
         elif not self._watching:
-            self._watching = True
-            self._hub.call_later(STUCK, self._watch)
+            self._watch_again()
 
     def _add_threads(self, wanted: int) -> None:
         with self._lock:
@@ -101,9 +107,16 @@ class ThreadLane:
         waiting = len(self._backlog)
         if not waiting:
             return
-        if time.monotonic() - self._progress > STUCK:
+        (then, used_then), now = self._watched, time.monotonic()
+        stuck = now - self._progress
+        busy = (time.process_time() - used_then) / max(now - then, 1e-6)
+        if stuck > LONG_STUCK or (stuck > STUCK and busy < IDLE):
             self._add_threads(waiting)
+        self._watch_again()
+
+    def _watch_again(self) -> None:
         self._watching = True
+        self._watched = time.monotonic(), time.process_time()
         self._hub.call_later(STUCK, self._watch)
 
     def _drain(self) -> None:
