@@ -96,6 +96,19 @@ def test_a_message_is_answered_with_the_routes_arguments(start: Start) -> None:
     client.wait_for({"text": "hi", "room": "tea"}, {"done": 1})
 
 
+def test_every_message_has_an_id(start: Start) -> None:
+    seen: list[str] = []
+
+    def note(message: Message) -> None:
+        seen.append(message.id)
+
+    worker, layer = start([route("jobs", note)])
+    for _ in range(3):
+        layer.send("jobs", {})
+    wait_until(lambda: len(seen) == 3, "the messages")
+    assert len(set(seen)) == 3
+
+
 def test_a_waiting_thread_is_woken_it_does_not_look_again(start: Start) -> None:
     # Its next look, were there no waking, would be an hour away.
     worker, layer = start([route("jobs", echo)], threads=1)
