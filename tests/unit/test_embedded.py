@@ -102,7 +102,7 @@ def test_every_message_has_an_id(start: Start) -> None:
     def note(message: Message) -> None:
         seen.append(message.id)
 
-    worker, layer = start([route("jobs", note)])
+    _, layer = start([route("jobs", note)])
     for _ in range(3):
         layer.send("jobs", {})
     wait_until(lambda: len(seen) == 3, "the messages")
