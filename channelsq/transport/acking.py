@@ -58,6 +58,7 @@ class AcknowledgingChannel(kombu_redis.Channel):
         self._ack_lock = threading.Lock()
         self._ack_connection: Any = None  # of the pool, kept: taking one costs more than a transaction
         self._ack_used = 0.0
+        self._unanswered: list[Ack] = []  # what was sent on it, and the answer not read
         self._waking = False
 
     @property
@@ -159,10 +160,11 @@ class AcknowledgingChannel(kombu_redis.Channel):
     # -- now
 
     def flush_acks(self, *, wait: bool = True) -> None:
-        """Send the acknowledgements that wait, on a connection of the pool.  From any thread.
+        """Send the acknowledgements that wait, on a connection of their own.  From any thread.
 
         Args:
-            wait: whether to wait for a thread that does so now; else that one sends these as well.
+            wait: whether to wait for Redis to have them.  Without it the answer is read when the next ones are
+                sent, and where another thread is sending, that one sends these as well.
 
         Raises:
             redis.ConnectionError: they wait on.
@@ -170,42 +172,72 @@ class AcknowledgingChannel(kombu_redis.Channel):
         qos = self._qos
         if not isinstance(qos, QoS):
             return
-        while qos.waiting and not self.closed:
+        while (qos.waiting or (wait and self._unanswered)) and not self.closed:
             if not self._ack_lock.acquire(blocking=wait):
                 return  # its holder comes back here once more
             try:
-                acks = self._take_acks(qos)
-                if not acks:
-                    continue
-                try:
-                    reply = self._send_alone(self._transaction(acks))
-                except BaseException:
-                    qos.put_back(acks)
-                    raise
+                done = self._send_next(qos, wait)
             finally:
                 self._ack_lock.release()
-            if not self._confirm(acks, reply):
+            if not done:
                 return  # again another time
 
-    def _send_alone(self, commands: list[Command]) -> Reply:
-        connection, self._ack_connection = self._ack_connection, None
-        now = monotonic()
-        if connection is not None and now - self._ack_used > _IDLE and connection.can_read(timeout=0):
-            connection.disconnect()  # what there is to read can only be its end; it is made again on use
-        if connection is None:
-            connection = self.pool.get_connection()
+    def _send_next(self, qos: QoS, wait: bool) -> bool:
+        """Read the last answer, and send what waits; false if Redis would not have it."""
+        if not self._read_answer(qos):
+            return False
+        acks = self._take_acks(qos)
+        if not acks:
+            return True
         try:
-            send(connection, commands)
-            reply = read(connection)
+            if self._ack_connection is None:
+                self._ack_connection = self.pool.get_connection()
+            elif monotonic() - self._ack_used > _IDLE and self._ack_connection.can_read(timeout=0):
+                self._ack_connection.disconnect()  # what there is to read can only be its end
+            send(self._ack_connection, self._transaction(acks))
         except BaseException:
+            qos.put_back(acks)
+            self._drop_connection()
+            raise
+        self._unanswered, self._ack_used = acks, monotonic()
+        if wait or self.pool.max_connections < _ENOUGH:
+            return self._read_answer(qos)
+        return True
+
+    def _read_answer(self, qos: QoS) -> bool:
+        """Read the answer to the last transaction, if it is not read; false if nothing of that was done."""
+        acks, self._unanswered = self._unanswered, []
+        if not acks:
+            return True
+        try:
+            reply = read(self._ack_connection)
+        except BaseException:
+            qos.put_back(acks)
+            self._drop_connection()
+            raise
+        if self.pool.max_connections < _ENOUGH:
+            connection, self._ack_connection = self._ack_connection, None
+            self.pool.release(connection)
+        return self._confirm(acks, reply)
+
+    def look_for_answer(self) -> None:
+        """Read an answer that nothing was sent after; a connection that was lost meanwhile is noticed so."""
+        qos = self._qos
+        if not self._unanswered or not isinstance(qos, QoS) or not self._ack_lock.acquire(blocking=False):
+            return
+        try:
+            if self._unanswered and self._ack_connection.can_read(timeout=0):
+                self._read_answer(qos)
+        except self.connection_errors as error:
+            logger.warning("acknowledgements are sent again: %s", error, extra={"action": "acks_wait"})
+        finally:
+            self._ack_lock.release()
+
+    def _drop_connection(self) -> None:
+        connection, self._ack_connection = self._ack_connection, None
+        if connection is not None:
             connection.disconnect()
             self.pool.release(connection)
-            raise
-        if self.pool.max_connections >= _ENOUGH:
-            self._ack_connection, self._ack_used = connection, now
-        else:
-            self.pool.release(connection)
-        return reply
 
     def acknowledge_now(self, delivery_tag: str) -> bool:
         """Acknowledge a message before anything else is done with it, for what must not be done twice.

@@ -357,7 +357,7 @@ class ConsumingChannel(AcknowledgingChannel):
                     break
                 continue
             if now - flushed > HOLD:
-                self.flush_acks()
+                self.flush_acks(wait=False)
                 flushed = now
             if now - started > SLICE:
                 break

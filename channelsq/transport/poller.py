@@ -26,7 +26,7 @@ class Poller(MultiChannelPoller):
         """Start polls where there is credit; then send the acknowledgements that went with none of them."""
         super().on_poll_start()
         for channel in list(self._channels):
-            channel.flush_acks()
+            channel.flush_acks(wait=False)
 
     def get(self, callback: Callable[..., Any], timeout: float | None = None) -> None:
         """Deliver one message, without an event loop; from a batch if there is one.

@@ -21,6 +21,10 @@ from channelsq.transport.poller import Poller
 SENTINEL_TIMEOUT = 2.0
 
 
+#: Seconds between two looks for answers that nothing else was sent after.
+LOOK_EVERY = 0.5
+
+
 class _OnceLoop:
     """An event loop that adds a reader once: Kombu adds every connection in every turn, at a system call each."""
 
@@ -52,6 +56,7 @@ class Transport(kombu_redis.Transport):
         self.leases = Leases()
         #: The event loop, if one drives this transport.
         self.hub: Any = None
+        self._looking: Any = None
         if "celery.worker" in sys.modules:  # this is a worker, and has not made its pool yet
             importlib.import_module("channelsq.transport.requests")
 
@@ -59,10 +64,22 @@ class Transport(kombu_redis.Transport):
         """Be driven by an event loop: it gets whole batches."""
         self.hub = loop
         super().register_with_event_loop(connection, _OnceLoop(loop))
+        self._stop_looking()
+        self._looking = loop.call_repeatedly(LOOK_EVERY, self._look_for_answers)
+
+    def _look_for_answers(self) -> None:
+        for channel in list(self.cycle._channels):
+            channel.look_for_answer()
+
+    def _stop_looking(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
     def close_connection(self, connection: Any) -> None:
         """Close the channels."""
         self.hub = None
+        self._stop_looking()
         super().close_connection(connection)
 
 
