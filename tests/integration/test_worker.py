@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from celery import Celery
 from kombu import Connection
 
 from channelsq.layers import KombuChannelLayer
-from tests.support.brokers import Broker, LayerClient, make_broker
+from tests.support.brokers import Broker, LayerClient, make_broker, operator
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
@@ -46,7 +47,7 @@ def client(broker: Broker) -> Iterator[LayerClient]:
 @pytest.fixture
 def app(broker: Broker) -> Iterator[Celery]:
     """A Celery app on the same broker, for what operators and producers do."""
-    with Celery("operator", broker=broker.url, set_as_current=False) as app:
+    with operator(broker) as app:
         yield app
 
 
@@ -222,9 +223,10 @@ def test_events(worker: Process, client: LayerClient, app: Celery) -> None:
     got: list[dict[str, Any]] = []
     # Without -E they are switched on now, as Flower does it; messages go Celery's way from then on.
     assert app.control.enable_events(reply=True, timeout=10, limit=1)
-    with app.connection_for_read() as connection:
-        receiver = app.events.Receiver(connection, handlers={"*": got.append})
+    with contextlib.ExitStack() as stack:
+        receiver = app.events.Receiver(stack.enter_context(app.connection_for_read()), handlers={"*": got.append})
         consuming = receiver.itercapture(limit=None, timeout=10, wakeup=False)
+        stack.enter_context(contextlib.closing(consuming))
         next(consuming)  # subscribed
         client.send("echo", {"value": 1})
         for _ in consuming:

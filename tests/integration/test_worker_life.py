@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from celery import Celery
 
-from tests.support.brokers import Broker, LayerClient
+from tests.support.brokers import Broker, LayerClient, operator
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
@@ -75,7 +74,7 @@ def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: Lay
 
 def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
     worker = start_worker("-Q", "slow")
-    with Celery("operator", broker=broker.url, set_as_current=False) as app:
+    with operator(broker) as app:
         wait_until(lambda: app.control.inspect(timeout=1).ping(), "an answer")
         app.control.shutdown()
         assert worker.wait() == 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from celery import Celery
+from kombu import pools
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.channel import Channel
@@ -38,6 +41,16 @@ def make_broker(request: pytest.FixtureRequest) -> Broker:
     if request.param == "redis-streams":
         return Broker(redis_url.replace("redis:", "redis-streams:"), redis_url)
     return Broker(request.getfixturevalue("rabbitmq_url"), redis_url)
+
+
+@contextlib.contextmanager
+def operator(broker: Broker) -> Iterator[Celery]:
+    """A Celery app of this process on the broker, to inspect, control and send with; no connection of it is left."""
+    with Celery("operator", broker=broker.url, set_as_current=False) as app:
+        try:
+            yield app
+        finally:
+            pools.reset()  # app.pool is one of Kombu's, which outlives the app
 
 
 class LayerClient:

@@ -84,9 +84,10 @@ class Application:
     def stop(self) -> None:
         """End, when the running handlers have returned."""
         self._stopping.set()
-        self.layer.close()
+        self.layer.close()  # wakes those that wait; each may open what it needs once more
         for thread in self._threads:
             thread.join(10)
+        self.layer.close()
 
     def messages(self, channel: str) -> list[dict[str, Any]]:
         """What has come on ``channel`` so far."""
