@@ -1,7 +1,7 @@
 # One command a job; each sets up .venv by itself.  Needs Python 3.11+ with venv, and pip's registry.
 #
 #   make run       the chat on http://127.0.0.1:8000 (PORT=... for another)
-#   make test      every test, a file a core (ARGS="tests/unit -k routing" for some; WORKERS=0: one by one)
+#   make test      every test, some files at once (ARGS="tests/unit -k routing" for some, WORKERS=0 one by one)
 #   make lint      ruff, and whether the formatting is right
 #   make format    put the formatting right
 #   make types     mypy --strict
@@ -23,7 +23,7 @@ run: .venv/.ready
 	$(BIN)/python manage.py runserver $(PORT)
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

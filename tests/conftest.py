@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,39 @@ from tests.support.servers import (
     rabbitmq_answers,
     redis_binary,
 )
+
+#: What takes longest, begun first when files are run at once: nobody waits in the end for one who began late.
+_LONGEST = (
+    "integration/test_worker_life.py",
+    "browser/test_chat.py",
+    "integration/test_end_to_end_runserver.py",
+    "transport/test_celery.py",
+    "integration/test_survival.py",
+    "integration/test_end_to_end_",
+    "integration/test_docs_tutorial.py",
+    "integration/test_interface_cli.py",
+    "integration/",
+    "transport/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files for pytest-xdist; a single process begins with what it was asked for first."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(here).as_posix()
+        return next((place for place, start in enumerate(_LONGEST) if path.startswith(start)), len(_LONGEST))
+
+    items.sort(key=rank)  # stable: within a rank as collected
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests that run whole programs wait most of the time."""
+    return min(os.cpu_count() or 1, 3) + 1
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +73,6 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture(scope="session")
 def rabbitmq_url() -> Iterator[str]:
     """``$RABBITMQ_URL``, or a virtual host of the tests' own on the local broker where that may be made."""
-    import os
-
     given = os.environ.get("RABBITMQ_URL")
     url = given or RABBITMQ_DEFAULT
     problem = rabbitmq_answers(url)
