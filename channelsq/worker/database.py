@@ -26,8 +26,20 @@ def keep_connections(sender: Any = None, **kwargs: Any) -> None:
             begun, ended = worker_fixup.on_task_prerun, worker_fixup.on_task_postrun
             signals.task_prerun.disconnect(begun)
             signals.task_postrun.disconnect(ended)
-    signals.task_prerun.connect(_old_ones_of_consumers(begun), weak=False)
-    signals.task_postrun.connect(_old_ones_of_consumers(ended), weak=False)
+    for signal, receiver in ((signals.task_prerun, begun), (signals.task_postrun, ended)):
+        ours = _old_ones_of_consumers(receiver)
+        signal.connect(ours, weak=False)
+        _ours.append(ours)
+
+
+#: The receivers of task_prerun and task_postrun.
+_ours: list[Callable[..., None]] = []
+
+
+def are_ours_alone() -> bool:
+    """Whether nobody else listens to ``task_prerun`` and ``task_postrun``."""
+    before, after = signals.task_prerun.receivers, signals.task_postrun.receivers
+    return len(before) == len(after) == 1 and before[0][1] in _ours and after[0][1] in _ours
 
 
 def _old_ones_of_consumers(receiver: Callable[..., Any] | None) -> Callable[..., None]:

@@ -25,6 +25,7 @@ from channelsq.layers.direct import Parcel, collecting
 from channelsq.layers.redis import RedisChannelLayer
 from channelsq.transport import requests
 from channelsq.transport.qos import QoS
+from channelsq.worker import quick
 from channelsq.worker.lanes import Lane, SoloLane, ThreadLane
 from channelsq.worker.prefork import PreforkLane
 
@@ -139,10 +140,10 @@ class LeanRequest(requests.Request):
             return
         self.on_accepted(os.getpid(), time.monotonic())
         if not task.acks_late:
-            outcome = task.__trace__(self.id, self._args, self._kwargs, self._request_dict)
+            outcome = quick.run(task, self.id, self._args, self._kwargs, self._request_dict)
         else:
             with collecting(self.parcel):
-                outcome = task.__trace__(self.id, self._args, self._kwargs, self._request_dict)
+                outcome = quick.run(task, self.id, self._args, self._kwargs, self._request_dict)
         result, info, runtime, _ = outcome
         self.finish(None if info is None else (1, result, runtime))
 

@@ -16,6 +16,7 @@ from billiard.einfo import ExceptionInfo
 from celery import current_app
 
 from channelsq.layers.direct import Parcel, collecting
+from channelsq.worker import quick
 
 #: Seconds of work that a batch may be expected to take: so long may a quick message wait for those before it.
 SLICE = 0.002
@@ -59,7 +60,7 @@ def run_batch(items: list[Item]) -> list[Outcome]:
         begun, parcel = ended, Parcel()
         try:
             with collecting(parcel):
-                result, info, runtime, _ = tasks[name].__trace__(identity, args, kwargs, request)
+                result, info, runtime, _ = quick.run(tasks[name], identity, args, kwargs, request)
         except BaseException:  # out of memory, say; Celery decides in the parent what follows
             outcomes.append(Outcome(Parcel(), 0.0, (1, ExceptionInfo(), 0.0)))
             break

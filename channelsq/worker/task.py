@@ -15,6 +15,9 @@ from channelsq.worker.execution import run_consumer
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
 
+#: In ``task.request``: what the consumer raised when it was run without Celery's tracer.
+RAISED = "channelsq_raised"
+
 
 class ChannelTask(Task):  # type: ignore[type-arg]
     """Stands for a channel in the worker: its strategy routes each message to a consumer's task."""
@@ -47,11 +50,19 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
 
     def __call__(self, channel: str, content: dict[str, Any], **kwargs: Any) -> None:
         """Run the consumer as one unit; see :func:`channelsq.worker.execution.run_consumer`."""
+        raised = getattr(self.request, RAISED, None)
+        if raised is not None:  # it was run already, see channelsq.worker.quick
+            raise raised
         message = Message(content, channel, self.layer)
         identity = self.request.id
         if identity is not None:
             message.id = identity
-        run_consumer(lambda message: self.run(message, **kwargs), message, str(self.name), type(self).consumer)
+        self.handle(message, kwargs)
+
+    def handle(self, message: Message, kwargs: dict[str, Any]) -> None:
+        """Run the consumer on ``message``, with its route's arguments."""
+        consumer = (lambda message: self.run(message, **kwargs)) if kwargs else self.run
+        run_consumer(consumer, message, str(self.name), type(self).consumer)
 
 
 def make_channel_task(app: Celery, layer: ChannelLayerWrapper, channel: str) -> ChannelTask:
