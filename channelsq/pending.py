@@ -81,6 +81,12 @@ class PendingMessageStore:
             return
         pending.closed = True
         _pending.set(None)
+        if not pending:
+            return
+        first = pending[0][0]
+        if all(layer is first for layer, _ in pending):  # nearly always
+            first.settle([send for _, send in pending])
+            return
         layers = {id(layer): layer for layer, _ in pending}
         failures: list[Exception] = []
         for layer in layers.values():

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from channelsq import names
 from channelsq.exceptions import ChannelFull, ChannelSocketException, ChannelsqError, ConsumeLater
+from channelsq.layers import codec
+from channelsq.layers.base import Send
 from channelsq.message import Message, pending_message_store
 from channelsq.signals import consumer_finished, consumer_started
-
-if TYPE_CHECKING:
-    from channelsq.layers.base import Send
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -126,6 +125,8 @@ def done_report(message: Message) -> Send | None:
     order = message.content.get("order")
     if message.reply_channel is None or order is None or not names.is_process_channel(message.reply_channel.name):
         return None
+    if type(order) is int and 0 <= order < 2**63:  # nothing about it can be wrong
+        return Send(message.reply_channel.name, codec.dumps({"done": order}))
     return message.reply_channel.prepare({"done": order})
 
 

@@ -9,6 +9,8 @@ exception instead of the consumer, and does what it does about one.
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from typing import Any
 
 from celery import signals
@@ -28,6 +30,11 @@ _DONE = trace_ok_t(None, None, 0.0, None)
 
 _HOOKS = ("before_start", "on_success", "after_return")
 
+
+#: Seconds after a message for which this thread's connections need not be looked at again before the next.
+_FRESH = 0.1
+
+_last = threading.local()
 
 _plain: dict[str, tuple[Any, bool]] = {}
 
@@ -75,7 +82,9 @@ def _run(task: Any, identity: str, args: list[Any], kwargs: dict[str, Any], requ
     _task_stack.push(task)
     requests.push(context)
     try:
-        close_old_connections()
+        now = time.monotonic()
+        if now - getattr(_last, "at", 0.0) > _FRESH:
+            close_old_connections()
         message = Message(args[1], args[0], task.layer)
         message.id = identity
         task.handle(message, kwargs)
@@ -85,6 +94,7 @@ def _run(task: Any, identity: str, args: list[Any], kwargs: dict[str, Any], requ
         return _DONE
     finally:
         close_old_connections()
+        _last.at = time.monotonic()
         _task_stack.pop()
         requests.pop()
     return task.__trace__(identity, args, kwargs, {**request, RAISED: raised})
