@@ -29,7 +29,7 @@ logger = logging.getLogger("channelsq.transport")
 SLICE = 0.010
 
 #: Seconds that an acknowledgement may wait for the rest of its batch.
-HOLD = 0.003
+HOLD = 0.005
 
 #: Seconds that a poll waits while suspects wait for room in quarantine.
 SUSPECTS_EVERY = 0.05

@@ -21,7 +21,7 @@ LONG_STUCK = 0.02
 IDLE = 0.7
 
 #: Seconds that acknowledgements, and what goes with them, wait for more of their kind.
-HOLD = 0.003
+HOLD = 0.005
 
 #: Seconds after which a thread lets the pool's other tasks have their turn.
 TURN = 0.05
