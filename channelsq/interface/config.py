@@ -62,7 +62,8 @@ class InterfaceConfig:
     proxy_headers: bool = False
     http_timeout: float = 120.0
     accept_timeout: float = 20.0
-    order_timeout: float = 30.0
+    # Longer than a dead worker's message takes to come back on streams: a lease of 30 s and a third of one.
+    order_timeout: float = 45.0
     ping_interval: float = 20.0
     ping_timeout: float = 30.0
     max_message_size: int = 1024 * 1024
