@@ -30,6 +30,7 @@ _LONGEST = (
     "integration/test_interface_cli.py",
     "integration/",
     "transport/",
+    "contract/",
 )
 
 
@@ -102,7 +103,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
     running.stop()
     report = request.node.stash.get(_call_report, None)
     if report is not None and report.failed:
-        report.sections.extend((f"output of {command}", output) for command, output in running.report())
+        request.node.stash[_outputs] = list(running.report())
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,7 @@ def chromium() -> Iterator[object]:
 
 
 _call_report = pytest.StashKey[pytest.TestReport]()
+_outputs = pytest.StashKey[list[tuple[str, str]]]()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -125,6 +127,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if report.when == "call":
         item.stash[_call_report] = report
+    elif report.when == "teardown":  # the call's report has left a process of pytest-xdist's by now
+        outputs = item.stash.get(_outputs, [])
+        report.sections.extend((f"output of {command} up to its teardown", output) for command, output in outputs)
     return report
 
 
