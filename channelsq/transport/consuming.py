@@ -67,6 +67,10 @@ class ConsumingChannel(AcknowledgingChannel):
     _in_poll: Any
     _queue_cycle: Any
 
+    #: Is given each entry that is delivered for the first time, with its queue; says whether it has taken it, and
+    #: then owes the QoS what a delivered message does.
+    straight: Callable[[ConsumingChannel, str, Entry], bool] | None = None
+
     def _start_consuming(self) -> None:
         self._start_acknowledging()
         self._asked: Poll | None = None
@@ -376,6 +380,13 @@ class ConsumingChannel(AcknowledgingChannel):
         if not subscribers:
             self.give_back_fetched([entry])
             return False
+        if (
+            self.straight is not None
+            and not entry.redelivered
+            and not entry.deaths
+            and self.straight(self, self._queues[entry.key], entry)
+        ):
+            return True
         payload = self.open(entry)
         if payload is None:
             return False

@@ -15,7 +15,7 @@ import logging
 import os
 import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import signals
 from celery.app.trace import LOG_RECEIVED
@@ -23,11 +23,16 @@ from celery.worker import state
 
 from channelsq.layers.direct import Parcel, collecting
 from channelsq.layers.redis import RedisChannelLayer
+from channelsq.message import Message
 from channelsq.transport import requests
 from channelsq.transport.qos import QoS
 from channelsq.worker import quick
 from channelsq.worker.lanes import Lane, SoloLane, ThreadLane
 from channelsq.worker.prefork import PreforkLane
+from channelsq.worker.straight import Straight
+
+if TYPE_CHECKING:
+    from channelsq.worker.setup import ConsumerTasks
 
 #: Celery's own, so that its messages stay where people look for them.
 _received = logging.getLogger("celery.worker.strategy")
@@ -40,9 +45,12 @@ class LeanRequest(requests.Request):
 
     _terminate_on_ack: Any = None
 
-    def __init__(self, message: Any, qos: QoS, task: Any, payload: list[Any], *, hostname: str, eventer: Any) -> None:
+    def __init__(
+        self, message: Any, qos: QoS, task: Any, payload: list[Any], mine: Message, *, hostname: str, eventer: Any
+    ) -> None:
         headers = message.headers
         self._message = message
+        self._mine = mine
         self._qos = qos
         self._task = task
         self._app = task.app
@@ -140,10 +148,10 @@ class LeanRequest(requests.Request):
             return
         self.on_accepted(os.getpid(), time.monotonic())
         if not task.acks_late:
-            outcome = quick.run(task, self.id, self._args, self._kwargs, self._request_dict)
+            outcome = quick.run(task, self.id, self._args, self._kwargs, self._request_dict, self._mine)
         else:
             with collecting(self.parcel):
-                outcome = quick.run(task, self.id, self._args, self._kwargs, self._request_dict)
+                outcome = quick.run(task, self.id, self._args, self._kwargs, self._request_dict, self._mine)
         result, info, runtime, _ = outcome
         self.finish(None if info is None else (1, result, runtime))
 
@@ -178,11 +186,13 @@ class Lean:
         app: the Celery app.
         consumer: the worker's consumer (``celery.worker.consumer.Consumer``).
         layer: the layer of the channels.
+        tasks: its consumers.
         lane: where requests are run.
     """
 
-    def __init__(self, app: Any, consumer: Any, layer: RedisChannelLayer, lane: Lane) -> None:
+    def __init__(self, app: Any, consumer: Any, layer: RedisChannelLayer, tasks: ConsumerTasks, lane: Lane) -> None:
         self._consumer = consumer
+        self._straight = Straight(self, tasks)
         self._render = layer.sender.render
         self._lane = lane
         self._eventer = consumer.event_dispatcher
@@ -196,15 +206,24 @@ class Lean:
         self._does_info = _received.isEnabledFor(logging.INFO)
         self._plain: dict[str, bool] = {}
 
-    def take(self, message: Any, task: Any, payload: list[Any]) -> bool:
+    def take(self, message: Any, task: Any, payload: list[Any], mine: Message) -> bool:
         """Have the message handled, if it may go the short way; else nothing is done."""
         channel = message.channel
         qos = getattr(channel, "qos", None)
-        if not isinstance(qos, QoS) or not self._may_take(message, task):
+        if not isinstance(qos, QoS) or not self.may_take(message, task):
             return False
         if channel.render is None:
             channel.render = self._render
-        request = LeanRequest(message, qos, task, payload, hostname=self._consumer.hostname, eventer=self._eventer)
+            channel.straight = self._straight
+        mine.id = message.headers["id"]
+        self.start(message, qos, task, payload, mine)
+        return True
+
+    def start(self, message: Any, qos: QoS, task: Any, payload: list[Any], mine: Message) -> None:
+        """Have a message handled that may go the short way."""
+        request = LeanRequest(
+            message, qos, task, payload, mine, hostname=self._consumer.hostname, eventer=self._eventer
+        )
         if self._does_info:
             context = {
                 "id": request.id,
@@ -216,14 +235,15 @@ class Lean:
             _received.info(LOG_RECEIVED, context, extra={"data": context})
         request.reserve()
         self._lane.put(request)
-        return True
 
-    def _may_take(self, message: Any, task: Any) -> bool:
+    def may_take(self, message: Any, task: Any) -> bool:
+        """Whether a message may go the short way."""
         consumer = self._consumer
         headers = message.headers
         eventer = self._eventer
         return (
-            "retries" not in headers  # only what the short form carries has no more to it than this knows
+            not consumer.on_task_message
+            and "retries" not in headers  # only what the short form carries has no more to it than this knows
             and not signals.task_received.receivers
             and not (eventer is not None and eventer.enabled and (not eventer.groups or "task" in eventer.groups))
             and headers["id"] not in self._revoked
@@ -251,25 +271,25 @@ class Lean:
 _leans: weakref.WeakKeyDictionary[Any, Lean | None] = weakref.WeakKeyDictionary()
 
 
-def lean_of(app: Any, consumer: Any, layer: Any) -> Lean | None:
+def lean_of(app: Any, consumer: Any, tasks: ConsumerTasks) -> Lean | None:
     """What decides for a worker; None if every message goes Celery's way."""
     try:
         return _leans[consumer]
     except KeyError:
-        lean = _leans[consumer] = _make(app, consumer, layer)
+        lean = _leans[consumer] = _make(app, consumer, tasks)
         return lean
 
 
-def _make(app: Any, consumer: Any, layer: Any) -> Lean | None:
-    channel_layer = layer.channel_layer
+def _make(app: Any, consumer: Any, tasks: ConsumerTasks) -> Lean | None:
+    channel_layer = tasks.layer.channel_layer
     if not isinstance(channel_layer, RedisChannelLayer) or not channel_layer.streams:
         return None
     kind = type(consumer.pool).__module__.rpartition(".")[2]
     if kind == "solo":
-        return Lean(app, consumer, channel_layer, SoloLane())
+        return Lean(app, consumer, channel_layer, tasks, SoloLane())
     if kind == "thread":
         lane = ThreadLane(consumer.pool.executor, consumer.pool.limit, consumer.hub)
-        return Lean(app, consumer, channel_layer, lane)
+        return Lean(app, consumer, channel_layer, tasks, lane)
     if kind == "prefork" and consumer.hub is not None:
-        return Lean(app, consumer, channel_layer, PreforkLane(consumer))
+        return Lean(app, consumer, channel_layer, tasks, PreforkLane(consumer))
     return None

@@ -39,14 +39,28 @@ _last = threading.local()
 _plain: dict[str, tuple[Any, bool]] = {}
 
 
-def run(task: Any, identity: str, args: list[Any], kwargs: dict[str, Any], request: dict[str, Any]) -> Any:
-    """Run a consumer's task, by Celery's tracer if need be; gives what that gives."""
+def run(
+    task: Any,
+    identity: str,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    request: dict[str, Any],
+    message: Message | None = None,
+) -> Any:
+    """Run a consumer's task, by Celery's tracer if need be; gives what that gives.
+
+    Args:
+        message: what the arguments say, if it is made already.
+    """
     tracer, plain = _plain.get(task.name, (None, False))
     if tracer is not task.__trace__:
         plain = _is_plain(task)
         _plain[task.name] = task.__trace__, plain
     if plain and _nobody_listens():
-        return _run(task, identity, args, kwargs, request)
+        if message is None:
+            message = Message(args[1], args[0], task.layer)
+            message.id = identity
+        return _run(task, identity, args, kwargs, request, message)
     return task.__trace__(identity, args, kwargs, request)
 
 
@@ -76,7 +90,9 @@ def _nobody_listens() -> bool:
     return not signals.task_success.receivers and database.are_ours_alone()
 
 
-def _run(task: Any, identity: str, args: list[Any], kwargs: dict[str, Any], request: dict[str, Any]) -> Any:
+def _run(
+    task: Any, identity: str, args: list[Any], kwargs: dict[str, Any], request: dict[str, Any], message: Message
+) -> Any:
     context = Context(request, args=args, called_directly=False, kwargs=kwargs)
     requests = task.request_stack
     _task_stack.push(task)
@@ -85,8 +101,6 @@ def _run(task: Any, identity: str, args: list[Any], kwargs: dict[str, Any], requ
         now = time.monotonic()
         if now - getattr(_last, "at", 0.0) > _FRESH:
             close_old_connections()
-        message = Message(args[1], args[0], task.layer)
-        message.id = identity
         task.handle(message, kwargs)
     except Exception as error:
         raised = error

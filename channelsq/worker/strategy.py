@@ -31,7 +31,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
     tasks = tasks_of(app)
     channel = task.name
     layer = task.layer
-    lean = lean_of(app, consumer, layer)
+    lean = lean_of(app, consumer, tasks)
 
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
         content, embed = _content(message, channel)
@@ -59,7 +59,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
         if not ordered:
             report_done(mine)
         payload = [[channel, content], kwargs, embed]
-        if lean is not None and not callbacks and lean.take(message, target, payload):
+        if lean is not None and not callbacks and lean.take(message, target, payload, mine):
             return None
         # Celery reads a message's parts from these again and again; the content itself stays out of its log.
         message.headers = {
