@@ -14,6 +14,9 @@ BIN := .venv/bin
 PORT ?= 8000
 WORKERS ?= auto
 
+# Let Python keep what it compiles: the tests start some hundred programs.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:
 	@sed -n 's/^#   //p' Makefile
 

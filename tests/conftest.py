@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +93,16 @@ def demo_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's database with its data, for ``tests.support.demo.Demo`` to copy."""
     from tests.support.demo import make_template
 
-    return make_template(tmp_path_factory.mktemp("demo"))
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return make_template(tmp_path_factory.mktemp("demo"))
+    directory = tmp_path_factory.getbasetemp().parent / "demo"  # which pytest-xdist's processes share
+    directory.mkdir(exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = directory / "made"
+        if not made.exists():
+            made.write_text(str(make_template(directory)))
+    return Path(made.read_text())
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_queues_can_be_chosen(start_worker: StartWorker) -> None:
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     worker = start_worker("-Q", "slow", "-P", pool, "-c", "1")
-    client.send("slow", {"seconds": 1.5, "order": 1})
+    client.send("slow", {"seconds": 1, "order": 1})
     assert "started" in client.receive()
     worker.signal(signal.SIGTERM)
     assert "finished" in client.receive()
@@ -84,7 +84,7 @@ def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     first = start_worker("-Q", "slow", "-P", pool, "-c", "1")
-    client.send("slow", {"seconds": 2, "order": 1})
+    client.send("slow", {"seconds": 1, "order": 1})
     pid = client.receive()["pid"]
     first.kill()
     start_worker("-Q", "slow", "-P", pool, "-c", "1")
