@@ -83,6 +83,8 @@ class KombuChannelLayer(BaseChannelLayer):
         self._receiver = KombuReceiver(self)
         #: The queues that this process has sent to or received from, for flush().
         self.used: dict[str, Queue] = {}
+        #: How often close() was called: who was at work then need not say how that failed.
+        self.closed = 0
 
     # -- the broker -------------------------------------------------------------------------
 
@@ -391,6 +393,7 @@ class KombuChannelLayer(BaseChannelLayer):
             self._groups.flush()
 
     def close(self) -> None:
+        self.closed += 1
         with self._lock:
             producers, self._producers = self._producers, None
             store = self._group_store

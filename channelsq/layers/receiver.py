@@ -54,10 +54,16 @@ class KombuReceiver:
         """See :meth:`BaseChannelLayer.receive`; waits ``timeout`` seconds at most."""
         deadline = time.monotonic() + timeout
         pause = _FIRST_PAUSE
+        closed = self._layer.closed
         while True:
             random.shuffle(wanted)  # so that no channel starves another
             for channel in wanted:
-                found = self._receive_one(channel)
+                try:
+                    found = self._receive_one(channel)
+                except Exception:  # Kombu has many for a connection that is closed in the middle of its work
+                    if self._layer.closed == closed:
+                        raise
+                    return None, None
                 if found is not None:
                     return found
             left = deadline - time.monotonic()
