@@ -155,7 +155,7 @@ class RedisGroups(GroupStore):
     def _call(self, command: Callable[[], Any]) -> Any:
         try:
             return command()
-        except (redis.ConnectionError, redis.TimeoutError) as error:
+        except (redis.RedisError, OSError) as error:  # also one that answers, but is out of memory or read-only
             raise BrokerUnavailable(maybe_sanitize_url(self.url), error) from error
 
     def add(self, group: str, channel: str) -> None:
