@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from kombu import pools
 
 from channelsq.transport.dead import DeadLetters
 from tests.support.processes import Process, Processes
@@ -35,7 +34,6 @@ def celery(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any
     module = importlib.import_module(APP)
     yield module
     module.app.close()
-    pools.reset()  # the app's connections are in one of Kombu's, which outlives it
     module.records.close()
 
 
