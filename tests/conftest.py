@@ -29,9 +29,9 @@ _LONGEST = (
     "integration/test_end_to_end_",
     "integration/test_docs_tutorial.py",
     "integration/test_interface_cli.py",
+    "contract/",
     "integration/",
     "transport/",
-    "contract/",
 )
 
 
