@@ -155,15 +155,7 @@ class DirectSender:
 
     def _pack(self, parcel: Parcel, sends: Sequence[Send]) -> ChannelFull | None:
         """Add ``sends`` to a parcel; gives ChannelFull for the first that has no room."""
-        envelopes: dict[str, list[Entry]] = {}
-        messages: list[tuple[str, Send]] = []
-        for send in sends:
-            if send.group:
-                self._layer.gather_group(send, envelopes, messages)
-            elif "!" in send.target:
-                envelopes.setdefault(names.process_part(send.target), []).append(Entry([send.target], send.body))
-            else:
-                messages.append((send.target, send))
+        envelopes, messages = self._layer.sort(sends)
         full: ChannelFull | None = None
         for prefix, entries in envelopes.items():
             try:

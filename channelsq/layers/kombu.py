@@ -185,15 +185,7 @@ class KombuChannelLayer(BaseChannelLayer):
     # -- sending ----------------------------------------------------------------------------
 
     def dispatch(self, sends: Sequence[Send]) -> None:
-        envelopes: dict[str, list[Entry]] = {}
-        messages: list[tuple[str, Send]] = []
-        for send in sends:
-            if send.group:
-                self.gather_group(send, envelopes, messages)
-            elif names.is_process_channel(send.target):
-                envelopes.setdefault(names.process_part(send.target), []).append(Entry([send.target], send.body))
-            else:
-                messages.append((send.target, send))
+        envelopes, messages = self.sort(sends)
         full: ChannelFull | None = None
         with self._producer() as producer:
             for prefix, entries in envelopes.items():
@@ -209,8 +201,20 @@ class KombuChannelLayer(BaseChannelLayer):
         if full is not None:
             raise full
 
-    def gather_group(self, send: Send, envelopes: dict[str, list[Entry]], messages: list[tuple[str, Send]]) -> None:
-        """Add what is to be sent for a group: to each process one entry, to each other channel a message."""
+    def sort(self, sends: Sequence[Send]) -> tuple[dict[str, list[Entry]], list[tuple[str, Send]]]:
+        """What goes to the reply queue of each process (``"name.process!"``), and what to other channels."""
+        envelopes: dict[str, list[Entry]] = {}
+        messages: list[tuple[str, Send]] = []
+        for send in sends:
+            if send.group:
+                self._sort_group(send, envelopes, messages)
+            elif names.is_process_channel(send.target):
+                envelopes.setdefault(names.process_part(send.target), []).append(Entry([send.target], send.body))
+            else:
+                messages.append((send.target, send))
+        return envelopes, messages
+
+    def _sort_group(self, send: Send, envelopes: dict[str, list[Entry]], messages: list[tuple[str, Send]]) -> None:
         by_process: dict[str, list[str]] = {}
         for channel in self._groups.members(send.target):
             if names.is_process_channel(channel):

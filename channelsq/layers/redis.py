@@ -6,7 +6,7 @@ on Kombu's (``redis://`` …) as any Kombu layer does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -66,16 +66,22 @@ class RedisChannelLayer(KombuChannelLayer):
         if not self.streams:
             super().dispatch(sends)
             return
-        if any(send.delay for send in sends):  # rare, and Kombu knows how to write them
-            super().dispatch([send for send in sends if send.delay])
-            sends = [send for send in sends if not send.delay]
-        self.sender.dispatch(sends)
+        self._send(sends, self.sender.dispatch)
 
     def settle(self, sends: Sequence[Send]) -> None:
-        if self.streams and not any(send.delay for send in sends):
-            self.sender.settle(sends)
+        if self.streams:
+            self._send(sends, self.sender.settle)
         else:
-            self.dispatch(sends)
+            super().settle(sends)
+
+    def _send(self, sends: Sequence[Send], send: Callable[[Sequence[Send]], None]) -> None:
+        if not any(each.delay for each in sends):
+            send(sends)
+            return
+        try:
+            super().dispatch([each for each in sends if each.delay])  # rare, and Kombu knows how to write them
+        finally:
+            send([each for each in sends if not each.delay])
 
     def flush(self) -> None:
         super().flush()

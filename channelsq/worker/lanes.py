@@ -9,6 +9,8 @@ from collections import deque
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
+from channelsq.transport.consuming import HOLD
+
 logger = logging.getLogger("channelsq.worker")
 
 #: Seconds without progress after which other threads take part, if the process has time to spare.
@@ -19,9 +21,6 @@ LONG_STUCK = 0.02
 
 #: Processor time, as a part of a second a second, up to which the process is thought to be waiting for something.
 IDLE = 0.7
-
-#: Seconds that acknowledgements, and what goes with them, wait for more of their kind.
-HOLD = 0.005
 
 #: Seconds after which a thread lets the pool's other tasks have their turn.
 TURN = 0.05
@@ -161,4 +160,6 @@ class ThreadLane:
             channel.flush_acks(wait=False)
         except channel.connection_errors as error:
             logger.warning("acknowledgements wait, Redis is away: %s", error, extra={"action": "acks_wait"})
+        except Exception:  # they wait, too, and this thread is counted on
+            logger.exception("acknowledgements could not be sent", extra={"action": "acks_wait"})
         channel.free_credit()

@@ -1,11 +1,11 @@
 """The short way of a channel's message through the worker.
 
 Celery's own way makes a request of each message, hands it to the pool with five callbacks and acknowledges it
-through the event loop.  Most messages need none of that: their consumer is run by Celery's own tracer, so that
-signals, retries, ``Reject``, error reports and ``task.request`` are as ever, in a thread that takes one message
-after the other; what it sent leaves in one transaction with the acknowledgement.
+through the event loop.  Most messages need none of that: a thread takes one after the other and runs its consumer,
+with ``task.request``, retries, ``Reject`` and error reports as ever (see :mod:`channelsq.worker.quick`), and what it
+sent leaves in one transaction with the acknowledgement.
 
-:meth:`Lane.take` refuses a message for which Celery promises more than that (events, revokes, rate and time
+:meth:`Lean.may_take` refuses a message for which Celery promises more than that (events, revokes, rate and time
 limits, receivers of ``task_received``, a pool that is not known here): it goes Celery's way.
 """
 
@@ -118,8 +118,10 @@ class LeanRequest(requests.Request):
 
     @property
     def abandoned(self) -> bool:
-        """Whether another worker has it, or soon will: nothing of it is to be begun here."""
-        return _set(state.should_stop) or _set(state.should_terminate) or bool(self._qos.channel.closed)
+        """Whether it is not to be begun: another worker has it, or soon will, or it was revoked while it waited."""
+        if _set(state.should_stop) or _set(state.should_terminate) or self._qos.channel.closed:
+            return True
+        return self.id in state.revoked and self.revoked()
 
     def reserve(self) -> None:
         """Be among what ``inspect reserved`` tells."""
@@ -215,12 +217,12 @@ class Lean:
         if channel.render is None:
             channel.render = self._render
             channel.straight = self._straight
-        mine.id = message.headers["id"]
         self.start(message, qos, task, payload, mine)
         return True
 
     def start(self, message: Any, qos: QoS, task: Any, payload: list[Any], mine: Message) -> None:
         """Have a message handled that may go the short way."""
+        mine.id = message.headers["id"]
         request = LeanRequest(
             message, qos, task, payload, mine, hostname=self._consumer.hostname, eventer=self._eventer
         )
@@ -249,17 +251,18 @@ class Lean:
             and headers["id"] not in self._revoked
             and not (self._processes and "redelivered" in headers)  # what may kill its process shall be alone in it
             and not consumer.task_buckets.get(task.name)
+            and not (task.time_limit or task.soft_time_limit)  # which may be set while the worker runs
             and not (consumer.restart_count and not consumer._maximum_prefetch_restored)
             and self._is_plain(task)
         )
 
     def _is_plain(self, task: Any) -> bool:
-        """Whether the task has no time limits, nor classes of its own for what is done about it."""
+        """Whether the task has no classes of its own for what is done about it."""
         try:
             return self._plain[task.name]
         except KeyError:
             plain = self._plain[task.name] = (
-                not (task.time_limit or task.soft_time_limit or self._limits)
+                not self._limits
                 and task.Strategy == "celery.worker.strategy:default"
                 and task.Request in (requests.DEFAULT, requests.NAME)
                 and (task.acks_late or not self._processes)

@@ -145,11 +145,13 @@ class PreforkLane:
     def _done(self, batch: list[Any], outcomes: list[Outcome]) -> None:
         for request in batch[len(outcomes) :]:  # not begun
             self._backlog.append(request)
-        for request, outcome in zip(batch, outcomes, strict=False):
-            self._learn(request.type, outcome.seconds)
-            request.parcel = outcome.parcel
-            request.finish(outcome.failure)
-        self._go_on()
+        try:
+            for request, outcome in zip(batch, outcomes, strict=False):
+                self._learn(request.type, outcome.seconds)
+                request.parcel = outcome.parcel
+                request.finish(outcome.failure)  # raises what Celery lets end the worker
+        finally:
+            self._go_on()
 
     def _learn(self, task: str, seconds: float) -> None:
         pace = self._paces.get(task)

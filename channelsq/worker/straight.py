@@ -107,6 +107,5 @@ class Straight:
             report_done(mine)
         qos = channel.stream_qos
         qos.append(message, message.delivery_tag)
-        mine.id = identity
         self._lean.start(message, qos, target, [[queue, content], kwargs, embed], mine)
         return True

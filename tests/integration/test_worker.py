@@ -233,6 +233,8 @@ def test_events(worker: Process, client: LayerClient, app: Celery) -> None:
             ours = [event for event in got if event["type"].startswith("task-")]
             if any(event["type"] == "task-succeeded" for event in ours):
                 break
+    # Without listeners again, messages go the short way.
+    assert app.control.disable_events(reply=True, timeout=10, limit=1)
     assert any(event.get("name") == "tests.project.consumers.echo" for event in ours)
     assert [event["type"] for event in ours][:3] == ["task-received", "task-started", "task-succeeded"]
 
@@ -247,6 +249,25 @@ def test_rate_limit(worker: Process, client: LayerClient) -> None:
     client.send("echo", {"value": "overtook"})
     assert client.receive()["echo"] == "overtook"
     assert client.nothing()
+
+
+# Elsewhere Celery's threads pool has it already, and runs it.
+@pytest.mark.parametrize("broker", ["redis-streams"], indirect=True, scope="module")
+def test_revoked_while_it_waits_for_a_thread(worker: Process, client: LayerClient, app: Celery) -> None:
+    for _ in range(8):
+        client.send("slow", {"seconds": 3})
+    client.send("slow", {"seconds": 0, "order": 5})
+
+    def waiting() -> str | None:
+        nodes = app.control.inspect(timeout=1).reserved() or {}
+        return next((task["id"] for tasks in nodes.values() for task in tasks), None)
+
+    app.control.revoke(wait_until(waiting, "the ninth message to wait", timeout=20), reply=True)
+    answers = [client.receive() for _ in range(17)]
+    assert [sorted(set(answer) - {"pid", "thread"}) for answer in answers].count(["finished"]) == 8
+    assert {"done": 5} in answers  # so that its socket goes on
+    assert client.nothing()
+    assert "Discarding revoked task: tests.project.consumers.slow" in worker.output
 
 
 def test_delay_and_revoke(worker: Process, client: LayerClient, app: Celery) -> None:

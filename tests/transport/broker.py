@@ -49,7 +49,14 @@ class Peer:
         self.close()
 
     def close(self) -> None:
+        connected = self.connection.connected
+        channels = list(self.connection.transport.channels or ()) if connected else []
         self.connection.release()
+        for channel in channels:
+            # Kombu's own Redis channel opens a connection while it closes, to give messages back.
+            for pool in (getattr(channel, "_pool", None), getattr(channel, "_async_pool", None)):
+                if pool is not None:
+                    pool.disconnect()
         if self.hub is not None:
             self.hub.close()
 

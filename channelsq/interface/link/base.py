@@ -6,6 +6,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from channelsq.asgi import ChannelLayerWrapper
@@ -166,6 +167,15 @@ class Link(ABC):
             self._forget(channel)
 
     # -- failures ---------------------------------------------------------------------------
+
+    def _attempt(self, call: Callable[[], None], target: str, *, quiet: bool) -> Exception | None:
+        """Call what may fail; gives the failure, which is counted."""
+        try:
+            call()
+        except Exception as error:
+            self._note(error, target, quiet=quiet)
+            return error
+        return None
 
     def _note(self, error: Exception, target: str, *, quiet: bool) -> None:
         """Count what went wrong, and log it unless somebody is told of it."""

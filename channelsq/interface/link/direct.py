@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from channelsq.interface.link.base import Link, Publication
 from channelsq.interface.replies import Replies
 from channelsq.layers.base import Listener
@@ -36,11 +34,3 @@ class DirectLink(Link):
         self._forgotten(
             channel, self._attempt(lambda: self.layer.channel_layer.forget_channel(channel), channel, quiet=True)
         )
-
-    def _attempt(self, call: Callable[[], None], target: str, *, quiet: bool) -> Exception | None:
-        try:
-            call()
-        except Exception as error:
-            self._note(error, target, quiet=quiet)
-            return error
-        return None

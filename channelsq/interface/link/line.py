@@ -30,6 +30,9 @@ SILENCE = 15.0
 #: Seconds after which a host that acknowledges nothing is gone.
 _UNACKNOWLEDGED = 5
 
+#: Seconds that the last bytes and a TLS goodbye may take.
+_FAREWELL = 1.0
+
 #: The errors of a server that will not do anything for now, whatever it is asked.
 _UNUSABLE = ("LOADING", "READONLY", "MASTERDOWN", "NOAUTH")
 
@@ -140,8 +143,15 @@ class Line:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._write = None
-        if self._wire is not None and self._wire.transport is not None:
-            self._wire.transport.close()
+        wire = self._wire
+        if wire is not None and wire.transport is not None:
+            wire.transport.close()
+            try:
+                async with asyncio.timeout(_FAREWELL):
+                    await wire.ended.wait()  # the loop may end next, and with it what has not been written yet
+            except TimeoutError:
+                wire.transport.abort()
+                await wire.ended.wait()
 
     def write(self, data: bytes) -> None:
         """Send packed commands; only while :attr:`is_open`."""

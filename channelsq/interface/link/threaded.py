@@ -143,14 +143,6 @@ class ThreadedLink(Link):
             if outcome is not None:
                 self._tell(outcome, error)
 
-    def _attempt(self, call: Callable[[], None], target: str, *, quiet: bool) -> Exception | None:
-        try:
-            call()
-        except Exception as error:
-            self._note(error, target, quiet=quiet)
-            return error
-        return None
-
     def _tell(self, outcome: _Outcome, error: Exception | None) -> None:
         with self._changed:
             self._outcomes.append((outcome, error))
