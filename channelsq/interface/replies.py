@@ -19,7 +19,8 @@ from channelsq.layers import codec
 
 logger = logging.getLogger("channelsq.interface.replies")
 
-#: What an envelope holds for one send: channels, the packed message, and the group that it was sent to or None.
+#: What an envelope holds for one send: channels, the packed message, and the group that it was sent to or None.  There
+#: may be a fourth: the order of the one channel's message that is reported done behind this one, or None.
 Entry = Sequence[Any]
 
 _STR = {str}
@@ -215,7 +216,7 @@ class Replies:
         """Take over what envelopes held; called in the event loop.
 
         Args:
-            entries: each the channels, the packed message, and the group or None, if they are channelsq's.
+            entries: each an :data:`Entry`, if they are channelsq's.
             bad: is told what is wrong with an entry that is dropped.
         """
         if self._entries:
@@ -248,24 +249,41 @@ class Replies:
     def _hand_out_entry(self, entry: Entry, bad: Callable[[str], None]) -> int:
         """Gives how many deliveries that took."""
         try:
-            channels, packed, group = entry
+            if len(entry) == 3:
+                channels, packed, group = entry
+                order = None
+            else:
+                channels, packed, group, order = entry
             message = codec.unpack(packed)
             if type(channels) is not list or not _STR.issuperset(map(type, channels)):
                 raise ValueError(f"its channels are {channels!r:.80}")
             if group is not None and type(group) is not str:
                 raise ValueError(f"its group is {group!r:.80}")
+            if order is not None and (type(order) is not int or len(channels) != 1):
+                raise ValueError(f"its order is {order!r:.80}, for {len(channels)} channels")
         except (TypeError, ValueError) as error:
             bad(str(error))
             return 1
-        if len(channels) == 1 and len(message) == 1 and type(order := message.get("done")) is int:
-            receiver = self._receivers.get(channels[0])
-            if receiver is not None:
-                try:
-                    receiver.on_done(order)
-                except Exception as error:
-                    self._fail(channels[0], error)
+        if len(channels) != 1:
+            delivery = Delivery(channels, message, group)
+            for channel in channels:
+                self._give(channel, delivery)
+            return len(channels)
+        channel = channels[0]
+        if len(message) == 1 and type(done := message.get("done")) is int:
+            self._report(channel, done)
+        else:
+            self._give(channel, Delivery(channels, message, group))
+        if order is None:
             return 1
-        delivery = Delivery(channels, message, group)
-        for channel in channels:
-            self._give(channel, delivery)
-        return len(channels)
+        self._report(channel, order)
+        return 2
+
+    def _report(self, channel: str, order: int) -> None:
+        receiver = self._receivers.get(channel)
+        if receiver is None:
+            return
+        try:
+            receiver.on_done(order)
+        except Exception as error:
+            self._fail(channel, error)
