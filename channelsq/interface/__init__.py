@@ -8,7 +8,7 @@ From the command down to the wire::
     uvicorn_http                            bounds that uvicorn's own HTTP protocol lacks
     exchange                                a request and its answer of one message each: no task
     http, body, asking, response, forwarded every other HTTP request
-    websocket, turns, handshake             WebSockets; ``connection`` and ``keepalive`` are free of I/O
+    websocket, turns, packing, handshake    WebSockets; ``connection`` and ``keepalive`` are free of I/O
     incoming, outgoing, frames, deflate     their frames
     replies, link                           from and to the channel layer
     config, stats, logs                     settings, counters, log lines

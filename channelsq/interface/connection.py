@@ -35,6 +35,10 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
+#: For what happens with every message: looking it up in the enum takes longer.
+_OPEN = State.OPEN
+
+
 class IllegalTransition(Exception):
     """Something happened to a connection that cannot happen in its state."""
 
@@ -99,8 +103,11 @@ class HandOut(NamedTuple):
     order: int
 
 
+#: What a message says: its dict, less what every message has, or the payload that the client sent.
+Content = dict[str, Any] | str | bytes
+
 #: A message that waits for its turn: channel, what it says, order, and size.
-_Waiting = tuple[str, dict[str, Any], int, int]
+_Waiting = tuple[str, Content, int, int]
 
 
 @dataclass(slots=True)
@@ -126,7 +133,7 @@ class Connection:
     in_flight: int | None = None
     _next_order: int = 0
     # Short, and mostly empty: a deque would take ten times as much.
-    _waiting: list[_Waiting] = field(default_factory=list)
+    waiting: list[_Waiting] = field(default_factory=list)
     _waiting_bytes: int = 0
     _held: list[Reply] = field(default_factory=list)
     _held_bytes: int = 0
@@ -146,8 +153,18 @@ class Connection:
         """The client sent a message."""
         if self.state is not State.OPEN:
             raise IllegalTransition("receive", self.state)
-        key = "text" if type(payload) is str else "bytes"
-        self._queue(names.WEBSOCKET_RECEIVE, {key: payload}, len(payload))
+        self._queue(names.WEBSOCKET_RECEIVE, payload, len(payload))
+
+    def pass_by(self) -> int | None:
+        """A message that the client sent has its turn at once: its order, in flight from now on.
+
+        None, and nothing has changed, if it must wait: then it is to be told to :meth:`receive`.
+        """
+        if self.in_flight is not None or self.waiting or self.state is not _OPEN:
+            return None
+        order = self.in_flight = self._next_order
+        self._next_order = order + 1
+        return order
 
     def end(self, code: int) -> None:
         """The socket is gone; ``code`` says how."""
@@ -158,36 +175,49 @@ class Connection:
         if self._next_order:
             self._queue(names.WEBSOCKET_DISCONNECT, {"code": code}, 0)
 
-    def _queue(self, channel: str, content: dict[str, Any], size: int) -> None:
+    def _queue(self, channel: str, content: Content, size: int) -> None:
         order = self._next_order
         self._next_order += 1
-        self._waiting.append((channel, content, order, size))
+        self.waiting.append((channel, content, order, size))
         self._waiting_bytes += size
 
     @property
     def has_room(self) -> bool:
         """Whether more should be read from the client."""
-        return len(self._waiting) < self.max_messages and self._waiting_bytes < self.max_bytes
+        return len(self.waiting) < self.max_messages and self._waiting_bytes < self.max_bytes
 
     @property
     def finished(self) -> bool:
         """Whether the socket is gone and the application is done with all of it."""
-        return self.state is State.CLOSED and self.in_flight is None and not self._waiting
+        return self.state is State.CLOSED and self.in_flight is None and not self.waiting
 
     @property
     def busy(self) -> bool:
         """Whether the application has, or will get, a message of this socket."""
-        return self.in_flight is not None or bool(self._waiting)
+        return self.in_flight is not None or bool(self.waiting)
 
     def take(self) -> HandOut | None:
         """The next message for the application, unless it still has one; it is in flight from now on."""
-        if self.in_flight is not None or not self._waiting:
+        turn = self.take_bare()
+        if turn is None:
             return None
-        channel, content, order, size = self._waiting.pop(0)
+        channel, content, order = turn
+        return HandOut(channel, self.message(content, order), order)
+
+    def take_bare(self) -> tuple[str, Content, int] | None:
+        """As :meth:`take`, but only what the message says: :meth:`message` makes it whole."""
+        if self.in_flight is not None or not self.waiting:
+            return None
+        channel, content, order, size = self.waiting.pop(0)
         self._waiting_bytes -= size
         self.in_flight = order
-        message = {"reply_channel": self.reply_channel, "path": self.path, "order": order, **content}
-        return HandOut(channel, message, order)
+        return channel, content, order
+
+    def message(self, content: Content, order: int) -> dict[str, Any]:
+        """A message with what every message has."""
+        if type(content) is not dict:
+            content = {"text" if type(content) is str else "bytes": content}
+        return {"reply_channel": self.reply_channel, "path": self.path, "order": order, **content}
 
     def done(self, order: int) -> list[Action]:
         """The application is done with message ``order``, or is waited for no longer."""
@@ -206,7 +236,7 @@ class Connection:
         If it was the connect, the application never heard of this socket and hears nothing more of it.
         """
         if self.in_flight == 0 and not self.answered:
-            self._waiting.clear()
+            self.waiting.clear()
             self._waiting_bytes = 0
             self._next_order = 0
         self.in_flight = None

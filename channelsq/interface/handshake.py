@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import http
 from collections.abc import Sequence
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
 
+from uvicorn.protocols.utils import get_local_addr, is_ssl
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader
 from websockets.extensions import Extension
@@ -38,10 +40,9 @@ def split_target(target: str) -> tuple[str, bytes]:
 
 def connect_content(
     request: Request,
-    *,
-    secure: bool,
+    transport: asyncio.Transport,
     client: list[Any] | None,
-    server: list[Any] | None,
+    *,
     root_path: str,
     proxy_headers: bool,
 ) -> dict[str, Any]:
@@ -50,7 +51,8 @@ def connect_content(
         [name.lower().encode("latin-1"), value.encode("latin-1", "surrogateescape")]
         for name, value in request.headers.raw_items()
     ]
-    scheme = "wss" if secure else "ws"
+    scheme = "wss" if is_ssl(transport) else "ws"
+    server = get_local_addr(transport)
     if proxy_headers:
         client, scheme = believed(headers, client, scheme)
     return {
@@ -59,7 +61,7 @@ def connect_content(
         "root_path": root_path,
         "headers": headers,
         "client": client,
-        "server": server,
+        "server": list(server) if server and server[1] is not None else None,
     }
 
 

@@ -13,6 +13,7 @@ from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.link import link_for
 from channelsq.interface.replies import Replies
 from channelsq.interface.stats import Stats
+from channelsq.layers.base import BaseChannelLayer
 
 logger = logging.getLogger("channelsq.interface")
 
@@ -58,6 +59,8 @@ class Hub:
         self.layer = layer
         #: See :meth:`BaseChannelLayer.prepare`.
         self.prepare = layer.channel_layer.prepare
+        #: Whether clients' messages may be packed without :attr:`prepare`: not past a layer that has its own.
+        self.packs_alone = type(layer.channel_layer).prepare is BaseChannelLayer.prepare
         self.stats = Stats()
         self.link = link_for(layer, self.stats)
         self.sockets: set[Socket] = set()

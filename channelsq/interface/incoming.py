@@ -133,7 +133,10 @@ class Incoming:
                     self._fail(error)
                     return b""
             start = end
-            self._deliver(payload, kind == TEXT)
+            if kind == BYTES:
+                self._client.on_message(payload)
+            else:
+                self._deliver(payload, True)
             if start == size or not self._quick:
                 break
         return data[start:] if start else data

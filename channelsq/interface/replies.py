@@ -66,9 +66,11 @@ class Delivery:
             window: the bits of the window that compression was negotiated with; 0 for none.
         """
         if not window:
-            if self._frame is None:
-                self._frame = frame(*self._payload())
-            return self._frame
+            made = self._frame
+            if made is None:
+                first, payload = self._payload()
+                made = self._frame = frame(first, payload)
+            return made
         frames = self._frames
         if frames is None:
             frames = self._frames = {}
@@ -255,7 +257,9 @@ class Replies:
             else:
                 channels, packed, group, order = entry
             message = codec.unpack(packed)
-            if type(channels) is not list or not _STR.issuperset(map(type, channels)):
+            if type(channels) is not list or not (
+                type(channels[0]) is str if len(channels) == 1 else _STR.issuperset(map(type, channels))
+            ):
                 raise ValueError(f"its channels are {channels!r:.80}")
             if group is not None and type(group) is not str:
                 raise ValueError(f"its group is {group!r:.80}")

@@ -9,10 +9,12 @@ from typing import Protocol
 
 from channelsq import names
 from channelsq.exceptions import MessageTooLarge
-from channelsq.interface.connection import Action, Connection
+from channelsq.interface.connection import Action, Connection, Content
 from channelsq.interface.hub import Hub
 from channelsq.interface.link import Publication
 from channelsq.interface.logs import extra
+from channelsq.interface.packing import FramePacker
+from channelsq.layers.base import Send
 
 logger = logging.getLogger("channelsq.interface.turns")
 
@@ -55,6 +57,9 @@ class Turns:
         self._connection = connection
         self._client = client
         self._target = target
+        self._layer = hub.layer.channel_layer
+        #: Made for the first frame, which comes after a connect that could be packed.
+        self._packer: FramePacker | None = None
         #: When the worker of what was handed out last is overdue.
         self._overdue = math.inf
         #: What was published last, and is not done.
@@ -67,27 +72,39 @@ class Turns:
 
     def hand_out(self) -> None:
         """Publish the next message, if it is its turn."""
-        turn = self._connection.take()
-        if turn is None:
-            return
+        turn = self._connection.take_bare()
+        if turn is not None:
+            self.publish(*turn)
+
+    def publish(self, channel: str, content: Content, order: int) -> None:
+        """Publish the message that is in flight from now on."""
+        hub = self._hub
         self._overdue = math.inf
         try:
-            send = self._hub.prepare(turn.channel, turn.content)
+            if isinstance(content, dict) or not hub.packs_alone:
+                send = hub.prepare(channel, self._connection.message(content, order))
+            else:
+                packer = self._packer or self._new_packer()
+                send = Send(channel, packer.pack(content, order, self._layer.message_size_limit))
         except (MessageTooLarge, TypeError) as error:
             self._connection.lost()
-            if turn.order == 0:
+            if order == 0:
                 self._client.answer(431, f"its headers do not fit in a message: {error}")
             else:
-                self._hub.stats.count("websocket.too_big")
+                hub.stats.count("websocket.too_big")
                 logger.info("%s: closed: %s", self._target, error, extra=self._extra("message_too_big"))
                 self._client.fail(1009, "message too big")
                 self._client.progress()
             return
-        order = turn.order
-        deadline = self._hub.loop.time() + self._patience(turn.channel) if order else 0.0
+        deadline = hub.loop.time() + self._patience(channel) if order else 0.0
         self._wait = _FIRST_WAIT
         self._publication = publication = Publication(send, self, order, deadline)
-        self._hub.link.submit(publication)
+        hub.link.submit(publication)
+
+    def _new_packer(self) -> FramePacker:
+        connection = self._connection
+        packer = self._packer = FramePacker(connection.reply_channel, connection.path)
+        return packer
 
     def _patience(self, channel: str) -> float:
         """How long a full channel or a lost broker may hold a message up: for a while that is only back-pressure."""

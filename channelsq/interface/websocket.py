@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Any, cast
 
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 from websockets.exceptions import InvalidMessage, PayloadTooBig
 from websockets.http11 import Request, Response
@@ -18,6 +18,7 @@ from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from channelsq import names
 from channelsq.interface import handshake
 from channelsq.interface.connection import Accept, Action, BadReply, Close, Connection, Refuse, State, Write
 from channelsq.interface.hub import Hub
@@ -31,6 +32,9 @@ from channelsq.interface.turns import Turns
 
 #: What the wire logs; asked for once, since the parser looks at its level for every client.
 _wire_logger = logging.getLogger("websockets.server")
+
+#: For what happens with every message: looking it up in the enum takes longer.
+_OPEN = State.OPEN
 
 #: Bytes kept of a client that sends frames before its handshake is answered.
 _EARLY = 64 * 1024
@@ -91,7 +95,7 @@ class WebSocketProtocol(asyncio.Protocol):
         incoming.feed(data)
         if (
             connection is None
-            or connection.state is not State.OPEN
+            or connection.state is not _OPEN
             or incoming.waiting
             or not self._reading
             or not connection.has_room
@@ -166,12 +170,15 @@ class WebSocketProtocol(asyncio.Protocol):
     def on_message(self, payload: str | bytes) -> None:
         """See :class:`channelsq.interface.incoming.Client`."""
         connection = self._connection
-        if connection is None or connection.state is not State.OPEN:
+        if connection is None or connection.state is not _OPEN:
             return
         self._hub.stats.count("websocket.received")
-        connection.receive(payload)
         assert self._turns is not None
-        self._turns.hand_out()
+        if (order := connection.pass_by()) is not None:
+            self._turns.publish(names.WEBSOCKET_RECEIVE, payload, order)
+        else:
+            connection.receive(payload)
+            self._turns.hand_out()
 
     def on_bad_text(self, error: UnicodeDecodeError) -> None:
         """See :class:`channelsq.interface.incoming.Client`."""
@@ -226,14 +233,9 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._hub.ending:
             self.answer(503, "the server is shutting down", retry_after=5)
             return
-        server = get_local_addr(self._transport)
+        config = self._hub.config
         content = handshake.connect_content(
-            request,
-            secure=is_ssl(self._transport),
-            client=notes.client,
-            server=list(server) if server and server[1] is not None else None,
-            root_path=self._hub.config.root_path,
-            proxy_headers=self._hub.config.proxy_headers,
+            request, self._transport, notes.client, root_path=config.root_path, proxy_headers=config.proxy_headers
         )
         notes.client = content["client"]
         self._connection = Connection(
@@ -273,8 +275,9 @@ class WebSocketProtocol(asyncio.Protocol):
         """Hand out what comes next, and read what there is room for now."""
         connection = self._connection
         assert connection is not None
-        assert self._turns is not None
-        self._turns.hand_out()
+        if connection.waiting:
+            assert self._turns is not None
+            self._turns.hand_out()
         if not self._gone:
             if self._incoming.waiting or not self._reading:
                 self._read()
@@ -297,7 +300,7 @@ class WebSocketProtocol(asyncio.Protocol):
         message = delivery.message
         if (
             len(message) == 1
-            and connection.state is State.OPEN
+            and connection.state is _OPEN
             and (type(message.get("text")) is str or type(message.get("bytes")) is bytes)
         ):
             self._outgoing.send(delivery)
@@ -319,7 +322,9 @@ class WebSocketProtocol(asyncio.Protocol):
         actions = connection.done(order)
         if actions:
             self.act(actions)
-        if connection.in_flight is None:
+        if connection.in_flight is None and (
+            connection.waiting or self._gone or self._incoming.waiting or not self._reading
+        ):
             self.progress()
 
     def act(self, actions: list[Action]) -> None:

@@ -24,6 +24,11 @@ QUEUE_EXPIRES_MS = 300_000
 #: Replies that one read brings at most.
 READ_COUNT = 1000
 
+#: What a channel's messages have in common in the bytes of an XADD: what stands before the data, what the data begins
+#: with, what its body begins with, all that stands behind the message; then the length of the data but for the id and
+#: the message, and that of the body but for the message.
+_Frame = tuple[bytes, bytes, bytes, bytes, int, int]
+
 _numbers = itertools.count()
 _process: tuple[int, str] = (0, "")
 
@@ -50,7 +55,7 @@ class StreamCommands:
         self.prefix = prefix
         self.expiry_ms = max(1, int(expiry * 1000))
         self._tasks: dict[str, tuple[str, bytes]] = {}
-        self._frames: dict[str, tuple[bytes, bytes, bytes]] = {}
+        self._frames: dict[str, _Frame] = {}
         self._lifetime: bytes = codec.dumps(self.expiry_ms)
 
     def key(self, queue: str) -> str:
@@ -75,24 +80,29 @@ class StreamCommands:
         Args:
             identity: shorter than 32 ASCII characters.
         """
-        key, start = self._tasks.get(channel) or self._task(channel)
-        head, name, tail = self._frames.get(channel) or self._frame(channel, key)
+        head, name, start, tail, around, beside = self._frames.get(channel) or self._frame(channel)
         # The compact form: a list of four, the third of which is binary with a length of four bytes.
-        task = b"\x94%b%c%b\xc6%b%b%b\x80\x80%b" % (
+        size = len(packed)
+        return b"%b%d\r\n%b%c%b\xc6%b%b%b%b" % (
+            head,
+            around + len(identity) + size,
             name,
             0xA0 | len(identity),
             identity.encode(),
-            (len(start) + len(packed) + 2).to_bytes(4, "big"),
+            (beside + size).to_bytes(4, "big"),
             start,
             packed,
-            self._lifetime,
+            tail,
         )
-        return b"%b%d\r\n%b%b" % (head, len(task), task, tail)
 
-    def _frame(self, channel: str, key: str) -> tuple[bytes, bytes, bytes]:
-        """What stands before and behind the data in the bytes of an XADD, and the task's name in the data."""
+    def _frame(self, channel: str) -> _Frame:
+        key, start = self._tasks.get(channel) or self._task(channel)
         before, _, behind = pack([self._add(key, b"")]).rpartition(b"$0\r\n")
-        made = before + b"$", codec.dumps(channel), behind
+        name = b"\x94" + codec.dumps(channel)
+        end = b"\x80\x80" + self._lifetime
+        # Beside all that, the data has a byte before the id, and five before the body.
+        around = len(name) + 1 + 5 + len(start) + len(end)
+        made = before + b"$", name, start, end + behind, around, len(start) + 2
         if len(self._frames) < 1000:
             self._frames[channel] = made
         return made
@@ -155,7 +165,7 @@ def open_replies(found: list[Any], now_ms: int, foreign: Callable[[str], None]) 
     entries: list[Any] = []
     for identity, fields in found:
         try:
-            body, lifetime = open_bare(fields[fields.index(b"m") + 1])
+            body, lifetime = open_bare(fields[1] if fields[0] == b"m" else fields[fields.index(b"m") + 1])
             if lifetime is None or int(identity.partition(b"-")[0]) + lifetime > now_ms:
                 entries += codec.loads(body)
         except (IndexError, TypeError, ValueError) as error:

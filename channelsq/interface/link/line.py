@@ -119,17 +119,14 @@ class Line:
         self._task: asyncio.Task[None] | None = None
         self._wire: _Wire | None = None
         self._write: Any = None
+        #: Whether commands can be sent.
+        self.is_open = False
         #: The loop's time at which something last came from the server.
         self.heard = 0.0
         #: Set while, and only while, there is a connection.
         self.ready = asyncio.Event()
         #: Why there is no connection now.
         self.error: BrokerUnavailable = BrokerUnavailable(address.shown, "not connected yet")
-
-    @property
-    def is_open(self) -> bool:
-        """Whether commands can be sent."""
-        return self._write is not None
 
     def start(self) -> None:
         """Connect, now and after each loss."""
@@ -143,6 +140,7 @@ class Line:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._write = None
+        self.is_open = False
         wire = self._wire
         if wire is not None and wire.transport is not None:
             wire.transport.close()
@@ -186,6 +184,7 @@ class Line:
                 logger.error("%s; trying again until it is back", self.error, extra=extra("broker_lost", self._role))
             if self._write is not None:
                 self._write = None
+                self.is_open = False
                 self.ready.clear()
                 self.user.lost(self.error)
             await asyncio.sleep(wait)
@@ -196,6 +195,7 @@ class Line:
         wire.beginning = None
         self.heard = self.loop.time()
         self._write = wire.transport.write
+        self.is_open = True
         self.ready.set()
         self.user.opened()
 

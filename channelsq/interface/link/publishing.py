@@ -74,6 +74,7 @@ class Publishing:
     ) -> None:
         self._layer = layer
         self._commands = commands
+        self._packed_task = commands.packed_task
         self._refused = refused
         self._limit = limit
         self._limit_bytes = limit_bytes
@@ -168,7 +169,7 @@ class Publishing:
             return
         if publication.identity is None:
             publication.identity = f"{self._ids}-{next(self._numbers):x}"
-        self._write(self._commands.packed_task(send.target, send.body, publication.identity), publication)
+        self._write(self._packed_task(send.target, send.body, publication.identity), publication)
 
     def _ask(self, room: Room) -> None:
         room.ask()
