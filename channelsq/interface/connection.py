@@ -36,7 +36,7 @@ class State(enum.Enum):
 
 
 #: For what happens with every message: looking it up in the enum takes longer.
-_OPEN = State.OPEN
+IS_OPEN = State.OPEN
 
 
 class IllegalTransition(Exception):
@@ -160,7 +160,7 @@ class Connection:
 
         None, and nothing has changed, if it must wait: then it is to be told to :meth:`receive`.
         """
-        if self.in_flight is not None or self.waiting or self.state is not _OPEN:
+        if self.in_flight is not None or self.waiting or self.state is not IS_OPEN:
             return None
         order = self.in_flight = self._next_order
         self._next_order = order + 1

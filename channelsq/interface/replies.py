@@ -32,13 +32,15 @@ _TURN = 1000
 class Delivery:
     """A message for one or many clients; its WebSocket frame is made once for all of them."""
 
-    __slots__ = ("_frame", "_frames", "_size", "channels", "group", "message")
+    __slots__ = ("_frame", "_frames", "_size", "channels", "group", "is_plain", "message")
 
     def __init__(self, channels: Sequence[str], message: dict[str, Any], group: str | None = None) -> None:
         self.channels = channels
         self.message = message
         #: The group that it was sent to; None if it was sent to the client itself.
         self.group = group
+        #: Whether it is a text or bytes to be sent to open sockets, and nothing else.
+        self.is_plain = len(message) == 1 and (type(message.get("text")) is str or type(message.get("bytes")) is bytes)
         self._size = 0
         self._frame: bytes | None = None
         # Compressed, by the size of the window.

@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 
 from channelsq import names
 from channelsq.interface import handshake
-from channelsq.interface.connection import Accept, Action, BadReply, Close, Connection, Refuse, State, Write
+from channelsq.interface.connection import IS_OPEN, Accept, Action, BadReply, Close, Connection, Refuse, State, Write
 from channelsq.interface.hub import Hub
 from channelsq.interface.incoming import Incoming
 from channelsq.interface.keepalive import KeepAlive
@@ -32,9 +32,6 @@ from channelsq.interface.turns import Turns
 
 #: What the wire logs; asked for once, since the parser looks at its level for every client.
 _wire_logger = logging.getLogger("websockets.server")
-
-#: For what happens with every message: looking it up in the enum takes longer.
-_OPEN = State.OPEN
 
 #: Bytes kept of a client that sends frames before its handshake is answered.
 _EARLY = 64 * 1024
@@ -95,7 +92,7 @@ class WebSocketProtocol(asyncio.Protocol):
         incoming.feed(data)
         if (
             connection is None
-            or connection.state is not _OPEN
+            or connection.state is not IS_OPEN
             or incoming.waiting
             or not self._reading
             or not connection.has_room
@@ -170,7 +167,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def on_message(self, payload: str | bytes) -> None:
         """See :class:`channelsq.interface.incoming.Client`."""
         connection = self._connection
-        if connection is None or connection.state is not _OPEN:
+        if connection is None or connection.state is not IS_OPEN:
             return
         self._hub.stats.count("websocket.received")
         assert self._turns is not None
@@ -227,7 +224,7 @@ class WebSocketProtocol(asyncio.Protocol):
         notes.target = shown_target(path, query)
         self._response = response = self._wire.accept(request)
         if response.status_code != 101:
-            self._notes.refused(response.status_code, f"bad handshake: {self._wire.handshake_exc}")
+            notes.refused(response.status_code, f"bad handshake: {self._wire.handshake_exc}")
             self._wire.send_response(response)
             return
         if self._hub.ending:
@@ -298,11 +295,7 @@ class WebSocketProtocol(asyncio.Protocol):
         connection = self._connection
         assert connection is not None
         message = delivery.message
-        if (
-            len(message) == 1
-            and connection.state is _OPEN
-            and (type(message.get("text")) is str or type(message.get("bytes")) is bytes)
-        ):
+        if delivery.is_plain and connection.state is IS_OPEN:
             self._outgoing.send(delivery)
             return
         try:

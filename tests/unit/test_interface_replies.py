@@ -120,6 +120,24 @@ def test_an_entry_that_is_none_is_dropped_and_told(given: Given, entry: Any) -> 
     assert given.told == [({"text": "hello"}, None), 4]
 
 
+@pytest.mark.parametrize(
+    ("message", "plain"),
+    [
+        ({"text": ""}, True),
+        ({"bytes": b""}, True),
+        ({"text": None}, False),
+        ({"text": b"a"}, False),
+        ({"bytes": "a"}, False),
+        ({"text": "a", "close": True}, False),
+        ({"text": "a", "bytes": b"a"}, False),
+        ({"close": True}, False),
+        ({}, False),
+    ],
+)
+def test_what_a_frame_can_be_made_of_at_once(message: dict[str, Any], plain: bool) -> None:
+    assert Delivery(["s.p!a"], message).is_plain is plain
+
+
 def test_many_entries_take_several_turns_and_keep_their_order(given: Given) -> None:
     given(*([["s.p!a"], codec.dumps({"text": str(number)}), None, number] for number in range(2500)))
     expected: list[Any] = []
