@@ -24,10 +24,10 @@ class _Target:
         return f"{type(self).__name__}({self.name!r})"
 
     def _send(self, send: Send, immediately: bool) -> None:
-        if pending_message_store.active and not immediately:
-            pending_message_store.hold(self.channel_layer, send)
-        else:
+        if immediately:
             self.channel_layer.dispatch((send,))
+        else:
+            pending_message_store.hold(self.channel_layer, send)
 
 
 class Channel(_Target):

@@ -185,6 +185,62 @@ class Include:
         return None if resolved is None else (resolved.route.consumer, resolved.kwargs)
 
 
+#: Answers that are kept for each channel, and the characters of what was asked that one of them may have.
+_MOST_ANSWERS, _LONGEST_QUESTION = 1000, 500
+
+
+class _Answers:
+    """Which route claimed messages of one channel, by the values that its filters look at.
+
+    The same few paths come again and again, and trying regular expressions on each is most of what routing costs.
+
+    Args:
+        keys: the message keys that filters look at; None if that cannot be known.
+    """
+
+    def __init__(self, keys: list[str] | None) -> None:
+        self.known: dict[Any, Resolved | None] = {}
+        self._keys = keys
+        self._key = keys[0] if keys is not None and len(keys) == 1 else None
+
+    def question(self, content: dict[str, Any]) -> Any:
+        """What the answer depends on; raises TypeError if nobody can say."""
+        if self._key is not None:
+            return content.get(self._key)
+        if self._keys is None:
+            raise TypeError
+        return tuple([content.get(key) for key in self._keys])
+
+    def note(self, asked: Any, found: Resolved | None) -> None:
+        """Keep an answer."""
+        size = 0
+        for value in asked if type(asked) is tuple else (asked,):
+            if value is not None:
+                if not isinstance(value, (str, bytes)):
+                    return  # no filter matches it; it may be of any size
+                size += len(value)
+        if size > _LONGEST_QUESTION:
+            return
+        if len(self.known) >= _MOST_ANSWERS:
+            self.known.clear()
+        self.known[asked] = found
+
+
+def _looked_at(entry: Route | Include, channel: str) -> list[str] | None:
+    """The keys that an entry's filters look at in a channel's messages; None for an entry with a way of its own."""
+    if type(entry) is Include:
+        found = dict.fromkeys(entry.prefixes)
+        for inner in entry.routing:
+            keys = _looked_at(inner, channel)
+            if keys is None:
+                return None
+            found.update(dict.fromkeys(keys))
+        return list(found)
+    if type(entry) in (Route, RouteClass):
+        return list(entry.filters) if channel in entry.channels else []  # type: ignore[union-attr]
+    return None
+
+
 class Router:
     """A whole routing.
 
@@ -199,16 +255,32 @@ class Router:
         self.root = Include(routing)
         #: The channels that the routing may claim messages of.
         self.channels = self.root.channel_names()
+        self._answers: dict[str, _Answers] = {}
         self._has_defaults = False
 
     def add_route(self, route: Route | Include) -> None:
         """Add an entry below all others."""
         self.root.routing.append(route)
         self.channels = self.root.channel_names()
+        self._answers = {}
 
     def resolve(self, message: Message) -> Resolved | None:
-        """The route for ``message`` with its consumer's keyword arguments, or None."""
-        return self.root.resolve(message)
+        """The route for ``message`` with its consumer's keyword arguments, which are not to be changed; or None."""
+        channel = message.channel_name
+        answers = self._answers.get(channel)
+        if answers is None:
+            if channel not in self.channels:
+                return None
+            answers = self._answers[channel] = _Answers(_looked_at(self.root, channel))
+        try:
+            asked = answers.question(message.content)
+            return answers.known[asked]
+        except KeyError:
+            found = self.root.resolve(message)
+            answers.note(asked, found)
+            return found
+        except TypeError:  # a value that is no str, or a route that asks for something else than values
+            return self.root.resolve(message)
 
     def match(self, message: Message) -> Match | None:
         """``(consumer, kwargs)`` for ``message``, or None if no route claims it."""

@@ -233,12 +233,13 @@ class Connection:
     def lost(self) -> None:
         """The message in flight could not be published, and will not be.
 
-        If it was the connect, the application never heard of this socket and hears nothing more of it.
+        If it was the connect, the application never heard of this socket, hears nothing more of it and cannot open it.
         """
         if self.in_flight == 0 and not self.answered:
             self.waiting.clear()
             self._waiting_bytes = 0
             self._next_order = 0
+            self.begin_close()
         self.in_flight = None
 
     # -- from the application ---------------------------------------------------------------

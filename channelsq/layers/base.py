@@ -48,6 +48,8 @@ class Send(NamedTuple):
     group: bool = False
     #: Seconds to hold the message back.
     delay: float = 0.0
+    #: If this is the report that a WebSocket's message is done with (``{"done": order}``): its order.
+    done: int | None = None
 
 
 class Listener(Protocol):

@@ -19,6 +19,8 @@ _DEPTH_TRUSTED = 0.1
 
 _MOST_QUEUES = 10_000
 
+_NONE = (0, 0.0)
+
 
 class Rooms:
     """How much room this process knows queues to have."""
@@ -43,12 +45,9 @@ class Rooms:
             capacity: how many messages it may hold.
             depth: asks how many it holds.
         """
+        if self.take(name):
+            return
         now = time.monotonic()
-        with self._lock:
-            room, asked = self._rooms.get(name, (0, 0.0))
-            if room > 0 and now - asked < _DEPTH_TRUSTED:
-                self._rooms[name] = (room - 1, asked)
-                return
         room = capacity - depth()
         if room <= 0:
             raise ChannelFull(name, capacity)
@@ -56,6 +55,15 @@ class Rooms:
             if len(self._rooms) > _MOST_QUEUES:
                 self._rooms.clear()
             self._rooms[name] = (room - 1, now)
+
+    def take(self, name: str) -> bool:
+        """Take room for one message, if the queue is known to have it."""
+        with self._lock:
+            room, asked = self._rooms.get(name, _NONE)
+            if room <= 0 or time.monotonic() - asked >= _DEPTH_TRUSTED:
+                return False
+            self._rooms[name] = (room - 1, asked)
+            return True
 
 
 class Gate:

@@ -44,14 +44,19 @@ class Parcel:
 _parcel: ContextVar[Parcel | None] = ContextVar("channelsq_parcel", default=None)
 
 
-@contextmanager
-def collecting(parcel: Parcel) -> Iterator[None]:
-    """Within the block, what a consumer sends on its success goes into ``parcel`` instead of being sent."""
-    token = _parcel.set(parcel)
-    try:
-        yield
-    finally:
-        _parcel.reset(token)
+class collecting:
+    """Within the ``with`` block, what a consumer sends on its success goes into ``parcel`` instead of being sent."""
+
+    __slots__ = ("_parcel", "_token")
+
+    def __init__(self, parcel: Parcel) -> None:
+        self._parcel = parcel
+
+    def __enter__(self) -> None:
+        self._token = _parcel.set(self._parcel)
+
+    def __exit__(self, *error: object) -> None:
+        _parcel.reset(self._token)
 
 
 class DirectSender:
@@ -158,12 +163,13 @@ class DirectSender:
         envelopes, messages = self._layer.sort(sends)
         full: ChannelFull | None = None
         for prefix, entries in envelopes.items():
-            try:
-                self._admit(prefix[:-1], self._layer.reply_capacity(prefix), bare=True)
-            except ChannelFull as error:
-                full = self._layer.refuse_envelope(entries, error.capacity) or full
-            else:
-                parcel.envelopes.append((prefix, entries))
+            if not self._rooms.take(prefix[:-1]):
+                try:
+                    self._admit(prefix[:-1], self._layer.reply_capacity(prefix), bare=True)
+                except ChannelFull as error:
+                    full = self._layer.refuse_envelope(entries, error.capacity) or full
+                    continue
+            parcel.envelopes.append((prefix, entries))
         for channel, send in messages:
             try:
                 self._add_message(parcel.commands, channel, send)

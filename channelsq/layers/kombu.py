@@ -206,12 +206,20 @@ class KombuChannelLayer(BaseChannelLayer):
         envelopes: dict[str, list[Entry]] = {}
         messages: list[tuple[str, Send]] = []
         for send in sends:
+            target = send.target
             if send.group:
                 self._sort_group(send, envelopes, messages)
-            elif names.is_process_channel(send.target):
-                envelopes.setdefault(names.process_part(send.target), []).append(Entry([send.target], send.body))
+            elif (cut := target.find("!")) >= 0:
+                prefix = target[: cut + 1]
+                entries = envelopes.get(prefix)
+                if entries is None:
+                    entries = envelopes[prefix] = []
+                elif send.done is not None and _may_report(last := entries[-1], target):
+                    entries[-1] = Entry(last.channels, last.packed, None, send.done)
+                    continue
+                entries.append(Entry([target], send.body))
             else:
-                messages.append((send.target, send))
+                messages.append((target, send))
         return envelopes, messages
 
     def _sort_group(self, send: Send, envelopes: dict[str, list[Entry]], messages: list[tuple[str, Send]]) -> None:
@@ -412,6 +420,11 @@ class KombuChannelLayer(BaseChannelLayer):
 def _is_temporary(queue: Queue) -> bool:
     """Whether the broker may delete the queue when nobody uses it."""
     return getattr(queue, "expires", None) is not None
+
+
+def _may_report(entry: Entry, channel: str) -> bool:
+    """Whether the report of a message of ``channel`` may travel with an entry."""
+    return entry.group is None and entry.done is None and entry.channels == [channel]
 
 
 def _channel(producer: Producer) -> Any:

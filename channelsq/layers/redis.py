@@ -75,7 +75,10 @@ class RedisChannelLayer(KombuChannelLayer):
             super().settle(sends)
 
     def _send(self, sends: Sequence[Send], send: Callable[[Sequence[Send]], None]) -> None:
-        if not any(each.delay for each in sends):
+        for each in sends:
+            if each.delay:
+                break
+        else:
             send(sends)
             return
         try:

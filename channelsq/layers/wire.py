@@ -5,8 +5,9 @@
   Celery worker consumes it as it stands.
 * A ``?`` channel is a queue of the same name that expires when unused; a message on it is its msgpack.
 * All ``!`` channels of a process share one such queue, named by what stands before the ``!``.  A message on
-  it is an *envelope*: a msgpack list of ``[channels, packed message, group or None]``.  What one consumer sends to one
-  process travels in one envelope, and so does a group's message to all its members there.
+  it is an *envelope*: a msgpack list of ``[channels, packed message, group or None, order or None]``.  What one
+  consumer sends to one process travels in one envelope, and so does a group's message to all its members there.  The
+  order, if there is one, stands for another message to the same channel behind this one, ``{"done": order}``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ class Entry(NamedTuple):
     packed: bytes
     #: The group that it was sent to; None if it was sent to the one channel itself.
     group: str | None = None
+    #: The WebSocket message of the one channel that is reported done behind this one.
+    done: int | None = None
+
+
+def done_message(order: int) -> bytes:
+    """The packed report that a WebSocket's message is done with: ``{"done": order}``."""
+    return b"\x81\xa4done" + codec.dumps(order)
 
 
 def task_message(channel: str, body: bytes, *, delay: float, expiry: float) -> tuple[dict[str, Any], bytes]:
@@ -89,25 +97,31 @@ def is_expired(headers: Mapping[str, Any] | None) -> bool:
 def pack_envelopes(entries: list[Entry]) -> Iterator[tuple[list[Entry], bytes]]:
     """Envelopes for what goes to one process, each with the entries that are in it."""
     for part in _cut(entries):
-        yield part, codec.dumps([list(entry) for entry in part])
+        yield part, codec.dumps(part)
 
 
 def open_envelope(body: bytes) -> list[Entry]:
-    """The entries in an envelope; raises ValueError if it is none."""
-    entries = codec.loads(body)
-    if not isinstance(entries, list):
+    """The entries in an envelope, reports as entries of their own; raises ValueError if it is none."""
+    parts = codec.loads(body)
+    if not isinstance(parts, list):
         raise ValueError("not an envelope")
-    for entry in entries:
+    entries: list[Entry] = []
+    for part in parts:
         if not (
-            isinstance(entry, list)
-            and len(entry) == 3
-            and isinstance(entry[0], list)
-            and all(isinstance(channel, str) for channel in entry[0])
-            and isinstance(entry[1], bytes)
-            and isinstance(entry[2], (str, type(None)))
+            isinstance(part, list)
+            and len(part) in (3, 4)
+            and isinstance(part[0], list)
+            and all(isinstance(channel, str) for channel in part[0])
+            and isinstance(part[1], bytes)
+            and isinstance(part[2], (str, type(None)))
         ):
             raise ValueError("not an envelope")
-    return [Entry(*entry) for entry in entries]
+        entries.append(Entry(*part[:3]))
+        if len(part) == 4 and part[3] is not None:
+            if type(part[3]) is not int:
+                raise ValueError("not an envelope")
+            entries.append(Entry(part[0], done_message(part[3])))
+    return entries
 
 
 def raw_body(message: Any) -> bytes:
@@ -117,14 +131,16 @@ def raw_body(message: Any) -> bytes:
 
 
 def _cut(entries: list[Entry]) -> Iterator[list[Entry]]:
+    sizes = [len(entry.packed) + sum(map(len, entry.channels)) for entry in entries]
+    if sum(sizes) <= ENVELOPE_BYTES:  # nearly always
+        yield entries
+        return
     part: list[Entry] = []
-    size = 0
-    for entry in entries:
-        length = len(entry.packed) + sum(map(len, entry.channels))
-        if part and size + length > ENVELOPE_BYTES:
+    total = 0
+    for entry, size in zip(entries, sizes, strict=True):
+        if part and total + size > ENVELOPE_BYTES:
             yield part
-            part, size = [], 0
+            part, total = [], 0
         part.append(entry)
-        size += length
-    if part:
-        yield part
+        total += size
+    yield part

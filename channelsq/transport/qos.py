@@ -70,7 +70,8 @@ class QoS(kombu_redis.QoS):
         held = parse_tag(delivery_tag)
         if held is not None and not self.channel.closed:
             self._acks.append(Ack(*held, parcel))
-        virtual.QoS.ack(self, delivery_tag)
+        assert self._delivered is not None
+        self._delivered.pop(delivery_tag, None)  # one step, whatever thread this is
 
     def drop(self, entry: Entry) -> None:
         """Acknowledge an entry that is not delivered as a message, or needs no acknowledgement when it is."""

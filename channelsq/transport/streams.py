@@ -93,6 +93,9 @@ def _data(fields: Any) -> bytes:
 def read_entries(key: str, entries: Any, claimed: bool = False) -> Iterator[Entry]:
     """The entries of one stream in a reply; those that were taken from dead consumers are redelivered."""
     for entry, fields in entries:
+        if type(fields) is list and len(fields) == 4 and fields[0] == b"m" and fields[2] == b"x":
+            yield Entry(key, entry.decode(), fields[1], claimed)  # nearly always
+            continue
         deaths = _pairs(fields).get(b"d", b"")
         count = int(deaths) if deaths.isdigit() else 0
         yield Entry(key, entry.decode(), _data(fields), claimed or count > 0, count)

@@ -7,13 +7,39 @@ CONN_HEALTH_CHECKS mean what they mean in views.  The app's ordinary tasks keep 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from celery import signals
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
+from django.db.backends.signals import connection_created
 
 from channelsq.worker.task import ConsumerTask
+
+
+class _Thread(threading.local):
+    """What is known of a thread's connections."""
+
+    #: Whether one of them may be open.
+    may_be_open = True
+
+
+_thread = _Thread()
+
+
+def close_old() -> None:
+    """``close_old_connections()``, at no cost for a thread that has none open."""
+    if _thread.may_be_open:
+        close_old_connections()
+        _thread.may_be_open = any(each.connection is not None for each in connections.all(initialized_only=True))
+
+
+def _opened(**kwargs: Any) -> None:
+    _thread.may_be_open = True
+
+
+connection_created.connect(_opened, dispatch_uid=__name__)
 
 
 def keep_connections(sender: Any = None, **kwargs: Any) -> None:

@@ -10,8 +10,8 @@ from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from channelsq import names
 from channelsq.exceptions import ChannelFull, ChannelSocketException, ChannelsqError, ConsumeLater
-from channelsq.layers import codec
 from channelsq.layers.base import Send
+from channelsq.layers.wire import done_message
 from channelsq.message import Message, pending_message_store
 from channelsq.signals import consumer_finished, consumer_started
 
@@ -126,7 +126,7 @@ def done_report(message: Message) -> Send | None:
     if message.reply_channel is None or order is None or not names.is_process_channel(message.reply_channel.name):
         return None
     if type(order) is int and 0 <= order < 2**63:  # nothing about it can be wrong
-        return Send(message.reply_channel.name, codec.dumps({"done": order}))
+        return Send(message.reply_channel.name, done_message(order), done=order)
     return message.reply_channel.prepare({"done": order})
 
 

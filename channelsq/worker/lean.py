@@ -43,56 +43,71 @@ logger = logging.getLogger("channelsq.worker")
 class LeanRequest(requests.Request):
     """Celery's request for a channel's message, of which everything is known already."""
 
+    # What no message on the short way has more to say about.
     _terminate_on_ack: Any = None
+    _connection_errors = ()
+    _utc = _decoded = True
+    _content_type = _content_encoding = _parent_id = _eta = _expires = _on_ack = _on_reject = None
 
     def __init__(
-        self, message: Any, qos: QoS, task: Any, payload: list[Any], mine: Message, *, hostname: str, eventer: Any
+        self, message: Any, qos: QoS, task: Any, payload: list[Any], mine: Message, fields: dict[str, Any], eventer: Any
     ) -> None:
-        headers = message.headers
         self._message = message
         self._mine = mine
         self._qos = qos
         self._task = task
-        self._app = task.app
-        self._hostname = hostname
         self._eventer = eventer
-        self._connection_errors = ()
-        self._utc = True
-        self._decoded = True
-        self._content_type = self._content_encoding = None
-        self._body = self._Request__payload = payload
-        self.id = self._root_id = identity = headers["id"]
-        self._parent_id = None
+        self._body = payload
+        self.id = identity = message.headers["id"]
         self._type = self.name = task.name  # type: ignore[misc]  # a slot, as Celery's own __init__ has it
         self._args, self._kwargs, _ = payload
-        self._argsrepr = f"({self._args[0]!r}, {list(self._args[1])})"  # the keys: content stays out of logs
-        self._kwargsrepr = repr(self._kwargs)
-        self._ignore_result = task.ignore_result
-        self._eta = self._expires = None
-        self._delivery_info = {
-            "exchange": "",
-            "routing_key": self._args[0],
-            "priority": None,
-            "redelivered": "redelivered" in headers,
-        }
         self._request_dict = {
-            **headers,
+            **fields,
+            **message.headers,
             "task": task.name,
             "args": self._args,
             "kwargs": self._kwargs,
-            "argsrepr": self._argsrepr,
-            "kwargsrepr": self._kwargsrepr,
-            "ignore_result": task.ignore_result,
-            "headers": {},  # of the publisher's own there are none, and Celery need not look for them
-            "properties": message.properties,
-            "reply_to": None,
             "correlation_id": identity,
-            "hostname": hostname,
-            "delivery_info": self._delivery_info,
-            "is_eager": False,
+            "delivery_info": {
+                "exchange": "",
+                "routing_key": self._args[0],
+                "priority": None,
+                "redelivered": "redelivered" in message.headers,
+            },
         }
-        self._on_ack = self._on_reject = None
         self.parcel = Parcel()
+
+    @property
+    def _Request__payload(self) -> list[Any]:
+        return self._body
+
+    @property
+    def _app(self) -> Any:
+        return self._task.app
+
+    @property
+    def _hostname(self) -> Any:
+        return self._request_dict["hostname"]
+
+    @property
+    def _root_id(self) -> Any:
+        return self.id
+
+    @property
+    def _ignore_result(self) -> Any:
+        return self._task.ignore_result
+
+    @property
+    def _delivery_info(self) -> Any:
+        return self._request_dict["delivery_info"]
+
+    @property
+    def _argsrepr(self) -> str:
+        return quick.told(self._args, self._kwargs)["argsrepr"]
+
+    @property
+    def _kwargsrepr(self) -> str:
+        return quick.told(self._args, self._kwargs)["kwargsrepr"]
 
     def acknowledge(self) -> None:
         """The message is done with; what its consumer sent goes out in the same transaction."""
@@ -207,6 +222,7 @@ class Lean:
         self._processes = isinstance(lane, PreforkLane)
         self._does_info = _received.isEnabledFor(logging.INFO)
         self._plain: dict[str, bool] = {}
+        self._fields: dict[str, dict[str, Any]] = {}
 
     def take(self, message: Any, task: Any, payload: list[Any], mine: Message) -> bool:
         """Have the message handled, if it may go the short way; else nothing is done."""
@@ -223,9 +239,8 @@ class Lean:
     def start(self, message: Any, qos: QoS, task: Any, payload: list[Any], mine: Message) -> None:
         """Have a message handled that may go the short way."""
         mine.id = message.headers["id"]
-        request = LeanRequest(
-            message, qos, task, payload, mine, hostname=self._consumer.hostname, eventer=self._eventer
-        )
+        fields = self._fields.get(task.name) or self._make_fields(task)
+        request = LeanRequest(message, qos, task, payload, mine, fields, self._eventer)
         if self._does_info:
             context = {
                 "id": request.id,
@@ -237,6 +252,20 @@ class Lean:
             _received.info(LOG_RECEIVED, context, extra={"data": context})
         request.reserve()
         self._lane.put(request)
+
+    def _make_fields(self, task: Any) -> dict[str, Any]:
+        """What ``task.request`` says of every message of a task."""
+        fields = self._fields[task.name] = {
+            "ignore_result": task.ignore_result,
+            "headers": {},  # of the publisher's own there are none, and Celery need not look for them
+            "properties": {},
+            "reply_to": None,
+            "hostname": self._consumer.hostname,
+            "is_eager": False,
+            "argsrepr": "(…)",  # content stays out of logs; see quick.told()
+            "kwargsrepr": "{…}",
+        }
+        return fields
 
     def may_take(self, message: Any, task: Any) -> bool:
         """Whether a message may go the short way."""

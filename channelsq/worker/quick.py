@@ -9,8 +9,6 @@ exception instead of the consumer, and does what it does about one.
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from typing import Any
 
 from celery import signals
@@ -20,7 +18,6 @@ from celery.app.task import Context
 from celery.app.trace import task_has_custom, trace_ok_t
 from celery.backends.base import Backend
 from celery.loaders.base import BaseLoader
-from django.db import close_old_connections
 
 from channelsq.message import Message
 from channelsq.worker import database
@@ -30,11 +27,6 @@ _DONE = trace_ok_t(None, None, 0.0, None)
 
 _HOOKS = ("before_start", "on_success", "after_return")
 
-
-#: Seconds after a message for which this thread's connections need not be looked at again before the next.
-_FRESH = 0.1
-
-_last = threading.local()
 
 _plain: dict[str, tuple[Any, bool]] = {}
 
@@ -61,7 +53,12 @@ def run(
             message = Message(args[1], args[0], task.layer)
             message.id = identity
         return _run(task, identity, args, kwargs, request, message)
-    return task.__trace__(identity, args, kwargs, request)
+    return task.__trace__(identity, args, kwargs, {**request, **told(args, kwargs)})
+
+
+def told(args: list[Any], kwargs: dict[str, Any]) -> dict[str, str]:
+    """How a message's arguments are shown in logs: the content by its keys alone."""
+    return {"argsrepr": f"({args[0]!r}, {list(args[1])})", "kwargsrepr": repr(kwargs)}
 
 
 def _is_plain(task: Any) -> bool:
@@ -93,22 +90,20 @@ def _nobody_listens() -> bool:
 def _run(
     task: Any, identity: str, args: list[Any], kwargs: dict[str, Any], request: dict[str, Any], message: Message
 ) -> Any:
-    context = Context(request, args=args, called_directly=False, kwargs=kwargs)
+    context = Context.__new__(Context)
+    context.__dict__ = {**request, "args": args, "called_directly": False, "kwargs": kwargs}
     requests = task.request_stack
     _task_stack.push(task)
     requests.push(context)
     try:
-        now = time.monotonic()
-        if now - getattr(_last, "at", 0.0) > _FRESH:
-            close_old_connections()
+        database.close_old()
         task.handle(message, kwargs)
     except Exception as error:
         raised = error
     else:
         return _DONE
     finally:
-        close_old_connections()
-        _last.at = time.monotonic()
+        database.close_old()
         _task_stack.pop()
         requests.pop()
-    return task.__trace__(identity, args, kwargs, {**request, RAISED: raised})
+    return task.__trace__(identity, args, kwargs, {**request, **told(args, kwargs), RAISED: raised})

@@ -39,6 +39,7 @@ class ConsumerTasks:
         self.layer = layer
         layer.router.check_default(http_consumer)
         self._names: dict[int, str] = {}
+        self._tasks: Any = app.tasks  # asking the app for it takes a lock
         taken = {name for name, task in app.tasks.items() if getattr(task, "layer", None) is not layer}
         for route in layer.router.routes():
             if id(route.consumer) in self._names:
@@ -69,8 +70,8 @@ class ConsumerTasks:
         resolved = self.layer.router.resolve(message)
         if resolved is None:
             return None
-        task = self.app.tasks[self._names[id(resolved.route.consumer)]]
-        return task, resolved.kwargs, resolved.route.ordered  # type: ignore[return-value]
+        route, kwargs = resolved
+        return self._tasks[self._names[id(route.consumer)]], {**kwargs}, route.ordered
 
 
 def log_unrouted(message: Message) -> None:

@@ -96,13 +96,9 @@ class Straight:
         message = Taken(channel, entry, headers)
         if not self._lean.may_take(message, target):
             return False
-        logger.debug(
-            "%s -> %s [%s]",
-            queue,
-            target.name,
-            identity,
-            extra={"action": "message_received", "channel": queue},
-        )
+        if logger.isEnabledFor(logging.DEBUG):
+            extra = {"action": "message_received", "channel": queue}
+            logger.debug("%s -> %s [%s]", queue, target.name, identity, extra=extra)
         if not ordered:
             report_done(mine)
         qos = channel.stream_qos
