@@ -26,9 +26,18 @@ WEBSOCKET_RECEIVE = "websocket.receive"
 WEBSOCKET_DISCONNECT = "websocket.disconnect"
 
 
-@lru_cache(maxsize=4096)  # a name is checked several times on its way; only ever asked about short ones
+#: Names that were found to be channel names: each is checked several times on its way.
+_good: set[str] = set()
+_MOST_GOOD = 4096
+
+
 def _is_channel_name(name: str) -> bool:
-    return _CHANNEL.fullmatch(name) is not None
+    if _CHANNEL.fullmatch(name) is None:
+        return False
+    if len(_good) >= _MOST_GOOD:
+        _good.clear()
+    _good.add(name)
+    return True
 
 
 @lru_cache(maxsize=4096)
@@ -43,6 +52,8 @@ def check_channel_name(name: object, *, receive: bool = False) -> str:
         name: what should be a channel name.
         receive: also allow ``"prefix!"``, which stands for everything of that process.
     """
+    if type(name) is str and name in _good:
+        return name
     if not isinstance(name, str):
         raise TypeError(f"a channel name must be a str, not {type(name).__name__}: {name!r}")
     if len(name) > MAX_LENGTH or not (

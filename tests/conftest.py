@@ -143,14 +143,30 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+_app_before = pytest.StashKey[object]()
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown() -> Iterator[None]:
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    from tests.support.apps import current_app
+
+    item.stash[_app_before] = current_app()
+    yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Leave no connection open: Django looks at open ones around each request, which pytest-django forbids
-    to the next test if that is one without the database."""
+    to the next test if that is one without the database.  Nor another Celery app current: the next test's
+    shared tasks would be that app's."""
     from django.db import connections
+
+    from tests.support.apps import current_app
 
     yield
     connections.close_all()
+    left, before = current_app(), item.stash[_app_before]
+    assert left is before, f"the test left {left!r} as Celery's current app, which was {before!r}"
 
 
 @pytest.hookimpl(trylast=True)

@@ -20,7 +20,7 @@ from celery.backends.base import Backend
 from celery.loaders.base import BaseLoader
 
 from channelsq.message import Message
-from channelsq.worker import database
+from channelsq.worker import database, stacks
 from channelsq.worker.task import RAISED, ConsumerTask
 
 _DONE = trace_ok_t(None, None, 0.0, None)
@@ -93,8 +93,8 @@ def _run(
     context = Context.__new__(Context)
     context.__dict__ = {**request, "args": args, "called_directly": False, "kwargs": kwargs}
     requests = task.request_stack
-    _task_stack.push(task)
-    requests.push(context)
+    stacks.enter(_task_stack, task)
+    stacks.enter(requests, context)
     try:
         database.close_old()
         task.handle(message, kwargs)
@@ -104,6 +104,6 @@ def _run(
         return _DONE
     finally:
         database.close_old()
-        _task_stack.pop()
-        requests.pop()
+        stacks.leave(_task_stack)
+        stacks.leave(requests)
     return task.__trace__(identity, args, kwargs, {**request, **told(args, kwargs), RAISED: raised})

@@ -126,13 +126,9 @@ def test_an_error_inside_the_module_is_not_hidden(tmp_path: Any, monkeypatch: py
 
 def test_the_celery_app_is_the_projects_in_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = celery.Celery("mine", set_as_current=False)
-    before = conf.celery_app()
     monkeypatch.setattr(conf, "_celery_app", None)
-    mine.set_current()
-    try:
+    with current(mine):
         conf.remember_celery_app()
-    finally:
-        before.set_current()
     assert conf.celery_app() is mine
     found: list[celery.Celery] = []
     thread = threading.Thread(target=lambda: found.append(conf.celery_app()))

@@ -11,6 +11,7 @@ from celery.exceptions import Reject
 
 from channelsq.layers.direct import Parcel
 from channelsq.worker.prefork import LARGEST, SLICE, Item, PreforkLane, run_batch
+from tests.support.apps import current
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def app() -> Iterator[Celery]:
     """An app with its tasks traced, as a worker process has it."""
     from celery.app.trace import build_tracer
 
-    with Celery("batches", broker="memory://", set_as_current=True) as app:
+    with Celery("batches", broker="memory://", set_as_current=False) as app, current(app):
 
         @app.task(name="good", shared=False)
         def good(channel: str, content: dict[str, Any]) -> None:

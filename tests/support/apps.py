@@ -1,0 +1,25 @@
+"""Celery's current app, which is this thread's and what ``shared_task`` functions belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from celery import Celery, _state
+
+
+def current_app() -> Celery | None:
+    """The app that was made current in this thread; None for the default one."""
+    found: Celery | None = _state._tls.current_app
+    return found
+
+
+@contextmanager
+def current(app: Celery) -> Iterator[Celery]:
+    """Have ``app`` current in a ``with`` block, and what was current before it behind it."""
+    before = current_app()
+    app.set_current()
+    try:
+        yield app
+    finally:
+        _state._tls.current_app = before
