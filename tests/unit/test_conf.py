@@ -11,6 +11,7 @@ from django.test import override_settings
 
 from channelsq import conf
 from channelsq.exceptions import InvalidChannelLayerError
+from tests.support.apps import current
 
 MEMORY = "channelsq.layers.InMemoryChannelLayer"
 GOOD = {"BACKEND": MEMORY, "ROUTING": "app.routing.channel_routing"}
