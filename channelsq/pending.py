@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -11,34 +13,46 @@ if TYPE_CHECKING:
     from channelsq.layers.base import Send
 
 
-class Pending(list[tuple["ChannelLayerWrapper", "Send"]]):
-    """The sends that are held for one consumer."""
+class Pending(dict["ChannelLayerWrapper", list["Send"]]):
+    """The sends that are held for one consumer, by layer."""
 
     #: True once its consumer has ended: what a thread or task that outlived it sends goes out at once.
     closed = False
 
+    def hold(self, layer: ChannelLayerWrapper, send: Send) -> None:
+        """Hold one more."""
+        sends = self.get(layer)
+        if sends is None:
+            self[layer] = [send]
+        else:
+            sends.append(send)
 
-_pending: ContextVar[Pending | None] = ContextVar("channelsq_pending", default=None)
+    def settle(self) -> None:
+        """Send what is held, in order and with as few writes as there are layers."""
+        self.closed = True
+        if len(self) == 1:  # nearly always
+            for layer, sends in self.items():
+                layer.settle(sends)
+            return
+        failures: list[Exception] = []
+        for layer, sends in self.items():
+            try:
+                layer.settle(sends)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            for failure in failures[1:]:
+                failures[0].add_note(f"and on another channel layer: {failure}")
+            raise failures[0]
+
+
+#: What is held where the code runs; None outside of consumers.
+held_here: ContextVar[Pending | None] = ContextVar("channelsq_pending", default=None)
 
 
 def _current() -> Pending | None:
-    pending = _pending.get()
+    pending = held_here.get()
     return None if pending is None or pending.closed else pending
-
-
-class Holding:
-    """See :meth:`PendingMessageStore.holding`; a class, as a generator would take three times as long."""
-
-    __slots__ = ("_held", "_token")
-
-    def __enter__(self) -> Pending:
-        self._held = held = Pending()
-        self._token = _pending.set(held)
-        return held
-
-    def __exit__(self, *error: object) -> None:
-        self._held.closed = True
-        _pending.reset(self._token)
 
 
 class PendingMessageStore:
@@ -55,7 +69,7 @@ class PendingMessageStore:
 
     def prepare(self, **kwargs: Any) -> None:
         """Hold sends from now on."""
-        _pending.set(Pending())
+        held_here.set(Pending())
 
     def append(self, sender: Channel | Group, message: dict[str, Any]) -> None:
         """Check, pack and hold one message for ``sender``; errors as :meth:`Channel.send`."""
@@ -63,50 +77,37 @@ class PendingMessageStore:
 
     def hold(self, layer: ChannelLayerWrapper, send: Send) -> None:
         """Hold one prepared send; outside a consumer it goes out at once."""
-        pending = _current()
-        if pending is None:
+        pending = held_here.get()
+        if pending is None or pending.closed:
             layer.dispatch((send,))
         else:
-            pending.append((layer, send))
+            pending.hold(layer, send)
 
-    def holding(self) -> Holding:
-        """Hold sends within a ``with`` block, on top of what is being held; gives the list of them.
+    @contextmanager
+    def holding(self) -> Iterator[Pending]:
+        """Hold sends within a ``with`` block, on top of what is being held; gives them.
 
         What :meth:`send_and_flush` has not sent at the block's end is dropped.
         """
-        return Holding()
+        held = Pending()
+        token = held_here.set(held)
+        try:
+            yield held
+        finally:
+            held.closed = True
+            held_here.reset(token)
 
     def discard(self) -> None:
         """Drop what is held, and hold no more."""
-        _pending.set(None)
+        held_here.set(None)
 
     def send_and_flush(self, **kwargs: Any) -> None:
         """Send what is held, in order and with as few writes as there are layers, and hold no more."""
         pending = _current()
         if pending is None:
             return
-        pending.closed = True
-        _pending.set(None)
-        if not pending:
-            return
-        layer = pending[0][0]
-        for other, _ in pending:
-            if other is not layer:
-                break
-        else:  # nearly always
-            layer.settle([send for _, send in pending])
-            return
-        layers = {id(layer): layer for layer, _ in pending}
-        failures: list[Exception] = []
-        for layer in layers.values():
-            try:
-                layer.settle([send for other, send in pending if other is layer])
-            except Exception as error:
-                failures.append(error)
-        if failures:
-            for failure in failures[1:]:
-                failures[0].add_note(f"and on another channel layer: {failure}")
-            raise failures[0]
+        held_here.set(None)
+        pending.settle()
 
 
 pending_message_store = PendingMessageStore()

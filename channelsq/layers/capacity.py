@@ -19,15 +19,14 @@ _DEPTH_TRUSTED = 0.1
 
 _MOST_QUEUES = 10_000
 
-_NONE = (0, 0.0)
-
 
 class Rooms:
     """How much room this process knows queues to have."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rooms: dict[str, tuple[int, float]] = {}
+        #: What is left of each, and until when that may be trusted.
+        self._rooms: dict[str, list[float]] = {}
 
     def forget(self) -> None:
         """Ask anew for every queue."""
@@ -54,15 +53,15 @@ class Rooms:
         with self._lock:
             if len(self._rooms) > _MOST_QUEUES:
                 self._rooms.clear()
-            self._rooms[name] = (room - 1, now)
+            self._rooms[name] = [room - 1, now + _DEPTH_TRUSTED]
 
     def take(self, name: str) -> bool:
         """Take room for one message, if the queue is known to have it."""
         with self._lock:
-            room, asked = self._rooms.get(name, _NONE)
-            if room <= 0 or time.monotonic() - asked >= _DEPTH_TRUSTED:
+            room = self._rooms.get(name)
+            if room is None or room[0] <= 0 or time.monotonic() >= room[1]:
                 return False
-            self._rooms[name] = (room - 1, asked)
+            room[0] -= 1
             return True
 
 

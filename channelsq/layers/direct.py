@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -30,33 +30,31 @@ if TYPE_CHECKING:
 class Parcel:
     """What one consumer sent, to leave in one transaction with the acknowledgement of its message."""
 
-    __slots__ = ("commands", "envelopes")
+    # Most have the first and nothing of the second; nothing is made before it is needed.
+    #: For each process's reply queue (``"name.process!"``) what goes there.
+    envelopes: Sequence[tuple[str, list[Entry]]] = ()
+    commands: Sequence[Command] = ()
 
-    def __init__(self) -> None:
-        #: For each process's reply queue (``"name.process!"``) what goes there.
-        self.envelopes: list[tuple[str, list[Entry]]] = []
-        self.commands: list[Command] = []
+    def add_envelope(self, prefix: str, entries: list[Entry]) -> None:
+        """Have entries sent to a process's reply queue."""
+        if type(self.envelopes) is list:
+            self.envelopes.append((prefix, entries))
+        else:
+            self.envelopes = [(prefix, entries)]
+
+    def add_commands(self, commands: Iterable[Command]) -> None:
+        """Have commands carried out."""
+        if type(self.commands) is list:
+            self.commands.extend(commands)
+        else:
+            self.commands = list(commands)
 
     def __bool__(self) -> bool:
         return bool(self.envelopes or self.commands)
 
 
-_parcel: ContextVar[Parcel | None] = ContextVar("channelsq_parcel", default=None)
-
-
-class collecting:
-    """Within the ``with`` block, what a consumer sends on its success goes into ``parcel`` instead of being sent."""
-
-    __slots__ = ("_parcel", "_token")
-
-    def __init__(self, parcel: Parcel) -> None:
-        self._parcel = parcel
-
-    def __enter__(self) -> None:
-        self._token = _parcel.set(self._parcel)
-
-    def __exit__(self, *error: object) -> None:
-        _parcel.reset(self._token)
+#: What a consumer sends on its success goes in here instead of being sent, while this is set.
+collected_here: ContextVar[Parcel | None] = ContextVar("channelsq_parcel", default=None)
 
 
 class DirectSender:
@@ -131,7 +129,7 @@ class DirectSender:
 
     def settle(self, sends: Sequence[Send]) -> None:
         """Send with the acknowledgement of the message that is being handled; now, if none is."""
-        parcel = _parcel.get()
+        parcel = collected_here.get()
         if parcel is None:
             self.dispatch(sends)
             return
@@ -169,10 +167,10 @@ class DirectSender:
                 except ChannelFull as error:
                     full = self._layer.refuse_envelope(entries, error.capacity) or full
                     continue
-            parcel.envelopes.append((prefix, entries))
+            parcel.add_envelope(prefix, entries)
         for channel, send in messages:
             try:
-                self._add_message(parcel.commands, channel, send)
+                self._add_message(parcel, channel, send)
             except ChannelFull as error:
                 if send.group:
                     self._layer.note_dropped(send.target, channel)
@@ -180,13 +178,13 @@ class DirectSender:
                     full = full or error
         return full
 
-    def _add_message(self, commands: list[Command], channel: str, send: Send) -> None:
+    def _add_message(self, parcel: Parcel, channel: str, send: Send) -> None:
         bare = names.is_single_reader(channel)
         self._admit(channel, self._layer.capacity_of(channel), bare=bare)
         if bare:
-            commands += self.commands.bare(channel, send.body)
+            parcel.add_commands(self.commands.bare(channel, send.body))
         else:
-            commands.append(self.commands.task(channel, send.body))
+            parcel.add_commands((self.commands.task(channel, send.body),))
 
     def _admit(self, queue: str, capacity: int, *, bare: bool) -> None:
         """Raise ChannelFull if ``queue`` has no room for one more."""
@@ -200,7 +198,7 @@ class DirectSender:
                         return int(call(pool, self.commands.bare_size(queue))[0])
                     return int(run(pool, SIZE, [self.commands.key(queue)], GROUP, 1000))
             except BrokerUnavailable:
-                if _parcel.get() is None:
+                if collected_here.get() is None:
                     raise
                 return 0  # it waits with the acknowledgement until the broker is back
 

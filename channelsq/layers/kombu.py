@@ -33,6 +33,9 @@ QUEUE_EXPIRES = 300.0
 
 _NO_EXCHANGE = Exchange("")
 
+#: Makes a named tuple of a tuple that has all of its fields: a third of what calling its class takes.
+_tuple = tuple.__new__
+
 
 class KombuChannelLayer(BaseChannelLayer):
     """Channels on a Kombu broker, groups in Redis.
@@ -206,18 +209,22 @@ class KombuChannelLayer(BaseChannelLayer):
         envelopes: dict[str, list[Entry]] = {}
         messages: list[tuple[str, Send]] = []
         for send in sends:
-            target = send.target
-            if send.group:
+            target, body, group, _, done = send
+            if group:
                 self._sort_group(send, envelopes, messages)
             elif (cut := target.find("!")) >= 0:
                 prefix = target[: cut + 1]
                 entries = envelopes.get(prefix)
                 if entries is None:
-                    entries = envelopes[prefix] = []
-                elif send.done is not None and _may_report(last := entries[-1], target):
-                    entries[-1] = Entry(last.channels, last.packed, None, send.done)
+                    envelopes[prefix] = [_tuple(Entry, ([target], body, None, None))]
                     continue
-                entries.append(Entry([target], send.body))
+                if done is not None:
+                    channels, packed, of_group, reports = entries[-1]
+                    if of_group is None and reports is None and channels == [target]:
+                        # The report of a message travels with the reply to it.
+                        entries[-1] = _tuple(Entry, (channels, packed, None, done))
+                        continue
+                entries.append(_tuple(Entry, ([target], body, None, None)))
             else:
                 messages.append((target, send))
         return envelopes, messages
@@ -420,11 +427,6 @@ class KombuChannelLayer(BaseChannelLayer):
 def _is_temporary(queue: Queue) -> bool:
     """Whether the broker may delete the queue when nobody uses it."""
     return getattr(queue, "expires", None) is not None
-
-
-def _may_report(entry: Entry, channel: str) -> bool:
-    """Whether the report of a message of ``channel`` may travel with an entry."""
-    return entry.group is None and entry.done is None and entry.channels == [channel]
 
 
 def _channel(producer: Producer) -> Any:

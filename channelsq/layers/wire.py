@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import socket
 import time
 import uuid
@@ -42,6 +43,7 @@ class Entry(NamedTuple):
     done: int | None = None
 
 
+@functools.lru_cache(maxsize=1024)  # the messages of each socket are numbered from 0
 def done_message(order: int) -> bytes:
     """The packed report that a WebSocket's message is done with: ``{"done": order}``."""
     return b"\x81\xa4done" + codec.dumps(order)
@@ -96,6 +98,10 @@ def is_expired(headers: Mapping[str, Any] | None) -> bool:
 
 def pack_envelopes(entries: list[Entry]) -> Iterator[tuple[list[Entry], bytes]]:
     """Envelopes for what goes to one process, each with the entries that are in it."""
+    packed = codec.dumps(entries)
+    if len(packed) <= ENVELOPE_BYTES or len(entries) == 1:  # nearly always
+        yield entries, packed
+        return
     for part in _cut(entries):
         yield part, codec.dumps(part)
 
@@ -132,9 +138,6 @@ def raw_body(message: Any) -> bytes:
 
 def _cut(entries: list[Entry]) -> Iterator[list[Entry]]:
     sizes = [len(entry.packed) + sum(map(len, entry.channels)) for entry in entries]
-    if sum(sizes) <= ENVELOPE_BYTES:  # nearly always
-        yield entries
-        return
     part: list[Entry] = []
     total = 0
     for entry, size in zip(entries, sizes, strict=True):

@@ -29,6 +29,9 @@ _CONTENT_TYPE = "application/x-msgpack"
 DEATHS = "x-deaths"
 
 
+_unpack = msgpack.unpackb
+
+
 class ForeignPayload(ValueError):
     """An entry that is no message of Kombu's; the text says what is wrong with it."""
 
@@ -65,10 +68,10 @@ def decode_compact(data: bytes) -> tuple[str | None, str | None, bytes, int | No
         ForeignPayload: it is something else.
     """
     try:
-        parts = msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=_restore)
+        parts = _unpack(data, ext_hook=_restore)
     except Exception as error:  # as in decode()
         raise ForeignPayload(f"not msgpack: {error}") from error
-    if not isinstance(parts, list):
+    if type(parts) is not list:
         raise ForeignPayload(f"a {type(parts).__name__} instead of a list")
     return _checked(parts)
 

@@ -46,13 +46,24 @@ class Poll:
     """A poll whose answer has not been read."""
 
     connection: Any
-    #: ``read`` waits for messages, ``take`` asks for what is there, ``claim`` for what dead consumers held,
-    #: ``wake`` only for an answer at once.
-    kind: Literal["read", "take", "claim", "wake"]
-    #: COUNT of a ``read``, the most that a ``take`` or a ``claim`` may give.
+    #: ``read`` waits for messages, ``take`` asks for what is there, ``more`` for what the one busy stream has and
+    #: ``look`` for what is in front of it, ``claim`` for what dead consumers held, ``wake`` for an answer at once.
+    kind: Literal["read", "take", "more", "look", "claim", "wake"]
+    #: COUNT of a ``read``, the most that the others may give.
     asked: int
+    #: The streams that are asked.
+    keys: list[str] = field(default_factory=list)
     #: Acknowledgements in it that are not confirmed yet.
     acks: list[Ack] = field(default_factory=list)
+
+
+#: Is given an entry and its queue; says whether it has taken it, and then owes the QoS what a delivered message does.
+Take = Callable[[str, Entry], bool]
+
+
+def _rounded(count: int) -> int:
+    """A count not above ``count``, of the few that commands are made for."""
+    return count if count <= 2 else 1 << (count.bit_length() - 1)
 
 
 class ConsumingChannel(AcknowledgingChannel):
@@ -63,13 +74,13 @@ class ConsumingChannel(AcknowledgingChannel):
     max_deaths: int | None
     max_dead_letters: int
     quarantine: Quarantine
+    priority_steps: list[int]
     _brpop_sent_at: float | None
     _in_poll: Any
     _queue_cycle: Any
 
-    #: Is given each entry that is delivered for the first time, with its queue; says whether it has taken it, and
-    #: then owes the QoS what a delivered message does.
-    straight: Callable[[ConsumingChannel, str, Entry], bool] | None = None
+    #: Asked once in each turn of the event loop for what is to take entries that are delivered for the first time.
+    straight: Callable[[ConsumingChannel], Take | None] | None = None
 
     def _start_consuming(self) -> None:
         self._start_acknowledging()
@@ -79,9 +90,12 @@ class ConsumingChannel(AcknowledgingChannel):
         self._subscribers: dict[str, dict[str, tuple[Callable[[codec.Payload], Any], bool]]] = {}
         self._queues: dict[str, str] = {}  # of each stream's key
         self._orders: dict[tuple[str, ...], list[str]] = {}
-        self._reads: dict[tuple[str | int, ...], bytes] = {}
+        self._reads: dict[tuple[str | int | None, ...], bytes] = {}
         #: Whether a stream may hold more than the last poll brought.
         self._backlog = True
+        #: The one stream that had anything when all were asked last, and when those in front of it were.
+        self._busy: str | None = None
+        self._looked_at = 0.0
         self._ramp = 1
         self._pace = 0.0  # seconds a message took, on average
         self._delivered_at: float | None = None
@@ -107,9 +121,9 @@ class ConsumingChannel(AcknowledgingChannel):
             keys = self._orders[order] = [key for step in zip(*by_queue, strict=True) for key in step]
         return keys
 
-    def _read_command(self, keys: list[str], count: int, block: int) -> bytes:
+    def _read_command(self, keys: list[str], count: int, block: int | None) -> bytes:
         """Asks for messages; made once for each of the few ways in which it differs from poll to poll."""
-        way: tuple[str | int, ...] = (self.streams.consumer, count, block, *keys)
+        way: tuple[str | int | None, ...] = (self.streams.consumer, count, block, *keys)
         packed = self._reads.get(way)
         if packed is None:
             if len(self._reads) >= _MOST_CACHED:
@@ -178,16 +192,30 @@ class ConsumingChannel(AcknowledgingChannel):
                 keys, wanted, self.max_deaths, room
             )
         if len(keys) > 1 and self._backlog:
-            return Poll(connection, "take", wanted), self.streams.take_command(keys, wanted)
+            return self._ask_at_once(connection, keys, wanted, now)
         # COUNT is for each stream.  With less credit than streams, several that get a message at the same
         # moment can bring more than there is credit for; it waits in the buffer.
         # More than one where that is wanted: a poll that brought all it asked for is followed by another at once.
         count = max(1, min(wanted, 2), wanted // len(keys))
         if self.quarantine.waited_for:
             timeout = min(timeout or SUSPECTS_EVERY, SUSPECTS_EVERY)
-        if count > 2:
-            count = 1 << (count.bit_length() - 1)  # few different commands
+        count = _rounded(count)
         return Poll(connection, "read", count), self._read_command(keys, count, int((timeout or 0) * 1000))
+
+    def _ask_at_once(self, connection: Any, keys: list[str], wanted: int, now: float) -> tuple[Poll, Command | bytes]:
+        """Ask for what is there, in the order of ``keys``.
+
+        Lua, which can look at one stream after the other, reads each message and writes it again.  So where one
+        stream is busy it is asked past Lua, and now and then it is looked whether anything is in front of it.
+        """
+        busy = self._busy
+        if busy not in keys:
+            return Poll(connection, "take", wanted, keys), self.streams.take_command(keys, wanted)
+        if now - self._looked_at >= SLICE and (ahead := keys[: keys.index(busy)]):
+            self._looked_at = now
+            return Poll(connection, "look", wanted), self.streams.take_command(ahead, wanted)
+        wanted = _rounded(wanted)
+        return Poll(connection, "more", wanted), self._read_command([busy], wanted, None)
 
     def _wanted(self) -> int:
         """How many messages to ask for."""
@@ -281,14 +309,29 @@ class ConsumingChannel(AcknowledgingChannel):
             self._taken_over(reply, poll.asked)
             return
         total = most = 0
+        busy: list[str] = []
         for key, entries in read_streams(reply):
             self._queue_cycle.rotate(self._queues.get(key))
             self._buffer.extend(entries)
             total += len(entries)
             most = max(most, len(entries))
+            busy.append(key)
+        if poll.kind == "look":
+            if busy:
+                self._busy = None  # nor the only one any more
+            return
+        if poll.kind != "more":
+            self._busy = busy[0] if len(busy) == 1 and self._is_last(busy[0], poll) else None
         self._backlog = (total if poll.kind == "take" else most) >= poll.asked
         if self._backlog:
             self._ramp = min(self._ramp * 2, self.batch_size)
+
+    def _is_last(self, key: str, poll: Poll) -> bool:
+        """Whether a poll that brought messages of ``key`` alone found the other queues of its priority empty."""
+        if poll.kind != "take":
+            return True  # it asked them all
+        queues = len(poll.keys) // len(self.priority_steps)
+        return poll.keys.index(key) % queues == queues - 1
 
     def _taken_over(self, reply: Any, asked: int) -> None:
         stopped, streams = reply
@@ -353,8 +396,20 @@ class ConsumingChannel(AcknowledgingChannel):
         started = flushed = monotonic()
         if limit is not None and self._delivered_at is not None:
             self._measure(started - self._delivered_at)
-        while self._buffer and not self.closed and self.qos.can_consume():
-            delivered += self._deliver_entry(self._buffer.popleft())
+        buffer, qos, queues, subscribers = self._buffer, self.qos, self._queues, self._subscribers
+        take = self.straight(self) if self.straight is not None and limit is None else None
+        while buffer and not self.closed and qos.can_consume():
+            entry = buffer.popleft()
+            key, _, _, redelivered, _ = entry
+            if (
+                take is not None
+                and not redelivered
+                and (queue := queues.get(key, "")) in subscribers
+                and take(queue, entry)
+            ):
+                delivered += 1
+            else:
+                delivered += self._deliver_entry(entry)
             now = monotonic()
             if limit is not None:
                 if delivered >= limit:
@@ -380,13 +435,6 @@ class ConsumingChannel(AcknowledgingChannel):
         if not subscribers:
             self.give_back_fetched([entry])
             return False
-        if (
-            self.straight is not None
-            and not entry.redelivered
-            and not entry.deaths
-            and self.straight(self, self._queues[entry.key], entry)
-        ):
-            return True
         payload = self.open(entry)
         if payload is None:
             return False

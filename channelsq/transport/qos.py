@@ -29,6 +29,10 @@ class Ack(NamedTuple):
     doubtful: bool = False
 
 
+#: Makes a named tuple of a tuple that has all of its fields.
+_tuple = tuple.__new__
+
+
 class QoS(kombu_redis.QoS):
     """Prefetch and acknowledgements of a channel.
 
@@ -62,16 +66,19 @@ class QoS(kombu_redis.QoS):
         if held is not None:
             self.channel.acks_wait()
 
-    def settle(self, delivery_tag: str, parcel: Any) -> None:
-        """The message is done with, and its outcome is to leave in one transaction with the acknowledgement.
+    def deliver(self, message: Any, delivery_tag: str) -> None:
+        """As :meth:`append`, for who settles each message with :meth:`settle`."""
+        self._delivered[delivery_tag] = message  # type: ignore[index]
+
+    def settle(self, key: str, entry: str, delivery_tag: str, parcel: Any) -> None:
+        """The message of an entry is done with, and its outcome is to leave in one transaction with the
+        acknowledgement.
 
         Nothing is sent before :meth:`ConsumingChannel.flush_acks` or the next poll.
         """
-        held = parse_tag(delivery_tag)
-        if held is not None and not self.channel.closed:
-            self._acks.append(Ack(*held, parcel))
-        assert self._delivered is not None
-        self._delivered.pop(delivery_tag, None)  # one step, whatever thread this is
+        if not self.channel.closed:
+            self._acks.append(_tuple(Ack, (key, entry, parcel, False)))
+        self._delivered.pop(delivery_tag, None)  # type: ignore[union-attr]  # one step, whatever thread this is
 
     def drop(self, entry: Entry) -> None:
         """Acknowledge an entry that is not delivered as a message, or needs no acknowledgement when it is."""
@@ -80,14 +87,14 @@ class QoS(kombu_redis.QoS):
     def take_acks(self) -> list[Ack]:
         """Everything acknowledged since the last time; for :meth:`put_back` if sending fails."""
         taken: list[Ack] = []
-        while True:
-            try:
-                ack = self._acks.popleft()
-            except IndexError:
-                return taken
-            # What was given back will be run by another: its outcome is not to be had twice.
-            if (ack.key, ack.id) not in self._returned:
-                taken.append(ack)
+        try:
+            while True:
+                taken.append(self._acks.popleft())
+        except IndexError:
+            pass
+        returned = self._returned
+        # What was given back will be run by another: its outcome is not to be had twice.
+        return [ack for ack in taken if (ack.key, ack.id) not in returned] if returned else taken
 
     def put_back(self, acks: list[Ack], *, doubtful: bool = True) -> None:
         """Have acknowledgements sent another time.

@@ -180,9 +180,10 @@ class Streams:
         """Say that consumers, which were this process's, are gone, and that nothing they hold is to blame."""
         run(self._pool(), ABSOLVE, keys, GROUP, self.lease_prefix, *consumers)
 
-    def read_command(self, keys: Sequence[str], count: int, block: int) -> Command:
-        """Waits up to ``block`` ms (0 for ever) for entries, ``count`` of each stream at most."""
-        group: Command = ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, "BLOCK", block)
+    def read_command(self, keys: Sequence[str], count: int, block: int | None) -> Command:
+        """Waits up to ``block`` ms (0 for ever, None for not at all) for entries, ``count`` of each stream at most."""
+        wait: Command = () if block is None else ("BLOCK", block)
+        group: Command = ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, *wait)
         return (*group, "STREAMS", *keys, *([">"] * len(keys)))
 
     def take_command(self, keys: Sequence[str], count: int) -> Command:

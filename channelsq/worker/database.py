@@ -21,22 +21,22 @@ from channelsq.worker.task import ConsumerTask
 class _Thread(threading.local):
     """What is known of a thread's connections."""
 
-    #: Whether one of them may be open.
+    #: Whether one of them may be open: then :func:`close_old` is due before and after a consumer.
     may_be_open = True
 
 
-_thread = _Thread()
+#: This thread's.
+here = _Thread()
 
 
 def close_old() -> None:
-    """``close_old_connections()``, at no cost for a thread that has none open."""
-    if _thread.may_be_open:
-        close_old_connections()
-        _thread.may_be_open = any(each.connection is not None for each in connections.all(initialized_only=True))
+    """``close_old_connections()``, and find out whether one is open still."""
+    close_old_connections()
+    here.may_be_open = any(each.connection is not None for each in connections.all(initialized_only=True))
 
 
 def _opened(**kwargs: Any) -> None:
-    _thread.may_be_open = True
+    here.may_be_open = True
 
 
 connection_created.connect(_opened, dispatch_uid=__name__)

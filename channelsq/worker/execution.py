@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
 
@@ -12,7 +13,8 @@ from channelsq import names
 from channelsq.exceptions import ChannelFull, ChannelSocketException, ChannelsqError, ConsumeLater
 from channelsq.layers.base import Send
 from channelsq.layers.wire import done_message
-from channelsq.message import Message, pending_message_store
+from channelsq.message import Message
+from channelsq.pending import Pending, held_here
 from channelsq.signals import consumer_finished, consumer_started
 
 logger = logging.getLogger("channelsq.worker")
@@ -20,19 +22,30 @@ logger = logging.getLogger("channelsq.worker")
 #: Message key: how often ConsumeLater has put this message back.  Consumers do not see it.
 ATTEMPTS_KEY = "channelsq.attempts"
 
+_NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+
+#: Makes a named tuple of a tuple that has all of its fields.
+_tuple = tuple.__new__
+
 #: Seconds that a message waits after its first ConsumeLater; it doubles with each, up to the last.
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0
 
 
-def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str, sender: object | None = None) -> None:
-    """Run ``consumer(message)`` as one unit.
+def run_consumer(
+    consumer: Callable[..., Any],
+    message: Message,
+    name: str,
+    sender: object | None = None,
+    kwargs: Mapping[str, Any] = _NO_KWARGS,
+) -> None:
+    """Run ``consumer(message, **kwargs)`` as one unit.
 
     What it sends goes out together once it has returned, and not at all if it raises.  Whatever the outcome,
     short of one that will run it again, the interface server that waits to hand out the socket's next message
     is told, in the same write.
 
     Args:
-        consumer: called with the message.
+        consumer: called with the message and ``kwargs``.
         message: what to handle.
         name: the consumer's name, for the log.
         sender: the sender of ``consumer_started`` and ``consumer_finished``; ``consumer`` if left out.
@@ -45,56 +58,59 @@ def run_consumer(consumer: Callable[[Message], Any], message: Message, name: str
     sender = sender or consumer
     attempts = message.content.pop(ATTEMPTS_KEY, 0)
     report = done_report(message)  # now, as consumers may change the message
-    with pending_message_store.holding() as held:
+    held = Pending()
+    token = held_here.set(held)
+    try:
         try:
-            try:
+            # Sending a signal costs something, even if nobody listens.
+            if consumer_started.receivers:
                 consumer_started.send(sender=sender, environ={})
-                _call(consumer, message, name)
-            finally:
+            consumer(message, **kwargs)
+        except ChannelSocketException as effect:
+            effect.run(message)
+        except SystemExit as error:
+            _refuse_to_exit(error, name)
+        finally:
+            if consumer_finished.receivers:
                 consumer_finished.send(sender=sender)
-        except ConsumeLater:
-            held.clear()
-            requeued = False
-            try:
-                requeued = _requeue(message, attempts, name)
-            finally:
-                if not requeued:
-                    _tell(message, report)
-            return
-        except (Retry, Reject) as error:
-            held.clear()
-            if isinstance(error, Reject) and not getattr(error, "requeue", False):
+    except BaseException as error:
+        held.clear()
+        if not isinstance(error, ConsumeLater):
+            if isinstance(error, Exception) and not _comes_again(error):
                 _tell(message, report)
             raise
-        except Exception:
-            held.clear()
-            _tell(message, report)
-            raise
-        except BaseException:
-            held.clear()
-            raise
-        if report is not None:
-            held.append((message.channel_layer, report))
+        requeued = False
         try:
-            pending_message_store.send_and_flush()
+            requeued = _requeue(message, attempts, name)
+        finally:
+            if not requeued:
+                _tell(message, report)
+    else:
+        if report is not None:
+            held.hold(message.channel_layer, report)
+        try:
+            held.settle()
         except ChannelFull:
             raise  # what else there was to send, the report with it, has been sent
         except Exception:
             _tell(message, report)
             raise
+    finally:
+        held.closed = True
+        held_here.reset(token)
 
 
-def _call(consumer: Callable[[Message], Any], message: Message, name: str) -> None:
-    try:
-        consumer(message)
-    except ChannelSocketException as effect:
-        effect.run(message)
-    except (WorkerShutdown, WorkerTerminate):
-        raise
-    except SystemExit as error:
-        # Celery has no answer to it: it ends a solo worker, takes a thread's place in the prefetch window for
-        # good, and ends one prefork process after the other, as the message comes again each time.
-        raise RuntimeError(f"{name} raised SystemExit({error.code!r}); a consumer cannot end its worker") from error
+def _comes_again(error: Exception) -> bool:
+    """Whether what a consumer raised has its message handled once more."""
+    return isinstance(error, Retry) or (isinstance(error, Reject) and bool(getattr(error, "requeue", False)))
+
+
+def _refuse_to_exit(error: SystemExit, name: str) -> NoReturn:
+    if isinstance(error, (WorkerShutdown, WorkerTerminate)):
+        raise error
+    # Celery has no answer to it: it ends a solo worker, takes a thread's place in the prefetch window for
+    # good, and ends one prefork process after the other, as the message comes again each time.
+    raise RuntimeError(f"{name} raised SystemExit({error.code!r}); a consumer cannot end its worker") from error
 
 
 def _requeue(message: Message, attempts: Any, name: str) -> bool:
@@ -122,12 +138,12 @@ def done_report(message: Message) -> Send | None:
 
     Only WebSocket messages are handed out one at a time; they are those with an ``order``.
     """
-    order = message.content.get("order")
-    if message.reply_channel is None or order is None or not names.is_process_channel(message.reply_channel.name):
+    order, reply_channel = message.content.get("order"), message.reply_channel
+    if reply_channel is None or order is None or not names.is_process_channel(reply_channel.name):
         return None
     if type(order) is int and 0 <= order < 2**63:  # nothing about it can be wrong
-        return Send(message.reply_channel.name, done_message(order), done=order)
-    return message.reply_channel.prepare({"done": order})
+        return _tuple(Send, (reply_channel.name, done_message(order), False, 0.0, order))
+    return reply_channel.prepare({"done": order})
 
 
 def report_done(message: Message) -> None:

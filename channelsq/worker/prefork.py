@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 from billiard.einfo import ExceptionInfo
 from celery import current_app
 
-from channelsq.layers.direct import Parcel, collecting
+from channelsq.layers.direct import Parcel, collected_here
+from channelsq.message import Message
 from channelsq.worker import quick
+from channelsq.worker.plan import Plan
 
 #: Seconds of work that a batch may be expected to take: so long may a quick message wait for those before it.
 SLICE = 0.002
@@ -43,7 +45,7 @@ class Outcome(NamedTuple):
     #: How long it took, in seconds.
     seconds: float
     #: As Celery's tracer has it; None for success.
-    failure: tuple[int, Any, float] | None = None
+    failure: quick.Failure | None = None
 
 
 def run_batch(items: list[Item]) -> list[Outcome]:
@@ -54,19 +56,30 @@ def run_batch(items: list[Item]) -> list[Outcome]:
         not survive.
     """
     outcomes: list[Outcome] = []
-    tasks = current_app.tasks
+    plans: dict[str, Plan] = {}
     ended = time.monotonic()
-    for name, identity, args, kwargs, request in items:
+    for name, identity, (channel, content), kwargs, request in items:
         begun, parcel = ended, Parcel()
+        token = collected_here.set(parcel)
         try:
-            with collecting(parcel):
-                result, info, runtime, _ = quick.run(tasks[name], identity, args, kwargs, request)
+            plan = plans.get(name) or plans.setdefault(name, _plan(name))
+            message = Message(content, channel, plan.layer)
+            message.id = identity
+            failure = quick.run(plan, message, kwargs, request.copy)
         except BaseException:  # out of memory, say; Celery decides in the parent what follows
             outcomes.append(Outcome(Parcel(), 0.0, (1, ExceptionInfo(), 0.0)))
             break
+        finally:
+            collected_here.reset(token)
         ended = time.monotonic()
-        outcomes.append(Outcome(parcel, ended - begun, None if info is None else (1, result, runtime)))
+        outcomes.append(Outcome(parcel, ended - begun, failure))
     return outcomes
+
+
+def _plan(name: str) -> Plan:
+    plan = Plan(current_app.tasks[name])
+    plan.look()
+    return plan
 
 
 class PreforkLane:

@@ -71,7 +71,11 @@ class ConsumerTasks:
         if resolved is None:
             return None
         route, kwargs = resolved
-        return self._tasks[self._names[id(route.consumer)]], {**kwargs}, route.ordered
+        return self.task_of(route.consumer), {**kwargs}, route.ordered
+
+    def task_of(self, consumer: Consumer) -> ConsumerTask:
+        """The task of a route's consumer."""
+        return self._tasks[self._names[id(consumer)]]  # type: ignore[no-any-return]
 
 
 def log_unrouted(message: Message) -> None:

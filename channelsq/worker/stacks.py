@@ -8,43 +8,46 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.utils.threads import LocalStack
+from celery._state import _task_stack  # type: ignore[attr-defined]  # not in its stubs
 
 
-def _enter(stack: Any, item: Any) -> None:
-    """Put ``item`` on a stack of Celery's."""
-    local = stack._local
-    storage, thread = local.__storage__, local.__ident_func__()
-    if thread in storage:
-        stack.push(item)
+def _push(task: Any, request: Any) -> None:
+    """Have ``task`` run for ``request`` in this thread."""
+    _task_stack.push(task)
+    task.request_stack.push(request)
+
+
+def _pop(task: Any) -> None:
+    """It is not run any more."""
+    _task_stack.pop()
+    task.request_stack.pop()
+
+
+def _enter(task: Any, request: Any) -> None:
+    thread = _identity()
+    requests = task.request_stack._local.__storage__
+    if thread in _tasks or thread in requests:  # a consumer that runs another task in place
+        _push(task, request)
     else:
-        storage[thread] = {"stack": [item]}
+        _tasks[thread] = {"stack": [task]}
+        requests[thread] = {"stack": [request]}
 
 
-def _leave(stack: Any) -> None:
-    """Take what is topmost off a stack of Celery's."""
-    local = stack._local
-    storage, thread = local.__storage__, local.__ident_func__()
+def _leave(task: Any) -> None:
+    thread = _identity()
+    requests = task.request_stack._local.__storage__
     try:
-        items = storage[thread]["stack"]
-    except KeyError:  # a consumer has emptied it
-        return
-    if len(items) == 1:
-        del storage[thread]
-    else:
-        items.pop()
+        if len(_tasks[thread]["stack"]) == len(requests[thread]["stack"]) == 1:
+            del _tasks[thread], requests[thread]
+            return
+    except KeyError:  # a consumer has emptied one
+        pass
+    _pop(task)
 
 
-def _push(stack: Any, item: Any) -> None:
-    """The same for the stacks that Celery has with ``USE_FAST_LOCALS``."""
-    stack.push(item)
-
-
-def _pop(stack: Any) -> None:
-    """The same for the stacks that Celery has with ``USE_FAST_LOCALS``."""
-    stack.pop()
-
-
-_slow = hasattr(LocalStack(), "_local")
-
-enter, leave = (_enter, _leave) if _slow else (_push, _pop)
+_local = getattr(_task_stack, "_local", None)
+if _local is None:  # Celery was told to USE_FAST_LOCALS
+    enter, leave = _push, _pop
+else:
+    _tasks, _identity = _local.__storage__, _local.__ident_func__
+    enter, leave = _enter, _leave

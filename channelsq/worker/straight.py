@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from channelsq.layers import codec
 from channelsq.message import Message
-from channelsq.transport.codec import ForeignPayload, Payload, decode, decode_compact
-from channelsq.transport.consuming import ConsumingChannel
+from channelsq.transport.codec import ForeignPayload, decode_compact
+from channelsq.transport.consuming import ConsumingChannel, Take
+from channelsq.transport.qos import QoS
 from channelsq.transport.streams import Entry
 from channelsq.worker.execution import report_done
+from channelsq.worker.plan import Plan
+from channelsq.worker.request import LeanRequest
 from channelsq.worker.task import ChannelTask
 
 if TYPE_CHECKING:
@@ -26,38 +29,10 @@ logger = logging.getLogger("channelsq.worker")
 _COMPACT = 0x94
 
 
-class Taken:
-    """A message that is not Kombu's, with what the transport, Celery and a request ask of one."""
-
-    __slots__ = ("channel", "death", "delivery_tag", "entry", "headers")
-
-    properties: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, channel: ConsumingChannel, entry: Entry, headers: dict[str, Any]) -> None:
-        self.channel = channel
-        self.entry = entry
-        self.delivery_tag = entry.tag
-        self.headers = headers
-        #: See :func:`channelsq.transport.burial.count_death`.
-        self.death: str | None = None
-
-    @property
-    def _raw(self) -> Payload:
-        """The payload, for who gives the message back."""
-        payload = decode(self.entry.data)
-        payload["properties"]["delivery_tag"] = self.delivery_tag
-        return payload
-
-    def reject_log_error(self, log: Any, errors: tuple[type[Exception], ...], requeue: bool = False) -> None:
-        """As Kombu's: a lost connection is logged, as the message comes again with it."""
-        try:
-            self.channel.qos.reject(self.delivery_tag, requeue=requeue)
-        except errors as error:
-            log.critical("Couldn't reject %r, reason: %r", self.delivery_tag, error, exc_info=True)
-
-
 class Straight:
     """Takes entries of a layer's channels.
+
+    What can only change in the worker's event loop is looked at once a turn of it.
 
     Args:
         lean: decides which may be taken, and has them run.
@@ -68,40 +43,82 @@ class Straight:
         self._lean = lean
         self._tasks = tasks
         self._layer = tasks.layer
+        self._resolve = tasks.layer.router.resolve
         self._channels = {
             name
             for name, task in tasks.app.tasks.items()
             if isinstance(task, ChannelTask) and task.layer is tasks.layer
         }
+        # Of the turn:
+        self._qos: QoS
+        self._now = 0
+        self._revoked = False
+        self._told = False
+        #: The plans of consumers, by their id; None for one whose messages may not go the short way.
+        self._plans: dict[int, Plan | None] = {}
+        # An entry that is alive, and the lifetime of its message: a younger one with the same is alive, too.
+        self._alive, self._lifetime = "", -1
 
-    def __call__(self, channel: ConsumingChannel, queue: str, entry: Entry) -> bool:
+    def __call__(self, channel: ConsumingChannel) -> Take | None:
+        """What takes entries in this turn of the event loop; None if none may go the short way."""
+        lean = self._lean
+        if not lean.is_open():
+            return None
+        self._qos = channel.stream_qos
+        self._now = channel.server_time()
+        self._revoked = lean.has_revoked
+        self._told = logger.isEnabledFor(logging.DEBUG)
+        self._plans.clear()
+        self._alive = ""
+        return self._take
+
+    def _take(self, queue: str, entry: Entry) -> bool:
         """Have the entry's message handled; false, and nothing is done, if it must be delivered as ever."""
-        if queue not in self._channels or not entry.data or entry.data[0] != _COMPACT:
+        key, identity, data, _, _ = entry
+        if queue not in self._channels or not data or data[0] != _COMPACT:
             return False
         try:
-            name, identity, body, lifetime = decode_compact(entry.data)
-            (sent_to, content), _, embed = codec.loads(body)
+            name, message_id, body, lifetime = decode_compact(data)
+            (sent_to, content), _, _ = codec.loads(body)
         except (ForeignPayload, TypeError, ValueError):
             return False
-        if name != queue or sent_to != queue or identity is None or not isinstance(content, dict):
+        if name != queue or sent_to != queue or message_id is None or type(content) is not dict:
             return False
-        if lifetime is not None and int(entry.id.partition("-")[0]) + lifetime <= channel.server_time():
-            return False
+        if lifetime is not None and (identity < self._alive or lifetime != self._lifetime):
+            if int(identity.partition("-")[0]) + lifetime <= self._now:
+                return False
+            self._alive, self._lifetime = identity, lifetime
         mine = Message(content, queue, self._layer)
-        resolved = self._tasks.resolve(mine)
+        resolved = self._resolve(mine)
         if resolved is None:
             return False
-        target, kwargs, ordered = resolved
-        headers = {"lang": "py", "task": name, "id": identity, "root_id": identity, "ignore_result": True}
-        message = Taken(channel, entry, headers)
-        if not self._lean.may_take(message, target):
+        route, kwargs = resolved
+        try:
+            plan = self._plans[id(route.consumer)]
+        except KeyError:
+            plan = self._plan(route.consumer)
+        if plan is None or (self._revoked and self._lean.is_revoked(message_id)):
             return False
-        if logger.isEnabledFor(logging.DEBUG):
+        mine.id = message_id
+        if self._told:
             extra = {"action": "message_received", "channel": queue}
-            logger.debug("%s -> %s [%s]", queue, target.name, identity, extra=extra)
-        if not ordered:
+            logger.debug("%s -> %s [%s]", queue, plan.name, message_id, extra=extra)
+        if not route.ordered:
             report_done(mine)
-        qos = channel.stream_qos
-        qos.append(message, message.delivery_tag)
-        self._lean.start(message, qos, target, [[queue, content], kwargs, embed], mine)
+        tag = f"{identity} {key}"  # as Entry.tag
+        qos = self._qos
+        own = {**kwargs} if kwargs else {}
+        request = LeanRequest(plan, qos, key, identity, tag, mine, own, entry, self._lean.eventer)
+        qos.deliver(request, tag)
+        self._lean.start(request)
         return True
+
+    def _plan(self, consumer: Any) -> Plan | None:
+        """The plan of a consumer for this turn."""
+        task = self._tasks.task_of(consumer)
+        plan = None
+        if self._lean.may_take(task):
+            plan = self._lean.plan(task)
+            plan.look()
+        self._plans[id(consumer)] = plan
+        return plan

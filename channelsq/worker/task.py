@@ -61,8 +61,7 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
 
     def handle(self, message: Message, kwargs: dict[str, Any]) -> None:
         """Run the consumer on ``message``, with its route's arguments."""
-        consumer = (lambda message: self.run(message, **kwargs)) if kwargs else self.run
-        run_consumer(consumer, message, str(self.name), type(self).consumer)
+        run_consumer(self.run, message, str(self.name), type(self).consumer, kwargs)
 
 
 def make_channel_task(app: Celery, layer: ChannelLayerWrapper, channel: str) -> ChannelTask:

@@ -15,11 +15,18 @@ def current_app() -> Celery | None:
 
 
 @contextmanager
-def current(app: Celery) -> Iterator[Celery]:
-    """Have ``app`` current in a ``with`` block, and what was current before it behind it."""
+def as_before() -> Iterator[None]:
+    """Have the app current behind a ``with`` block that was current before it."""
     before = current_app()
-    app.set_current()
     try:
-        yield app
+        yield
     finally:
         _state._tls.current_app = before
+
+
+@contextmanager
+def current(app: Celery) -> Iterator[Celery]:
+    """Have ``app`` current in a ``with`` block, and what was current before it behind it."""
+    with as_before():
+        app.set_current()
+        yield app

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from channelsq.transport.dead import DeadLetters
+from tests.support.apps import as_before
 from tests.support.processes import Process, Processes
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
@@ -31,8 +32,9 @@ def celery(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any
 
     monkeypatch.setenv("REDIS_PORT", str(server.port))
     sys.modules.pop(APP, None)
-    module = importlib.import_module(APP)
-    yield module
+    with as_before():  # the module's app makes itself the current one
+        module = importlib.import_module(APP)
+        yield module
     module.app.close()
     module.records.close()
 

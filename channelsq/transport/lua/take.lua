@@ -16,19 +16,20 @@ for _, key in ipairs(KEYS) do
     if left <= 0 then
         break
     end
-    if redis.call('EXISTS', key) == 1 then
-        local got = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', left, 'STREAMS', key, '>')
-        if type(got) == 'table' and got.err then
-            if not string.find(got.err, 'NOGROUP', 1, true) then
-                return got
-            end
+    local got = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', left, 'STREAMS', key, '>')
+    if type(got) == 'table' and got.err then
+        if not string.find(got.err, 'NOGROUP', 1, true) then
+            return got
+        end
+        got = nil
+        if redis.call('EXISTS', key) == 1 then
             redis.call('XGROUP', 'CREATE', key, ARGV[1], '0')
             got = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', left, 'STREAMS', key, '>')
         end
-        if got and got[1] then
-            left = left - #got[1][2]
-            taken[#taken + 1] = got[1]
-        end
+    end
+    if got and got[1] then
+        left = left - #got[1][2]
+        taken[#taken + 1] = got[1]
     end
 end
 return taken
