@@ -198,6 +198,19 @@ class Replies:
             except Exception as error:
                 self._fail("", error)
 
+    def _give_all(self, channels: list[str], delivery: Delivery) -> None:
+        """:meth:`_give` for each, with fewer steps."""
+        receivers = self._receivers
+        for channel in channels:
+            receiver = receivers.get(channel)
+            if receiver is None:
+                self._give(channel, delivery)
+                continue
+            try:
+                receiver.on_reply(delivery)
+            except Exception as error:
+                self._fail(channel, error)
+
     def _give(self, channel: str, delivery: Delivery) -> None:
         receiver = self._receivers.get(channel)
         if receiver is None:
@@ -271,9 +284,7 @@ class Replies:
             bad(str(error))
             return 1
         if len(channels) != 1:
-            delivery = Delivery(channels, message, group)
-            for channel in channels:
-                self._give(channel, delivery)
+            self._give_all(channels, Delivery(channels, message, group))
             return len(channels)
         channel = channels[0]
         if len(message) == 1 and type(done := message.get("done")) is int:

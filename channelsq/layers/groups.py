@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import redis
 from kombu.utils.url import maybe_sanitize_url
+from redis.client import NEVER_DECODE
 
+from channelsq import names
 from channelsq.exceptions import BrokerUnavailable
+from channelsq.layers.wire import Names, PackedNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +27,15 @@ if TYPE_CHECKING:
 #: The script that takes a channel out of all its groups, and the name under which a server keeps it.
 FORGET_SCRIPT = resources.files("channelsq.layers").joinpath("forget_member.lua").read_text(encoding="utf-8")
 FORGET_SHA = hashlib.sha1(FORGET_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_ADDRESSES = resources.files("channelsq.layers").joinpath("group_addresses.lua").read_text(encoding="utf-8")
+_ADDRESSES_SHA = hashlib.sha1(_ADDRESSES.encode(), usedforsecurity=False).hexdigest()
+
+#: Names that are packed together at most, so that an envelope of one message stays within some hundred KB.
+_MOST_TOGETHER = 5000
+
+#: Has redis-py give an answer as it is.
+_RAW: dict[str, Any] = {NEVER_DECODE: []}
 
 
 def forget_command(prefix: str, channel: str) -> tuple[str | int, ...]:
@@ -54,6 +66,17 @@ class GroupStore(ABC):
     @abstractmethod
     def members(self, group: str) -> list[str]:
         """The channels in ``group``."""
+
+    def addresses(self, group: str) -> tuple[list[tuple[str, Names]], list[str]]:
+        """The members of ``group`` by their process, as ``("name.<process>!", channels)``; and those without one."""
+        by_process: dict[str, list[str]] = {}
+        others = []
+        for channel in self.members(group):
+            if names.is_process_channel(channel):
+                by_process.setdefault(names.process_part(channel), []).append(channel)
+            else:
+                others.append(channel)
+        return list(by_process.items()), others
 
     @abstractmethod
     def forget(self, channel: str) -> None:
@@ -191,6 +214,24 @@ class RedisGroups(GroupStore):
             "list[str]",
             self._call(lambda: self._members(keys=[key, f"{key}:expiry"], args=[time.time()])),
         )
+
+    def addresses(self, group: str) -> tuple[list[tuple[str, Names]], list[str]]:
+        key = self._group(group)
+        arguments = (2, key, f"{key}:expiry", time.time(), _MOST_TOGETHER)
+
+        client: Any = self._client
+
+        def command() -> Any:
+            try:
+                return client.execute_command("EVALSHA", _ADDRESSES_SHA, *arguments, **_RAW)
+            except redis.exceptions.NoScriptError:
+                return client.execute_command("EVAL", _ADDRESSES, *arguments, **_RAW)
+
+        others, *found = self._call(command)
+        addresses: list[tuple[str, Names]] = [
+            (prefix.decode(), PackedNames(packed)) for prefix, packed in zip(found[::2], found[1::2], strict=True)
+        ]
+        return addresses, [channel.decode() for channel in others]
 
     def forget(self, channel: str) -> None:
         self._call(lambda: self._forget(keys=[self._channel(channel)], args=[channel, self.prefix]))

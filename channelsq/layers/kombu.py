@@ -230,14 +230,10 @@ class KombuChannelLayer(BaseChannelLayer):
         return envelopes, messages
 
     def _sort_group(self, send: Send, envelopes: dict[str, list[Entry]], messages: list[tuple[str, Send]]) -> None:
-        by_process: dict[str, list[str]] = {}
-        for channel in self._groups.members(send.target):
-            if names.is_process_channel(channel):
-                by_process.setdefault(names.process_part(channel), []).append(channel)
-            else:
-                messages.append((channel, send))
-        for prefix, channels in by_process.items():
+        addresses, others = self._groups.addresses(send.target)
+        for prefix, channels in addresses:
             envelopes.setdefault(prefix, []).append(Entry(channels, send.body, send.target))
+        messages += [(channel, send) for channel in others]
 
     def _publish_envelopes(self, producer: Producer, prefix: str, entries: list[Entry]) -> ChannelFull | None:
         """Publish what goes to one process; gives ChannelFull if something other than a group's was refused."""
@@ -257,7 +253,7 @@ class KombuChannelLayer(BaseChannelLayer):
         refused: ChannelFull | None = None
         for entry in entries:
             if entry.group is None:
-                refused = refused or ChannelFull(entry.channels[0], capacity)
+                refused = refused or ChannelFull(next(iter(entry.channels)), capacity)
             else:
                 for channel in entry.channels:
                     self.note_dropped(entry.group, channel)

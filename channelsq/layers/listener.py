@@ -80,6 +80,6 @@ class KombuListener:
             return
         try:
             for entry in open_envelope(raw_body(message)):
-                self._deliver(entry.channels, codec.unpack(entry.packed), entry.group)
+                self._deliver(list(entry.channels), codec.unpack(entry.packed), entry.group)
         except ValueError as error:
             log_foreign(self._queue, error)

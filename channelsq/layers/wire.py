@@ -18,6 +18,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from channelsq.layers import codec
@@ -31,10 +32,27 @@ EXPIRES_HEADER = "channelsq_expires"
 ENVELOPE_BYTES = 512 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class PackedNames:
+    """Names of channels as a msgpack list, of which only the process that has them needs one by one."""
+
+    packed: bytes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(codec.loads(self.packed))
+
+    def __len__(self) -> int:
+        return len(codec.loads(self.packed))
+
+
+#: Names of channels of one process.
+Names = list[str] | PackedNames
+
+
 class Entry(NamedTuple):
     """What an envelope holds for one send."""
 
-    channels: list[str]
+    channels: Names
     #: The packed message.
     packed: bytes
     #: The group that it was sent to; None if it was sent to the one channel itself.
@@ -98,12 +116,30 @@ def is_expired(headers: Mapping[str, Any] | None) -> bool:
 
 def pack_envelopes(entries: list[Entry]) -> Iterator[tuple[list[Entry], bytes]]:
     """Envelopes for what goes to one process, each with the entries that are in it."""
-    packed = codec.dumps(entries)
+    packed = _dumps(entries)
     if len(packed) <= ENVELOPE_BYTES or len(entries) == 1:  # nearly always
         yield entries, packed
         return
     for part in _cut(entries):
-        yield part, codec.dumps(part)
+        yield part, _dumps(part)
+
+
+def _dumps(entries: list[Entry]) -> bytes:
+    for entry in entries:
+        if type(entry[0]) is PackedNames:
+            break
+    else:
+        return codec.dumps(entries)
+    header = b"%c" % (0x90 | len(entries)) if len(entries) < 16 else b"\xdd" + len(entries).to_bytes(4, "big")
+    return header + b"".join(map(_dump, entries))
+
+
+def _dump(entry: Entry) -> bytes:
+    channels, *rest = entry
+    if not isinstance(channels, PackedNames):
+        return codec.dumps(entry)
+    # The list of four that msgpack would make, with the names as they are.
+    return b"\x94" + channels.packed + b"".join(map(codec.dumps, rest))
 
 
 def open_envelope(body: bytes) -> list[Entry]:
@@ -137,7 +173,7 @@ def raw_body(message: Any) -> bytes:
 
 
 def _cut(entries: list[Entry]) -> Iterator[list[Entry]]:
-    sizes = [len(entry.packed) + sum(map(len, entry.channels)) for entry in entries]
+    sizes = [len(_dump(entry)) for entry in entries]
     part: list[Entry] = []
     total = 0
     for entry, size in zip(entries, sizes, strict=True):
