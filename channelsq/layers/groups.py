@@ -157,13 +157,21 @@ class RedisGroups(GroupStore):
         url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads it.
         prefix: put before every key.
         expiry: seconds that a membership lives after the last ``add``.
+        params: how that Redis is entered, as keyword arguments of redis-py's ConnectionPool, if ``url`` does not say
+            all of it.
     """
 
-    def __init__(self, url: str, prefix: str, expiry: float) -> None:
+    def __init__(self, url: str, prefix: str, expiry: float, params: dict[str, Any] | None = None) -> None:
         super().__init__(expiry)
         self.url = url
         self.prefix = prefix
-        self._client = redis.Redis.from_url(url, decode_responses=True)
+        if params is None:
+            self._client = redis.Redis.from_url(url, decode_responses=True)
+        else:
+            # What is not set is redis-py's to decide; and a worker may have as many threads as it likes.
+            chosen = {name: value for name, value in params.items() if value is not None and name != "max_connections"}
+            pool = redis.ConnectionPool(**chosen, decode_responses=True)
+            self._client = redis.Redis(connection_pool=pool)
         self._members = self._client.register_script(
             resources.files("channelsq.layers").joinpath("group_members.lua").read_text()
         )

@@ -22,6 +22,7 @@ from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received,
 from channelsq.layers.capacity import Gate
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.listener import KombuListener
+from channelsq.layers.params import redis_params
 from channelsq.layers.receiver import KombuReceiver
 from channelsq.layers.urls import check_broker_url, check_groups_url, shown
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
@@ -375,10 +376,17 @@ class KombuChannelLayer(BaseChannelLayer):
         with self._lock:
             if self._group_store is None:
                 url = self.groups_url
-                self._group_store = (
-                    MemoryGroups(self.group_expiry) if url is None else RedisGroups(url, self.prefix, self.group_expiry)
-                )
+                if url is None:
+                    self._group_store = MemoryGroups(self.group_expiry)
+                else:
+                    params = None if self.has_other_groups else redis_params(self)
+                    self._group_store = RedisGroups(url, self.prefix, self.group_expiry, params)
             return self._group_store
+
+    @property
+    def has_other_groups(self) -> bool:
+        """Whether the groups have a URL of their own."""
+        return bool(self._groups_url)
 
     @property
     def _has_groups(self) -> bool:

@@ -21,9 +21,6 @@ from channelsq.transport.streams import GROUP, SIZE
 #: Milliseconds that an unused reply queue or ``?`` queue lives.
 QUEUE_EXPIRES_MS = 300_000
 
-#: Replies that one read brings at most.
-READ_COUNT = 1000
-
 #: What a channel's messages have in common in the bytes of an XADD: what stands before the data, what the data begins
 #: with, what its body begins with, all that stands behind the message; then the length of the data but for the id and
 #: the message, and that of the body but for the message.
@@ -138,11 +135,14 @@ class StreamCommands:
 
     # -- reading reply queues ---------------------------------------------------------------
 
-    def read(self, last: dict[str, str], block_ms: int, trimmed: Iterable[str], *, renew: bool) -> list[Command]:
+    def read(
+        self, last: dict[str, str], count: int, block_ms: int, trimmed: Iterable[str], *, renew: bool
+    ) -> list[Command]:
         """Deletes what was read of reply queues and reads on; the last command's reply is the news.
 
         Args:
             last: of each key the id to read on from; ``"0-0"`` for the beginning.
+            count: how many envelopes of each queue at most.
             block_ms: how long the server waits for news, above 0.
             trimmed: the keys that something was read of, and not deleted yet.
             renew: whether to keep the queues alive for another :data:`QUEUE_EXPIRES_MS`.
@@ -150,7 +150,7 @@ class StreamCommands:
         commands: list[Command] = [("XTRIM", key, "MINID", _next_id(last[key])) for key in trimmed]
         if renew:
             commands += [("PEXPIRE", key, QUEUE_EXPIRES_MS) for key in last]
-        commands.append(("XREAD", "COUNT", READ_COUNT, "BLOCK", block_ms, "STREAMS", *last, *last.values()))
+        commands.append(("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *last, *last.values()))
         return commands
 
 

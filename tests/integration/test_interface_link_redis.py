@@ -16,6 +16,7 @@ import msgpack
 import pytest
 import redis
 
+from channelsq import conf
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.interface.link.address import address_of
 from channelsq.interface.link.streams import StreamsLink
@@ -109,6 +110,8 @@ class Ways:
             "user": f"redis-streams://someone:{QUOTED}@127.0.0.1:{port}/0",
             "database": f"redis-streams://:{QUOTED}@127.0.0.1:{port}/3",
             "socket": f"redis-streams+socket://:{QUOTED}@{self.socket}",
+            "virtual host": f"redis-streams+socket://:{QUOTED}@{self.socket}?virtual_host=2",
+            "options": f"rediss-streams://:{QUOTED}@{tls}/0",
             "tls": f"rediss-streams://:{QUOTED}@{tls}/0?ssl_ca_certs={self.certificate}",
             "tls unchecked": f"rediss-streams://:{QUOTED}@127.0.0.1:{self.tls_port}/2?ssl_cert_reqs=none",
             "tls refused": f"rediss-streams://:{QUOTED}@{tls}/0",
@@ -163,8 +166,14 @@ async def talk(process: LinkProcess, layer: RedisChannelLayer) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "mine:"])
-@pytest.mark.parametrize("way", ["password", "user", "database", "socket", "tls", "tls unchecked"])
-def test_ways_in(ways: Ways, way: str, prefix: str) -> None:
+@pytest.mark.parametrize(
+    "way", ["password", "user", "database", "socket", "virtual host", "tls", "tls unchecked", "options"]
+)
+def test_ways_in(ways: Ways, way: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "options":
+        settings: Any = conf.celery_app().conf.changes
+        monkeypatch.setitem(settings, "broker_url", ways.url(way))
+        monkeypatch.setitem(settings, "broker_use_ssl", {"ssl_ca_certs": str(ways.certificate)})
     layer = RedisChannelLayer(url=ways.url(way), transport_options={"global_keyprefix": prefix})
 
     async def scenario() -> None:

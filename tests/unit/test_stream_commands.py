@@ -32,8 +32,8 @@ def test_reading_deletes_what_was_read_and_renews() -> None:
     commands = StreamCommands("", 60)
     last = {"stream:a": "5-1", "stream:b": "0-0"}
     read = ("XREAD", "COUNT", 1000, "BLOCK", 10, "STREAMS", "stream:a", "stream:b", "5-1", "0-0")
-    assert commands.read(last, 10, ["stream:a"], renew=False) == [("XTRIM", "stream:a", "MINID", "5-2"), read]
-    assert commands.read(last, 10, [], renew=True) == [
+    assert commands.read(last, 1000, 10, ["stream:a"], renew=False) == [("XTRIM", "stream:a", "MINID", "5-2"), read]
+    assert commands.read(last, 1000, 10, [], renew=True) == [
         ("PEXPIRE", "stream:a", 300_000),
         ("PEXPIRE", "stream:b", 300_000),
         read,

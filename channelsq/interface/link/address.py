@@ -11,8 +11,8 @@ import redis.asyncio
 import redis.connection
 from redis.credentials import UsernamePasswordCredentialProvider
 
-from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers import RedisChannelLayer
+from channelsq.layers.params import redis_channel, redis_params, unusable
 from channelsq.layers.urls import shown
 from channelsq.transport.commands import Command
 
@@ -74,22 +74,12 @@ def address_of(layer: object) -> Address | None:
     # Not for a subclass, whose own way of sending would be passed over.
     if type(layer) is not RedisChannelLayer or layer.scheme not in _SCHEMES or ";" in layer.url:
         return None
-    connection: Any = layer.open_connection()
-    transport = connection.transport
-    options = connection.transport_options
-    # Kombu's channel knows what URL, ssl and options come to, but connects when it is made.
-    channel = transport.Channel.__new__(transport.Channel)
-    channel.connection = transport
-    for name in channel.from_transport_options:
-        if name in options:
-            setattr(channel, name, options[name])
+    channel = redis_channel(layer)
+    params = redis_params(layer, channel)
     try:
-        params = channel._connparams()
         tls = _tls(params)
     except (OSError, TypeError, ValueError, redis.RedisError) as error:
-        raise InvalidChannelLayerError(
-            f"the options of {shown(layer.url)} (its query, broker_use_ssl, transport_options) cannot be used: {error}"
-        ) from error
+        raise unusable(layer, error) from error
     return Address(
         shown=shown(layer.url),
         host=params.get("host") or "",
@@ -102,7 +92,7 @@ def address_of(layer: object) -> Address | None:
         key_prefix=channel.global_keyprefix,
         credentials=params.get("credential_provider")
         or UsernamePasswordCredentialProvider(params.get("username"), params.get("password")),
-        groups_here=_groups_place(layer.groups_url) == _place(params),
+        groups_here=not layer.has_other_groups or _groups_place(layer.groups_url) == _place(params),
     )
 
 

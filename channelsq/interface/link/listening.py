@@ -27,6 +27,11 @@ _RENEWED = 10.0
 #: this process once more for each message of a quiet server.
 _TRIMMED, _TRIMMED_AFTER = 0.1, 100
 
+#: Envelopes that one read brings at most of each queue, and with how many it begins.  An envelope may be as large as a
+#: message, so there are fewer once a read has brought more than so many bytes.
+_MOST, _FIRST = 256, 32
+_MOST_BYTES = 8 * 1024 * 1024
+
 _BEGINNING = "0-0"
 
 
@@ -59,6 +64,7 @@ class Listening:
         self._news: set[str] = set()
         self._read_since = 0
         self._trim_at = 0.0
+        self._count = _FIRST
         self._left = 0
         self._looking = False
         self._looked: list[Any] = []
@@ -144,6 +150,7 @@ class Listening:
         self._reading = False
         if reply:
             now_ms = int((self._loop.time() + self._clock) * 1000)
+            self._count = next_count(self._count, [found for _, found in reply])
             for name, found in reply:
                 key = name.decode()
                 foreign = functools.partial(self._log_foreign, key)
@@ -163,7 +170,7 @@ class Listening:
         if self._news and (now >= self._trim_at or self._read_since >= self._most):
             trimmed, self._news = self._news, trimmed
             self._read_since, self._trim_at = 0, now + _TRIMMED
-        commands = self._commands.read(self._last, _BLOCK_MS, trimmed, renew=renew)
+        commands = self._commands.read(self._last, self._count, _BLOCK_MS, trimmed, renew=renew)
         if renew:
             self._renew_at = now + _RENEWED
             commands.insert(0, ("TIME",))
@@ -176,6 +183,21 @@ class Listening:
             error,
             extra=extra("foreign_message_dropped"),
         )
+
+
+def next_count(count: int, read: list[list[Any]]) -> int:
+    """How many envelopes to ask for next.
+
+    Args:
+        count: how many were asked for last.
+        read: what that brought of each queue, as XREAD gives it.
+    """
+    size = sum(len(part) for found in read for _, fields in found for part in fields)
+    if size > _MOST_BYTES:
+        return max(1, count * _MOST_BYTES // size)
+    if size * 2 < _MOST_BYTES and any(len(found) >= count for found in read):
+        return min(_MOST, count * 2)
+    return count
 
 
 def _field(info: Any, name: bytes) -> str:
