@@ -18,7 +18,8 @@ __all__ = ["AsgiHandler", "AsgiRequest", "ViewConsumer"]
 class ViewConsumer:
     """The consumer that answers ``http.request`` messages with Django's views.
 
-    Its replies go out at once, not when it returns, so that a streaming response streams.  If it fails, the
+    The parts of a response go out at once, not when it returns, so that a streaming response streams; one that is a
+    single message goes out with the acknowledgement of the request, where the layer can do that.  If it fails, the
     client gets status 500 or, in the middle of a response, a cut connection; the failure is the consumer's.
 
     Raises, when called:
@@ -38,6 +39,9 @@ class ViewConsumer:
     credit_timeout: float = 120
     #: Seconds to wait for room on a full reply channel.
     full_timeout: float = 30
+    #: Whether a response of one message leaves before Django closes it, and so before ``request_finished``.  Without
+    #: it the layer may send it together with the acknowledgement of the request.
+    immediately = False
 
     def __init__(self) -> None:
         self._handler: AsgiHandler | None = None
@@ -66,6 +70,7 @@ class ViewConsumer:
             credit_seconds=self.credit_seconds,
             credit_timeout=self.credit_timeout,
             full_timeout=self.full_timeout,
+            immediately=self.immediately,
         )
         try:
             # Closed here and now, not by the garbage collector: this is what ends the view's generator.

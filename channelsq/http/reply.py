@@ -26,6 +26,8 @@ class Reply:
         credit_seconds: the same, in seconds: a trickle of small parts must notice too that nobody reads it.
         credit_timeout: seconds to wait for the interface's answer.
         full_timeout: seconds to wait for room on a full reply channel.
+        immediately: whether a response of one message goes out at once, and not with the acknowledgement of the
+            request where the layer can do that.
     """
 
     #: Seconds between two tries on a full channel: the first wait, and the longest.
@@ -43,8 +45,10 @@ class Reply:
         credit_seconds: float,
         credit_timeout: float,
         full_timeout: float,
+        immediately: bool = False,
     ) -> None:
         self.reply_channel = reply_channel
+        self.immediately = immediately
         self.credit_bytes = credit_bytes
         self.credit_messages = credit_messages
         self.credit_seconds = credit_seconds
@@ -77,7 +81,8 @@ class Reply:
             layer = self.reply_channel.channel_layer
             self._credit_channel = self._credit_channel or layer.new_channel("http.response.credit?")
             content = {**content, "credit_channel": self._credit_channel}
-        self._put(content, self.full_timeout)
+        # What is not followed by more costs the worker no wait for the broker.
+        self._put(content, self.full_timeout, immediately=more or self.sent > 0 or self.immediately)
         self.sent += 1
         self.complete = not more
         return self._await_credit() if wait else True
@@ -108,12 +113,13 @@ class Reply:
             or time.monotonic() - self._since >= self.credit_seconds
         )
 
-    def _put(self, content: dict[str, Any], full_timeout: float) -> None:
+    def _put(self, content: dict[str, Any], full_timeout: float, *, immediately: bool = True) -> None:
         wait, longest = self._WAITS
         deadline = time.monotonic() + full_timeout
+        layer, sends = self.reply_channel.channel_layer, (self.reply_channel.prepare(content),)
         while True:
             try:
-                return self.reply_channel.send(content, immediately=True)
+                return layer.dispatch(sends) if immediately else layer.settle(sends)
             except ChannelFull:
                 if time.monotonic() + wait > deadline:
                     raise

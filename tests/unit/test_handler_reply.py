@@ -150,3 +150,45 @@ def test_a_reply_channel_that_stays_full(interface: Interface, caplog: pytest.Lo
     with pytest.raises(ChannelFull):
         Consumer()(message)
     assert caplog.records[-1].action == "response_not_ended"  # type: ignore[attr-defined]
+
+
+class _Settling(InMemoryChannelLayer):
+    """Notes which messages came with the acknowledgement of another, and which at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[str] = []
+        self._settling = False
+
+    def settle(self, sends: Any) -> None:
+        self._settling = True
+        super().settle(sends)
+        self._settling = False
+
+    def dispatch(self, sends: Any) -> None:
+        self.sent.append("with the acknowledgement" if self._settling else "at once")
+        super().dispatch(sends)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "immediately", "sent"),
+    [
+        ("/", b"", False, ["with the acknowledgement"]),
+        ("/", b"", True, ["at once"]),
+        ("/big/", b"n=0", False, ["with the acknowledgement"]),
+        ("/big/", b"n=300000", False, ["at once", "at once"]),
+        ("/long-stream/", b"n=2", False, ["at once"] * 3),
+    ],
+    ids=["whole", "whole, immediately", "empty", "two parts", "streamed"],
+)
+def test_a_response_of_one_message_leaves_with_the_acknowledgement(
+    interface: Interface, path: str, query: bytes, immediately: bool, sent: list[str]
+) -> None:
+    layer = _Settling()
+    message = interface.message(path, query=query)
+    interface.wrapper.channel_layer = layer
+    content = {**message.content, "reply_channel": layer.new_channel("http.response!")}
+    consumer = ViewConsumer()
+    consumer.immediately = immediately
+    consumer(Message(content, "http.request", interface.wrapper))
+    assert layer.sent == sent
