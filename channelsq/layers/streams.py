@@ -130,8 +130,13 @@ class StreamCommands:
         return SIZE.command([self.key(queue)], (GROUP, 1000))
 
     def bare_size(self, queue: str) -> Command:
-        """Gives how many envelopes or messages wait in a queue that :meth:`bare` adds to."""
+        """Gives how many envelopes or messages wait in a queue that :meth:`bare` adds to; of one that workers
+        consume, how many wait or are held."""
         return ("XLEN", self.key(queue))
+
+    def held(self, queue: str) -> Command:
+        """Gives a list that begins with how many messages of a queue workers hold; NOGROUP for one without any."""
+        return ("XPENDING", self.key(queue), GROUP)
 
     # -- reading reply queues ---------------------------------------------------------------
 

@@ -42,6 +42,19 @@ class _Question:
         self.room = room
 
 
+class _QuickQuestion:
+    """The same in two commands that cost the server next to nothing: how much there is, and how much workers hold.
+
+    Expired messages are counted, so a channel that seems to be full is asked for properly.
+    """
+
+    __slots__ = ("room", "total")
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.total: Any = None
+
+
 class _Forgetting:
     """The end of a channel's memberships, on its way."""
 
@@ -49,6 +62,10 @@ class _Forgetting:
 
     def __init__(self, told: Told) -> None:
         self.told = told
+
+
+#: What a reply is waited for.
+_Due = Publication | _Question | _QuickQuestion | _Forgetting | None
 
 
 class Publishing:
@@ -83,7 +100,7 @@ class Publishing:
         self._rooms: dict[str, Room] = {}
         self._full: dict[str, Room] = {}
         self._out: list[bytes] = []
-        self._due: deque[Publication | _Question | _Forgetting | None] = deque()
+        self._due: deque[_Due] = deque()
         self._count = 0
         self._bytes = 0
         # Message ids: this link's own, and numbers behind it.
@@ -173,13 +190,21 @@ class Publishing:
 
     def _ask(self, room: Room) -> None:
         room.ask()
-        size = self._commands.bare_size if room.bare else self._commands.size
-        self._add(size(room.target), _Question(room))
+        if room.bare:
+            self._add(self._commands.bare_size(room.target), _Question(room))
+            return
+        question = _QuickQuestion(room)
+        self._add(self._commands.bare_size(room.target), question)
+        self._add(self._commands.held(room.target), question)
 
-    def _add(self, command: Command, due: Publication | _Question | _Forgetting | None) -> None:
+    def _ask_properly(self, room: Room) -> None:
+        room.ask()
+        self._add(self._commands.size(room.target), _Question(room))
+
+    def _add(self, command: Command, due: _Due) -> None:
         self._write(pack_command(command), due)  # type: ignore[arg-type]  # its stub: one item
 
-    def _write(self, packed: bytes, due: Publication | _Question | _Forgetting | None) -> None:
+    def _write(self, packed: bytes, due: _Due) -> None:
         if not self._out:
             self._loop.call_soon(self._flush)
         if not self._due:
@@ -220,6 +245,8 @@ class Publishing:
                 self._fail(due, self._unavailable(reply))
         elif type(due) is _Question:
             self._answered(due.room, reply)
+        elif type(due) is _QuickQuestion:
+            self._quickly_answered(due, reply)
         elif type(due) is _Forgetting:
             self._forgot(due, reply)
         elif isinstance(reply, ReplyError) and is_unusable(reply):
@@ -241,6 +268,19 @@ class Publishing:
     def _load(self, script: str) -> None:
         self._add(("SCRIPT", "LOAD", script), None)
 
+    def _quickly_answered(self, question: _QuickQuestion, reply: Any) -> None:
+        if question.total is None:
+            question.total = reply
+            return
+        room, size = question.room, question.total
+        if isinstance(size, int) and (type(reply) is list or str(reply).startswith("NOGROUP")):
+            size -= int(reply[0]) if type(reply) is list else 0
+            if size >= room.capacity:
+                self._ask_properly(room)
+                return
+            reply = size
+        self._answered(room, reply)
+
     def _answered(self, room: Room, reply: Any) -> None:
         if isinstance(reply, int):
             room.answer(reply, self._loop.time())
@@ -249,7 +289,7 @@ class Publishing:
         room.forget()
         if isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT"):
             self._load(SIZE.text)
-            self._ask(room)
+            self._ask_properly(room)
             return
         error = self._unavailable(reply)
         self._refuse(room, error)
