@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from channelsq.exceptions import ChannelFull
+
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
     from channelsq.channel import Channel, Group
@@ -19,6 +21,9 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
     #: True once its consumer has ended: what a thread or task that outlived it sends goes out at once.
     closed = False
 
+    #: Layers that :meth:`settle` could send nothing on, as far as is known.
+    refused: tuple[ChannelLayerWrapper, ...] = ()
+
     def hold(self, layer: ChannelLayerWrapper, send: Send) -> None:
         """Hold one more."""
         sends = self.get(layer)
@@ -28,18 +33,22 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
             sends.append(send)
 
     def settle(self) -> None:
-        """Send what is held, in order and with as few writes as there are layers."""
+        """Send what is held, in order and with as few writes as there are layers.
+
+        Raises:
+            ChannelFull, BrokerUnavailable: the first that a layer raised; every layer is asked.
+        """
         self.closed = True
-        if len(self) == 1:  # nearly always
-            for layer, sends in self.items():
-                layer.settle(sends)
-            return
+        held = list(self.items())
+        self.clear()  # a consumer may have done this itself, and its end does it again
         failures: list[Exception] = []
-        for layer, sends in self.items():
+        for layer, sends in held:
             try:
                 layer.settle(sends)
             except Exception as error:
                 failures.append(error)
+                if not isinstance(error, ChannelFull):  # which is raised when all else was sent
+                    self.refused = (*self.refused, layer)
         if failures:
             for failure in failures[1:]:
                 failures[0].add_note(f"and on another channel layer: {failure}")
@@ -69,7 +78,8 @@ class PendingMessageStore:
 
     def prepare(self, **kwargs: Any) -> None:
         """Hold sends from now on."""
-        held_here.set(Pending())
+        if _current() is None:
+            held_here.set(Pending())
 
     def append(self, sender: Channel | Group, message: dict[str, Any]) -> None:
         """Check, pack and hold one message for ``sender``; errors as :meth:`Channel.send`."""
@@ -99,6 +109,9 @@ class PendingMessageStore:
 
     def discard(self) -> None:
         """Drop what is held, and hold no more."""
+        pending = _current()
+        if pending is not None:
+            pending.clear()
         held_here.set(None)
 
     def send_and_flush(self, **kwargs: Any) -> None:

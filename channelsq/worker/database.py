@@ -7,6 +7,7 @@ CONN_HEALTH_CHECKS mean what they mean in views.  The app's ordinary tasks keep 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ from django.db import close_old_connections, connections
 from django.db.backends.signals import connection_created
 
 from channelsq.worker.task import ConsumerTask
+
+logger = logging.getLogger("channelsq.worker")
 
 
 class _Thread(threading.local):
@@ -31,7 +34,10 @@ here = _Thread()
 
 def close_old() -> None:
     """``close_old_connections()``, and find out whether one is open still."""
-    close_old_connections()
+    try:
+        close_old_connections()
+    except Exception:  # as Celery has it of a signal's receiver: no reason not to run, or to acknowledge
+        logger.exception("a database connection could not be closed", extra={"action": "connection_not_closed"})
     here.may_be_open = any(each.connection is not None for each in connections.all(initialized_only=True))
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from channelsq import names
-from channelsq.exceptions import ChannelFull, ChannelSocketException, ChannelsqError, ConsumeLater
+from channelsq.exceptions import ChannelSocketException, ChannelsqError, ConsumeLater
 from channelsq.layers.base import Send
 from channelsq.layers.wire import done_message
 from channelsq.message import Message
@@ -90,10 +90,9 @@ def run_consumer(
             held.hold(message.channel_layer, report)
         try:
             held.settle()
-        except ChannelFull:
-            raise  # what else there was to send, the report with it, has been sent
         except Exception:
-            _tell(message, report)
+            if message.channel_layer in held.refused:  # else the report has been sent
+                _tell(message, report)
             raise
     finally:
         held.closed = True

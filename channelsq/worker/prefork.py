@@ -8,17 +8,21 @@ given one message at a time, as Celery does it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from typing import Any, NamedTuple
 
 from billiard.einfo import ExceptionInfo
+from billiard.exceptions import Terminated
 from celery import current_app
 
 from channelsq.layers.direct import Parcel, collected_here
 from channelsq.message import Message
 from channelsq.worker import quick
 from channelsq.worker.plan import Plan
+
+logger = logging.getLogger("channelsq.worker")
 
 #: Seconds of work that a batch may be expected to take: so long may a quick message wait for those before it.
 SLICE = 0.002
@@ -48,6 +52,10 @@ class Outcome(NamedTuple):
     failure: quick.Failure | None = None
 
 
+#: Of this child's tasks.
+_plans: dict[str, Plan] = {}
+
+
 def run_batch(items: list[Item]) -> list[Outcome]:
     """In a child: run consumers one after the other.
 
@@ -56,17 +64,21 @@ def run_batch(items: list[Item]) -> list[Outcome]:
         not survive.
     """
     outcomes: list[Outcome] = []
-    plans: dict[str, Plan] = {}
+    looked_at: set[str] = set()
     ended = time.monotonic()
     for name, identity, (channel, content), kwargs, request in items:
         begun, parcel = ended, Parcel()
         token = collected_here.set(parcel)
         try:
-            plan = plans.get(name) or plans.setdefault(name, _plan(name))
+            plan = _plans.get(name) or _plans.setdefault(name, Plan(current_app.tasks[name]))
+            if name not in looked_at:
+                looked_at.add(name)
+                plan.look()
             message = Message(content, channel, plan.layer)
             message.id = identity
             failure = quick.run(plan, message, kwargs, request.copy)
         except BaseException:  # out of memory, say; Celery decides in the parent what follows
+            logger.exception("a batch of messages ended with one of %s", name, extra={"action": "run_failed"})
             outcomes.append(Outcome(Parcel(), 0.0, (1, ExceptionInfo(), 0.0)))
             break
         finally:
@@ -74,12 +86,6 @@ def run_batch(items: list[Item]) -> list[Outcome]:
         ended = time.monotonic()
         outcomes.append(Outcome(parcel, ended - begun, failure))
     return outcomes
-
-
-def _plan(name: str) -> Plan:
-    plan = Plan(current_app.tasks[name])
-    plan.look()
-    return plan
 
 
 class PreforkLane:
@@ -143,8 +149,13 @@ class PreforkLane:
             self._done(batch, outcomes)
 
         def failed(error: ExceptionInfo) -> None:
+            cause = getattr(error.exception, "exc", error.exception)
             for request in batch:
-                if not request.acknowledged:
+                if request.acknowledged:
+                    continue
+                if isinstance(cause, Terminated) and not request._already_cancelled:
+                    request.give_back()  # it was another one that was to be ended
+                else:
                     request.on_failure(error)
             self._go_on()
 

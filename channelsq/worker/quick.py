@@ -21,6 +21,9 @@ from channelsq.worker.task import RAISED
 #: Makes the dict that Celery's tracer is given for ``task.request``.
 Describe = Callable[[], dict[str, Any]]
 
+#: What Celery's tracer says itself.
+_CALL = frozenset({"args", "called_directly", "kwargs"})
+
 #: What Celery's pools hand back of a task that did not succeed: 1, its ExceptionInfo, seconds.
 Failure = tuple[int, Any, float]
 
@@ -62,7 +65,8 @@ def run(plan: Plan, message: Message, kwargs: dict[str, Any], describe: Describe
     args = [message.channel_name, message.content]
     if not plan.quick:
         return _trace(task, message.id, args, kwargs, describe())
-    stacks.enter(task, LazyContext(describe, args, kwargs))
+    context = LazyContext(describe, args, kwargs)
+    stacks.enter(task, context)
     connections = database.here
     try:
         if connections.may_be_open:
@@ -76,7 +80,9 @@ def run(plan: Plan, message: Message, kwargs: dict[str, Any], describe: Describe
         if connections.may_be_open:
             database.close_old()
         stacks.leave(task)
-    return _trace(task, message.id, args, kwargs, {**describe(), RAISED: raised})
+    # With what the consumer has left there: it is the same request to whoever hears of the failure.
+    said = {name: value for name, value in vars(context).items() if name not in _CALL}
+    return _trace(task, message.id, args, kwargs, {**said, RAISED: raised})
 
 
 def _trace(

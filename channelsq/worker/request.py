@@ -298,6 +298,11 @@ class LeanRequest(requests.Request):
 
     # -- in a pool of processes
 
+    def give_back(self) -> None:
+        """Have it handled once more: it was not the one that its process was ended for."""
+        self._strike_out()
+        self.reject(requeue=True)
+
     def context(self) -> dict[str, Any]:
         """``task.request`` for a child process, without what goes there anyway or must stay here."""
         return {key: value for key, value in self.describe().items() if key not in ("args", "kwargs", "properties")}

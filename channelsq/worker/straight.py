@@ -28,6 +28,8 @@ logger = logging.getLogger("channelsq.worker")
 #: How a message in the transport's compact form begins: a msgpack list of four.
 _COMPACT = 0x94
 
+_NONE_ALIVE = "", -1
+
 
 class Straight:
     """Takes entries of a layer's channels.
@@ -56,8 +58,9 @@ class Straight:
         self._told = False
         #: The plans of consumers, by their id; None for one whose messages may not go the short way.
         self._plans: dict[int, Plan | None] = {}
-        # An entry that is alive, and the lifetime of its message: a younger one with the same is alive, too.
-        self._alive, self._lifetime = "", -1
+        #: An entry that was found to be alive, and the lifetime of its message: in the same turn a younger one with
+        #: the same is alive, too.
+        self._alive: tuple[str, int] = _NONE_ALIVE
 
     def __call__(self, channel: ConsumingChannel) -> Take | None:
         """What takes entries in this turn of the event loop; None if none may go the short way."""
@@ -69,7 +72,7 @@ class Straight:
         self._revoked = lean.has_revoked
         self._told = logger.isEnabledFor(logging.DEBUG)
         self._plans.clear()
-        self._alive = ""
+        self._alive = _NONE_ALIVE
         return self._take
 
     def _take(self, queue: str, entry: Entry) -> bool:
@@ -84,10 +87,12 @@ class Straight:
             return False
         if name != queue or sent_to != queue or message_id is None or type(content) is not dict:
             return False
-        if lifetime is not None and (identity < self._alive or lifetime != self._lifetime):
-            if int(identity.partition("-")[0]) + lifetime <= self._now:
-                return False
-            self._alive, self._lifetime = identity, lifetime
+        if lifetime is not None:
+            oldest, same = self._alive
+            if lifetime != same or identity < oldest:
+                if int(identity.partition("-")[0]) + lifetime <= self._now:
+                    return False
+                self._alive = identity, lifetime
         mine = Message(content, queue, self._layer)
         resolved = self._resolve(mine)
         if resolved is None:

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from celery import signals
+from celery import current_task, signals
 from celery.exceptions import Reject
+from celery.worker import state
 from django.db import connection
 
 from channelsq import Group, consumer
@@ -183,6 +184,47 @@ def rejected(message: Message) -> None:
 prerun: list[str] = []
 
 
-@signals.task_prerun.connect
 def _remember(sender: Any = None, **kwargs: Any) -> None:
     prerun.append(sender.name)
+
+
+def listen(message: Message) -> None:
+    """From now on ``task_prerun`` has a receiver, or none any more."""
+    if message["on"]:
+        signals.task_prerun.connect(_remember)
+    else:
+        signals.task_prerun.disconnect(_remember)
+        prerun.clear()
+    _answer(message)
+
+
+@consumer(bind=True)
+def request(task: Any, message: Message) -> None:
+    """Answers with what Celery says about the task that is running."""
+    _answer(
+        message,
+        id=task.request.id,
+        message_id=message.id,
+        current=current_task.request.id,
+        called_directly=task.request.called_directly,
+        args=list(task.request.args[:1]),
+        hostname=task.request.hostname,
+        routing_key=task.request.delivery_info["routing_key"],
+        name=current_task.name,
+    )
+
+
+def books(message: Message) -> None:
+    """Answers with Celery's books, in which this one message should be, and how often it was counted."""
+    _answer(
+        message,
+        requests=len(state.requests),
+        reserved=len(state.reserved_requests),
+        active=[request.name for request in state.active_requests],
+        total=state.total_count["tests.project.consumers.echo"],
+    )
+
+
+@signals.worker_ready.connect
+def _say_so(**kwargs: Any) -> None:
+    print("ready.")  # noqa: T201 - Celery's own word for it is only in its log at INFO

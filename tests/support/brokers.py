@@ -19,9 +19,11 @@ from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 class Broker:
     """A broker's URLs, and what tells the test project to use it."""
 
-    def __init__(self, url: str, groups_url: str) -> None:
+    def __init__(self, url: str, groups_url: str, *, quiet: bool = False) -> None:
         self.url = url
         self.groups_url = groups_url
+        #: Whether its worker is to log nothing of each message.
+        self.quiet = quiet
 
     @property
     def env(self) -> dict[str, str]:
@@ -38,8 +40,11 @@ def make_broker(request: pytest.FixtureRequest) -> Broker:
     redis_url = request.getfixturevalue("redis_url").rsplit("/", 1)[0] + "/3"
     if request.param == "redis":
         return Broker(redis_url, redis_url)
-    if request.param == "redis-streams":
-        return Broker(redis_url.replace("redis:", "redis-streams:"), redis_url)
+    if request.param.startswith("redis-streams"):
+        quiet = request.param.endswith("quiet")
+        if quiet:  # what a worker of the other kind left behind is not this one's
+            redis_url = redis_url.replace("/3", "/4")
+        return Broker(redis_url.replace("redis:", "redis-streams:"), redis_url, quiet=quiet)
     return Broker(request.getfixturevalue("rabbitmq_url"), redis_url)
 
 

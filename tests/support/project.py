@@ -65,7 +65,7 @@ class Project:
     def new_worker(self, *args: str) -> Process:
         """Start one more worker."""
         name = f"{self.port}-{next(self._numbers)}@%h"
-        return self.processes.worker("-n", name, *QUICK, *args, env=self.env, app="tests.project")
+        return self.processes.worker("-n", name, *QUICK, *args, env=self.env, app="tests.project", loglevel="WARNING")
 
     @property
     def worker_output(self) -> str:

@@ -397,3 +397,79 @@ def test_a_receiver_that_fails_fails_the_consumer_and_is_reported(layer: Channel
     finally:
         signal.disconnect(receiver)
     assert replies(layer, message) == [{"done": 1}]
+
+
+# -- a consumer that handles its sends itself ------------------------------------------------------
+
+
+def test_what_a_consumer_has_flushed_is_not_sent_again(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=3)
+
+    def consumer(message: Message) -> None:
+        reply(message, text="a")
+        pending_message_store.send_and_flush()
+        reply(message, text="b")
+
+    run(consumer, message)
+    assert replies(layer, message) == [{"text": "a"}, {"text": "b"}, {"done": 3}]
+
+
+def test_what_a_consumer_has_discarded_is_not_sent(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=3)
+
+    def consumer(message: Message) -> None:
+        reply(message, text="must not be sent")
+        pending_message_store.discard()
+
+    run(consumer, message)
+    assert replies(layer, message) == [{"done": 3}]
+
+
+def test_to_prepare_in_a_consumer_changes_nothing(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=3)
+
+    def consumer(message: Message) -> None:
+        reply(message, text="a")
+        pending_message_store.prepare()
+        reply(message, text="b")
+
+    run(consumer, message)
+    assert replies(layer, message) == [{"text": "a"}, {"text": "b"}, {"done": 3}]
+
+
+@pytest.mark.parametrize(
+    "own", [None, ChannelFull("c", 1), BrokerUnavailable("b", "gone")], ids=["fine", "full", "away"]
+)
+@pytest.mark.parametrize("other", [ChannelFull("c", 1), BrokerUnavailable("b", "gone")], ids=["full", "away"])
+@pytest.mark.parametrize("own_first", [True, False])
+def test_with_several_layers_there_is_one_report(
+    layer: ChannelLayerWrapper,
+    monkeypatch: pytest.MonkeyPatch,
+    own: Exception | None,
+    other: Exception,
+    own_first: bool,
+) -> None:
+    """The report goes with what is sent on the message's own layer, and again only if that was not sent at all."""
+    second, reports = wrapped(), list[Any]()
+
+    def settle(sends: Any) -> None:
+        tried = not reports
+        reports.append([send for send in sends if send.done is not None])
+        if own is not None and tried:
+            raise own
+
+    def refuse(sends: Any) -> None:
+        raise other
+
+    monkeypatch.setattr(layer.channel_layer, "settle", settle)
+    monkeypatch.setattr(second.channel_layer, "settle", refuse)
+    message = message_on(layer, order=3)
+
+    def consumer(message: Message) -> None:
+        if own_first:
+            reply(message, text="a")
+        Channel("jobs", channel_layer=second).send({"n": 1})
+
+    with pytest.raises((ChannelFull, BrokerUnavailable)):
+        run(consumer, message)
+    assert [len(each) for each in reports] == ([1, 1] if isinstance(own, BrokerUnavailable) else [1])

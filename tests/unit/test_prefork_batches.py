@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import Terminated, WorkerLostError
 from celery import Celery
 from celery.exceptions import Reject
 
@@ -69,7 +71,8 @@ def test_after_what_a_process_may_not_survive_nothing_is_begun(app: Celery) -> N
 class Request:
     """A request that notes what becomes of it."""
 
-    abandoned = False
+    abandoned = acknowledged = given_back = failed = _already_cancelled = False
+    id, args, kwargs = "id", ["channel", {}], dict[str, Any]()
 
     def __init__(self, task: str) -> None:
         self.type = task
@@ -78,6 +81,18 @@ class Request:
 
     def finish(self, failure: Any) -> None:
         self.finished.append(failure)
+
+    def context(self) -> dict[str, Any]:
+        return {}
+
+    def in_job(self, result: Any) -> None:
+        pass
+
+    def on_failure(self, error: Any) -> None:
+        self.failed = True
+
+    def give_back(self) -> None:
+        self.given_back = True
 
 
 class Worker:
@@ -96,6 +111,10 @@ class Worker:
 
     def _quick_release(self) -> None:
         pass
+
+    def apply_async(self, function: Any, args: Any, *, error_callback: Any, **callbacks: Any) -> None:
+        (self.batch,) = args
+        self.failed = error_callback
 
 
 def lane_with(tasks: list[str], paces: dict[str, float], limit: int = 2) -> PreforkLane:
@@ -146,3 +165,31 @@ def test_one_long_wait_says_little_about_a_task() -> None:
     for _ in range(50):
         lane._learn("a", 10.0)
     assert lane._paces["a"] > 1.0
+
+
+def info_of(error: Exception) -> ExceptionInfo:
+    try:
+        raise error
+    except type(error):
+        return ExceptionInfo()
+
+
+def test_who_was_not_to_be_ended_is_given_back(app: Celery) -> None:
+    """A process that is ended for one message had others with it."""
+    lane = lane_with(["a"] * 3, {"a": SLICE / 100}, limit=1)
+    batch = list(lane._backlog)
+    batch[0].acknowledged = True  # as terminate() leaves the one that is meant
+    lane._send()
+    worker: Any = lane._pool
+    worker.failed(info_of(Terminated(15)))
+    assert [request.given_back for request in batch] == [False, True, True]
+    assert [request.failed for request in batch] == [False, False, False]
+
+
+def test_a_lost_process_fails_all_that_it_had(app: Celery) -> None:
+    lane = lane_with(["a"] * 2, {"a": SLICE / 100}, limit=1)
+    batch = list(lane._backlog)
+    lane._send()
+    worker: Any = lane._pool
+    worker.failed(info_of(WorkerLostError("killed")))
+    assert [(request.failed, request.given_back) for request in batch] == [(True, False)] * 2
