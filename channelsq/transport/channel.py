@@ -212,6 +212,7 @@ class Channel(ConsumingChannel):
             self._subscribers.setdefault(queue, {})[consumer_tag or ""] = (callbacks[queue], no_ack)
             self._ramp = 1  # a consumer that wants one message leaves the others to others
             self._backlog = True
+            self._busy = None  # what was busy may not be what is urgent now
         return result
 
     def _basic_cancel(self, consumer_tag: str) -> Any:

@@ -181,7 +181,13 @@ def expires(payload: Payload, entry: str) -> int | None:
 
 
 def lifetime(payload: Payload) -> int | None:
-    """A message's ``expiration`` in ms; None for no end."""
+    """A message's ``expiration`` in ms; None for no end.
+
+    A Celery task's ``expires`` is both a header and an expiration.  It has no end here, since its worker is to revoke
+    it and to say so: its result would be waited for in vain.
+    """
+    if (payload.get("headers") or {}).get("expires") is not None:
+        return None
     expiration = payload["properties"].get("expiration")
     try:
         return None if expiration is None else max(0, int(float(expiration)))

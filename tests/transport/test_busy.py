@@ -122,3 +122,18 @@ def test_a_queue_that_was_deleted_while_busy(peers: tuple[Peer, Peer], server: R
     publisher.publish(BUSY, "again")
     publisher.publish(OTHER, "and here")
     consumer.until(lambda: {"again", "and here"} <= set(consumer.bodies))
+
+
+def test_who_begins_to_consume_again_begins_in_front(peers: tuple[Peer, Peer]) -> None:
+    consumer, publisher = peers
+    slowly(consumer)
+    publisher.publish(BUSY, *range(COUNT), priority=6)
+    first = consumer.consume(BUSY, OTHER, prefetch=8)
+    until_busy(consumer)
+    first.cancel()
+    publisher.publish(BUSY, "urgent", priority=0)
+    begun = len(consumer.messages)
+    consumer.channel._looked_at = time.monotonic() + 1  # as if it had looked in front just now
+    consumer.consume(BUSY, OTHER, prefetch=8)
+    assert place_of(consumer, "urgent") <= begun + 1
+    consumer.receive(COUNT + 1)

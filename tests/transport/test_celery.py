@@ -96,6 +96,19 @@ def test_a_workers_life(celery: Any, worker: Worker, server: RedisServer, pool: 
         assert all(client.pttl(key) > 0 for key in keys(server, "stream:*pidbox*"))
 
 
+def test_a_task_that_expires_is_revoked_by_its_worker(celery: Any, worker: Worker) -> None:
+    """As nothing else tells whoever waits for its result."""
+    expired = celery.ran.apply_async(("expired", 1), expires=0.001)
+    celery.ran.apply_async(("in time", 1), expires=60)
+    with celery.app.connection_for_write() as connection:
+        queue = connection.default_channel.queue_declare("celery", passive=True)
+        assert queue.message_count == 2  # which deletes what is over for everybody else's messages
+    process = worker("solo")
+    process.wait_for_output(rf"Discarding revoked task: {APP}.ran\[{expired.id}\]")
+    wait_until(lambda: done(celery, "in time") == {1: 1}, "the other one")
+    assert done(celery, "expired") == {}
+
+
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_killed_worker_loses_nothing(celery: Any, worker: Worker, server: RedisServer, pool: str) -> None:
     total = 300
