@@ -9,17 +9,16 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from queue import Empty
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from channelsq.transport import burial, codec
 from channelsq.transport.acking import AcknowledgingChannel
 from channelsq.transport.commands import Command, call, exchange, load, pack, read, send
-from channelsq.transport.qos import Ack
+from channelsq.transport.poll import Poll, rounded
 from channelsq.transport.quarantine import Quarantine
 from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Entry, read_streams
 
@@ -41,29 +40,8 @@ UNBLOCK_EVERY = 0.05
 _MOST_CACHED = 256
 
 
-@dataclass
-class Poll:
-    """A poll whose answer has not been read."""
-
-    connection: Any
-    #: ``read`` waits for messages, ``take`` asks for what is there, ``more`` for what the one busy stream has and
-    #: ``look`` for what is in front of it, ``claim`` for what dead consumers held, ``wake`` for an answer at once.
-    kind: Literal["read", "take", "more", "look", "claim", "wake"]
-    #: COUNT of a ``read``, the most that the others may give.
-    asked: int
-    #: The streams that are asked.
-    keys: list[str] = field(default_factory=list)
-    #: Acknowledgements in it that are not confirmed yet.
-    acks: list[Ack] = field(default_factory=list)
-
-
 #: Is given an entry and its queue; says whether it has taken it, and then owes the QoS what a delivered message does.
 Take = Callable[[str, Entry], bool]
-
-
-def _rounded(count: int) -> int:
-    """A count not above ``count``, of the few that commands are made for."""
-    return count if count <= 2 else 1 << (count.bit_length() - 1)
 
 
 class ConsumingChannel(AcknowledgingChannel):
@@ -199,7 +177,7 @@ class ConsumingChannel(AcknowledgingChannel):
         count = max(1, min(wanted, 2), wanted // len(keys))
         if self.quarantine.waited_for:
             timeout = min(timeout or SUSPECTS_EVERY, SUSPECTS_EVERY)
-        count = _rounded(count)
+        count = rounded(count)
         return Poll(connection, "read", count), self._read_command(keys, count, int((timeout or 0) * 1000))
 
     def _ask_at_once(self, connection: Any, keys: list[str], wanted: int, now: float) -> tuple[Poll, Command | bytes]:
@@ -214,7 +192,7 @@ class ConsumingChannel(AcknowledgingChannel):
         if now - self._looked_at >= SLICE and (ahead := keys[: keys.index(busy)]):
             self._looked_at = now
             return Poll(connection, "look", wanted), self.streams.take_command(ahead, wanted)
-        wanted = _rounded(wanted)
+        wanted = rounded(wanted)
         return Poll(connection, "more", wanted), self._read_command([busy], wanted, None)
 
     def _wanted(self) -> int:
@@ -321,17 +299,12 @@ class ConsumingChannel(AcknowledgingChannel):
                 self._busy = None  # nor the only one any more
             return
         if poll.kind != "more":
-            self._busy = busy[0] if len(busy) == 1 and self._is_last(busy[0], poll) else None
+            self._busy = (
+                busy[0] if len(busy) == 1 and poll.found_others_empty(busy[0], len(self.priority_steps)) else None
+            )
         self._backlog = (total if poll.kind == "take" else most) >= poll.asked
         if self._backlog:
             self._ramp = min(self._ramp * 2, self.batch_size)
-
-    def _is_last(self, key: str, poll: Poll) -> bool:
-        """Whether a poll that brought messages of ``key`` alone found the other queues of its priority empty."""
-        if poll.kind != "take":
-            return True  # it asked them all
-        queues = len(poll.keys) // len(self.priority_steps)
-        return poll.keys.index(key) % queues == queues - 1
 
     def _taken_over(self, reply: Any, asked: int) -> None:
         stopped, streams = reply
