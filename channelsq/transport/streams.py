@@ -69,6 +69,11 @@ def consumer_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
 
 
+def _milliseconds(time: Reply) -> int:
+    """The answer to TIME in ms since 1970, as Redis takes them for ids."""
+    return int(time[0]) * 1000 + int(time[1]) // 1000
+
+
 def entries_of(reply: Reply) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
     """``(key, [(id, data), ...])`` for each stream in a reply of XREADGROUP or of take.lua."""
     if not reply:
@@ -264,8 +269,15 @@ class Streams:
         return total
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete streams with everything that waits or is held."""
-        call(self._pool(), ("DEL", *keys))
+        """Delete streams with everything that waits or is held.
+
+        A stream that is made again counts its ids from the clock alone.  So this returns in a later millisecond of
+        the server's: else a new message could get the id of a deleted one, and be deleted by the acknowledgement of
+        that one, which may be on its way.
+        """
+        deleted_at = _milliseconds(call(self._pool(), ("DEL", *keys), ("TIME",))[1])
+        while _milliseconds(call(self._pool(), ("TIME",))[0]) == deleted_at:
+            pass
 
     def exist(self, keys: Sequence[str]) -> bool:
         """Whether any of the streams exists."""

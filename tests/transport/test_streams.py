@@ -104,6 +104,17 @@ def test_unbound_queues_are_deleted(url: str, server: RedisServer) -> None:
     assert keys(server) == set()
 
 
+def test_a_queue_that_is_made_again_gives_no_id_twice(url: str, server: RedisServer) -> None:
+    """Else an acknowledgement of a deleted message would delete a new one."""
+    ids = []
+    with Peer(url) as peer, redis.Redis(port=server.port) as client:
+        for number in range(50):
+            peer.connection.Producer().publish(number, routing_key="jobs")
+            ids += [key for key, _ in client.xrange("stream:jobs")]
+            peer.channel.queue_delete("jobs")
+    assert len(set(ids)) == 50
+
+
 # -- The wire
 
 
