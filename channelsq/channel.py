@@ -10,6 +10,8 @@ from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.layers.base import Send
 from channelsq.pending import pending_message_store
 
+__all__ = ["Channel", "Group"]
+
 
 class _Target:
     """What can be sent to.  Inside a consumer sends wait for its success, elsewhere they go at once."""

@@ -32,6 +32,25 @@ from django.core.exceptions import ImproperlyConfigured
 if TYPE_CHECKING:
     from channelsq.message import Message
 
+__all__ = [
+    "BrokerUnavailable",
+    "ChannelFull",
+    "ChannelLayerError",
+    "ChannelNotLocal",
+    "ChannelSocketException",
+    "ChannelsqError",
+    "ConsumeLater",
+    "DenyConnection",
+    "InvalidChannelLayerError",
+    "InvalidRouting",
+    "MessageTooLarge",
+    "RequestAborted",
+    "RequestTimeout",
+    "ResponseLater",
+    "SendNotAvailableOnDemultiplexer",
+    "WebsocketCloseException",
+]
+
 
 class ChannelsqError(Exception):
     """Base of every exception that channelsq raises on its own account."""

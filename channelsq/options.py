@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from celery import Task
 
+__all__ = ["consumer"]
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 #: Where :func:`consumer` leaves its options on the consumer.

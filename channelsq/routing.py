@@ -17,6 +17,8 @@ from channelsq.utils import name_that_thing
 if TYPE_CHECKING:
     from channelsq.message import Message
 
+__all__ = ["Include", "Route", "RouteClass", "Router", "include", "route", "route_class"]
+
 # What claims messages by default.  Dotted paths, as what they name stands above this module.
 _VIEWS = "channelsq.handler.ViewConsumer"
 _CONNECT, _IGNORE = "channelsq.defaults.connect", "channelsq.defaults.ignore"
@@ -340,6 +342,9 @@ def _flatten(entries: Iterable[Route | Include]) -> Iterable[Route]:
             yield entry
 
 
+#: As routings spell :class:`Route`.
 route = Route
+#: As routings spell :class:`RouteClass`.
 route_class = RouteClass
+#: As routings spell :class:`Include`.
 include = Include

@@ -7,7 +7,13 @@ queue, ``worker_process_ready(sender)`` in each process that runs consumers.
 
 from django.dispatch import Signal
 
+__all__ = ["consumer_finished", "consumer_started", "worker_process_ready", "worker_ready"]
+
+#: A consumer is about to run; sent with ``sender`` (the consumer) and ``environ`` (an empty dict).
 consumer_started = Signal()
+#: A consumer has ended, whether it succeeded or not; sent with ``sender``.
 consumer_finished = Signal()
+#: The worker takes its first message queue; sent once, with ``sender``.
 worker_ready = Signal()
+#: A process is about to run its first consumer; sent once in each process of a pool, with ``sender``.
 worker_process_ready = Signal()

@@ -7,6 +7,8 @@ import inspect
 import types
 from typing import Any
 
+__all__ = ["name_that_thing"]
+
 
 def name_that_thing(thing: Any) -> str:
     """A readable dotted name for a function, class, method or instance, such as ``app.consumers.ws_receive``."""
