@@ -1,14 +1,15 @@
 # One command a job; each sets up .venv by itself.  Needs Python 3.11+ with venv, and pip's registry.
 #
-#   make run       the chat on http://127.0.0.1:8000 (PORT=... for another)
-#   make test      every test, some files at once (ARGS="tests/unit -k routing" for some, WORKERS=0 one by one)
-#   make lint      ruff, and whether the formatting is right
-#   make format    put the formatting right
-#   make types     mypy --strict
-#   make bench     the benchmarks, five to ten minutes (ARGS="echo http" for parts of them)
+#   make run        the chat on http://127.0.0.1:8000 (PORT=... for another)
+#   make test       every test, some files at once (ARGS="tests/unit -k routing" for some, WORKERS=0 one by one)
+#   make lint       ruff, and whether the formatting is right
+#   make format     put the formatting right
+#   make types      mypy --strict
+#   make reference  write docs/reference/ from the docstrings
+#   make bench      the benchmarks, five to ten minutes (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types bench venv clean
+.PHONY: help run test lint format types reference bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
@@ -38,6 +39,9 @@ format: .venv/.ready
 
 types: .venv/.ready
 	$(BIN)/mypy
+
+reference: .venv/.ready
+	$(BIN)/python docs/make_reference.py
 
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -18,7 +18,7 @@ import channelsq.layers
 from channelsq.layers.base import BaseChannelLayer
 from channelsq.message import Message
 
-#: API.md's list, as far as it exists.
+#: What applications may import; everything else may change without notice.
 PUBLIC = {
     "channelsq": [
         "Channel", "Group", "route", "route_class", "include", "DEFAULT_CHANNEL_LAYER", "channel_layers", "__version__",
@@ -30,14 +30,18 @@ PUBLIC = {
     "channelsq.exceptions": [
         "ConsumeLater", "ResponseLater", "RequestTimeout", "RequestAborted", "DenyConnection", "ChannelSocketException",
         "WebsocketCloseException", "SendNotAvailableOnDemultiplexer", "ChannelsqError", "ChannelFull",
-        "MessageTooLarge",
+        "MessageTooLarge", "BrokerUnavailable", "ChannelLayerError", "ChannelNotLocal", "InvalidChannelLayerError",
+        "InvalidRouting",
     ],
     "channelsq.handler": ["AsgiRequest", "AsgiHandler", "ViewConsumer"],
     "channelsq.staticfiles": ["StaticFilesConsumer", "StaticFilesHandler"],
     "channelsq.signals": ["consumer_started", "consumer_finished", "worker_ready", "worker_process_ready"],
     "channelsq.utils": ["name_that_thing"],
-    "channelsq.asgi": ["channel_layers", "get_channel_layer", "ChannelLayerWrapper", "InvalidChannelLayerError"],
-    "channelsq.layers": ["RedisChannelLayer", "InMemoryChannelLayer", "KombuChannelLayer"],
+    "channelsq.options": ["consumer"],
+    "channelsq.asgi": [
+        "ChannelLayerManager", "channel_layers", "get_channel_layer", "ChannelLayerWrapper", "InvalidChannelLayerError",
+    ],
+    "channelsq.layers": ["BaseChannelLayer", "RedisChannelLayer", "InMemoryChannelLayer", "KombuChannelLayer"],
 }  # fmt: skip
 
 
@@ -46,6 +50,30 @@ PUBLIC = {
 )
 def test_public_names(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_no_name_appears_or_disappears(module: str) -> None:
+    assert sorted(importlib.import_module(module).__all__) == sorted(PUBLIC[module])
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(module, name) for module, names in PUBLIC.items() for name in names], ids=str
+)
+def test_public_names_are_documented(module: str, name: str) -> None:
+    thing = getattr(importlib.import_module(module), name)
+    if not inspect.isclass(thing) and not inspect.isfunction(thing):
+        return
+    assert inspect.getdoc(thing)
+    if inspect.isclass(thing):
+        silent = [
+            f"{name}.{member}"
+            for member, value in vars(thing).items()
+            if inspect.isfunction(inspect.unwrap(getattr(value, "__func__", value)))
+            and not member.startswith("_")
+            and not inspect.getdoc(getattr(thing, member))
+        ]
+        assert not silent
 
 
 def test_all_of_the_package() -> None:

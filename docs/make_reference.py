@@ -1,0 +1,268 @@
+"""Writes ``docs/reference/`` from the docstrings of the public modules: ``python docs/make_reference.py``.
+
+Griffe reads the sources and the sections of their docstrings; nothing is imported, so it needs no settings.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import griffe
+
+DOCS = Path(__file__).parent
+OUTPUT = DOCS / "reference"
+
+#: The public modules by page: the page's file, its title, its modules.
+PAGES: list[tuple[str, str, list[str]]] = [
+    ("core", "Channels, groups, messages, routing", [
+        "channelsq", "channelsq.channel", "channelsq.message", "channelsq.routing", "channelsq.options",
+        "channelsq.signals", "channelsq.asgi", "channelsq.utils",
+    ]),
+    ("exceptions", "Exceptions", ["channelsq.exceptions"]),
+    ("sessions", "Sessions and users", ["channelsq.sessions", "channelsq.auth"]),
+    ("generic", "Generic consumers", ["channelsq.generic", "channelsq.generic.websockets"]),
+    ("binding", "Data binding", ["channelsq.binding", "channelsq.binding.base", "channelsq.binding.websockets"]),
+    ("http", "HTTP", ["channelsq.handler", "channelsq.staticfiles"]),
+    ("security", "Origins", ["channelsq.security.websockets"]),
+    ("layers", "Layers", ["channelsq.layers"]),
+    ("test", "For tests", ["channelsq.test", "channelsq.test.pytest_plugin"]),
+]  # fmt: skip
+
+#: All of them.
+PUBLIC = {module for _, _, modules in PAGES for module in modules}
+
+_HEAD = "<!-- Written by docs/make_reference.py from the docstrings; change those. -->\n"
+
+
+def public_names(module: griffe.Module) -> list[str]:
+    """``__all__`` in the order of the sources."""
+    if module.exports is None:
+        sys.exit(f"{module.path} has no __all__")
+    names = [str(name) for name in module.exports]
+    missing = [name for name in names if name not in module.members]
+    if missing:
+        sys.exit(f"{module.path}.__all__ names {', '.join(missing)}, which is not there")
+    return names
+
+
+def markdown(text: str) -> str:
+    """A docstring's reStructuredText as Markdown."""
+    text = re.sub(r":(?:class|exc|attr|mod|data):`~?([^`]+)`", r"`\1`", text)
+    text = re.sub(r":(?:meth|func):`~?([^`]+)`", r"`\1()`", text)
+    text = re.sub(r"``(.+?)``", r"`\1`", text)
+    lines: list[str] = []
+    code: list[str] | None = None
+    for line in [*text.splitlines(), ""]:
+        if code is not None and line.strip() and not line.startswith(" "):
+            lines += _fenced(code)
+            code = None
+        if code is not None:
+            code.append(line)
+        elif line.rstrip().endswith("::"):
+            before = line.rstrip().removesuffix("::").rstrip()
+            lines += [f"{before}:"] if before else []
+            code = []
+        else:
+            lines.append(line)
+    if code is not None:
+        lines += _fenced(code)
+    return "\n".join(lines).strip()
+
+
+def _fenced(code: list[str]) -> list[str]:
+    block = textwrap.dedent("\n".join(code)).strip("\n")
+    language = "python" if _compiles(block) else "text"
+    return ["", f"```{language}", *block.rstrip().splitlines(), "```", ""]
+
+
+def _compiles(block: str) -> bool:
+    try:
+        compile(block, "example", "exec")
+    except SyntaxError:
+        return False
+    return True
+
+
+def signature(function: griffe.Function, name: str, skip_first: bool) -> str:
+    """``name(a: int, *, b: str = "") -> None``."""
+    parts: list[str] = []
+    keyword_only = False
+    parameters = list(function.parameters)[1 if skip_first else 0 :]
+    for parameter in parameters:
+        kind = parameter.kind
+        if kind is griffe.ParameterKind.keyword_only and not keyword_only:
+            keyword_only = True
+            parts.append("*")
+        star = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}.get(kind, "")
+        keyword_only = keyword_only or star == "*"
+        typed = f": {parameter.annotation}" if parameter.annotation is not None else ""
+        default = ""
+        if parameter.default is not None and not star:
+            default = f" = {parameter.default}" if typed else f"={parameter.default}"
+        parts.append(f"{star}{parameter.name}{typed}{default}")
+    returns = f" -> {function.returns}" if function.returns is not None and function.name != "__init__" else ""
+    one_line = f"{name}({', '.join(parts)}){returns}"
+    if len(one_line) <= 100:
+        return one_line
+    return f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){returns}"
+
+
+def body(thing: griffe.Object) -> Iterator[str]:
+    """What a docstring says, as Markdown."""
+    if thing.docstring is None:
+        return
+    for section in thing.docstring.parse("google", warnings=False):
+        if section.kind is griffe.DocstringSectionKind.text:
+            yield markdown(section.value)
+        elif section.kind in (griffe.DocstringSectionKind.parameters, griffe.DocstringSectionKind.other_parameters):
+            yield "| argument | |\n| --- | --- |\n" + "\n".join(
+                f"| `{each.name}` | {cell(each.description)} |" for each in section.value
+            )
+        elif section.kind is griffe.DocstringSectionKind.raises:
+            yield "| raises | when |\n| --- | --- |\n" + "\n".join(
+                f"| `{each.annotation}` | {cell(each.description)} |" for each in section.value
+            )
+        elif section.kind is griffe.DocstringSectionKind.returns:
+            yield "Returns " + " ".join(cell(each.description) for each in section.value)
+        elif section.kind is griffe.DocstringSectionKind.yields:
+            yield "Yields " + " ".join(cell(each.description) for each in section.value)
+        elif section.kind is griffe.DocstringSectionKind.attributes:
+            yield "| attribute | |\n| --- | --- |\n" + "\n".join(
+                f"| `{each.name}` | {cell(each.description)} |" for each in section.value
+            )
+        elif section.kind is griffe.DocstringSectionKind.admonition:
+            title = str(section.title or section.value.kind)
+            yield f"{markdown(title)}: {markdown(section.value.description)}"
+
+
+def cell(text: str) -> str:
+    """Text for one cell of a table."""
+    return markdown(text).replace("\n", " ").replace("|", "\\|")
+
+
+def told_above(attribute: griffe.Attribute) -> str:
+    """The ``#:`` comment above an attribute."""
+    if attribute.docstring is not None:
+        return cell(attribute.docstring.value)
+    if attribute.lineno is None or not isinstance(attribute.filepath, Path):
+        return ""
+    lines = attribute.filepath.read_text().splitlines()
+    told: list[str] = []
+    number = attribute.lineno - 2
+    while number >= 0 and lines[number].strip().startswith("#:"):
+        told.insert(0, lines[number].strip().removeprefix("#:").strip())
+        number -= 1
+    return cell(" ".join(told))
+
+
+def members(cls: griffe.Class) -> list[griffe.Object]:
+    """A class's own and inherited public members, as far as they are ours, in order."""
+    found: dict[str, griffe.Object] = {}
+    for owner in [cls, *cls.mro()]:
+        for name, member in owner.members.items():
+            if name.startswith("_") and name != "__call__":
+                continue
+            target = member.final_target if member.is_alias else member
+            if not target.is_module:
+                found.setdefault(name, target)  # type: ignore[arg-type]
+    return list(found.values())
+
+
+def class_section(cls: griffe.Class, name: str) -> Iterator[str]:
+    """A class with its attributes and methods."""
+    bases = ", ".join(f"`{base}`" for base in cls.bases if not str(base).startswith("_"))
+    init = cls.all_members.get("__init__")
+    made = name
+    if init is not None and init.is_function:
+        function = init.final_target if init.is_alias else init
+        made = signature(function, name, skip_first=True)  # type: ignore[arg-type]
+    yield f"### {name}\n"
+    yield f"```text\nclass {made}\n```\n" + (f"\nBases: {bases}\n" if bases else "")
+    for part in body(cls):
+        yield part + "\n"
+    attributes = [each for each in members(cls) if each.is_attribute]
+    told = []
+    for each in attributes:
+        is_property = "property" in each.labels or "cached" in each.labels
+        what = cell(each.docstring.value) if is_property and each.docstring else told_above(each)  # type: ignore[arg-type]
+        value = "" if is_property or each.value is None else f" = {each.value}"  # type: ignore[attr-defined]
+        if "instance-attribute" in each.labels and "class-attribute" not in each.labels:
+            value = ""
+        if what or value:
+            shown = " ".join(f"{each.name}{value}".split()).replace("|", "\\|")
+            told.append(f"| `{shown}` | {what} |")
+    if told:
+        yield "| attribute | |\n| --- | --- |\n" + "\n".join(told) + "\n"
+    for each in members(cls):
+        if each.is_function and each.has_docstring:
+            yield from function_section(each, f"{name}.{each.name}", "####", method=True)  # type: ignore[arg-type]
+
+
+def function_section(function: griffe.Function, name: str, level: str, method: bool = False) -> Iterator[str]:
+    """A function or method."""
+    static = "staticmethod" in function.labels
+    yield f"{level} {name}\n"
+    yield f"```text\n{signature(function, function.name, skip_first=method and not static)}\n```\n"
+    for part in body(function):
+        yield part + "\n"
+
+
+def module_section(module: griffe.Module, seen: set[str]) -> Iterator[str]:
+    """A public module; what belongs to another one is only named."""
+    yield f"## {module.path}\n"
+    for part in body(module):
+        yield part + "\n"
+    elsewhere: list[str] = []
+    for name in public_names(module):
+        member = module.members[name]
+        thing = member.final_target if member.is_alias else member
+        home = str(thing.module.path)
+        if thing.path in seen or (home != module.path and home in PUBLIC):
+            elsewhere.append(f"`{name}`" + (f" (of `{home}`)" if home != module.path else ""))
+            continue
+        seen.add(thing.path)
+        if thing.is_class:
+            yield from class_section(thing, name)  # type: ignore[arg-type]
+        elif thing.is_function:
+            yield from function_section(thing, name, "###")  # type: ignore[arg-type]
+        else:
+            yield f"### {name}\n"
+            yield (told_above(thing) or f"`{thing.value}`") + "\n"  # type: ignore[arg-type,attr-defined]
+    if elsewhere:
+        yield f"Also here: {', '.join(elsewhere)}.\n"
+
+
+def pages() -> dict[str, str]:
+    """The text of each file in ``docs/reference/``."""
+    loader = griffe.GriffeLoader(search_paths=[DOCS.parent])
+    package = loader.load("channelsq")
+    loader.resolve_aliases(implicit=True)
+    seen: set[str] = set()
+    found = {}
+    for file, title, modules in PAGES:
+        parts = [f"# {title}\n"]
+        for path in modules:
+            module = package if path == "channelsq" else package[path.removeprefix("channelsq.")]
+            parts += module_section(module, seen)
+        text = _HEAD + "\n" + "\n".join(parts)
+        found[f"{file}.md"] = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    return found
+
+
+def main() -> None:
+    """Write the pages, and delete those that are none any more."""
+    OUTPUT.mkdir(exist_ok=True)
+    texts = pages()
+    for old in OUTPUT.glob("*.md"):
+        if old.name not in texts:
+            old.unlink()
+    for name, text in texts.items():
+        (OUTPUT / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
