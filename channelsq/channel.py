@@ -90,7 +90,12 @@ class Group(_Target):
         InvalidChannelLayerError: there is no such layer.
     """
 
-    def __init__(self, name: str, alias: str | None = None, channel_layer: ChannelLayerWrapper | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        alias: str | None = DEFAULT_CHANNEL_LAYER,
+        channel_layer: ChannelLayerWrapper | None = None,
+    ) -> None:
         self.name = names.check_group_name(name)
         self.channel_layer = channel_layers[alias or DEFAULT_CHANNEL_LAYER] if channel_layer is None else channel_layer
 

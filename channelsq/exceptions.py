@@ -3,8 +3,8 @@
 ::
 
     ChannelsqError                     base of all of them
-    ├── InvalidChannelLayerError       a CHANNEL_LAYERS entry cannot be used (ImproperlyConfigured)
-    ├── InvalidRouting                 a routing cannot be read (ImproperlyConfigured)
+    ├── InvalidChannelLayerError       a CHANNEL_LAYERS entry cannot be used (ImproperlyConfigured, ValueError)
+    ├── InvalidRouting                 a routing cannot be read (ImproperlyConfigured, ValueError)
     ├── ChannelLayerError              a layer could not do what it was asked
     │   ├── ChannelFull                the channel is at its capacity
     │   ├── MessageTooLarge            the message is over message_size_limit (ValueError)
@@ -15,9 +15,11 @@
     ├── RequestTimeout                 an HTTP body did not arrive in time
     ├── RequestAborted                 the client went away while its body was read
     ├── SendNotAvailableOnDemultiplexer
+    ├── DenyConnection                 raised by a consumer: refuse the WebSocket handshake
     └── ChannelSocketException         raised by a consumer: do something to the socket
-        ├── DenyConnection             refuse the WebSocket handshake
         └── WebsocketCloseException    close the WebSocket with a code
+
+What the second half of them does, and where each may be raised, is in docs/exceptions.md.
 
 A wrong *type or name* (a channel called ``"a b"``, a message that is no dict) is
 always a plain :class:`TypeError`, as the ASGI channel-layer specification asks.
@@ -28,6 +30,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
+
+from channelsq.names import WEBSOCKET_CONNECT, WEBSOCKET_DISCONNECT, WEBSOCKET_RECEIVE
 
 if TYPE_CHECKING:
     from channelsq.message import Message
@@ -51,16 +55,18 @@ __all__ = [
     "WebsocketCloseException",
 ]
 
+_WEBSOCKET_CHANNELS = frozenset({WEBSOCKET_CONNECT, WEBSOCKET_RECEIVE, WEBSOCKET_DISCONNECT})
+
 
 class ChannelsqError(Exception):
     """Base of every exception that channelsq raises on its own account."""
 
 
-class InvalidChannelLayerError(ChannelsqError, ImproperlyConfigured):
+class InvalidChannelLayerError(ChannelsqError, ImproperlyConfigured, ValueError):
     """An entry of ``CHANNEL_LAYERS`` is missing or cannot be turned into a layer."""
 
 
-class InvalidRouting(ChannelsqError, ImproperlyConfigured):
+class InvalidRouting(ChannelsqError, ImproperlyConfigured, ValueError):
     """A routing, or something in it, cannot be read."""
 
 
@@ -136,7 +142,11 @@ class ConsumeLater(ChannelsqError):
 
 
 class ResponseLater(ChannelsqError):
-    """Raised by a view or an HTTP consumer: the response is sent later, by somebody else."""
+    """Raised by a view or an HTTP consumer: the response is sent later, by somebody else.
+
+    Also ``AsgiRequest.ResponseLater``.  What the consumer had sent goes out, and it counts as done.  Raised where
+    there is no HTTP client to answer it is a failure as any other.
+    """
 
 
 class RequestTimeout(ChannelsqError):
@@ -151,6 +161,26 @@ class SendNotAvailableOnDemultiplexer(ChannelsqError):
     """``WebsocketDemultiplexer.send`` was called; a demultiplexer sends through its multiplexer."""
 
 
+class DenyConnection(ChannelsqError):
+    """Raised in a ``websocket.connect`` consumer: the handshake is refused with HTTP 403.
+
+    What the consumer had sent goes out before; if that opened the socket, it is closed instead.
+    """
+
+    def run(self, message: Message) -> None:
+        """Refuse the handshake that ``message`` is about.
+
+        Raises:
+            ValueError: it is no ``websocket.connect`` message, or has nobody to refuse.
+        """
+        if message.channel.name != WEBSOCKET_CONNECT or message.reply_channel is None:
+            raise ValueError(
+                f"DenyConnection was raised on {message.channel.name!r}; "
+                "it can only be raised from a websocket.connect consumer"
+            )
+        message.reply_channel.send({"close": True})
+
+
 class ChannelSocketException(ChannelsqError):
     """Base of exceptions that a consumer raises to act on the socket it serves.
 
@@ -162,21 +192,10 @@ class ChannelSocketException(ChannelsqError):
         raise NotImplementedError
 
 
-class DenyConnection(ChannelSocketException):
-    """Raised in a ``websocket.connect`` consumer: the handshake is refused with HTTP 403."""
-
-    def run(self, message: Message) -> None:
-        if message.channel.name != "websocket.connect":
-            raise ValueError(
-                f"DenyConnection was raised on {message.channel.name!r}; "
-                "it can only be raised from a websocket.connect consumer"
-            )
-        assert message.reply_channel is not None
-        message.reply_channel.send({"close": True})
-
-
 class WebsocketCloseException(ChannelSocketException):
-    """Raised in a WebSocket consumer: the socket is closed with ``code``.
+    """Raised in a consumer that serves a WebSocket, on whichever channel: the socket is closed with ``code``.
+
+    Before the socket was accepted it is refused with HTTP 403, as there is nobody yet who could read a code.
 
     Args:
         code: 1000 or 3000-4999 (RFC 6455, section 7.4.2, and the WebSocket API), or None for 1000.
@@ -194,10 +213,18 @@ class WebsocketCloseException(ChannelSocketException):
         super().__init__(code)
 
     def run(self, message: Message) -> None:
-        if message.channel.name not in ("websocket.connect", "websocket.receive", "websocket.disconnect"):
+        """Close the socket that ``message`` came from.
+
+        Raises:
+            ValueError: it came from no WebSocket: neither it nor its reply channel is one's.
+        """
+        reply_channel = message.reply_channel
+        if reply_channel is None or not (
+            message.channel.name in _WEBSOCKET_CHANNELS or reply_channel.name.startswith("websocket.")
+        ):
             raise ValueError(
-                f"WebsocketCloseException was raised on {message.channel.name!r}; "
+                f"WebsocketCloseException was raised on {message.channel.name!r} with the reply channel "
+                f"{None if reply_channel is None else reply_channel.name!r}; "
                 "it can only be raised from a websocket consumer"
             )
-        assert message.reply_channel is not None
-        message.reply_channel.send({"close": True if self.code is None else self.code})
+        reply_channel.send({"close": True if self.code is None else self.code})

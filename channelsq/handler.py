@@ -56,6 +56,10 @@ class ViewConsumer:
                     self._handler = self.make_handler()
         return self._handler
 
+    @handler.setter
+    def handler(self, handler: AsgiHandler) -> None:
+        self._handler = handler
+
     def make_handler(self) -> AsgiHandler:
         """A new handler; override it to give ``handler_class`` arguments."""
         return self.handler_class()

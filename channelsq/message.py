@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from functools import cached_property
@@ -75,7 +76,10 @@ class Message:
         return self.content.get(key, default)
 
     def copy(self) -> Message:
-        """A message whose content can be changed without changing this one's."""
-        copy = type(self)(self.content.copy(), self.channel_name, self.channel_layer)
-        copy.id = self.id
-        return copy
+        """A message whose content, down to its innermost values, can be changed without changing this one's.
+
+        It has the same :attr:`id`, and no attributes that decorators gave this one.
+        """
+        same = type(self)(copy.deepcopy(self.content), self.channel_name, self.channel_layer)
+        same.id = self.id
+        return same

@@ -6,6 +6,7 @@ either.  The first entry that matches wins.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -105,8 +106,11 @@ class Route:
         """The channels that this entry may claim messages of."""
         return set(self.channels)
 
-    def resolve(self, message: Message) -> Resolved | None:
-        """This route and its consumer's keyword arguments, or None if it does not match."""
+    def match(self, message: Message) -> Match | None:
+        """``(consumer, kwargs)``, or None if this route does not match.
+
+        Override it to match by something else than filters; workers run the route's own consumer.
+        """
         if message.channel_name not in self.channels:
             return None
         kwargs: dict[str, Any] = {}
@@ -116,12 +120,12 @@ class Route:
             if match is None:
                 return None
             kwargs.update(match.groupdict())
-        return Resolved(self, kwargs)
+        return self.consumer, kwargs
 
-    def match(self, message: Message) -> Match | None:
-        """``(consumer, kwargs)``, or None if this route does not match."""
-        resolved = self.resolve(message)
-        return None if resolved is None else (resolved.route.consumer, resolved.kwargs)
+    def resolve(self, message: Message) -> Resolved | None:
+        """This route and its consumer's keyword arguments, or None if it does not match."""
+        found = self.match(message)
+        return None if found is None else Resolved(self, found[1])
 
     def __str__(self) -> str:
         filters = "".join(f" {name}={regex.pattern!r}" for name, regex in self.filters.items())
@@ -167,7 +171,8 @@ class Include:
         """The inner route that matches what the prefixes leave, or None."""
         kwargs: dict[str, Any] = {}
         if self.prefixes:
-            message = message.copy()
+            message = copy.copy(message)
+            message.content = message.content.copy()
             for name, regex in self.prefixes.items():
                 value = _as_text(message.get(name))
                 match = regex.match(value) if value is not None else None
@@ -309,8 +314,8 @@ class Router:
         ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
         self.add_route(Route(ignored, _IGNORE))
 
-    @staticmethod
-    def resolve_routing(routing: Any) -> list[Route | Include]:
+    @classmethod
+    def resolve_routing(cls, routing: Any) -> list[Route | Include]:
         """A routing as a list of its own, whatever form it came in; raises InvalidRouting."""
         found = routing
         if isinstance(routing, str):
@@ -332,6 +337,12 @@ class Router:
                     + (f" (in {routing!r})" if isinstance(routing, str) else "")
                 )
         return list(found)
+
+    @classmethod
+    def normalise_re_arg(cls, value: Any) -> Any:
+        """A filter or a message value as the str that is matched: bytes are decoded, all else is left as it is."""
+        text = _as_text(value)
+        return value if text is None else text
 
 
 def _flatten(entries: Iterable[Route | Include]) -> Iterable[Route]:

@@ -3,6 +3,8 @@
 ::
 
     channel_routing = [route("http.request", StaticFilesConsumer()), ...]
+
+As in Channels 1 and Django, whoever routes to it decides when that is: it serves with and without ``DEBUG``.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from urllib.parse import ParseResult, urlparse
 from django.conf import settings
 from django.contrib.staticfiles.handlers import StaticFilesHandlerMixin
 from django.core.handlers.exception import response_for_exception
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
 from channelsq.handler import AsgiHandler, ViewConsumer
@@ -25,13 +27,13 @@ class StaticFilesHandler(StaticFilesHandlerMixin, AsgiHandler):
     """Answers what is below ``STATIC_URL`` with the files that the finders find, the rest with the views.
 
     Args:
-        insecure: serve files also without ``DEBUG`` (``runserver --insecure``); else all goes to the views.
+        insecure: False serves files under ``DEBUG`` only; else all goes to the views.
 
     Raises, when called:
         ImproperlyConfigured: ``STATIC_URL`` is missing.
     """
 
-    def __init__(self, *, insecure: bool = False) -> None:
+    def __init__(self, *, insecure: bool = True) -> None:
         super().__init__()
         self.insecure = insecure
 
@@ -45,17 +47,24 @@ class StaticFilesHandler(StaticFilesHandlerMixin, AsgiHandler):
         AsgiHandler.load_middleware(self, is_async=is_async)
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
-        """The file, Django's page for what is wrong with it, or what the views answer."""
+        """The file, Django's page for what is wrong with it, or what the views answer.
+
+        The views get what is not below ``STATIC_URL``, and without ``DEBUG`` also what no finder finds there.
+        """
         if not (settings.DEBUG or self.insecure) or not self._should_handle(request.path):
             return AsgiHandler.get_response(self, request)
         response = self._file_or_error(request)
+        if response is None:
+            return AsgiHandler.get_response(self, request)
         response._resource_closers.append(request.close)  # type: ignore[attr-defined]
         return response
 
-    def _file_or_error(self, request: HttpRequest) -> HttpResponseBase:
+    def _file_or_error(self, request: HttpRequest) -> HttpResponseBase | None:
         try:
             return self.serve(request)
         except Exception as error:
+            if isinstance(error, Http404) and not settings.DEBUG:
+                return None
             # Not only Http404: a path with ".." in it is a SuspiciousFileOperation, and a 400.
             return response_for_exception(request, error)
 
@@ -64,12 +73,12 @@ class StaticFilesConsumer(ViewConsumer):
     """:class:`~channelsq.handler.ViewConsumer`, with static files before the views.
 
     Args:
-        insecure: serve them also without ``DEBUG``.
+        insecure: False serves them under ``DEBUG`` only.
     """
 
     handler_class: type[AsgiHandler] = StaticFilesHandler
 
-    def __init__(self, *, insecure: bool = False) -> None:
+    def __init__(self, *, insecure: bool = True) -> None:
         super().__init__()
         self.insecure = insecure
 

@@ -17,7 +17,12 @@ def name_that_thing(thing: Any) -> str:
     if isinstance(thing, types.MethodType):
         owner = thing.__self__ if inspect.isclass(thing.__self__) else type(thing.__self__)
         return f"{owner.__module__}.{owner.__qualname__}.{thing.__func__.__name__}"
-    if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+    if not (inspect.isclass(thing) or inspect.isroutine(thing) or _has_name_of_its_own(thing)):
         thing = type(thing)
     module = getattr(thing, "__module__", None) or "builtins"
     return f"{module}.{thing.__qualname__}"
+
+
+def _has_name_of_its_own(thing: Any) -> bool:
+    """Whether an instance took over the name of a function that it wraps, as decorators that are classes do."""
+    return {"__wrapped__", "__module__", "__qualname__"} <= getattr(thing, "__dict__", {}).keys()

@@ -124,8 +124,8 @@ class AsgiHandler(BaseHandler):
         Parts of a streaming response go on as soon as they are there, also from an asynchronous iterator.
         """
         message: dict[str, Any] = {"status": response.status_code, "headers": _headers(response)}
-        if isinstance(response, HttpResponse):
-            for chunk, last in cls.chunk_bytes(response.content):
+        if not response.streaming:
+            for chunk, last in cls.chunk_bytes(response.content):  # type: ignore[attr-defined]
                 yield {**message, "content": chunk, "more_content": not last}
                 message = {}
             return
@@ -152,11 +152,11 @@ def _parts(response: HttpResponseBase) -> Generator[bytes, None, None]:
         yield from response
 
 
-def _headers(response: HttpResponseBase) -> list[list[bytes]]:
-    headers = [[name.encode("ascii"), value.encode("latin-1")] for name, value in response.items()]
+def _headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
+    headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
     # Cookies must not be folded into one header.
     headers += [
-        [b"Set-Cookie", cookie.output(header="").strip().encode("ascii")] for cookie in response.cookies.values()
+        (b"Set-Cookie", cookie.output(header="").strip().encode("ascii")) for cookie in response.cookies.values()
     ]
     return headers
 

@@ -14,6 +14,7 @@ from django.http import HttpRequest, QueryDict, parse_cookie
 from django.utils.datastructures import MultiValueDict
 from django.utils.functional import cached_property
 
+from channelsq import exceptions
 from channelsq.exceptions import RequestAborted, RequestTimeout
 from channelsq.message import Message
 
@@ -49,6 +50,9 @@ class AsgiRequest(HttpRequest):
     #: Seconds that the next part of a body may take.  Counted anew for each part, so that a large upload
     #: over a slow line gets through, while one that has stopped does not hold a worker.
     body_receive_timeout: float = 60
+
+    #: For views to raise.
+    ResponseLater = exceptions.ResponseLater
 
     #: Set once a view has raised ResponseLater: nothing is to be sent.
     response_later = False

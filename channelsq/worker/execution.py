@@ -10,7 +10,13 @@ from typing import Any, NoReturn
 from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from channelsq import names
-from channelsq.exceptions import ChannelSocketException, ChannelsqError, ConsumeLater
+from channelsq.exceptions import (
+    ChannelSocketException,
+    ChannelsqError,
+    ConsumeLater,
+    DenyConnection,
+    ResponseLater,
+)
 from channelsq.layers.base import Send
 from channelsq.layers.wire import done_message
 from channelsq.message import Message
@@ -51,8 +57,8 @@ def run_consumer(
         sender: the sender of ``consumer_started`` and ``consumer_finished``; ``consumer`` if left out.
 
     Raises:
-        Exception: what the consumer raised, except ConsumeLater and ChannelSocketException, which are
-            acted upon here.
+        Exception: what the consumer raised, except ConsumeLater, ChannelSocketException, DenyConnection and, where
+            there is an HTTP client, ResponseLater, which are acted upon here.
         RuntimeError: it raised SystemExit, which is a failure as any other.
     """
     sender = sender or consumer
@@ -66,8 +72,11 @@ def run_consumer(
             if consumer_started.receivers:
                 consumer_started.send(sender=sender, environ={})
             consumer(message, **kwargs)
-        except ChannelSocketException as effect:
+        except (ChannelSocketException, DenyConnection) as effect:
             effect.run(message)
+        except ResponseLater:
+            if not _is_for_http(message):
+                raise
         except SystemExit as error:
             _refuse_to_exit(error, name)
         finally:
@@ -97,6 +106,14 @@ def run_consumer(
     finally:
         held.closed = True
         held_here.reset(token)
+
+
+def _is_for_http(message: Message) -> bool:
+    """Whether an HTTP client waits for the answer to a message."""
+    reply_channel = message.reply_channel
+    return reply_channel is not None and (
+        message.channel_name == names.HTTP_REQUEST or reply_channel.name.startswith("http.")
+    )
 
 
 def _comes_again(error: Exception) -> bool:

@@ -46,18 +46,22 @@ def test_one_base() -> None:
 @pytest.mark.parametrize(
     ("kind", "bases"),
     [
-        (InvalidChannelLayerError, (ImproperlyConfigured,)),
-        (InvalidRouting, (ImproperlyConfigured,)),
+        (InvalidChannelLayerError, (ImproperlyConfigured, ValueError)),
+        (InvalidRouting, (ImproperlyConfigured, ValueError)),
         (ChannelFull, (ChannelLayerError,)),
         (MessageTooLarge, (ChannelLayerError, ValueError)),
         (ChannelNotLocal, (ChannelLayerError, ValueError)),
         (BrokerUnavailable, (ChannelLayerError, ConnectionError)),
-        (DenyConnection, (ChannelSocketException,)),
         (WebsocketCloseException, (ChannelSocketException,)),
     ],
 )
 def test_the_tree(kind: type[Exception], bases: tuple[type[Exception], ...]) -> None:
     assert all(issubclass(kind, base) for base in bases)
+
+
+def test_deny_connection_is_no_socket_exception() -> None:
+    # Test clients that act upon the one hand on the other, so that a test can expect it.
+    assert not issubclass(DenyConnection, ChannelSocketException)
 
 
 def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:
@@ -155,24 +159,42 @@ def test_deny() -> None:
     assert replies(layer, message) == [{"close": True}]
 
 
-@pytest.mark.parametrize(
-    ("error", "channel"),
-    [
-        (DenyConnection(), "websocket.receive"),
-        (DenyConnection(), "websocket.disconnect"),
-        (DenyConnection(), "http.request"),
-        (WebsocketCloseException(), "http.request"),
-        (WebsocketCloseException(), "websocket.send"),
-        (WebsocketCloseException(), "jobs"),
-    ],
-    ids=str,
-)
-def test_on_a_channel_where_it_has_no_meaning(error: ChannelSocketException, channel: str) -> None:
+@pytest.mark.parametrize("channel", ["websocket.receive", "websocket.disconnect", "http.request", "jobs"])
+def test_deny_on_another_channel_than_connect(channel: str) -> None:
     layer = wrapped()
     message = message_on(layer, channel)
-    with pytest.raises(ValueError, match=rf"{type(error).__name__} was raised on '{channel}'.*can only be raised from"):
-        error.run(message)
+    with pytest.raises(ValueError, match=f"DenyConnection was raised on '{channel}'; it can only be raised from"):
+        DenyConnection().run(message)
     assert replies(layer, message) == []
+
+
+@pytest.mark.parametrize("channel", ["http.request", "jobs"])
+def test_close_without_a_websocket(channel: str) -> None:
+    layer = wrapped()
+    message = message_on(layer, channel, reply_channel=layer.new_channel("http.response!"))
+    with pytest.raises(ValueError, match=f"WebsocketCloseException was raised on '{channel}'.*http.response.*can only"):
+        WebsocketCloseException().run(message)
+    assert replies(layer, message) == []
+
+
+@pytest.mark.parametrize("error", [DenyConnection(), WebsocketCloseException(4000)], ids=["deny", "close"])
+def test_nobody_to_act_upon(error: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{type(error).__name__} was raised on 'websocket\.connect'"):
+        error.run(message_on(wrapped(), "websocket.connect", reply_channel=None))
+
+
+def test_close_from_another_channel_that_serves_a_websocket() -> None:
+    layer = wrapped()
+    message = message_on(layer, "chat.receive")
+    WebsocketCloseException(4000).run(message)
+    assert replies(layer, message) == [{"close": 4000}]
+
+
+def test_close_of_a_test_client_with_a_reply_channel_of_any_name() -> None:
+    layer = wrapped()
+    message = message_on(layer, "websocket.receive", reply_channel="defaultabcde")
+    WebsocketCloseException().run(message)
+    assert replies(layer, message) == [{"close": True}]
 
 
 def test_the_base_is_for_subclasses() -> None:

@@ -311,7 +311,7 @@ def test_encode_response() -> None:
         assert list(AsgiHandler.encode_response(response)) == [
             {
                 "status": 201,
-                "headers": [[b"X-Own", b"1"], [b"Content-Type", b"text/plain"]],
+                "headers": [(b"X-Own", b"1"), (b"Content-Type", b"text/plain")],
                 "content": "é".encode(),
                 "more_content": False,
             }

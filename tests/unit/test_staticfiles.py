@@ -80,12 +80,24 @@ def test_files_that_are_not_there(interface: Interface, path: str, status: int) 
     assert b"the content" not in response.body
 
 
-def test_without_debug_only_when_insecure(interface: Interface, settings_with_files: dict[str, Any]) -> None:
+def test_without_debug_it_serves_too_unless_told_otherwise(
+    interface: Interface, settings_with_files: dict[str, Any]
+) -> None:
     with django_settings(**{**settings_with_files, "DEBUG": False}):
         message = interface.message("/static/big.bin")
-        assert interface.run(message, StaticFilesConsumer()).status == 404
+        assert interface.run(message, StaticFilesConsumer()).status == 200
         message = interface.message("/static/big.bin")
-        assert interface.run(message, StaticFilesConsumer(insecure=True)).status == 200
+        assert interface.run(message, StaticFilesConsumer(insecure=False)).status == 404
+
+
+def test_without_debug_what_is_not_found_is_the_views(
+    interface: Interface, settings_with_files: dict[str, Any]
+) -> None:
+    with django_settings(**{**settings_with_files, "DEBUG": False, "STATIC_URL": "/echo/"}):
+        answer = interface.run(interface.message("/echo/"), StaticFilesConsumer())
+        assert answer.json()["path_info"] == "/echo/"
+    with django_settings(**{**settings_with_files, "STATIC_URL": "/echo/"}):
+        assert interface.run(interface.message("/echo/"), StaticFilesConsumer()).status == 404
 
 
 def test_static_url_on_another_host_is_the_views(interface: Interface, settings_with_files: dict[str, Any]) -> None:

@@ -1,0 +1,181 @@
+"""Decorators for ``websocket.connect`` consumers that look at where a socket comes from.
+
+A browser lets any page open a WebSocket to any site, and sends that site's cookies along.  What it cannot be made
+to do is to lie in the ``Origin`` header, which names the page's own scheme, host and port (RFC 6455, section 10.2).
+
+::
+
+    @allowed_hosts_only
+    def ws_connect(message): ...
+
+    @method_decorator(allowed_hosts_only, name="connect")
+    class Chat(WebsocketConsumer): ...
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
+
+from channelsq import names
+from channelsq.exceptions import DenyConnection
+
+if TYPE_CHECKING:
+    from channelsq.message import Message
+    from channelsq.routing import RouteClass
+
+__all__ = ["AllowedHostsOnlyOriginValidator", "BaseOriginValidator", "allowed_hosts_only"]
+
+logger = logging.getLogger("channelsq.security")
+
+#: As Django's own, for a project in development.
+_DEVELOPMENT_HOSTS = [".localhost", "127.0.0.1", "[::1]"]
+
+
+class BaseOriginValidator:
+    """A consumer that runs another one only for sockets from an origin that :meth:`validate_origin` takes.
+
+    The others get DenyConnection, so HTTP 403, and the consumer does not run.  So do sockets without an ``Origin``,
+    as programs other than browsers open them: override :meth:`get_origin` to let those in.
+
+    Args:
+        func: a consumer function, a generic consumer's method, or a generic consumer class.  Of a class only
+            ``websocket.connect`` messages are looked at, as no others carry headers.
+    """
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        # A class's own attributes stay its own: they would hide the methods here.
+        functools.update_wrapper(self, func, updated=() if inspect.isclass(func) else functools.WRAPPER_UPDATES)
+        #: What was decorated.
+        self.func = func
+        if inspect.isclass(func) and hasattr(func, "channel_names"):
+            #: As the class's, so that ``route_class`` takes this in its place.
+            self.channel_names: Callable[[], Iterable[str]] = func.channel_names
+            #: As the class's.
+            self.as_route: Callable[..., RouteClass] = self._as_route
+            self._only_connect = True
+        else:
+            self._only_connect = False
+
+    def __call__(self, message: Message, *args: Any, **kwargs: Any) -> Any:
+        """Run the consumer, if the origin is taken.
+
+        Raises:
+            DenyConnection: it is not.
+        """
+        if not (self._only_connect and message.channel_name != names.WEBSOCKET_CONNECT):
+            origin = self.get_origin(message)
+            if not self.validate_origin(message, origin):
+                raise _denied(message, f"the origin {origin!r} is not allowed")
+        return self.func(message, *args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """As a method of a generic consumer: the same validator, of the bound method."""
+        if instance is None:
+            return self
+        bound = copy.copy(self)
+        bound.func = self.func.__get__(instance, owner)
+        return bound
+
+    def _as_route(self, attrs: dict[str, Any] | None = None, **kwargs: Any) -> RouteClass:
+        route: RouteClass = self.func.as_route(attrs, **kwargs)  # type: ignore[attr-defined]
+        route.consumer = type(self)(route.consumer)
+        return route
+
+    def get_header(self, message: Message, name: bytes) -> list[bytes]:
+        """The values of a header, in their order.
+
+        Args:
+            message: a ``websocket.connect`` message; its headers are pairs of bytes, or, in tests, a dict.
+            name: in lower case.
+
+        Raises:
+            KeyError: there is no such header.
+        """
+        headers = message.get("headers") or ()
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        values = [
+            _as_bytes(pair[1])
+            for pair in pairs
+            if isinstance(pair, (list, tuple)) and len(pair) == 2 and _as_bytes(pair[0]).lower() == name
+        ]
+        if not values:
+            raise KeyError(f"there is no header {name.decode(errors='replace')!r}")
+        return values
+
+    def get_origin(self, message: Message) -> str:
+        """The ``Origin`` of a ``websocket.connect`` message, such as ``"https://example.com"``.
+
+        Raises:
+            DenyConnection: there is none, there are several, or it is empty or not ASCII.
+        """
+        try:
+            values = self.get_header(message, b"origin")
+        except KeyError:
+            raise _denied(message, "there is no Origin header") from None
+        if len(values) > 1:
+            raise _denied(message, "there are several Origin headers")
+        try:
+            origin = values[0].decode("ascii")
+        except UnicodeDecodeError:
+            raise _denied(message, f"the Origin header {values[0]!r} is not ASCII") from None
+        if not origin:
+            raise _denied(message, "the Origin header is empty")
+        return origin
+
+    def validate_origin(self, message: Message, origin: str) -> bool:
+        """Whether a socket from ``origin`` may be opened.  For subclasses to say.
+
+        Args:
+            message: the ``websocket.connect`` message.
+            origin: as the browser sent it; ``"null"`` from sandboxed frames, ``file:`` and ``data:`` pages.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a validate_origin(message, origin) of its own")
+
+
+class AllowedHostsOnlyOriginValidator(BaseOriginValidator):
+    """Takes origins whose host is one of ``ALLOWED_HOSTS``, by Django's own rules for the ``Host`` header.
+
+    So ``"*"`` and ``".example.com"`` stand for what they stand for there, case, a trailing dot, the port and the
+    scheme do not count, and an empty list under ``DEBUG`` is localhost.  ``null`` is never taken.
+    """
+
+    def validate_origin(self, message: Message, origin: str) -> bool:
+        """Whether the origin's host is allowed."""
+        allowed = settings.ALLOWED_HOSTS
+        if settings.DEBUG and not allowed:
+            allowed = _DEVELOPMENT_HOSTS
+        try:
+            host, _port = split_domain_port(urlsplit(origin).netloc)
+        except ValueError:  # an IPv6 address with half of its brackets
+            return False
+        return bool(host) and validate_host(host, allowed)
+
+
+#: As consumers spell :class:`AllowedHostsOnlyOriginValidator`.
+allowed_hosts_only = AllowedHostsOnlyOriginValidator
+
+
+def _as_bytes(value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    return value if isinstance(value, bytes) else b""
+
+
+def _denied(message: Message, reason: str) -> DenyConnection:
+    """The exception to raise; said in the log too, as the client is told nothing but 403."""
+    logger.warning(
+        "a WebSocket on %r was refused: %s",
+        message.get("path", ""),
+        reason,
+        extra={"action": "origin_refused", "connection": str(message.reply_channel)},
+    )
+    return DenyConnection(reason)
