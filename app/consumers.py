@@ -13,7 +13,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from app.forms import MessageForm
-from app.handshake import request_of, user_of
+from app.handshake import own_pages_only, request_of, user_of
 from app.models import Presence, Room, frame
 from channelsq import consumer
 from channelsq.exceptions import DenyConnection, WebsocketCloseException
@@ -23,6 +23,7 @@ from channelsq.message import Message
 UNKNOWN_SOCKET = 4001
 
 
+@own_pages_only
 def connect(message: Message, room: str) -> None:
     """A page opens its socket: let it in, tell it what it missed, tell the others who came."""
     assert message.reply_channel is not None

@@ -15,20 +15,30 @@ from django.core.exceptions import SuspiciousOperation
 from channelsq.exceptions import DenyConnection
 from channelsq.handler import AsgiRequest
 from channelsq.message import Message
+from channelsq.security.websockets import AllowedHostsOnlyOriginValidator
 
 
 def request_of(message: Message) -> AsgiRequest:
-    """The handshake as a Django request; raises DenyConnection if it is none, or comes from another site."""
+    """The handshake as a Django request; raises DenyConnection if it is none, or is for a host that is not ours."""
     try:
         request = AsgiRequest(message)
-        host = request.get_host()  # checked against ALLOWED_HOSTS
+        request.get_host()  # checked against ALLOWED_HOSTS
     except (ValueError, SuspiciousOperation) as error:
         raise DenyConnection(f"no proper handshake: {error}") from error
-    # Programs that are no browsers send no origin; they have no user's cookies that they could misuse.
-    origin = request.META.get("HTTP_ORIGIN")
-    if origin and urlsplit(origin).netloc != host and origin not in settings.CSRF_TRUSTED_ORIGINS:
-        raise DenyConnection(f"origin {origin!r} is not {host!r}")
     return request
+
+
+class own_pages_only(AllowedHostsOnlyOriginValidator):
+    """Lets in the pages of the host that they open a socket to, and those of CSRF_TRUSTED_ORIGINS.
+
+    ``allowed_hosts_only`` by itself does where ALLOWED_HOSTS names this site alone.  On Heroku it names the
+    sites of others, too.
+    """
+
+    def validate_origin(self, message: Message, origin: str) -> bool:
+        if origin in settings.CSRF_TRUSTED_ORIGINS:
+            return True
+        return super().validate_origin(message, origin) and urlsplit(origin).netloc == request_of(message).get_host()
 
 
 def user_of(request: AsgiRequest) -> User:

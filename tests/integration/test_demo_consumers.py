@@ -192,9 +192,8 @@ class TestConnect:
             Page(layer, alice).connect(origin=origin)
 
     def test_no_origin(self, layer: ChannelLayerWrapper, lobby: Room, alice: User) -> None:
-        page = Page(layer, alice)
-        page.connect(origin="")
-        assert page.received()[0] == {"accept": True}
+        with pytest.raises(DenyConnection, match="Origin"):
+            Page(layer, alice).connect(origin="")
 
     def test_trusted_origin(
         self, layer: ChannelLayerWrapper, lobby: Room, alice: User, monkeypatch: pytest.MonkeyPatch
@@ -205,8 +204,10 @@ class TestConnect:
         assert page.received()[0] == {"accept": True}
 
     def test_foreign_host(self, layer: ChannelLayerWrapper, lobby: Room, alice: User) -> None:
-        with pytest.raises(DenyConnection, match="handshake"):
+        with pytest.raises(DenyConnection, match="not allowed"):
             Page(layer, alice).connect(origin="http://evil.example", host="evil.example")
+        with pytest.raises(DenyConnection, match="handshake"):
+            Page(layer, alice).connect(origin="http://testserver", host="evil.example")
 
     def test_query_that_is_no_text(self, layer: ChannelLayerWrapper, lobby: Room, alice: User) -> None:
         with pytest.raises(DenyConnection, match="handshake"):

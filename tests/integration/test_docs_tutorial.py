@@ -9,7 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
 from tests.support.markdown import blocks
 from tests.support.ports import free_port
@@ -47,6 +49,10 @@ class Chat:
         self.env = {"DJANGO_SETTINGS_MODULE": "config.settings", **(env or {})}
         self.port = free_port()
 
+    def open(self, origin: str = "http://127.0.0.1") -> ClientConnection:
+        """Open a socket, as a page from ``origin`` does."""
+        return connect(f"ws://127.0.0.1:{self.port}/chat/tea/", origin=Origin(origin))
+
     def start(self, command: str, *more: str) -> Process:
         """Start a command of the page; AssertionError if it is none of them."""
         assert command in commands()
@@ -72,14 +78,16 @@ def windows() -> Iterator[ExitStack]:
 
 
 def two_see_each_other(chat: Chat, windows: ExitStack) -> tuple[ClientConnection, ClientConnection]:
-    url = f"ws://127.0.0.1:{chat.port}/chat/tea/"
-    one, two = (windows.enter_context(connect(url)) for _ in range(2))
+    one, two = (windows.enter_context(chat.open()) for _ in range(2))
     for sender, text in ((one, "from the first"), (two, "from the second")):
         sender.send(text)
         assert one.recv(timeout=15) == text
         assert two.recv(timeout=15) == text
-    late = windows.enter_context(connect(url))
+    late = windows.enter_context(chat.open())
     assert [late.recv(timeout=15) for _ in range(2)] == ["from the first", "from the second"]
+    with pytest.raises(InvalidStatus) as refused:
+        chat.open("http://evil.example")
+    assert refused.value.response.status_code == 403
     return one, two
 
 
@@ -93,7 +101,7 @@ def test_embedded(project: Path, processes: Processes, windows: ExitStack) -> No
     assert page.status_code == 200
     assert "<h1>tea</h1>" in page.text
     assert "interface server and workers run in this process" in server.output
-    windows.enter_context(connect(f"ws://127.0.0.1:{chat.port}/chat/tea/")).send(b"bytes have no text")
+    windows.enter_context(chat.open()).send(b"bytes have no text")
     server.wait_for_output(r"KeyError: 'text'")
 
 

@@ -34,6 +34,9 @@ PUBLIC = {
         "InvalidRouting",
     ],
     "channelsq.handler": ["AsgiRequest", "AsgiHandler", "ViewConsumer"],
+    "channelsq.security.websockets": [
+        "BaseOriginValidator", "AllowedHostsOnlyOriginValidator", "allowed_hosts_only",
+    ],
     "channelsq.staticfiles": ["StaticFilesConsumer", "StaticFilesHandler"],
     "channelsq.signals": ["consumer_started", "consumer_finished", "worker_ready", "worker_process_ready"],
     "channelsq.utils": ["name_that_thing"],
