@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from channelsq.exceptions import InvalidChannelLayerError
 
@@ -85,6 +86,14 @@ def layer_settings(alias: str) -> LayerSettings:
         entry.get("CONFIG") or {},
         entry.get("TEST_CONFIG"),
     )
+
+
+def ordering_wait() -> float:
+    """``CHANNEL_ORDERING_WAIT``: seconds after which ``@enforce_ordering`` takes a missing message for lost."""
+    seconds = getattr(settings, "CHANNEL_ORDERING_WAIT", 30)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
+        raise ImproperlyConfigured(f"CHANNEL_ORDERING_WAIT must be seconds, more than 0, not {seconds!r}")
+    return seconds
 
 
 def import_dotted(path: str) -> Any:

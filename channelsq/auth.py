@@ -1,0 +1,130 @@
+"""Users for consumers: ``message.user`` is who ``request.user`` is in the views.
+
+The decorators stand on functions and on methods, as those of :mod:`channelsq.sessions`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from django.contrib import auth
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
+
+from channelsq.sessions import channel_and_http_session, channel_session, http_session, message_in
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
+
+__all__ = [
+    "channel_and_http_session_user_from_http",
+    "channel_session_user",
+    "channel_session_user_from_http",
+    "http_session_user",
+    "transfer_user",
+]
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+_KEYS = (auth.BACKEND_SESSION_KEY, auth.SESSION_KEY, auth.HASH_SESSION_KEY)
+
+
+def transfer_user(
+    from_session: Mapping[str, Any] | SessionBase, to_session: MutableMapping[str, Any] | SessionBase
+) -> None:
+    """Have the user of one session be that of another, too; nothing if nobody is logged in.
+
+    Args:
+        from_session: as a view's ``request.session``.
+        to_session: as ``message.channel_session``.
+    """
+    if all(key in from_session for key in _KEYS):
+        for key in _KEYS:
+            to_session[key] = from_session[key]
+
+
+def _user_of(session: SessionBase | None) -> Any:
+    """The user of a session, looked up when first asked for; the anonymous one if there is none."""
+    request = HttpRequest()
+
+    def look_up() -> Any:
+        from django.contrib.auth.models import AnonymousUser
+
+        if session is None:
+            return AnonymousUser()
+        request.session = session
+        return auth.get_user(request)
+
+    return SimpleLazyObject(look_up)
+
+
+def channel_session_user(func: C) -> C:
+    """Give a consumer ``message.user`` from ``message.channel_session``, where an earlier consumer has put it.
+
+    Errors as :func:`channelsq.sessions.channel_session`.
+    """
+
+    @channel_session
+    @functools.wraps(func)
+    def with_user(*args: Any, **kwargs: Any) -> Any:
+        message: Any = message_in(args, "channel_session_user")
+        message.user = _user_of(message.channel_session)
+        return func(*args, **kwargs)
+
+    return cast(C, with_user)
+
+
+def http_session_user(func: C) -> C:
+    """Give a consumer ``message.user`` from ``message.http_session``; the anonymous user if that is None.
+
+    Errors as :func:`channelsq.sessions.http_session`.
+    """
+
+    @http_session
+    @functools.wraps(func)
+    def with_user(*args: Any, **kwargs: Any) -> Any:
+        message: Any = message_in(args, "http_session_user")
+        message.user = _user_of(message.http_session)
+        return func(*args, **kwargs)
+
+    return cast(C, with_user)
+
+
+def channel_session_user_from_http(func: C) -> C:
+    """Take the browser's user over into the socket's session; for ``websocket.connect``.
+
+    The consumer has ``message.user`` and both sessions; the consumers after it need only
+    :func:`channel_session_user`.  Errors as those of the session decorators.
+    """
+
+    @http_session_user
+    @channel_session
+    @functools.wraps(func)
+    def with_user(*args: Any, **kwargs: Any) -> Any:
+        message: Any = message_in(args, "channel_session_user_from_http")
+        if message.http_session is not None:
+            transfer_user(message.http_session, message.channel_session)
+        return func(*args, **kwargs)
+
+    return cast(C, with_user)
+
+
+def channel_and_http_session_user_from_http(func: C) -> C:
+    """As :func:`channel_session_user_from_http`, and ``message.http_session`` is there on later messages, too.
+
+    Errors as those of the session decorators.
+    """
+
+    @http_session_user
+    @channel_and_http_session
+    @functools.wraps(func)
+    def with_user(*args: Any, **kwargs: Any) -> Any:
+        message: Any = message_in(args, "channel_and_http_session_user_from_http")
+        if message.http_session is not None:
+            transfer_user(message.http_session, message.channel_session)
+            message.user = _user_of(message.http_session)
+        return func(*args, **kwargs)
+
+    return cast(C, with_user)

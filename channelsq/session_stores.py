@@ -1,0 +1,134 @@
+"""Where sessions are kept: Django's session engines, with keys that belong to sockets."""
+
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.contrib.sessions.backends import signed_cookies
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.utils.crypto import salted_hmac
+
+from channelsq.exceptions import InvalidSessionEngine
+
+_SALT = "channelsq.sessions"
+
+
+class ChannelSession(SessionBase):
+    """What a session of a socket does differently from a browser's, over any engine.
+
+    Its key follows from its reply channel and stays, so it is made when it is first saved; it is read when it is
+    first looked at.  What has expired or was deleted meanwhile is empty, and can be written again.
+
+    Args:
+        keys: the session's key, then those that it would have under Django's SECRET_KEY_FALLBACKS.
+    """
+
+    def __init__(self, *keys: str) -> None:
+        super().__init__(keys[0])
+        self.keys_of_old_secrets = keys[1:]
+        self.fixed_key = keys[0]
+
+    def load(self) -> dict[str, Any]:
+        """The session's data; ``{}`` if there is none."""
+        for key in (self.fixed_key, *self.keys_of_old_secrets):
+            self._session_key = key
+            if found := super().load():
+                break
+        self._session_key = self.fixed_key  # which engines forget when there is nothing
+        return found
+
+    def save(self, must_create: bool = False) -> None:
+        """Save the session, whether or not it was there before.
+
+        Raises:
+            CreateError: ``must_create``, and it was.
+        """
+        if must_create:
+            super().save(must_create=True)
+            return
+        try:
+            super().save()
+        except UpdateError:
+            try:
+                super().save(must_create=True)
+            except CreateError:  # another consumer of the socket has made it at this moment
+                super().save()
+
+    def flush(self) -> None:
+        """Delete the session's data; the key stays."""
+        super().flush()
+        self._session_key = self.fixed_key
+
+    def cycle_key(self) -> None:
+        """Nothing: nobody outside knows the key, so there is no reason to change it."""
+
+
+class BrowserSession(SessionBase):
+    """What a consumer may not do to the session of a browser, over any engine: change its key.
+
+    Django does that when it renews a session that an old secret had signed; the browser would not learn of it.
+    """
+
+    def cycle_key(self) -> None:
+        """Nothing."""
+
+
+@functools.cache
+def _store(kind: type[SessionBase], engine: str) -> Any:
+    store: type[SessionBase] = import_module(engine).SessionStore
+    if kind is ChannelSession and issubclass(store, signed_cookies.SessionStore):
+        raise InvalidSessionEngine(
+            f"{engine!r} keeps sessions in cookies, and a socket has none of its own that could be set: name another "
+            "engine for channel sessions in CHANNEL_SESSION_ENGINE, such as 'django.contrib.sessions.backends.db'"
+        )
+    return type("SessionStore", (kind, store), {"__module__": store.__module__})
+
+
+def session_for_reply_channel(reply_channel: str) -> ChannelSession:
+    """The session of the socket that listens on ``reply_channel``, kept by ``CHANNEL_SESSION_ENGINE``.
+
+    Args:
+        reply_channel: the channel's *name*.
+
+    Raises:
+        InvalidSessionEngine: the engine keeps its sessions in cookies.
+    """
+    engine = getattr(settings, "CHANNEL_SESSION_ENGINE", None) or settings.SESSION_ENGINE
+    secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    session: ChannelSession = _store(ChannelSession, engine)(*[_key(reply_channel, secret) for secret in secrets])
+    return session
+
+
+def _key(reply_channel: str, secret: str | bytes) -> str:
+    # Not to be guessed by those who know the channel's name: as a cookie it would be the socket's user.
+    digest = salted_hmac(_SALT, reply_channel, secret=secret, algorithm="sha256").hexdigest()
+    return f"chn{digest[:29]}"
+
+
+def browser_session(session_key: str) -> SessionBase:
+    """The session that Django's views have under ``session_key``."""
+    session: SessionBase = _store(BrowserSession, settings.SESSION_ENGINE)(session_key)
+    return session
+
+
+def save_browser_session(session: SessionBase) -> bool:
+    """Save what a consumer has changed; False if it was deleted meanwhile, as by a logout, and so stays deleted.
+
+    Raises:
+        InvalidSessionEngine: the session is a cookie, which no consumer can set.
+    """
+    if isinstance(session, signed_cookies.SessionStore):
+        raise InvalidSessionEngine(
+            f"SESSION_ENGINE {settings.SESSION_ENGINE!r} keeps sessions in cookies, which a consumer cannot set: "
+            "change the session in a view, or use another engine"
+        )
+    if session.session_key is None:
+        return False
+    try:
+        session.save()
+    except UpdateError:
+        return False
+    return True

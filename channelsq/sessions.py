@@ -1,0 +1,214 @@
+"""Sessions for consumers: a socket's own (``channel_session``) and the browser's (``http_session``).
+
+The decorators stand on functions, ``consumer(message, **kwargs)``, and on methods, ``method(self, message,
+**kwargs)``.  They may be nested; an inner one takes over the session that an outer one has opened.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar, cast, overload
+
+from celery.exceptions import Reject, Retry
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
+
+from channelsq.exceptions import ConsumeLater
+from channelsq.http.request import AsgiRequest
+from channelsq.message import Message
+from channelsq.ordering import MISSING, Turns, requeue_messages, wait_channel_name
+from channelsq.session_stores import browser_session, save_browser_session, session_for_reply_channel
+
+__all__ = [
+    "channel_and_http_session",
+    "channel_session",
+    "enforce_ordering",
+    "http_session",
+    "requeue_messages",
+    "session_for_reply_channel",
+    "wait_channel_name",
+]
+
+logger = logging.getLogger("channelsq.sessions")
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def message_in(args: tuple[Any, ...], decorator: str) -> Message:
+    """The message that a decorated consumer or method was called with.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for arg in args[:2]:
+        if isinstance(arg, Message):
+            return arg
+    raise ValueError(
+        f"@{decorator} is for consumers, which are called with a message (methods with self and a message), "
+        f"not with {args[:2]!r}"
+    )
+
+
+def channel_session(func: C) -> C:
+    """Give a consumer ``message.channel_session``, the session of the socket that the message came from.
+
+    It lasts from message to message, is read when it is first looked at and saved when it was changed, also if
+    the consumer raises.
+
+    Raises, when called:
+        ValueError: the message has no ``reply_channel``.
+        InvalidSessionEngine: the session engine cannot keep it.
+    """
+
+    @functools.wraps(func)
+    def with_session(*args: Any, **kwargs: Any) -> Any:
+        message: Any = message_in(args, "channel_session")
+        if getattr(message, "channel_session", None) is None:
+            if message.reply_channel is None:
+                raise ValueError(
+                    f"{message!r} has no reply_channel, and so no session: use @channel_session on consumers of "
+                    "messages that come from a client"
+                )
+            message.channel_session = session_for_reply_channel(message.reply_channel.name)
+        try:
+            return func(*args, **kwargs)
+        finally:
+            session: SessionBase = message.channel_session
+            if session.modified:
+                session.save()
+                session.modified = False  # an outer decorator need not save it again
+
+    return cast(C, with_session)
+
+
+def http_session(func: C) -> C:
+    """Give a consumer ``message.http_session``, the session that the browser has with Django's views; or None.
+
+    It is found by the session cookie or ``?session_key=`` of the request or handshake, so on ``http.request`` and
+    ``websocket.connect``.  It is saved if it was changed and the consumer succeeded.  One that is not there is not
+    made: only a view can set the cookie.  A change to one that was deleted meanwhile, as by a logout, is dropped.
+
+    Raises, when called:
+        ValueError: the message is neither a request nor from a socket.
+        InvalidSessionEngine: the session was changed, and is one that lives in cookies.
+    """
+
+    @functools.wraps(func)
+    def with_session(*args: Any, **kwargs: Any) -> Any:
+        message: Any = message_in(args, "http_session")
+        if not hasattr(message, "http_session"):
+            message.http_session = _find_browser_session(message)
+        result = func(*args, **kwargs)
+        session: SessionBase | None = message.http_session
+        if session is not None and session.modified:
+            if not save_browser_session(session):
+                logger.warning(
+                    "a session was deleted while %s was handled; what it changed is lost", message.channel_name,
+                    extra={"action": "session_gone", "channel": message.channel_name},
+                )  # fmt: skip
+            session.modified = False
+        return result
+
+    return cast(C, with_session)
+
+
+def _find_browser_session(message: Message) -> SessionBase | None:
+    try:
+        request = AsgiRequest(_as_request(message))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{message!r} cannot be read as a request: {error}; @http_session is for http.request and websocket.connect"
+        ) from error
+    key = request.GET.get("session_key") or request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    return browser_session(key) if key else None
+
+
+def _as_request(message: Message) -> Message:
+    """The message without its body, which finding a session must not read."""
+    copy = message.copy()
+    for key in ("body", "body_channel"):
+        copy.content.pop(key, None)
+    return copy
+
+
+def channel_and_http_session(func: C) -> C:
+    """Give a consumer both sessions, ``message.http_session`` also on the messages after ``websocket.connect``.
+
+    Errors as :func:`channel_session` and :func:`http_session`.
+    """
+
+    @http_session
+    @channel_session
+    @functools.wraps(func)
+    def with_sessions(*args: Any, **kwargs: Any) -> Any:
+        message: Any = message_in(args, "channel_and_http_session")
+        known = settings.SESSION_COOKIE_NAME
+        if message.http_session is not None:
+            if known not in message.channel_session:
+                message.channel_session[known] = message.http_session.session_key
+        elif known in message.channel_session:
+            message.http_session = browser_session(message.channel_session[known])
+        return func(*args, **kwargs)
+
+    return cast(C, with_sessions)
+
+
+@overload
+def enforce_ordering(func: C, slight: bool = False) -> C: ...
+@overload
+def enforce_ordering(func: None = None, slight: bool = False) -> Callable[[C], C]: ...
+
+
+def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callable[[C], C]:
+    """Have the consumers of a socket's messages run in the order of these, one after another.
+
+    All consumers of the socket need it, ``websocket.connect``'s too.  A message that comes early waits for those
+    before it; one of those that has not come after ``CHANNEL_ORDERING_WAIT`` seconds is taken for lost.  A message
+    that comes again is handled again.  Also gives the consumer ``message.channel_session``.
+
+    Args:
+        func: the consumer; left out in ``@enforce_ordering()``.
+        slight: not taken: that ``connect`` is handled first needs no decorator.
+
+    Raises:
+        ValueError: ``slight``; when called: the message has no ``order`` or no ``reply_channel``.
+    """
+    if slight:
+        raise ValueError(
+            "enforce_ordering(slight=True) is gone: websocket.connect is always handled before the socket's other "
+            "messages; leave the decorator out"
+        )
+
+    def decorate(consumer: C) -> C:
+        @channel_session
+        @functools.wraps(consumer)
+        def in_order(*args: Any, **kwargs: Any) -> Any:
+            message = message_in(args, "enforce_ordering")
+            if MISSING in message:
+                Turns(message).remind()
+                return None
+            if "order" not in message:
+                raise ValueError(
+                    f"{message!r} has no 'order': @enforce_ordering is for messages that have one, which are those "
+                    "of WebSockets"
+                )
+            order = int(message["order"])
+            turns = Turns(message)
+            if order > turns.noted:
+                turns.park()
+                return None
+            try:
+                result = consumer(*args, **kwargs)
+            except (ConsumeLater, Retry, Reject):
+                raise  # it comes again, and those after it wait for it
+            except BaseException:
+                turns.passed(order)
+                raise
+            turns.passed(order)
+            return result
+
+        return cast(C, in_order)
+
+    return decorate if func is None else decorate(func)
