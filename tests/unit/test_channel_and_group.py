@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from channelsq import Channel, Group
+from channelsq import DEFAULT_CHANNEL_LAYER, Channel, Group
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import ChannelFull, InvalidChannelLayerError, MessageTooLarge
 from tests.unit.layer_support import drain, installed, wrapped
@@ -26,6 +27,8 @@ def test_a_channel_of_the_default_layer(layer: ChannelLayerWrapper) -> None:
     assert channel.channel_layer is layer
     assert Channel("x", alias=None).channel_layer is layer
     assert Channel("x", "default").channel_layer is layer
+    for kind in (Channel, Group):
+        assert inspect.signature(kind).parameters["alias"].default == DEFAULT_CHANNEL_LAYER
     channel.send({"n": 1})
     channel.send({"n": 2}, immediately=True)
     assert drain(layer, "some-channel") == [{"n": 1}, {"n": 2}]

@@ -16,6 +16,7 @@ from channelsq.exceptions import (
     ChannelSocketException,
     ConsumeLater,
     DenyConnection,
+    ResponseLater,
     WebsocketCloseException,
 )
 from channelsq.message import Message, pending_message_store
@@ -332,6 +333,66 @@ def test_a_socket_exception_of_the_applications_own(layer: ChannelLayerWrapper) 
     message = message_on(layer, order=1)
     run(consumer, message)
     assert replies(layer, message) == [{"text": "over there"}, {"done": 1}]
+
+
+def test_a_subclass_with_a_run_of_its_own_and_its_parents(layer: ChannelLayerWrapper) -> None:
+    class Leave(WebsocketCloseException):
+        def run(self, message: Message) -> None:
+            reply(message, text="goodbye")
+            super().run(message)
+
+    def consumer(message: Message) -> None:
+        reply(message, text="before")
+        raise Leave(4005)
+
+    message = message_on(layer, order=1)
+    run(consumer, message)
+    assert replies(layer, message) == [{"text": "before"}, {"text": "goodbye"}, {"close": 4005}, {"done": 1}]
+    assert len(layer.writes) == 1
+
+
+def test_a_socket_exception_that_fails_to_run_fails_the_consumer(layer: ChannelLayerWrapper) -> None:
+    class Unfinished(ChannelSocketException):
+        pass
+
+    def consumer(message: Message) -> None:
+        reply(message, text="before")
+        raise Unfinished
+
+    message = message_on(layer, order=1)
+    with pytest.raises(NotImplementedError):
+        run(consumer, message)
+    assert replies(layer, message) == [{"done": 1}]
+
+
+def answers_later(message: Message) -> None:
+    Channel("jobs").send({"answer": str(message.reply_channel)})
+    raise ResponseLater
+
+
+@pytest.mark.parametrize(
+    ("channel", "pattern"),
+    [("http.request", "http.response!"), ("http.request", "client!"), ("poll", "http.response!")],
+)
+def test_response_later_from_a_consumer_is_no_failure_and_its_sends_go_out(
+    layer: ChannelLayerWrapper, channel: str, pattern: str
+) -> None:
+    message = message_on(layer, channel, reply_channel=layer.new_channel(pattern))
+    run(answers_later, message)
+    assert replies(layer, message) == []
+    assert drain(layer, "jobs") == [{"answer": str(message.reply_channel)}]
+
+
+@pytest.mark.parametrize(
+    ("channel", "content"),
+    [("websocket.receive", {"order": 1}), ("jobs", {}), ("http.request", {"reply_channel": None})],
+)
+def test_response_later_without_an_http_client_is_a_failure(
+    layer: ChannelLayerWrapper, channel: str, content: dict[str, Any]
+) -> None:
+    with pytest.raises(ResponseLater):
+        run(answers_later, message_on(layer, channel, **content))
+    assert drain(layer, "jobs") == []
 
 
 def test_a_socket_exception_out_of_place_is_a_failure(layer: ChannelLayerWrapper) -> None:

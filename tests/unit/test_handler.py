@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from django.core import signals
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
+from django.utils.decorators import async_only_middleware
 
 from channelsq.exceptions import ResponseLater
 from channelsq.handler import AsgiHandler, AsgiRequest, ViewConsumer
@@ -316,6 +317,90 @@ def test_encode_response() -> None:
                 "more_content": False,
             }
         ]
+
+
+def test_a_response_says_itself_whether_it_streams(interface: Interface) -> None:
+    streaming = StreamingHttpResponse([b"a", b"b"])
+    assert [message["content"] for message in AsgiHandler.encode_response(streaming)] == [b"a", b"b", b""]
+    wrong = StreamingHttpResponse([b"a"])
+    wrong.streaming = False
+    with pytest.raises(AttributeError, match="content"):
+        list(AsgiHandler.encode_response(wrong))
+
+
+def test_a_streaming_response_of_ones_own_iter(interface: Interface) -> None:
+    class Mine(StreamingHttpResponse):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"mine"
+
+    assert [message["content"] for message in AsgiHandler.encode_response(Mine([b"other"]))] == [b"mine", b""]
+
+
+def test_the_names_of_channels_1(interface: Interface) -> None:
+    assert AsgiHandler.request_class is AsgiRequest
+    assert ViewConsumer.handler_class is AsgiHandler
+    assert isinstance(ViewConsumer().handler, AsgiHandler)
+
+    class Handler(AsgiHandler):
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+        def get_response(self, request: HttpRequest) -> HttpResponseBase:
+            return HttpResponse(self.text)
+
+    class Consumer(ViewConsumer):
+        def __init__(self) -> None:
+            self.handler = Handler("made in its own way")
+
+    assert interface.run(interface.message(), Consumer()).body == b"made in its own way"
+
+
+def test_exceptions_of_views_go_through_the_middleware_but_response_later_does_not(interface: Interface) -> None:
+    middleware = [f"{__name__}.Rescue"]
+    with django_settings(MIDDLEWARE=middleware):
+        assert interface.get("/error/").body == b"rescued from ZeroDivisionError"
+        assert interface.get("/later/").messages == []
+
+
+class Rescue:
+    """Middleware that answers for views that fail."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse:
+        return HttpResponse(f"rescued from {type(exception).__name__}")
+
+
+@async_only_middleware
+def mark(get_response: Any) -> Any:
+    """Middleware that is asynchronous alone."""
+
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        response: HttpResponseBase = await get_response(request)
+        response["X-Marked"] = "yes"
+        return response
+
+    return middleware
+
+
+@pytest.mark.parametrize("path", ["/", "/async/", "/stream/", "/async-stream/?n=2"])
+def test_asynchronous_middleware(interface: Interface, path: str) -> None:
+    path, _, query = path.partition("?")
+    with django_settings(MIDDLEWARE=[f"{__name__}.mark"]):
+        response = interface.get(path, query=query.encode())
+    assert response.header("X-Marked") == "yes"
+    assert response.complete
+    assert response.body in (b"root", b"async", "one två three".encode(), b"0 1 ")
+
+
+def test_a_form_in_another_charset_is_djangos_400(interface: Interface) -> None:
+    headers: dict[str, str | bytes] = {"content-type": "application/x-www-form-urlencoded; charset=koi8-r"}
+    assert interface.run(interface.message("/echo/", "POST", body=b"a=%D4", headers=headers)).status == 400
 
 
 def test_one_consumer_serves_many_threads(interface: Interface) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 
-from channelsq.exceptions import RequestAborted, RequestTimeout
+from channelsq.exceptions import RequestAborted, RequestTimeout, ResponseLater
 from channelsq.handler import AsgiRequest
 from channelsq.message import Message
 from tests.unit import http_support
@@ -132,6 +132,41 @@ def test_encoding_of_the_query_can_be_set(interface: Interface) -> None:
     request = AsgiRequest(interface.message(query=b"q=%D4%C5%D3%D4"))
     request.encoding = "koi8-r"
     assert request.GET["q"] == "тест"
+
+
+def test_encoding_that_is_set_after_the_query_was_read_has_it_read_again(interface: Interface) -> None:
+    request = AsgiRequest(interface.message(query=b"q=%D4%C5%D3%D4"))
+    assert request.GET["q"] != "тест"
+    request.encoding = "koi8-r"
+    assert request.GET["q"] == "тест"
+
+
+def test_encoding_that_is_set_after_the_body_was_read_is_the_forms(interface: Interface) -> None:
+    body, content_type = multipart({"title": "ä"}, "file", b"x")
+    request = AsgiRequest(interface.message(method="POST", body=body, headers={"content-type": content_type}))
+    assert request.body == body
+    request.encoding = "latin-1"
+    assert request.POST["title"] == "Ã¤"
+    request.close()
+
+
+def test_charset_of_the_content_type(interface: Interface) -> None:
+    for charset, text in (("koi8-r", "тест"), ("no-such-charset", "\ufffd\ufffd\ufffd\ufffd")):
+        headers: dict[str, str | bytes] = {"content-type": f"text/plain; charset={charset}"}
+        request = AsgiRequest(interface.message(query=b"q=%D4%C5%D3%D4", headers=headers))
+        assert request.content_params == {"charset": charset}
+        assert request.GET["q"] == text
+
+
+def test_post_and_its_files_can_be_replaced(interface: Interface) -> None:
+    request = AsgiRequest(interface.message(method="POST"))
+    request.POST = QueryDict("a=1")
+    assert request.POST["a"] == "1"
+
+
+def test_response_later_is_at_hand_for_views(interface: Interface) -> None:
+    assert AsgiRequest.ResponseLater is ResponseLater
+    assert AsgiRequest(interface.message()).ResponseLater is ResponseLater
 
 
 def test_a_websocket_handshake_is_a_get_request(interface: Interface) -> None:

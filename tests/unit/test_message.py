@@ -79,6 +79,20 @@ def test_copy(layer: ChannelLayerWrapper) -> None:
     assert str(copy.reply_channel) == "reply.x!y"
 
 
+def test_a_copy_shares_nothing_that_can_be_changed(layer: ChannelLayerWrapper) -> None:
+    message = Message({"headers": [[b"host", b"x"]]}, "c", layer)
+    copy = message.copy()
+    copy["headers"][0][1] = b"y"
+    assert message["headers"] == [[b"host", b"x"]]
+    assert copy.id == message.id
+
+
+def test_a_message_may_name_no_layer_then_it_is_the_default_one(layer: ChannelLayerWrapper) -> None:
+    message = Message({"reply_channel": "reply.x!y"}, "c", None)  # type: ignore[arg-type]
+    assert message.reply_channel is not None
+    assert message.reply_channel.channel_layer is message.channel.channel_layer is layer
+
+
 def test_every_message_has_an_id_of_its_own(layer: ChannelLayerWrapper) -> None:
     first, second = Message({}, "c", layer), Message({}, "c", layer)
     assert first.id == first.id != second.id

@@ -338,6 +338,55 @@ def test_matches_do_not_share_their_arguments() -> None:
     assert two[1] == {}
 
 
+def test_a_route_that_matches_in_its_own_way() -> None:
+    class Secure(Route):
+        def match(self, message: Message) -> Any:
+            return super().match(message) if message.get("scheme") == "wss" else None
+
+    router = Router([include([Secure("a", first, path="^/(?P<x>.)")], path="^/in"), route("a", second)])
+    for _ in range(2):  # no answer is kept for another message
+        for scheme, found in (("wss", (first, {"x": "q"})), ("ws", (second, {}))):
+            asked = message("a", path="/in/q", scheme=scheme)
+            assert router.match(asked) == found
+            resolved = router.resolve(asked)
+            assert resolved is not None
+            assert (resolved.route.consumer, resolved.kwargs) == found
+
+
+def test_what_channels_1_had_on_routes_includes_and_routers() -> None:
+    entry = route(["a", "b"], first, path="^/x")
+    assert entry.channels == ["a", "b"]
+    assert entry.consumer is first
+    assert entry.filters["path"].pattern == "^/x"
+    assert entry.channel_names() == {"a", "b"}
+    outer = include([entry], path=b"^/y", method="^GET$")
+    assert {name: prefix.pattern for name, prefix in outer.prefixes.items()} == {"path": "^/y", "method": "^GET$"}
+    assert outer.routing == [entry]
+    assert outer.channel_names() == {"a", "b"}
+    router = Router([outer])
+    assert router.root.routing == [outer]
+    router.add_route(route("c", second))
+    assert router.channels == {"a", "b", "c"}
+    assert Router.resolve_routing({"a": first})[0].consumer is first  # type: ignore[union-attr]
+    assert (Router.normalise_re_arg(b"^/x"), Router.normalise_re_arg("^/x")) == ("^/x", "^/x")
+    assert Router.normalise_re_arg(None) is None
+
+
+def test_a_message_may_be_matched_on_any_layer() -> None:
+    asked = Message({"path": "/in/q"}, "a", channel_layer="none that is")  # type: ignore[arg-type]
+    assert Router([include([route("a", first, path="^/q")], path="^/in")]).match(asked) == (first, {})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: route_class(first), lambda: route("a", first, path="(.)"), lambda: Router(5)],
+    ids=["class", "group", "routing"],
+)
+def test_what_cannot_be_read_is_a_value_error_as_in_channels_1(make: Any) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        make()
+
+
 def test_str_of_a_route() -> None:
     text = str(route(["a", "b"], first, path="^/x"))
     assert text == f"a/b path='^/x' -> {first.__module__}.first"
