@@ -13,11 +13,16 @@ class ChannelsqConfig(AppConfig):
 
     def ready(self) -> None:
         from django.core.signals import setting_changed
+        from django.utils.module_loading import autodiscover_modules
 
         from channelsq import checks, conf
         from channelsq.asgi import channel_layers
+        from channelsq.binding.base import BindingMetaclass
 
         checks.register()
         conf.remember_celery_app()
         # For applications' tests: override_settings(CHANNEL_LAYERS=...) takes effect.
         setting_changed.connect(channel_layers.on_setting_changed)
+        # In every process, as any may change a model.
+        autodiscover_modules("bindings")
+        BindingMetaclass.register_all()

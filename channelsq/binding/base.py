@@ -1,0 +1,319 @@
+"""What every binding does, whatever protocol it speaks."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Model
+from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
+
+from channelsq.auth import channel_session_user
+from channelsq.binding.commits import after_commit
+from channelsq.channel import Group
+from channelsq.message import Message
+from channelsq.sessions import channel_session
+
+__all__ = ["CREATE", "DELETE", "UPDATE", "Binding", "BindingMetaclass"]
+
+logger = logging.getLogger("channelsq.binding")
+
+#: The action of an object that has come into a group.
+CREATE = "create"
+#: The action of an object that has changed.
+UPDATE = "update"
+#: The action of an object that is gone from a group.
+DELETE = "delete"
+
+#: Where an instance keeps the groups that it was in, by binding, between the signals before and after a change.
+_BEFORE = "_binding_group_names"
+
+
+class BindingMetaclass(type):
+    """Notes every binding class, and has it listen to its model once Django's apps are loaded."""
+
+    #: Whether Django's apps are loaded, so that a new class listens at once.
+    register_immediately: ClassVar[bool] = False
+    #: Every binding class.
+    binding_classes: ClassVar[list[BindingMetaclass]] = []
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> BindingMetaclass:
+        cls = super().__new__(mcs, name, bases, body)
+        if bases:
+            mcs.binding_classes.append(cls)
+            if mcs.register_immediately:
+                cls.register()
+        return cls
+
+    @classmethod
+    def register_all(mcs) -> None:
+        """Have all binding classes listen; called when Django's apps are loaded."""
+        for cls in mcs.binding_classes:
+            cls.register()
+        mcs.register_immediately = True
+
+    def register(cls) -> None:
+        """Listen to the model; a class of a binding overrides it."""
+
+
+class Binding(metaclass=BindingMetaclass):
+    """Binds a model to groups: what changes goes out to them, and what comes in may change it.
+
+    A subclass sets :attr:`model`, and :attr:`fields` or :attr:`exclude`.  ``model = None`` makes it abstract.
+    A change is told when its transaction is committed, to the groups that the object was in before it or is in
+    after it: those that it left get ``delete``, those that it stays in ``update``, new ones ``create``.
+    """
+
+    #: The model, or its label (``"app.Model"``).
+    model: Any = None
+    #: The label of :attr:`model`, in lower case.
+    model_label: ClassVar[str]
+    #: The fields that go out and may be changed; ``["__all__"]`` for all.
+    fields: ClassVar[Sequence[str] | None] = None
+    #: Or those that do not and may not.
+    exclude: ClassVar[Sequence[str] | None] = None
+    #: The name under which clients know the binding.
+    stream: ClassVar[str | None] = None
+
+    #: Whether ``message.user`` is found in the channel session for :meth:`has_permission`.
+    channel_session_user = True
+    #: Whether there is a ``message.channel_session`` at all.
+    channel_session = False
+
+    #: What the signal brought that told of a change: ``using``, ``update_fields``, ….
+    signal_kwargs: dict[str, Any] | None = None
+
+    #: What is told about.
+    instance: Any
+    #: The message that came in.
+    message: Message
+    #: The arguments that came with it.
+    kwargs: dict[str, Any]
+    #: Who sent it; the anonymous user if nobody knows.
+    user: Any
+    #: What it asks for: ``"create"``, ``"update"`` or ``"delete"``.
+    action: str
+    #: The primary key of what it is about; None for ``"create"``.
+    pk: Any
+    #: What it says; None for ``"delete"``.
+    data: Any
+
+    @classmethod
+    def register(cls) -> None:
+        """Listen to the model.
+
+        Raises:
+            ValueError: there is no ``model``, or neither ``fields`` nor ``exclude``.
+        """
+        receivers = (
+            (pre_save, cls.pre_save_receiver),
+            (post_save, cls.post_save_receiver),
+            (pre_delete, cls.pre_delete_receiver),
+            (post_delete, cls.post_delete_receiver),
+        )
+        for model in cls.get_registered_models():
+            for signal, receiver in receivers:
+                signal.connect(receiver, sender=model, weak=False, dispatch_uid=(cls, receiver.__name__))
+
+    @classmethod
+    def get_registered_models(cls) -> list[type[Model]]:
+        """The models that the binding listens to; none if it is abstract.
+
+        Raises:
+            ValueError: as :meth:`register`.
+        """
+        if cls.model is None:
+            if "model" in vars(cls):
+                return []
+            raise ValueError(f"{cls.__qualname__} has no model: set it, or model = None for an abstract binding")
+        if cls.fields is None and cls.exclude is None:
+            raise ValueError(f"{cls.__qualname__} has neither fields nor exclude: say which of {cls.model} go out")
+        if isinstance(cls.model, str):
+            cls.model = apps.get_model(cls.model)
+        cls.model_label = cls.model._meta.label_lower
+        return [cls.model]
+
+    # -- outbound
+
+    @classmethod
+    def encode(cls, stream: str, payload: Any) -> dict[str, Any]:
+        """The message for a group's members: ``payload`` on ``stream``."""
+        raise NotImplementedError
+
+    @classmethod
+    def group_names(cls, instance: Any) -> Iterable[str]:
+        """The groups that ``instance`` belongs to, as it is."""
+        raise NotImplementedError
+
+    def serialize(self, instance: Any, action: str) -> Any:
+        """The payload that tells of ``action`` on ``instance``; ``{}`` to tell nothing."""
+        raise NotImplementedError
+
+    @classmethod
+    def pre_save_receiver(cls, instance: Any, **kwargs: Any) -> None:
+        """Receives ``pre_save``.  Fixtures that are being loaded are told nobody."""
+        if not kwargs.get("raw"):
+            cls.pre_change_receiver(instance, CREATE if instance._state.adding else UPDATE)
+
+    @classmethod
+    def post_save_receiver(cls, instance: Any, created: bool, **kwargs: Any) -> None:
+        """Receives ``post_save``."""
+        if not kwargs.get("raw"):
+            cls.post_change_receiver(instance, CREATE if created else UPDATE, **kwargs)
+
+    @classmethod
+    def pre_delete_receiver(cls, instance: Any, **kwargs: Any) -> None:
+        """Receives ``pre_delete``."""
+        cls.pre_change_receiver(instance, DELETE)
+
+    @classmethod
+    def post_delete_receiver(cls, instance: Any, **kwargs: Any) -> None:
+        """Receives ``post_delete``."""
+        cls.post_change_receiver(instance, DELETE, **kwargs)
+
+    @classmethod
+    def pre_change_receiver(cls, instance: Any, action: str) -> None:
+        """Note the groups that ``instance`` is in before ``action``; also to be called for changes without signals."""
+        before: set[str] = set()
+        if action != CREATE:
+            # What is to be saved already says where it belongs afterwards.
+            stored = cls._stored(instance) if action == UPDATE else instance
+            before = set() if stored is None else set(cls.group_names(stored))
+        vars(instance).setdefault(_BEFORE, {})[cls] = before
+
+    @classmethod
+    def _stored(cls, instance: Any) -> Any:
+        """What the database has of ``instance``, or None."""
+        return cls.model._base_manager.using(instance._state.db).filter(pk=instance.pk).first()
+
+    @classmethod
+    def post_change_receiver(cls, instance: Any, action: str, **kwargs: Any) -> None:
+        """Tell the groups of ``action``, once it is certain.
+
+        Args:
+            instance: as it is after the change.
+            action: what was done.
+            kwargs: what the signal brought.
+        """
+        before = vars(instance).get(_BEFORE, {}).pop(cls, set())
+        after = set() if action == DELETE else set(cls.group_names(instance))
+        self = cls()
+        self.instance = instance
+        # A client that is in an old and in a new group ends with the object there.
+        self.send_messages(instance, before - after, DELETE, **kwargs)
+        self.send_messages(instance, before & after, UPDATE, **kwargs)
+        self.send_messages(instance, after - before, CREATE, **kwargs)
+
+    def send_messages(self, instance: Any, group_names: Iterable[str], action: str, **kwargs: Any) -> None:
+        """Send what tells of ``action`` to groups, when the transaction is committed.
+
+        Args:
+            instance: what it is about; written down now.
+            group_names: the groups.
+            action: what they are told.
+            kwargs: what the signal brought; ``using`` is the database's alias.
+
+        Raises:
+            ValueError: the binding has no ``stream``.
+        """
+        groups = sorted(group_names)
+        if not groups:
+            return
+        self.signal_kwargs = kwargs
+        payload = self.serialize(instance, action)
+        if payload == {}:
+            return
+        if self.stream is None:
+            raise ValueError(f"{type(self).__qualname__} has no stream: set the name under which clients know it")
+        message = self.encode(self.stream, payload)
+        using = kwargs.get("using") or instance._state.db or DEFAULT_DB_ALIAS
+        after_commit(using, functools.partial(_send, groups, message))
+
+    # -- inbound
+
+    @classmethod
+    def trigger_inbound(cls, message: Message, **kwargs: Any) -> None:
+        """Do what a message asks for, if its sender may.
+
+        Args:
+            message: what came in.
+            kwargs: the named groups of the route's filters; ``multiplexer`` on a shared socket.
+        """
+        from django.contrib.auth.models import AnonymousUser  # not before Django's apps are loaded
+
+        self = cls()
+        self.message = message
+        self.kwargs = kwargs
+        self.action, self.pk, self.data = self.deserialize(message)
+        self.user = getattr(message, "user", None) or AnonymousUser()
+        self.run_action(self.action, self.pk, self.data)
+
+    @classmethod
+    def get_handler(cls) -> Callable[..., None]:
+        """:meth:`trigger_inbound`, decorated as the class attributes say."""
+        if cls.channel_session_user:
+            return channel_session_user(cls.trigger_inbound)
+        if cls.channel_session:
+            return channel_session(cls.trigger_inbound)
+        return cls.trigger_inbound
+
+    @classmethod
+    def consumer(cls, message: Message, **kwargs: Any) -> None:
+        """The consumer of what comes in, for a route or for a demultiplexer's ``consumers``."""
+        cls.get_handler()(message, **kwargs)
+
+    def deserialize(self, message: Message) -> tuple[str, Any, Any]:
+        """``(action, pk, data)`` of a message; ``pk`` is None for ``"create"``, ``data`` for ``"delete"``."""
+        raise NotImplementedError
+
+    def has_permission(self, user: Any, action: str, pk: Any) -> bool:
+        """Whether ``user`` may do ``action`` to the object with the primary key ``pk``.
+
+        Args:
+            user: the anonymous user if nobody is logged in.
+            action: ``"create"``, ``"update"`` or ``"delete"``.
+            pk: None for ``"create"``; what is to be written is in ``self.data``.
+        """
+        raise NotImplementedError
+
+    def run_action(self, action: str, pk: Any, data: Any) -> None:
+        """Call :meth:`create`, :meth:`update` or :meth:`delete`, if the user may; else nothing happens.
+
+        Raises:
+            ValueError: there is no such action.
+        """
+        if action not in (CREATE, UPDATE, DELETE):
+            raise ValueError(f"{type(self).__qualname__} got the action {action!r}; it knows create, update and delete")
+        if not self.has_permission(self.user, action, pk):
+            logger.info(
+                "%s: %s may not %s %r", type(self).__qualname__, self.user, action, pk,
+                extra={"action": "binding_refused"},
+            )  # fmt: skip
+        elif action == CREATE:
+            self.create(data)
+        elif action == UPDATE:
+            self.update(pk, data)
+        else:
+            self.delete(pk)
+
+    def create(self, data: Any) -> None:
+        """Make an object of ``data``."""
+        raise NotImplementedError
+
+    def update(self, pk: Any, data: Any) -> None:
+        """Write ``data`` into the object with the primary key ``pk``."""
+        raise NotImplementedError
+
+    def delete(self, pk: Any) -> None:
+        """Delete the object with the primary key ``pk``, if it is there."""
+        self.model._default_manager.filter(pk=pk).delete()
+
+
+def _send(groups: Iterable[str], message: dict[str, Any]) -> None:
+    for group in groups:
+        # The change is certain, whatever becomes of the consumer that made it.
+        Group(group).send(message, immediately=True)

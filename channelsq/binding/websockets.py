@@ -1,0 +1,164 @@
+"""Bindings that speak JSON on the streams of a WebSocket.
+
+Out: ``{"stream": …, "payload": {"action": …, "pk": …, "model": "app.model", "data": {…}}}``.
+In, behind a :class:`channelsq.generic.websockets.WebsocketDemultiplexer`: the payload, without ``model``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from django.core import serializers
+from django.core.serializers.base import DeserializedObject
+from django.core.serializers.json import DjangoJSONEncoder
+
+from channelsq.binding.base import Binding
+from channelsq.generic.websockets import WebsocketDemultiplexer, WebsocketMultiplexer
+from channelsq.message import Message
+from channelsq.names import WEBSOCKET_RECEIVE
+from channelsq.sessions import enforce_ordering
+
+__all__ = ["WebsocketBinding", "WebsocketBindingDemultiplexer", "WebsocketBindingWithMembers"]
+
+
+class WebsocketBinding(Binding):
+    """A binding for WebSockets; a subclass says :meth:`group_names` and :meth:`has_permission`.
+
+    It may also say :meth:`serialize_data`, :meth:`create` and :meth:`update`.
+    """
+
+    model: Any = None
+
+    #: Whether what comes in is handled strictly in the order of the socket's messages.
+    strict_ordering = False
+
+    @classmethod
+    def encode(cls, stream: str, payload: Any) -> dict[str, Any]:
+        """The frame for a group's members."""
+        return WebsocketMultiplexer.encode(stream, payload)
+
+    def serialize(self, instance: Any, action: str) -> dict[str, Any]:
+        """The payload that tells of ``action`` on ``instance``."""
+        return {
+            "action": action,
+            "pk": instance.pk,
+            "data": self.serialize_data(instance),
+            "model": self.model_label,
+        }
+
+    def serialize_data(self, instance: Any) -> dict[str, Any]:
+        """What goes out of ``instance``, by field: what JSON can hold."""
+        names = None if self._all_fields() else self.fields
+        if self.fields is None:
+            names = [field.name for field in instance._meta.get_fields() if field.name not in (self.exclude or ())]
+        data: dict[str, Any] = json.loads(serializers.serialize("json", [instance], fields=names))[0]["fields"]
+        return data
+
+    @classmethod
+    def _all_fields(cls) -> bool:
+        return cls.fields is not None and (cls.fields == "__all__" or "__all__" in cls.fields)
+
+    @classmethod
+    def get_handler(cls) -> Callable[..., None]:
+        """:meth:`trigger_inbound`, decorated as the class attributes say.
+
+        Raises:
+            ValueError: ``slight_ordering`` is set, which needs no saying any more.
+        """
+        if getattr(cls, "slight_ordering", False):
+            raise ValueError(
+                f"{cls.__qualname__}.slight_ordering: websocket.connect is always handled before the socket's other "
+                "messages; leave the attribute out"
+            )
+        handler = super().get_handler()
+        return enforce_ordering(handler) if cls.strict_ordering else handler
+
+    @classmethod
+    def trigger_inbound(cls, message: Message, **kwargs: Any) -> None:
+        """Do what a frame asks for, if its sender may; a socket's beginning and end ask for nothing."""
+        if message.channel_name == WEBSOCKET_RECEIVE:
+            super().trigger_inbound(message, **kwargs)
+
+    def deserialize(self, message: Message) -> tuple[str, Any, Any]:
+        """``(action, pk, data)`` of a frame that a demultiplexer has taken out of its stream.
+
+        Raises:
+            ValueError: it is no JSON object with an ``action``, or its ``data`` is no object.
+        """
+        body = json.loads(message["text"])
+        if not isinstance(body, dict) or "action" not in body:
+            raise ValueError(f'{type(self).__qualname__} got {message["text"]!r}, no JSON object with an "action"')
+        data = body.get("data")
+        if not isinstance(data, dict | None):
+            raise ValueError(f'{type(self).__qualname__} got the "data" {data!r}, which is no JSON object')
+        return body["action"], body.get("pk"), data
+
+    def writable(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of ``data`` that clients may write: the binding's fields, and never the primary key."""
+        key = self.model._meta.pk.name
+        if self.fields is not None:
+            return {
+                name: value
+                for name, value in data.items()
+                if name != key and (self._all_fields() or name in self.fields)
+            }
+        return {name: value for name, value in data.items() if name != key and name not in (self.exclude or ())}
+
+    def create(self, data: Any) -> None:
+        """Make and save an object of what ``data`` may say."""
+        hydrated = self._hydrate(None, self.writable(data or {}))
+        hydrated.object.save()
+        self._set_relations(hydrated.object, hydrated)
+
+    def update(self, pk: Any, data: Any) -> None:
+        """Write what ``data`` may say into the object with the primary key ``pk``, and save it.
+
+        Raises:
+            ObjectDoesNotExist: there is none.
+        """
+        instance = self.model._default_manager.get(pk=pk)
+        writable = self.writable(data or {})
+        hydrated = self._hydrate(pk, writable)
+        for name in writable:
+            field = self.model._meta.get_field(name)
+            if not field.many_to_many:
+                setattr(instance, field.attname, getattr(hydrated.object, field.attname))
+        instance.save()
+        self._set_relations(instance, hydrated)
+
+    def _hydrate(self, pk: Any, data: Mapping[str, Any]) -> DeserializedObject:
+        """An object that is not saved, of what a frame says of its fields."""
+        (found,) = serializers.deserialize("python", [{"pk": pk, "model": self.model_label, "fields": data}])
+        return found
+
+    def _set_relations(self, instance: Any, hydrated: DeserializedObject) -> None:
+        for name, related in (hydrated.m2m_data or {}).items():
+            getattr(instance, name).set(related)
+
+
+class WebsocketBindingWithMembers(WebsocketBinding):
+    """A binding that also sends what is no field: attributes, properties, and methods without arguments."""
+
+    model: Any = None
+
+    #: Their names; ``"author.get_full_name"`` is sent as ``author__get_full_name``.
+    send_members: ClassVar[Sequence[str]] = []
+
+    #: What makes JSON of them.
+    encoder: ClassVar[json.JSONEncoder] = DjangoJSONEncoder()
+
+    def serialize_data(self, instance: Any) -> dict[str, Any]:
+        """The fields, and the members."""
+        members = {}
+        for path in self.send_members:
+            member = instance
+            for name in path.split("."):
+                member = getattr(member, name)
+            members[path.replace(".", "__")] = member() if callable(member) else member
+        return {**super().serialize_data(instance), **json.loads(self.encoder.encode(members))}
+
+
+#: Another name for what bindings stand behind.
+WebsocketBindingDemultiplexer = WebsocketDemultiplexer

@@ -1,0 +1,5 @@
+"""Consumers as classes: :class:`BaseConsumer`, and those of :mod:`channelsq.generic.websockets`."""
+
+from channelsq.generic.base import BaseConsumer
+
+__all__ = ["BaseConsumer"]

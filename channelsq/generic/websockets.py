@@ -1,0 +1,320 @@
+"""Consumers of WebSockets as classes, and several of them on one socket.
+
+A frame on a socket with several consumers is JSON of the form ``{"stream": name, "payload": {…}}``, both ways.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+from django.core.serializers.json import DjangoJSONEncoder
+
+from channelsq.auth import channel_and_http_session_user_from_http, channel_session_user_from_http
+from channelsq.channel import Channel, Group
+from channelsq.exceptions import SendNotAvailableOnDemultiplexer
+from channelsq.generic.base import BaseConsumer
+from channelsq.message import Message
+from channelsq.sessions import enforce_ordering
+
+__all__ = [
+    "JsonWebsocketConsumer",
+    "WebsocketConsumer",
+    "WebsocketConsumerDemultiplexer",
+    "WebsocketDemultiplexer",
+    "WebsocketMultiplexer",
+]
+
+#: True for a normal closure, or a code (RFC 6455, section 7.4: 1000, or 3000-4999).
+Close = bool | int
+
+
+def _frame(text: Any, data: bytes | None, close: Close) -> dict[str, Any]:
+    frame: dict[str, Any] = {"close": close} if close else {}
+    if text is not None:
+        return {**frame, "text": text}
+    if data is not None:
+        return {**frame, "bytes": data}
+    raise ValueError("there is nothing to send: give text or bytes; to only close a WebSocket, call close()")
+
+
+class WebsocketConsumer(BaseConsumer):
+    """The three events of a WebSocket; override :meth:`connect`, :meth:`receive` and :meth:`disconnect`."""
+
+    method_mapping: ClassVar[Mapping[str, str]] = {
+        "websocket.connect": "raw_connect",
+        "websocket.receive": "raw_receive",
+        "websocket.disconnect": "raw_disconnect",
+    }
+
+    #: Whether the browser's user becomes the socket's on connect; implies :attr:`channel_session_user`.
+    http_user = False
+    #: The same, and ``message.http_session`` is there on every message.
+    http_user_and_session = False
+    #: Whether the messages of a socket are handled strictly in order, wherever they come from.
+    strict_ordering = False
+    #: The groups that every socket joins.
+    groups: ClassVar[Iterable[str] | None] = None
+
+    #: The path of the socket, as the route saw it.
+    path: str
+
+    def get_handler(self, message: Message, **kwargs: Any) -> Callable[..., Any]:
+        """The method for a message, decorated as the class attributes say.
+
+        Raises:
+            ValueError: ``slight_ordering`` is set, which needs no saying any more.
+        """
+        if getattr(self, "slight_ordering", False):
+            raise ValueError(
+                f"{type(self).__name__}.slight_ordering: websocket.connect is always handled before the socket's "
+                "other messages; leave the attribute out"
+            )
+        self.path = message.get("path")
+        if self.http_user or self.http_user_and_session:
+            self.channel_session_user = True
+        handler = super().get_handler(message, **kwargs)
+        if self.http_user_and_session:
+            handler = channel_and_http_session_user_from_http(handler)
+        elif self.http_user:
+            handler = channel_session_user_from_http(handler)
+        return enforce_ordering(handler) if self.strict_ordering else handler
+
+    def connection_groups(self, **kwargs: Any) -> Iterable[str]:
+        """The names of the groups that this socket joins, :attr:`groups` if not overridden.
+
+        Args:
+            kwargs: the named groups of the route's filters.
+        """
+        return self.groups or []
+
+    def raw_connect(self, message: Message, **kwargs: Any) -> None:
+        """Join the groups, then :meth:`connect`."""
+        for group in self._connection_groups(**kwargs):
+            group.add(_client(message))
+        self.connect(message, **kwargs)
+
+    def _connection_groups(self, **kwargs: Any) -> list[Group]:
+        names = self.connection_groups(**kwargs)
+        if isinstance(names, (str, bytes)):
+            raise TypeError(f"the groups of {type(self).__name__} must be a list of names, not {names!r}")
+        return [Group(name, channel_layer=self.message.channel_layer) for name in names]
+
+    def connect(self, message: Message, **kwargs: Any) -> None:
+        """A socket is opened: accept it.  What overrides this accepts it, refuses it or raises DenyConnection."""
+        _client(message).send({"accept": True})
+
+    def raw_receive(self, message: Message, **kwargs: Any) -> None:
+        """Take the frame out of the message, for :meth:`receive`."""
+        if message.get("text") is not None:
+            self.receive(text=message["text"], **kwargs)
+        else:
+            self.receive(bytes=message["bytes"], **kwargs)
+
+    def receive(self, text: str | None = None, bytes: bytes | None = None, **kwargs: Any) -> None:  # noqa: A002
+        """A frame has come; nothing happens if not overridden."""
+
+    def send(self, text: str | None = None, bytes: bytes | None = None, close: Close = False) -> None:  # noqa: A002
+        """Send a frame to the client.
+
+        Args:
+            text: a text frame.
+            bytes: a binary frame, if there is no text.
+            close: close the socket after it: True, or a code.
+
+        Raises:
+            ValueError: there is neither text nor bytes.
+            SendNotAvailableOnDemultiplexer: the consumer is one of several on its socket.
+        """
+        if "multiplexer" in self.kwargs:
+            raise SendNotAvailableOnDemultiplexer(
+                f"{type(self).__name__} shares its socket with other consumers: send by the argument multiplexer, "
+                "multiplexer.send(payload)"
+            )
+        _client(self.message).send(_frame(text, bytes, close))
+
+    @classmethod
+    def group_send(
+        cls,
+        name: str,
+        text: str | None = None,
+        bytes: bytes | None = None,  # noqa: A002
+        close: Close = False,
+    ) -> None:
+        """Send a frame to every socket of the group ``name``; arguments and ValueError as :meth:`send`."""
+        Group(name).send(_frame(text, bytes, close))
+
+    def close(self, status: Close = True) -> None:
+        """Close the socket.
+
+        Args:
+            status: True, or a code.
+        """
+        _client(self.message).send({"close": status})
+
+    def raw_disconnect(self, message: Message, **kwargs: Any) -> None:
+        """Leave the groups, then :meth:`disconnect`."""
+        for group in self._connection_groups(**kwargs):
+            group.discard(_client(message))
+        self.disconnect(message, **kwargs)
+
+    def disconnect(self, message: Message, **kwargs: Any) -> None:
+        """The socket has ended; nothing happens if not overridden."""
+
+
+def _client(message: Message) -> Channel:
+    if message.reply_channel is None:
+        raise ValueError(f"{message!r} has no reply_channel, and so no client")
+    return message.reply_channel
+
+
+class JsonWebsocketConsumer(WebsocketConsumer):
+    """A WebSocket whose frames are JSON; override :meth:`encode_json` and :meth:`decode_json` for another codec."""
+
+    def raw_receive(self, message: Message, **kwargs: Any) -> None:
+        """Decode the frame, for :meth:`receive`.
+
+        Raises:
+            ValueError: it is binary, or no JSON.
+        """
+        if message.get("text") is None:
+            raise ValueError(f"{type(self).__name__} got a frame without text: it takes JSON, in text frames")
+        self.receive(self.decode_json(message["text"]), **kwargs)
+
+    def receive(self, content: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """A frame has come; nothing happens if not overridden.
+
+        Args:
+            content: what it says, decoded.
+            kwargs: the named groups of the route's filters; ``multiplexer`` on a shared socket.
+        """
+
+    def send(self, content: Any, close: Close = False) -> None:  # type: ignore[override]
+        """Send ``content`` to the client; ``close`` and errors as :meth:`WebsocketConsumer.send`."""
+        super().send(text=self.encode_json(content), close=close)
+
+    @classmethod
+    def decode_json(cls, text: str) -> Any:
+        """What a frame says."""
+        return json.loads(text)
+
+    @classmethod
+    def encode_json(cls, content: Any) -> str:
+        """The text of a frame."""
+        return json.dumps(content)
+
+    @classmethod
+    def group_send(cls, name: str, content: Any, close: Close = False) -> None:  # type: ignore[override]
+        """Send ``content`` to every socket of the group ``name``; ``close`` as :meth:`send`."""
+        WebsocketConsumer.group_send(name, text=cls.encode_json(content), close=close)
+
+
+class WebsocketMultiplexer:
+    """Sends what belongs to one stream of a socket; consumers on shared sockets get it as ``multiplexer``.
+
+    Args:
+        stream: the stream's name.
+        reply_channel: the socket's.
+    """
+
+    #: The stream's name.
+    stream: str
+    #: The socket's channel.
+    reply_channel: Channel
+
+    def __init__(self, stream: str, reply_channel: Channel) -> None:
+        self.stream = stream
+        self.reply_channel = reply_channel
+
+    def send(self, payload: Any) -> None:
+        """Send ``payload`` to the client, on this stream."""
+        self.reply_channel.send(self.encode(self.stream, payload))
+
+    @classmethod
+    def encode_json(cls, content: dict[str, Any]) -> str:
+        """The text of a frame; dates, decimals and UUIDs are written as Django writes them."""
+        return json.dumps(content, cls=DjangoJSONEncoder)
+
+    @classmethod
+    def encode(cls, stream: str, payload: Any) -> dict[str, Any]:
+        """The message for a client: ``payload`` on ``stream``."""
+        return {"text": cls.encode_json({"stream": stream, "payload": payload})}
+
+    @classmethod
+    def group_send(cls, name: str, stream: str, payload: Any, close: Close = False) -> None:
+        """Send ``payload`` on ``stream`` to every socket of the group ``name``; then close them if told so."""
+        message = cls.encode(stream, payload)
+        if close:
+            message["close"] = close
+        Group(name).send(message)
+
+
+class WebsocketDemultiplexer(JsonWebsocketConsumer):
+    """Several consumers on one socket, each with a stream.
+
+    A frame goes to the consumer of its stream; all of them get ``connect`` and ``disconnect``.  Each is called with
+    ``multiplexer`` besides the route's arguments, and its frame is the payload alone.
+    """
+
+    #: The consumer of each stream: a class, or a function such as ``SomeBinding.consumer``.
+    consumers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+
+    #: What writes frames.
+    multiplexer_class: ClassVar[type[WebsocketMultiplexer]] = WebsocketMultiplexer
+
+    def receive(self, content: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Hand a frame to the consumer of its stream.
+
+        Raises:
+            ValueError: the frame is not of the form, or there is no such stream.
+        """
+        if not isinstance(content, dict) or "stream" not in content or "payload" not in content:
+            raise ValueError('a frame was no JSON object with "stream" and "payload"')
+        stream, payload = content["stream"], content["payload"]
+        if not isinstance(stream, str) or stream not in self.consumers:
+            raise ValueError(f"a frame was for the stream {stream!r}; there are {', '.join(self.consumers) or 'none'}")
+        if not isinstance(payload, dict):
+            raise ValueError(f"a frame's payload on the stream {stream!r} was no JSON object")
+        self.message.content["text"] = self.encode_json(payload)
+        self._call(stream, self.message, **kwargs)
+
+    def _call(self, stream: str, message: Message, **kwargs: Any) -> None:
+        kwargs["multiplexer"] = self.multiplexer_class(stream, _client(message))
+        self.consumers[stream](message, **kwargs)
+
+    def connect(self, message: Message, **kwargs: Any) -> None:
+        """Accept the socket, and tell every consumer."""
+        _client(message).send({"accept": True})
+        for stream in self.consumers:
+            self._call(stream, message, **kwargs)
+
+    def disconnect(self, message: Message, **kwargs: Any) -> None:
+        """Tell every consumer."""
+        for stream in self.consumers:
+            self._call(stream, message, **kwargs)
+
+    def send(self, *args: Any, **kwargs: Any) -> None:
+        """Not here: a frame belongs to a stream.
+
+        Raises:
+            SendNotAvailableOnDemultiplexer: always.
+        """
+        raise SendNotAvailableOnDemultiplexer(
+            f"{type(self).__name__}.send: a frame belongs to a stream; its consumer sends it, multiplexer.send(payload)"
+        )
+
+    @classmethod
+    def group_send(cls, name: str, stream: str, payload: Any, close: Close = False) -> None:  # type: ignore[override]
+        """Not here either.
+
+        Raises:
+            SendNotAvailableOnDemultiplexer: always.
+        """
+        raise SendNotAvailableOnDemultiplexer(
+            f"{cls.__name__}.group_send: use {cls.multiplexer_class.__name__}.group_send(name, stream, payload)"
+        )
+
+
+#: Another name of it.
+WebsocketConsumerDemultiplexer = WebsocketDemultiplexer
