@@ -5,6 +5,7 @@
     ChannelsqError                     base of all of them
     ├── InvalidChannelLayerError       a CHANNEL_LAYERS entry cannot be used (ImproperlyConfigured, ValueError)
     ├── InvalidRouting                 a routing cannot be read (ImproperlyConfigured, ValueError)
+    ├── InvalidSessionEngine           a session engine cannot do what is asked (ImproperlyConfigured, ValueError)
     ├── ChannelLayerError              a layer could not do what it was asked
     │   ├── ChannelFull                the channel is at its capacity
     │   ├── MessageTooLarge            the message is over message_size_limit (ValueError)
@@ -47,6 +48,7 @@ __all__ = [
     "DenyConnection",
     "InvalidChannelLayerError",
     "InvalidRouting",
+    "InvalidSessionEngine",
     "MessageTooLarge",
     "RequestAborted",
     "RequestTimeout",
@@ -68,6 +70,10 @@ class InvalidChannelLayerError(ChannelsqError, ImproperlyConfigured, ValueError)
 
 class InvalidRouting(ChannelsqError, ImproperlyConfigured, ValueError):
     """A routing, or something in it, cannot be read."""
+
+
+class InvalidSessionEngine(ChannelsqError, ImproperlyConfigured, ValueError):
+    """``SESSION_ENGINE`` or ``CHANNEL_SESSION_ENGINE`` cannot keep the session that was to be kept."""
 
 
 class ChannelLayerError(ChannelsqError):
