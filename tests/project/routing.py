@@ -3,6 +3,13 @@
 from channelsq import route
 
 channel_routing = [
+    route("http.request", "tests.project.answers.http_consumer", path=r"^/own/(?P<size>\d*)$"),
+    route("http.request", "tests.project.answers.park", path=r"^/park/(?P<name>[-\w]+)$", method="^GET$"),
+    route("release", "tests.project.answers.release"),
+    route("websocket.connect", "tests.project.answers.pages_connect", path=r"^/pages/$"),
+    route("websocket.connect", "tests.project.answers.effects_connect", path=r"^/effects/(?P<what>[-\w]*)$"),
+    route("websocket.receive", "tests.project.answers.effects_receive", path=r"^/effects/(?P<what>[-\w]*)$"),
+    route("effects", "tests.project.answers.effects_elsewhere"),
     route("websocket.connect", "tests.project.consumers.order_connect", path=r"^/order/(?P<name>\d+)/$"),
     route("websocket.receive", "tests.project.consumers.order_receive", path=r"^/order/(?P<name>\d+)/$"),
     route("websocket.disconnect", "tests.project.consumers.order_disconnect", path=r"^/order/(?P<name>\d+)/$"),

@@ -1,12 +1,12 @@
 """Settings from the environment: TEST_BROKER, TEST_GROUPS (Redis), TEST_DATABASE, TEST_VISIBILITY (seconds),
-TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a dead letter);
+TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a dead letter), TEST_HOSTS (allowed);
 TEST_RECORDS and TEST_FILE are for views and consumers."""
 
 import os
 
 SECRET_KEY = "for the tests alone"
 DEBUG = os.environ.get("TEST_DEBUG") == "1"
-ALLOWED_HOSTS = ["*"]
+ALLOWED_HOSTS = os.environ.get("TEST_HOSTS", "*").split(",")
 USE_TZ = True
 ROOT_URLCONF = "tests.project.urls"
 INSTALLED_APPS = [

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tests.project import views
+from tests.project import answers, views
 
 urlpatterns = [
     path("", views.hello),
@@ -14,4 +14,6 @@ urlpatterns = [
     path("cookies/", views.cookies),
     path("count/", views.count),
     path("broken/", views.broken),
+    path("release/", answers.release_view),
+    path("park-view/<slug:name>", answers.parking_view),
 ]
