@@ -11,7 +11,7 @@ from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.link import link_for
-from channelsq.interface.replies import Replies
+from channelsq.interface.replies import Delivery, Replies
 from channelsq.interface.stats import Stats
 from channelsq.layers.base import BaseChannelLayer
 
@@ -117,9 +117,12 @@ class Hub:
                 break  # all that follow are younger
         self._ticker = self.loop.call_later(TICK, self._tick)
 
-    def _on_unknown(self, channel: str, message: dict[str, Any]) -> None:
+    def _on_unknown(self, channel: str, delivery: Delivery) -> None:
         """A reply to a client that has left: whoever waits to send it more is told."""
-        self.say_gone(message)
+        self.say_gone(delivery.message)
+        if delivery.group is not None:
+            # A socket is taken out of its groups when it closes.  An HTTP request is not, as few are in any.
+            self.link.forget(channel)
 
     def say_gone(self, message: dict[str, Any]) -> None:
         """Tell the producer of ``message``, if it asks, that its client is gone."""

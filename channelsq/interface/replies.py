@@ -104,7 +104,7 @@ class Replies:
     Args:
         loop: the event loop that the clients live in.
         stats: where unknown clients and lost replies are counted.
-        unknown: called in the loop with a channel nobody here listens on, and its message.
+        unknown: called in the loop with a channel nobody here listens on, and what was for it.
         limit: how many bytes of replies may wait for the loop.
         patience: how long (seconds) a full hand-over holds up the layer's thread before it loses a reply.
     """
@@ -113,7 +113,7 @@ class Replies:
         self,
         loop: asyncio.AbstractEventLoop,
         stats: Stats,
-        unknown: Callable[[str, dict[str, Any]], None],
+        unknown: Callable[[str, Delivery], None],
         *,
         limit: int = 64 * 1024 * 1024,
         patience: float = 10.0,
@@ -215,7 +215,7 @@ class Replies:
         receiver = self._receivers.get(channel)
         if receiver is None:
             self._stats.count("replies.unknown")
-            self._unknown(channel, delivery.message)
+            self._unknown(channel, delivery)
             return
         try:
             receiver.on_reply(delivery)

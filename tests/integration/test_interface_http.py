@@ -6,6 +6,7 @@ import hashlib
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -371,6 +372,25 @@ def test_too_many_connections_are_503() -> None:
             assert b" 503 " in second.read_to_end()
         first.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         first.read_until(b"hello")
+
+
+def test_a_group_answers_those_that_wait_and_loses_those_that_left() -> None:
+    def poll(call: Call) -> None:
+        call.layer.group_add("news", call["reply_channel"])
+        if call["path"] == "/joined":
+            call.reply(status=200, headers=[], content=b"joined", more_content=False)
+
+    with running({"http.request": poll}) as site, ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(httpx.get, f"{site.url}/poll", timeout=20) for _ in range(2)]
+        site.application.wait_for("http.request", 2)
+        assert httpx.get(f"{site.url}/joined").content == b"joined"
+        wait_until(lambda: len(site.layer.group_channels("news")) == 3, "three members")
+        news = {"status": 200, "headers": [], "content": b"news", "more_content": False}
+        site.layer.send_group("news", news)
+        assert [each.result(20).content for each in waiting] == [b"news", b"news"]
+        wait_until(lambda: len(site.layer.group_channels("news")) == 2, "the one that was answered before to be gone")
+        site.layer.send_group("news", news)
+        wait_until(lambda: site.layer.group_channels("news") == [], "the others to be gone, too")
 
 
 def test_the_access_log_hides_the_session(caplog: pytest.LogCaptureFixture) -> None:

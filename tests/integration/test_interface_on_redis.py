@@ -40,6 +40,7 @@ SCENARIOS: list[tuple[ModuleType, Callable[..., None], dict[str, Any]]] = [
     (http, http.test_bodies_of_any_size, {"size": 3_000_000}),
     (http, http.test_a_body_waits_while_its_channel_is_full, {}),
     (http, http.test_keep_alive_and_pipelining, {}),
+    (http, http.test_a_group_answers_those_that_wait_and_loses_those_that_left, {}),
     (http, http.test_an_answer_that_does_not_come_does_not_hold_up_the_end, {}),
 ]
 
