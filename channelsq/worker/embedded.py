@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Reject
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from channelsq import conf
 from channelsq.exceptions import ChannelLayerError
@@ -38,6 +39,7 @@ class EmbeddedWorker:
         layer: the layer to consume.
         threads: how many consumers run at once.
         http_consumer: what gets HTTP requests that no route claims, instead of Django's views.
+        shared_connections: Django's database connections, by alias, that its threads use in place of their own.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class EmbeddedWorker:
         layer: ChannelLayerWrapper,
         threads: int = DEFAULT_THREADS,
         http_consumer: Consumer | None = None,
+        shared_connections: Mapping[str, Any] | None = None,
     ) -> None:
         self.layer = layer
+        self._shared_connections = shared_connections or {}
         self._tasks = ConsumerTasks(conf.celery_app(), layer, http_consumer)
         self._stopping = threading.Event()
         self._threads = [
@@ -75,6 +79,8 @@ class EmbeddedWorker:
         self._stopping.wait()
 
     def _run(self) -> None:
+        for alias, connection in self._shared_connections.items():
+            connections[alias] = connection
         channels = self._tasks.channels
         while not self._stopping.is_set():
             try:

@@ -1,0 +1,15 @@
+"""What applications test their consumers with."""
+
+from channelsq.test.base import ChannelTestCase, Client, TransactionChannelTestCase, apply_routes
+from channelsq.test.live import ChannelLiveServerTestCase
+from channelsq.test.websocket import HttpClient, WSClient
+
+__all__ = [
+    "ChannelLiveServerTestCase",
+    "ChannelTestCase",
+    "Client",
+    "HttpClient",
+    "TransactionChannelTestCase",
+    "WSClient",
+    "apply_routes",
+]

@@ -1,0 +1,224 @@
+"""Test cases whose channels are in memory, and a client for consumers of any channel."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from django.test import TestCase, TransactionTestCase
+
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
+from channelsq.channel import Group
+from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.exceptions import ChannelSocketException
+from channelsq.message import Message
+from channelsq.pending import pending_message_store
+from channelsq.routing import Consumer, Include, Route, Router, include
+from channelsq.signals import consumer_finished, consumer_started
+from channelsq.test.layers import LayersMixin, installed, memory_layer
+
+
+def next_message(channel: str, alias: str) -> Message | None:
+    """The next message that was sent to a channel, taken off it; None if there is none."""
+    layer = channel_layers[alias]
+    name, content = layer.receive([channel])
+    return None if name is None or content is None else Message(content, name, layer)
+
+
+class _ChannelTests(LayersMixin):
+    """Test cases with channels in memory."""
+
+    #: The aliases whose layers are replaced.
+    test_channel_aliases: ClassVar[Sequence[str]] = [DEFAULT_CHANNEL_LAYER]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """What ``setUpTestData`` sends goes nowhere: each test begins with empty channels."""
+        with cls.surroundings():
+            super().setUpClass()
+
+    @classmethod
+    def surroundings(cls) -> contextlib.AbstractContextManager[object]:
+        """Layers in memory, with the routings of those they stand in for."""
+        return installed([memory_layer(alias) for alias in cls.test_channel_aliases])
+
+    def get_next_message(
+        self, channel: str, alias: str = DEFAULT_CHANNEL_LAYER, require: bool = False
+    ) -> Message | None:
+        """Take the next message off a channel.
+
+        Args:
+            channel: its name.
+            alias: the layer's.
+            require: fail the test if there is none; else None is given.
+        """
+        message = next_message(channel, alias)
+        if message is None and require:
+            self.fail(f"there is no message on {channel}")
+        return message
+
+
+class ChannelTestCase(_ChannelTests, TestCase):
+    """A Django ``TestCase`` whose channel layers are new ones in memory for each test."""
+
+
+class TransactionChannelTestCase(_ChannelTests, TransactionTestCase):
+    """A Django ``TransactionTestCase`` whose channel layers are new ones in memory for each test."""
+
+
+class Client:
+    """Sends messages with a reply channel of its own, has them consumed, and reads what comes back.
+
+    Args:
+        alias: the layer's.
+    """
+
+    def __init__(self, alias: str = DEFAULT_CHANNEL_LAYER) -> None:
+        self.alias = alias
+        #: The name of the channel that answers come to.
+        self.reply_channel = f"{alias}{secrets.token_hex(4)}"
+
+    @property
+    def channel_layer(self) -> ChannelLayerWrapper:
+        """The layer."""
+        return channel_layers[self.alias]
+
+    def get_next_message(self, channel: str) -> Message | None:
+        """Take the next message off a channel; None if there is none."""
+        return next_message(channel, self.alias)
+
+    def get_consumer_by_channel(self, channel: str) -> Consumer | None:
+        """The consumer of a channel's messages; None if none claims those without anything in them."""
+        match = self.channel_layer.router.match(Message({"text": ""}, channel, self.channel_layer))
+        return match[0] if match else None
+
+    def send(self, to: str, content: Mapping[str, Any] | None = None) -> None:
+        """Send a message to a channel.
+
+        Args:
+            to: the channel's name.
+            content: the message; ``reply_channel`` is this client's if it says nothing else.
+        """
+        self.channel_layer.send(to, {"reply_channel": self.reply_channel, **copy.deepcopy(dict(content or {}))})
+
+    def consume(self, channel: str, fail_on_none: bool = True) -> Any:
+        """Take the next message off a channel and call its consumer, as a worker does.
+
+        What the consumer sends goes out when it has returned.  What it raises is raised here, except exceptions that
+        act on the socket, which act.
+
+        Args:
+            channel: the channel's name.
+            fail_on_none: fail if there is no message, or no consumer for it.
+
+        Returns:
+            What the consumer returns; of a class, its instance.
+
+        Raises:
+            AssertionError: there is no message, or no consumer for it.
+        """
+        message = self.get_next_message(channel)
+        match = self.channel_layer.router.match(message) if message is not None else None
+        if message is None or match is None:
+            if fail_on_none:
+                raise AssertionError(
+                    f"there is no message on {channel}"
+                    if message is None
+                    else f"no consumer claims {message!r}: {message.content}"
+                )
+            return None
+        return self._call(message, *match)
+
+    def _call(self, message: Message, consumer: Consumer, kwargs: Mapping[str, Any]) -> Any:
+        result = None
+        with pending_message_store.holding() as held:
+            try:
+                consumer_started.send(sender=type(self), environ={})
+                result = consumer(message, **kwargs)
+            except ChannelSocketException as effect:
+                effect.run(message)
+            finally:
+                consumer_finished.send(sender=type(self))
+            held.settle()
+        return result
+
+    def send_and_consume(
+        self, channel: str, content: Mapping[str, Any] | None = None, fail_on_none: bool = True
+    ) -> Any:
+        """:meth:`send`, then :meth:`consume`."""
+        self.send(channel, content)
+        return self.consume(channel, fail_on_none=fail_on_none)
+
+    def receive(self) -> Any:
+        """What has come for this client, one message a call; None if there is nothing more."""
+        message = self.get_next_message(self.reply_channel)
+        return None if message is None else message.content
+
+    def join_group(self, group_name: str) -> None:
+        """Have what is sent to a group come to this client."""
+        Group(group_name, alias=self.alias).add(self.reply_channel)
+
+
+Routes = Route | Include | str | Sequence["Route | Include | Sequence[Route | Include]"]
+
+
+class apply_routes:
+    """Other routes while something runs: a ``with`` block, a decorated test or every test of a decorated class.
+
+    Args:
+        routes: a route, a list of routes, a list of such lists, or a dotted path to a list.
+        aliases: the aliases of the layers that get them.
+    """
+
+    def __init__(self, routes: Routes, aliases: Iterable[str] = (DEFAULT_CHANNEL_LAYER,)) -> None:
+        self.routes = routes
+        self.aliases = [aliases] if isinstance(aliases, str) else list(aliases)
+        self._undo: list[contextlib.ExitStack] = []
+
+    def _routing(self) -> Any:
+        if isinstance(self.routes, (str, Route, Include)):
+            return [include(self.routes)] if isinstance(self.routes, str) else [self.routes]
+        return [include(each) if isinstance(each, (list, tuple)) else each for each in self.routes]
+
+    def enter(self) -> None:
+        """Apply the routes."""
+        routing = self._routing()
+        routers = {alias: Router(routing) for alias in self.aliases}
+        undo = contextlib.ExitStack()
+        for alias, router in routers.items():
+            layer = channel_layers[alias]
+            undo.callback(vars(layer).update, routing=layer.routing, router=layer.router)
+            vars(layer).update(routing=routing, router=router)
+        self._undo.append(undo)
+
+    def exit(self, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> None:
+        """Put back what was there before."""
+        self._undo.pop().close()
+
+    __enter__ = enter
+    __exit__ = exit
+
+    def __call__(self, test: Any) -> Any:
+        """Decorate a test or a class of tests."""
+        if isinstance(test, type):
+            set_up: Any = getattr(test, "setUp")  # noqa: B009 - a class of tests, as far as mypy knows any class
+
+            @functools.wraps(set_up)
+            def set_up_with_routes(case: Any) -> None:
+                self.enter()
+                case.addCleanup(self.exit)
+                set_up(case)
+
+            setattr(test, "setUp", set_up_with_routes)  # noqa: B010
+            return test
+
+        @functools.wraps(test)
+        def run_with_routes(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return test(*args, **kwargs)
+
+        return run_with_routes

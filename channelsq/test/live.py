@@ -1,0 +1,155 @@
+"""A real interface server and real workers under a test."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.test import TransactionTestCase
+from django.test.utils import modify_settings
+
+from channelsq import conf
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
+from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.server import InterfaceServer
+from channelsq.staticfiles import StaticFilesConsumer
+from channelsq.test.layers import LayersMixin, installed, memory_layer
+from channelsq.worker.embedded import EmbeddedWorker
+
+#: Seconds for the interface server to listen, or to end.
+_PATIENCE = 30.0
+
+
+class LiveServer:
+    """An interface server in a thread.
+
+    Args:
+        layer: the layer to hand messages to.
+        host: where to listen; the port is a free one.
+    """
+
+    def __init__(self, layer: ChannelLayerWrapper, host: str) -> None:
+        self._listening = threading.Event()
+        self._failure: BaseException | None = None
+        self._server = InterfaceServer(
+            InterfaceConfig(host=host, port=0), layer, on_listening=self._on_listening, install_signals=False
+        )
+        self._thread = threading.Thread(target=self._run, name="channelsq-live-server", daemon=True)
+
+    def _on_listening(self, server: InterfaceServer) -> None:
+        self._listening.set()
+
+    def _run(self) -> None:
+        try:
+            self._server.run()
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._listening.set()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, such as ``http://localhost:32768``."""
+        return self._server.url
+
+    def start(self) -> None:
+        """Start it; returns when it listens.
+
+        Raises:
+            ConfigError: it cannot listen there.
+        """
+        self._thread.start()
+        if not self._listening.wait(_PATIENCE):
+            raise TimeoutError(f"the interface server did not listen within {_PATIENCE:g} s")
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """End it, with its sockets; returns when it has ended."""
+        self._server.stop()
+        self._thread.join(_PATIENCE)
+
+
+class ChannelLiveServerTestCase(LayersMixin, TransactionTestCase):
+    """Runs an interface server and worker threads while each test runs, on the test's own database.
+
+    Point a browser (Selenium, Playwright) or a WebSocket client at :attr:`live_server_url` and
+    :attr:`live_server_ws_url`.  The channel layer is the default one with its ``TEST_CONFIG``, in memory if it has
+    none; what the test sends to groups reaches the sockets.  Any database will do, also SQLite in memory.
+
+    Raises, as the test's error:
+        ImproperlyConfigured: there are several channel layers.
+    """
+
+    #: Where to listen.
+    host = "localhost"
+    #: How many consumers run at once.
+    worker_threads = 1
+    #: Whether the static files of ``django.contrib.staticfiles`` are served, if that is installed.
+    serve_static = True
+
+    _live_server: LiveServer
+
+    @property
+    def live_server_url(self) -> str:
+        """Where the site is, such as ``http://localhost:32768``."""
+        return self._live_server.url
+
+    @property
+    def live_server_ws_url(self) -> str:
+        """The same for WebSockets, ``ws://…``."""
+        return self.live_server_url.replace("http", "ws", 1)
+
+    @contextlib.contextmanager
+    def surroundings(self) -> Iterator[None]:
+        """The layer, the workers and the interface server."""
+        if len(channel_layers.configs) > 1:
+            raise ImproperlyConfigured(
+                "ChannelLiveServerTestCase serves one channel layer, and CHANNEL_LAYERS has "
+                f"{', '.join(map(repr, channel_layers.configs))}: override it for the test"
+            )
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(modify_settings(ALLOWED_HOSTS={"append": self.host}))
+            if conf.layer_settings(DEFAULT_CHANNEL_LAYER).test_config is None:
+                layer = memory_layer(DEFAULT_CHANNEL_LAYER)
+            else:
+                layer = channel_layers.make_test_backend(DEFAULT_CHANNEL_LAYER)
+                layer.flush()
+                undo.callback(layer.flush)
+            undo.enter_context(installed([layer]))
+            static = self.serve_static and apps.is_installed("django.contrib.staticfiles")
+            worker = EmbeddedWorker(
+                layer,
+                threads=self.worker_threads,
+                http_consumer=StaticFilesConsumer(insecure=True) if static else None,
+                shared_connections=undo.enter_context(_shared_connections()),
+            )
+            worker.start()
+            undo.callback(worker.stop)
+            self._live_server = LiveServer(layer, self.host)
+            undo.callback(self._live_server.stop)
+            self._live_server.start()
+            yield
+
+
+@contextlib.contextmanager
+def _shared_connections() -> Iterator[dict[str, Any]]:
+    """This thread's connections to databases that live in them, for other threads to use."""
+    shared = {
+        connection.alias: connection
+        for connection in connections.all()
+        if connection.vendor == "sqlite" and connection.is_in_memory_db()  # type: ignore[attr-defined]
+    }
+    for connection in shared.values():
+        connection.inc_thread_sharing()
+    try:
+        yield shared
+    finally:
+        for connection in shared.values():
+            connection.dec_thread_sharing()

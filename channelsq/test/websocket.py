@@ -1,0 +1,207 @@
+"""A client that is a browser's socket: with a path, headers, cookies, a session and a user."""
+
+from __future__ import annotations
+
+import copy
+import json as json_module
+from collections.abc import Mapping
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import authenticate, login, logout
+from django.contrib.sessions.backends.base import SessionBase
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.http.cookie import SimpleCookie
+
+from channelsq.names import WEBSOCKET_CONNECT
+from channelsq.session_stores import browser_session, session_for_reply_channel
+from channelsq.test.base import Client
+
+
+class WSClient(Client):
+    """Plays a browser's socket, or its HTTP requests, to consumers.
+
+    Args:
+        ordered: number the messages, as the interface server does.
+        kwargs: see :class:`Client`.
+    """
+
+    def __init__(self, *, ordered: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        #: The number of the next message, if they are numbered.
+        self.order = 0
+        self._ordered = ordered
+        self._headers: dict[str, Any] = {}
+        self._cookies: dict[str, str] = {}
+        self._session: SessionBase | None = None
+        self._session_cookie = True
+
+    # -- who it is
+
+    def set_cookie(self, key: str, value: str) -> None:
+        """Send a cookie with every message."""
+        self._cookies[key] = value
+
+    def get_cookies(self) -> dict[str, str]:
+        """The cookies of the next message; the session's is among them until the first was sent."""
+        cookies = dict(self._cookies)
+        if self._session_cookie and apps.is_installed("django.contrib.sessions"):
+            key = self.session.session_key
+            if key is not None:
+                cookies[settings.SESSION_COOKIE_NAME] = key
+        return cookies
+
+    def set_header(self, key: str, value: Any) -> None:
+        """Send a header with every message.
+
+        Args:
+            key: its name in lower case.
+            value: str or bytes.
+
+        Raises:
+            ValueError: it is the cookie header.
+        """
+        if key.lower() == "cookie":
+            raise ValueError("the cookie header is made of cookies: use set_cookie(name, value)")
+        self._headers[key] = value
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers of the next message."""
+        cookies: SimpleCookie = SimpleCookie(self.get_cookies())
+        return {"cookie": cookies.output(header="", sep=";").strip().encode("ascii"), **copy.deepcopy(self._headers)}
+
+    @property
+    def session(self) -> SessionBase:
+        """The browser's session, which is also the socket's; ``save()`` it after a change.
+
+        Raises:
+            ImproperlyConfigured: ``django.contrib.sessions`` is not installed.
+        """
+        if not apps.is_installed("django.contrib.sessions"):
+            raise ImproperlyConfigured("a session needs 'django.contrib.sessions' in INSTALLED_APPS")
+        if self._session is None:
+            engine = getattr(settings, "CHANNEL_SESSION_ENGINE", None) or settings.SESSION_ENGINE
+            if engine == settings.SESSION_ENGINE:
+                self._session = session_for_reply_channel(self.reply_channel)
+            else:
+                self._session = browser_session("")
+                self._session.create()
+        return self._session
+
+    def login(self, **credentials: Any) -> bool:
+        """Log in as a view does; False if the credentials are wrong or the user is inactive."""
+        user = authenticate(**credentials)
+        if user is None or not user.is_active:
+            return False
+        self._login(user)
+        return True
+
+    def force_login(self, user: Any, backend: str | None = None) -> None:
+        """Be a user without asking for credentials.
+
+        Args:
+            user: a user that is saved.
+            backend: the dotted path of an authentication backend; the first in the settings if left out.
+        """
+        user.backend = backend or settings.AUTHENTICATION_BACKENDS[0]
+        self._login(user)
+
+    def _login(self, user: Any) -> None:
+        login(self._request(), user)
+        self.session.save()
+
+    def logout(self) -> None:
+        """Be nobody any more."""
+        logout(self._request())
+        self.session.save()
+
+    def _request(self) -> HttpRequest:
+        request = HttpRequest()
+        request.session = self.session
+        return request
+
+    # -- what it says and hears
+
+    def send(
+        self, to: str, content: Mapping[str, Any] | None = None, text: Any = None, path: str = "/"
+    ) -> None:
+        """Send a message to a channel.
+
+        Args:
+            to: the channel's name.
+            content: the message; what it does not say of ``reply_channel``, ``path``, ``query_string``, ``headers``
+                and ``order`` is added.
+            text: a frame's text; what is no str is sent as JSON.
+            path: may end with a query string, which only ``websocket.connect`` and ``http.request`` have.
+
+        Raises:
+            ValueError: the content has an ``order``, and this client numbers its messages.
+        """
+        path, _, query = path.partition("?")
+        message: dict[str, Any] = {"path": path, "headers": self.headers}
+        if query and (to == WEBSOCKET_CONNECT or to.startswith("http.")):
+            message["query_string"] = query
+        message.update(copy.deepcopy(dict(content or {})))
+        if self._ordered:
+            if "order" in message:
+                raise ValueError("a client made with ordered=True numbers its messages itself: leave out 'order'")
+            message["order"] = self.order
+            self.order += 1
+        said = text or message.get("text")
+        if said is not None:
+            message["text"] = said if isinstance(said, str) else json_module.dumps(said)
+        super().send(to, message)
+        self._session_cookie = False
+
+    def consume(self, channel: str, fail_on_none: bool = True, check_accept: bool = True) -> Any:
+        """As :meth:`Client.consume`.
+
+        Args:
+            channel: the channel's name.
+            fail_on_none: fail if there is no message, or no consumer for it.
+            check_accept: fail if ``websocket.connect``'s consumer did not first of all accept the socket.
+
+        Raises:
+            AssertionError: there is no message or no consumer for it, or the socket was not accepted.
+        """
+        result = super().consume(channel, fail_on_none=fail_on_none)
+        if channel == WEBSOCKET_CONNECT and check_accept:
+            received = self.receive(json=False)
+            if received != {"accept": True}:
+                raise AssertionError(f"the socket was not accepted: its first message is {received!r}")
+        return result
+
+    def send_and_consume(  # type: ignore[override]
+        self,
+        channel: str,
+        content: Mapping[str, Any] | None = None,
+        text: Any = None,
+        path: str = "/",
+        fail_on_none: bool = True,
+        check_accept: bool = True,
+    ) -> Any:
+        """:meth:`send`, then :meth:`consume`."""
+        self.send(channel, content, text, path)
+        return self.consume(channel, fail_on_none=fail_on_none, check_accept=check_accept)
+
+    def receive(self, json: bool = True) -> Any:
+        """What has come for this client, one frame a call: its text, decoded.
+
+        Args:
+            json: decode text as JSON; else it is given as it is.
+
+        Returns:
+            The text; the whole message if it has none, such as ``{"accept": True}``; None if there is nothing more.
+        """
+        content = super().receive()
+        if not content:
+            return None
+        text = content.get("text", content)
+        return json_module.loads(text) if json and isinstance(text, str) else text
+
+
+#: Another name of it.
+HttpClient = WSClient
