@@ -1,0 +1,3 @@
+from project.celery import app
+
+__all__ = ["app"]
