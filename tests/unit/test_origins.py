@@ -10,6 +10,7 @@ from django.utils.decorators import method_decorator
 
 from channelsq import consumer, route, route_class
 from channelsq.exceptions import DenyConnection
+from channelsq.generic.websockets import WebsocketConsumer, WebsocketDemultiplexer
 from channelsq.message import Message
 from channelsq.options import ATTRIBUTE
 from channelsq.routing import Router
@@ -19,7 +20,7 @@ from channelsq.security.websockets import (
     allowed_hosts_only,
 )
 from channelsq.utils import name_that_thing
-from tests.unit.layer_support import wrapped
+from tests.unit.layer_support import installed, message_on, replies, wrapped
 
 
 @pytest.fixture(autouse=True)
@@ -339,6 +340,44 @@ def test_on_a_class_only_connects_are_looked_at() -> None:
             found[0](message, **found[1])
     assert Chat.func.func == "of the class"  # type: ignore[attr-defined]
     assert Chat.__doc__ == "A chat."
+
+
+def test_generic_consumers() -> None:
+    class Chat(WebsocketConsumer):
+        @allowed_hosts_only
+        def connect(self, message: Message, **kwargs: Any) -> None:
+            super().connect(message, **kwargs)
+
+        def receive(self, text: str | None = None, bytes: bytes | None = None, **kwargs: Any) -> None:  # noqa: A002
+            self.send(text="heard")
+
+    @method_decorator(allowed_hosts_only, name="connect")
+    class News(WebsocketConsumer):
+        pass
+
+    class Whole(WebsocketConsumer):
+        groups: ClassVar[list[str]] = ["members"]
+
+    class Shared(WebsocketDemultiplexer):
+        consumers: ClassVar[dict[str, Any]] = {}
+
+    layer = wrapped()
+    with installed(layer):
+        for consumer in (Chat, News, allowed_hosts_only(Whole), allowed_hosts_only(Shared)):
+            for entry in (route_class(consumer), consumer.as_route(), consumer.as_route({"strict_ordering": False})):
+                good, bad = (
+                    message_on(layer, "websocket.connect", headers=[[b"origin", origin]])
+                    for origin in (b"http://example.com", b"http://evil.example")
+                )
+                entry.consumer(good)
+                assert replies(layer, good) == [{"accept": True}]
+                with pytest.raises(DenyConnection):
+                    entry.consumer(bad)
+                assert replies(layer, bad) == []
+                assert str(bad.reply_channel) not in layer.group_channels("members")
+        heard = message_on(layer, "websocket.receive", text="hello")
+        Chat(heard)
+        assert replies(layer, heard) == [{"text": "heard"}]
 
 
 def test_a_decorated_consumer_keeps_its_name_and_its_celery_options() -> None:
