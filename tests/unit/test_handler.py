@@ -398,6 +398,15 @@ def test_asynchronous_middleware(interface: Interface, path: str) -> None:
     assert response.body in (b"root", b"async", "one två three".encode(), b"0 1 ")
 
 
+@pytest.mark.parametrize("middleware", [[], ["Rescue"], ["mark"]], ids=["none", "synchronous", "asynchronous"])
+def test_response_later_from_an_asynchronous_view(
+    interface: Interface, middleware: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with django_settings(MIDDLEWARE=[f"{__name__}.{name}" for name in middleware]):
+        assert interface.get("/async-later/").messages == []
+    assert caplog.records == []
+
+
 def test_a_form_in_another_charset_is_djangos_400(interface: Interface) -> None:
     headers: dict[str, str | bytes] = {"content-type": "application/x-www-form-urlencoded; charset=koi8-r"}
     assert interface.run(interface.message("/echo/", "POST", body=b"a=%D4", headers=headers)).status == 400

@@ -27,6 +27,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from channelsq import Channel
 from channelsq.exceptions import ResponseLater
+from channelsq.handler import AsgiRequest
 
 events: list[str] = []
 
@@ -191,6 +192,11 @@ def later(request: HttpRequest) -> HttpResponse:
     raise ResponseLater
 
 
+async def async_later(request: HttpRequest) -> HttpResponse:
+    assert isinstance(request, AsgiRequest)
+    raise request.ResponseLater
+
+
 def no_content(request: HttpRequest) -> HttpResponse:
     return HttpResponse("not allowed here", status=204, headers={"Content-Length": "16"})
 
@@ -234,6 +240,7 @@ urlpatterns = [
     path("error/", error),
     path("leave/", leave),
     path("later/", later),
+    path("async-later/", async_later),
     path("no-content/", no_content),
     path("not-modified/", not_modified),
     path("redirect/", redirect),
