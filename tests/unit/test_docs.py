@@ -97,6 +97,71 @@ def test_the_readmes_and_the_concepts_routings_match() -> None:
         assert layer.router.match(message) == (names["connect"], kwargs)
 
 
+def test_the_http_pages_consumers_answer() -> None:
+    from channelsq.exceptions import ResponseLater
+    from tests.unit.layer_support import installed, message_on, replies, wrapped
+
+    layer = wrapped(example("docs/http.md", "def ping")["channel_routing"])
+    request = message_on(layer, "http.request", path="/ping/", method="GET", query_string=b"a=1")
+    found = layer.router.match(request)
+    assert found is not None
+    found[0](request)
+    (answer,) = replies(layer, request)
+    assert (answer["status"], answer["content"]) == (200, b'{"path": "/ping/", "query": {"a": "1"}}')
+
+    names = example("docs/http.md", "def poll")
+    with installed(layer):
+        with pytest.raises(ResponseLater):
+            names["poll"](request)
+        names["tell"]("news")
+        assert [answer["content"] for answer in replies(layer, request)] == [b"news"]
+        names["left"](request)
+        assert layer.group_channels("news") == []
+
+
+def test_the_exceptions_pages_consumers_have_their_effects() -> None:
+    from channelsq.worker.execution import run_consumer
+    from tests.unit.layer_support import drain, installed, message_on, replies, wrapped
+
+    names = example("docs/exceptions.md", "class Problem")
+    layer = wrapped(names["channel_routing"])
+    with installed(layer):
+        for channel, content, answers in (
+            ("websocket.connect", {"path": "/chat/"}, [{"accept": True}]),
+            ("websocket.connect", {"path": "/"}, [{"close": True}]),
+            ("websocket.receive", {"text": "bye"}, [{"close": 4001}]),
+            ("websocket.receive", {"text": "?"}, [{"text": "that was no JSON", "close": 4000}]),
+            ("websocket.receive", {"text": '"tea"'}, []),
+        ):
+            message = message_on(layer, channel, **content)
+            found = layer.router.match(message)
+            assert found is not None
+            run_consumer(found[0], message, "docs")
+            assert replies(layer, message) == answers
+        (order,) = drain(layer, "orders")
+        assert order == {"order": "tea"}
+
+
+def test_the_origin_pages_validators_take_what_they_say() -> None:
+    from django.test import override_settings
+
+    from channelsq.exceptions import DenyConnection
+    from tests.unit.layer_support import message_on, replies, wrapped
+
+    layer = wrapped()
+    for word, settings in (
+        ("import allowed_hosts_only\n\n\n@", {"ALLOWED_HOSTS": ["example.com"]}),
+        ("class trusted_origins_only", {"CSRF_TRUSTED_ORIGINS": ["https://example.com"]}),
+    ):
+        connect = example("docs/origins.md", word)["ws_connect"]
+        with override_settings(**settings):
+            good = message_on(layer, "websocket.connect", headers=[[b"origin", b"https://example.com"]])
+            connect(good)
+            assert replies(layer, good) == [{"accept": True}]
+            with pytest.raises(DenyConnection):
+                connect(message_on(layer, "websocket.connect", headers=[[b"origin", b"https://evil.example"]]))
+
+
 def test_the_workers_examples_are_options_that_celery_gets() -> None:
     from celery import Celery
 
