@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Celery, Task
 
+from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
 from channelsq.message import Message
 from channelsq.options import ATTRIBUTE
 from channelsq.utils import name_that_thing
@@ -14,6 +15,9 @@ from channelsq.worker.execution import run_consumer
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
+
+#: What ``autoretry_for=(Exception,)`` does not mean.
+_EFFECTS = ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
 
 #: In ``task.request``: what the consumer raised when it was run without Celery's tracer.
 RAISED = "channelsq_raised"
@@ -79,6 +83,7 @@ def make_consumer_task(
     if "at_most_once" in options:
         options["acks_late"] = not options.pop("at_most_once")
     bind = options.get("bind", False)
+    options["dont_autoretry_for"] = (*(options.get("dont_autoretry_for") or ()), *_EFFECTS)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         return consumer(*args, **kwargs)

@@ -12,7 +12,7 @@ from celery.exceptions import Reject
 
 from channelsq import Channel, conf, consumer
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.exceptions import ConsumeLater
+from channelsq.exceptions import ConsumeLater, DenyConnection, WebsocketCloseException
 from channelsq.message import Message
 from channelsq.routing import route
 from channelsq.signals import worker_process_ready, worker_ready
@@ -312,6 +312,31 @@ def test_autoretry(start: Start) -> None:
     layer.send("websocket.receive", {"reply_channel": client.name, "path": "/tea", "order": 1})
     client.wait_for({"half": 2}, {"done": 1})
     assert runs == [{"room": "tea"}] * 3
+
+
+@pytest.mark.parametrize(
+    ("channel", "effect", "closing"),
+    [
+        ("websocket.receive", WebsocketCloseException(4001), {"close": 4001}),
+        ("websocket.connect", DenyConnection(), {"close": True}),
+    ],
+    ids=["close", "deny"],
+)
+def test_an_exception_with_an_effect_is_nothing_to_retry(
+    start: Start, channel: str, effect: Exception, closing: dict[str, Any]
+) -> None:
+    runs: list[int] = []
+
+    @consumer(autoretry_for=(Exception,), dont_autoretry_for=[LookupError], retry_kwargs={"countdown": 0})
+    def raises(message: Message) -> None:
+        runs.append(1)
+        raise effect
+
+    _, layer = start([route(channel, raises)])
+    client = Replies(layer)
+    layer.send(channel, {"reply_channel": client.name, "order": 1})
+    client.wait_for(closing, {"done": 1})
+    assert runs == [1]
 
 
 def test_a_consumer_that_fails_to_the_end_is_reported_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
