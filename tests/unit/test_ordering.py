@@ -1,0 +1,264 @@
+"""``@enforce_ordering``: in order, and never stuck."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+from channelsq import Channel
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.exceptions import ChannelFull, ConsumeLater
+from channelsq.message import Message
+from channelsq.sessions import enforce_ordering, requeue_messages, session_for_reply_channel, wait_channel_name
+from tests.support.waiting import wait_until
+from tests.unit.layer_support import drain
+
+pytestmark = pytest.mark.django_db
+
+CHANNEL = "websocket.receive"
+
+
+@pytest.fixture
+def memory_sessions(settings: Any) -> None:
+    """Sessions that threads share outside of the test's transaction."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "order"}}
+
+
+@pytest.fixture
+def handled() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def handle(handled: list[int]) -> Any:
+    @enforce_ordering
+    def handle(message: Any) -> str:
+        handled.append(message["order"])
+        return f"did {message['order']}"
+
+    return handle
+
+
+def message(layer: ChannelLayerWrapper, order: int | None, reply_channel: str | None = "reply", **more: Any) -> Any:
+    content = {"order": order, "reply_channel": reply_channel, **more}
+    return Message({key: value for key, value in content.items() if value is not None}, CHANNEL, layer)
+
+
+def waiting(layer: ChannelLayerWrapper, reply_channel: str = "reply") -> list[int]:
+    return [int(content["order"]) for content in drain(layer, wait_channel_name(reply_channel))]
+
+
+def run_all(layer: ChannelLayerWrapper, handle: Any) -> None:
+    """Handle what is on the channel until there is nothing."""
+    while True:
+        channel, content = layer.receive([CHANNEL])
+        if channel is None or content is None:
+            return
+        handle(Message(content, channel, layer))
+
+
+def test_messages_in_order_are_handled(channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int]) -> None:
+    assert [handle(message(channel_layer, order)) for order in range(3)] == ["did 0", "did 1", "did 2"]
+    assert handled == [0, 1, 2]
+    assert waiting(channel_layer) == []
+
+
+def test_a_message_that_comes_early_waits(channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int]) -> None:
+    handle(message(channel_layer, 0))
+    handle(message(channel_layer, 2))
+    assert handled == [0]
+    (content,) = drain(channel_layer, wait_channel_name("reply"))
+    assert content == {"order": 2, "reply_channel": "reply", "original_channel": CHANNEL}
+
+
+@pytest.mark.parametrize("orders", [(2, 1, 0), (1, 0, 2), (0, 3, 2, 1), (5, 4, 3, 2, 1, 0)], ids=str)
+def test_messages_that_waited_are_handled_in_order(
+    channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int], orders: tuple[int, ...]
+) -> None:
+    for order in orders:
+        handle(message(channel_layer, order))
+    run_all(channel_layer, handle)
+    assert handled == sorted(orders)
+    assert waiting(channel_layer) == []
+
+
+def test_sockets_do_not_wait_for_each_other(
+    channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int]
+) -> None:
+    handle(message(channel_layer, 1, "one"))
+    handle(message(channel_layer, 0, "other"))
+    assert handled == [0]
+    assert waiting(channel_layer, "one") == [1]
+
+
+def test_a_message_that_comes_again_is_handled_again(
+    channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int]
+) -> None:
+    for order in (0, 1, 0, 2):
+        handle(message(channel_layer, order))
+    assert handled == [0, 1, 0, 2]
+
+
+def test_a_consumer_that_fails_lets_the_next_message_come(
+    channel_layer: ChannelLayerWrapper, handled: list[int]
+) -> None:
+    @enforce_ordering
+    def handle(message: Any) -> None:
+        handled.append(message["order"])
+        if message["order"] == 0:
+            raise KeyError("broken")
+
+    handle(message(channel_layer, 1))
+    with pytest.raises(KeyError):
+        handle(message(channel_layer, 0))
+    run_all(channel_layer, handle)
+    assert handled == [0, 1]
+
+
+def test_a_message_that_is_put_back_is_waited_for(channel_layer: ChannelLayerWrapper, handled: list[int]) -> None:
+    tries = iter([True, False])
+
+    @enforce_ordering
+    def handle(message: Any) -> None:
+        if message["order"] == 0 and next(tries):
+            raise ConsumeLater
+        handled.append(message["order"])
+
+    with pytest.raises(ConsumeLater):
+        handle(message(channel_layer, 0))
+    handle(message(channel_layer, 1))
+    assert handled == []
+    handle(message(channel_layer, 0))
+    run_all(channel_layer, handle)
+    assert handled == [0, 1]
+
+
+def test_a_lost_message_is_given_up(
+    channel_layer: ChannelLayerWrapper,
+    handle: Any,
+    handled: list[int],
+    settings: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings.CHANNEL_ORDERING_WAIT = 0.05
+    handle(message(channel_layer, 0))
+    for order in (4, 3):  # 1 and 2 never come
+        handle(message(channel_layer, order))
+    with caplog.at_level(logging.WARNING, "channelsq.ordering"):
+        wait_until(lambda: run_all(channel_layer, handle) or len(handled) == 3, "those that wait to be handled")
+    assert handled == [0, 3, 4]
+    assert [getattr(record, "action", "") for record in caplog.records] == ["order_given_up"]
+    assert "message 1 was waited for" in caplog.text
+    assert waiting(channel_layer) == []
+
+
+def test_a_reminder_does_nothing_while_it_moves(
+    channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int], settings: Any, caplog: Any
+) -> None:
+    settings.CHANNEL_ORDERING_WAIT = 0.05
+    handle(message(channel_layer, 1))
+    handle(message(channel_layer, 0))
+    received: list[dict[str, Any]] = []
+
+    def reminded() -> bool:
+        channel, content = channel_layer.receive([CHANNEL])
+        if channel is not None and content is not None:
+            received.append(content)
+            handle(Message(content, channel, channel_layer))
+        return any("order" not in content for content in received)
+
+    wait_until(reminded, "the reminder")
+    assert handled == [0, 1]
+    assert not caplog.records
+
+
+def test_when_too_many_wait_the_message_is_put_back(channel_layer: ChannelLayerWrapper, handle: Any) -> None:
+    for order in range(1, 101):
+        handle(message(channel_layer, order))
+    with pytest.raises(ConsumeLater):
+        handle(message(channel_layer, 101))
+    assert len(waiting(channel_layer)) == 100
+
+
+def test_requeue_messages_puts_back_what_waits(channel_layer: ChannelLayerWrapper, handle: Any) -> None:
+    handle(message(channel_layer, 7, text="seven"))
+    requeue_messages(message(channel_layer, 0))
+    assert drain(channel_layer, CHANNEL) == [{"order": 7, "reply_channel": "reply", "text": "seven"}]
+    assert waiting(channel_layer) == []
+
+
+def test_requeue_messages_to_a_full_channel_loses_nothing(channel_layer: ChannelLayerWrapper, handle: Any) -> None:
+    for order in (5, 6):
+        handle(message(channel_layer, order))
+    for _ in range(100):
+        Channel(CHANNEL).send({})
+    with pytest.raises(ChannelFull):
+        requeue_messages(message(channel_layer, 0))
+    assert sorted(waiting(channel_layer)) == [5, 6]
+
+
+def test_a_message_without_an_order_is_refused(channel_layer: ChannelLayerWrapper, handle: Any) -> None:
+    with pytest.raises(ValueError, match="no 'order'"):
+        handle(message(channel_layer, None))
+    with pytest.raises(ValueError, match="no reply_channel"):
+        handle(message(channel_layer, 0, None))
+
+
+def test_slight_ordering_is_gone() -> None:
+    with pytest.raises(ValueError, match="slight=True"):
+        enforce_ordering(slight=True)
+
+
+def test_with_brackets_and_on_methods(channel_layer: ChannelLayerWrapper) -> None:
+    class Consumer:
+        seen: list[int]
+
+        @enforce_ordering()
+        def method(self, message: Any) -> None:
+            message.channel_session["there"] = True
+
+    Consumer().method(message(channel_layer, 0))
+    assert session_for_reply_channel("reply")["there"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "30", True, float("inf")])
+def test_a_wait_that_is_none(channel_layer: ChannelLayerWrapper, handle: Any, settings: Any, seconds: Any) -> None:
+    settings.CHANNEL_ORDERING_WAIT = seconds
+    with pytest.raises(Exception, match="CHANNEL_ORDERING_WAIT must be seconds"):
+        handle(message(channel_layer, 1))
+
+
+@pytest.mark.usefixtures("memory_sessions")
+def test_threads_that_race_lose_nothing_and_keep_the_order(channel_layer: ChannelLayerWrapper) -> None:
+    """Eight threads take the messages of twenty sockets, which were sent in reverse."""
+    sockets, orders = 20, 5
+    handled: dict[str, list[int]] = {}
+    problems: list[BaseException] = []
+
+    @enforce_ordering
+    def handle(message: Any) -> None:
+        handled.setdefault(message.reply_channel.name, []).append(message["order"])
+
+    def work() -> None:
+        while sum(map(len, handled.values())) < sockets * orders and not problems:
+            channel, content = channel_layer.receive([CHANNEL], block=True)
+            if channel is not None and content is not None:
+                try:
+                    handle(Message(content, channel, channel_layer))
+                except BaseException as error:
+                    problems.append(error)
+
+    for order in reversed(range(orders)):
+        for number in range(sockets):
+            channel_layer.send(CHANNEL, {"order": order, "reply_channel": f"socket{number}"})
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not problems
+    assert handled == {f"socket{number}": list(range(orders)) for number in range(sockets)}
