@@ -20,6 +20,7 @@ from channelsq.exceptions import (
     DenyConnection,
     InvalidChannelLayerError,
     InvalidRouting,
+    InvalidSessionEngine,
     MessageTooLarge,
     RequestAborted,
     RequestTimeout,
@@ -38,7 +39,7 @@ ALL = [
 
 
 def test_one_base() -> None:
-    assert len(ALL) == 16
+    assert len(ALL) == 17
     assert all(issubclass(kind, ChannelsqError) for kind in ALL)
     assert not any(issubclass(kind, TypeError) for kind in ALL)
 
@@ -48,6 +49,7 @@ def test_one_base() -> None:
     [
         (InvalidChannelLayerError, (ImproperlyConfigured, ValueError)),
         (InvalidRouting, (ImproperlyConfigured, ValueError)),
+        (InvalidSessionEngine, (ImproperlyConfigured, ValueError)),
         (ChannelFull, (ChannelLayerError,)),
         (MessageTooLarge, (ChannelLayerError, ValueError)),
         (ChannelNotLocal, (ChannelLayerError, ValueError)),
@@ -89,6 +91,7 @@ INSTANCES = [
     RequestAborted("reason"),
     SendNotAvailableOnDemultiplexer("reason"),
     InvalidRouting("reason"),
+    InvalidSessionEngine("reason"),
     InvalidChannelLayerError("reason"),
 ]
 

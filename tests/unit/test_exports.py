@@ -31,7 +31,7 @@ PUBLIC = {
         "ConsumeLater", "ResponseLater", "RequestTimeout", "RequestAborted", "DenyConnection", "ChannelSocketException",
         "WebsocketCloseException", "SendNotAvailableOnDemultiplexer", "ChannelsqError", "ChannelFull",
         "MessageTooLarge", "BrokerUnavailable", "ChannelLayerError", "ChannelNotLocal", "InvalidChannelLayerError",
-        "InvalidRouting",
+        "InvalidRouting", "InvalidSessionEngine",
     ],
     "channelsq.handler": ["AsgiRequest", "AsgiHandler", "ViewConsumer"],
     "channelsq.security.websockets": [
