@@ -150,7 +150,7 @@ class WSClient(Client):
                 raise ValueError("a client made with ordered=True numbers its messages itself: leave out 'order'")
             message["order"] = self.order
             self.order += 1
-        said = text or message.get("text")
+        said = message.get("text") if text is None else text
         if said is not None:
             message["text"] = said if isinstance(said, str) else json_module.dumps(said)
         super().send(to, message)
