@@ -18,11 +18,20 @@ from channelsq.utils import name_that_thing
 if TYPE_CHECKING:
     from channelsq.message import Message
 
-__all__ = ["Include", "Route", "RouteClass", "Router", "include", "route", "route_class"]
+__all__ = [
+    "Include",
+    "Route",
+    "RouteClass",
+    "Router",
+    "connect_consumer",
+    "include",
+    "null_consumer",
+    "route",
+    "route_class",
+]
 
-# What claims messages by default.  Dotted paths, as what they name stands above this module.
+# What claims HTTP requests by default.  A dotted path, as what it names stands above this module.
 _VIEWS = "channelsq.handler.ViewConsumer"
-_CONNECT, _IGNORE = "channelsq.defaults.connect", "channelsq.defaults.ignore"
 
 Consumer = Callable[..., Any]
 Match = tuple[Consumer, dict[str, Any]]
@@ -310,9 +319,9 @@ class Router:
             return
         self._has_defaults = True
         self.add_route(Route(names.HTTP_REQUEST, http_consumer or conf.import_dotted(_VIEWS)()))
-        self.add_route(Route(names.WEBSOCKET_CONNECT, _CONNECT))
+        self.add_route(Route(names.WEBSOCKET_CONNECT, connect_consumer))
         ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
-        self.add_route(Route(ignored, _IGNORE))
+        self.add_route(Route(ignored, null_consumer))
 
     @classmethod
     def resolve_routing(cls, routing: Any) -> list[Route | Include]:
@@ -351,6 +360,18 @@ def _flatten(entries: Iterable[Route | Include]) -> Iterable[Route]:
             yield from _flatten(entry.routing)
         else:
             yield entry
+
+
+def connect_consumer(message: Message, **kwargs: Any) -> None:
+    """Accept a WebSocket, as one that no route claims is, or refuse it if the layer's ``unrouted`` says so."""
+    if message.reply_channel is None:
+        raise ValueError(f"{message!r} has no reply_channel, so nobody could be let in")
+    answer = "close" if message.channel_layer.unrouted == "refuse" else "accept"
+    message.reply_channel.send({answer: True})
+
+
+def null_consumer(*args: Any, **kwargs: Any) -> None:
+    """Drop a message; frames and disconnects that no route claims would else fill their channels."""
 
 
 #: As routings spell :class:`Route`.

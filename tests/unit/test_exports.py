@@ -26,7 +26,10 @@ PUBLIC = {
     ],
     "channelsq.channel": ["Channel", "Group"],
     "channelsq.message": ["Message", "pending_message_store"],
-    "channelsq.routing": ["route", "route_class", "include", "Route", "RouteClass", "Include", "Router"],
+    "channelsq.routing": [
+        "route", "route_class", "include", "Route", "RouteClass", "Include", "Router", "connect_consumer",
+        "null_consumer",
+    ],
     "channelsq.exceptions": [
         "ConsumeLater", "ResponseLater", "RequestTimeout", "RequestAborted", "DenyConnection", "ChannelSocketException",
         "WebsocketCloseException", "SendNotAvailableOnDemultiplexer", "ChannelsqError", "ChannelFull",

@@ -12,7 +12,17 @@ import pytest
 from channelsq.exceptions import InvalidRouting
 from channelsq.handler import ViewConsumer
 from channelsq.message import Message
-from channelsq.routing import Include, Route, RouteClass, Router, include, route, route_class
+from channelsq.routing import (
+    Include,
+    Route,
+    RouteClass,
+    Router,
+    connect_consumer,
+    include,
+    null_consumer,
+    route,
+    route_class,
+)
 from tests.support.ids import steady_repr
 from tests.unit.layer_support import wrapped
 
@@ -496,6 +506,18 @@ def test_default_websockets_are_accepted_or_refused_and_their_frames_dropped() -
             found[0](mine, **found[1])
         assert layer.receive([reply]) == (reply, answer)
         assert layer.receive([reply]) == (None, None)
+
+
+def test_the_default_consumers_can_be_routed_to() -> None:
+    layer = wrapped()
+    router = Router([route("websocket.connect", connect_consumer), route("noise", "channelsq.routing.null_consumer")])
+    assert router.match(Message({}, "noise", layer)) == (null_consumer, {})
+    null_consumer(Message({}, "noise", layer), room="tea")
+    asked = Message({"reply_channel": layer.new_channel("websocket.send!")}, "websocket.connect", layer)
+    connect_consumer(asked, room="tea")
+    assert layer.receive([str(asked.reply_channel)])[1] == {"accept": True}
+    with pytest.raises(ValueError, match="no reply_channel"):
+        connect_consumer(Message({}, "websocket.connect", layer))
 
 
 def test_check_default_is_done_once() -> None:
