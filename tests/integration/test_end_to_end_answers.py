@@ -41,9 +41,10 @@ def client(site: Project) -> Iterator[httpx.Client]:
 # -- HTTP ---------------------------------------------------------------------------------------
 
 
-def test_a_consumer_sends_a_response_chunk_by_chunk(client: httpx.Client) -> None:
-    answer = client.post("/own/", content=b"12345")
-    assert (answer.status_code, answer.json()) == (200, {"path": "/own/", "method": "POST", "body": 5})
+@pytest.mark.parametrize("size", [5, 1_000_000])
+def test_a_consumer_sends_a_response_chunk_by_chunk(client: httpx.Client, size: int) -> None:
+    answer = client.post("/own/", content=b"x" * size)
+    assert (answer.status_code, answer.json()) == (200, {"path": "/own/", "method": "POST", "body": size})
     assert len(answer.headers.get_list("set-cookie")) == 2
 
 
