@@ -164,7 +164,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     from tests.support.apps import current_app
 
     yield
-    connections.close_all()
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:  # of a test case whose next test goes on in it
+            connection.close()
     left, before = current_app(), item.stash[_app_before]
     assert left is before, f"the test left {left!r} as Celery's current app, which was {before!r}"
 

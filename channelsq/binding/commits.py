@@ -32,7 +32,7 @@ def after_commit(using: str, action: Callable[[], None]) -> None:
         if _all_of_the_test(connection):
             action()
             return
-        _watch_atomic_blocks()
+        watch_atomic_blocks()
     callback = functools.partial(action)
     setattr(callback, _OURS, True)
     transaction.on_commit(callback, using=using)
@@ -47,8 +47,8 @@ def _all_of_the_test(connection: Any) -> bool:
 
 
 @functools.cache
-def _watch_atomic_blocks() -> None:
-    """Have the end of every ``atomic`` block looked at; only in processes that run tests."""
+def watch_atomic_blocks() -> None:
+    """Have the end of every ``atomic`` block looked at that begins from now on; only in processes that run tests."""
     leave = Atomic.__exit__
 
     @functools.wraps(leave)

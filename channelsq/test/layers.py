@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
+from channelsq.binding.commits import watch_atomic_blocks
 from channelsq.layers import InMemoryChannelLayer
 
 
@@ -20,6 +21,7 @@ def memory_layer(alias: str) -> ChannelLayerWrapper:
 @contextlib.contextmanager
 def installed(layers: Iterable[ChannelLayerWrapper]) -> Iterator[None]:
     """Have layers stand in for those of the same aliases within the block; they are closed at its end."""
+    watch_atomic_blocks()
     with contextlib.ExitStack() as undo:
         for layer in layers:
             undo.callback(layer.close)

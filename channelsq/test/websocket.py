@@ -125,9 +125,7 @@ class WSClient(Client):
 
     # -- what it says and hears
 
-    def send(
-        self, to: str, content: Mapping[str, Any] | None = None, text: Any = None, path: str = "/"
-    ) -> None:
+    def send(self, to: str, content: Mapping[str, Any] | None = None, text: Any = None, path: str = "/") -> None:
         """Send a message to a channel.
 
         Args:

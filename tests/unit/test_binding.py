@@ -1,0 +1,502 @@
+"""Data binding, as Channels 1.1 documents it, and told only of what is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group as UserGroup
+from django.contrib.auth.models import User
+from django.core import serializers
+from django.core.exceptions import ObjectDoesNotExist
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
+from django.test import TestCase
+
+from app.models import Room
+from channelsq import Group, route
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.binding.base import CREATE, DELETE, UPDATE, Binding, BindingMetaclass
+from channelsq.binding.websockets import (
+    WebsocketBinding,
+    WebsocketBindingDemultiplexer,
+    WebsocketBindingWithMembers,
+)
+from channelsq.generic.websockets import WebsocketDemultiplexer
+from channelsq.test import ChannelTestCase, TransactionChannelTestCase, WSClient, apply_routes
+
+
+@pytest.fixture(autouse=True)
+def only_bindings_of_this_test(channel_layer: ChannelLayerWrapper) -> Iterator[None]:
+    """Bindings are for good; those that a test defines end with it."""
+    signals = (pre_save, post_save, pre_delete, post_delete)
+    before = [list(signal.receivers) for signal in signals], list(BindingMetaclass.binding_classes)
+    yield
+    for signal, receivers in zip(signals, before[0], strict=True):
+        signal.receivers = receivers
+        signal.sender_receivers_cache.clear()
+    BindingMetaclass.binding_classes[:] = before[1]
+
+
+def bind(bound: Any = User, base: type[Binding] = WebsocketBinding, **attributes: Any) -> Any:
+    """A binding of users whose group is their last name."""
+
+    if "exclude" not in attributes:
+        attributes.setdefault("fields", ["username", "last_name"])
+
+    class TheBinding(base):  # type: ignore[misc,valid-type]
+        model = bound
+        stream = "users"
+
+        @classmethod
+        def group_names(cls, instance: Any) -> list[str]:
+            return [getattr(instance, "last_name", "all") or "all"]
+
+        def has_permission(self, user: Any, action: str, pk: Any) -> bool:
+            return True
+
+        locals().update(attributes)
+
+    return TheBinding
+
+
+def member(*groups: str) -> WSClient:
+    client = WSClient()
+    for group in groups or ("all",):
+        client.join_group(group)
+    return client
+
+
+def actions(client: WSClient) -> list[tuple[str, Any]]:
+    """What a client was told: actions and user names."""
+    told = []
+    while (received := client.receive()) is not None:
+        told.append((received["payload"]["action"], received["payload"]["data"].get("username")))
+    return told
+
+
+# -- outbound
+
+
+@pytest.mark.django_db
+def test_create_goes_out() -> None:
+    bind(fields=["username", "email", "password", "last_name"])
+    client = member()
+    user = User.objects.create(username="test", email="test@test.com")
+    assert client.receive() == {
+        "stream": "users",
+        "payload": {
+            "action": "create",
+            "pk": user.pk,
+            "model": "auth.user",
+            "data": {"username": "test", "email": "test@test.com", "password": "", "last_name": ""},
+        },
+    }
+    assert client.receive() is None
+
+
+@pytest.mark.django_db
+def test_update_goes_out() -> None:
+    bind()
+    user = User.objects.create(username="test")
+    client = member()
+    user.username = "new"
+    user.save()
+    assert actions(client) == [("update", "new")]
+
+
+@pytest.mark.django_db
+def test_delete_goes_out() -> None:
+    bind()
+    user = User.objects.create(username="test")
+    pk = user.pk
+    client = member()
+    user.delete()
+    received = client.receive()
+    assert received["payload"]["action"] == "delete"
+    assert received["payload"]["pk"] == pk
+    assert client.receive() is None
+
+
+@pytest.mark.django_db
+def test_an_object_that_moves_is_deleted_here_and_created_there() -> None:
+    bind()
+    user = User.objects.create(username="test", last_name="a")
+    a, b, both = member("a"), member("b"), member("a", "b")
+    user.last_name = "b"
+    user.save()
+    assert actions(a) == [("delete", "test")]
+    assert actions(b) == [("create", "test")]
+    assert actions(both) == [("delete", "test"), ("create", "test")]
+
+
+@pytest.mark.django_db
+def test_all_fields_and_excluded_ones() -> None:
+    bind(fields=["__all__"])
+    bind(exclude=["password", "user_permissions"])
+    client = member()
+    User.objects.create(username="test")
+    everything, less = client.receive()["payload"]["data"], client.receive()["payload"]["data"]
+    assert {"password", "email", "username", "groups"} <= set(everything)
+    assert set(everything) - set(less) == {"password", "user_permissions"}
+    assert bind(fields="__all__")().serialize_data(User.objects.get())["username"] == "test"
+
+
+@pytest.mark.django_db
+def test_a_serialize_that_says_nothing_sends_nothing() -> None:
+    bind(serialize=lambda self, instance, action: {})
+    client = member()
+    User.objects.create(username="test")
+    assert actions(client) == []
+
+
+@pytest.mark.django_db
+def test_serialize_knows_what_the_signal_brought() -> None:
+    seen = []
+
+    def serialize_data(self: Any, instance: Any) -> dict[str, Any]:
+        seen.append((self.signal_kwargs["update_fields"], self.instance is instance))
+        return {}
+
+    bind(serialize_data=serialize_data)
+    member()
+    user = User.objects.create(username="test")
+    user.save(update_fields=["username"])
+    assert seen == [(None, True), (frozenset({"username"}), True)]
+
+
+@pytest.mark.django_db
+def test_members_that_are_no_fields() -> None:
+    class Members(WebsocketBindingWithMembers):
+        model = Room
+        stream = "rooms"
+        fields = ["slug"]
+        send_members = ["group.name", "__str__", "pk"]
+
+        @classmethod
+        def group_names(cls, instance: Any) -> list[str]:
+            return ["all"]
+
+    client = member()
+    room = Room.objects.create(slug="tea", name="Tea")
+    data = client.receive()["payload"]["data"]
+    assert data == {"slug": "tea", "group__name": room.group.name, "__str__": str(room), "pk": room.pk}
+
+
+@pytest.mark.django_db
+def test_a_model_that_is_named() -> None:
+    binding = bind("auth.Group", fields=["name"])
+    assert binding.model is UserGroup
+    assert binding.model_label == "auth.group"
+    client = member()
+    UserGroup.objects.create(name="editors")
+    assert client.receive()["payload"]["model"] == "auth.group"
+
+
+def test_a_binding_without_model_or_fields_is_refused() -> None:
+    with pytest.raises(ValueError, match="neither fields nor exclude"):
+        bind(fields=None)
+
+    class Abstract(WebsocketBinding):
+        model = None
+
+    assert Abstract.get_registered_models() == []
+    with pytest.raises(ValueError, match="has no model"):
+
+        class Forgotten(Abstract):
+            fields = ["name"]
+
+
+@pytest.mark.django_db
+def test_a_binding_without_a_stream_is_refused() -> None:
+    bind(stream=None)
+    with pytest.raises(ValueError, match="has no stream"):
+        User.objects.create(username="test")
+
+
+@pytest.mark.django_db
+def test_fixtures_and_bulk_operations_are_told_nobody(tmp_path: Any) -> None:
+    bind()
+    client = member()
+    User.objects.bulk_create([User(username="one"), User(username="two")])
+    User.objects.update(first_name="x")
+    fixture = tmp_path / "users.json"
+    fixture.write_text(serializers.serialize("json", [User(pk=77, username="fixture")]))
+    call_command("loaddata", fixture, verbosity=0)
+    assert User.objects.count() == 3
+    assert actions(client) == []
+
+
+@pytest.mark.django_db
+def test_the_payload_is_of_the_moment_of_the_change() -> None:
+    bind()
+    client = member()
+    with transaction.atomic():
+        user = User.objects.create(username="first")
+        user.username = "second"
+        user.save()
+    assert actions(client) == [("create", "first"), ("update", "second")]
+
+
+# -- commits
+
+
+class Rollback(Exception):
+    pass
+
+
+def lose(name: str) -> None:
+    """Make a user in a transaction, or savepoint, that is rolled back."""
+    try:
+        with transaction.atomic():
+            User.objects.create(username=name)
+            raise Rollback
+    except Rollback:
+        pass
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_goes_out_before_the_commit() -> None:
+    bind()
+    client = member()
+    with transaction.atomic():
+        user = User.objects.create(username="test")
+        with transaction.atomic():
+            user.last_name = "moved"
+            user.save()
+        assert actions(client) == []
+    assert actions(client) == [("create", "test"), ("delete", "test")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_goes_out_of_what_is_rolled_back() -> None:
+    bind()
+    client = member()
+    lose("one")
+    with transaction.atomic():
+        User.objects.create(username="kept")
+        lose("another")
+    assert actions(client) == [("create", "kept")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_a_transaction_it_goes_out_at_once() -> None:
+    bind()
+    client = member()
+    User.objects.create(username="test")
+    assert actions(client) == [("create", "test")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_committed_is_told_even_if_the_consumer_fails_later() -> None:
+    def consumer(message: Any) -> None:
+        Group("all").send({"text": '{"payload": {"action": "never", "data": {}}}'})
+        User.objects.create(username="there")
+        raise Rollback
+
+    bind()
+    client = member()
+    with apply_routes([route("work", consumer)]), pytest.raises(Rollback):
+        client.send_and_consume("work")
+    assert actions(client) == [("create", "there")]
+
+
+class _InTests:
+    """What holds in any of Django's test cases."""
+
+    def test_changes_are_told_at_the_end_of_the_applications_own_transaction(self) -> None:
+        bind()
+        client = member()
+        User.objects.create(username="bare")
+        assert actions(client) == [("create", "bare")]
+        with transaction.atomic():
+            User.objects.create(username="atomic")
+            assert actions(client) == []
+        assert actions(client) == [("create", "atomic")]
+        lose("lost")
+        User.objects.get(username="bare").delete()  # in a transaction of Django's own
+        assert actions(client) == [("delete", "bare")]
+
+
+class TestInAChannelTestCase(_InTests, ChannelTestCase):
+    pass
+
+
+class TestInATransactionChannelTestCase(_InTests, TransactionChannelTestCase):
+    pass
+
+
+class TestInDjangosTestCase(_InTests, TestCase):
+    def test_callbacks_that_are_captured_are_not_called_twice(self) -> None:
+        bind()
+        client = member()
+        with self.captureOnCommitCallbacks(execute=True), transaction.atomic():
+            User.objects.create(username="atomic")
+        assert actions(client) == [("create", "atomic")]
+        assert connection.run_on_commit == []
+
+
+@pytest.mark.django_db
+def test_with_pytests_database_fixture() -> None:
+    _InTests().test_changes_are_told_at_the_end_of_the_applications_own_transaction()
+
+
+# -- inbound
+
+
+@pytest.fixture
+def say() -> Iterator[Callable[..., Any]]:
+    """Sends a payload on the stream of a binding."""
+
+    def say(binding: Any, client: WSClient | None = None, **payload: Any) -> WSClient:
+        class Demultiplexer(WebsocketDemultiplexer):
+            consumers = {"users": binding.consumer}
+            groups = ["inbound"]
+
+        client = client or WSClient()
+        with apply_routes([Demultiplexer.as_route(path=r"/path/(?P<id>\d+)")]):
+            client.send_and_consume("websocket.connect", path="/path/7")
+            client.send_and_consume("websocket.receive", text={"stream": "users", "payload": payload}, path="/path/7")
+            client.send_and_consume("websocket.disconnect", path="/path/7")
+        return client
+
+    return say  # type: ignore[return-value]
+
+
+@pytest.mark.django_db
+def test_inbound_create(say: Any) -> None:
+    client = say(bind(), action=CREATE, data={"username": "in", "last_name": "bound"})
+    user = User.objects.get()
+    assert (user.username, user.last_name) == ("in", "bound")
+    assert client.receive() is None
+
+
+@pytest.mark.django_db
+def test_inbound_update(say: Any) -> None:
+    user = User.objects.create(username="test", email="old@test.com")
+    say(bind(), action=UPDATE, pk=user.pk, data={"username": "in"})
+    user.refresh_from_db()
+    assert (user.username, user.email) == ("in", "old@test.com")
+
+
+@pytest.mark.django_db
+def test_inbound_delete(say: Any) -> None:
+    user = User.objects.create(username="test")
+    say(bind(), action=DELETE, pk=user.pk)
+    assert not User.objects.exists()
+    say(bind(), action=DELETE, pk=user.pk)  # once more: nothing is there
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("restricted", [{}, {"fields": None, "exclude": ["is_superuser", "email"]}], ids=str)
+def test_inbound_data_write_the_bindings_fields_alone(say: Any, restricted: dict[str, Any]) -> None:
+    """Also on create, where Channels 1 let a client write any."""
+    binding = bind(**restricted)
+    data = {"username": "in", "email": "in@test.com", "is_superuser": True, "id": 77}
+    say(binding, action=CREATE, data=data)
+    user = User.objects.get()
+    assert (user.username, user.email, user.is_superuser, user.pk != 77) == ("in", "", False, True)
+    say(binding, action=UPDATE, pk=user.pk, data={**data, "username": "again"})
+    user = User.objects.get()
+    assert (user.username, user.email, user.is_superuser) == ("again", "", False)
+
+
+@pytest.mark.django_db
+def test_inbound_relations(say: Any) -> None:
+    editors, authors = UserGroup.objects.create(name="editors"), UserGroup.objects.create(name="authors")
+    binding = bind(fields=["username", "groups"])
+    say(binding, action=CREATE, data={"username": "in", "groups": [editors.pk]})
+    user = User.objects.get()
+    assert list(user.groups.all()) == [editors]
+    say(binding, action=UPDATE, pk=user.pk, data={"groups": [authors.pk]})
+    assert list(user.groups.all()) == [authors]
+
+
+@pytest.mark.django_db
+def test_permission_is_asked_with_the_user_the_action_and_the_key(say: Any) -> None:
+    asked: list[Any] = []
+
+    def has_permission(self: Any, user: Any, action: str, pk: Any) -> bool:
+        asked.append((str(user), action, pk, self.data, self.kwargs["id"]))
+        return False
+
+    alice = get_user_model().objects.create_user("alice")
+    binding = bind(has_permission=has_permission)
+    client = WSClient()
+    client.force_login(alice)
+    say(binding, client, action=UPDATE, pk=alice.pk, data={"username": "in"})
+    say(binding, action=CREATE, data={"username": "in"})
+    say(binding, action=DELETE, pk=alice.pk)
+    assert asked == [
+        ("alice", "update", alice.pk, {"username": "in"}, "7"),
+        ("AnonymousUser", "create", None, {"username": "in"}, "7"),
+        ("AnonymousUser", "delete", alice.pk, None, "7"),
+    ]
+    assert User.objects.get().username == "alice"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [
+        ({"action": "drop"}, "the action 'drop'; it knows create, update and delete"),
+        ({"pk": 1}, 'no JSON object with an "action"'),
+        ({"action": "create", "data": [1]}, r'"data" \[1\], which is no JSON object'),
+    ],
+    ids=str,
+)
+def test_frames_that_are_no_actions(say: Any, payload: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        say(bind(), **payload)
+
+
+@pytest.mark.django_db
+def test_an_update_of_what_is_not_there(say: Any) -> None:
+    with pytest.raises(ObjectDoesNotExist):
+        say(bind(), action=UPDATE, pk=77, data={})
+
+
+@pytest.mark.django_db
+def test_a_binding_alone_on_a_channel() -> None:
+    with apply_routes([route("websocket.receive", bind().consumer)]):
+        WSClient().send_and_consume("websocket.receive", text={"action": "create", "data": {"username": "in"}})
+    assert User.objects.get().username == "in"
+
+
+@pytest.mark.django_db
+def test_a_binding_that_keeps_the_order() -> None:
+    binding = bind(strict_ordering=True)
+    with apply_routes([route("websocket.receive", binding.consumer)]):
+        client = WSClient()
+        for order in (1, 0):
+            text = {"action": "create", "data": {"username": f"u{order}"}}
+            client.send("websocket.receive", {"order": order}, text=text)
+        for _ in range(3):
+            client.consume("websocket.receive")
+    assert [user.username for user in User.objects.order_by("pk")] == ["u0", "u1"]
+    with pytest.raises(ValueError, match="slight_ordering"):
+        bind(slight_ordering=True).get_handler()
+
+
+def test_a_plain_binding_says_what_is_missing() -> None:
+    class Plain(Binding):
+        model = None
+
+    for call in (
+        lambda: Plain.encode("s", {}),
+        lambda: Plain.group_names(None),
+        lambda: Plain().serialize(None, CREATE),
+        lambda: Plain().deserialize(None),  # type: ignore[arg-type]
+        lambda: Plain().has_permission(None, CREATE, None),
+        lambda: Plain().create({}),
+        lambda: Plain().update(1, {}),
+    ):
+        with pytest.raises(NotImplementedError):
+            call()
+
+
+def test_the_other_name_of_the_demultiplexer() -> None:
+    assert WebsocketBindingDemultiplexer is WebsocketDemultiplexer
