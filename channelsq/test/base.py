@@ -39,13 +39,14 @@ class _ChannelTests(LayersMixin):
     @classmethod
     def setUpClass(cls) -> None:
         """What ``setUpTestData`` sends goes nowhere: each test begins with empty channels."""
-        with cls.surroundings():
+        # Those that a class's override_settings brings are not there yet.
+        there = [memory_layer(alias) for alias in cls.test_channel_aliases if alias in channel_layers]
+        with installed(there):
             super().setUpClass()
 
-    @classmethod
-    def surroundings(cls) -> contextlib.AbstractContextManager[object]:
+    def surroundings(self) -> contextlib.AbstractContextManager[object]:
         """Layers in memory, with the routings of those they stand in for."""
-        return installed([memory_layer(alias) for alias in cls.test_channel_aliases])
+        return installed([memory_layer(alias) for alias in self.test_channel_aliases])
 
     def get_next_message(
         self, channel: str, alias: str = DEFAULT_CHANNEL_LAYER, require: bool = False
