@@ -21,6 +21,7 @@ ABORT = "channelsq.abort"
 _TEXTS = {
     408: "408 Request Timeout: the request's body came too slowly",
     413: "413 Payload Too Large",
+    500: "500 Internal Server Error",
     502: "502 Bad Gateway: the application's answer cannot be sent",
     503: "503 Service Unavailable: please try again soon",
     504: "504 Gateway Timeout: the application did not answer in time",

@@ -200,6 +200,8 @@ class _Request:
         raise _Aborted("response_stalled", f"it did not go on for {timeout:g} s")
 
     async def _pass_on(self, message: dict[str, Any]) -> None:
+        if message.get("abort") and self._start is None:
+            raise Refused(500, "response_failed", "the application failed before it answered")
         if message.get("abort"):
             raise _Aborted("response_failed", "the application failed while making it")
         try:

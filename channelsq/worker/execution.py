@@ -48,7 +48,7 @@ def run_consumer(
 
     What it sends goes out together once it has returned, and not at all if it raises.  Whatever the outcome,
     short of one that will run it again, the interface server that waits to hand out the socket's next message
-    is told, in the same write.
+    is told, in the same write; if it failed, so is the one whose HTTP client waits for an answer.
 
     Args:
         consumer: called with the message and ``kwargs``.
@@ -86,14 +86,14 @@ def run_consumer(
         held.clear()
         if not isinstance(error, ConsumeLater):
             if isinstance(error, Exception) and not _comes_again(error):
-                _tell(message, report)
+                _tell(message, report or _unanswered(message))
             raise
         requeued = False
         try:
             requeued = _requeue(message, attempts, name)
         finally:
             if not requeued:
-                _tell(message, report)
+                _tell(message, report or _unanswered(message))
     else:
         if report is not None:
             held.hold(message.channel_layer, report)
@@ -160,6 +160,16 @@ def done_report(message: Message) -> Send | None:
     if type(order) is int and 0 <= order < 2**63:  # nothing about it can be wrong
         return _tuple(Send, (reply_channel.name, done_message(order), False, 0.0, order))
     return reply_channel.prepare({"done": order})
+
+
+def _unanswered(message: Message) -> Send | None:
+    """The prepared send that tells an HTTP client's interface server to wait no longer; or None."""
+    reply_channel = message.reply_channel
+    if message.channel_name != names.HTTP_REQUEST or reply_channel is None:
+        return None
+    if not names.is_process_channel(reply_channel.name):
+        return None
+    return reply_channel.prepare({"content": b"", "more_content": False, "abort": True})
 
 
 def report_done(message: Message) -> None:

@@ -119,6 +119,13 @@ def test_error_pages(site: Project, client: httpx.Client) -> None:
     assert client.get("/").text == "hello"
 
 
+def test_a_consumer_that_fails_is_a_500_at_once_and_nothing_of_its_answer(client: httpx.Client) -> None:
+    for _ in range(2):
+        answer = client.get("/fail/", timeout=15)
+        assert (answer.status_code, answer.text) == (500, "500 Internal Server Error\n")
+    assert client.get("/").text == "hello"
+
+
 @pytest.mark.parametrize("broker", BOTH)
 def test_admin(request: pytest.FixtureRequest, broker: str, demo_template: Path, tmp_path: Path) -> None:
     env = {"REDIS_URL": fresh_redis(request.getfixturevalue("redis_url"))} if broker == "redis" else {}

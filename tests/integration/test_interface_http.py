@@ -295,6 +295,16 @@ def test_an_application_can_cut_its_response_off() -> None:
         httpx.get(site.url)
 
 
+def test_an_application_that_failed_before_it_answered_is_500() -> None:
+    def handler(call: Call) -> None:
+        call.reply(content=b"", more_content=False, abort=True)
+
+    with running({"http.request": handler}) as site, httpx.Client() as client:
+        for _ in range(2):  # on one connection
+            response = client.get(site.url)
+            assert (response.status_code, response.text) == (500, "500 Internal Server Error\n")
+
+
 @pytest.mark.parametrize(
     "message",
     [

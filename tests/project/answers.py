@@ -35,6 +35,12 @@ def http_consumer(message: Message, size: str) -> None:
         _send(message, **chunk)
 
 
+def fail(message: Message) -> None:
+    """Fails in the middle of its answer."""
+    _send(message, status=200, content=b"half", more_content=True)
+    raise RuntimeError("this HTTP consumer always fails")
+
+
 def park(message: Message, name: str) -> None:
     """Leaves a request to whoever has read the record ``parked-<name>``."""
     record(f"parked-{name}", message.reply_channel)

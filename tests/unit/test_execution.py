@@ -110,6 +110,37 @@ def test_failure_reports_and_sends_nothing_else(layer: ChannelLayerWrapper, erro
     assert not pending_message_store.active
 
 
+ABORT = {"content": b"", "more_content": False, "abort": True}
+
+
+@pytest.mark.parametrize(
+    ("channel", "pattern", "told"),
+    [("http.request", "http.response!", [ABORT]), ("http.request", "test?", []), ("jobs", "http.response!", [])],
+)
+def test_an_http_client_whose_consumer_failed_is_not_left_to_wait(
+    layer: ChannelLayerWrapper, channel: str, pattern: str, told: list[Any]
+) -> None:
+    message = message_on(layer, channel, reply_channel=layer.new_channel(pattern))
+    with pytest.raises(LookupError):
+        run(failing, message)
+    assert replies(layer, message) == told
+    assert drain(layer, "jobs") == []
+
+
+def test_an_http_client_is_not_told_of_what_will_run_again(layer: ChannelLayerWrapper) -> None:
+    def again(message: Message) -> None:
+        raise Retry
+
+    message = message_on(layer, "http.request", reply_channel=layer.new_channel("http.response!"))
+    with pytest.raises(Retry):
+        run(again, message)
+    run(later, message)
+    assert replies(layer, message) == []
+    message.content[ATTEMPTS_KEY] = layer.consume_later_limit
+    run(later, message)
+    assert replies(layer, message) == [ABORT]
+
+
 @pytest.mark.parametrize("error", [WorkerShutdown(0), WorkerTerminate(1), KeyboardInterrupt()], ids=repr)
 def test_the_end_of_the_process_is_not_the_end_of_the_message(layer: ChannelLayerWrapper, error: BaseException) -> None:
     message = message_on(layer, order=2)
