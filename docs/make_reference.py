@@ -29,7 +29,7 @@ PAGES: list[tuple[str, str, list[str]]] = [
     ("http", "HTTP", ["channelsq.handler", "channelsq.staticfiles"]),
     ("security", "Origins", ["channelsq.security.websockets"]),
     ("layers", "Layers", ["channelsq.layers"]),
-    ("test", "For tests", ["channelsq.test", "channelsq.test.pytest_plugin"]),
+    ("test", "For tests", ["channelsq.test", "channelsq.pytest_plugin"]),
 ]  # fmt: skip
 
 #: All of them.
