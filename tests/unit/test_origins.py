@@ -19,6 +19,7 @@ from channelsq.security.websockets import (
     BaseOriginValidator,
     allowed_hosts_only,
 )
+from channelsq.test import WSClient
 from channelsq.utils import name_that_thing
 from tests.unit.layer_support import installed, message_on, replies, wrapped
 
@@ -378,6 +379,23 @@ def test_generic_consumers() -> None:
         heard = message_on(layer, "websocket.receive", text="hello")
         Chat(heard)
         assert replies(layer, heard) == [{"text": "heard"}]
+
+
+@pytest.mark.django_db
+def test_the_test_client_has_an_origin_when_it_is_told_to() -> None:
+    @allowed_hosts_only
+    def accept(message: Message) -> None:
+        assert message.reply_channel is not None
+        message.reply_channel.send({"accept": True})
+
+    layer = wrapped([route("websocket.connect", accept)])
+    with installed(layer):
+        client = WSClient()
+        with pytest.raises(DenyConnection):
+            client.send_and_consume("websocket.connect", path="/")
+        client.set_header("origin", b"http://example.com")
+        client.send_and_consume("websocket.connect", path="/")
+        assert client.receive() is None  # what it gets is the accept, which it has checked
 
 
 def test_a_decorated_consumer_keeps_its_name_and_its_celery_options() -> None:
