@@ -13,13 +13,12 @@ from django.core import serializers
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.management import call_command
 from django.db import connection, transaction
-from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 from django.test import TestCase
 
 from app.models import Room
 from channelsq import Group, route
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.binding.base import CREATE, DELETE, UPDATE, Binding, BindingMetaclass
+from channelsq.binding.base import CREATE, DELETE, UPDATE, Binding
 from channelsq.binding.websockets import (
     WebsocketBinding,
     WebsocketBindingDemultiplexer,
@@ -27,18 +26,13 @@ from channelsq.binding.websockets import (
 )
 from channelsq.generic.websockets import WebsocketDemultiplexer
 from channelsq.test import ChannelTestCase, TransactionChannelTestCase, WSClient, apply_routes
+from tests.support.bindings import forgotten_afterwards
 
 
 @pytest.fixture(autouse=True)
 def only_bindings_of_this_test(channel_layer: ChannelLayerWrapper) -> Iterator[None]:
-    """Bindings are for good; those that a test defines end with it."""
-    signals = (pre_save, post_save, pre_delete, post_delete)
-    before = [list(signal.receivers) for signal in signals], list(BindingMetaclass.binding_classes)
-    yield
-    for signal, receivers in zip(signals, before[0], strict=True):
-        signal.receivers = receivers
-        signal.sender_receivers_cache.clear()
-    BindingMetaclass.binding_classes[:] = before[1]
+    with forgotten_afterwards():
+        yield
 
 
 def bind(bound: Any = User, base: type[Binding] = WebsocketBinding, **attributes: Any) -> Any:

@@ -14,6 +14,7 @@ from channelsq import checks
 from channelsq.handler import AsgiHandler, AsgiRequest, ViewConsumer
 from channelsq.interface.config import parser
 from channelsq.layers import BaseChannelLayer, InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
+from tests.support.bindings import forgotten_afterwards
 from tests.support.markdown import Block, blocks, links, rows, without_blocks
 from tests.support.processes import ROOT
 
@@ -63,7 +64,8 @@ def test_examples_compile(block: Block) -> None:
 
 def run(block: Block) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "docs_example"}
-    exec(compile(block.text, "example", "exec"), names)
+    with forgotten_afterwards():
+        exec(compile(block.text, "example", "exec"), names)
     return names
 
 

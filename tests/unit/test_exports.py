@@ -40,6 +40,29 @@ PUBLIC = {
     "channelsq.security.websockets": [
         "BaseOriginValidator", "AllowedHostsOnlyOriginValidator", "allowed_hosts_only",
     ],
+    "channelsq.sessions": [
+        "channel_session", "http_session", "channel_and_http_session", "enforce_ordering", "session_for_reply_channel",
+        "wait_channel_name", "requeue_messages",
+    ],
+    "channelsq.auth": [
+        "transfer_user", "channel_session_user", "http_session_user", "channel_session_user_from_http",
+        "channel_and_http_session_user_from_http",
+    ],
+    "channelsq.generic": ["BaseConsumer"],
+    "channelsq.generic.websockets": [
+        "WebsocketConsumer", "JsonWebsocketConsumer", "WebsocketDemultiplexer", "WebsocketMultiplexer",
+        "WebsocketConsumerDemultiplexer",
+    ],
+    "channelsq.binding": ["Binding"],
+    "channelsq.binding.base": ["Binding", "BindingMetaclass", "CREATE", "UPDATE", "DELETE"],
+    "channelsq.binding.websockets": [
+        "WebsocketBinding", "WebsocketBindingWithMembers", "WebsocketBindingDemultiplexer",
+    ],
+    "channelsq.test": [
+        "ChannelTestCase", "TransactionChannelTestCase", "Client", "HttpClient", "WSClient", "apply_routes",
+        "ChannelLiveServerTestCase",
+    ],
+    "channelsq.pytest_plugin": ["channel_layer", "ws_client"],
     "channelsq.staticfiles": ["StaticFilesConsumer", "StaticFilesHandler"],
     "channelsq.signals": ["consumer_started", "consumer_finished", "worker_ready", "worker_process_ready"],
     "channelsq.utils": ["name_that_thing"],
