@@ -15,12 +15,15 @@ class ChannelsqConfig(AppConfig):
         from django.core.signals import setting_changed
         from django.utils.module_loading import autodiscover_modules
 
-        from channelsq import checks, conf
+        from channelsq import broker, checks, conf
         from channelsq.asgi import channel_layers
         from channelsq.binding.base import BindingMetaclass
 
         checks.register()
         conf.remember_celery_app()
+        app = conf.known_celery_app()
+        if app is not None:
+            broker.lend(app)
         # For applications' tests: override_settings(CHANNEL_LAYERS=...) takes effect.
         setting_changed.connect(channel_layers.on_setting_changed)
         # In every process, as any may change a model.

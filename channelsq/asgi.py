@@ -22,7 +22,7 @@ __all__ = [
     "get_channel_layer",
 ]
 
-_LAYERS_REMEDY = "use channelsq.layers.RedisChannelLayer, KombuChannelLayer or InMemoryChannelLayer"
+_LAYERS_REMEDY = "use channelsq.layers.RedisChannelLayer, IPCChannelLayer, KombuChannelLayer or InMemoryChannelLayer"
 
 
 class ChannelLayerWrapper:
@@ -84,6 +84,10 @@ class ChannelLayerWrapper:
         """See :meth:`BaseChannelLayer.group_discard`."""
         self.channel_layer.group_discard(group, channel)
 
+    def local_only(self) -> bool:
+        """Whether only this process can see the layer's channels."""
+        return self.channel_layer.in_process
+
     def __getattr__(self, name: str) -> Any:
         if name == "channel_layer":  # not set yet: being unpickled or copied
             raise AttributeError(name)
@@ -111,7 +115,8 @@ class ChannelLayerManager:
     """The layers of ``CHANNEL_LAYERS``, each made when it is first asked for."""
 
     def __init__(self) -> None:
-        self._layers: dict[str, ChannelLayerWrapper] = {}
+        #: The layers that have been made, by alias.
+        self.backends: dict[str, ChannelLayerWrapper] = {}
         self._lock = threading.RLock()
 
     @property
@@ -165,12 +170,12 @@ class ChannelLayerManager:
 
     def __getitem__(self, key: str) -> ChannelLayerWrapper:
         try:
-            return self._layers[key]
+            return self.backends[key]
         except KeyError:
             with self._lock:
-                if key not in self._layers:
-                    self._layers[key] = self.make_backend(key)
-                return self._layers[key]
+                if key not in self.backends:
+                    self.backends[key] = self.make_backend(key)
+                return self.backends[key]
 
     def __contains__(self, key: object) -> bool:
         return key in self.configs
@@ -178,23 +183,41 @@ class ChannelLayerManager:
     def set(self, key: str, layer: ChannelLayerWrapper | None) -> ChannelLayerWrapper | None:
         """Put ``layer`` (or with None: nothing) in place of the layer ``key``; gives the one before."""
         with self._lock:
-            old = self._layers.pop(key, None)
+            old = self.backends.pop(key, None)
             if layer is not None:
-                self._layers[key] = layer
+                self.backends[key] = layer
         return old
 
     def on_setting_changed(self, *, setting: str, **kwargs: Any) -> None:
         """Receiver of Django's ``setting_changed``: make layers anew when their settings are overridden."""
         if setting == "CHANNEL_LAYERS":
             with self._lock:
-                self._layers.clear()
+                self.backends.clear()
 
 
 channel_layers = ChannelLayerManager()
 
 
+def check_queues_apart(layers: Iterable[ChannelLayerWrapper]) -> None:
+    """Raise InvalidChannelLayerError if two layers on one broker have the same queues."""
+    seen: list[ChannelLayerWrapper] = []
+    for layer in layers:
+        for other in seen:
+            if layer.queue_prefix == other.queue_prefix and layer.is_on(other.url):
+                raise InvalidChannelLayerError(
+                    f"CHANNEL_LAYERS[{other.alias!r}] and CHANNEL_LAYERS[{layer.alias!r}] are on one broker with the "
+                    f"same prefix, so they would get each other's messages; give one of them another, such as "
+                    f"CHANNEL_LAYERS[{layer.alias!r}]['CONFIG']['prefix'] = {layer.alias!r}"
+                )
+        seen.append(layer)
+
+
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayerWrapper:
-    """The layer ``alias``, after setting Django up: for scripts that only know a settings module."""
+    """The layer ``alias``, after setting Django up: for scripts that only know a settings module.
+
+    Raises:
+        InvalidChannelLayerError: there is no such layer, or its settings cannot be used.
+    """
     import django
     from django.apps import apps
 

@@ -7,6 +7,7 @@ channelsq.E003     a layer inside one process under a command that works in seve
 channelsq.E004     the layer has no broker URL
 channelsq.E005     the groups have no Redis
 channelsq.E006     the layer's broker is not the Celery app's
+channelsq.E007     a layer other than the default one cannot be used, or shares another's queues
 channelsq.W001     CHANNEL_LAYERS is missing
 channelsq.W002     ALLOWED_HOSTS is empty outside DEBUG
 channelsq.W003     "channelsq" stands below "django.contrib.staticfiles"
@@ -27,9 +28,10 @@ from django.core import checks
 from django.core.checks import CheckMessage
 
 from channelsq import conf
-from channelsq.asgi import ChannelLayerWrapper, channel_layers
+from channelsq.asgi import ChannelLayerWrapper, channel_layers, check_queues_apart
 from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError
 from channelsq.layers import RedisChannelLayer
+from channelsq.layers.urls import shown
 from channelsq.transport import streams_url
 
 TAG = "channelsq"
@@ -52,7 +54,7 @@ def _default_layer() -> ChannelLayerWrapper | None:
 
 
 def check_layers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """E001 to E006, W001 and W005."""
+    """E001 to E007, W001 and W005."""
     if not getattr(settings, "CHANNEL_LAYERS", None):
         return [checks.Warning("CHANNEL_LAYERS is not set.", hint=f"Write it {conf.REMEDY}.", id="channelsq.W001")]
     try:
@@ -70,7 +72,28 @@ def check_layers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Check
                 id="channelsq.E002",
             )
         )
-    return found + _check_broker(layer)
+    return found + _check_broker(layer) + _check_others()
+
+
+def _check_others() -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    layers: list[ChannelLayerWrapper] = []
+    for alias in channel_layers.configs:
+        try:
+            layer = channel_layers[alias]
+            if alias != conf.DEFAULT_CHANNEL_LAYER:
+                _ = layer.router
+            if not layer.in_process and hasattr(layer, "queue_prefix"):
+                layers.append(layer)
+        except (ChannelsqError, ValueError, ImportError, SyntaxError) as error:
+            if alias != conf.DEFAULT_CHANNEL_LAYER:
+                text = f"CHANNEL_LAYERS[{alias!r}] cannot be used: {error}"
+                found.append(checks.Error(text, id="channelsq.E007"))
+    try:
+        check_queues_apart(layers)
+    except InvalidChannelLayerError as error:
+        found.append(checks.Error(str(error), id="channelsq.E007"))
+    return found
 
 
 def _check_broker(layer: ChannelLayerWrapper) -> list[CheckMessage]:
@@ -93,12 +116,13 @@ def _check_broker(layer: ChannelLayerWrapper) -> list[CheckMessage]:
         getattr(layer, "groups_url", None)
     except InvalidChannelLayerError as error:
         found.append(checks.Error(str(error), id="channelsq.E005"))
-    if hasattr(layer, "url") and layer.url != conf.celery_broker_url():
+    if hasattr(layer, "url") and not layer.is_on(conf.celery_broker_url()):
         found.append(
             checks.Error(
-                "CHANNEL_LAYERS['default']['CONFIG']['url'] and the Celery app's broker_url differ, so its workers "
-                "would never see the channels' messages.",
-                hint="Leave the url out of CONFIG, or make both the same.",
+                f"The broker of CHANNEL_LAYERS['default'], {shown(layer.url)}, is not the Celery app's, "
+                f"{shown(conf.celery_broker_url()) or 'which names none'}, so its workers would never see the "
+                "channels' messages.",
+                hint=conf.BROKER_REMEDY.format(url=shown(layer.url)),
                 id="channelsq.E006",
             )
         )

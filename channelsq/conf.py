@@ -26,6 +26,13 @@ REMEDY = (
 )
 
 
+#: What to do when a layer and the Celery app are on different brokers; ``url`` is the layer's.
+BROKER_REMEDY = (
+    "Leave the url out of CONFIG (or hosts, or the prefix of an IPCChannelLayer), so that the layer uses the Celery "
+    "app's broker; or have the app use the layer's: CELERY_BROKER_URL = \"{url}\""
+)
+
+
 @dataclass(frozen=True)
 class LayerSettings:
     """One entry of ``CHANNEL_LAYERS``, its keys checked."""
@@ -129,13 +136,18 @@ def remember_celery_app() -> None:
         _celery_app = current
 
 
-def celery_app() -> Celery:
-    """The project's Celery app."""
-    from celery import current_app
-
+def known_celery_app() -> Celery | None:
+    """The Celery app that the project made; None as long as there is none."""
     if _celery_app is None:
         remember_celery_app()
-    return _celery_app or current_app
+    return _celery_app
+
+
+def celery_app() -> Celery:
+    """The project's Celery app; Celery's default one if there is none."""
+    from celery import current_app
+
+    return known_celery_app() or current_app
 
 
 def celery_broker_url(app: Celery | None = None) -> str:

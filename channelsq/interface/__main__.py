@@ -69,15 +69,14 @@ def _run(config: InterfaceConfig) -> None:
 
 def _serve(config: InterfaceConfig) -> None:
     from channelsq.asgi import channel_layers
-    from channelsq.conf import DEFAULT_CHANNEL_LAYER
     from channelsq.interface.server import Companion, run
 
-    layer = channel_layers[DEFAULT_CHANNEL_LAYER]
+    layer = channel_layers[config.layer]
     companions: list[Companion] = []
     if layer.channel_layer.in_process:
-        from channelsq.worker.embedded import EmbeddedWorker
+        from channelsq.worker.embedded import EmbeddedWorker, in_process_layers
 
-        companions.append(EmbeddedWorker(layer))
+        companions += [EmbeddedWorker(each) for each in in_process_layers()]
         logging.getLogger("channelsq.interface").info(
             "the channel layer is in this process's memory, so the workers run in this process too; "
             "set REDIS_URL, or another layer in CHANNEL_LAYERS, to run them apart",

@@ -57,6 +57,7 @@ class InterfaceConfig:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    layer: str = "default"
     unix_socket: str | None = None
     root_path: str = ""
     proxy_headers: bool = False
@@ -128,6 +129,12 @@ def _path(text: str) -> str:
     return text
 
 
+def _alias(text: str) -> str:
+    if not text:
+        raise ValueError("give a key of CHANNEL_LAYERS, such as default")
+    return text
+
+
 def _root_path(text: str) -> str:
     if text in ("", "/"):
         return ""
@@ -166,6 +173,7 @@ OPTIONS: tuple[_Option, ...] = (
         "port to listen on; PORT is read too, as Heroku sets it",
         "PORT",
     ),
+    _Option("layer", _alias, "hand clients' messages to this entry of CHANNEL_LAYERS", "ALIAS"),
     _Option(
         "unix_socket", _path, "listen on this socket file instead of a host and port", "PATH", shown_default="none"
     ),

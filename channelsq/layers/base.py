@@ -135,6 +135,10 @@ class BaseChannelLayer(ABC):
         """Whether only this process can see the layer's channels."""
         return False
 
+    def is_on(self, url: str) -> bool:
+        """Whether ``url`` is that of the layer's broker, as Celery's workers reach it; perhaps written differently."""
+        return False
+
     # -- identity ---------------------------------------------------------------------------
 
     @property

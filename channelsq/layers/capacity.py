@@ -33,7 +33,7 @@ class Rooms:
         with self._lock:
             self._rooms.clear()
 
-    def admit(self, name: str, capacity: int, depth: Callable[[], int]) -> None:
+    def admit(self, name: str, capacity: int, depth: Callable[[], int], channel: str | None = None) -> None:
         """Raise ChannelFull if the queue is at its capacity.
 
         The depth is asked for when the last answer is used up or old: with one producer the limit is exact,
@@ -43,13 +43,14 @@ class Rooms:
             name: the queue.
             capacity: how many messages it may hold.
             depth: asks how many it holds.
+            channel: what an error calls it; ``name`` if left out.
         """
         if self.take(name):
             return
         now = time.monotonic()
         room = capacity - depth()
         if room <= 0:
-            raise ChannelFull(name, capacity)
+            raise ChannelFull(channel or name, capacity)
         with self._lock:
             if len(self._rooms) > _MOST_QUEUES:
                 self._rooms.clear()
@@ -77,14 +78,14 @@ class Gate:
         self._rooms = Rooms()
         self._pruned: dict[str, float] = {}
 
-    def admit(self, channel: Any, queue: Queue, capacity: int) -> None:
-        """Raise ChannelFull if the queue is at its capacity; see :meth:`Rooms.admit`."""
+    def admit(self, channel: Any, queue: Queue, capacity: int, name: str) -> None:
+        """Raise ChannelFull, calling the queue ``name``, if it is at its capacity; see :meth:`Rooms.admit`."""
 
         def depth() -> int:
             depth = self._depth(channel, queue)
             return depth if depth < capacity else depth - self._prune(channel, queue)
 
-        self._rooms.admit(queue.name, capacity, depth)
+        self._rooms.admit(queue.name, capacity, depth, name)
 
     def _depth(self, channel: Any, queue: Queue) -> int:
         if hasattr(channel, "_size"):  # a virtual transport, where an empty queue does not exist

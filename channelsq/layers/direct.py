@@ -7,13 +7,14 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from channelsq import names
+from channelsq import conf, names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.capacity import Rooms
 from channelsq.layers.streams import StreamCommands
@@ -31,16 +32,16 @@ class Parcel:
     """What one consumer sent, to leave in one transaction with the acknowledgement of its message."""
 
     # Most have the first and nothing of the second; nothing is made before it is needed.
-    #: For each process's reply queue (``"name.process!"``) what goes there.
-    envelopes: Sequence[tuple[str, list[Entry]]] = ()
+    #: For each process's reply queue, as its key and the lifetime (ms) of what goes there, what goes there.
+    envelopes: Sequence[tuple[tuple[str, int], list[Entry]]] = ()
     commands: Sequence[Command] = ()
 
-    def add_envelope(self, prefix: str, entries: list[Entry]) -> None:
+    def add_envelope(self, place: tuple[str, int], entries: list[Entry]) -> None:
         """Have entries sent to a process's reply queue."""
         if type(self.envelopes) is list:
-            self.envelopes.append((prefix, entries))
+            self.envelopes.append((place, entries))
         else:
-            self.envelopes = [(prefix, entries)]
+            self.envelopes = [(place, entries)]
 
     def add_commands(self, commands: Iterable[Command]) -> None:
         """Have commands carried out."""
@@ -80,8 +81,14 @@ class DirectSender:
         """What makes the commands."""
         if self._commands is None:
             prefix = self._layer.transport_options.get("global_keyprefix", "")
-            self._commands = StreamCommands(prefix, self._layer.expiry)
+            self._commands = StreamCommands(prefix, self._layer.expiry, self._layer.queue_prefix)
         return self._commands
+
+    @cached_property
+    def _joins_acks(self) -> bool:
+        """Whether a worker of this process acknowledges on the layer's own broker."""
+        prefix = (conf.celery_app().conf.broker_transport_options or {}).get("global_keyprefix", "")
+        return self._layer.is_on(conf.celery_broker_url()) and self.commands.prefix == prefix
 
     # -- connections ------------------------------------------------------------------------
 
@@ -128,9 +135,9 @@ class DirectSender:
             raise full
 
     def settle(self, sends: Sequence[Send]) -> None:
-        """Send with the acknowledgement of the message that is being handled; now, if none is."""
+        """Send with the acknowledgement of the message that is being handled; now, if none is, or it is elsewhere."""
         parcel = collected_here.get()
-        if parcel is None:
+        if parcel is None or not self._joins_acks:
             self.dispatch(sends)
             return
         full = self._pack(parcel, sends)
@@ -145,15 +152,15 @@ class DirectSender:
 
     def render(self, parcels: Sequence[Parcel]) -> list[Command]:
         """The commands that send several parcels; what goes to one process travels together."""
-        envelopes: dict[str, list[Entry]] = {}
+        envelopes: dict[tuple[str, int], list[Entry]] = {}
         commands: list[Command] = []
         for parcel in parcels:
-            for prefix, entries in parcel.envelopes:
-                envelopes.setdefault(prefix, []).extend(entries)
+            for place, entries in parcel.envelopes:
+                envelopes.setdefault(place, []).extend(entries)
             commands += parcel.commands
-        for prefix, entries in envelopes.items():
+        for (key, expiry_ms), entries in envelopes.items():
             for _, body in pack_envelopes(entries):
-                commands += self.commands.bare(prefix[:-1], body)
+                commands += self.commands.bare_on(key, body, expiry_ms)
         return commands
 
     def _pack(self, parcel: Parcel, sends: Sequence[Send]) -> ChannelFull | None:
@@ -167,7 +174,7 @@ class DirectSender:
                 except ChannelFull as error:
                     full = self._layer.refuse_envelope(entries, error.capacity) or full
                     continue
-            parcel.add_envelope(prefix, entries)
+            parcel.add_envelope((self.commands.key(prefix[:-1]), self.commands.expiry_ms), entries)
         for channel, send in messages:
             try:
                 self._add_message(parcel, channel, send)
@@ -188,7 +195,7 @@ class DirectSender:
 
     def _admit(self, queue: str, capacity: int, *, bare: bool) -> None:
         """Raise ChannelFull if ``queue`` has no room for one more."""
-        if queue not in self._layer.used:
+        if self._layer.queue_prefix + queue not in self._layer.used:
             self._layer.use(self._layer.queue(queue + "!" if bare and "?" not in queue else queue))
 
         def depth() -> int:

@@ -6,6 +6,7 @@ What travels is described in :mod:`channelsq.layers.wire`.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,13 +25,18 @@ from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.listener import KombuListener
 from channelsq.layers.params import redis_params
 from channelsq.layers.receiver import KombuReceiver
-from channelsq.layers.urls import check_broker_url, check_groups_url, shown
+from channelsq.layers.urls import check_broker_url, check_groups_url, same_broker, shown
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
 from channelsq.transport import SCHEMES
 
 #: Seconds after which a broker deletes an unused ``?`` or ``!`` queue.  Not a setting: AMQP brokers refuse to
 #: declare a queue again with another value, and processes with old and new settings share queues in a deploy.
 QUEUE_EXPIRES = 300.0
+
+#: The prefix with which queues are called as their channels.
+DEFAULT_PREFIX = "channelsq"
+
+_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 _NO_EXCHANGE = Exchange("")
 
@@ -45,7 +51,8 @@ class KombuChannelLayer(BaseChannelLayer):
         url: the broker, as Kombu writes it (``amqp://``, ``redis://``, ``rediss://``, ``memory://``, …);
             the Celery app's ``broker_url`` if left out.
         groups_url: the Redis that holds the groups; ``url`` itself if that is a Redis.
-        prefix: put before the keys of groups.
+        prefix: put before the keys of groups and, unless it is the default one, with a colon before the names of
+            queues: layers and sites with different prefixes can share a broker.
         transport_options: for Kombu's transport, on top of Celery's ``broker_transport_options``.
         connections: how many connections this process publishes on at most.
         config: see :class:`BaseChannelLayer`.
@@ -61,7 +68,7 @@ class KombuChannelLayer(BaseChannelLayer):
         *,
         url: str | None = None,
         groups_url: str | None = None,
-        prefix: str = "channelsq",
+        prefix: str = DEFAULT_PREFIX,
         transport_options: Mapping[str, Any] | None = None,
         connections: int = 10,
         **config: Any,
@@ -75,7 +82,14 @@ class KombuChannelLayer(BaseChannelLayer):
         self._url = url
         self._readable_url = ""
         self._groups_url = groups_url
+        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS CONFIG['prefix'] must be 1 to 64 ASCII letters, digits, '-', '_', '.' and ':', "
+                f"not {prefix!r}"
+            )
         self.prefix = prefix
+        #: What the names of queues have in front of those of channels.
+        self.queue_prefix = "" if prefix == DEFAULT_PREFIX else f"{prefix}:"
         self._transport_options = dict(transport_options or {})
         self._connections = connections
         self._lock = threading.RLock()
@@ -121,6 +135,14 @@ class KombuChannelLayer(BaseChannelLayer):
         return self.scheme == "memory"
 
     @property
+    def own_url(self) -> str | None:
+        """The broker's URL if the layer was given one; None if it uses the Celery app's."""
+        return self._url
+
+    def is_on(self, url: str) -> bool:
+        return same_broker(self.url, url)
+
+    @property
     def transport_options(self) -> dict[str, Any]:
         """Celery's ``broker_transport_options`` with those of ``CONFIG`` on top."""
         return {**(conf.celery_app().conf.broker_transport_options or {}), **self._transport_options}
@@ -142,18 +164,20 @@ class KombuChannelLayer(BaseChannelLayer):
             options.setdefault("polling_interval", 0.01)
         elif self.scheme in self.redis_schemes:
             options.setdefault("socket_connect_timeout", 5)
-        ssl = app_conf.broker_use_ssl if self._url in (None, conf.celery_broker_url()) else None
+        ssl = app_conf.broker_use_ssl if self._url is None or self.is_on(conf.celery_broker_url()) else None
         return Connection(self.url, ssl=ssl or False, transport_options=options, connect_timeout=5)
 
     def queue(self, channel: str) -> Queue:
         """The Kombu queue that carries ``channel``."""
         if names.is_process_channel(channel):
             return self._reply_queue(names.process_part(channel)[:-1])
+        name = self.queue_prefix + channel
         if names.is_single_reader(channel):
-            return Queue(channel, _NO_EXCHANGE, routing_key=channel, expires=QUEUE_EXPIRES)
-        return Queue(channel, _NO_EXCHANGE, routing_key=channel)
+            return Queue(name, _NO_EXCHANGE, routing_key=name, expires=QUEUE_EXPIRES)
+        return Queue(name, _NO_EXCHANGE, routing_key=name)
 
-    def _reply_queue(self, name: str) -> Queue:
+    def _reply_queue(self, process: str) -> Queue:
+        name = self.queue_prefix + process
         return Queue(name, _NO_EXCHANGE, routing_key=name, expires=QUEUE_EXPIRES)
 
     @contextmanager
@@ -242,7 +266,7 @@ class KombuChannelLayer(BaseChannelLayer):
         refused: ChannelFull | None = None
         for part, body in pack_envelopes(entries):
             try:
-                self._admit(producer, queue, self.reply_capacity(prefix))
+                self._admit(producer, queue, self.reply_capacity(prefix), prefix)
             except ChannelFull as error:
                 refused = self.refuse_envelope(part, error.capacity) or refused
                 continue
@@ -267,7 +291,7 @@ class KombuChannelLayer(BaseChannelLayer):
 
     def _publish_message(self, producer: Producer, channel: str, send: Send) -> None:
         queue = self.queue(channel)
-        self._admit(producer, queue, self.capacity_of(channel))
+        self._admit(producer, queue, self.capacity_of(channel), channel)
         if names.is_single_reader(channel):
             self._publish(
                 producer,
@@ -277,7 +301,7 @@ class KombuChannelLayer(BaseChannelLayer):
                 delivery_mode=1,
             )
         else:
-            headers, body = task_message(channel, send.body, delay=send.delay, expiry=self.expiry)
+            headers, body = task_message(channel, queue.name, send.body, delay=send.delay, expiry=self.expiry)
             self._publish(producer, queue, body, headers=headers, correlation_id=headers["id"], delay=send.delay)
 
     def _publish(self, producer: Producer, queue: Queue, body: bytes, *, delay: float = 0.0, **properties: Any) -> None:
@@ -317,15 +341,15 @@ class KombuChannelLayer(BaseChannelLayer):
             self.used = {name: used for name, used in self.used.items() if not _is_temporary(used)}
         self.used[queue.name] = queue
 
-    def _admit(self, producer: Producer, queue: Queue, capacity: int) -> None:
-        """Raise ChannelFull if ``queue`` has no room for one more."""
+    def _admit(self, producer: Producer, queue: Queue, capacity: int, channel: str) -> None:
+        """Raise ChannelFull for ``channel`` if its ``queue`` has no room for one more."""
         gate = self._gate
         if gate is None:
             # The transport on streams looks for expired messages itself.
             lists = self.scheme in self.redis_schemes and "-streams" not in self.scheme
             kind = "redis" if lists else "memory" if self.in_process else ""
             gate = self._gate = Gate(kind)
-        gate.admit(_channel(producer), queue, capacity)
+        gate.admit(_channel(producer), queue, capacity, channel)
 
     @property
     def _is_amqp(self) -> bool:

@@ -46,10 +46,12 @@ class StreamCommands:
     Args:
         prefix: the transport's global key prefix.
         expiry: seconds that an unread message lives.
+        queue_prefix: what the names of the layer's queues have in front of those of its channels.
     """
 
-    def __init__(self, prefix: str, expiry: float) -> None:
+    def __init__(self, prefix: str, expiry: float, queue_prefix: str = "") -> None:
         self.prefix = prefix
+        self.queue_prefix = queue_prefix
         self.expiry_ms = max(1, int(expiry * 1000))
         self._tasks: dict[str, tuple[str, bytes]] = {}
         self._frames: dict[str, _Frame] = {}
@@ -57,7 +59,7 @@ class StreamCommands:
 
     def key(self, queue: str) -> str:
         """The key of a queue's stream."""
-        return f"{self.prefix}stream:{queue}"
+        return f"{self.prefix}stream:{self.queue_prefix}{queue}"
 
     # -- sending ----------------------------------------------------------------------------
 
@@ -69,7 +71,7 @@ class StreamCommands:
         """
         key, start = self._tasks.get(channel) or self._task(channel)
         body = start + packed + b"\x80\x80"
-        return self._add(key, encode_compact(channel, identity or new_id(), body, self.expiry_ms))
+        return self._add(key, encode_compact(self.queue_prefix + channel, identity or new_id(), body, self.expiry_ms))
 
     def packed_task(self, channel: str, packed: bytes, identity: str) -> bytes:
         """What :meth:`task` gives, as the bytes of its command: in one step, for who sends nothing else all day.
@@ -95,7 +97,7 @@ class StreamCommands:
     def _frame(self, channel: str) -> _Frame:
         key, start = self._tasks.get(channel) or self._task(channel)
         before, _, behind = pack([self._add(key, b"")]).rpartition(b"$0\r\n")
-        name = b"\x94" + codec.dumps(channel)
+        name = b"\x94" + codec.dumps(self.queue_prefix + channel)
         end = b"\x80\x80" + self._lifetime
         # Beside all that, the data has a byte before the id, and five before the body.
         around = len(name) + 1 + 5 + len(start) + len(end)
@@ -113,9 +115,12 @@ class StreamCommands:
 
     def bare(self, queue: str, body: bytes) -> list[Command]:
         """Adds an envelope to a process's reply queue, or a packed message to a ``?`` channel's queue."""
-        key = self.key(queue)
+        return self.bare_on(self.key(queue), body, self.expiry_ms)
+
+    def bare_on(self, key: str, body: bytes, expiry_ms: int) -> list[Command]:
+        """The same for who has the queue's key, and perhaps another expiry."""
         return [
-            self._add(key, encode_compact(None, None, body, self.expiry_ms)),
+            ("XADD", key, "*", "m", encode_compact(None, None, body, expiry_ms), "x", expiry_ms),
             ("PEXPIRE", key, QUEUE_EXPIRES_MS, "NX"),
         ]
 

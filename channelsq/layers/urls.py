@@ -6,9 +6,11 @@ thread that it happens in.
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis.connection
 from kombu import Connection
-from kombu.utils.url import maybe_sanitize_url
+from kombu.utils.url import maybe_sanitize_url, url_to_parts
 
 from channelsq.exceptions import InvalidChannelLayerError
 
@@ -28,6 +30,35 @@ def _shown(url: str) -> str:
         return str(maybe_sanitize_url(url))
     except ValueError:  # its port is no number, so who knows where the password ends
         return f"{url.partition('://')[0]}://…"
+
+
+def same_broker(one: str, other: str) -> bool:
+    """Whether two URLs are of one broker: the same transport, server and database, entered as the same user.
+
+    Several URLs joined by ``;`` are the same if they are in the same order.
+    """
+    if one == other:
+        return True
+    ones, others = one.split(";"), other.split(";")
+    try:
+        return len(ones) == len(others) and all(
+            _place(each) == _place(its) for each, its in zip(ones, others, strict=True)
+        )
+    except ValueError:  # one of them cannot be read, so whoever uses it will say so
+        return False
+
+
+def _place(url: str) -> tuple[Any, ...]:
+    """What tells a broker from all others, with defaults filled in."""
+    scheme, _, _ = url.partition("://")
+    _, host, port, user, password, path, query = url_to_parts(url)
+    path = (path or "").strip("/")
+    if "redis" in scheme and "socket" not in scheme:
+        port, path = port or 6379, path or "0"
+    elif scheme in ("amqp", "pyamqp"):
+        port = port or 5672
+    options = tuple(sorted((name, value) for name, value in query.items() if not name.startswith("ssl_")))
+    return scheme, host or "localhost", port, user, password, path, options
 
 
 def check_broker_url(url: str, *, is_redis: bool) -> None:

@@ -1,9 +1,9 @@
 """What a Kombu channel layer puts on the broker.
 
-* A channel without a type character is a queue of the same name.  A message on it is a Celery task message
-  (protocol 2) whose task is the channel's name and whose arguments are ``[channel, content]``, so that a
-  Celery worker consumes it as it stands.
-* A ``?`` channel is a queue of the same name that expires when unused; a message on it is its msgpack.
+* A channel without a type character is a queue of the same name, behind the layer's prefix if it has one.  A
+  message on it is a Celery task message (protocol 2) whose task is called as the queue and whose arguments are
+  ``[channel, content]``, so that a Celery worker consumes it as it stands.
+* A ``?`` channel is such a queue that expires when unused; a message on it is its msgpack.
 * All ``!`` channels of a process share one such queue, named by what stands before the ``!``.  A message on
   it is an *envelope*: a msgpack list of ``[channels, packed message, group or None, order or None]``.  What one
   consumer sends to one process travels in one envelope, and so does a group's message to all its members there.  The
@@ -67,8 +67,8 @@ def done_message(order: int) -> bytes:
     return b"\x81\xa4done" + codec.dumps(order)
 
 
-def task_message(channel: str, body: bytes, *, delay: float, expiry: float) -> tuple[dict[str, Any], bytes]:
-    """Headers and body of the Celery task message for ``body``, a packed message for ``channel``.
+def task_message(channel: str, queue: str, body: bytes, *, delay: float, expiry: float) -> tuple[dict[str, Any], bytes]:
+    """Headers and body of the Celery task message for ``body``, a packed message for ``channel``, on its ``queue``.
 
     Celery's message protocol, version 2: https://docs.celeryq.dev, "Message Protocol".
     """
@@ -77,7 +77,7 @@ def task_message(channel: str, body: bytes, *, delay: float, expiry: float) -> t
     eta = datetime.datetime.fromtimestamp(now + delay, datetime.UTC).isoformat() if delay else None
     headers = {
         "lang": "py",
-        "task": channel,
+        "task": queue,
         "id": identity,
         "root_id": identity,
         "parent_id": None,

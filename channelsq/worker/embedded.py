@@ -13,6 +13,7 @@ from celery.exceptions import Reject
 from django.db import close_old_connections, connections
 
 from channelsq import conf
+from channelsq.asgi import channel_layers
 from channelsq.exceptions import ChannelLayerError
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
@@ -27,6 +28,12 @@ logger = logging.getLogger("channelsq.worker")
 
 #: Threads of an embedded worker whose number nobody chose.
 DEFAULT_THREADS = 8
+
+
+def in_process_layers() -> list[ChannelLayerWrapper]:
+    """The configured layers that nobody but this process can consume."""
+    layers = [channel_layers[alias] for alias in channel_layers.configs]
+    return [layer for layer in layers if layer.in_process]
 
 
 class EmbeddedWorker:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
@@ -42,12 +43,14 @@ class Lean:
     Args:
         app: the Celery app.
         consumer: the worker's consumer (``celery.worker.consumer.Consumer``).
-        layer: the layer of the channels.
-        tasks: its consumers.
+        layer: one of those that are on the worker's broker.
+        tasks: the consumers of each.
         lane: where requests are run.
     """
 
-    def __init__(self, app: Any, consumer: Any, layer: RedisChannelLayer, tasks: ConsumerTasks, lane: Lane) -> None:
+    def __init__(
+        self, app: Any, consumer: Any, layer: RedisChannelLayer, tasks: Sequence[ConsumerTasks], lane: Lane
+    ) -> None:
         self._consumer = consumer
         self._straight = Straight(self, tasks)
         self._render = layer.sender.render
@@ -170,19 +173,30 @@ class Lean:
 _leans: weakref.WeakKeyDictionary[Any, Lean | None] = weakref.WeakKeyDictionary()
 
 
-def lean_of(app: Any, consumer: Any, tasks: ConsumerTasks) -> Lean | None:
-    """What decides for a worker; None if every message goes Celery's way."""
+def lean_of(app: Any, consumer: Any, tasks: ConsumerTasks, every: Iterable[ConsumerTasks]) -> Lean | None:
+    """What decides for a worker; None if every message of a layer goes Celery's way.
+
+    Args:
+        tasks: that layer's consumers.
+        every: those of all the worker's layers.
+    """
+    if not _is_on_streams(tasks):
+        return None
     try:
         return _leans[consumer]
     except KeyError:
-        lean = _leans[consumer] = _make(app, consumer, tasks)
+        lean = _leans[consumer] = _make(app, consumer, [each for each in every if _is_on_streams(each)])
         return lean
 
 
-def _make(app: Any, consumer: Any, tasks: ConsumerTasks) -> Lean | None:
+def _is_on_streams(tasks: ConsumerTasks) -> bool:
     channel_layer = tasks.layer.channel_layer
-    if not isinstance(channel_layer, RedisChannelLayer) or not channel_layer.streams:
-        return None
+    return isinstance(channel_layer, RedisChannelLayer) and channel_layer.streams
+
+
+def _make(app: Any, consumer: Any, tasks: Sequence[ConsumerTasks]) -> Lean | None:
+    channel_layer = tasks[0].layer.channel_layer
+    assert isinstance(channel_layer, RedisChannelLayer)
     kind = type(consumer.pool).__module__.rpartition(".")[2]
     if kind == "solo":
         return Lean(app, consumer, channel_layer, tasks, SoloLane())

@@ -113,7 +113,7 @@ class LeanRequest(requests.Request):
         if type(source) is Entry:
             headers = {
                 "lang": "py",
-                "task": self._mine.channel_name,
+                "task": self._queue,
                 "id": self.id,
                 "root_id": self.id,
                 "ignore_result": True,
@@ -170,10 +170,16 @@ class LeanRequest(requests.Request):
         return self._body
 
     @property
+    def _queue(self) -> str:
+        """The name of the queue, which is the name of the task in the message, too."""
+        layer: Any = self._mine.channel_layer
+        return str(layer.queue_prefix) + self._mine.channel_name
+
+    @property
     def _delivery_info(self) -> dict[str, Any]:
         return {
             "exchange": "",
-            "routing_key": self._mine.channel_name,
+            "routing_key": self._queue,
             "priority": None,
             "redelivered": "redelivered" in self._message.headers,
         }

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
-from channelsq import conf, names
-from channelsq.asgi import channel_layers
+from channelsq import broker, conf, names
+from channelsq.asgi import channel_layers, check_queues_apart
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import ChannelsqError
+from channelsq.layers.urls import shown
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.utils import name_that_thing
@@ -90,29 +91,42 @@ def log_unrouted(message: Message) -> None:
     report_done(message)
 
 
+def consumed(app: Celery) -> list[ChannelLayerWrapper]:
+    """The layers that ``app``'s workers consume: all that are on its broker.
+
+    Raises:
+        InvalidChannelLayerError: the settings of one cannot be used.
+    """
+    url = conf.celery_broker_url(app)
+    layers = [channel_layers[alias] for alias in channel_layers.configs]
+    return [layer for layer in layers if not layer.in_process and layer.is_on(url)]
+
+
 _installed: set[int] = set()
 
 
 def install(app: Celery) -> None:
-    """Make ``app``'s workers consume the default layer's channels.  Safe to call again.
+    """Make ``app``'s workers consume the channels of every layer on ``app``'s broker.  Safe to call again.
 
     Raises:
-        InvalidChannelLayerError, InvalidRouting: the settings or the routing cannot be used.
+        InvalidChannelLayerError, InvalidRouting: the settings or a routing cannot be used.
     """
-    if id(app) in _installed or DEFAULT_CHANNEL_LAYER not in channel_layers:
+    if id(app) in _installed or not channel_layers.configs:
         return
     _installed.add(id(app))
-    layer = channel_layers[DEFAULT_CHANNEL_LAYER]
-    in_process = layer.in_process
-    signals.celeryd_init.connect(_refuse_unusable_layer, weak=False)
-    if in_process:
+    broker.lend(app)
+    layers = consumed(app)
+    check_queues_apart(layers)
+    signals.celeryd_init.connect(_refuse_unusable_layers, weak=False)
+    if not layers:
         return
-    tasks = ConsumerTasks(app, layer)
     app.conf.accept_content = [*{*app.conf.accept_content, "json", "msgpack"}]
-    for channel in tasks.channels:
-        make_channel_task(app, layer, channel)
-        app.amqp.queues.select_add(layer.queue(channel))
-    _tasks_of[id(app)] = tasks
+    for layer in layers:
+        tasks = ConsumerTasks(app, layer)
+        for channel in tasks.channels:
+            make_channel_task(app, layer, channel)
+            app.amqp.queues.select_add(layer.queue(channel))
+        _tasks_of.setdefault(id(app), {})[layer.alias] = tasks
     dead.install(app)
     signals.task_revoked.connect(_on_revoked, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)
@@ -140,28 +154,40 @@ def install_or_refuse(app: Celery) -> None:
         signals.celeryd_init.connect(refuse, weak=False)
 
 
-_tasks_of: dict[int, ConsumerTasks] = {}
+_tasks_of: dict[int, dict[str, ConsumerTasks]] = {}
 
 
-def tasks_of(app: Celery) -> ConsumerTasks:
-    """What :func:`install` made for ``app``."""
-    return _tasks_of[id(app)]
+def tasks_of(app: Celery) -> dict[str, ConsumerTasks]:
+    """What :func:`install` made for ``app``, by the aliases of the layers that its workers consume."""
+    return _tasks_of.get(id(app), {})
 
 
-def _refuse_unusable_layer(**kwargs: Any) -> None:
+def _refuse_unusable_layers(**kwargs: Any) -> None:
+    app = kwargs["instance"].app
+    if tasks_of(app):
+        for alias in channel_layers.configs:
+            if alias not in tasks_of(app) and not channel_layers[alias].in_process:
+                logger.warning(
+                    "the channel layer %s is not on the broker %s, so this worker does not consume it",
+                    channel_layers[alias],
+                    shown(conf.celery_broker_url(app)),
+                    extra={"action": "layer_not_consumed"},
+                )
+        return
     # SystemExit, because Celery logs and swallows every other exception of a signal's receiver.
-    layer = channel_layers[DEFAULT_CHANNEL_LAYER]
+    aliases = channel_layers.configs
+    layer = channel_layers[DEFAULT_CHANNEL_LAYER if DEFAULT_CHANNEL_LAYER in aliases else next(iter(aliases))]
     if layer.in_process:
         raise SystemExit(
             f"channelsq: the channel layer {layer} lives inside one process, so a worker of its own would never "
-            "see a message.\nSet REDIS_URL (or CHANNEL_LAYERS to RedisChannelLayer or KombuChannelLayer) to run "
-            "workers apart, or use `manage.py runserver` or `python -m channelsq.interface`, which run them inside."
+            "see a message.\nSet REDIS_URL (or CHANNEL_LAYERS to RedisChannelLayer, IPCChannelLayer or "
+            "KombuChannelLayer) to run workers apart, or use `manage.py runserver` or `python -m channelsq.interface`, "
+            "which run them inside."
         )
-    if layer.url != conf.celery_broker_url(kwargs["instance"].app):
-        raise SystemExit(
-            "channelsq: CHANNEL_LAYERS['default']['CONFIG']['url'] and the Celery app's broker_url differ, so this "
-            "worker would never see the channels' messages. Leave the url out of CONFIG, or make both the same."
-        )
+    raise SystemExit(
+        f"channelsq: the channel layer {layer} and the Celery app's broker_url differ, so this worker would never see "
+        f"the channels' messages. {conf.BROKER_REMEDY.format(url=shown(layer.url))}"
+    )
 
 
 def _message_of(sender: Any, args: Any) -> Message | None:

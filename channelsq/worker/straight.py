@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from channelsq.layers import codec
 from channelsq.message import Message
@@ -20,6 +21,7 @@ from channelsq.worker.request import LeanRequest
 from channelsq.worker.task import ChannelTask
 
 if TYPE_CHECKING:
+    from channelsq.asgi import ChannelLayerWrapper
     from channelsq.worker.lean import Lean
     from channelsq.worker.setup import ConsumerTasks
 
@@ -31,33 +33,43 @@ _COMPACT = 0x94
 _NONE_ALIVE = "", -1
 
 
+class _Source(NamedTuple):
+    """What is known of one queue."""
+
+    channel: str
+    layer: ChannelLayerWrapper
+    tasks: ConsumerTasks
+    #: The plans of the layer's consumers in this turn, by their id; None for one whose messages may not go the
+    #: short way.
+    plans: dict[int, Plan | None]
+
+
 class Straight:
-    """Takes entries of a layer's channels.
+    """Takes entries of the channels of layers.
 
     What can only change in the worker's event loop is looked at once a turn of it.
 
     Args:
         lean: decides which may be taken, and has them run.
-        tasks: the layer's consumers.
+        tasks: each layer's consumers.
     """
 
-    def __init__(self, lean: Lean, tasks: ConsumerTasks) -> None:
+    def __init__(self, lean: Lean, tasks: Iterable[ConsumerTasks]) -> None:
         self._lean = lean
-        self._tasks = tasks
-        self._layer = tasks.layer
-        self._resolve = tasks.layer.router.resolve
-        self._channels = {
-            name
-            for name, task in tasks.app.tasks.items()
-            if isinstance(task, ChannelTask) and task.layer is tasks.layer
-        }
+        self._plans: list[dict[int, Plan | None]] = []
+        #: By the name of the queue.
+        self._sources: dict[str, _Source] = {}
+        for each in tasks:
+            plans: dict[int, Plan | None] = {}
+            self._plans.append(plans)
+            for queue, task in each.app.tasks.items():
+                if isinstance(task, ChannelTask) and task.layer is each.layer:
+                    self._sources[queue] = _Source(task.channel, each.layer, each, plans)
         # Of the turn:
         self._qos: QoS
         self._now = 0
         self._revoked = False
         self._told = False
-        #: The plans of consumers, by their id; None for one whose messages may not go the short way.
-        self._plans: dict[int, Plan | None] = {}
         #: An entry that was found to be alive, and the lifetime of its message: in the same turn a younger one with
         #: the same is alive, too.
         self._alive: tuple[str, int] = _NONE_ALIVE
@@ -71,21 +83,24 @@ class Straight:
         self._now = channel.server_time()
         self._revoked = lean.has_revoked
         self._told = logger.isEnabledFor(logging.DEBUG)
-        self._plans.clear()
+        for plans in self._plans:
+            plans.clear()
         self._alive = _NONE_ALIVE
         return self._take
 
     def _take(self, queue: str, entry: Entry) -> bool:
         """Have the entry's message handled; false, and nothing is done, if it must be delivered as ever."""
         key, identity, data, _, _ = entry
-        if queue not in self._channels or not data or data[0] != _COMPACT:
+        source = self._sources.get(queue)
+        if source is None or not data or data[0] != _COMPACT:
             return False
+        channel, layer, tasks, plans = source
         try:
             name, message_id, body, lifetime = decode_compact(data)
             (sent_to, content), _, _ = codec.loads(body)
         except (ForeignPayload, TypeError, ValueError):
             return False
-        if name != queue or sent_to != queue or message_id is None or type(content) is not dict:
+        if name != queue or sent_to != channel or message_id is None or type(content) is not dict:
             return False
         if lifetime is not None:
             oldest, same = self._alive
@@ -93,21 +108,21 @@ class Straight:
                 if int(identity.partition("-")[0]) + lifetime <= self._now:
                     return False
                 self._alive = identity, lifetime
-        mine = Message(content, queue, self._layer)
-        resolved = self._resolve(mine)
+        mine = Message(content, channel, layer)
+        resolved = layer.router.resolve(mine)
         if resolved is None:
             return False
         route, kwargs = resolved
         try:
-            plan = self._plans[id(route.consumer)]
+            plan = plans[id(route.consumer)]
         except KeyError:
-            plan = self._plan(route.consumer)
+            plan = plans[id(route.consumer)] = self._plan(tasks, route.consumer)
         if plan is None or (self._revoked and self._lean.is_revoked(message_id)):
             return False
         mine.id = message_id
         if self._told:
-            extra = {"action": "message_received", "channel": queue}
-            logger.debug("%s -> %s [%s]", queue, plan.name, message_id, extra=extra)
+            extra = {"action": "message_received", "channel": channel}
+            logger.debug("%s -> %s [%s]", channel, plan.name, message_id, extra=extra)
         if not route.ordered:
             report_done(mine)
         tag = f"{identity} {key}"  # as Entry.tag
@@ -118,12 +133,11 @@ class Straight:
         self._lean.start(request)
         return True
 
-    def _plan(self, consumer: Any) -> Plan | None:
+    def _plan(self, tasks: ConsumerTasks, consumer: Any) -> Plan | None:
         """The plan of a consumer for this turn."""
-        task = self._tasks.task_of(consumer)
+        task = tasks.task_of(consumer)
         plan = None
         if self._lean.may_take(task):
             plan = self._lean.plan(task)
             plan.look()
-        self._plans[id(consumer)] = plan
         return plan

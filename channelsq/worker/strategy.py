@@ -28,10 +28,10 @@ Handler = Callable[..., Any]
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
     """The strategy of :class:`channelsq.worker.task.ChannelTask`; see Celery's ``celery.worker.strategy``."""
-    tasks = tasks_of(app)
-    channel = task.name
+    channel = task.channel
     layer = task.layer
-    lean = lean_of(app, consumer, tasks)
+    tasks = tasks_of(app)[layer.alias]
+    lean = lean_of(app, consumer, tasks, tasks_of(app).values())
 
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
         content, embed = _content(message, channel)

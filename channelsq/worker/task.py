@@ -32,11 +32,12 @@ class ChannelTask(Task):  # type: ignore[type-arg]
     acks_late = True
     typing = False
     layer: ClassVar[ChannelLayerWrapper]
+    channel: ClassVar[str]
 
     def run(self, *args: Any, **kwargs: Any) -> None:
         """Never called by a worker: its strategy hands the message on."""
         raise NotImplementedError(
-            f"{self.name} is a channel, not a task to call; send to it with Channel({self.name!r}).send(...)"
+            f"{self.name} is a channel, not a task to call; send to it with Channel({self.channel!r}).send(...)"
         )
 
 
@@ -69,10 +70,12 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
 
 
 def make_channel_task(app: Celery, layer: ChannelLayerWrapper, channel: str) -> ChannelTask:
-    """Register the task that stands for ``channel``."""
-    kind = type("ChannelTask", (ChannelTask,), {"name": channel, "layer": layer, "__module__": __name__})
+    """Register the task that stands for ``channel``; it is called as the channel's queue."""
+    name = layer.queue(channel).name
+    known = {"name": name, "layer": layer, "channel": channel, "__module__": __name__}
+    kind = type("ChannelTask", (ChannelTask,), known)
     app.register_task(kind())
-    return app.tasks[channel]  # type: ignore[return-value]
+    return app.tasks[name]  # type: ignore[return-value]
 
 
 def make_consumer_task(

@@ -17,6 +17,7 @@ from channelsq.asgi import (
     ChannelLayerWrapper,
     InvalidChannelLayerError,
     channel_layers,
+    check_queues_apart,
     get_channel_layer,
 )
 from channelsq.exceptions import ChannelFull, InvalidRouting
@@ -248,3 +249,97 @@ def test_overridden_settings_make_new_layers() -> None:
         assert channel_layers["default"] is not before
         assert channel_layers["default"].capacity == 7
     assert channel_layers["default"].capacity == 100
+
+
+# -- several layers -----------------------------------------------------------------------------
+
+
+def test_local_only_as_in_channels_1() -> None:
+    assert wrapped().local_only() is True
+    remote = {"BACKEND": REDIS, "ROUTING": [], "CONFIG": {"url": "redis://redis.example"}}
+    with override_settings(CHANNEL_LAYERS={"default": remote}):
+        assert ChannelLayerManager()["default"].local_only() is False
+
+
+def test_backends_are_the_layers_that_were_made(manager: ChannelLayerManager) -> None:
+    assert manager.backends == {}
+    layer = manager["other"]
+    assert manager.backends == {"other": layer}
+
+
+def test_channels_and_groups_of_an_alias(manager: ChannelLayerManager) -> None:
+    from channelsq import Channel, Group
+
+    with override_settings(CHANNEL_LAYERS=LAYERS):
+        for kind in (Channel, Group):
+            assert kind("a").channel_layer.alias == "default"
+            assert kind("a", alias="other").channel_layer is channel_layers["other"]
+            assert kind("a", "other").channel_layer is channel_layers["other"]
+            assert kind("a", alias="other", channel_layer=manager["default"]).channel_layer is manager["default"]
+            with pytest.raises(InvalidChannelLayerError, match="no layer 'nowhere'"):
+                kind("a", alias="nowhere")
+
+
+def test_a_consumers_sends_wait_on_every_layer(manager: ChannelLayerManager) -> None:
+    from channelsq import Channel, Group
+    from channelsq.pending import pending_message_store
+
+    with override_settings(CHANNEL_LAYERS=LAYERS):
+        one, two = channel_layers["default"], channel_layers["other"]
+        two.group_add("room", "member")
+        pending_message_store.prepare()
+        Channel("a").send({"n": 1})
+        Group("room", alias="other").send({"n": 2})
+        assert one.receive(["a"]) == two.receive(["member"]) == (None, None)
+        pending_message_store.send_and_flush()
+        assert one.receive(["a"]) == ("a", {"n": 1})
+        assert two.receive(["member"]) == ("member", {"n": 2})
+        assert one.receive(["member"]) == (None, None)
+
+
+def test_a_test_backend_takes_the_place_of_its_layer(manager: ChannelLayerManager) -> None:
+    before = manager["default"]
+    test = manager.make_test_backend("default")
+    assert manager.set("default", test) is before
+    assert manager["default"].capacity == 3
+    assert manager.set("default", before) is test
+    assert manager["default"] is before
+
+
+def remote_layers(**prefixes: str | None) -> dict[str, Any]:
+    return {
+        alias: {
+            "BACKEND": REDIS,
+            "ROUTING": [],
+            "CONFIG": {"url": "redis-streams://redis.example/0", **({"prefix": prefix} if prefix else {})},
+        }
+        for alias, prefix in prefixes.items()
+    }
+
+
+def test_layers_of_one_broker_need_different_prefixes() -> None:
+    for layers, apart in (
+        (remote_layers(default=None, other=None), False),
+        (remote_layers(default="a", other="a"), False),
+        (remote_layers(default=None, other="channelsq"), False),
+        (remote_layers(default=None, other="b"), True),
+        (remote_layers(default="a", other="b"), True),
+    ):
+        with override_settings(CHANNEL_LAYERS=layers):
+            made = [ChannelLayerManager()[alias] for alias in layers]
+            if apart:
+                check_queues_apart(made)
+            else:
+                with pytest.raises(InvalidChannelLayerError, match=r"\['default'\] and CHANNEL_LAYERS\['other'\]"):
+                    check_queues_apart(made)
+    elsewhere = remote_layers(default=None, other=None)
+    elsewhere["other"]["CONFIG"]["url"] = "redis-streams://redis.example/1"
+    with override_settings(CHANNEL_LAYERS=elsewhere):
+        check_queues_apart([ChannelLayerManager()[alias] for alias in elsewhere])
+
+
+@pytest.mark.parametrize("prefix", ["", "a b", "é", "x" * 65, 5, None])
+def test_bad_prefixes(prefix: Any) -> None:
+    layers = {"default": {"BACKEND": REDIS, "ROUTING": [], "CONFIG": {"prefix": prefix}}}
+    with override_settings(CHANNEL_LAYERS=layers), pytest.raises(InvalidChannelLayerError, match=r"CONFIG\['prefix'\]"):
+        ChannelLayerManager()["default"]

@@ -301,5 +301,36 @@ def test_django_runs_them(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_id_is_in_the_list_of_the_module() -> None:
     assert checks.__doc__ is not None
-    for number in ("E001", "E002", "E003", "E004", "E005", "E006", "W001", "W002", "W003", "W004", "W005"):
+    for number in ("E001", "E002", "E003", "E004", "E005", "E006", "E007", "W001", "W002", "W003", "W004", "W005"):
         assert f"channelsq.{number}" in checks.__doc__
+
+
+def test_e007_another_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_broker(monkeypatch, "redis-streams://redis.example/0")
+    for other, says in (
+        ({"BACKEND": "nowhere.Layer", "ROUTING": []}, "CHANNEL_LAYERS['other'] cannot be used"),
+        ({**REDIS, "ROUTING": "nowhere.routing"}, "'nowhere.routing'"),
+        (REDIS, "CHANNEL_LAYERS['default'] and CHANNEL_LAYERS['other'] are on one broker"),
+    ):
+        with installed(None), override_settings(CHANNEL_LAYERS={"default": REDIS, "other": other}):
+            (message,) = checks.check_layers(None)
+            assert message.id == "channelsq.E007"
+            assert says in message.msg
+    good = {**REDIS, "CONFIG": {**REDIS["CONFIG"], "prefix": "other"}}  # type: ignore[dict-item]
+    with installed(None), override_settings(CHANNEL_LAYERS={"default": REDIS, "other": good, "memory": MEMORY}):
+        assert checks.check_layers(None) == []
+
+
+def test_urls_of_one_broker_may_differ_in_what_is_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in (
+        "redis-streams://redis.example",
+        "redis-streams://redis.example:6379/",
+        "redis-streams://redis.example/0",
+    ):
+        use_broker(monkeypatch, url)
+        with installed(None):
+            assert found(REDIS) == {}
+    for url in ("redis-streams://redis.example/1", "redis://redis.example/0", "redis-streams://:pw@redis.example/0"):
+        use_broker(monkeypatch, url)
+        with installed(None):
+            assert list(found(REDIS)) == ["E006"]

@@ -47,13 +47,15 @@ class World:
         self._plan = Plan.__new__(Plan)
         self._plan.task, self._plan.name = task, "consumer"
         route = SimpleNamespace(consumer=consumer, ordered=True)
-        layer = SimpleNamespace(router=SimpleNamespace(resolve=lambda message: (route, {}) if self.routed else None))
+        router = SimpleNamespace(resolve=lambda message: (route, {}) if self.routed else None)
+        layer = SimpleNamespace(router=router, queue_prefix="")
         stands_for = ChannelTask.__new__(ChannelTask)
         stands_for.layer = layer  # type: ignore[misc,assignment]
+        stands_for.channel = "jobs"  # type: ignore[misc]
         app = SimpleNamespace(tasks={"jobs": stands_for})
         tasks = SimpleNamespace(layer=layer, app=app, task_of=lambda consumer: task)
         self.routed = True
-        self.straight = Straight(self, tasks)  # type: ignore[arg-type]
+        self.straight = Straight(self, [tasks])  # type: ignore[arg-type,list-item]
 
     # as the broker's channel
 

@@ -157,9 +157,14 @@ def _content(letter: DeadLetter) -> tuple[dict[str, Any], str | None]:
     if arguments is None:
         return {}, "is no Celery task's"
     args, kwargs = arguments
-    if len(args) == 2 and isinstance(args[0], str) and isinstance(args[1], dict) and letter.queue == args[0]:
+    if len(args) == 2 and isinstance(args[0], str) and isinstance(args[1], dict) and _channel(letter) == args[0]:
         return args[1], None  # a channel's
     return {"args": args, "kwargs": kwargs}, None
+
+
+def _channel(letter: DeadLetter) -> str:
+    """The channel of a letter's queue, which may have a layer's prefix in front of it."""
+    return letter.queue.rpartition(":")[2]
 
 
 def _summary(letter: DeadLetter) -> str:

@@ -17,7 +17,7 @@ from channelsq.handler import ViewConsumer
 from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.server import serve
 from channelsq.staticfiles import StaticFilesConsumer
-from channelsq.worker.embedded import EmbeddedWorker
+from channelsq.worker.embedded import EmbeddedWorker, in_process_layers
 from channelsq.worker.threaded import ThreadedCeleryWorker
 
 
@@ -102,24 +102,28 @@ def _server_class(command: Command, options: dict[str, Any]) -> type:
             details = logging.DEBUG if options["verbosity"] >= 2 else logging.WARNING
             logs.show({"channelsq": details, "celery": logging.WARNING})
             _show_requests()
-            worker = _worker(self.layer) if options["run_worker"] else None
-            if worker is not None:
+            workers = _workers(self.layer) if options["run_worker"] else []
+            for worker in workers:
                 worker.start()
             try:
                 if self.socket is not None:
                     config = InterfaceConfig(host=self.host, port=self.server_port, access_log=True)
                     serve(config, self.layer, sockets=[self.socket])
-                elif worker is not None:
-                    worker.wait()
+                elif workers:
+                    workers[0].wait()
             finally:
-                if worker is not None:
+                for worker in workers:
                     worker.stop()
 
     return Server
 
 
-def _worker(layer: ChannelLayerWrapper) -> EmbeddedWorker | ThreadedCeleryWorker:
-    return EmbeddedWorker(layer) if layer.in_process else ThreadedCeleryWorker(conf.celery_app())
+def _workers(layer: ChannelLayerWrapper) -> list[EmbeddedWorker | ThreadedCeleryWorker]:
+    """The workers of every layer that this process can consume, that of ``layer`` first."""
+    embedded: list[EmbeddedWorker | ThreadedCeleryWorker] = [EmbeddedWorker(each) for each in in_process_layers()]
+    if not layer.in_process:
+        return [ThreadedCeleryWorker(conf.celery_app()), *embedded]
+    return sorted(embedded, key=lambda worker: worker.layer is not layer)  # type: ignore[union-attr]
 
 
 def _bind(address: tuple[str, int], ipv6: bool) -> socket.socket:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from channelsq import conf
 from channelsq.asgi import channel_layers
 from channelsq.worker.setup import install, tasks_of
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 
 class Command(BaseCommand):
@@ -20,6 +23,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options of Channels 1's runworker that have a meaning here."""
+        parser.add_argument(
+            "--layer",
+            "--alias",
+            metavar="ALIAS",
+            help="Consume only the channels of this entry of CHANNEL_LAYERS (default: every layer on the Celery app's "
+            "broker); ordinary Celery queues are then left to others, unless it is the default layer.",
+        )
         parser.add_argument(
             "--only-channels",
             action="append",
@@ -43,29 +53,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until told to stop."""
-        layer = channel_layers[conf.DEFAULT_CHANNEL_LAYER]
-        if layer.in_process:
-            raise CommandError(
-                f"the channel layer {layer} lives inside one process, so a worker of its own would never see a "
-                "message; set REDIS_URL (or CHANNEL_LAYERS to another layer), or use `manage.py runserver`."
-            )
         app = conf.celery_app()
         install(app)
-        channels = tasks_of(app).channels
         argv = ["worker", "--loglevel", "INFO" if options["verbosity"] else "WARNING"]
-        if options["only_channels"] or options["exclude_channels"]:
-            chosen = [
-                channel
-                for channel in channels
-                if _matches(channel, options["only_channels"], default=True)
-                and not _matches(channel, options["exclude_channels"], default=False)
-            ]
-            if not chosen:
-                raise CommandError(f"no channel is left to consume; the routing has {', '.join(channels)}")
-            if options["only_channels"]:
-                argv += ["-Q", ",".join(chosen)]
-            else:
-                argv += ["-X", ",".join(sorted(set(channels) - set(chosen)))]
+        argv += _queues(app, options["layer"], options["only_channels"], options["exclude_channels"])
         if options["threads"] is not None:
             if options["threads"] < 1:
                 raise CommandError(f"--threads must be 1 or more, not {options['threads']}")
@@ -73,6 +64,38 @@ class Command(BaseCommand):
         if options["verbosity"] >= 2:
             logging.getLogger("channelsq").setLevel(logging.DEBUG)
         app.worker_main(argv)
+
+
+def _queues(app: Celery, alias: str | None, only: list[str] | None, exclude: list[str] | None) -> list[str]:
+    """The worker's -Q or -X that leave it what was chosen."""
+    layer = channel_layers[alias or conf.DEFAULT_CHANNEL_LAYER]
+    tasks = tasks_of(app)
+    if layer.in_process and (alias or not tasks):
+        raise CommandError(
+            f"the channel layer {layer} lives inside one process, so a worker of its own would never see a "
+            "message; set REDIS_URL (or CHANNEL_LAYERS to another layer), or use `manage.py runserver`."
+        )
+    if alias and alias not in tasks:
+        raise CommandError(
+            f"the channel layer {layer} is not on the broker of the Celery app {app.main!r}, which is the one that "
+            "this worker reads; make a second Celery app with that broker and start `celery -A <its module> worker`."
+        )
+    every = [(each.layer, channel) for each in tasks.values() for channel in each.channels]
+    chosen = [
+        (each, channel)
+        for each, channel in every
+        if (alias is None or each.alias == alias)
+        and _matches(channel, only, default=True)
+        and not _matches(channel, exclude, default=False)
+    ]
+    if len(chosen) == len(every):
+        return []
+    if not chosen:
+        names = sorted({channel for each, channel in every if alias is None or each.alias == alias})
+        raise CommandError(f"no channel is left to consume; the routing has {', '.join(names)}")
+    if only or alias not in (None, conf.DEFAULT_CHANNEL_LAYER):
+        return ["-Q", ",".join(each.queue(channel).name for each, channel in chosen)]
+    return ["-X", ",".join(each.queue(channel).name for each, channel in every if (each, channel) not in chosen)]
 
 
 def _matches(channel: str, patterns: list[str] | None, *, default: bool) -> bool:

@@ -1,0 +1,16 @@
+"""Settings from the environment: TEST_LAYERS, the CHANNEL_LAYERS as JSON without their ROUTING; TEST_BROKER, a URL."""
+
+import json
+import os
+
+SECRET_KEY = "for the tests alone"
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+ROOT_URLCONF = "tests.layers_project.routing"
+INSTALLED_APPS = ["channelsq", "tests.layers_project"]
+CELERY_BROKER_URL = os.environ.get("TEST_BROKER", "")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CHANNEL_LAYERS = {
+    alias: {**entry, "ROUTING": f"tests.layers_project.routing.{alias}_routing"}
+    for alias, entry in json.loads(os.environ["TEST_LAYERS"]).items()
+}
