@@ -15,7 +15,7 @@ from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.binding.commits import watch_atomic_blocks
 from channelsq.channel import Group
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
-from channelsq.exceptions import ChannelSocketException
+from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection
 from channelsq.message import Message
 from channelsq.pending import pending_message_store
 from channelsq.routing import Consumer, Include, Route, Router, include
@@ -30,8 +30,8 @@ def next_message(channel: str, alias: str) -> Message | None:
     return None if name is None or content is None else Message(content, name, layer)
 
 
-class _ChannelTests(LayersMixin):
-    """Test cases with channels in memory."""
+class ChannelTestCaseMixin(LayersMixin):
+    """Gives any Django test case channel layers in memory, new ones for each test; stands before it among the bases."""
 
     #: The aliases whose layers are replaced.
     test_channel_aliases: ClassVar[Sequence[str]] = [DEFAULT_CHANNEL_LAYER]
@@ -64,11 +64,11 @@ class _ChannelTests(LayersMixin):
         return message
 
 
-class ChannelTestCase(_ChannelTests, TestCase):
+class ChannelTestCase(ChannelTestCaseMixin, TestCase):
     """A Django ``TestCase`` whose channel layers are new ones in memory for each test."""
 
 
-class TransactionChannelTestCase(_ChannelTests, TransactionTestCase):
+class TransactionChannelTestCase(ChannelTestCaseMixin, TransactionTestCase):
     """A Django ``TransactionTestCase`` whose channel layers are new ones in memory for each test."""
 
 
@@ -111,8 +111,9 @@ class Client:
     def consume(self, channel: str, fail_on_none: bool = True) -> Any:
         """Take the next message off a channel and call its consumer, as a worker does.
 
-        What the consumer sends goes out when it has returned.  What it raises is raised here, except exceptions that
-        act on the socket, which act.
+        What the consumer sends goes out when it has returned.  What it raises is raised here, except a
+        ChannelSocketException, which only acts on the socket.  DenyConnection refuses the socket, ConsumeLater puts
+        the message back, and each is raised as well, so that a test can ask for it.
 
         Args:
             channel: the channel's name.
@@ -144,6 +145,13 @@ class Client:
                 result = consumer(message, **kwargs)
             except ChannelSocketException as effect:
                 effect.run(message)
+            except DenyConnection as effect:
+                effect.run(message)
+                held.settle()
+                raise
+            except ConsumeLater:
+                message.channel_layer.send(message.channel.name, message.content)
+                raise
             finally:
                 consumer_finished.send(sender=type(self))
             held.settle()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json as json_module
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from django.apps import apps
@@ -138,11 +139,20 @@ class WSClient(Client):
         Raises:
             ValueError: the content has an ``order``, and this client numbers its messages.
         """
+        if "?" in path and to != WEBSOCKET_CONNECT and not to.startswith("http."):
+            path = path.partition("?")[0]
+        super().send(to, self._get_content(content or {}, text, path))
+        self._session_cookie = False
+
+    def _get_content(
+        self, content: Mapping[str, Any] = MappingProxyType({}), text: Any = None, path: str = "/"
+    ) -> dict[str, Any]:
+        """The whole of the next message.  Named as tests written for Channels 1 look at it."""
         path, _, query = path.partition("?")
-        message: dict[str, Any] = {"path": path, "headers": self.headers}
-        if query and (to == WEBSOCKET_CONNECT or to.startswith("http.")):
+        message: dict[str, Any] = {"reply_channel": self.reply_channel, "path": path, "headers": self.headers}
+        if query:
             message["query_string"] = query
-        message.update(copy.deepcopy(dict(content or {})))
+        message.update(copy.deepcopy(dict(content)))
         if self._ordered:
             if "order" in message:
                 raise ValueError("a client made with ordered=True numbers its messages itself: leave out 'order'")
@@ -151,8 +161,7 @@ class WSClient(Client):
         said = message.get("text") if text is None else text
         if said is not None:
             message["text"] = said if isinstance(said, str) else json_module.dumps(said)
-        super().send(to, message)
-        self._session_cookie = False
+        return message
 
     def consume(self, channel: str, fail_on_none: bool = True, check_accept: bool = True) -> Any:
         """As :meth:`Client.consume`.

@@ -188,13 +188,33 @@ def test_what_a_consumer_sends_goes_out_when_it_has_returned(client: Client) -> 
         assert [client.receive(), client.receive()] == [{"at once": True}, None]
 
 
-@pytest.mark.parametrize("error", [ConsumeLater, DenyConnection])
-def test_exceptions_for_the_worker_are_raised_in_the_test(client: Client, error: type[Exception]) -> None:
+def test_a_refused_connection_is_refused_and_the_test_is_told(client: Client) -> None:
     def consumer(message: Any) -> None:
-        raise error
+        Channel("log").send({"refused": True})
+        raise DenyConnection
 
-    with apply_routes([route("websocket.connect", consumer)]), pytest.raises(error):
+    with apply_routes([route("websocket.connect", consumer)]), pytest.raises(DenyConnection):
         client.send_and_consume("websocket.connect")
+    assert [client.receive(), client.receive()] == [{"close": True}, None]
+    assert client.get_next_message("log") is not None
+
+
+def test_consume_later_puts_the_message_back_and_the_test_is_told(client: Client) -> None:
+    ready: list[bool] = []
+
+    def consumer(message: Any) -> str:
+        Channel("log").send({"ready": bool(ready)})
+        if not ready:
+            raise ConsumeLater
+        return str(message["text"])
+
+    with apply_routes([route("some", consumer)]):
+        with pytest.raises(ConsumeLater):
+            client.send_and_consume("some", {"text": "hello"})
+        ready.append(True)
+        assert client.consume("some") == "hello"
+    assert client.get_next_message("log").content == {"ready": True}  # type: ignore[union-attr]
+    assert client.get_next_message("log") is None
 
 
 def test_exceptions_with_an_effect_have_it(client: Client) -> None:
