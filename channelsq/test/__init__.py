@@ -1,7 +1,7 @@
 """What applications test their consumers with."""
 
 from channelsq.test.base import ChannelTestCase, Client, TransactionChannelTestCase, apply_routes
-from channelsq.test.live import ChannelLiveServerTestCase
+from channelsq.test.liveserver import ChannelLiveServerTestCase
 from channelsq.test.websocket import HttpClient, WSClient
 
 __all__ = [
