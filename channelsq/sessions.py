@@ -19,6 +19,7 @@ from channelsq.exceptions import ConsumeLater
 from channelsq.http.request import AsgiRequest
 from channelsq.message import Message
 from channelsq.ordering import MISSING, Turns, requeue_messages, wait_channel_name
+from channelsq.pending import pending_message_store
 from channelsq.session_stores import browser_session, save_browser_session, session_for_reply_channel
 
 __all__ = [
@@ -206,6 +207,7 @@ def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callabl
             except BaseException:
                 turns.passed(order)
                 raise
+            pending_message_store.send_and_flush()  # or the next consumer's answers could overtake these
             turns.passed(order)
             return result
 

@@ -11,7 +11,7 @@ import pytest
 from channelsq import Channel
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import ChannelFull, ConsumeLater
-from channelsq.message import Message
+from channelsq.message import Message, pending_message_store
 from channelsq.sessions import enforce_ordering, requeue_messages, session_for_reply_channel, wait_channel_name
 from tests.support.waiting import wait_until
 from tests.unit.layer_support import drain
@@ -182,6 +182,18 @@ def test_when_too_many_wait_the_message_is_put_back(channel_layer: ChannelLayerW
     with pytest.raises(ConsumeLater):
         handle(message(channel_layer, 101))
     assert len(waiting(channel_layer)) == 100
+
+
+def test_what_a_consumer_sends_leaves_before_the_next_may_come(channel_layer: ChannelLayerWrapper) -> None:
+    @enforce_ordering
+    def handle(message: Any) -> None:
+        Channel("log").send({"did": message["order"]})
+
+    handle(message(channel_layer, 1))
+    with pending_message_store.holding():
+        handle(message(channel_layer, 0))
+        assert drain(channel_layer, CHANNEL)[-1]["order"] == 1
+        assert drain(channel_layer, "log") == [{"did": 0}]
 
 
 def test_requeue_messages_puts_back_what_waits(channel_layer: ChannelLayerWrapper, handle: Any) -> None:
