@@ -133,8 +133,12 @@ class ChannelLayerManager:
         settings = conf.layer_settings(name)
         return self._make(settings, settings.config)
 
-    def make_test_backend(self, name: str) -> ChannelLayerWrapper:
+    def make_test_backend(self, name: str, **config: Any) -> ChannelLayerWrapper:
         """A new layer from the settings of ``name``, with its ``TEST_CONFIG`` for ``CONFIG``.
+
+        Args:
+            name: the alias.
+            config: what stands in place of the same keys in ``TEST_CONFIG``.
 
         Raises:
             InvalidChannelLayerError: as :meth:`make_backend`, or there is no ``TEST_CONFIG``.
@@ -144,7 +148,7 @@ class ChannelLayerManager:
             raise InvalidChannelLayerError(
                 f"CHANNEL_LAYERS[{name!r}] has no 'TEST_CONFIG'; add one (it may be an empty dict)"
             )
-        return self._make(settings, settings.test_config)
+        return self._make(settings, {**settings.test_config, **config})
 
     def _make(self, settings: conf.LayerSettings, config: Mapping[str, Any]) -> ChannelLayerWrapper:
         try:

@@ -20,7 +20,7 @@ from channelsq.message import Message
 from channelsq.pending import pending_message_store
 from channelsq.routing import Consumer, Include, Route, Router, include
 from channelsq.signals import consumer_finished, consumer_started
-from channelsq.test.layers import LayersMixin, installed, memory_layer
+from channelsq.test.layers import LayersMixin, installed, memory_layer, served
 
 
 def next_message(channel: str, alias: str) -> Message | None:
@@ -46,7 +46,7 @@ class ChannelTestCaseMixin(LayersMixin):
 
     def surroundings(self) -> contextlib.AbstractContextManager[object]:
         """Layers in memory, with the routings of those they stand in for."""
-        return installed([memory_layer(alias) for alias in self.test_channel_aliases])
+        return installed([memory_layer(alias) for alias in self.test_channel_aliases], self.layer_changes)
 
     def get_next_message(
         self, channel: str, alias: str = DEFAULT_CHANNEL_LAYER, require: bool = False
@@ -196,12 +196,21 @@ class apply_routes:
         return [include(each) if isinstance(each, (list, tuple)) else each for each in self.routes]
 
     def enter(self) -> None:
-        """Apply the routes."""
+        """Apply the routes.
+
+        Raises:
+            RuntimeError: the workers of a live server have read the layer's routes already.
+        """
         routing = self._routing()
         routers = {alias: Router(routing) for alias in self.aliases}
         undo = contextlib.ExitStack()
         for alias, router in routers.items():
             layer = channel_layers[alias]
+            if layer in served:
+                raise RuntimeError(
+                    "the live server's workers have read their routes when the test began: decorate the class with "
+                    "apply_routes instead"
+                )
             undo.callback(vars(layer).update, routing=layer.routing, router=layer.router)
             vars(layer).update(routing=routing, router=router)
         self._undo.append(undo)
@@ -215,6 +224,9 @@ class apply_routes:
 
     def __call__(self, test: Any) -> Any:
         """Decorate a test or a class of tests."""
+        if isinstance(test, type) and issubclass(test, LayersMixin):
+            test.layer_changes = (*test.layer_changes, self)
+            return test
         if isinstance(test, type):
             set_up: Any = getattr(test, "setUp")  # noqa: B009 - a class of tests, as far as mypy knows any class
 

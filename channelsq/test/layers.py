@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sys
 import unittest
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.binding.commits import watch_atomic_blocks
 from channelsq.layers import InMemoryChannelLayer
+
+#: How much of a configured prefix a private one begins with; a layer takes 64 characters.
+_LONGEST_PREFIX = 40
+
+
+#: The layers that a live server's workers consume.
+served: set[ChannelLayerWrapper] = set()
 
 
 def memory_layer(alias: str) -> ChannelLayerWrapper:
@@ -18,19 +27,45 @@ def memory_layer(alias: str) -> ChannelLayerWrapper:
     return ChannelLayerWrapper(InMemoryChannelLayer(), alias, conf.layer_settings(alias).routing)
 
 
+def private_layer(alias: str) -> ChannelLayerWrapper:
+    """A new layer from the ``TEST_CONFIG`` of ``alias``, in memory if there is none.
+
+    On a broker it gets a prefix of its own, so that it meets neither the messages of other processes that test at
+    the same time, nor those that a run which was killed has left, nor the site's.
+    """
+    if conf.layer_settings(alias).test_config is None:
+        return memory_layer(alias)
+    layer = channel_layers.make_test_backend(alias)
+    if layer.in_process:
+        return layer
+    return channel_layers.make_test_backend(alias, prefix=f"{layer.prefix[:_LONGEST_PREFIX]}.{secrets.token_hex(6)}")
+
+
 @contextlib.contextmanager
-def installed(layers: Iterable[ChannelLayerWrapper]) -> Iterator[None]:
-    """Have layers stand in for those of the same aliases within the block; they are closed at its end."""
+def installed(
+    layers: Iterable[ChannelLayerWrapper], changes: Iterable[contextlib.AbstractContextManager[object]] = ()
+) -> Iterator[None]:
+    """Have layers stand in for those of the same aliases within the block; they are closed at its end.
+
+    Args:
+        layers: the layers.
+        changes: what is to be entered, in order, when they are there.
+    """
     watch_atomic_blocks()
     with contextlib.ExitStack() as undo:
         for layer in layers:
             undo.callback(layer.close)
             undo.callback(channel_layers.set, layer.alias, channel_layers.set(layer.alias, layer))
+        for change in changes:
+            undo.enter_context(change)
         yield
 
 
 class LayersMixin(unittest.TestCase):
     """A test case that runs within a context of its own, whatever its ``setUp`` does."""
+
+    #: What changes the layers of every test, such as :class:`channelsq.test.apply_routes`.
+    layer_changes: ClassVar[Sequence[contextlib.AbstractContextManager[object]]] = ()
 
     def surroundings(self) -> contextlib.AbstractContextManager[object]:
         """What a test runs within."""

@@ -13,13 +13,12 @@ from django.db import connections
 from django.test import TransactionTestCase
 from django.test.utils import modify_settings
 
-from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.server import InterfaceServer
 from channelsq.staticfiles import StaticFilesConsumer
-from channelsq.test.layers import LayersMixin, installed, memory_layer
+from channelsq.test.layers import LayersMixin, installed, private_layer, served
 from channelsq.worker.embedded import EmbeddedWorker
 
 #: Seconds for the interface server to listen, or to end.
@@ -116,13 +115,11 @@ class ChannelLiveServerTestCase(LayersMixin, TransactionTestCase):
             )
         with contextlib.ExitStack() as undo:
             undo.enter_context(modify_settings(ALLOWED_HOSTS={"append": self.host}))
-            if conf.layer_settings(DEFAULT_CHANNEL_LAYER).test_config is None:
-                layer = memory_layer(DEFAULT_CHANNEL_LAYER)
-            else:
-                layer = channel_layers.make_test_backend(DEFAULT_CHANNEL_LAYER)
-                layer.flush()
-                undo.callback(layer.flush)
-            undo.enter_context(installed([layer]))
+            layer = private_layer(DEFAULT_CHANNEL_LAYER)
+            undo.enter_context(installed([layer], self.layer_changes))
+            undo.callback(layer.flush)
+            served.add(layer)
+            undo.callback(served.discard, layer)
             static = self.serve_static and apps.is_installed("django.contrib.staticfiles")
             worker = EmbeddedWorker(
                 layer,

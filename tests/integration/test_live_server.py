@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 
 from channelsq import Group, channel_layers, route
 from channelsq.auth import channel_session_user_from_http
-from channelsq.test import ChannelLiveServerTestCase
+from channelsq.test import ChannelLiveServerTestCase, apply_routes
 from tests.support.ports import is_open
 
 
@@ -86,6 +86,17 @@ class LiveServerTests(ChannelLiveServerTestCase):
             assert socket.recv(10) == "alice"
 
 
+@apply_routes([route("websocket.connect", look)])
+class RoutesOfTheClass(ChannelLiveServerTestCase):
+    def test_the_workers_have_them(self) -> None:
+        with connect(f"{self.live_server_ws_url}/who") as socket:
+            assert json.loads(socket.recv(10)) == []
+
+    def test_it_is_too_late_for_others(self) -> None:
+        with pytest.raises(RuntimeError, match="decorate the class"), apply_routes(ROUTING):
+            raise AssertionError("was applied")
+
+
 @override_settings(CHANNEL_LAYERS={"default": {**LAYERS["default"], "ROUTING": ROUTING}})
 class WithoutStaticFiles(ChannelLiveServerTestCase):
     serve_static = False
@@ -106,24 +117,29 @@ def run(case: type[unittest.TestCase], name: str) -> unittest.TestResult:
 
 @pytest.mark.redis
 @pytest.mark.django_db(transaction=True)
-def test_a_live_server_on_redis(redis_url: str, settings: Any) -> None:
+def test_a_live_server_on_redis_meets_nobody_elses_messages(redis_url: str, settings: Any) -> None:
     import redis
 
     database = f"{redis_url.rsplit('/', 1)[0]}/3"
     with redis.Redis.from_url(database) as client:
         client.flushdb()
-        client.set("somebody-elses", "1")
         settings.CHANNEL_LAYERS = {
             "default": {
                 "BACKEND": "channelsq.layers.RedisChannelLayer",
                 "CONFIG": {"url": "redis-streams://127.0.0.1:1/0"},
-                "TEST_CONFIG": {"url": database.replace("redis://", "redis-streams://"), "prefix": "live"},
+                "TEST_CONFIG": {"url": database.replace("redis://", "redis-streams://")},
                 "ROUTING": ROUTING,
             }
         }
 
+        another = channel_layers.make_test_backend("default")  # as of the site, or of a run that was killed
+        another.send("websocket.receive", {"text": "stale", "reply_channel": "somebody"})
+        another.group_add("live", "somebody")
+        before = sorted(client.keys())
+
         class OnRedis(ChannelLiveServerTestCase):
             def test(self) -> None:
+                assert channel_layers["default"].prefix.startswith("channelsq.")
                 with connect(f"{self.live_server_ws_url}/") as socket:
                     assert json.loads(socket.recv(10)) == []
                     socket.send("bob")
@@ -133,7 +149,10 @@ def test_a_live_server_on_redis(redis_url: str, settings: Any) -> None:
 
         result = run(OnRedis, "test")
         assert result.wasSuccessful(), result.errors + result.failures
-        assert client.get("somebody-elses") == b"1"
+        assert sorted(client.keys()) == before
+        assert another.group_channels("live") == ["somebody"]
+        assert another.receive(["websocket.receive"])[1] == {"text": "stale", "reply_channel": "somebody"}
+        another.close()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -298,6 +298,21 @@ class RoutesOfAClass(ChannelTestCase):
         assert self.client_of_set_up.send_and_consume("some") == {}
 
 
+@apply_routes(route("some", accept))
+class OtherRoutesOfASubclass(RoutesOfAClass):
+    def setUp(self) -> None:
+        assert Client().get_consumer_by_channel("some") is accept
+
+    def test_its_tests_have_them(self) -> None:
+        assert Client().get_consumer_by_channel("some") is accept
+
+
+@apply_routes([route("some", echo)], aliases="default")
+class RoutesOfAPlainTestCase(TestCase):
+    def test_its_tests_have_them(self) -> None:
+        assert Client().get_consumer_by_channel("some") is echo
+
+
 # -- WSClient
 
 
