@@ -219,6 +219,20 @@ def test_a_path_is_one_of_the_pages_own_site(page: Page) -> None:
     assert urls == [f"ws://{host}/chat/", f"ws://{host}", "wss://example.org/x"]
 
 
+def test_a_function_is_asked_for_the_url_at_each_attempt(page: Page, peer: Peer) -> None:
+    page.evaluate(
+        """(url) => {
+          let attempts = 0;
+          window.bridge = new channels.WebSocketBridge({ minDelay: 1, maxDelay: 5 });
+          bridge.connect(() => `${url}?attempt=${++attempts}`);
+        }""",
+        peer.url,
+    )
+    peer.socket(0).close(1012)
+    paths = [peer.socket(number).request.path for number in range(2)]  # type: ignore[union-attr]
+    assert paths == ["/?attempt=1", "/?attempt=2"]
+
+
 def test_the_socket_has_a_websockets_events_and_handlers(page: Page, peer: Peer) -> None:
     page.evaluate(
         """(url) => {

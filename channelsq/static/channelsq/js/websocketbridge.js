@@ -75,7 +75,7 @@
    */
   class ReconnectingSocket extends EventTarget {
     /**
-     * @param {string} [url] an absolute URL, or a path on this site
+     * @param {string | (() => string)} [url] an absolute URL, or a path on this site; or what gives one for each attempt
      * @param {string | string[]} [protocols] subprotocols
      * @param {Partial<SocketOptions>} [options]
      */
@@ -85,7 +85,9 @@
       if (unknown.length) {
         throw new TypeError(`unknown options ${unknown.join(", ")}; there are ${Object.keys(DEFAULTS).join(", ")}`);
       }
-      this.url = socketUrl(url);
+      this._url = typeof url === "function" ? url : () => url;
+      /** Where the last attempt went. */
+      this.url = "";
       this.options = Object.freeze({ ...DEFAULTS, ...options });
       /** @type {"connecting" | "open" | "waiting" | "closed"} */
       this.state = "closed";
@@ -180,6 +182,7 @@
     _connect() {
       clearTimeout(this._timer);
       this._setState("connecting");
+      this.url = socketUrl(this._url());
       const socket = new WebSocket(this.url, this._protocols);
       socket.binaryType = this.binaryType;
       this._socket = socket;
@@ -261,7 +264,7 @@
     /**
      * Connects to a server, and again whenever the connection ends.
      *
-     * @param {string} [url] an absolute URL, or a path on this site
+     * @param {string | (() => string)} [url] an absolute URL, or a path on this site; or what gives one for each attempt
      * @param {string | string[]} [protocols] subprotocols
      * @param {Partial<SocketOptions>} [options]
      */
