@@ -101,7 +101,7 @@ function drawCard(card) {
   element.draggable = state.mayChange;
   element.querySelector(".title").textContent = card.title;
   element.querySelector(".who").textContent = others.length ? `open: ${others.join(", ")}` : "";
-  element.querySelector(".count").textContent = said ? `${said} 💬` : "";
+  element.querySelector(".count").textContent = ["", "1 comment"][said] ?? `${said} comments`;
   element.querySelector(".moves").hidden = !state.mayChange;
   return element;
 }
