@@ -1,21 +1,24 @@
 """Channel layers: how messages travel and where groups are kept.
 
-:class:`InMemoryChannelLayer` lives in one process; :class:`KombuChannelLayer` speaks to any broker that
-Kombu knows; :class:`RedisChannelLayer` is it with Redis for both messages and groups.
+:class:`InMemoryChannelLayer` lives in one process, :class:`IPCChannelLayer` on one machine;
+:class:`KombuChannelLayer` speaks to any broker that Kombu knows; :class:`RedisChannelLayer` is it with Redis for both
+messages and groups.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from channelsq.layers.base import BaseChannelLayer
+    from channelsq.layers.ipc import IPCChannelLayer
     from channelsq.layers.kombu import KombuChannelLayer
     from channelsq.layers.memory import InMemoryChannelLayer
     from channelsq.layers.redis import RedisChannelLayer
 
-__all__ = ["BaseChannelLayer", "InMemoryChannelLayer", "KombuChannelLayer", "RedisChannelLayer"]
+__all__ = ["BaseChannelLayer", "IPCChannelLayer", "InMemoryChannelLayer", "KombuChannelLayer", "RedisChannelLayer"]
 
 _HOME = {
     "BaseChannelLayer": "channelsq.layers.base",
+    "IPCChannelLayer": "channelsq.layers.ipc",
     "InMemoryChannelLayer": "channelsq.layers.memory",
     "KombuChannelLayer": "channelsq.layers.kombu",
     "RedisChannelLayer": "channelsq.layers.redis",

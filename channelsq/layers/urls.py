@@ -13,6 +13,8 @@ from kombu import Connection
 from kombu.utils.url import maybe_sanitize_url, url_to_parts
 
 from channelsq.exceptions import InvalidChannelLayerError
+from channelsq.ipc import SCHEME
+from channelsq.ipc.directory import directory_of
 
 _REMEDY = (
     "write it as redis://:password@host:6379/0 or amqp://user:password@host:5672/vhost, with what is special "
@@ -26,6 +28,8 @@ def shown(url: str) -> str:
 
 
 def _shown(url: str) -> str:
+    if url.startswith(f"{SCHEME}://"):
+        return url  # as it is: there is no password in it
     try:
         return str(maybe_sanitize_url(url))
     except ValueError:  # its port is no number, so who knows where the password ends
@@ -51,6 +55,8 @@ def same_broker(one: str, other: str) -> bool:
 def _place(url: str) -> tuple[Any, ...]:
     """What tells a broker from all others, with defaults filled in."""
     scheme, _, _ = url.partition("://")
+    if scheme == SCHEME:
+        return scheme, directory_of(url).resolve()
     _, host, port, user, password, path, query = url_to_parts(url)
     path = (path or "").strip("/")
     if "redis" in scheme and "socket" not in scheme:

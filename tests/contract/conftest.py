@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from channelsq.layers import BaseChannelLayer, InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
+from channelsq.layers import (
+    BaseChannelLayer,
+    InMemoryChannelLayer,
+    IPCChannelLayer,
+    KombuChannelLayer,
+    RedisChannelLayer,
+)
 
 MakeLayer = Callable[..., BaseChannelLayer]
 
@@ -17,6 +23,7 @@ MakeLayer = Callable[..., BaseChannelLayer]
     params=[
         "memory",
         "kombu-memory",
+        "ipc",
         pytest.param("redis", marks=pytest.mark.redis),
         pytest.param("redis-streams", marks=pytest.mark.redis),
         pytest.param("rabbitmq", marks=[pytest.mark.rabbitmq, pytest.mark.redis]),
@@ -31,6 +38,8 @@ def make_layer(request: pytest.FixtureRequest) -> Iterator[MakeLayer]:
         layer: BaseChannelLayer
         if request.param == "memory":
             layer = InMemoryChannelLayer(**config)
+        elif request.param == "ipc":
+            layer = IPCChannelLayer(path=request.getfixturevalue("tmp_path") / "ipc", **config)
         elif request.param == "kombu-memory":
             layer = KombuChannelLayer(url="memory://", prefix=prefix, **config)
         elif request.param == "redis":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from pathlib import Path
 from typing import Any
 
 from channelsq import Channel, Group, consumer
@@ -17,7 +19,7 @@ def connect(message: Message) -> None:
 
 
 def receive(message: Message) -> None:
-    """``where`` tells the layer; ``tell LAYER TEXT`` sends to its room; ``job``, ``fail`` go over another channel."""
+    """``where`` tells the layer; ``tell LAYER TEXT`` sends to its room; others go over another channel."""
     assert message.reply_channel is not None
     here = message.channel_layer.alias
     word, _, rest = message["text"].partition(" ")
@@ -33,6 +35,8 @@ def receive(message: Message) -> None:
         Channel("job", alias="other").send({"reply_channel": message.reply_channel.name, "asker": here})
     elif word == "fail":
         Channel("fail").send({"reply_channel": message.reply_channel.name})
+    elif word == "hang":
+        Channel("hang").send({"reply_channel": message.reply_channel.name})
 
 
 def job(message: Message) -> None:
@@ -48,3 +52,14 @@ def fail_once(task: Any, message: Message) -> None:
     if not task.request.retries:
         raise task.retry(countdown=0)
     message.reply_channel.send({"text": f"retried on {message.channel_layer.alias}"})
+
+
+def hang_once(message: Message) -> None:
+    """The first time it says who it is and never returns; then it answers."""
+    assert message.reply_channel is not None
+    marks = Path(os.environ["TEST_MARKS"])
+    mark = marks / "hangs"
+    if not mark.exists():
+        mark.write_text(str(os.getpid()))
+        threading.Event().wait()
+    message.reply_channel.send({"text": f"at last by {os.getpid()}"})

@@ -9,6 +9,7 @@ default_routing = [
     route("websocket.connect", consumers.connect),
     route("websocket.receive", consumers.receive),
     route("fail", consumers.fail_once),
+    route("hang", consumers.hang_once),
 ]
 
 other_routing = [

@@ -70,7 +70,9 @@ PUBLIC = {
     "channelsq.asgi": [
         "ChannelLayerManager", "channel_layers", "get_channel_layer", "ChannelLayerWrapper", "InvalidChannelLayerError",
     ],
-    "channelsq.layers": ["BaseChannelLayer", "RedisChannelLayer", "InMemoryChannelLayer", "KombuChannelLayer"],
+    "channelsq.layers": [
+        "BaseChannelLayer", "RedisChannelLayer", "IPCChannelLayer", "InMemoryChannelLayer", "KombuChannelLayer",
+    ],
 }  # fmt: skip
 
 

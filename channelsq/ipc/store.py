@@ -1,0 +1,493 @@
+"""Messages, queues and memberships of one site in a SQLite file that its processes share.
+
+SQLite's write-ahead log lets many read while one writes; its locks are the kernel's, so that a process that is
+killed leaves none behind, and what it had half written is not there.  What a dead process held is handed out again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from channelsq.ipc.directory import make_private
+from channelsq.ipc.owners import Owners
+
+logger = logging.getLogger("channelsq.ipc")
+
+#: The version of the file's tables.
+VERSION = 1
+
+#: Seconds that a process waits for another one's write.
+BUSY_TIMEOUT = 10.0
+
+#: How often (seconds) a process looks for what is overdue: messages and memberships, and processes that died.
+SWEEP_EVERY = 1.0
+
+#: A message with which so many processes died is dropped.
+MOST_DEATHS = 5
+
+#: A message with which a process died is suspect: a process holds one such at a time, so that the next death tells
+#: which it was.  One that it still holds after so many seconds, as it may have an ETA, keeps no other waiting.
+SUSPECT_ALONE = 30.0
+
+#: How often (seconds) the reader of a queue says that it still is.
+_READING_EVERY = 2.0
+
+#: Queues that are looked into with one statement; SQLite allows 500.
+_AT_ONCE = 400
+
+_SCHEMA = resources.files("channelsq.ipc").joinpath("schema.sql").read_text(encoding="utf-8")
+
+
+class Taken(NamedTuple):
+    """A message that was taken off its queue."""
+
+    id: int
+    queue: str
+    payload: bytes
+    #: Whether it had been handed out before.
+    again: bool
+
+
+class Store:
+    """One site's file, as this process sees it; safe to call from any thread.
+
+    Get one with :func:`store_at`.
+
+    Args:
+        directory: as :func:`channelsq.ipc.directory.make_private` gives it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._lock = threading.RLock()
+        self._changed = threading.Condition()
+        self._puts = 0
+        self._connection: sqlite3.Connection | None = None
+        self._owners: Owners | None = None
+        self._inode = 0
+        self._guard = -1
+        self._swept = 0.0
+        #: What :meth:`take` found when it found nothing, by the queues that it looked into.
+        self._empty: dict[tuple[str, ...], tuple[int, int]] = {}
+        self._read: dict[str, float] = {}
+
+    # -- the file ---------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The database."""
+        return self.directory / "queues.sqlite3"
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            make_private(self.directory)
+            # One process after the other: SQLite answers "locked" to who changes the journal beside another.
+            opening = os.open(self.directory / "opening", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(opening, fcntl.LOCK_EX)
+                self._connection = self._connect()
+            finally:
+                os.close(opening)
+            if self._owners is None:
+                self._owners = Owners(self.directory / "owners")
+            # systemd-tmpfiles leaves a directory alone that somebody has locked so.
+            self._guard = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._guard, fcntl.LOCK_SH)
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+        try:
+            os.chmod(self.path, 0o600)
+            connection.execute("PRAGMA journal_mode = WAL")
+            # Enough for everything but a power failure, after which it may lack the last messages.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if not version:
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            elif version != VERSION:
+                raise sqlite3.OperationalError(
+                    f"{self.path} was written by another version of channelsq; stop the site's processes and delete it"
+                )
+        except BaseException:
+            connection.close()
+            raise
+        self._inode = self.path.stat().st_ino
+        return connection
+
+    def close(self) -> None:
+        """Give back the file; it is opened again when it is needed."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+            if self._guard >= 0:
+                os.close(self._guard)
+                self._guard = -1
+        self.wake()
+
+    @property
+    def _me(self) -> int:
+        self._open()
+        assert self._owners is not None
+        return self._owners.me
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            yield self._open()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    # -- waiting ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Wake who waits in this process."""
+        with self._changed:
+            self._puts += 1
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Wait, at most this long, for a change made in this process; others are not heard of."""
+        with self._changed:
+            self._changed.wait(seconds)
+
+    # -- messages ---------------------------------------------------------------------------
+
+    def put(self, queue: str, payload: bytes, lifetime: float | None) -> None:
+        """Add a message.
+
+        Args:
+            lifetime: seconds that it may wait; None for ever.
+        """
+        expires = None if lifetime is None else time.time() + lifetime
+        with self._reading() as connection:  # a statement of its own is a transaction
+            connection.execute(
+                "INSERT INTO messages (queue, payload, expires) VALUES (?, ?, ?)", (queue, payload, expires)
+            )
+        self.wake()
+        self.sweep()
+
+    def take(self, queues: Sequence[str], unacknowledged: frozenset[str] | set[str]) -> Taken | None:
+        """Take the oldest message of these queues; None if there is none.
+
+        Args:
+            unacknowledged: those of the queues whose messages are gone when they are taken.  Others are held by this
+                process until :meth:`remove` or :meth:`release`.
+        """
+        self.sweep()
+        wanted = tuple(queues)
+        with self._lock:
+            connection = self._open()
+            self._say_reading(connection, wanted)
+            # Half of all looks find nothing new; then nothing is looked for.
+            version = connection.execute("PRAGMA data_version").fetchone()[0], self._puts
+            if self._empty.get(wanted) == version:
+                return None
+            taken = self._take(connection, wanted, unacknowledged)
+            if taken is None:
+                if len(self._empty) > 1000:
+                    self._empty.clear()
+                self._empty[wanted] = version
+            return taken
+
+    def _take(
+        self, connection: sqlite3.Connection, wanted: tuple[str, ...], unacknowledged: frozenset[str] | set[str]
+    ) -> Taken | None:
+        if _oldest(connection, wanted) is None:
+            return None
+        with self._writing():
+            innocent = self._holds_suspect(connection)
+            while (identity := _oldest(connection, wanted, innocent=innocent)) is not None:
+                queue, payload, expires, handed_out = connection.execute(
+                    "SELECT queue, payload, expires, handed_out FROM messages WHERE id = ?", (identity,)
+                ).fetchone()
+                expired = expires is not None and expires <= time.time()
+                if expired or queue in unacknowledged:
+                    connection.execute("DELETE FROM messages WHERE id = ?", (identity,))
+                else:
+                    connection.execute(
+                        "UPDATE messages SET owner = ?, expires = NULL, handed_out = ? WHERE id = ?",
+                        (self._me, time.time(), identity),
+                    )
+                if not expired:
+                    return Taken(identity, queue, payload, handed_out is not None)
+        return None
+
+    def _holds_suspect(self, connection: sqlite3.Connection) -> bool:
+        (found,) = connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM messages WHERE owner = ? AND deaths > 0 AND handed_out > ?)",
+            (self._me, time.time() - SUSPECT_ALONE),
+        ).fetchone()
+        return bool(found)
+
+    def remove(self, identity: int) -> None:
+        """A message that this process holds is done with."""
+        with self._reading() as connection:
+            connection.execute("DELETE FROM messages WHERE id = ? AND owner = ?", (identity, self._me))
+        self.wake()  # there is room in a prefetch window
+
+    def release(self, identity: int) -> None:
+        """A message that this process holds goes back to its place in the queue."""
+        with self._reading() as connection:
+            connection.execute("UPDATE messages SET owner = NULL WHERE id = ? AND owner = ?", (identity, self._me))
+        self.wake()
+
+    def size(self, queue: str) -> int:
+        """How many messages wait in a queue."""
+        with self._reading() as connection:
+            (count,) = connection.execute(
+                "SELECT count(*) FROM messages WHERE queue = ? AND owner IS NULL AND (expires IS NULL OR expires > ?)",
+                (queue, time.time()),
+            ).fetchone()
+        return int(count)
+
+    def purge(self, queue: str) -> int:
+        """Delete the messages that wait in a queue; gives how many."""
+        with self._reading() as connection:
+            return connection.execute("DELETE FROM messages WHERE queue = ? AND owner IS NULL", (queue,)).rowcount
+
+    # -- queues -----------------------------------------------------------------------------
+
+    def declare(self, queue: str, lifetime: float | None) -> None:
+        """Have a queue.
+
+        Args:
+            lifetime: seconds that it lives when nobody reads from it; None for ever.
+        """
+        with self._reading() as connection:
+            found = connection.execute("SELECT reader FROM queues WHERE name = ?", (queue,)).fetchone()
+            left = found is not None and found[0] is not None and not self._is_alive(found[0])
+            if found is not None and not left:
+                return
+            with self._writing():
+                if left:  # by a process that died: not for its successor of the same name to lose in a moment
+                    _delete_queue(connection, queue)
+                connection.execute(
+                    "INSERT OR IGNORE INTO queues (name, lifetime, used) VALUES (?, ?, ?)",
+                    (queue, lifetime, time.time()),
+                )
+
+    def has_queue(self, queue: str) -> bool:
+        """Whether there is such a queue."""
+        with self._reading() as connection:
+            return connection.execute("SELECT 1 FROM queues WHERE name = ?", (queue,)).fetchone() is not None
+
+    def bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """Have messages of an exchange come to a queue."""
+        with self._reading() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO bindings VALUES (?, ?, ?, ?)", (exchange, routing_key, pattern, queue)
+            )
+
+    def bindings(self, exchange: str) -> list[tuple[str, str, str]]:
+        """The bindings of an exchange, as ``(routing key, pattern, queue)``."""
+        with self._reading() as connection:
+            return connection.execute(
+                "SELECT routing_key, pattern, queue FROM bindings WHERE exchange = ?", (exchange,)
+            ).fetchall()
+
+    def delete(self, queue: str) -> None:
+        """Delete a queue with what waits in it, and its bindings."""
+        with self._writing() as connection:
+            _delete_queue(connection, queue)
+
+    def _say_reading(self, connection: sqlite3.Connection, queues: tuple[str, ...]) -> None:
+        now = time.monotonic()
+        due = [queue for queue in queues if now - self._read.get(queue, -1e9) >= _READING_EVERY]
+        if not due:
+            return
+        if len(self._read) > 10_000:
+            self._read.clear()
+        self._read.update(dict.fromkeys(due, now))
+        stamp, me = time.time(), self._me
+        connection.executemany(
+            "UPDATE queues SET used = ?, reader = ? WHERE name = ? AND lifetime IS NOT NULL",
+            [(stamp, me, queue) for queue in due],
+        )
+
+    # -- memberships ------------------------------------------------------------------------
+
+    def join(self, group: str, channel: str, lifetime: float) -> None:
+        """Make ``channel`` a member of ``group`` for so many seconds."""
+        with self._reading() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (group, channel, time.time() + lifetime)
+            )
+
+    def leave(self, group: str | None, channel: str) -> None:
+        """End the membership of ``channel`` in ``group``; None for every group."""
+        with self._reading() as connection:
+            if group is None:
+                connection.execute("DELETE FROM members WHERE channel = ?", (channel,))
+            else:
+                connection.execute("DELETE FROM members WHERE in_group = ? AND channel = ?", (group, channel))
+
+    def members(self, group: str) -> list[str]:
+        """The channels in ``group``."""
+        with self._reading() as connection:
+            found = connection.execute(
+                "SELECT channel FROM members WHERE in_group = ? AND expires > ?", (group, time.time())
+            )
+            return [channel for (channel,) in found]
+
+    def forget_groups(self) -> None:
+        """End every membership."""
+        with self._reading() as connection:
+            connection.execute("DELETE FROM members")
+
+    # -- what is overdue --------------------------------------------------------------------
+
+    def sweep(self, *, now: bool = False) -> None:
+        """Look, now and then, for what expired, and give back what dead processes held.
+
+        Args:
+            now: do not wait until it is time.
+        """
+        with self._lock:
+            if not now and time.monotonic() - self._swept < SWEEP_EVERY:
+                return
+            self._swept = time.monotonic()
+            self._reopen_if_gone()
+            with self._reading() as connection:
+                dead = self._dead(connection)
+                expired = _expired(connection)
+            if dead or expired:
+                with self._writing() as connection:
+                    self._give_back(connection, dead)
+                    _delete_expired(connection)
+                self.wake()
+
+    def _reopen_if_gone(self) -> None:
+        """Who cleans up temporary files may have deleted this one: then a new one is begun, with the others."""
+        try:
+            there = self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            there = False
+        if self._connection is not None and not there:
+            logger.error(
+                "%s was deleted or replaced, with every message in it; going on with a new one",
+                self.path,
+                extra={"action": "ipc_file_lost"},
+            )
+            self.close()
+            self._owners = None
+            self._read.clear()
+            self._empty.clear()
+
+    def _is_alive(self, number: int) -> bool:
+        assert self._owners is not None
+        return self._owners.is_alive(number)
+
+    def _dead(self, connection: sqlite3.Connection) -> list[int]:
+        numbers = connection.execute(
+            "SELECT DISTINCT owner FROM messages WHERE owner IS NOT NULL "
+            "UNION SELECT reader FROM queues WHERE reader IS NOT NULL"
+        )
+        return [number for (number,) in numbers.fetchall() if not self._is_alive(number)]
+
+    def _give_back(self, connection: sqlite3.Connection, dead: Sequence[int]) -> None:
+        for number in dead:
+            connection.execute(
+                "UPDATE messages SET owner = NULL, deaths = deaths + 1 WHERE owner = ?",
+                (number,),
+            )
+            # A reply queue's clients are gone with its reader.
+            for (queue,) in connection.execute("SELECT name FROM queues WHERE reader = ?", (number,)).fetchall():
+                _delete_queue(connection, queue)
+        killers = connection.execute(
+            "SELECT id, queue FROM messages WHERE deaths >= ? AND owner IS NULL", (MOST_DEATHS,)
+        ).fetchall()
+        for identity, queue in killers if dead else ():
+            logger.error(
+                "queue %s: a message was dropped, as %d processes died with it",
+                queue,
+                MOST_DEATHS,
+                extra={"action": "deadly_message_dropped"},
+            )
+            connection.execute("DELETE FROM messages WHERE id = ?", (identity,))
+
+
+def _oldest(connection: sqlite3.Connection, queues: tuple[str, ...], *, innocent: bool = False) -> int | None:
+    """The id of the oldest message that waits in any of the queues; with ``innocent`` of those not suspect."""
+    oldest: list[int] = []
+    waiting = "queue = ? AND owner IS NULL" + (" AND deaths = 0" if innocent else "")
+    for start in range(0, len(queues), _AT_ONCE):
+        part = queues[start : start + _AT_ONCE]
+        first = f"SELECT * FROM (SELECT id FROM messages WHERE {waiting} ORDER BY id LIMIT 1)"  # noqa: S608 - ours
+        found = connection.execute(" UNION ALL ".join([first] * len(part)) + " ORDER BY 1 LIMIT 1", part).fetchone()
+        if found is not None:
+            oldest.append(found[0])
+    return min(oldest, default=None)
+
+
+def _expired(connection: sqlite3.Connection) -> bool:
+    now = time.time()
+    (found,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM messages WHERE expires <= :now AND owner IS NULL) "
+        "OR EXISTS (SELECT 1 FROM members WHERE expires <= :now) "
+        "OR EXISTS (SELECT 1 FROM queues WHERE used + lifetime <= :now)",
+        {"now": now},
+    ).fetchone()
+    return bool(found)
+
+
+def _delete_expired(connection: sqlite3.Connection) -> None:
+    now = time.time()
+    connection.execute("DELETE FROM messages WHERE expires <= ? AND owner IS NULL", (now,))
+    connection.execute("DELETE FROM members WHERE expires <= ?", (now,))
+    for (queue,) in connection.execute("SELECT name FROM queues WHERE used + lifetime <= ?", (now,)).fetchall():
+        _delete_queue(connection, queue)
+
+
+def _delete_queue(connection: sqlite3.Connection, queue: str) -> None:
+    connection.execute("DELETE FROM messages WHERE queue = ?", (queue,))
+    connection.execute("DELETE FROM bindings WHERE queue = ?", (queue,))
+    connection.execute("DELETE FROM queues WHERE name = ?", (queue,))
+    # Channels of a process, "queue!client", and single-reader channels, which are queues themselves.
+    connection.execute(
+        "DELETE FROM members WHERE channel = ? OR (channel >= ? AND channel < ?)", (queue, queue + "!", queue + '"')
+    )
+
+
+_stores: dict[tuple[int, Path], Store] = {}
+_stores_lock = threading.Lock()
+
+
+def store_at(directory: Path) -> Store:
+    """This process's store in a directory: always the same one, and another after a fork."""
+    key = os.getpid(), directory.resolve()
+    with _stores_lock:
+        store = _stores.get(key)
+        if store is None:
+            # What a parent process had open stays so here, unused: closing it would end the parent's locks.
+            store = _stores[key] = Store(key[1])
+        return store
+
+
+def _after_fork() -> None:
+    global _stores_lock
+    _stores_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
