@@ -12,7 +12,7 @@ from typing import ClassVar
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.binding.commits import watch_atomic_blocks
-from channelsq.layers import InMemoryChannelLayer
+from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer
 
 #: How much of a configured prefix a private one begins with; a layer takes 64 characters.
 _LONGEST_PREFIX = 40
@@ -39,6 +39,17 @@ def private_layer(alias: str) -> ChannelLayerWrapper:
     if layer.in_process:
         return layer
     return channel_layers.make_test_backend(alias, prefix=f"{layer.prefix[:_LONGEST_PREFIX]}.{secrets.token_hex(6)}")
+
+
+def remove(layer: ChannelLayerWrapper) -> None:
+    """Delete what a :func:`private_layer` holds: its groups and, on a broker, its queues, which nobody has any more."""
+    layer.flush()
+    if not isinstance(layer.channel_layer, KombuChannelLayer):
+        return
+    routed = map(layer.queue, layer.router.channels)
+    with layer.broker_errors(), layer.open_connection() as connection, connection.channel() as channel:
+        for queue in {queue.name: queue for queue in (*layer.used.values(), *routed)}.values():
+            queue(channel).delete()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.server import InterfaceServer
 from channelsq.staticfiles import StaticFilesConsumer
-from channelsq.test.layers import LayersMixin, installed, private_layer, served
+from channelsq.test.layers import LayersMixin, installed, private_layer, remove, served
 from channelsq.worker.embedded import EmbeddedWorker
 
 #: Seconds for the interface server to listen, or to end.
@@ -117,7 +118,8 @@ class ChannelLiveServerTestCase(LayersMixin, TransactionTestCase):
             undo.enter_context(modify_settings(ALLOWED_HOSTS={"append": self.host}))
             layer = private_layer(DEFAULT_CHANNEL_LAYER)
             undo.enter_context(installed([layer], self.layer_changes))
-            undo.callback(layer.flush)
+            undo.callback(remove, layer)
+            undo.enter_context(_threads_ended())
             served.add(layer)
             undo.callback(served.discard, layer)
             static = self.serve_static and apps.is_installed("django.contrib.staticfiles")
@@ -133,6 +135,20 @@ class ChannelLiveServerTestCase(LayersMixin, TransactionTestCase):
             undo.callback(self._live_server.stop)
             self._live_server.start()
             yield
+
+
+@contextlib.contextmanager
+def _threads_ended() -> Iterator[None]:
+    """Wait at the end for threads of channelsq's that were started in the block.
+
+    An interface server that ends does not wait for those that are in the middle of asking a broker.
+    """
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + _PATIENCE
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("channelsq-"):
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 @contextlib.contextmanager

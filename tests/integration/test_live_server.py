@@ -15,6 +15,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.test import override_settings
+from kombu import Connection
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -153,6 +154,37 @@ def test_a_live_server_on_redis_meets_nobody_elses_messages(redis_url: str, sett
         assert another.group_channels("live") == ["somebody"]
         assert another.receive(["websocket.receive"])[1] == {"text": "stale", "reply_channel": "somebody"}
         another.close()
+
+
+@pytest.mark.redis
+@pytest.mark.rabbitmq
+@pytest.mark.django_db(transaction=True)
+def test_a_live_server_on_rabbitmq_leaves_no_queues(rabbitmq_url: str, redis_url: str, settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channelsq.layers.KombuChannelLayer",
+            "TEST_CONFIG": {"url": rabbitmq_url, "groups_url": redis_url},
+            "ROUTING": ROUTING,
+        }
+    }
+    queues: list[str] = []
+    before = threads()
+
+    class OnRabbitMQ(ChannelLiveServerTestCase):
+        def test(self) -> None:
+            with connect(f"{self.live_server_ws_url}/") as socket:
+                assert json.loads(socket.recv(10)) == []
+            layer = channel_layers["default"]
+            queues.extend(layer.queue(channel).name for channel in layer.router.channels)
+
+    result = run(OnRabbitMQ, "test")
+    assert result.wasSuccessful(), result.errors + result.failures
+    assert threads() == before
+    assert any(name.startswith("channelsq.") and name.endswith(":websocket.connect") for name in queues)
+    with Connection(rabbitmq_url) as connection:
+        for name in queues:
+            with connection.channel() as channel, pytest.raises(connection.channel_errors, match="NOT_FOUND"):
+                channel.queue_declare(name, passive=True)
 
 
 @pytest.mark.django_db(transaction=True)
