@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.support.board import BoardSite, Member
 from tests.support.demo import fresh_redis
@@ -111,6 +114,22 @@ def test_a_stranger_gets_no_socket(chromium: Browser, board_site: BoardSite) -> 
     )
     context.close()
     assert closed == 1006  # what a browser says of a handshake that was refused
+
+
+def test_a_program_comes_in_with_the_key_of_a_session(enter: Enter, board_site: BoardSite) -> None:
+    ann = enter("ann", "Garden")
+    (key,) = [cookie["value"] for cookie in ann.context.cookies() if cookie["name"] == "sessionid"]
+    socket_url = f"ws://127.0.0.1:{board_site.port}/boards/garden/"
+    with pytest.raises(InvalidStatus):
+        connect(f"{socket_url}?session_key=wrong{key}").__enter__()
+    with connect(f"{socket_url}?session_key={key}") as socket:
+        column = ann.page.evaluate("state.columns[0].pk")
+        card = {"action": "create", "data": {"column": column, "title": "By a program", "text": "", "position": 99}}
+        socket.send(json.dumps({"stream": "cards", "payload": card}))
+        told = [json.loads(socket.recv(10)) for _ in range(2)]
+        assert [each["stream"] for each in told] == ["cards", "activity"]
+        assert told[1]["payload"]["data"]["text"] == "ann added “By a program”"
+    ann.reads("ann added “By a program”")
 
 
 def test_the_board_outlives_its_worker_and_shows_what_the_shell_sends(enter: Enter, board_site: BoardSite) -> None:
