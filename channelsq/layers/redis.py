@@ -6,15 +6,52 @@ on Kombu's (``redis://`` …) as any Kombu layer does.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+from channelsq import conf
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.base import Send
 from channelsq.layers.direct import DirectSender
 from channelsq.layers.kombu import KombuChannelLayer
-from channelsq.layers.urls import shown
+from channelsq.layers.urls import same_broker, shown
+from channelsq.transport import streams_url
+
+#: Keys of the Redis layer of Channels 1 that say nothing here, and what to do instead.  They are harmless when empty.
+_OF_CHANNELS_1 = {
+    "symmetric_encryption_keys": "messages are not encrypted in Redis, so a layer with this key would promise what it "
+    "does not do; leave it out, and have Redis reached over TLS (rediss-streams://) by those alone who may read it",
+    "stats_prefix": "no statistics are kept in Redis; leave it out (celery inspect stats tells how much is done)",
+    "connection_kwargs": "write what they were for into the URL's query or CONFIG['transport_options'], as Kombu reads "
+    "them",
+}
+
+
+def _url_of(hosts: object) -> str:
+    """The URL in ``CONFIG["hosts"]``; raises InvalidChannelLayerError."""
+    if not isinstance(hosts, (list, tuple)):
+        raise InvalidChannelLayerError(
+            f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), not {type(hosts).__name__}"
+        )
+    if len(hosts) != 1:
+        raise InvalidChannelLayerError(
+            f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), not of {len(hosts)}: a "
+            "Celery worker reads one broker; for more, run one Redis (or Valkey) on a larger machine, keep the groups in "
+            "another by CONFIG['groups_url'], or divide the site into several layers"
+        )
+    (host,) = hosts
+    if isinstance(host, str):
+        return host
+    if isinstance(host, (list, tuple)) and len(host) == 2:
+        name, port = host
+        if isinstance(name, str) and name and type(port) is int and 0 < port < 65536:
+            return f"redis://{f'[{name}]' if ':' in name else name}:{port}/0"
+    kind = type(host).__name__  # there may be a password in it
+    raise InvalidChannelLayerError(
+        f"RedisChannelLayer's CONFIG['hosts'] has a {kind} that is neither a URL in a str nor (host, port)"
+    )
 
 
 class RedisChannelLayer(KombuChannelLayer):
@@ -24,21 +61,34 @@ class RedisChannelLayer(KombuChannelLayer):
         url: ``redis-streams://``, ``rediss-streams://`` or ``redis-streams+socket://`` for streams, ``redis://``,
             ``rediss://`` or ``redis+socket://`` for Kombu's own, slower transport; the Celery app's broker if left
             out.
-        hosts: the same as a list of one.
+        hosts: a Redis as Channels 1 writes it, a list of one ``redis://`` URL or of one ``(host, port)``.  As that
+            chose no transport, it is streams, unless the Celery app's broker is this Redis by another.
         config: see :class:`KombuChannelLayer`.
 
     Raises:
-        InvalidChannelLayerError: the URL is no Redis URL.
+        InvalidChannelLayerError: the URL is no Redis URL, or ``config`` has a key of Channels 1's Redis layer that
+            has no meaning here; the text says what to do.
     """
 
-    def __init__(self, *, url: str | None = None, hosts: Sequence[str] | None = None, **config: Any) -> None:
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        hosts: Sequence[str | tuple[str, int]] | None = None,
+        **config: Any,
+    ) -> None:
+        for name, remedy in _OF_CHANNELS_1.items():
+            if config.pop(name, None):
+                raise InvalidChannelLayerError(f"RedisChannelLayer takes no CONFIG[{name!r}]: {remedy}")
         if hosts is not None:
-            if url is not None or isinstance(hosts, str) or len(hosts) != 1:
-                raise InvalidChannelLayerError(
-                    "RedisChannelLayer takes CONFIG['url'], or CONFIG['hosts'] as a list of one URL, "
-                    f"not of {len(hosts)}"
-                )
-            url = hosts[0]
+            if url is not None:
+                raise InvalidChannelLayerError("RedisChannelLayer takes CONFIG['url'] or CONFIG['hosts'], not both")
+            url = _url_of(hosts)
+        #: The URL of a host, until it is known whether the Celery app's broker is at it.
+        self._host = None if hosts is None else url
+        if self._host is not None:
+            with contextlib.suppress(ValueError):  # which _check() words better
+                url = streams_url(self._host)
         super().__init__(url=url, **config)
         if url is not None:
             self._check(url)
@@ -53,6 +103,10 @@ class RedisChannelLayer(KombuChannelLayer):
 
     @property
     def url(self) -> str:
+        if self._host is not None:
+            host, self._host = self._host, None
+            if same_broker(host, conf.celery_broker_url()):
+                self._url = host
         url = super().url
         self._check(url)
         return url

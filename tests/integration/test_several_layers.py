@@ -20,7 +20,8 @@ REDIS = "channelsq.layers.RedisChannelLayer"
 def layers(redis_url: str) -> dict[str, Any]:
     url = redis_url.replace("redis:", "redis-streams:").rsplit("/", 1)[0] + "/5"
     return {
-        "default": {"BACKEND": REDIS, "CONFIG": {"hosts": [url], "prefix": "one"}},
+        # As Channels 1 writes it: streams are what the layer makes of it.
+        "default": {"BACKEND": REDIS, "CONFIG": {"hosts": [redis_url.rsplit("/", 1)[0] + "/5"], "prefix": "one"}},
         "other": {"BACKEND": REDIS, "CONFIG": {"url": url, "prefix": "two", "capacity": 50}},
     }
 

@@ -1,0 +1,89 @@
+"""``CONFIG`` of Channels 1's Redis layer: hosts, and keys that have no meaning here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from channelsq import conf
+from channelsq.exceptions import InvalidChannelLayerError
+from channelsq.layers import RedisChannelLayer
+
+
+def broker(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Have the Celery app's broker at ``url``."""
+    monkeypatch.setattr(conf, "celery_broker_url", lambda app=None: url)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        (("localhost", 6379), "redis-streams://localhost:6379/0"),
+        (["redis.example", 7000], "redis-streams://redis.example:7000/0"),
+        (("::1", 6379), "redis-streams://[::1]:6379/0"),
+        ("redis://localhost", "redis-streams://localhost"),
+        ("redis://:secret@redis.example:6379/0", "redis-streams://:secret@redis.example:6379/0"),
+        ("rediss://redis.example", "rediss-streams://redis.example"),
+        ("unix:///run/redis.sock", "redis-streams+socket:///run/redis.sock"),
+        ("redis-streams://redis.example/3", "redis-streams://redis.example/3"),
+    ],
+)
+@pytest.mark.parametrize("celery", ["", "same", "amqp://rabbit.example"])
+def test_a_host_is_on_streams(monkeypatch: pytest.MonkeyPatch, host: Any, url: str, celery: str) -> None:
+    broker(monkeypatch, url if celery == "same" else celery)
+    layer = RedisChannelLayer(hosts=[host])
+    assert layer.own_url == layer.url == url
+    assert layer.streams
+
+
+@pytest.mark.parametrize("host", [("localhost", 6379), "redis://localhost:6379", "redis://localhost/0"])
+def test_a_host_is_on_the_transport_that_the_celery_app_chose_for_it(
+    monkeypatch: pytest.MonkeyPatch, host: Any
+) -> None:
+    broker(monkeypatch, "redis://localhost:6379/0")
+    layer = RedisChannelLayer(hosts=(host,))
+    assert layer.is_on("redis://localhost:6379/0")
+    assert not layer.streams
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"hosts": []}, "not of 0"),
+        (
+            {"hosts": ["redis://a", "redis://b"]},
+            r"not of 2: a Celery worker reads one broker; .*groups_url.*layers",
+        ),
+        ({"hosts": "redis://a"}, "must be a list of one URL or .*, not str"),
+        ({"hosts": [("a",)]}, "a tuple that is neither"),
+        ({"hosts": [("a", "6379")]}, "a tuple that is neither"),
+        ({"hosts": [("a", True)]}, "a tuple that is neither"),
+        ({"hosts": [{"address": "redis://:secret@a"}]}, "a dict that is neither"),
+        ({"hosts": ["redis://a"], "url": "redis://a"}, "not both"),
+        ({"hosts": ["amqp://a"]}, "needs a redis:// or rediss:// URL"),
+        ({"symmetric_encryption_keys": ["key"]}, r"CONFIG\['symmetric_encryption_keys'\]: messages are not encrypted"),
+        ({"stats_prefix": "stats:"}, r"CONFIG\['stats_prefix'\]: no statistics are kept"),
+        ({"connection_kwargs": {"db": 1}}, r"CONFIG\['connection_kwargs'\]: .*transport_options"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_is_refused_says_what_to_do(config: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidChannelLayerError, match=says) as raised:
+        RedisChannelLayer(**config)
+    assert "secret" not in str(raised.value)
+
+
+def test_the_other_keys_of_channels_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker(monkeypatch, "")
+    layer = RedisChannelLayer(
+        hosts=[("localhost", 6379)],
+        prefix="asgi:",
+        expiry=30,
+        group_expiry=500,
+        capacity=10,
+        channel_capacity={"http.request": 200},
+        symmetric_encryption_keys=[],
+    )
+    assert (layer.prefix, layer.expiry, layer.group_expiry, layer.capacity) == ("asgi:", 30, 500, 10)
+    assert layer.capacity_of("http.request") == 200
