@@ -112,8 +112,8 @@ class Client:
         """Take the next message off a channel and call its consumer, as a worker does.
 
         What the consumer sends goes out when it has returned.  What it raises is raised here, except a
-        ChannelSocketException, which only acts on the socket.  DenyConnection refuses the socket, ConsumeLater puts
-        the message back, and each is raised as well, so that a test can ask for it.
+        ChannelSocketException, which only acts on the socket.  DenyConnection is raised, and nothing comes for the
+        client; ConsumeLater is raised, and the message is put back.
 
         Args:
             channel: the channel's name.
@@ -145,8 +145,7 @@ class Client:
                 result = consumer(message, **kwargs)
             except ChannelSocketException as effect:
                 effect.run(message)
-            except DenyConnection as effect:
-                effect.run(message)
+            except DenyConnection:
                 held.settle()
                 raise
             except ConsumeLater:

@@ -188,14 +188,14 @@ def test_what_a_consumer_sends_goes_out_when_it_has_returned(client: Client) -> 
         assert [client.receive(), client.receive()] == [{"at once": True}, None]
 
 
-def test_a_refused_connection_is_refused_and_the_test_is_told(client: Client) -> None:
+def test_of_a_refused_connection_the_test_is_told(client: Client) -> None:
     def consumer(message: Any) -> None:
         Channel("log").send({"refused": True})
         raise DenyConnection
 
     with apply_routes([route("websocket.connect", consumer)]), pytest.raises(DenyConnection):
         client.send_and_consume("websocket.connect")
-    assert [client.receive(), client.receive()] == [{"close": True}, None]
+    assert client.receive() is None  # so that the same client can try again
     assert client.get_next_message("log") is not None
 
 
