@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sys
+import tempfile
 import unittest
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
@@ -12,7 +13,7 @@ from typing import ClassVar
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.binding.commits import watch_atomic_blocks
-from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer
+from channelsq.layers import InMemoryChannelLayer, IPCChannelLayer, KombuChannelLayer
 
 #: How much of a configured prefix a private one begins with; a layer takes 64 characters.
 _LONGEST_PREFIX = 40
@@ -27,18 +28,26 @@ def memory_layer(alias: str) -> ChannelLayerWrapper:
     return ChannelLayerWrapper(InMemoryChannelLayer(), alias, conf.layer_settings(alias).routing)
 
 
-def private_layer(alias: str) -> ChannelLayerWrapper:
+@contextlib.contextmanager
+def private_layer(alias: str) -> Iterator[ChannelLayerWrapper]:
     """A new layer from the ``TEST_CONFIG`` of ``alias``, in memory if there is none.
 
-    On a broker it gets a prefix of its own, so that it meets neither the messages of other processes that test at
-    the same time, nor those that a run which was killed has left, nor the site's.
+    On a broker it gets a prefix of its own, on one machine a directory of its own, so that it meets neither the
+    messages of other processes that test at the same time, nor those that a run which was killed has left, nor the
+    site's.
     """
     if conf.layer_settings(alias).test_config is None:
-        return memory_layer(alias)
+        yield memory_layer(alias)
+        return
     layer = channel_layers.make_test_backend(alias)
-    if layer.in_process:
-        return layer
-    return channel_layers.make_test_backend(alias, prefix=f"{layer.prefix[:_LONGEST_PREFIX]}.{secrets.token_hex(6)}")
+    if isinstance(layer.channel_layer, IPCChannelLayer):
+        with tempfile.TemporaryDirectory(prefix="channelsq-test-") as directory:
+            yield channel_layers.make_test_backend(alias, prefix=None, path=directory)
+    elif layer.in_process:
+        yield layer
+    else:
+        prefix = f"{layer.prefix[:_LONGEST_PREFIX]}.{secrets.token_hex(6)}"
+        yield channel_layers.make_test_backend(alias, prefix=prefix)
 
 
 def remove(layer: ChannelLayerWrapper) -> None:

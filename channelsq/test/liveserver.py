@@ -116,7 +116,7 @@ class ChannelLiveServerTestCase(LayersMixin, TransactionTestCase):
             )
         with contextlib.ExitStack() as undo:
             undo.enter_context(modify_settings(ALLOWED_HOSTS={"append": self.host}))
-            layer = private_layer(DEFAULT_CHANNEL_LAYER)
+            layer = undo.enter_context(private_layer(DEFAULT_CHANNEL_LAYER))
             undo.enter_context(installed([layer], self.layer_changes))
             undo.callback(remove, layer)
             undo.enter_context(_threads_ended())

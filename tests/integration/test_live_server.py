@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 import threading
 import unittest
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -185,6 +187,33 @@ def test_a_live_server_on_rabbitmq_leaves_no_queues(rabbitmq_url: str, redis_url
         for name in queues:
             with connection.channel() as channel, pytest.raises(connection.channel_errors, match="NOT_FOUND"):
                 channel.queue_declare(name, passive=True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_live_server_on_ipc_has_a_directory_of_its_own(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings.CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channelsq.layers.IPCChannelLayer",
+            "TEST_CONFIG": {"path": str(tmp_path / "never-made")},
+            "ROUTING": ROUTING,
+        }
+    }
+
+    class OnIPC(ChannelLiveServerTestCase):
+        def test(self) -> None:
+            with connect(f"{self.live_server_ws_url}/") as socket:
+                assert json.loads(socket.recv(10)) == []
+                Group("live").send({"text": "hello"})
+                assert socket.recv(10) == "hello"
+            (directory,) = tmp_path.iterdir()
+            assert directory.name.startswith("channelsq-test-")
+
+    result = run(OnIPC, "test")
+    assert result.wasSuccessful(), result.errors + result.failures
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.django_db(transaction=True)
