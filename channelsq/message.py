@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from channelsq import names
-from channelsq.asgi import ChannelLayerWrapper
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.channel import Channel
+from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.pending import pending_message_store
 
 __all__ = ["Message", "pending_message_store"]
@@ -21,15 +22,17 @@ class Message:
 
     Args:
         content: the message; its keys are those of the ASGI 1.0 message format of the channel.
-        channel_name: the channel that it came from.
-        channel_layer: the layer that carried it; replies go back through it.
+        channel_name: the channel that it came from; None for a message made by hand, which no route claims.
+        channel_layer: the layer that carried it; replies go back through it.  None for the default one.
     """
 
-    def __init__(self, content: dict[str, Any], channel_name: str, channel_layer: ChannelLayerWrapper) -> None:
+    def __init__(
+        self, content: dict[str, Any], channel_name: str | None, channel_layer: ChannelLayerWrapper | None
+    ) -> None:
         self.content = content
-        self.channel_layer = channel_layer
-        #: The name of :attr:`channel`.
-        self.channel_name = names.check_channel_name(channel_name)
+        self.channel_layer = channel_layers[DEFAULT_CHANNEL_LAYER] if channel_layer is None else channel_layer
+        #: The name of :attr:`channel`, ``""`` if it has none.
+        self.channel_name = "" if channel_name is None else names.check_channel_name(channel_name)
         reply_channel = content.get("reply_channel")
         #: Where the client that sent this listens, or None.
         self.reply_channel = Channel(reply_channel, channel_layer=channel_layer) if reply_channel else None
@@ -41,7 +44,11 @@ class Message:
 
     @cached_property
     def channel(self) -> Channel:
-        """The channel that the message came from; made when first asked for, as most consumers never do."""
+        """The channel that the message came from; made when first asked for, as most consumers never do.
+
+        Raises:
+            TypeError: it came from none.
+        """
         return Channel(self.channel_name, channel_layer=self.channel_layer)
 
     def __getitem__(self, key: str) -> Any:
@@ -54,7 +61,7 @@ class Message:
         return key in self.content
 
     def __repr__(self) -> str:
-        return f"<Message from {self.channel_name} with {sorted(self.content)}>"
+        return f"<Message from {self.channel_name or 'no channel'} with {sorted(self.content)}>"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.content)
@@ -80,6 +87,6 @@ class Message:
 
         It has the same :attr:`id`, and no attributes that decorators gave this one.
         """
-        same = type(self)(copy.deepcopy(self.content), self.channel_name, self.channel_layer)
+        same = type(self)(copy.deepcopy(self.content), self.channel_name or None, self.channel_layer)
         same.id = self.id
         return same

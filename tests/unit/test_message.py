@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from channelsq import Channel, Group
-from channelsq.asgi import ChannelLayerWrapper
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.exceptions import ChannelFull
 from channelsq.message import Message, pending_message_store
 from tests.unit.layer_support import drain, installed, wrapped
@@ -375,3 +375,14 @@ def test_what_outlives_its_consumer_is_not_lost(layer: ChannelLayerWrapper, fail
         assert fails
     left_behind[0].run(lambda: Channel("a").send({"n": 2}))
     assert drain(layer, "a") == ([{"n": 2}] if fails else [{"n": 1}, {"n": 2}])
+
+
+def test_a_message_made_by_hand_needs_neither_channel_nor_layer() -> None:
+    message = Message({"reply_channel": "some"}, None, None)
+    assert message.channel_layer is channel_layers["default"]
+    assert message.reply_channel is not None
+    assert repr(message) == "<Message from no channel with ['reply_channel']>"
+    assert message.copy().channel_name == ""
+    assert message.channel_layer.router.match(message) is None
+    with pytest.raises(TypeError, match="'' is not a channel name"):
+        message.channel  # noqa: B018
