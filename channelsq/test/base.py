@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import inspect
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -237,6 +238,15 @@ class apply_routes:
 
             setattr(test, "setUp", set_up_with_routes)  # noqa: B010
             return test
+
+        if inspect.iscoroutinefunction(test):
+
+            @functools.wraps(test)
+            async def await_with_routes(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return await test(*args, **kwargs)
+
+            return await_with_routes
 
         @functools.wraps(test)
         def run_with_routes(*args: Any, **kwargs: Any) -> Any:

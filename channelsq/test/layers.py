@@ -8,7 +8,9 @@ import sys
 import tempfile
 import unittest
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from django.test.signals import setting_changed
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
@@ -67,15 +69,36 @@ def installed(
 ) -> Iterator[None]:
     """Have layers stand in for those of the same aliases within the block; they are closed at its end.
 
+    They stay when ``CHANNEL_LAYERS`` is overridden in the block, and get the routings that it names.
+
     Args:
         layers: the layers.
         changes: what is to be entered, in order, when they are there.
     """
     watch_atomic_blocks()
+    layers = list(layers)
+    overridden = 0
+
+    def stay(setting: str, enter: bool, **kwargs: Any) -> None:
+        nonlocal overridden
+        if setting != "CHANNEL_LAYERS":
+            return
+        overridden += 1 if enter else -1
+        for layer in layers:
+            if layer not in served and layer.alias in channel_layers:
+                vars(layer).pop("router", None)
+                layer.routing = conf.layer_settings(layer.alias).routing
+            channel_layers.set(layer.alias, layer)
+
+    def put_back(alias: str, before: ChannelLayerWrapper | None) -> None:
+        channel_layers.set(alias, None if overridden else before)  # which other settings have made
+
     with contextlib.ExitStack() as undo:
         for layer in layers:
             undo.callback(layer.close)
-            undo.callback(channel_layers.set, layer.alias, channel_layers.set(layer.alias, layer))
+            undo.callback(put_back, layer.alias, channel_layers.set(layer.alias, layer))
+        setting_changed.connect(stay)
+        undo.callback(setting_changed.disconnect, stay)
         for change in changes:
             undo.enter_context(change)
         yield

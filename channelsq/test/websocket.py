@@ -93,7 +93,9 @@ class WSClient(Client):
         return self._session
 
     def login(self, **credentials: Any) -> bool:
-        """Log in as a view does; False if the credentials are wrong or the user is inactive."""
+        """Log in as a view does; False if the credentials are wrong, the user is inactive, or there are no sessions."""
+        if not apps.is_installed("django.contrib.sessions"):
+            return False
         user = authenticate(**credentials)
         if user is None or not user.is_active:
             return False

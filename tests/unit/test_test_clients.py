@@ -27,6 +27,7 @@ from channelsq.test import (
     WSClient,
     apply_routes,
 )
+from channelsq.test.layers import installed, memory_layer
 
 ROUTING = "app.routing.channel_routing"
 
@@ -100,6 +101,39 @@ class SeveralAliases(ChannelTestCase):
         assert client.receive() is None
         Group("all", alias="other").send({"a": 1})
         assert client.receive() == {"a": 1}
+
+
+ECHOING = {"default": {"BACKEND": "channelsq.layers.InMemoryChannelLayer", "ROUTING": [route("some", echo)]}}
+
+
+class OverriddenSettings(ChannelTestCase):
+    @override_settings(CHANNEL_LAYERS=ECHOING)
+    def test_of_a_test_keep_its_layer_and_have_their_routes(self) -> None:
+        assert Client().send_and_consume("some") == {}
+
+    def test_within_a_test_do_so_until_their_end(self) -> None:
+        layer = channel_layers["default"]
+        Channel("some").send({"a": 1})
+        with self.settings(CHANNEL_LAYERS=ECHOING):
+            assert channel_layers["default"] is layer
+            assert Client().get_consumer_by_channel("some") is echo
+            assert self.get_next_message("some") is not None
+        assert channel_layers["default"] is layer
+        assert layer.routing == ROUTING
+        assert Client().get_consumer_by_channel("some") is None
+
+    def test_may_have_no_layer(self) -> None:
+        with self.settings(CHANNEL_LAYERS={}):
+            Channel("some").send({"a": 1})
+        assert self.get_next_message("some") is not None
+
+
+def test_a_layer_that_was_there_before_its_settings_does_not_come_back(settings: Any) -> None:
+    before = channel_layers["default"]
+    with installed([memory_layer("default")]):
+        settings.CHANNEL_LAYERS = ECHOING
+    assert channel_layers["default"] is not before
+    assert channel_layers["default"].routing == ECHOING["default"]["ROUTING"]
 
 
 def test_the_layer_before_is_there_again_and_debug_runs_a_test_too() -> None:
@@ -288,6 +322,12 @@ def test_apply_routes_decorates_a_test(client: Client) -> None:
     assert client.send_and_consume("some") == {}
 
 
+class AsynchronousTests(ChannelTestCase):
+    @apply_routes(route("some", echo))
+    async def test_apply_routes_decorates_them(self) -> None:
+        assert Client().send_and_consume("some") == {}
+
+
 @apply_routes([route("some", echo)])
 class RoutesOfAClass(ChannelTestCase):
     def setUp(self) -> None:
@@ -438,6 +478,7 @@ def test_ws_client_logs_in_and_out(browser: WSClient) -> None:
 def test_ws_client_without_sessions(settings: Any, channel_layer: ChannelLayerWrapper) -> None:
     settings.INSTALLED_APPS = ["channelsq"]
     client = WSClient()
+    assert not client.login(username="alice", password="secret")
     client.send("websocket.connect")
     message = client.get_next_message("websocket.connect")
     assert message is not None
