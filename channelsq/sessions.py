@@ -21,6 +21,7 @@ from channelsq.message import Message
 from channelsq.ordering import MISSING, Turns, requeue_messages, wait_channel_name
 from channelsq.pending import pending_message_store
 from channelsq.session_stores import browser_session, save_browser_session, session_for_reply_channel
+from channelsq.utils import name_that_thing
 
 __all__ = [
     "channel_and_http_session",
@@ -214,3 +215,17 @@ def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callabl
         return cast(C, in_order)
 
     return decorate if func is None else decorate(func)
+
+
+def ordered_as_declared(owner: Any, handler: C) -> C:
+    """A handler of a class, decorated as the class's ``strict_ordering`` says.
+
+    Raises:
+        ValueError: the class has ``slight_ordering``, which needs no saying any more.
+    """
+    if getattr(owner, "slight_ordering", False):
+        raise ValueError(
+            f"{name_that_thing(owner)}.slight_ordering: websocket.connect is always handled before the socket's other "
+            "messages; leave the attribute out"
+        )
+    return enforce_ordering(handler) if owner.strict_ordering else handler

@@ -18,7 +18,7 @@ from channelsq.binding.base import Binding
 from channelsq.generic.websockets import WebsocketDemultiplexer, WebsocketMultiplexer
 from channelsq.message import Message
 from channelsq.names import WEBSOCKET_RECEIVE
-from channelsq.sessions import enforce_ordering
+from channelsq.sessions import ordered_as_declared
 
 __all__ = ["WebsocketBinding", "WebsocketBindingDemultiplexer", "WebsocketBindingWithMembers"]
 
@@ -67,13 +67,7 @@ class WebsocketBinding(Binding):
         Raises:
             ValueError: ``slight_ordering`` is set, which needs no saying any more.
         """
-        if getattr(cls, "slight_ordering", False):
-            raise ValueError(
-                f"{cls.__qualname__}.slight_ordering: websocket.connect is always handled before the socket's other "
-                "messages; leave the attribute out"
-            )
-        handler = super().get_handler()
-        return enforce_ordering(handler) if cls.strict_ordering else handler
+        return ordered_as_declared(cls, super().get_handler())
 
     @classmethod
     def trigger_inbound(cls, message: Message, **kwargs: Any) -> None:

@@ -16,7 +16,7 @@ from channelsq.channel import Channel, Group
 from channelsq.exceptions import SendNotAvailableOnDemultiplexer
 from channelsq.generic.base import BaseConsumer
 from channelsq.message import Message
-from channelsq.sessions import enforce_ordering
+from channelsq.sessions import ordered_as_declared
 
 __all__ = [
     "JsonWebsocketConsumer",
@@ -66,11 +66,6 @@ class WebsocketConsumer(BaseConsumer):
         Raises:
             ValueError: ``slight_ordering`` is set, which needs no saying any more.
         """
-        if getattr(self, "slight_ordering", False):
-            raise ValueError(
-                f"{type(self).__name__}.slight_ordering: websocket.connect is always handled before the socket's "
-                "other messages; leave the attribute out"
-            )
         self.path = message.get("path")
         if self.http_user or self.http_user_and_session:
             self.channel_session_user = True
@@ -79,7 +74,7 @@ class WebsocketConsumer(BaseConsumer):
             handler = channel_and_http_session_user_from_http(handler)
         elif self.http_user:
             handler = channel_session_user_from_http(handler)
-        return enforce_ordering(handler) if self.strict_ordering else handler
+        return ordered_as_declared(self, handler)
 
     def connection_groups(self, **kwargs: Any) -> Iterable[str]:
         """The names of the groups that this socket joins, :attr:`groups` if not overridden.
