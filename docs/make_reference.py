@@ -159,20 +159,27 @@ def told_above(attribute: griffe.Attribute) -> str:
     return cell(" ".join(told))
 
 
-def members(cls: griffe.Class) -> list[griffe.Object]:
-    """A class's own and inherited public members, as far as they are ours, in order."""
+def members(cls: griffe.Class, exported: set[str]) -> tuple[list[griffe.Object], dict[str, list[str]]]:
+    """A class's public members in order, and the names of those that a public class of ours has told of."""
     found: dict[str, griffe.Object] = {}
+    inherited: dict[str, list[str]] = {}
     for owner in [cls, *cls.mro()]:
+        told = owner is not cls and owner.path in exported
         for name, member in owner.members.items():
-            if name.startswith("_") and name != "__call__":
+            if (name.startswith("_") and name != "__call__") or name in found:
                 continue
             target = member.final_target if member.is_alias else member
-            if not target.is_module:
-                found.setdefault(name, target)  # type: ignore[arg-type]
-    return list(found.values())
+            if target.is_module or any(name in names for names in inherited.values()):
+                continue
+            if told:
+                if target.is_function:
+                    inherited.setdefault(owner.name, []).append(name)
+            else:
+                found[name] = target  # type: ignore[assignment]
+    return list(found.values()), inherited
 
 
-def class_section(cls: griffe.Class, name: str) -> Iterator[str]:
+def class_section(cls: griffe.Class, name: str, exported: set[str]) -> Iterator[str]:
     """A class with its attributes and methods."""
     bases = ", ".join(f"`{base}`" for base in cls.bases if not str(base).startswith("_"))
     init = cls.all_members.get("__init__")
@@ -184,7 +191,8 @@ def class_section(cls: griffe.Class, name: str) -> Iterator[str]:
     yield f"```text\nclass {made}\n```\n" + (f"\nBases: {bases}\n" if bases else "")
     for part in body(cls):
         yield part + "\n"
-    attributes = [each for each in members(cls) if each.is_attribute]
+    own, inherited = members(cls, exported)
+    attributes = [each for each in own if each.is_attribute]
     told = []
     for each in attributes:
         is_property = "property" in each.labels or "cached" in each.labels
@@ -197,7 +205,9 @@ def class_section(cls: griffe.Class, name: str) -> Iterator[str]:
             told.append(f"| `{shown}` | {what} |")
     if told:
         yield "| attribute | |\n| --- | --- |\n" + "\n".join(told) + "\n"
-    for each in members(cls):
+    for owner, names in inherited.items():
+        yield f"As `{owner}` has them: {', '.join(f'`{name}()`' for name in names)}.\n"
+    for each in own:
         if each.is_function and each.has_docstring:
             yield from function_section(each, f"{name}.{each.name}", "####", method=True)  # type: ignore[arg-type]
 
@@ -211,7 +221,7 @@ def function_section(function: griffe.Function, name: str, level: str, method: b
         yield part + "\n"
 
 
-def module_section(module: griffe.Module, seen: set[str]) -> Iterator[str]:
+def module_section(module: griffe.Module, seen: set[str], exported: set[str]) -> Iterator[str]:
     """A public module; what belongs to another one is only named."""
     yield f"## {module.path}\n"
     for part in body(module):
@@ -226,7 +236,7 @@ def module_section(module: griffe.Module, seen: set[str]) -> Iterator[str]:
             continue
         seen.add(thing.path)
         if thing.is_class:
-            yield from class_section(thing, name)  # type: ignore[arg-type]
+            yield from class_section(thing, name, exported)  # type: ignore[arg-type]
         elif thing.is_function:
             yield from function_section(thing, name, "###")  # type: ignore[arg-type]
         else:
@@ -241,13 +251,18 @@ def pages() -> dict[str, str]:
     loader = griffe.GriffeLoader(search_paths=[DOCS.parent])
     package = loader.load("channelsq")
     loader.resolve_aliases(implicit=True)
+    public = {path: package if path == "channelsq" else package[path.removeprefix("channelsq.")] for path in PUBLIC}
+    exported = {
+        (member.final_target if member.is_alias else member).path
+        for module in public.values()
+        for member in map(module.members.__getitem__, public_names(module))
+    }
     seen: set[str] = set()
     found = {}
     for file, title, modules in PAGES:
         parts = [f"# {title}\n"]
         for path in modules:
-            module = package if path == "channelsq" else package[path.removeprefix("channelsq.")]
-            parts += module_section(module, seen)
+            parts += module_section(public[path], seen, exported)
         text = _HEAD + "\n" + "\n".join(parts)
         found[f"{file}.md"] = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
     return found
