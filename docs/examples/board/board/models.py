@@ -1,8 +1,13 @@
 """Boards of columns of cards; who may change them; what happened."""
 
 from django.conf import settings
+from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.urls import reverse
+
+
+class Person(AbstractUser):
+    """The project's user model."""
 
 
 class Board(models.Model):

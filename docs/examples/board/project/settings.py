@@ -50,6 +50,7 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+AUTH_USER_MODEL = "board.Person"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "boards"
 LOGOUT_REDIRECT_URL = "login"
