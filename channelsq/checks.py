@@ -36,7 +36,10 @@ from channelsq.transport import streams_url
 
 TAG = "channelsq"
 
-_PROCESS_LAYER_HINT = "Set REDIS_URL, or CHANNEL_LAYERS to channelsq.layers.RedisChannelLayer or KombuChannelLayer."
+_PROCESS_LAYER_HINT = (
+    "Set REDIS_URL, or CHANNEL_LAYERS to channelsq.layers.RedisChannelLayer, KombuChannelLayer or, on one machine "
+    "without a broker, IPCChannelLayer."
+)
 
 
 def register() -> None:

@@ -9,6 +9,7 @@ Importing the package registers the URL scheme ``ipc``::
 
     directory   where the file is, and whose
     owners      which processes live
+    bells       how they wake each other
     store       messages, queues and memberships in the file
     transport   the store as Kombu has it
 """

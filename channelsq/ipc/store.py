@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+from channelsq.ipc.bells import Bells
 from channelsq.ipc.directory import make_private
 from channelsq.ipc.owners import Owners
 
@@ -31,6 +32,9 @@ BUSY_TIMEOUT = 10.0
 
 #: How often (seconds) a process looks for what is overdue: messages and memberships, and processes that died.
 SWEEP_EVERY = 1.0
+
+#: Seconds after which a process looks for messages though nobody woke it.
+LOOK_EVERY = 0.5
 
 #: A message with which so many processes died is dropped.
 MOST_DEATHS = 5
@@ -71,11 +75,12 @@ class Store:
         self.directory = directory
         self._lock = threading.RLock()
         self._changed = threading.Condition()
-        self._puts = 0
+        self._wakes = 0
         self._connection: sqlite3.Connection | None = None
         self._owners: Owners | None = None
         self._inode = 0
         self._guard = -1
+        self._bells: Bells | None = None
         self._swept = 0.0
         #: What :meth:`take` found when it found nothing, by the queues that it looked into.
         self._empty: dict[tuple[str, ...], tuple[int, int]] = {}
@@ -103,6 +108,7 @@ class Store:
             # systemd-tmpfiles leaves a directory alone that somebody has locked so.
             self._guard = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(self._guard, fcntl.LOCK_SH)
+            self._bells = Bells(self.directory, self._owners.me, self.wake)
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -131,9 +137,12 @@ class Store:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
+            bells, self._bells = self._bells, None
             if self._guard >= 0:
                 os.close(self._guard)
                 self._guard = -1
+        if bells is not None:
+            bells.close()
         self.wake()
 
     @property
@@ -161,16 +170,40 @@ class Store:
 
     # -- waiting ----------------------------------------------------------------------------
 
+    @property
+    def mark(self) -> int:
+        """What :meth:`wait` is given: taken before the look that found nothing, so that no wake is missed."""
+        return self._wakes
+
     def wake(self) -> None:
         """Wake who waits in this process."""
         with self._changed:
-            self._puts += 1
+            self._wakes += 1
             self._changed.notify_all()
 
-    def wait(self, seconds: float) -> None:
-        """Wait, at most this long, for a change made in this process; others are not heard of."""
+    def _tell(self) -> None:
+        """Wake who waits, in every process."""
+        self.wake()
+        with self._lock:
+            self._open()
+            assert self._bells is not None
+            self._bells.ring()
+
+    def wait(self, mark: int, seconds: float, pause: float) -> None:
+        """Wait for a change that came after ``mark``.
+
+        Args:
+            mark: see :attr:`mark`.
+            seconds: at most this long.
+            pause: at most this long where other processes cannot wake this one.
+        """
+        with self._lock:
+            self._open()
+            assert self._bells is not None
+            hears = self._bells.hang()
         with self._changed:
-            self._changed.wait(seconds)
+            if self._wakes == mark:
+                self._changed.wait(min(seconds, LOOK_EVERY if hears else pause))
 
     # -- messages ---------------------------------------------------------------------------
 
@@ -185,7 +218,7 @@ class Store:
             connection.execute(
                 "INSERT INTO messages (queue, payload, expires) VALUES (?, ?, ?)", (queue, payload, expires)
             )
-        self.wake()
+        self._tell()
         self.sweep()
 
     def take(self, queues: Sequence[str], unacknowledged: frozenset[str] | set[str]) -> Taken | None:
@@ -201,7 +234,7 @@ class Store:
             connection = self._open()
             self._say_reading(connection, wanted)
             # Half of all looks find nothing new; then nothing is looked for.
-            version = connection.execute("PRAGMA data_version").fetchone()[0], self._puts
+            version = connection.execute("PRAGMA data_version").fetchone()[0], self._wakes
             if self._empty.get(wanted) == version:
                 return None
             taken = self._take(connection, wanted, unacknowledged)
@@ -251,7 +284,7 @@ class Store:
         """A message that this process holds goes back to its place in the queue."""
         with self._reading() as connection:
             connection.execute("UPDATE messages SET owner = NULL WHERE id = ? AND owner = ?", (identity, self._me))
-        self.wake()
+        self._tell()
 
     def size(self, queue: str) -> int:
         """How many messages wait in a queue."""
@@ -376,7 +409,7 @@ class Store:
                 with self._writing() as connection:
                     self._give_back(connection, dead)
                     _delete_expired(connection)
-                self.wake()
+                self._tell()
 
     def _reopen_if_gone(self) -> None:
         """Who cleans up temporary files may have deleted this one: then a new one is begun, with the others."""

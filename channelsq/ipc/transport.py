@@ -17,10 +17,10 @@ from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[attr-defined]  # not in its stubs
 
 from channelsq.ipc.directory import directory_from
-from channelsq.ipc.store import Store, Taken, store_at
+from channelsq.ipc.store import LOOK_EVERY, Store, Taken, store_at
 from channelsq.transport import codec
 
-#: Seconds between two looks for what other processes sent: the first after a message, and the longest.
+#: Seconds between two looks for what other processes sent, where they cannot wake this one: the first, the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.03
 
 
@@ -201,13 +201,14 @@ class Transport(virtual.Transport):
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = FIRST_PAUSE
         while True:
+            mark = self.store.mark
             try:
                 cycle.get(self._deliver, timeout=timeout)
                 return
             except Empty:
                 pass
-            left = LONGEST_PAUSE if deadline is None else deadline - time.monotonic()
+            left = LOOK_EVERY if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            self.store.wait(min(pause, left))
+            self.store.wait(mark, left, pause)
             pause = min(pause * 1.3, LONGEST_PAUSE)

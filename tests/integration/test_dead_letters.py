@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -172,6 +173,13 @@ def test_show(letters: DeadLetters, run: Run) -> None:
     assert "  data: b'\\x00'\n" in shown
     assert "... (4002 characters more)" in shown
     assert "  args: [1, 2]\n" in run("show", bury(letters, "celery", task("shop.tasks.pay")).id)
+
+
+def test_show_of_a_layer_with_a_prefix(letters: DeadLetters, run: Run) -> None:
+    body = codec.dumps([["tick", {"n": 1}], {}, {}])
+    letter = bury(letters, "mysite:tick", encode_compact("mysite:tick", "id-1", body, 60_000))
+    assert "  n: 1\n" in run("show", letter.id)
+    assert re.search(r"mysite:tick .* n$", run("list"), re.MULTILINE)
 
 
 def test_show_what_cannot_be_read(letters: DeadLetters, run: Run) -> None:

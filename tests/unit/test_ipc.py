@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import stat
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -333,7 +335,7 @@ def test_threads_share_it(place: Store) -> None:
             if taken is not None:
                 got.append(taken.payload)
             else:
-                place.wait(0.01)
+                place.wait(place.mark, 0.01, 0.01)
 
     threads = [threading.Thread(target=fill, args=(number,)) for number in range(4)]
     threads += [threading.Thread(target=read) for _ in range(3)]
@@ -432,3 +434,96 @@ def test_a_channel_takes_no_more_than_its_prefetch_count(tmp_path: Path) -> None
                 message.ack()
         assert [message.payload for message in held] == [0, 1, 2]
     store.store_at(tmp_path / "ipc").close()
+
+
+# -- processes wake each other ------------------------------------------------------------------
+
+
+_WAITER = """
+import sys
+from pathlib import Path
+from channelsq.ipc.store import store_at
+store = store_at(Path(sys.argv[1]))
+mark = store.mark
+store.wait(mark, 0.001, 0.001)
+print("waits", flush=True)
+while True:
+    mark = store.mark
+    taken = store.take(["a"], {"a"})
+    if taken is not None:
+        break
+    store.wait(mark, 60, 60)
+print(taken.payload.decode(), flush=True)
+"""
+
+
+def test_a_waiting_process_is_woken_by_another(place: Store) -> None:
+    place.put("b", b"nothing of its business", None)
+    code = _WAITER.replace("store = ", "import channelsq.ipc.store as it; it.LOOK_EVERY = 60; store = ", 1)
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(place.directory)], stdout=subprocess.PIPE, text=True
+    ) as waiter:
+        assert waiter.stdout is not None
+        assert waiter.stdout.readline() == "waits\n"
+        place.put("b", b"nor this", None)
+        place.put("a", b"this", None)
+        assert waiter.stdout.readline() == "this\n"
+        assert waiter.wait(10) == 0
+
+
+def test_the_bell_of_a_dead_process_is_taken_away(place: Store) -> None:
+    place.put("b", b"x", None)
+    dead = place.directory / "bell-1"
+    left = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    left.bind(str(dead))
+    left.close()
+    assert dead.exists()
+    place.put("b", b"y", None)
+    assert not dead.exists()
+
+
+def test_closing_takes_the_own_bell_away(place: Store) -> None:
+    place.wait(place.mark, 0.001, 0.001)
+    assert [path for path in place.directory.iterdir() if path.name.startswith("bell-")]
+    place.close()
+    assert not [path for path in place.directory.iterdir() if path.name.startswith("bell-")]
+
+
+def test_a_path_too_long_for_a_bell_is_looked_at_now_and_then(tmp_path: Path) -> None:
+    place = store_at(tmp_path / ("long" * 40))
+    place.put("a", b"x", None)
+    before = time.monotonic()
+    place.wait(place.mark, 60, 0.01)
+    assert time.monotonic() - before < 10
+    assert not [path for path in place.directory.iterdir() if path.name.startswith("bell-")]
+    place.close()
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from channelsq.ipc.store import store_at
+store = store_at(Path(sys.argv[1]))
+for number in range(200):
+    store.put(sys.argv[2], b"%d" % number, None)
+"""
+
+
+def test_several_processes_write_and_read_at_once(place: Store) -> None:
+    queues = ["a", "b", "c"]
+    place.put("other", b"x", None)
+    got: dict[str, list[int]] = {queue: [] for queue in queues}
+    writers = [subprocess.Popen([sys.executable, "-c", _WRITER, str(place.directory), queue]) for queue in queues]
+    try:
+        deadline = time.monotonic() + 60
+        while sum(map(len, got.values())) < 600 and time.monotonic() < deadline:
+            mark = place.mark
+            taken = place.take(queues, set())
+            if taken is None:
+                place.wait(mark, 1, 0.01)
+            else:
+                place.remove(taken.id)
+                got[taken.queue].append(int(taken.payload))
+    finally:
+        assert [writer.wait(30) for writer in writers] == [0, 0, 0]
+    assert got == {queue: list(range(200)) for queue in queues}
