@@ -31,13 +31,16 @@ class ChannelLayerWrapper:
     Everything that is not here is the layer's own: ``wrapper.capacity``, ``wrapper.new_channel``, ….
 
     Args:
-        channel_layer: the layer.
+        channel_layer: the layer, or another wrapper of it.
         alias: its key in ``CHANNEL_LAYERS``.
         routing: a routing, or a dotted path to one; read when :attr:`router` is first asked for.
     """
 
-    def __init__(self, channel_layer: BaseChannelLayer, alias: str, routing: Any) -> None:
-        self.channel_layer = channel_layer
+    def __init__(self, channel_layer: BaseChannelLayer | ChannelLayerWrapper, alias: str, routing: Any) -> None:
+        # Channels 1's own tests wrap what make_test_backend() gives, which is wrapped already.
+        while isinstance(channel_layer, ChannelLayerWrapper):
+            channel_layer = channel_layer.channel_layer
+        self.channel_layer: BaseChannelLayer = channel_layer
         self.alias = alias
         self.routing = routing
 

@@ -317,6 +317,13 @@ def remote_layers(**prefixes: str | None) -> dict[str, Any]:
     }
 
 
+def test_a_wrapper_of_a_wrapper_is_one_of_the_layer(manager: ChannelLayerManager) -> None:
+    inner = manager.make_test_backend("default")
+    outer = ChannelLayerWrapper(channel_layer=inner, alias="mine", routing=inner.routing[:])
+    assert outer.channel_layer is inner.channel_layer
+    assert (outer.alias, outer.routing, outer.capacity) == ("mine", [], 3)
+
+
 def test_layers_of_one_broker_need_different_prefixes() -> None:
     for layers, apart in (
         (remote_layers(default=None, other=None), False),

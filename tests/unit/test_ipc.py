@@ -19,7 +19,7 @@ import pytest
 from kombu import Connection, Consumer, Exchange, Queue
 
 from channelsq import conf
-from channelsq.exceptions import InvalidChannelLayerError
+from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
 from channelsq.ipc import directory as directories
 from channelsq.ipc import ipc_url, store
 from channelsq.ipc.directory import default_directory, directory_of, make_private, url_of
@@ -346,21 +346,48 @@ def test_threads_share_it(place: Store) -> None:
     assert sorted(map(int, got)) == list(range(200))
 
 
+_FORK = """
+import os, sys
+from pathlib import Path
+from channelsq.ipc.store import store_at
+store = store_at(Path(sys.argv[1]))
+held = store.take(["a"], set())
+child = os.fork()
+if not child:
+    own = store_at(Path(sys.argv[1]))
+    own.sweep(now=True)
+    print(own is not store, own._me != store._owners.me, own.size("a"), flush=True)
+    own.put("b", b"child's", None)
+    os._exit(0)
+os.waitpid(child, 0)
+print(store.take(["b"], {"b"}).payload.decode(), store.size("a"), flush=True)
+"""
+
+
 def test_a_forked_child_opens_the_file_for_itself(place: Store) -> None:
     place.put("a", b"parent's", None)
-    held = place.take(["a"], set())
-    child = os.fork()
-    if not child:  # pragma: no cover - in the child
-        own = store_at(place.directory)
-        own.sweep(now=True)
-        own.put("b", b"%d" % (own is not place and own._me != place._owners.me and own.size("a") == 0), None)  # type: ignore[union-attr]
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    taken = place.take(["b"], {"b"})
-    assert taken is not None
-    assert taken.payload == b"1"
-    assert held is not None
-    place.remove(held.id)
+    done = subprocess.run(
+        [sys.executable, "-c", _FORK, str(place.directory)], capture_output=True, text=True, timeout=30, check=True
+    )
+    # What the parent holds the child leaves alone.
+    assert done.stdout.splitlines() == ["True True 0", "child's 0"]
+    place.sweep(now=True)
+    assert place.size("a") == 1  # now that it is dead
+
+
+def test_a_file_that_cannot_be_read_is_a_broker_that_is_away(tmp_path: Path) -> None:
+    layer = IPCChannelLayer(path=tmp_path / "ipc")
+    assert layer.url
+    (tmp_path / "ipc" / "queues.sqlite3").write_bytes(b"no database " * 1000)
+    for call in (
+        lambda: layer.send("a", {}),
+        lambda: layer.receive(["a"]),
+        lambda: layer.group_add("room", "a"),
+        lambda: layer.send_group("room", {}),
+    ):
+        with pytest.raises(BrokerUnavailable, match="not a database"):
+            call()
+    layer.close()
 
 
 # -- as Kombu has it ----------------------------------------------------------------------------
