@@ -10,6 +10,7 @@ import pytest
 
 from channelsq.ipc import ipc_url
 from channelsq.layers import IPCChannelLayer
+from tests.support.ports import free_port
 from tests.support.processes import Process
 from tests.support.sites import Site, ask, socket_on
 from tests.support.waiting import wait_until
@@ -135,6 +136,22 @@ def test_a_killed_interface_leaves_no_membership_and_no_queue(tmp_path: Path) ->
             assert ask(socket, "where") == f"default default {worker.pid}"
     finally:
         layer.close()
+        site.processes.stop()
+
+
+def test_runserver_and_a_shell_beside_it(tmp_path: Path) -> None:
+    site = site_in(tmp_path)
+    try:
+        port = free_port()
+        server = site.manage("runserver", str(port), "--noreload")
+        server.wait_for_port(port)
+        with socket_on(f"ws://127.0.0.1:{port}/") as socket:
+            assert ask(socket, "where") == f"default default {server.pid}"
+            assert ask(socket, "job") == "job done on other"  # in this process's memory
+            site.run("shell", "-c", "from channelsq import Group; Group('room').send({'text': 'from the shell'})")
+            assert socket.recv(timeout=30) == "from the shell"
+        assert server.terminate(20) is not None
+    finally:
         site.processes.stop()
 
 
