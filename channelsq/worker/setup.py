@@ -184,6 +184,8 @@ def _refuse_unusable_layers(**kwargs: Any) -> None:
             "KombuChannelLayer) to run workers apart, or use `manage.py runserver` or `python -m channelsq.interface`, "
             "which run them inside."
         )
+    if not hasattr(layer, "url"):
+        raise SystemExit(f"channelsq: the channel layer {layer} is on no broker that a Celery worker can read.")
     raise SystemExit(
         f"channelsq: the channel layer {layer} and the Celery app's broker_url differ, so this worker would never see "
         f"the channels' messages. {conf.BROKER_REMEDY.format(url=shown(layer.url))}"
