@@ -114,12 +114,14 @@ def test_bad_configuration(config: Any, says: str) -> None:
         IPCChannelLayer(**config)
 
 
-def test_channels_1_configuration() -> None:
+def test_channels_1_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     layer = IPCChannelLayer(prefix="mysite", expiry=30, group_expiry=500, capacity=10, channel_capacity={"a": 1})
     assert layer.own_url == ipc_url("mysite")
     assert not layer.in_process
     assert layer.is_on("ipc://mysite")
     assert not layer.is_on("ipc://another")
+    assert default_directory("mysite").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_layer_that_chose_nothing_is_where_the_celery_app_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
