@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from channelsq.exceptions import ChannelFull
+from channelsq.exceptions import ChannelFull, ChannelsqError
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
     from channelsq.channel import Channel, Group
     from channelsq.layers.base import Send
+
+logger = logging.getLogger("channelsq.worker")
 
 
 class Pending(dict["ChannelLayerWrapper", list["Send"]]):
@@ -24,6 +27,9 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
     #: Layers that :meth:`settle` could send nothing on, as far as is known.
     refused: tuple[ChannelLayerWrapper, ...] = ()
 
+    #: Those of the sends, the very objects, that go out even if the consumer fails.
+    certain: list[Send] | None = None
+
     def hold(self, layer: ChannelLayerWrapper, send: Send) -> None:
         """Hold one more."""
         sends = self.get(layer)
@@ -31,6 +37,31 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
             self[layer] = [send]
         else:
             sends.append(send)
+
+    def hold_certain(self, layer: ChannelLayerWrapper, sends: Sequence[Send]) -> None:
+        """Hold some that go out even if the consumer fails, among the others and in their turn."""
+        for send in sends:
+            self.hold(layer, send)
+        if self.certain is None:
+            self.certain = []
+        self.certain.extend(sends)
+
+    def fail(self) -> None:
+        """Drop what is held, except for what is certain, which is sent; if that cannot be, it is logged."""
+        self.closed = True
+        held = list(self.items())
+        self.clear()
+        if self.certain is None:
+            return
+        certain = {id(send) for send in self.certain}
+        for layer, sends in held:
+            left = [send for send in sends if id(send) in certain]
+            try:
+                if left:
+                    layer.dispatch(left)
+            except ChannelsqError as error:
+                # The consumer's own failure is what is raised.
+                logger.error("could not tell of what was committed: %s", error, extra={"action": "send_failed"})
 
     def settle(self) -> None:
         """Send what is held, in order and with as few writes as there are layers.
@@ -93,26 +124,34 @@ class PendingMessageStore:
         else:
             pending.hold(layer, send)
 
+    def hold_certain(self, layer: ChannelLayerWrapper, sends: Sequence[Send]) -> None:
+        """Hold prepared sends that go out even if the consumer fails; outside a consumer they go out at once."""
+        pending = _current()
+        if pending is None:
+            layer.dispatch(sends)
+        else:
+            pending.hold_certain(layer, sends)
+
     @contextmanager
     def holding(self) -> Iterator[Pending]:
         """Hold sends within a ``with`` block, on top of what is being held; gives them.
 
-        What :meth:`send_and_flush` has not sent at the block's end is dropped.
+        What :meth:`send_and_flush` has not sent at the block's end is dropped, except for what is certain.
         """
         held = Pending()
         token = held_here.set(held)
         try:
             yield held
         finally:
-            held.closed = True
             held_here.reset(token)
+            held.fail()
 
     def discard(self) -> None:
-        """Drop what is held, and hold no more."""
+        """Drop what is held, except for what is certain, and hold no more."""
         pending = _current()
-        if pending is not None:
-            pending.clear()
         held_here.set(None)
+        if pending is not None:
+            pending.fail()
 
     def send_and_flush(self, **kwargs: Any) -> None:
         """Send what is held, in order and with as few writes as there are layers, and hold no more."""

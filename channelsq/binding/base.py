@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 from django.apps import apps
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
@@ -16,6 +18,7 @@ from channelsq.auth import channel_session_user
 from channelsq.binding.commits import after_commit
 from channelsq.channel import Group
 from channelsq.message import Message
+from channelsq.pending import pending_message_store
 from channelsq.sessions import channel_session
 
 __all__ = ["CREATE", "DELETE", "UPDATE", "Binding", "BindingMetaclass"]
@@ -31,6 +34,11 @@ DELETE = "delete"
 
 #: Where an instance keeps the groups that it was in, by binding, between the signals before and after a change.
 _BEFORE = "_binding_group_names"
+#: How many changes of one instance can be under way at once, each made by a signal's receiver within another.
+_NESTED = 16
+
+#: The database that is being written to; None where no signal says so.
+_written: ContextVar[str | None] = ContextVar("channelsq_binding_database", default=None)
 
 
 class BindingMetaclass(type):
@@ -117,7 +125,7 @@ class Binding(metaclass=BindingMetaclass):
         )
         for model in cls.get_registered_models():
             for signal, receiver in receivers:
-                signal.connect(receiver, sender=model, weak=False, dispatch_uid=(cls, receiver.__name__))
+                signal.connect(receiver, sender=model, weak=False)  # again is as once
 
     @classmethod
     def get_registered_models(cls) -> list[type[Model]]:
@@ -156,8 +164,13 @@ class Binding(metaclass=BindingMetaclass):
     @classmethod
     def pre_save_receiver(cls, instance: Any, **kwargs: Any) -> None:
         """Receives ``pre_save``.  Fixtures that are being loaded are told nobody."""
-        if not kwargs.get("raw"):
+        if kwargs.get("raw"):
+            return
+        token = _written.set(kwargs.get("using"))
+        try:
             cls.pre_change_receiver(instance, CREATE if instance._state.adding else UPDATE)
+        finally:
+            _written.reset(token)
 
     @classmethod
     def post_save_receiver(cls, instance: Any, created: bool, **kwargs: Any) -> None:
@@ -178,17 +191,30 @@ class Binding(metaclass=BindingMetaclass):
     @classmethod
     def pre_change_receiver(cls, instance: Any, action: str) -> None:
         """Note the groups that ``instance`` is in before ``action``; also to be called for changes without signals."""
-        before: set[str] = set()
-        if action != CREATE:
-            # What is to be saved already says where it belongs afterwards.
-            stored = cls._stored(instance) if action == UPDATE else instance
-            before = set() if stored is None else set(cls.group_names(stored))
-        vars(instance).setdefault(_BEFORE, {})[cls] = before
+        # What is to be saved already says where it belongs afterwards.
+        before = instance if action == DELETE else cls._stored(instance, action)
+        changes = vars(instance).setdefault(_BEFORE, {}).setdefault(cls, deque(maxlen=_NESTED))
+        changes.append(set() if before is None else cls._groups(before))
 
     @classmethod
-    def _stored(cls, instance: Any) -> Any:
+    def _stored(cls, instance: Any, action: str) -> Any:
         """What the database has of ``instance``, or None."""
-        return cls.model._base_manager.using(instance._state.db).filter(pk=instance.pk).first()
+        if action == CREATE and not instance._state.adding:
+            return None  # somebody tells of an object that was made without signals
+        key = cls.model._meta.pk_fields
+        if any(getattr(instance, field.attname) is None for field in key):
+            return None
+        if action == CREATE and all(field.has_default() or field.has_db_default() for field in key):
+            return None  # which Django inserts without a look
+        using = _written.get() or router.db_for_write(cls.model, instance=instance)
+        return cls.model._base_manager.using(using).filter(pk=instance.pk).first()
+
+    @classmethod
+    def _groups(cls, instance: Any) -> set[str]:
+        names = cls.group_names(instance)
+        if isinstance(names, (str, bytes)):
+            raise TypeError(f"{cls.__qualname__}.group_names gave {names!r}: it must give a list of names")
+        return set(names)
 
     @classmethod
     def post_change_receiver(cls, instance: Any, action: str, **kwargs: Any) -> None:
@@ -199,14 +225,28 @@ class Binding(metaclass=BindingMetaclass):
             action: what was done.
             kwargs: what the signal brought.
         """
-        before = vars(instance).get(_BEFORE, {}).pop(cls, set())
-        after = set() if action == DELETE else set(cls.group_names(instance))
+        before = cls._groups_before(instance)
+        after = set() if action == DELETE else cls._groups(instance)
         self = cls()
         self.instance = instance
         # A client that is in an old and in a new group ends with the object there.
         self.send_messages(instance, before - after, DELETE, **kwargs)
         self.send_messages(instance, before & after, UPDATE, **kwargs)
         self.send_messages(instance, after - before, CREATE, **kwargs)
+
+    @classmethod
+    def _groups_before(cls, instance: Any) -> set[str]:
+        """What :meth:`pre_change_receiver` noted last; the instance keeps nothing of it."""
+        noted: dict[type[Binding], deque[set[str]]] = vars(instance).get(_BEFORE, {})
+        changes = noted.get(cls)
+        if not changes:
+            return set()
+        groups = changes.pop()
+        if not changes:
+            del noted[cls]
+        if not noted:
+            delattr(instance, _BEFORE)
+        return groups
 
     def send_messages(self, instance: Any, group_names: Iterable[str], action: str, **kwargs: Any) -> None:
         """Send what tells of ``action`` to groups, when the transaction is committed.
@@ -219,8 +259,10 @@ class Binding(metaclass=BindingMetaclass):
 
         Raises:
             ValueError: the binding has no ``stream``.
+            TypeError: a group's name is none, or the payload cannot be sent.
+            MessageTooLarge: it is over the layer's ``message_size_limit``.
         """
-        groups = sorted(group_names)
+        groups = [Group(name) for name in sorted(group_names)]
         if not groups:
             return
         self.signal_kwargs = kwargs
@@ -231,7 +273,10 @@ class Binding(metaclass=BindingMetaclass):
             raise ValueError(f"{type(self).__qualname__} has no stream: set the name under which clients know it")
         message = self.encode(self.stream, payload)
         using = kwargs.get("using") or instance._state.db or DEFAULT_DB_ALIAS
-        after_commit(using, functools.partial(_send, groups, message))
+        # Checked now, while the change can still fail with it.
+        sends = [group.prepare(message) for group in groups]
+        layer = groups[0].channel_layer
+        after_commit(using, functools.partial(pending_message_store.hold_certain, layer, sends))
 
     # -- inbound
 
@@ -311,9 +356,3 @@ class Binding(metaclass=BindingMetaclass):
     def delete(self, pk: Any) -> None:
         """Delete the object with the primary key ``pk``, if it is there."""
         self.model._default_manager.filter(pk=pk).delete()
-
-
-def _send(groups: Iterable[str], message: dict[str, Any]) -> None:
-    for group in groups:
-        # The change is certain, whatever becomes of the consumer that made it.
-        Group(group).send(message, immediately=True)

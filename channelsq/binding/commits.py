@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.transaction import Atomic
 
-#: Marks our callbacks among those that wait for a commit.
-_OURS = "channelsq_after_commit"
+#: Marks our callbacks among those that wait for a commit, and connections that are watched.
+_OURS = "_channelsq_after_commit"
 
 
 def after_commit(using: str, action: Callable[[], None]) -> None:
@@ -28,39 +27,39 @@ def after_commit(using: str, action: Callable[[], None]) -> None:
         # Also with autocommit off: when such a transaction ends, nobody is told.
         action()
         return
-    if _in_test(connection):
-        if _all_of_the_test(connection):
+    if any(_is_of_a_test(block) for block in connection.atomic_blocks):
+        if _nothing_to_wait_for(connection):
             action()
             return
-        watch_atomic_blocks()
+        _watch(connection)
     callback = functools.partial(action)
     setattr(callback, _OURS, True)
     transaction.on_commit(callback, using=using)
 
 
-def _in_test(connection: Any) -> bool:
-    return any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+def _is_of_a_test(block: Any) -> bool:
+    return bool(getattr(block, "_from_testcase", False))
 
 
-def _all_of_the_test(connection: Any) -> bool:
-    return all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+def _nothing_to_wait_for(connection: Any) -> bool:
+    """Whether a test's own blocks are the only ones open; those without a savepoint cannot fail alone."""
+    return all(_is_of_a_test(block) or not block.savepoint for block in connection.atomic_blocks)
 
 
-@functools.cache
-def watch_atomic_blocks() -> None:
-    """Have the end of every ``atomic`` block looked at that begins from now on; only in processes that run tests."""
-    leave = Atomic.__exit__
+def _watch(connection: Any) -> None:
+    """Have the end of every savepoint looked at, of blocks that are open already, too; only in tests."""
+    if hasattr(connection, _OURS):
+        return
+    release = connection.savepoint_commit  # also called when one was rolled back
 
-    @functools.wraps(leave)
-    def leave_and_call(block: Atomic, *error: Any) -> Any:
-        result = leave(block, *error)
-        connection: Any = connections[block.using or "default"]
-        # A test's own blocks end with everything rolled back.
-        if connection.in_atomic_block and not getattr(block, "_from_testcase", False) and _all_of_the_test(connection):
+    @functools.wraps(release)
+    def release_and_call(sid: str) -> None:
+        release(sid)
+        if connection.in_atomic_block and _nothing_to_wait_for(connection):
             _call_ours(connection)
-        return result
 
-    Atomic.__exit__ = leave_and_call  # type: ignore[method-assign]
+    connection.savepoint_commit = release_and_call
+    setattr(connection, _OURS, True)
 
 
 def _call_ours(connection: Any) -> None:

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from django.test import TestCase, TransactionTestCase
 
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
-from channelsq.binding.commits import watch_atomic_blocks
 from channelsq.channel import Group
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection
@@ -81,7 +80,6 @@ class Client:
     """
 
     def __init__(self, alias: str = DEFAULT_CHANNEL_LAYER) -> None:
-        watch_atomic_blocks()
         self.alias = alias
         #: The name of the channel that answers come to.
         self.reply_channel = f"{alias}{secrets.token_hex(4)}"

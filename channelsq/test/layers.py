@@ -14,7 +14,6 @@ from django.test.signals import setting_changed
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
-from channelsq.binding.commits import watch_atomic_blocks
 from channelsq.layers import InMemoryChannelLayer, IPCChannelLayer, KombuChannelLayer
 
 #: How much of a configured prefix a private one begins with; a layer takes 64 characters.
@@ -75,7 +74,6 @@ def installed(
         layers: the layers.
         changes: what is to be entered, in order, when they are there.
     """
-    watch_atomic_blocks()
     layers = list(layers)
     overridden = 0
 

@@ -46,7 +46,8 @@ def run_consumer(
 ) -> None:
     """Run ``consumer(message, **kwargs)`` as one unit.
 
-    What it sends goes out together once it has returned, and not at all if it raises.  Whatever the outcome,
+    What it sends goes out together once it has returned, and not at all if it raises; but what tells of committed
+    changes goes out in both cases.  Whatever the outcome,
     short of one that will run it again, the interface server that waits to hand out the socket's next message
     is told, in the same write; if it failed, so is the one whose HTTP client waits for an answer.
 
@@ -83,7 +84,7 @@ def run_consumer(
             if consumer_finished.receivers:
                 consumer_finished.send(sender=sender)
     except BaseException as error:
-        held.clear()
+        held.fail()
         if not isinstance(error, ConsumeLater):
             if isinstance(error, Exception) and not _comes_again(error):
                 _tell(message, report or _unanswered(message))
