@@ -1,8 +1,12 @@
 """Every consumer of the project, one channel each."""
 
-from channelsq import route
+from channelsq import route, route_class
+from tests.project.classes import Board, Greeter
 
 channel_routing = [
+    route_class(Board, path=r"^/notes/(?P<board>\w+)/$"),
+    Greeter.as_route(path=r"^/greet/(?P<name>\w+)/$"),
+    Greeter.as_route({"greeting": "bonjour"}, path=r"^/saluer/(?P<name>\w+)/$"),
     route("http.request", "tests.project.answers.http_consumer", path=r"^/own/(?P<size>\d*)$"),
     route("http.request", "tests.project.answers.park", path=r"^/park/(?P<name>[-\w]+)$", method="^GET$"),
     route("http.request", "tests.project.answers.fail", path=r"^/fail/$"),
