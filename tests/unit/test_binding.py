@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group as UserGroup
 from django.contrib.auth.models import User
 from django.core import serializers
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
+from django.db.models.signals import post_save
 from django.test import TestCase
 
 from app.models import Room
-from channelsq import Group, route
+from channelsq import route
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.binding.base import CREATE, DELETE, UPDATE, Binding
 from channelsq.binding.websockets import (
@@ -24,6 +27,7 @@ from channelsq.binding.websockets import (
     WebsocketBindingDemultiplexer,
     WebsocketBindingWithMembers,
 )
+from channelsq.exceptions import MessageTooLarge
 from channelsq.generic.websockets import WebsocketDemultiplexer
 from channelsq.test import ChannelTestCase, TransactionChannelTestCase, WSClient, apply_routes
 from tests.support.bindings import forgotten_afterwards
@@ -64,12 +68,14 @@ def member(*groups: str) -> WSClient:
     return client
 
 
+def all_of(client: WSClient) -> list[Any]:
+    """What a client was told."""
+    return list(iter(client.receive, None))
+
+
 def actions(client: WSClient) -> list[tuple[str, Any]]:
     """What a client was told: actions and user names."""
-    told = []
-    while (received := client.receive()) is not None:
-        told.append((received["payload"]["action"], received["payload"]["data"].get("username")))
-    return told
+    return [(received["payload"]["action"], received["payload"]["data"].get("username")) for received in all_of(client)]
 
 
 # -- outbound
@@ -212,6 +218,163 @@ def test_a_binding_without_a_stream_is_refused() -> None:
 
 
 @pytest.mark.django_db
+def test_several_bindings_on_one_model() -> None:
+    bind(stream="names", fields=["username"])
+    bind(stream="mails", fields=["email"])
+    client = member()
+    user = User.objects.create(username="test", email="test@test.com")
+    user.delete()
+    told = [
+        (received["stream"], received["payload"]["action"], received["payload"]["data"]) for received in all_of(client)
+    ]
+    names, mails = {"username": "test"}, {"email": "test@test.com"}
+    assert told == [
+        ("names", "create", names),
+        ("mails", "create", mails),
+        ("names", "delete", names),
+        ("mails", "delete", mails),
+    ]
+
+
+@pytest.mark.django_db
+def test_a_binding_that_inherits_from_another_listens_as_well() -> None:
+    base = bind()
+    bind(base=base, stream="derived", fields=["email"])
+    client = member()
+    User.objects.create(username="test")
+    assert [received["stream"] for received in all_of(client)] == ["users", "derived"]
+
+
+@pytest.mark.django_db
+def test_a_proxy_of_the_model_has_a_binding_of_its_own() -> None:
+    class Editor(User):
+        class Meta:
+            proxy = True
+            app_label = "auth"
+
+    try:
+        bind()
+        bind(Editor, stream="editors")
+        client = member()
+        Editor.objects.create(username="proxy")
+        User.objects.create(username="plain")
+        told = [(received["stream"], received["payload"]["model"]) for received in all_of(client)]
+        assert told == [("editors", "auth.editor"), ("users", "auth.user")]
+    finally:
+        del apps.all_models["auth"]["editor"]
+        apps.clear_cache()
+
+
+@pytest.mark.django_db
+def test_an_object_that_is_made_with_the_key_of_another_is_an_update() -> None:
+    bind()
+    client = member()
+    pk = User.objects.create(username="test", last_name="a").pk
+    User(pk=pk, username="again").save()
+    User(pk=pk + 1, username="other").save()
+    assert actions(client) == [("create", "again"), ("create", "other")]
+    assert actions(member("a")) == []
+    mover = member("a", "all")
+    User(pk=pk, username="back", last_name="a").save()
+    assert actions(mover) == [("delete", "back"), ("create", "back")]
+    User(pk=pk, username="same", last_name="a").save()
+    assert actions(mover) == [("update", "same")]
+
+
+@pytest.mark.django_db
+def test_a_copy_that_loses_its_key_is_a_new_object() -> None:
+    bind()
+    user = User.objects.create(username="test")
+    client = member()
+    user.pk, user.username = None, "copy"
+    user.save()
+    assert actions(client) == [("create", "copy")]
+
+
+@pytest.mark.django_db
+def test_a_save_within_a_save() -> None:
+    """Whichever receiver is first, groups are what they were at each save."""
+
+    def move_on(instance: Any, **kwargs: Any) -> None:
+        if instance.last_name == "b":
+            instance.last_name = "c"
+            instance.save()
+
+    user = User.objects.create(username="test", last_name="a")
+    post_save.connect(move_on, sender=User)
+    try:
+        bind()
+        client = member("a", "b", "c")
+        user.last_name = "b"
+        user.save()
+    finally:
+        post_save.disconnect(move_on, sender=User)
+    # The inner save ends first: it left "b" for "c"; then the outer: it had left "a" for what is "c" by now.
+    assert actions(client) == [("delete", "test"), ("create", "test"), ("delete", "test"), ("create", "test")]
+
+
+@pytest.mark.django_db
+def test_a_save_after_one_that_failed() -> None:
+    bind()
+    User.objects.create(username="taken")
+    user = User.objects.create(username="test", last_name="a")
+    client = member("a", "b")
+    user.username, user.last_name = "taken", "b"
+    with pytest.raises(IntegrityError), transaction.atomic():
+        user.save()
+    user.username = "free"
+    user.save()
+    assert actions(client) == [("delete", "free"), ("create", "free")]
+
+
+@pytest.mark.django_db
+def test_instances_keep_nothing_of_it() -> None:
+    bind()
+    user = User.objects.create(username="test")
+    assert vars(user).keys() == vars(User()).keys()
+
+
+@pytest.mark.django_db
+def test_group_names_that_are_a_str_are_refused() -> None:
+    bind(group_names=classmethod(lambda cls, instance: "everybody"))
+    with pytest.raises(TypeError, match=r"TheBinding\.group_names gave 'everybody': it must give a list of names"):
+        User.objects.create(username="test")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("attributes", "error"),
+    [
+        ({"group_names": classmethod(lambda cls, instance: ["no name"])}, TypeError),
+        ({"serialize_data": lambda self, instance: {"name": "x" * 2**20}}, MessageTooLarge),
+    ],
+    ids=["group", "size"],
+)
+def test_what_cannot_be_sent_is_not_saved_in_a_transaction(attributes: Any, error: type[Exception]) -> None:
+    bind(**attributes)
+    with pytest.raises(error), transaction.atomic():
+        User.objects.create(username="test")
+    assert not User.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_receiver_of_a_binding_can_be_disconnected() -> None:
+    binding = bind()
+    client = member()
+    assert post_save.disconnect(binding.post_save_receiver, sender=User)
+    User.objects.create(username="test")
+    assert actions(client) == []
+
+
+@pytest.mark.django_db
+def test_to_register_once_more_changes_nothing() -> None:
+    bind().register()
+    client = member()
+    User.objects.create(username="test")
+    assert actions(client) == [("create", "test")]
+
+
+@pytest.mark.django_db
 def test_fixtures_and_bulk_operations_are_told_nobody(tmp_path: Any) -> None:
     bind()
     client = member()
@@ -222,6 +385,21 @@ def test_fixtures_and_bulk_operations_are_told_nobody(tmp_path: Any) -> None:
     call_command("loaddata", fixture, verbosity=0)
     assert User.objects.count() == 3
     assert actions(client) == []
+
+
+@pytest.mark.django_db
+def test_changes_without_signals_can_be_told_by_hand() -> None:
+    binding = bind()
+    client = member("a", "all")
+    (user,) = User.objects.bulk_create([User(username="bulk")])
+    binding.pre_change_receiver(user, CREATE)
+    binding.post_change_receiver(user, CREATE)
+    assert actions(client) == [("create", "bulk")]
+    binding.pre_change_receiver(user, UPDATE)
+    User.objects.update(last_name="a")
+    user.refresh_from_db()
+    binding.post_change_receiver(user, UPDATE)
+    assert actions(client) == [("delete", "bulk"), ("create", "bulk")]
 
 
 @pytest.mark.django_db
@@ -284,18 +462,88 @@ def test_without_a_transaction_it_goes_out_at_once() -> None:
     assert actions(client) == [("create", "test")]
 
 
-@pytest.mark.django_db(transaction=True)
-def test_what_was_committed_is_told_even_if_the_consumer_fails_later() -> None:
-    def consumer(message: Any) -> None:
-        Group("all").send({"text": '{"payload": {"action": "never", "data": {}}}'})
-        User.objects.create(username="there")
-        raise Rollback
+class TestInAConsumer:
+    """It waits for the consumer's end among the other sends, and goes out whatever that is."""
 
-    bind()
+    @staticmethod
+    def run(consumer: Callable[..., Any]) -> list[Any]:
+        bind()
+        client = member()
+        with apply_routes([route("work", consumer)]), contextlib.suppress(Rollback):
+            client.send_and_consume("work")
+        return ["reply" if "stream" not in received else received["payload"]["action"] for received in all_of(client)]
+
+    @staticmethod
+    def reply(message: Any) -> None:
+        message.reply_channel.send({"text": "{}"})
+
+    @pytest.mark.django_db(transaction=True)
+    def test_it_takes_its_turn(self) -> None:
+        def consumer(message: Any) -> None:
+            self.reply(message)
+            user = User.objects.create(username="there")
+            self.reply(message)
+            with transaction.atomic():
+                user.delete()
+                self.reply(message)
+
+        assert self.run(consumer) == ["reply", "create", "reply", "reply", "delete"]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_what_was_committed_is_told_even_if_the_consumer_fails_later(self) -> None:
+        def consumer(message: Any) -> None:
+            self.reply(message)
+            User.objects.create(username="there")
+            raise Rollback
+
+        assert self.run(consumer) == ["create"]
+
+    @pytest.mark.django_db(transaction=True)
+    def test_what_was_rolled_back_is_not(self) -> None:
+        @transaction.atomic
+        def consumer(message: Any) -> None:
+            User.objects.create(username="there")
+            raise Rollback
+
+        assert self.run(consumer) == []
+
+    @pytest.mark.django_db
+    def test_the_same_in_a_test_case(self) -> None:
+        @transaction.atomic
+        def consumer(message: Any) -> None:
+            User.objects.create(username="there")
+            self.reply(message)
+
+        assert self.run(consumer) == ["reply", "create"]
+
+
+@pytest.fixture
+def other_database(django_db_setup: None, django_db_blocker: Any, tmp_path: Any) -> Iterator[str]:
+    """The alias of a database besides the default one; it has user groups alone."""
+    connections.settings["other"] = {**connections.settings["default"], "NAME": str(tmp_path / "other.sqlite3")}
+    with django_db_blocker.unblock():
+        try:
+            with connections["other"].schema_editor() as editor:
+                editor.create_model(UserGroup)
+            yield "other"
+        finally:
+            UserGroup.objects.all().delete()
+            connections["other"].close()
+            del connections["other"], connections.settings["other"]
+
+
+def test_the_commit_is_that_of_the_objects_database(other_database: str) -> None:
+    bind(UserGroup, fields=["name"])
     client = member()
-    with apply_routes([route("work", consumer)]), pytest.raises(Rollback):
-        client.send_and_consume("work")
-    assert actions(client) == [("create", "there")]
+    with transaction.atomic():  # which another database's objects do not wait for
+        UserGroup.objects.using(other_database).create(name="at once")
+        assert len(all_of(client)) == 1
+    with transaction.atomic(using=other_database):
+        group = UserGroup.objects.using(other_database).create(name="later")
+        # The same key, but no such object is in that database.
+        UserGroup(pk=group.pk, name="elsewhere").save(using="default")
+        assert [told["payload"]["action"] for told in all_of(client)] == ["create"]
+    assert [told["payload"]["data"]["name"] for told in all_of(client)] == ["later"]
 
 
 class _InTests:
@@ -324,6 +572,24 @@ class TestInATransactionChannelTestCase(_InTests, TransactionChannelTestCase):
 
 
 class TestInDjangosTestCase(_InTests, TestCase):
+    def test_the_first_change_of_a_connection_in_a_transaction(self) -> None:
+        for attribute in ("savepoint_commit", "_channelsq_after_commit"):
+            vars(connection).pop(attribute, None)
+        bind()
+        client = member()
+        with transaction.atomic():
+            with transaction.atomic():
+                User.objects.create(username="atomic")
+            assert actions(client) == []
+        assert actions(client) == [("create", "atomic")]
+
+    def test_a_block_without_a_savepoint_is_none(self) -> None:
+        bind()
+        client = member()
+        with transaction.atomic(savepoint=False):
+            User.objects.create(username="at once")
+            assert actions(client) == [("create", "at once")]
+
     def test_callbacks_that_are_captured_are_not_called_twice(self) -> None:
         bind()
         client = member()
