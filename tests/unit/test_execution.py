@@ -224,6 +224,37 @@ def test_a_full_channel_keeps_back_neither_the_other_sends_nor_the_report(layer:
     assert replies(layer, message) == [{"text": "a"}, {"done": 2}]
 
 
+@pytest.mark.parametrize("error", [LookupError("no"), ConsumeLater(), Retry()], ids=repr)
+def test_what_tells_of_a_commit_goes_out_even_if_the_consumer_fails(
+    layer: ChannelLayerWrapper, error: Exception
+) -> None:
+    def consumer(message: Message) -> None:
+        reply(message, text="half")
+        pending_message_store.hold_certain(layer, [Group("room").prepare({"committed": True})])
+        raise error
+
+    layer.group_add("room", "member")
+    with contextlib.nullcontext() if isinstance(error, ConsumeLater) else pytest.raises(type(error)):
+        run(consumer, message_on(layer, order=2))
+    assert drain(layer, "member") == [{"committed": True}]
+
+
+def test_of_two_failures_the_consumers_own_is_raised(
+    layer: ChannelLayerWrapper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(sends: Any) -> None:
+        raise BrokerUnavailable("redis://groups", "refused")
+
+    def consumer(message: Message) -> None:
+        pending_message_store.hold_certain(layer, [Group("room").prepare({"committed": True})])
+        monkeypatch.setattr(layer.channel_layer, "dispatch", away)
+        raise LookupError("the consumer's own")
+
+    with pytest.raises(LookupError, match="own"):
+        run(consumer, message_on(layer, channel="jobs"))
+    assert [record.action for record in caplog.records] == ["send_failed"]  # type: ignore[attr-defined]
+
+
 def test_a_broker_that_refused_the_sends_may_still_take_the_report(layer: ChannelLayerWrapper) -> None:
     message = message_on(layer, order=2)
     dispatch = layer.channel_layer.dispatch

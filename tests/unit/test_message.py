@@ -166,6 +166,42 @@ def test_a_failed_consumer_sends_nothing(layer: ChannelLayerWrapper, error: Base
     assert drain(layer, "a") == [{"n": 2}]
 
 
+def certainly(target: Channel | Group, **content: Any) -> None:
+    pending_message_store.hold_certain(target.channel_layer, [target.prepare(content)])
+
+
+def test_what_is_certain_takes_its_turn(layer: ChannelLayerWrapper) -> None:
+    def consumer() -> None:
+        Channel("a").send({"n": 1})
+        certainly(Channel("a"), n=2)
+        Channel("a").send({"n": 3})
+        assert layer.writes == []
+
+    run(consumer)
+    assert drain(layer, "a") == [{"n": 1}, {"n": 2}, {"n": 3}]
+    certainly(Channel("a"), n=4)  # outside a consumer it goes at once
+    assert drain(layer, "a") == [{"n": 4}]
+
+
+@pytest.mark.parametrize("discarded", [False, True], ids=["failed", "discarded"])
+def test_what_is_certain_goes_out_whatever_becomes_of_the_rest(layer: ChannelLayerWrapper, discarded: bool) -> None:
+    def consumer() -> None:
+        Channel("a").send({"n": 1})
+        certainly(Channel("a"), n=1)
+        certainly(Group("room"), n=2)
+        Channel("a").send({"n": 1})
+        certainly(Channel("a"), n=3)
+        if not discarded:
+            raise LookupError
+        pending_message_store.discard()
+
+    with contextlib.nullcontext() if discarded else pytest.raises(LookupError):
+        run(consumer)
+    assert layer.writes == [["a", "room", "a"]]
+    assert drain(layer, "a") == [{"n": 1}, {"n": 3}]
+    assert not pending_message_store.active
+
+
 def test_what_is_held_is_what_was_sent_then(layer: ChannelLayerWrapper) -> None:
     def consumer() -> None:
         content = {"list": [1]}
