@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,26 @@ def ordering_wait() -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
         raise ImproperlyConfigured(f"CHANNEL_ORDERING_WAIT must be seconds, more than 0, not {seconds!r}")
     return seconds
+
+
+def allowed_origins() -> list[str]:
+    """``CHANNEL_ALLOWED_ORIGINS``: pages that may open a WebSocket besides those of ``ALLOWED_HOSTS``."""
+    origins = getattr(settings, "CHANNEL_ALLOWED_ORIGINS", [])
+    remedy = 'write a list such as ["https://example.com", "https://*.example.com"], or ["*"] to let every page in'
+    if isinstance(origins, str) or not isinstance(origins, (list, tuple, set)):
+        raise ImproperlyConfigured(f"CHANNEL_ALLOWED_ORIGINS cannot be {origins!r}: {remedy}")
+    for origin in origins:
+        if not isinstance(origin, str) or not (origin in ("*", "null") or re.fullmatch(r"[\w.+-]+://[^/\s]+", origin)):
+            raise ImproperlyConfigured(f"CHANNEL_ALLOWED_ORIGINS cannot have {origin!r}: {remedy}")
+    return list(origins)
+
+
+def requires_origin() -> bool:
+    """``CHANNEL_REQUIRE_ORIGIN``: whether clients that send no origin, which are no browsers, are refused."""
+    required = getattr(settings, "CHANNEL_REQUIRE_ORIGIN", False)
+    if not isinstance(required, bool):
+        raise ImproperlyConfigured(f"CHANNEL_REQUIRE_ORIGIN must be True or False, not {required!r}")
+    return required
 
 
 def import_dotted(path: str) -> Any:

@@ -9,6 +9,7 @@ from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
 
+from django.conf import settings
 from uvicorn.protocols.utils import get_local_addr, is_ssl
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader
@@ -36,6 +37,14 @@ def split_target(target: str) -> tuple[str, bytes]:
     """Decoded path and raw query string of a request's target."""
     raw_path, _, query = target.partition("?")
     return unquote(raw_path), query.encode("ascii", "replace")
+
+
+def origin_and_host(request: Request) -> tuple[list[bytes], bytes]:
+    """The values of the ``Origin`` headers, and the host that the client means, as Django reads it."""
+    origins = [value.encode("latin-1", "surrogateescape") for value in request.headers.get_all("Origin")]
+    forwarded = request.headers.get_all("X-Forwarded-Host") if settings.USE_X_FORWARDED_HOST else []
+    hosts = forwarded or request.headers.get_all("Host")
+    return origins, (hosts[-1] if hosts else "").encode("latin-1", "surrogateescape")
 
 
 def connect_content(

@@ -14,6 +14,7 @@ from channelsq.interface.link import link_for
 from channelsq.interface.replies import Delivery, Replies
 from channelsq.interface.stats import Stats
 from channelsq.layers.base import BaseChannelLayer
+from channelsq.security.origins import OriginPolicy
 
 logger = logging.getLogger("channelsq.interface")
 
@@ -62,6 +63,8 @@ class Hub:
         #: Whether clients' messages may be packed without :attr:`prepare`: not past a layer that has its own.
         self.packs_alone = type(layer.channel_layer).prepare is BaseChannelLayer.prepare
         self.stats = Stats()
+        #: Which pages may open a WebSocket.
+        self.origins = OriginPolicy.from_settings()
         self.link = link_for(layer, self.stats)
         self.sockets: set[Socket] = set()
         #: Requests that wait for an answer of one message, the oldest first.

@@ -230,6 +230,11 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._hub.ending:
             self.answer(503, "the server is shutting down", retry_after=5)
             return
+        refusal = self._hub.origins.refusal(*handshake.origin_and_host(request))
+        if refusal is not None:
+            self._hub.stats.count("websocket.foreign_origins")
+            self.answer(403, refusal)
+            return
         config = self._hub.config
         content = handshake.connect_content(
             request, self._transport, notes.client, root_path=config.root_path, proxy_headers=config.proxy_headers

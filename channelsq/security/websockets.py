@@ -20,13 +20,10 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-from django.conf import settings
-from django.http.request import split_domain_port, validate_host
 
 from channelsq import names
 from channelsq.exceptions import DenyConnection
+from channelsq.security.origins import allowed_hosts, host_is_allowed
 
 if TYPE_CHECKING:
     from channelsq.message import Message
@@ -35,9 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["AllowedHostsOnlyOriginValidator", "BaseOriginValidator", "allowed_hosts_only"]
 
 logger = logging.getLogger("channelsq.security")
-
-#: As Django's own, for a project in development.
-_DEVELOPMENT_HOSTS = [".localhost", "127.0.0.1", "[::1]"]
 
 
 class BaseOriginValidator:
@@ -150,14 +144,7 @@ class AllowedHostsOnlyOriginValidator(BaseOriginValidator):
 
     def validate_origin(self, message: Message, origin: str) -> bool:
         """Whether the origin's host is allowed."""
-        allowed = settings.ALLOWED_HOSTS
-        if settings.DEBUG and not allowed:
-            allowed = _DEVELOPMENT_HOSTS
-        try:
-            host, _port = split_domain_port(urlsplit(origin).netloc)
-        except ValueError:  # an IPv6 address with half of its brackets
-            return False
-        return bool(host) and validate_host(host, allowed)
+        return host_is_allowed(origin, allowed_hosts())
 
 
 #: As consumers spell :class:`AllowedHostsOnlyOriginValidator`.

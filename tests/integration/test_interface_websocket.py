@@ -45,7 +45,9 @@ def status_of(site: Site, path: str = "/", **options: Any) -> int:
 
 def test_the_connect_message() -> None:
     with running(ECHO, InterfaceConfig(root_path="/app")) as site:
-        with connect(f"{site.ws_url}/caf%C3%A9/?a=%20b", additional_headers={"X-Thing": "Value"}, origin="http://o"):
+        with connect(
+            f"{site.ws_url}/caf%C3%A9/?a=%20b", additional_headers={"X-Thing": "Value"}, origin="http://localhost"
+        ):
             pass
         (message,) = site.application.messages("websocket.connect")
         (last,) = site.application.wait_for("websocket.disconnect")
@@ -56,7 +58,7 @@ def test_the_connect_message() -> None:
     assert message["scheme"] == "ws"
     assert message["order"] == 0
     assert [b"x-thing", b"Value"] in message["headers"]
-    assert [b"origin", b"http://o"] in message["headers"]
+    assert [b"origin", b"http://localhost"] in message["headers"]
     assert message["client"][0] == "127.0.0.1"
     assert message["server"] == ["127.0.0.1", site.port]
     assert last == {
@@ -65,6 +67,30 @@ def test_the_connect_message() -> None:
         "code": 1000,
         "order": 1,
     }
+
+
+def test_pages_of_other_sites_open_no_socket() -> None:
+    with running(ECHO) as site:
+        assert status_of(site, origin="https://evil.example") == 403
+        assert status_of(site, origin="null") == 403
+        with connect(site.ws_url, origin=f"http://localhost:{site.port}") as page, connect(site.ws_url) as program:
+            page.send("page")
+            program.send("program")
+            assert (page.recv(10), program.recv(10)) == ("page", "program")
+        assert site.count("websocket.foreign_origins") == site.count("websocket.refused.403") == 2
+        site.application.wait_for("websocket.disconnect", 2)
+        assert len(site.application.messages("websocket.connect")) == 2  # nobody was told of the others
+
+
+def test_the_settings_say_who_else_may_open_a_socket(settings: Any) -> None:
+    settings.CHANNEL_ALLOWED_ORIGINS = ["https://friend.example"]
+    settings.CHANNEL_REQUIRE_ORIGIN = True
+    with running(ECHO) as site:
+        with connect(site.ws_url, origin="https://friend.example") as friend:
+            friend.send("hello")
+            assert friend.recv(10) == "hello"
+        assert status_of(site, origin="https://evil.example") == 403
+        assert status_of(site) == 403
 
 
 def test_proxy_headers() -> None:
