@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from django.apps import apps
@@ -37,8 +38,8 @@ _BEFORE = "_binding_group_names"
 #: How many changes of one instance can be under way at once, each made by a signal's receiver within another.
 _NESTED = 16
 
-#: The database that is being written to; None where no signal says so.
-_written: ContextVar[str | None] = ContextVar("channelsq_binding_database", default=None)
+#: What the signal has brought that tells of a coming change; nothing if somebody tells of it by hand.
+_signal: ContextVar[Mapping[str, Any]] = ContextVar("channelsq_binding_signal", default=MappingProxyType({}))
 
 
 class BindingMetaclass(type):
@@ -164,13 +165,8 @@ class Binding(metaclass=BindingMetaclass):
     @classmethod
     def pre_save_receiver(cls, instance: Any, **kwargs: Any) -> None:
         """Receives ``pre_save``.  Fixtures that are being loaded are told nobody."""
-        if kwargs.get("raw"):
-            return
-        token = _written.set(kwargs.get("using"))
-        try:
-            cls.pre_change_receiver(instance, CREATE if instance._state.adding else UPDATE)
-        finally:
-            _written.reset(token)
+        if not kwargs.get("raw"):
+            cls._note(instance, CREATE if instance._state.adding else UPDATE, kwargs)
 
     @classmethod
     def post_save_receiver(cls, instance: Any, created: bool, **kwargs: Any) -> None:
@@ -181,7 +177,7 @@ class Binding(metaclass=BindingMetaclass):
     @classmethod
     def pre_delete_receiver(cls, instance: Any, **kwargs: Any) -> None:
         """Receives ``pre_delete``."""
-        cls.pre_change_receiver(instance, DELETE)
+        cls._note(instance, DELETE, kwargs)
 
     @classmethod
     def post_delete_receiver(cls, instance: Any, **kwargs: Any) -> None:
@@ -189,16 +185,27 @@ class Binding(metaclass=BindingMetaclass):
         cls.post_change_receiver(instance, DELETE, **kwargs)
 
     @classmethod
+    def _note(cls, instance: Any, action: str, signal: Mapping[str, Any]) -> None:
+        token = _signal.set(signal)
+        try:
+            cls.pre_change_receiver(instance, action)
+        finally:
+            _signal.reset(token)
+
+    @classmethod
     def pre_change_receiver(cls, instance: Any, action: str) -> None:
         """Note the groups that ``instance`` is in before ``action``; also to be called for changes without signals."""
-        # What is to be saved already says where it belongs afterwards.
-        before = instance if action == DELETE else cls._stored(instance, action)
+        before = cls._before(instance, action, _signal.get())
         changes = vars(instance).setdefault(_BEFORE, {}).setdefault(cls, deque(maxlen=_NESTED))
         changes.append(set() if before is None else cls._groups(before))
 
     @classmethod
-    def _stored(cls, instance: Any, action: str) -> Any:
-        """What the database has of ``instance``, or None."""
+    def _before(cls, instance: Any, action: str, signal: Mapping[str, Any]) -> Any:
+        """The object that says where ``instance`` belongs before a change; None if it is not there yet."""
+        if action == DELETE:
+            if signal.get("origin", instance) is not instance:
+                return instance  # one of many, and Django has just read them
+            return cls._stored(instance, signal.get("using")) or instance
         if action == CREATE and not instance._state.adding:
             return None  # somebody tells of an object that was made without signals
         key = cls.model._meta.pk_fields
@@ -206,7 +213,13 @@ class Binding(metaclass=BindingMetaclass):
             return None
         if action == CREATE and all(field.has_default() or field.has_db_default() for field in key):
             return None  # which Django inserts without a look
-        using = _written.get() or router.db_for_write(cls.model, instance=instance)
+        # What is to be saved already says where it belongs afterwards.
+        return cls._stored(instance, signal.get("using"))
+
+    @classmethod
+    def _stored(cls, instance: Any, using: str | None) -> Any:
+        """What the database has of ``instance``, or None."""
+        using = using or router.db_for_write(cls.model, instance=instance)
         return cls.model._base_manager.using(using).filter(pk=instance.pk).first()
 
     @classmethod
@@ -227,6 +240,9 @@ class Binding(metaclass=BindingMetaclass):
         """
         before = cls._groups_before(instance)
         after = set() if action == DELETE else cls._groups(instance)
+        if after != before and kwargs.get("update_fields") is not None:
+            # It says that it has moved; but not all that it says was saved.
+            after = cls._groups(cls._stored(instance, kwargs.get("using")) or instance)
         self = cls()
         self.instance = instance
         # A client that is in an old and in a new group ends with the object there.

@@ -23,6 +23,17 @@ from channelsq.sessions import ordered_as_declared
 __all__ = ["WebsocketBinding", "WebsocketBindingDemultiplexer", "WebsocketBindingWithMembers"]
 
 
+class Hydrated(DeserializedObject):
+    """An object of what a frame says of its fields; it is not saved."""
+
+    def save(self, save_m2m: bool = True, using: str | None = None, **kwargs: Any) -> None:
+        """Save it as an application does, by the model's own ``save()``, and then its many-to-many relations."""
+        self.object.save(using=using, **kwargs)
+        if save_m2m:
+            for name, related in (self.m2m_data or {}).items():
+                getattr(self.object, name).set(related)
+
+
 class WebsocketBinding(Binding):
     """A binding for WebSockets; a subclass says :meth:`group_names` and :meth:`has_permission`.
 
@@ -102,9 +113,7 @@ class WebsocketBinding(Binding):
 
     def create(self, data: Any) -> None:
         """Make and save an object of what ``data`` may say."""
-        hydrated = self._hydrate(None, self.writable(data or {}))
-        hydrated.object.save()
-        self._set_relations(hydrated.object, hydrated)
+        self._hydrate(None, self.writable(data or {})).save()
 
     def update(self, pk: Any, data: Any) -> None:
         """Write what ``data`` may say into the object with the primary key ``pk``, and save it.
@@ -119,17 +128,12 @@ class WebsocketBinding(Binding):
             field = self.model._meta.get_field(name)
             if not field.many_to_many:
                 setattr(instance, field.attname, getattr(hydrated.object, field.attname))
-        instance.save()
-        self._set_relations(instance, hydrated)
+        hydrated.object = instance
+        hydrated.save()
 
-    def _hydrate(self, pk: Any, data: Mapping[str, Any]) -> DeserializedObject:
-        """An object that is not saved, of what a frame says of its fields."""
+    def _hydrate(self, pk: Any, data: Mapping[str, Any]) -> Hydrated:
         (found,) = serializers.deserialize("python", [{"pk": pk, "model": self.model_label, "fields": data}])
-        return found
-
-    def _set_relations(self, instance: Any, hydrated: DeserializedObject) -> None:
-        for name, related in (hydrated.m2m_data or {}).items():
-            getattr(instance, name).set(related)
+        return Hydrated(found.object, found.m2m_data)
 
 
 class WebsocketBindingWithMembers(WebsocketBinding):

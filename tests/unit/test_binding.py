@@ -17,6 +17,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.models.signals import post_save
 from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
 
 from app.models import Room
 from channelsq import route
@@ -279,6 +280,43 @@ def test_an_object_that_is_made_with_the_key_of_another_is_an_update() -> None:
     assert actions(mover) == [("delete", "back"), ("create", "back")]
     User(pk=pk, username="same", last_name="a").save()
     assert actions(mover) == [("update", "same")]
+
+
+@pytest.mark.django_db
+def test_a_move_that_was_not_saved_is_none() -> None:
+    bind()
+    user = User.objects.create(username="test", last_name="a")
+    client = member("a", "b")
+    user.username, user.last_name = "new", "b"
+    user.save(update_fields=["username"])
+    assert actions(client) == [("update", "new")]
+    user.save(update_fields=["last_name"])
+    assert actions(client) == [("delete", "new"), ("create", "new")]
+
+
+@pytest.mark.django_db
+def test_an_object_is_deleted_where_the_database_has_it() -> None:
+    bind()
+    stale = User.objects.create(username="test", last_name="a")
+    User.objects.update(last_name="b")
+    here, there = member("a"), member("b")
+    stale.delete()
+    assert actions(here) == []
+    assert actions(there) == [("delete", "test")]
+
+
+@pytest.mark.django_db
+def test_many_objects_are_deleted_without_a_query_each() -> None:
+    User.objects.bulk_create(User(username=str(number)) for number in range(10))
+    with CaptureQueriesContext(connection) as without:
+        User.objects.all().delete()
+    bind()
+    User.objects.bulk_create(User(username=str(number)) for number in range(10))
+    client = member()
+    with CaptureQueriesContext(connection) as bound:
+        User.objects.all().delete()
+    assert len(actions(client)) == 10
+    assert len(bound) <= len(without) + 1
 
 
 @pytest.mark.django_db
@@ -662,6 +700,19 @@ def test_inbound_data_write_the_bindings_fields_alone(say: Any, restricted: dict
     say(binding, action=UPDATE, pk=user.pk, data={**data, "username": "again"})
     user = User.objects.get()
     assert (user.username, user.email, user.is_superuser) == ("again", "", False)
+
+
+@pytest.mark.django_db
+def test_a_create_of_ones_own_can_build_on_what_came_in(say: Any) -> None:
+    def create(self: Any, data: Any) -> None:
+        hydrated = self._hydrate(None, self.writable(data))
+        hydrated.object.email = "set@test.com"
+        hydrated.save()
+
+    client = member()
+    say(bind(create=create), client, action=CREATE, data={"username": "in"})
+    assert User.objects.get().email == "set@test.com"
+    assert actions(client) == [("create", "in")]
 
 
 @pytest.mark.django_db

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.utils.decorators import method_decorator
 
 from channelsq import Channel, Group, route_class
 from channelsq.asgi import ChannelLayerWrapper
@@ -105,6 +106,59 @@ def test_methods_can_be_decorated() -> None:
 
     with apply_routes(route_class(Decorated)):
         assert Client().send_and_consume("test.create").called == []
+
+
+def quietly(consumer: Any) -> Any:
+    """A decorator that is made for functions alone."""
+
+    @functools.wraps(consumer)
+    def quiet(message: Any, **kwargs: Any) -> Any:
+        message.content["quiet"] = kwargs
+        return consumer(message, **kwargs)
+
+    return quiet
+
+
+def test_a_method_decorated_by_djangos_method_decorator() -> None:
+    @method_decorator(quietly, name="connect")
+    class Quiet(WebsocketConsumer):
+        channel_session = True
+
+        def connect(self, message: Any, **kwargs: Any) -> None:
+            super().connect(message, **kwargs)
+            self.called = ("connect", message["quiet"], sorted(message.channel_session.keys()))
+
+    with apply_routes([Quiet.as_route(path=PATH)]):
+        called = WSClient().send_and_consume("websocket.connect", path="/path/1").called
+    assert called == ("connect", {"id": "1"}, [])
+
+
+def test_a_decorator_in_get_handler_is_for_every_method() -> None:
+    class Quiet(Talk):
+        def get_handler(self, message: Any, **kwargs: Any) -> Any:
+            return quietly(super().get_handler(message, **kwargs))
+
+    handled = []
+    with apply_routes([Quiet.as_route(path=PATH)]):
+        client = WSClient()
+        for channel in ("websocket.connect", "websocket.receive", "websocket.disconnect"):
+            consumer = client.send_and_consume(channel, path="/path/1", text="?")
+            assert consumer.message["quiet"] == {"id": "1"}
+            handled.append(consumer.called if isinstance(consumer.called, str) else consumer.called[0])
+    assert handled == ["connect", "receive", "disconnect"]
+
+
+def test_dispatch_and_channel_names_can_be_overridden() -> None:
+    class Odd(BaseConsumer):
+        @classmethod
+        def channel_names(cls) -> set[str]:
+            return {"odd.one", "odd.two"}
+
+        def dispatch(self, message: Any, **kwargs: Any) -> None:
+            self.called = (message.channel.name, kwargs)
+
+    with apply_routes([Odd.as_route(name="(?P<name>.+)")]):
+        assert Client().send_and_consume("odd.two", {"name": "x"}).called == ("odd.two", {"name": "x"})
 
 
 # -- WebsocketConsumer
