@@ -558,7 +558,8 @@ class TestInAConsumer:
 @pytest.fixture
 def other_database(django_db_setup: None, django_db_blocker: Any, tmp_path: Any) -> Iterator[str]:
     """The alias of a database besides the default one; it has user groups alone."""
-    connections.settings["other"] = {**connections.settings["default"], "NAME": str(tmp_path / "other.sqlite3")}
+    name, engine = str(tmp_path / "other.sqlite3"), "django.db.backends.sqlite3"
+    connections.settings["other"] = {**connections.settings["default"], "ENGINE": engine, "NAME": name, "OPTIONS": {}}
     with django_db_blocker.unblock():
         try:
             with connections["other"].schema_editor() as editor:
