@@ -3,9 +3,9 @@
  *     <script src="{% static 'channelsq/js/websocketbridge.js' %}"></script>
  *     const bridge = new channels.WebSocketBridge();
  *
- * As a module: import { WebSocketBridge } from ".../channelsq/js/websocketbridge.mjs".
+ * websocketbridge.module.js, beside this file, is the same as an ES module.
  */
-(() => {
+var channelsq = (() => {
   "use strict";
 
   /**
@@ -15,10 +15,28 @@
    * @property {number} factor by which the longest wait grows with each attempt
    * @property {number} maxRetries attempts in a row after which it gives up
    * @property {number} minUptime ms that a connection must last for the waits to begin anew
-   * @property {number} connectionTimeout ms that an attempt may take
+   * @property {number} connectionTimeout ms that an attempt may take; 0: as long as the browser lets it
+   * @property {number} silenceTimeout ms without a frame after which a connection is taken for lost; 0: never
    * @property {number} maxQueue messages that are kept while there is no connection
-   * @property {number[]} stopCodes close codes after which it does not connect again
+   * @property {readonly number[]} stopCodes close codes after which it does not connect again
+   * @property {boolean} debug whether each state is written to the console
    */
+
+  /**
+   * The names that Channels 1 had.
+   *
+   * @typedef {object} OldOptions
+   * @property {number} [minReconnectionDelay] minDelay
+   * @property {number} [maxReconnectionDelay] maxDelay
+   * @property {number} [reconnectionDelayGrowFactor] factor
+   */
+
+  /** @typedef {Partial<SocketOptions> & OldOptions} Options */
+
+  /** @typedef {string | URL | null | undefined} Address */
+  /** @typedef {string | ArrayBuffer | ArrayBufferView<ArrayBuffer> | Blob} Data */
+  /** @typedef {"connecting" | "open" | "waiting" | "closed"} SocketState */
+  /** @typedef {((event: any) => void) | null} Handler */
 
   /** @type {Readonly<SocketOptions>} */
   const DEFAULTS = Object.freeze({
@@ -28,218 +46,382 @@
     maxRetries: Infinity,
     minUptime: 5000,
     connectionTimeout: 10000,
+    silenceTimeout: 0,
     maxQueue: 100,
-    stopCodes: [1000],
+    stopCodes: Object.freeze([1000, 1008]),
+    debug: false,
   });
 
-  const { CONNECTING, OPEN, CLOSING, CLOSED } = WebSocket;
+  /**
+   * What an option may be at least and at most.  A browser's timer with more than 31 bits goes off at once.
+   *
+   * @type {Readonly<Record<string, readonly [number, number]>>}
+   */
+  const LIMITS = Object.freeze({
+    minDelay: [0, 2 ** 31 - 1],
+    maxDelay: [0, 2 ** 31 - 1],
+    factor: [1, Infinity],
+    maxRetries: [0, Infinity],
+    minUptime: [0, Infinity],
+    connectionTimeout: [0, 2 ** 31 - 1],
+    silenceTimeout: [0, 2 ** 31 - 1],
+    maxQueue: [0, Infinity],
+  });
 
-  /** The URL of a socket: a path is one of this page's site. */
-  function socketUrl(url) {
-    const base = new URL(location.href);
-    base.protocol = base.protocol === "https:" ? "wss:" : "ws:";
-    if (url === undefined || url === null) return `${base.protocol}//${base.host}`;
-    return String(url).startsWith("/") && !String(url).startsWith("//")
-      ? `${base.protocol}//${base.host}${url}`
-      : String(url);
+  /** @type {Readonly<Record<string, keyof SocketOptions>>} */
+  const OLD_NAMES = Object.freeze({
+    minReconnectionDelay: "minDelay",
+    maxReconnectionDelay: "maxDelay",
+    reconnectionDelayGrowFactor: "factor",
+  });
+
+  /**
+   * @param {Record<string, any>} given
+   * @returns {Readonly<SocketOptions>}
+   */
+  function checkedOptions(given) {
+    const named = Object.entries(given).map(([name, value]) => [
+      Object.hasOwn(OLD_NAMES, name) ? OLD_NAMES[name] : name,
+      value,
+    ]);
+    for (const [name, value] of named) {
+      if (!Object.hasOwn(DEFAULTS, name)) {
+        throw new TypeError(`there is no option ${name}; there are ${Object.keys(DEFAULTS).join(", ")}`);
+      }
+      if (Object.hasOwn(LIMITS, name)) {
+        const [least, most] = LIMITS[name];
+        if (typeof value !== "number" || !(value >= least && value <= most)) {
+          throw new TypeError(`${name} must be a number from ${least} to ${most}, not ${value}`);
+        }
+      }
+      if (name === "stopCodes" && !(Array.isArray(value) && value.every(Number.isInteger))) {
+        throw new TypeError(`stopCodes must be an array of close codes, not ${value}`);
+      }
+    }
+    return Object.freeze({ ...DEFAULTS, ...Object.fromEntries(named) });
   }
 
-  /** Adds the properties onopen, onmessage, … to a class of event targets. */
-  function withHandlers(target, types) {
-    for (const type of types) {
-      const key = `on${type}`;
-      const handlers = new WeakMap();
-      Object.defineProperty(target.prototype, key, {
-        get() {
-          return handlers.get(this) ?? null;
-        },
-        set(handler) {
-          const before = handlers.get(this);
-          if (before) this.removeEventListener(type, before);
-          if (typeof handler === "function") {
-            handlers.set(this, handler);
-            this.addEventListener(type, handler);
-          } else {
-            handlers.delete(this);
-          }
-        },
-      });
-    }
+  /**
+   * The URL of a socket: what is relative is of this page's site.
+   *
+   * @param {Address} address
+   */
+  function socketUrl(address) {
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    if (address === undefined || address === null) return `${scheme}//${location.host}`;
+    const url = new URL(address, location.href);
+    url.protocol = url.protocol.replace("http", "ws");
+    url.hash = "";
+    return url.href;
   }
 
   /**
    * A WebSocket that connects again when its connection ends.
    *
-   * Its events are those of a WebSocket, each connection's "open" and "close"; besides "statechange", with the new
-   * state in `detail`.  What is sent without a connection is kept, up to `maxQueue` messages.
+   * Its events are those of a WebSocket, each connection's "open" and "close".  Besides: "statechange", with the new
+   * state in `detail`; "connecting", with `{url, retries}`; "waiting", with `{delay, retries}`, `delay` in ms;
+   * "reconnect" after each "open" but the first; and "unsent", with the messages that were still waiting for a
+   * connection when it ended for good.
    */
   class ReconnectingSocket extends EventTarget {
+    static DEFAULTS = DEFAULTS;
+    static CONNECTING = WebSocket.CONNECTING;
+    static OPEN = WebSocket.OPEN;
+    static CLOSING = WebSocket.CLOSING;
+    static CLOSED = WebSocket.CLOSED;
+
+    CONNECTING = WebSocket.CONNECTING;
+    OPEN = WebSocket.OPEN;
+    CLOSING = WebSocket.CLOSING;
+    CLOSED = WebSocket.CLOSED;
+
+    /** @type {Handler} */
+    onopen = null;
+    /** @type {Handler} */
+    onmessage = null;
+    /** @type {Handler} */
+    onclose = null;
+    /** @type {Handler} */
+    onerror = null;
+    /** @type {Handler} */
+    onstatechange = null;
+
+    /** @type {() => Address} */
+    #address;
+    /** @type {string | string[]} */
+    #protocols;
+    /** @type {SocketState} */
+    #state = "closed";
+    /** @type {WebSocket | null} */
+    #socket = null;
+    /** @type {BinaryType} */
+    #binaryType = "blob";
+    /** @type {Data[]} */
+    #queue = [];
+    #url = "";
+    #retries = 0;
+    #opened = 0;
+    #openedAt = 0;
+    #heardAt = 0;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    #timer = undefined;
+    /** @type {AbortController | null} */
+    #wakers = null;
+
     /**
-     * @param {string | (() => string)} [url] an absolute URL, or a path on this site; or what gives one for each attempt
+     * @param {Address | (() => Address)} [url] absolute or relative; or what gives one for each attempt
      * @param {string | string[]} [protocols] subprotocols
-     * @param {Partial<SocketOptions>} [options]
+     * @param {Options} [options]
+     * @throws {TypeError} an option that there is not, or not with this value; no URL
+     * @throws {DOMException} as `new WebSocket`
      */
     constructor(url, protocols, options) {
       super();
-      const unknown = Object.keys(options ?? {}).filter((name) => !(name in DEFAULTS));
-      if (unknown.length) {
-        throw new TypeError(`unknown options ${unknown.join(", ")}; there are ${Object.keys(DEFAULTS).join(", ")}`);
+      this.options = checkedOptions(options ?? {});
+      this.#address = typeof url === "function" ? url : () => url;
+      this.#protocols = protocols ?? [];
+      for (const type of /** @type {const} */ (["open", "message", "close", "error", "statechange"])) {
+        this.addEventListener(type, (event) => this[`on${type}`]?.(event));
       }
-      this._url = typeof url === "function" ? url : () => url;
-      /** Where the last attempt went. */
-      this.url = "";
-      this.options = Object.freeze({ ...DEFAULTS, ...options });
-      /** @type {"connecting" | "open" | "waiting" | "closed"} */
-      this.state = "closed";
-      /** Attempts since a connection that lasted. */
-      this.retries = 0;
-      this.binaryType = "blob";
-      this._protocols = protocols ?? [];
-      /** @type {WebSocket | null} */
-      this._socket = null;
-      this._queue = [];
-      this._timer = 0;
-      this._openedAt = 0;
-      this._wake = () => {
-        if (this.state === "waiting" && document.visibilityState === "visible" && navigator.onLine) this._connect();
-      };
-      addEventListener("online", this._wake);
-      document.addEventListener("visibilitychange", this._wake);
-      this._connect();
+      this.#connect();
     }
 
-    get readyState() {
-      if (this.state === "closed") return CLOSED;
-      return this.state === "open" ? this._socket.readyState : CONNECTING;
+    /** "connecting", "open", "waiting" for the next attempt, or "closed" for good. */
+    get state() {
+      return this.#state;
     }
 
-    get protocol() {
-      return this._socket?.protocol ?? "";
+    /** Attempts since a connection that lasted. */
+    get retries() {
+      return this.#retries;
     }
 
-    get bufferedAmount() {
-      return this._socket?.bufferedAmount ?? 0;
+    /** Where the last attempt went. */
+    get url() {
+      return this.#url;
     }
 
     /** How many messages wait for a connection. */
     get queued() {
-      return this._queue.length;
+      return this.#queue.length;
+    }
+
+    /** As a WebSocket's; while it waits for its next attempt it is CONNECTING. */
+    get readyState() {
+      if (this.#state === "waiting") return WebSocket.CONNECTING;
+      return this.#socket?.readyState ?? WebSocket.CLOSED;
+    }
+
+    get protocol() {
+      return this.#socket?.protocol ?? "";
+    }
+
+    get extensions() {
+      return this.#socket?.extensions ?? "";
+    }
+
+    get bufferedAmount() {
+      return this.#socket?.bufferedAmount ?? 0;
+    }
+
+    get binaryType() {
+      return this.#binaryType;
+    }
+
+    set binaryType(type) {
+      this.#binaryType = type;
+      if (this.#socket) this.#socket.binaryType = type;
     }
 
     /**
      * Sends a message, as soon as there is a connection.
      *
-     * @param {string | ArrayBuffer | ArrayBufferView | Blob} data
+     * @param {Data} data
      * @throws {DOMException} InvalidStateError: it is closed for good; QuotaExceededError: `maxQueue` messages wait
      */
     send(data) {
-      if (this.state === "closed") {
-        throw new DOMException("the socket is closed, and does not connect again", "InvalidStateError");
+      if (this.#state === "closed") {
+        throw new DOMException("the socket is closed for good; reconnect() opens it again", "InvalidStateError");
       }
-      if (this.state === "open" && this._socket.readyState === OPEN) {
-        this._socket.send(data);
-      } else if (this._queue.length < this.options.maxQueue) {
-        this._queue.push(data);
+      if (this.#state === "open" && this.#socket?.readyState === WebSocket.OPEN) {
+        this.#socket.send(data);
+      } else if (this.#queue.length < this.options.maxQueue) {
+        // A copy, as of a WebSocket: the caller's buffer may be another's by then.
+        this.#queue.push(typeof data === "string" ? data : new Blob([data]));
       } else {
         throw new DOMException(
-          `${this._queue.length} messages wait for a connection, which is maxQueue; this one was not sent`,
+          `${this.#queue.length} messages wait for a connection, which is maxQueue; this one was not sent`,
           "QuotaExceededError",
         );
       }
     }
 
     /**
-     * Closes the connection, for good.
+     * Closes the connection, for good: nothing of it stays in the page.
      *
      * @param {number} [code] 1000, or 3000 to 4999
-     * @param {string} [reason]
+     * @param {string} [reason] at most 123 bytes
+     * @throws {DOMException} InvalidAccessError, SyntaxError: another code, a longer reason; nothing was closed then
      */
     close(code = 1000, reason = "") {
-      if (this.state === "closed") return;
-      const socket = this._socket;
-      const waiting = this.state === "waiting";
-      this._end();
-      if (waiting || !socket) {
-        this.dispatchEvent(new CloseEvent("close", { code, reason, wasClean: true }));
-      } else {
-        socket.close(code, reason);
+      if (code !== 1000 && !(code >= 3000 && code <= 4999)) {
+        throw new DOMException(`a page may close with 1000 and 3000 to 4999, not ${code}`, "InvalidAccessError");
       }
+      this.#socket?.close(code, reason);
+      if (this.#state !== "closed") this.#end();
     }
 
-    _end() {
-      clearTimeout(this._timer);
-      removeEventListener("online", this._wake);
-      document.removeEventListener("visibilitychange", this._wake);
-      this._queue = [];
-      this._setState("closed");
+    /** Gives up the connection that there is, if any, and makes a new one at once; also after it was closed. */
+    reconnect() {
+      if (this.#state === "closed") this.#retries = 0;
+      const lost = this.#detach();
+      this.#connect();
+      if (lost) this.#emitClose({ code: 1006, reason: "reconnect()", wasClean: false });
     }
 
-    _setState(state) {
-      this.state = state;
-      this.dispatchEvent(new CustomEvent("statechange", { detail: state }));
+    #connect() {
+      clearTimeout(this.#timer);
+      try {
+        this.#url = socketUrl(this.#address());
+        this.#socket = new WebSocket(this.#url, this.#protocols);
+      } catch (error) {
+        // The next attempt would fail alike.
+        this.#end();
+        throw error;
+      }
+      this.#listen(this.#socket);
+      this.#watch();
+      const { connectionTimeout } = this.options;
+      if (connectionTimeout) {
+        const late = () => this.#lose({ code: 1006, reason: `no connection in ${connectionTimeout} ms`, wasClean: false });
+        this.#timer = setTimeout(late, connectionTimeout);
+      }
+      this.#enter("connecting", { url: this.#url, retries: this.#retries });
     }
 
-    _connect() {
-      clearTimeout(this._timer);
-      this._setState("connecting");
-      this.url = socketUrl(this._url());
-      const socket = new WebSocket(this.url, this._protocols);
-      socket.binaryType = this.binaryType;
-      this._socket = socket;
-      this._openedAt = 0;
-      this._timer = setTimeout(() => socket.close(), this.options.connectionTimeout);
-      socket.addEventListener("open", () => this._opened(socket));
-      socket.addEventListener("message", (event) => this._received(event));
-      socket.addEventListener("error", () => this.dispatchEvent(new Event("error")));
-      socket.addEventListener("close", (event) => this._closed(socket, event));
+    /** @param {WebSocket} socket */
+    #listen(socket) {
+      /** @param {string} type @param {(event: any) => void} handle */
+      const on = (type, handle) => {
+        socket.addEventListener(type, (event) => {
+          if (socket === this.#socket) handle(event);
+        });
+      };
+      socket.binaryType = this.#binaryType;
+      on("open", () => this.#open(socket));
+      on("message", ({ data, origin }) => {
+        this.#heardAt = performance.now();
+        this.dispatchEvent(new MessageEvent("message", { data, origin }));
+      });
+      on("error", () => this.dispatchEvent(new Event("error")));
+      on("close", (event) => this.#lose(event));
     }
 
-    _opened(socket) {
-      if (socket !== this._socket || this.state !== "connecting") return;
-      clearTimeout(this._timer);
-      this._openedAt = performance.now();
-      for (const data of this._queue.splice(0)) socket.send(data);
-      this._setState("open");
+    /** @param {WebSocket} socket */
+    #open(socket) {
+      clearTimeout(this.#timer);
+      this.#openedAt = this.#heardAt = performance.now();
+      this.#opened += 1;
+      for (const data of this.#queue.splice(0)) socket.send(data);
+      this.#watchSilence();
+      this.#enter("open");
       this.dispatchEvent(new Event("open"));
+      if (this.#opened > 1) this.dispatchEvent(new Event("reconnect"));
     }
 
-    _received(event) {
-      const { data, origin } = event;
-      this.dispatchEvent(new MessageEvent("message", { data, origin }));
+    #watchSilence() {
+      const { silenceTimeout } = this.options;
+      if (!silenceTimeout) return;
+      const left = this.#heardAt + silenceTimeout - performance.now();
+      if (left > 0) this.#timer = setTimeout(() => this.#watchSilence(), left);
+      else this.#lose({ code: 1006, reason: `nothing came for ${silenceTimeout} ms`, wasClean: false });
     }
 
-    _closed(socket, event) {
-      if (socket !== this._socket) return;
-      clearTimeout(this._timer);
-      this._socket = null;
-      const { code, reason, wasClean } = event;
-      if (this.state !== "closed") {
-        if (this._openedAt && performance.now() - this._openedAt >= this.options.minUptime) this.retries = 0;
-        if (this.options.stopCodes.includes(code) || this.retries >= this.options.maxRetries) this._end();
-        else this._wait();
+    /**
+     * The connection has ended, or is taken for lost.
+     *
+     * @param {{ code: number, reason: string, wasClean: boolean }} how
+     */
+    #lose(how) {
+      this.#detach();
+      const { state } = this;
+      if (state !== "closed") {
+        const lasted = state === "open" && performance.now() - this.#openedAt >= this.options.minUptime;
+        if (lasted) this.#retries = 0;
+        const gone = this.options.stopCodes.includes(how.code) || this.#retries >= this.options.maxRetries;
+        if (gone) this.#end();
+        else this.#wait();
       }
-      this.dispatchEvent(new CloseEvent("close", { code, reason, wasClean }));
+      this.#emitClose(how);
     }
 
-    _wait() {
+    /** Hears nothing more of the present connection; whether there was one. */
+    #detach() {
+      clearTimeout(this.#timer);
+      const socket = this.#socket;
+      this.#socket = null;
+      socket?.close();
+      return socket !== null;
+    }
+
+    #wait() {
       const { minDelay, maxDelay, factor } = this.options;
       // Anywhere up to the longest wait, so that the clients of a server that was away do not come all at once.
-      const delay = Math.random() * Math.min(maxDelay, minDelay * factor ** this.retries);
-      this.retries += 1;
-      this._timer = setTimeout(() => this._connect(), delay);
-      this._setState("waiting");
+      const delay = Math.random() * Math.min(maxDelay, minDelay * factor ** this.#retries);
+      this.#retries += 1;
+      this.#timer = setTimeout(() => this.#connect(), delay);
+      this.#enter("waiting", { delay, retries: this.#retries });
+    }
+
+    #end() {
+      clearTimeout(this.#timer);
+      this.#wakers?.abort();
+      this.#wakers = null;
+      const unsent = this.#queue.splice(0);
+      this.#enter("closed");
+      if (unsent.length) this.dispatchEvent(new CustomEvent("unsent", { detail: unsent }));
+    }
+
+    /** Waits no longer when the network is back, or somebody looks at the page again. */
+    #watch() {
+      if (this.#wakers) return;
+      this.#wakers = new AbortController();
+      const { signal } = this.#wakers;
+      const wake = () => {
+        if (this.#state === "waiting") this.#connect();
+      };
+      addEventListener("online", wake, { signal });
+      document.addEventListener("visibilitychange", () => document.hidden || wake(), { signal });
+      // A page that comes back from the browser's cache had its connection closed, and may not have been told yet.
+      addEventListener("pageshow", ({ persisted }) => {
+        if (persisted && this.#socket?.readyState !== WebSocket.OPEN) this.reconnect();
+      }, { signal });
+    }
+
+    /**
+     * @param {SocketState} state
+     * @param {object} [detail] of the event that is named as the state
+     */
+    #enter(state, detail) {
+      this.#state = state;
+      if (this.options.debug) console.debug("socket", this.#url, state, detail ?? "");
+      this.dispatchEvent(new CustomEvent("statechange", { detail: state }));
+      if (detail) this.dispatchEvent(new CustomEvent(state, { detail }));
+    }
+
+    /** @param {{ code: number, reason: string, wasClean: boolean }} how */
+    #emitClose({ code, reason, wasClean }) {
+      this.dispatchEvent(new CloseEvent("close", { code, reason, wasClean }));
     }
   }
-
-  Object.assign(ReconnectingSocket, { CONNECTING, OPEN, CLOSING, CLOSED, DEFAULTS });
-  Object.assign(ReconnectingSocket.prototype, { CONNECTING, OPEN, CLOSING, CLOSED });
-  withHandlers(ReconnectingSocket, ["open", "message", "close", "error", "statechange"]);
 
   /**
    * Speaks with consumers: JSON on a socket that comes back, and streams on it.
    *
-   * Its events: "open", "close" and "statechange", as the socket's; "message", with what came in `detail`; "binary",
-   * with the data of a binary frame in `detail`; "error", with an Error in `detail`, for a frame that is no JSON.
+   * It hands on its socket's events, but for these: "message", with what came, decoded, in `detail`; "binary", with
+   * the data of a binary frame; "error", with an Error, for a text frame that could not be decoded (it is also
+   * written to the console, unless the event's default is prevented); "unclaimed", with `{stream, payload}`, for what
+   * came on a stream that nobody demultiplexes.
    *
    * @example
    * const bridge = new channels.WebSocketBridge();
@@ -248,38 +430,47 @@
    * bridge.send({ text: "hello" });
    */
   class WebSocketBridge extends EventTarget {
-    /** @param {Partial<SocketOptions>} [options] of every socket that it makes */
+    /** @type {ReconnectingSocket | null} */
+    socket = null;
+    /** @type {Record<string, (payload: any, stream: string) => void>} */
+    streams = Object.create(null);
+    /** @type {((content: any, stream: null) => void) | null} */
+    default_cb = null;
+    #listening = false;
+
+    /** @param {Options} [options] of every socket that it makes */
     constructor(options) {
       super();
       this.options = { ...options };
-      /** @type {ReconnectingSocket | null} */
-      this.socket = null;
-      /** @type {Record<string, (payload: any, stream: string) => void>} */
-      this.streams = Object.create(null);
-      /** @type {((content: any, stream: string | null) => void) | null} */
-      this.default_cb = null;
-      this._listening = false;
     }
 
     /**
-     * Connects to a server, and again whenever the connection ends.
+     * Connects to a server, and again whenever the connection ends.  An earlier socket of this bridge is closed.
      *
-     * @param {string | (() => string)} [url] an absolute URL, or a path on this site; or what gives one for each attempt
+     * @param {Address | (() => Address)} [url] absolute or relative, else the page's site; or what gives one for each
+     *   attempt
      * @param {string | string[]} [protocols] subprotocols
-     * @param {Partial<SocketOptions>} [options]
+     * @param {Options} [options] before those of the bridge
+     * @throws {TypeError | DOMException} as `new ReconnectingSocket`
      */
     connect(url, protocols, options) {
       this.socket?.close();
       const socket = new ReconnectingSocket(url, protocols, { ...this.options, ...options });
       this.socket = socket;
-      for (const type of ["open", "close", "statechange"]) {
+      /** @param {string} type @param {(event: any) => void} handle */
+      const on = (type, handle) => {
         socket.addEventListener(type, (event) => {
-          if (this.socket === socket) this.dispatchEvent(new event.constructor(type, event));
+          if (this.socket === socket) handle(event);
         });
+      };
+      for (const type of ["connecting", "open", "reconnect", "close", "waiting", "statechange", "unsent"]) {
+        on(type, (event) => this.dispatchEvent(new event.constructor(type, event)));
       }
-      socket.addEventListener("message", (event) => {
-        if (this.socket === socket) this._received(event.data);
-      });
+      on("message", ({ data }) => this.#receive(data));
+      // The socket began before anybody could listen to it.
+      const { state, url: where, retries } = socket;
+      this.dispatchEvent(new CustomEvent("statechange", { detail: state }));
+      this.dispatchEvent(new CustomEvent("connecting", { detail: { url: where, retries } }));
     }
 
     /** "idle" before connect(); then "connecting", "open", "waiting" for the next attempt, or "closed" for good. */
@@ -294,7 +485,7 @@
      */
     listen(callback) {
       this.default_cb = callback ?? null;
-      this._listening = true;
+      this.#listening = true;
     }
 
     /**
@@ -311,11 +502,13 @@
      * Sends a message; without a connection it is kept until there is one.
      *
      * @param {any} content what JSON can say
+     * @throws {TypeError} what JSON cannot say
      * @throws {DOMException} as ReconnectingSocket.send; InvalidStateError before connect()
      */
     send(content) {
-      if (!this.socket) throw new DOMException("connect() comes before send()", "InvalidStateError");
-      this.socket.send(this.encode(content));
+      const data = this.encode(content);
+      if (data === undefined) throw new TypeError(`${String(content)} is nothing that can be sent`);
+      this.#connected("send").send(data);
     }
 
     /**
@@ -328,22 +521,49 @@
       return { send: (payload) => this.send({ stream: name, payload }) };
     }
 
-    /** Closes the socket, for good. */
+    /**
+     * Closes the socket, for good.
+     *
+     * @param {number} [code] 1000, or 3000 to 4999
+     * @param {string} [reason]
+     */
     close(code, reason) {
       this.socket?.close(code, reason);
     }
 
-    /** What is sent for `content`; to be overridden for another codec than JSON. */
+    /** Gives up the connection that there is, if any, and makes a new one at once; also after it was closed. */
+    reconnect() {
+      this.#connected("reconnect").reconnect();
+    }
+
+    /**
+     * What is sent for `content`; to be overridden for another codec than JSON.
+     *
+     * @param {any} content
+     * @returns {Data}
+     */
     encode(content) {
       return JSON.stringify(content);
     }
 
-    /** What a text frame says; to be overridden with encode(). */
+    /**
+     * What a text frame says; to be overridden with encode().
+     *
+     * @param {string} text
+     * @returns {any}
+     */
     decode(text) {
       return JSON.parse(text);
     }
 
-    _received(data) {
+    /** @param {string} what */
+    #connected(what) {
+      if (!this.socket) throw new DOMException(`connect() comes before ${what}()`, "InvalidStateError");
+      return this.socket;
+    }
+
+    /** @param {string | Blob | ArrayBuffer} data */
+    #receive(data) {
       if (typeof data !== "string") {
         this.dispatchEvent(new CustomEvent("binary", { detail: data }));
         return;
@@ -353,19 +573,39 @@
         content = this.decode(data);
       } catch (cause) {
         const error = new Error(`a frame could not be decoded: ${data.slice(0, 100)}`, { cause });
-        this.dispatchEvent(new CustomEvent("error", { detail: error }));
+        const told = new CustomEvent("error", { detail: error, cancelable: true });
+        if (this.dispatchEvent(told)) console.warn(error);
         return;
       }
       this.dispatchEvent(new CustomEvent("message", { detail: content }));
-      if (!this._listening) return;
-      if (content !== null && typeof content === "object" && content.stream !== undefined) {
-        this.streams[content.stream]?.(content.payload, content.stream);
-      } else {
+      if (this.#listening) this.#handOn(content);
+    }
+
+    /** @param {any} content */
+    #handOn(content) {
+      if (content === null || typeof content !== "object" || content.stream === undefined) {
         this.default_cb?.(content, null);
+        return;
       }
+      const { stream, payload } = content;
+      const callback = this.streams[stream];
+      if (callback) callback(payload, stream);
+      else this.dispatchEvent(new CustomEvent("unclaimed", { detail: { stream, payload } }));
     }
   }
 
-  globalThis.channelsq = Object.assign(globalThis.channelsq ?? {}, { WebSocketBridge, ReconnectingSocket });
-  globalThis.channels = Object.assign(globalThis.channels ?? {}, { WebSocketBridge });
+  // A page may load this as a script and again through a module: there is one class of each name all the same.
+  const loaded = /** @type {{ channelsq?: object, channels?: object }} */ (globalThis);
+  const classes = Object.assign({ WebSocketBridge, ReconnectingSocket }, loaded.channelsq);
+  // In a module, var makes no global.
+  loaded.channelsq = classes;
+  loaded.channels = { ...loaded.channels, WebSocketBridge: classes.WebSocketBridge };
+  return classes;
 })();
+
+/**
+ * As Channels 1 named it.
+ *
+ * @type {{ WebSocketBridge: typeof channelsq.WebSocketBridge }}
+ */
+var channels = globalThis.channels;
