@@ -70,6 +70,8 @@ class InterfaceConfig:
     max_message_size: int = 1024 * 1024
     max_connections: int = 10_000
     access_log: bool = False
+    status_path: str = "/-"
+    metrics: bool = False
     verbosity: int = 1
     limits: Limits = field(default_factory=Limits)
 
@@ -141,6 +143,14 @@ def _root_path(text: str) -> str:
     if not re.fullmatch(r"(/[^/\s?#]+)+/?", text):
         raise ValueError("give a path that starts with a slash, such as /app")
     return text.rstrip("/")
+
+
+def _status_path(text: str) -> str:
+    if text.lower() in ("", "none"):
+        return ""
+    if not re.fullmatch(r"(/[^/\s?#]+)+", text):
+        raise ValueError("give a path such as /-, or none to have no such pages")
+    return text
 
 
 _TIME = "give seconds above 0, such as 30"
@@ -226,6 +236,13 @@ OPTIONS: tuple[_Option, ...] = (
         "how many clients may be connected at once; more get 503",
         "NUMBER",
     ),
+    _Option(
+        "status_path",
+        _status_path,
+        "answer health/live and health/ready below this path, without a worker; none for not at all",
+        "PATH",
+    ),
+    _Option("metrics", _switch, "answer metrics there, too, in the format of Prometheus"),
     _Option("access_log", _switch, "log a line for each HTTP request and each WebSocket's begin and end"),
     _Option(
         "verbosity",

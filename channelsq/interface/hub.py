@@ -13,6 +13,7 @@ from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.link import link_for
 from channelsq.interface.replies import Delivery, Replies
 from channelsq.interface.stats import Stats
+from channelsq.interface.status import Status
 from channelsq.layers.base import BaseChannelLayer
 from channelsq.security.origins import OriginPolicy
 
@@ -66,6 +67,8 @@ class Hub:
         #: Which pages may open a WebSocket.
         self.origins = OriginPolicy.from_settings()
         self.link = link_for(layer, self.stats)
+        #: The server's own pages.
+        self.status = Status(self)
         self.sockets: set[Socket] = set()
         #: Requests that wait for an answer of one message, the oldest first.
         self.exchanges: dict[Waiting, None] = {}

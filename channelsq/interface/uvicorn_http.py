@@ -110,6 +110,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._found = cycle, app
             return
         self._exchange = None
+        if self._hub.status.has(cycle.scope["path"]):
+            super()._start_asgi_task(cycle, cast(Any, self._hub.status))
+            return
         if cycle.more_body or cycle.waiting_for_100_continue or len(cycle.body) > self._hub.limits.body_chunk:
             super()._start_asgi_task(cycle, app)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,10 @@ logger = logging.getLogger("channelsq.interface.link")
 #: Clients that left while the broker was away: how often (seconds) and how many at a time are tried again, and
 #: how many are remembered.
 _FORGET_AGAIN, _FORGET_AT_ONCE, _MOST_UNFORGOTTEN = 1.0, 1000, 100_000
+
+
+#: Seconds that a broker counts as away after a message that did not reach it.
+_AWAY = 5.0
 
 
 class Publisher(Protocol):
@@ -88,6 +93,8 @@ class Link(ABC):
         self._stats = stats
         self._loop: asyncio.AbstractEventLoop
         self._unforgotten: deque[str] = deque()
+        #: When (by the monotonic clock) the last attempt found no broker.
+        self._failed_at = float("-inf")
 
     async def start(self, prefixes: list[str], replies: Replies) -> None:
         """Hand what is sent to ``prefixes`` (as ``"name.<process>!"``) to ``replies``, and be ready to publish.
@@ -108,6 +115,15 @@ class Link(ABC):
     @abstractmethod
     def idle(self) -> bool:
         """Whether nothing waits to be published and every publisher has been told."""
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the broker is there, as far as is known.
+
+        A link without a connection of its own only knows what became of messages: one that failed makes the broker
+        count as away for a while.  Not until one succeeds, as none may come while it does.
+        """
+        return time.monotonic() - self._failed_at > _AWAY
 
     @abstractmethod
     def submit(self, publication: Publication) -> None:
@@ -173,6 +189,8 @@ class Link(ABC):
         try:
             call()
         except Exception as error:
+            if isinstance(error, BrokerUnavailable):
+                self._failed_at = time.monotonic()
             self._note(error, target, quiet=quiet)
             return error
         return None

@@ -95,6 +95,10 @@ class StreamsLink(Link):
         self._loop.call_later(_TICK, self._tick)
 
     @property
+    def reachable(self) -> bool:
+        return self._publishing.line.is_open and (self._listening is None or self._listening.line.is_open)
+
+    @property
     def idle(self) -> bool:
         return self._publishing.idle and (self._other is None or self._other.idle)
 

@@ -1,0 +1,107 @@
+"""The interface server's own pages: whether it lives, whether it is ready, and what it has counted.
+
+They are answered here, without a worker, below ``--status-path``: ``/-/health/live``, ``/-/health/ready`` and, where
+that is switched on, ``/-/metrics`` in the text format of Prometheus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+
+from channelsq.interface.config import ConfigError
+
+if TYPE_CHECKING:
+    from channelsq.interface.hub import Hub
+
+Page = Callable[[], tuple[int, bytes, bytes]]
+
+_TEXT = b"text/plain; charset=utf-8"
+
+
+class Status:
+    """The pages of one interface server.
+
+    Args:
+        hub: what all connections share.
+
+    Raises:
+        ConfigError: metrics are switched on, and prometheus_client is not installed.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._pages: dict[str, Page] = {}
+        base = hub.config.status_path
+        if base:
+            self._pages = {f"{base}/health/live": self._live, f"{base}/health/ready": self._ready}
+            if hub.config.metrics:
+                self._pages[f"{base}/metrics"] = _metrics(hub)
+
+    def has(self, path: str) -> bool:
+        """Whether a path is one of the pages."""
+        return path in self._pages
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Answer a request for one of them."""
+        assert scope["type"] == "http"
+        if scope["method"] in ("GET", "HEAD"):
+            status, content_type, body = self._pages[scope["path"]]()
+            headers = [(b"cache-control", b"no-store")]
+        else:
+            status, content_type, body = 405, _TEXT, b"405 Method Not Allowed\n"
+            headers = [(b"allow", b"GET, HEAD")]
+        headers += [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers, "trailers": False})
+        body = b"" if scope["method"] == "HEAD" else body
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _live(self) -> tuple[int, bytes, bytes]:
+        return 200, _TEXT, b"live\n"
+
+    def _ready(self) -> tuple[int, bytes, bytes]:
+        if self._hub.ending:
+            return 503, _TEXT, b"the server is shutting down\n"
+        if not self._hub.link.reachable:
+            return 503, _TEXT, b"the broker cannot be reached\n"
+        return 200, _TEXT, b"ready\n"
+
+
+def _metrics(hub: Hub) -> Page:
+    try:
+        from prometheus_client import CollectorRegistry, exposition, generate_latest
+    except ImportError:
+        raise ConfigError(
+            "--metrics needs the package prometheus_client: pip install 'channelsq[metrics]', or leave it out"
+        ) from None
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(hub))
+
+    def page() -> tuple[int, bytes, bytes]:
+        return 200, exposition.CONTENT_TYPE_LATEST.encode(), generate_latest(registry)
+
+    return page
+
+
+class _Collector:
+    """What a server has counted, as Prometheus asks for it."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        hub = self._hub
+        gauges = (
+            ("connections", "Clients that are connected, whatever they speak.", hub.connections),
+            ("websockets", "WebSockets whose end the application has not been told of.", len(hub.sockets)),
+            ("http_waiting", "HTTP requests that wait for an answer of one message.", len(hub.exchanges)),
+            ("broker_reachable", "Whether the broker could be reached last.", int(hub.link.reachable)),
+        )
+        for name, told, value in gauges:
+            yield GaugeMetricFamily(f"channelsq_{name}", told, value=value)
+        for name, count in sorted(hub.stats.as_dict().items()):
+            yield CounterMetricFamily(f"channelsq_{name.replace('.', '_')}", f"The counter {name}.", value=count)
