@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from channelsq.exceptions import ChannelFull, ChannelsqError
+from channelsq.exceptions import ChannelFull
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
@@ -59,7 +59,7 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
             try:
                 if left:
                     layer.dispatch(left)
-            except ChannelsqError as error:
+            except Exception as error:
                 # The consumer's own failure is what is raised.
                 logger.error("could not tell of what was committed: %s", error, extra={"action": "send_failed"})
 

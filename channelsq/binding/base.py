@@ -218,9 +218,19 @@ class Binding(metaclass=BindingMetaclass):
 
     @classmethod
     def _stored(cls, instance: Any, using: str | None) -> Any:
-        """What the database has of ``instance``, or None."""
+        """``instance`` with the fields that the database has, or None."""
         using = using or router.db_for_write(cls.model, instance=instance)
-        return cls.model._base_manager.using(using).filter(pk=instance.pk).first()
+        stored = cls.model._base_manager.using(using).filter(pk=instance.pk).first()
+        if stored is None:
+            return None
+        ours, theirs = vars(stored), vars(instance)
+        # What is no field, such as what an application has left there; but nothing that was computed of the fields.
+        ours.update({name: theirs[name] for name in theirs.keys() - ours.keys() if not hasattr(cls.model, name)})
+        for field in cls.model._meta.concrete_fields:
+            # Read once, for before and after: also so that both say the same of what it belongs to in turn.
+            if field.is_relation and field.is_cached(instance) and theirs.get(field.attname) == ours.get(field.attname):
+                field.set_cached_value(stored, field.get_cached_value(instance))
+        return stored
 
     @classmethod
     def _groups(cls, instance: Any) -> set[str]:

@@ -18,8 +18,9 @@ from django.db import IntegrityError, connection, connections, transaction
 from django.db.models.signals import post_save
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
+from django.utils.functional import cached_property
 
-from app.models import Room
+from app.models import Message, Room
 from channelsq import route
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.binding.base import CREATE, DELETE, UPDATE, Binding
@@ -292,6 +293,58 @@ def test_a_move_that_was_not_saved_is_none() -> None:
     assert actions(client) == [("update", "new")]
     user.save(update_fields=["last_name"])
     assert actions(client) == [("delete", "new"), ("create", "new")]
+
+
+@pytest.mark.django_db
+def test_group_names_may_use_what_is_no_field() -> None:
+    bind(group_names=classmethod(lambda cls, instance: [f"{instance.last_name}-{instance.suffix}"]))
+    user = User(username="test", last_name="a")
+    user.suffix = "x"
+    user.save()
+    client = member("a-x", "b-x")
+    user.last_name = "b"
+    user.save()
+    assert actions(client) == [("delete", "test"), ("create", "test")]
+
+
+@pytest.mark.django_db
+def test_group_names_may_use_what_is_computed_once() -> None:
+    class Titled(User):
+        @cached_property
+        def title(self) -> str:
+            return f"title-{self.last_name}"
+
+        class Meta:
+            proxy = True
+            app_label = "auth"
+
+    try:
+        bind(Titled, group_names=classmethod(lambda cls, instance: [instance.title]))
+        user = Titled.objects.create(username="test", last_name="a")
+        client = member("title-a", "title-b")
+        del user.title
+        user.last_name = "b"
+        assert user.title == "title-b"
+        user.save()
+        assert actions(client) == [("delete", "test"), ("create", "test")]
+    finally:
+        del apps.all_models["auth"]["titled"]
+        apps.clear_cache()
+
+
+@pytest.mark.django_db
+def test_a_save_costs_one_query_more() -> None:
+    room = Room.objects.create(slug="tea", name="Tea")
+    message = Message.objects.create(room=room, author=User.objects.create(username="a"), text="x")
+    message = Message.objects.select_related("room").get(pk=message.pk)
+    with CaptureQueriesContext(connection) as without:
+        message.save()
+    bind(Message, fields=["text"], group_names=classmethod(lambda cls, instance: [instance.room.slug]))
+    client = member("tea")
+    with CaptureQueriesContext(connection) as bound:
+        message.save()
+    assert len(bound) == len(without) + 1
+    assert [told["payload"]["action"] for told in all_of(client)] == ["update"]
 
 
 @pytest.mark.django_db
