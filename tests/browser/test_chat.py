@@ -118,6 +118,27 @@ def test_pages_fit_their_window(chromium: Browser, site: Demo, size: tuple[int, 
         look("room")
 
 
+@only_runserver
+def test_a_page_whose_network_was_gone_comes_back_or_goes_to_the_login(enter_lobby: EnterLobby) -> None:
+    alice = enter_lobby("alice")
+    state = alice.page.locator("#state")
+    alice.context.set_offline(True)
+    expect(state).to_have_attribute("data-state", "offline")
+    expect(alice.page.locator("#retry")).to_be_visible()
+    alice.say("Is anybody there?")
+    alice.context.set_offline(False)
+    alice.wait_online()
+    alice.sees("Is anybody there?", by="alice")
+    expect(alice.page.locator("#log .pending")).to_have_count(0)
+
+    alice.context.set_offline(True)
+    expect(state).to_have_attribute("data-state", "offline")
+    alice.context.clear_cookies()
+    alice.context.set_offline(False)
+    alice.page.wait_for_url("**/accounts/login/?next=/chat/lobby/")
+    alice.errors.clear()  # Chromium itself reports each attempt to connect that fails
+
+
 @only_redis
 def test_pushes_from_a_view_a_task_and_a_shell(chromium: Browser, enter_lobby: EnterLobby, site: Demo) -> None:
     alice = enter_lobby("alice")

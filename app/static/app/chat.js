@@ -1,6 +1,10 @@
 // A room's page: shows what its socket brings, and sends what is typed.
 
-import { RoomSocket } from "./socket.js";
+import { WebSocketBridge } from "../channelsq/js/websocketbridge.module.js";
+
+const PING_EVERY = 30_000; // ms; the server takes pages for gone that are silent for 150 s
+const SILENCE = 75_000; // ms without any frame, although pings are answered
+const WELCOME_WITHIN = 20_000; // ms until a connection that says nothing is given up
 
 const chat = document.getElementById("chat");
 const log = document.getElementById("log");
@@ -161,7 +165,7 @@ function submit() {
   input.value = "";
   save("draft", "");
   showProblem("");
-  socket.send({ type: "message", ...entry });
+  if (online) bridge.send({ type: "message", ...entry });
 }
 
 // -- the socket --------------------------------------------------------------------------------
@@ -170,7 +174,7 @@ const handlers = {
   welcome({ messages, people }) {
     messages.forEach(showMessage);
     showPeople(people);
-    for (const entry of outbox) socket.send({ type: "message", ...entry });
+    for (const entry of outbox) bridge.send({ type: "message", ...entry });
   },
   message: showMessage,
   join({ user, people }) {
@@ -197,32 +201,85 @@ const handlers = {
   },
 };
 
-const labels = {
-  connecting: () => "Connecting …",
-  online: () => "Online",
-  offline: (seconds) => `Offline, retry in ${seconds} s`,
-};
-
-const socket = new RoomSocket({
-  address() {
-    const url = new URL(location.href);
-    url.protocol = url.protocol.replace("http", "ws");
-    url.hash = "";
-    url.search = `?after=${lastId}`; // what was said in the meantime comes with the welcome
-    return url;
-  },
-  onState(name, seconds) {
-    const label = state.querySelector(".label");
-    // A countdown that is read out every second helps nobody.
-    state.setAttribute("aria-live", name === state.dataset.state ? "off" : "polite");
-    state.dataset.state = name;
-    label.textContent = labels[name](seconds);
-    retry.hidden = name !== "offline";
-  },
-  onFrame(frame) {
-    if (Object.hasOwn(handlers, frame.type)) handlers[frame.type](frame);
-  },
+const bridge = new WebSocketBridge({
+  minDelay: 1000,
+  silenceTimeout: SILENCE,
+  stopCodes: [], // whatever the server says, the page is of no use without it
 });
+
+// Whether this connection has brought its welcome: from then on the room's messages come.
+let online = false;
+let opened = false;
+let welcomeTimer, pingTimer, countdownTimer;
+
+function show(name, label) {
+  // A countdown that is read out every second helps nobody.
+  state.setAttribute("aria-live", name === state.dataset.state ? "off" : "polite");
+  state.dataset.state = name;
+  state.querySelector(".label").textContent = label;
+  retry.hidden = name !== "offline";
+}
+
+function ping() {
+  if (online) bridge.send({ type: "ping" });
+}
+
+bridge.addEventListener("statechange", () => {
+  online = false;
+  clearTimeout(welcomeTimer);
+  clearInterval(pingTimer);
+  clearInterval(countdownTimer);
+});
+
+bridge.addEventListener("connecting", () => {
+  opened = false;
+  show("connecting", "Connecting …");
+});
+
+bridge.addEventListener("open", () => {
+  opened = true;
+  welcomeTimer = setTimeout(() => bridge.reconnect(), WELCOME_WITHIN);
+});
+
+bridge.addEventListener("waiting", ({ detail: { delay } }) => {
+  const until = performance.now() + delay;
+  const tick = () => {
+    const seconds = Math.max(1, Math.ceil((until - performance.now()) / 1000));
+    show("offline", `Offline, retry in ${seconds} s`);
+  };
+  countdownTimer = setInterval(tick, 1000);
+  tick();
+});
+
+// A refused handshake does not say why.  The page at the same address does: it redirects to the login,
+// or is gone.
+bridge.addEventListener("close", async () => {
+  if (opened) return;
+  try {
+    const page = await fetch(location.href, {
+      method: "HEAD",
+      redirect: "manual",
+      cache: "no-store",
+      signal: AbortSignal.timeout(10_000),
+    });
+    if (page.type === "opaqueredirect" || page.status === 404) location.reload();
+  } catch {
+    // No server at all: there is nothing to do but to try again.
+  }
+});
+
+bridge.listen((frame) => {
+  if (!online) {
+    online = true;
+    clearTimeout(welcomeTimer);
+    pingTimer = setInterval(ping, PING_EVERY);
+    show("online", "Online");
+  }
+  if (Object.hasOwn(handlers, frame?.type)) handlers[frame.type](frame);
+});
+
+document.addEventListener("visibilitychange", () => document.hidden || ping());
+addEventListener("offline", () => bridge.reconnect()); // which fails, and so shows it
 
 composer.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -238,11 +295,11 @@ input.addEventListener("keydown", (event) => {
 });
 
 input.addEventListener("input", () => save("draft", input.value));
-retry.addEventListener("click", () => socket.connect());
+retry.addEventListener("click", () => bridge.reconnect());
 
 document.querySelectorAll(".message, #people li").forEach(colour);
 document.querySelectorAll(".message time").forEach(showTime);
 outbox.forEach(showPending);
 input.value = input.value || load("draft", "");
 scrollToEnd();
-socket.connect();
+bridge.connect(() => `?after=${lastId}`); // what was said in the meantime comes with the welcome
