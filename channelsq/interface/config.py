@@ -70,6 +70,7 @@ class InterfaceConfig:
     max_message_size: int = 1024 * 1024
     max_connections: int = 10_000
     access_log: bool = False
+    http: str = "channel"
     status_path: str = "/-"
     metrics: bool = False
     verbosity: int = 1
@@ -145,6 +146,12 @@ def _root_path(text: str) -> str:
     return text.rstrip("/")
 
 
+def _http(text: str) -> str:
+    if text not in ("channel", "direct"):
+        raise ValueError("give channel, for the workers, or direct, for Django's views in this process")
+    return text
+
+
 def _status_path(text: str) -> str:
     if text.lower() in ("", "none"):
         return ""
@@ -188,6 +195,12 @@ OPTIONS: tuple[_Option, ...] = (
         "unix_socket", _path, "listen on this socket file instead of a host and port", "PATH", shown_default="none"
     ),
     _Option("root_path", _root_path, "the path under which a proxy mounts the site", "PATH", shown_default="none"),
+    _Option(
+        "http",
+        _http,
+        "who answers HTTP requests: channel, the workers; or direct, Django's views in this process",
+        "WHO",
+    ),
     _Option(
         "proxy_headers",
         _switch,

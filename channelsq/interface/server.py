@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.config import ConfigError, InterfaceConfig
+from channelsq.interface.direct import DirectApp
 from channelsq.interface.http import HttpApp
 from channelsq.interface.hub import Hub
 from channelsq.interface.logs import extra
@@ -73,7 +74,7 @@ class InterfaceServer(uvicorn.Server):
         self.url = ""
         super().__init__(
             uvicorn.Config(
-                HttpApp(self.hub),
+                DirectApp(self.hub) if config.http == "direct" else HttpApp(self.hub),
                 uds=config.unix_socket,
                 http=cast("type[asyncio.Protocol]", functools.partial(HttpProtocol, self.hub)),
                 ws=cast("type[asyncio.Protocol]", self._make_websocket),

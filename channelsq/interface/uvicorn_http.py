@@ -113,7 +113,12 @@ class HttpProtocol(HttpToolsProtocol):
         if self._hub.status.has(cycle.scope["path"]):
             super()._start_asgi_task(cycle, cast(Any, self._hub.status))
             return
-        if cycle.more_body or cycle.waiting_for_100_continue or len(cycle.body) > self._hub.limits.body_chunk:
+        if (
+            self._hub.config.http == "direct"
+            or cycle.more_body
+            or cycle.waiting_for_100_continue
+            or len(cycle.body) > self._hub.limits.body_chunk
+        ):
             super()._start_asgi_task(cycle, app)
             return
         exchange = Exchange(self._hub, cycle, functools.partial(self._go_on, cycle, app))
