@@ -13,6 +13,7 @@ from django.contrib import auth
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
+from channelsq.session_stores import is_in_cookie
 from channelsq.sessions import channel_and_http_session, channel_session, http_session, message_in
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ def _user_of(session: SessionBase | None) -> Any:
         if session is None:
             return AnonymousUser()
         request.session = session
-        return auth.get_user(request)
+        modified = session.modified
+        found = auth.get_user(request)
+        if is_in_cookie(session):
+            # Django may have emptied it, or renewed its hash: only a view can set the cookie, and does so next time.
+            session.modified = modified
+        return found
 
     return SimpleLazyObject(look_up)
 

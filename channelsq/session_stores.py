@@ -114,19 +114,27 @@ def browser_session(session_key: str) -> SessionBase:
     return session
 
 
+def is_in_cookie(session: SessionBase) -> bool:
+    """Whether the session is itself the cookie, which only a view can set."""
+    return isinstance(session, signed_cookies.SessionStore)
+
+
 def save_browser_session(session: SessionBase) -> bool:
-    """Save what a consumer has changed; False if it was deleted meanwhile, as by a logout, and so stays deleted.
+    """Save what a consumer has changed.
+
+    Returns:
+        False if the change is lost: the session was deleted meanwhile, as by a logout, and stays deleted.
 
     Raises:
         InvalidSessionEngine: the session is a cookie, which no consumer can set.
     """
-    if isinstance(session, signed_cookies.SessionStore):
+    if is_in_cookie(session):
         raise InvalidSessionEngine(
             f"SESSION_ENGINE {settings.SESSION_ENGINE!r} keeps sessions in cookies, which a consumer cannot set: "
             "change the session in a view, or use another engine"
         )
     if session.session_key is None:
-        return False
+        return session.is_empty()
     try:
         session.save()
     except UpdateError:

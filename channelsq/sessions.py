@@ -18,7 +18,7 @@ from django.contrib.sessions.backends.base import SessionBase
 from channelsq.exceptions import ConsumeLater
 from channelsq.http.request import AsgiRequest
 from channelsq.message import Message
-from channelsq.ordering import MISSING, Turns, requeue_messages, wait_channel_name
+from channelsq.ordering import LET_THROUGH, MISSING, Turns, requeue_messages, wait_channel_name
 from channelsq.pending import pending_message_store
 from channelsq.session_stores import browser_session, save_browser_session, session_for_reply_channel
 from channelsq.utils import name_that_thing
@@ -157,6 +157,13 @@ def channel_and_http_session(func: C) -> C:
     return cast(C, with_sessions)
 
 
+def _comes_again(error: BaseException) -> bool:
+    """Whether what a consumer raised has its message handled once more, which those after it wait for."""
+    return isinstance(error, (ConsumeLater, Retry)) or (
+        isinstance(error, Reject) and bool(getattr(error, "requeue", False))
+    )
+
+
 @overload
 def enforce_ordering(func: C, slight: bool = False) -> C: ...
 @overload
@@ -166,9 +173,10 @@ def enforce_ordering(func: None = None, slight: bool = False) -> Callable[[C], C
 def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callable[[C], C]:
     """Have the consumers of a socket's messages run in the order of these, one after another.
 
-    All consumers of the socket need it, ``websocket.connect``'s too.  A message that comes early waits for those
-    before it; one of those that has not come after ``CHANNEL_ORDERING_WAIT`` seconds is taken for lost.  A message
-    that comes again is handled again.  Also gives the consumer ``message.channel_session``.
+    All consumers of the socket's frames need it; that of ``websocket.connect`` runs before them in any case.  A
+    message that comes early waits for those before it; one of those that has not come after ``CHANNEL_ORDERING_WAIT``
+    seconds is taken for lost.  A message that comes again is handled again.  Also gives the consumer
+    ``message.channel_session``, saved before the next message is handled.
 
     Args:
         func: the consumer; left out in ``@enforce_ordering()``.
@@ -184,10 +192,14 @@ def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callabl
         )
 
     def decorate(consumer: C) -> C:
-        @channel_session
+        # Inside, so that the next consumer finds what this one has saved.
+        with_session = channel_session(consumer)
+
         @functools.wraps(consumer)
         def in_order(*args: Any, **kwargs: Any) -> Any:
             message = message_in(args, "enforce_ordering")
+            if message.reply_channel is None:
+                raise ValueError(f"{message!r} has no reply_channel: @enforce_ordering is for messages of a client")
             if MISSING in message:
                 Turns(message).remind()
                 return None
@@ -197,18 +209,19 @@ def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callabl
                     "of WebSockets"
                 )
             order = int(message["order"])
+            let_through = message.content.pop(LET_THROUGH, False)
             turns = Turns(message)
-            if order > turns.noted:
+            if order > turns.noted and not let_through:
                 turns.park()
                 return None
+            turns.begin(order)
             try:
-                result = consumer(*args, **kwargs)
-            except (ConsumeLater, Retry, Reject):
-                raise  # it comes again, and those after it wait for it
-            except BaseException:
-                turns.passed(order)
+                result = with_session(*args, **kwargs)
+                pending_message_store.send_and_flush()  # or the next consumer's answers could overtake these
+            except BaseException as error:
+                if not _comes_again(error):
+                    turns.passed(order)
                 raise
-            pending_message_store.send_and_flush()  # or the next consumer's answers could overtake these
             turns.passed(order)
             return result
 

@@ -41,6 +41,10 @@ def user(message: Any) -> Any:
     return message.user
 
 
+def is_known(message: Any) -> bool:
+    return bool(message.user.is_authenticated)
+
+
 def test_http_session_user_is_the_browsers(
     channel_layer: ChannelLayerWrapper, alice: Any, her_session: SessionBase
 ) -> None:
@@ -169,3 +173,51 @@ def test_the_channel_sessions_user_is_kept_in_the_channel_session(
 ) -> None:
     channel_session_user_from_http(user)(handshake(channel_layer, her_session))
     assert session_for_reply_channel("test-reply")[SESSION_KEY] == str(alice.pk)
+
+
+def cookie_of(browser: DjangoClient) -> dict[str, Any]:
+    return {"headers": [[b"cookie", f"sessionid={browser.cookies['sessionid'].value}".encode()]]}
+
+
+def test_a_user_in_a_cookie_who_changed_the_password_is_nobody(
+    channel_layer: ChannelLayerWrapper, alice: Any, settings: Any
+) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    browser = DjangoClient()
+    browser.force_login(alice)
+    assert http_session_user(is_known)(handshake(channel_layer, **cookie_of(browser)))
+    alice.set_password("another")
+    alice.save()
+    assert not http_session_user(is_known)(handshake(channel_layer, **cookie_of(browser)))
+
+
+def test_a_user_in_a_cookie_that_an_old_secret_has_signed(
+    channel_layer: ChannelLayerWrapper, alice: Any, settings: Any
+) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    browser = DjangoClient()
+    browser.force_login(alice)
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+    settings.SECRET_KEY = "a new one"
+    assert http_session_user(is_known)(handshake(channel_layer, **cookie_of(browser)))
+
+
+def test_a_user_in_a_cookie_is_taken_over_into_a_channel_session_of_another_engine(
+    channel_layer: ChannelLayerWrapper, alice: Any, settings: Any
+) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    settings.CHANNEL_SESSION_ENGINE = "django.contrib.sessions.backends.db"
+    browser = DjangoClient()
+    browser.force_login(alice)
+    assert channel_session_user_from_http(user)(handshake(channel_layer, **cookie_of(browser))) == alice
+    assert channel_session_user(user)(message(channel_layer)) == alice
+
+
+def test_a_session_that_ends_with_its_password_is_no_lost_change(
+    channel_layer: ChannelLayerWrapper, alice: Any, her_session: SessionBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice.set_password("another")
+    alice.save()
+    assert not http_session_user(is_known)(handshake(channel_layer, her_session))
+    assert not her_session.exists(her_session.session_key or "")
+    assert not caplog.records

@@ -7,12 +7,20 @@ import threading
 from typing import Any
 
 import pytest
+from celery.exceptions import Reject, Retry
 
-from channelsq import Channel
+from channelsq import Channel, session_stores
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import ChannelFull, ConsumeLater
 from channelsq.message import Message, pending_message_store
-from channelsq.sessions import enforce_ordering, requeue_messages, session_for_reply_channel, wait_channel_name
+from channelsq.ordering import Turns
+from channelsq.sessions import (
+    channel_session,
+    enforce_ordering,
+    requeue_messages,
+    session_for_reply_channel,
+    wait_channel_name,
+)
 from tests.support.waiting import wait_until
 from tests.unit.layer_support import drain
 
@@ -174,6 +182,171 @@ def test_a_reminder_does_nothing_while_it_moves(
     wait_until(reminded, "the reminder")
     assert handled == [0, 1]
     assert not caplog.records
+
+
+def test_what_waits_is_not_handled_in_vain_at_each_turn(channel_layer: ChannelLayerWrapper, handled: list[int]) -> None:
+    calls = []
+
+    @enforce_ordering
+    def handle(message: Any) -> None:
+        handled.append(message["order"])
+
+    def call(message: Any) -> None:
+        calls.append(message["order"])
+        handle(message)
+
+    for order in reversed(range(50)):
+        call(message(channel_layer, order))
+    run_all(channel_layer, call)
+    assert handled == list(range(50))
+    assert len(calls) < 2 * 50
+
+
+def test_what_is_not_due_waits_on_while_the_next_is_handled(
+    channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int]
+) -> None:
+    for order in (3, 2, 1, 0):
+        handle(message(channel_layer, order))
+    assert [content["order"] for content in drain(channel_layer, CHANNEL)] == [1]
+    assert waiting(channel_layer) == [3, 2]
+
+
+@pytest.mark.parametrize("engine", ["db", "cache", "cached_db", "file"])
+def test_order_is_kept_by_every_session_engine(
+    channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int], settings: Any, tmp_path: Any, engine: str
+) -> None:
+    session_stores._store.cache_clear()  # one of files notes at its class where they are
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": tmp_path}}
+    for order in (1, 0, 3, 2):
+        handle(message(channel_layer, order))
+        run_all(channel_layer, handle)
+    assert handled == [0, 1, 2, 3]
+
+
+def test_a_store_that_forgets_delays_and_does_not_stop(
+    channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int], settings: Any
+) -> None:
+    settings.CHANNEL_ORDERING_WAIT = 0.05
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+    for order in (0, 2, 1):
+        handle(message(channel_layer, order, text="hello"))
+    wait_until(lambda: run_all(channel_layer, handle) or len(handled) == 3, "all messages to be handled")
+    assert handled == [0, 1, 2]
+
+
+def test_a_message_that_was_given_up_and_comes_late_does_not_turn_the_count_back(
+    channel_layer: ChannelLayerWrapper, handled: list[int]
+) -> None:
+    @enforce_ordering
+    def handle(message: Any) -> None:
+        if message["order"] == 0 and not handled:
+            handled.append(0)
+            for order in (0, 1, 2):  # again in another worker, and those after it, while this one still runs
+                handle(Message({**message.content, "order": order}, CHANNEL, channel_layer))
+        else:
+            handled.append(message["order"])
+
+    handle(message(channel_layer, 0))
+    handle(message(channel_layer, 3))
+    assert handled == [0, 0, 1, 2, 3]
+
+
+def test_the_channel_session_is_saved_before_the_next_message_may_come(
+    channel_layer: ChannelLayerWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    passed = Turns.passed
+
+    def look_and_pass(self: Turns, order: int) -> None:
+        found.append(session_for_reply_channel("reply")["n"])
+        passed(self, order)
+
+    @enforce_ordering
+    def handle(message: Any) -> None:
+        message.channel_session["n"] = message["order"]
+
+    monkeypatch.setattr(Turns, "passed", look_and_pass)
+    for decorated in (handle, channel_session(handle)):
+        decorated(message(channel_layer, 0))
+        decorated(message(channel_layer, 1))
+    assert found == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "waited_for"),
+    [(ConsumeLater(), True), (Retry(), True), (Reject(requeue=True), True), (Reject(), False), (KeyError(), False)],
+    ids=["ConsumeLater", "Retry", "Reject requeue", "Reject", "KeyError"],
+)
+def test_which_failures_are_waited_for(channel_layer: ChannelLayerWrapper, error: Exception, waited_for: bool) -> None:
+    @enforce_ordering
+    def handle(message: Any) -> None:
+        raise error
+
+    handle(message(channel_layer, 1))
+    with pytest.raises(type(error)):
+        handle(message(channel_layer, 0))
+    assert waiting(channel_layer) == ([1] if waited_for else [])
+
+
+def test_a_consumer_whose_sends_fail_lets_the_next_message_come(channel_layer: ChannelLayerWrapper) -> None:
+    @enforce_ordering
+    def handle(message: Any) -> None:
+        Channel("full").send({})
+
+    for _ in range(100):
+        Channel("full").send({})
+    handle(message(channel_layer, 1))
+    with pytest.raises(ChannelFull), pending_message_store.holding():
+        handle(message(channel_layer, 0))
+    assert waiting(channel_layer) == []
+
+
+# -- the connect consumer
+
+
+def test_the_connect_consumer_of_a_socket_needs_no_decorator(
+    channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int]
+) -> None:
+    socket = channel_layer.new_channel("websocket.send!")
+    for order in (2, 1):
+        handle(message(channel_layer, order, socket))
+        run_all(channel_layer, handle)
+    assert handled == [1, 2]
+
+
+def test_a_decorated_connect_consumer_that_accepts_at_once_is_waited_for(channel_layer: ChannelLayerWrapper) -> None:
+    socket = channel_layer.new_channel("websocket.send!")
+    events = []
+
+    @enforce_ordering
+    def handle(message: Any) -> None:
+        events.append(("begin", message["order"]))
+        if message["order"] == 0:  # here it accepts, and the first frame is handled by another worker
+            handle(Message({"order": 1, "reply_channel": socket}, CHANNEL, channel_layer))
+        events.append(("end", message["order"]))
+
+    handle(message(channel_layer, 0, socket))
+    run_all(channel_layer, handle)
+    assert events == [("begin", 0), ("end", 0), ("begin", 1), ("end", 1)]
+
+
+def test_a_count_that_the_application_gives_in_the_channel_session(
+    channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int]
+) -> None:
+    """As applications for Channels 1 do whose connect consumer is not decorated."""
+
+    @channel_session
+    def connect(message: Any) -> None:
+        message.channel_session["__channels_next_order"] = 1
+
+    connect(message(channel_layer, 0))
+    for order in (2, 1):
+        handle(message(channel_layer, order))
+        run_all(channel_layer, handle)
+    assert handled == [1, 2]
 
 
 def test_when_too_many_wait_the_message_is_put_back(channel_layer: ChannelLayerWrapper, handle: Any) -> None:
