@@ -587,6 +587,7 @@ def test_a_handler_may_close_it(page: Page, peer: Peer) -> None:
               log.length = 0;
               window.bridge = new channels.WebSocketBridge({ minDelay: 1, maxDelay: 1 });
               bridge.addEventListener("close", ({ code }) => log.push(["close", code]));
+              bridge.addEventListener("waiting", () => log.push(["waiting", null]));
               bridge.addEventListener("statechange", ({ detail }) => {
                 log.push(["statechange", detail]);
                 if (detail === state) bridge.close();
@@ -597,6 +598,7 @@ def test_a_handler_may_close_it(page: Page, peer: Peer) -> None:
         )
         page.wait_for_function("log.some(([type]) => type === 'close')")
         assert logged(page, "statechange")[-1] == ["statechange", "closed"]
+        assert not logged(page, "waiting")
         assert logged(page, "close") == [["close", 1006]]
 
 
@@ -735,7 +737,8 @@ def test_there_is_one_class_however_often_it_is_loaded(context: Any, site: Site)
 
 def test_it_runs_under_a_strict_policy(context: Any, site: Site) -> None:
     policy = '<meta http-equiv="Content-Security-Policy" content="default-src \'self\'; img-src data:">'
-    site.pages["/policy"] = policy + CLASSIC
+    module = '<script type="module" src="/channelsq/js/websocketbridge.module.js"></script>'
+    site.pages["/policy"] = policy + CLASSIC + module
     page = context.new_page()
     errors: list[str] = []
     page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)

@@ -293,8 +293,8 @@ var channelsq = (() => {
       this.#watch();
       const { connectionTimeout } = this.options;
       if (connectionTimeout) {
-        const late = () => this.#lose({ code: 1006, reason: `no connection in ${connectionTimeout} ms`, wasClean: false });
-        this.#timer = setTimeout(late, connectionTimeout);
+        const reason = `no connection in ${connectionTimeout} ms`;
+        this.#timer = setTimeout(() => this.#lose({ code: 1006, reason, wasClean: false }), connectionTimeout);
       }
       this.#enter("connecting", { url: this.#url, retries: this.#retries });
     }
@@ -325,6 +325,7 @@ var channelsq = (() => {
       for (const data of this.#queue.splice(0)) socket.send(data);
       this.#watchSilence();
       this.#enter("open");
+      if (this.#socket !== socket) return; // a handler has given it up
       this.dispatchEvent(new Event("open"));
       if (this.#opened > 1) this.dispatchEvent(new Event("reconnect"));
     }
@@ -344,10 +345,7 @@ var channelsq = (() => {
      */
     #lose(how) {
       this.#detach();
-      const { state } = this;
-      if (state !== "closed") {
-        const lasted = state === "open" && performance.now() - this.#openedAt >= this.options.minUptime;
-        if (lasted) this.#retries = 0;
+      if (this.#state !== "closed") {
         const gone = this.options.stopCodes.includes(how.code) || this.#retries >= this.options.maxRetries;
         if (gone) this.#end();
         else this.#wait();
@@ -358,6 +356,8 @@ var channelsq = (() => {
     /** Hears nothing more of the present connection; whether there was one. */
     #detach() {
       clearTimeout(this.#timer);
+      const lasted = this.#state === "open" && performance.now() - this.#openedAt >= this.options.minUptime;
+      if (lasted) this.#retries = 0;
       const socket = this.#socket;
       this.#socket = null;
       socket?.close();
@@ -406,7 +406,8 @@ var channelsq = (() => {
       this.#state = state;
       if (this.options.debug) console.debug("socket", this.#url, state, detail ?? "");
       this.dispatchEvent(new CustomEvent("statechange", { detail: state }));
-      if (detail) this.dispatchEvent(new CustomEvent(state, { detail }));
+      // Unless a handler has gone on to another.
+      if (detail && this.#state === state) this.dispatchEvent(new CustomEvent(state, { detail }));
     }
 
     /** @param {{ code: number, reason: string, wasClean: boolean }} how */
