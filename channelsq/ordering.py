@@ -142,18 +142,19 @@ class Turns:
     def _requeue_due(self) -> None:
         """Put back those whose turn it is.  The others wait on, or each would be handled in vain once a turn."""
         while True:
-            noted, later = self.noted, []
+            noted = self.noted
+            due: list[dict[str, Any]] = []
+            later: list[dict[str, Any]] = []
             try:
                 for waiting in _waiting(self.message):
-                    if _order_of(waiting) > noted:
-                        later.append(waiting)
-                        continue
-                    _put_back(self.message, waiting)
+                    (later if _order_of(waiting) > noted else due).append(waiting)
                     if _order_of(waiting) == noted:
                         break
             finally:
                 for waiting in later:
                     self._wait_on(waiting)
+            for waiting in due:
+                _put_back(self.message, waiting)
             if not later:
                 return
             # Who has moved it on meanwhile did not find what was held here.

@@ -63,8 +63,11 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
                 # The consumer's own failure is what is raised.
                 logger.error("could not tell of what was committed: %s", error, extra={"action": "send_failed"})
 
-    def settle(self) -> None:
+    def settle(self, at_once: bool = False) -> None:
         """Send what is held, in order and with as few writes as there are layers.
+
+        Args:
+            at_once: not together with the acknowledgement of the message that is being handled.
 
         Raises:
             ChannelFull, BrokerUnavailable: the first that a layer raised; every layer is asked.
@@ -75,7 +78,10 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
         failures: list[Exception] = []
         for layer, sends in held:
             try:
-                layer.settle(sends)
+                if at_once:
+                    layer.dispatch(sends)
+                else:
+                    layer.settle(sends)
             except Exception as error:
                 failures.append(error)
                 if not isinstance(error, ChannelFull):  # which is raised when all else was sent
@@ -154,12 +160,12 @@ class PendingMessageStore:
             pending.fail()
 
     def send_and_flush(self, **kwargs: Any) -> None:
-        """Send what is held, in order and with as few writes as there are layers, and hold no more."""
+        """Send what is held now, in order and with as few writes as there are layers, and hold no more."""
         pending = _current()
         if pending is None:
             return
         held_here.set(None)
-        pending.settle()
+        pending.settle(at_once=True)
 
 
 pending_message_store = PendingMessageStore()

@@ -19,6 +19,8 @@ channel_routing = [
     route("websocket.receive", "tests.project.consumers.order_receive", path=r"^/order/(?P<name>\d+)/$"),
     route("websocket.disconnect", "tests.project.consumers.order_disconnect", path=r"^/order/(?P<name>\d+)/$"),
     route("websocket.receive", "tests.project.consumers.count", path=r"^/count/\d+/$"),
+    route("websocket.connect", "tests.project.members.connect", path=r"^/members/$"),
+    route("websocket.receive", "tests.project.members.receive", path=r"^/members/$", ordered=False),
     route("websocket.connect", "tests.project.consumers.connect"),
     route("websocket.receive", "tests.project.consumers.receive", path=r"^/chat/(?P<room>\w+)/$"),
     route("websocket.receive", "tests.project.consumers.deadly", path=r"^/deadly/$"),

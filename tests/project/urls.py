@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tests.project import answers, views
+from tests.project import answers, members, views
 
 urlpatterns = [
     path("", views.hello),
@@ -15,5 +15,6 @@ urlpatterns = [
     path("count/", views.count),
     path("broken/", views.broken),
     path("release/", answers.release_view),
+    path("log-in/<slug:name>/", members.log_in),
     path("park-view/<slug:name>", answers.parking_view),
 ]

@@ -12,6 +12,7 @@ from celery.exceptions import Reject, Retry
 from channelsq import Channel, session_stores
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import ChannelFull, ConsumeLater
+from channelsq.layers import InMemoryChannelLayer
 from channelsq.message import Message, pending_message_store
 from channelsq.ordering import Turns
 from channelsq.sessions import (
@@ -367,6 +368,25 @@ def test_what_a_consumer_sends_leaves_before_the_next_may_come(channel_layer: Ch
         handle(message(channel_layer, 0))
         assert drain(channel_layer, CHANNEL)[-1]["order"] == 1
         assert drain(channel_layer, "log") == [{"did": 0}]
+
+
+def test_what_a_consumer_sends_does_not_wait_for_its_acknowledgement() -> None:
+    """A layer may send that with the acknowledgement, which would be after the next consumer's answers."""
+    settled = []
+
+    class LazyLayer(InMemoryChannelLayer):
+        def settle(self, sends: Any) -> None:
+            settled.extend(sends)
+
+    @enforce_ordering
+    def answer(message: Any) -> None:
+        message.reply_channel.send({"text": "done"})
+
+    layer = ChannelLayerWrapper(LazyLayer(), "default", ())
+    with pending_message_store.holding():
+        answer(message(layer, 0))
+        assert drain(layer, "reply") == [{"text": "done"}]
+    assert settled == []
 
 
 def test_requeue_messages_puts_back_what_waits(channel_layer: ChannelLayerWrapper, handle: Any) -> None:
