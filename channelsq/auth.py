@@ -48,13 +48,13 @@ def transfer_user(
 
 def _user_of(session: SessionBase | None) -> Any:
     """The user of a session, looked up when first asked for; the anonymous one if there is none."""
-    request = HttpRequest()
 
     def look_up() -> Any:
         from django.contrib.auth.models import AnonymousUser
 
         if session is None:
             return AnonymousUser()
+        request = HttpRequest()
         request.session = session
         modified = session.modified
         found = auth.get_user(request)

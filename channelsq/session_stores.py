@@ -6,6 +6,7 @@ import functools
 from importlib import import_module
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.sessions.backends import signed_cookies
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
@@ -65,6 +66,23 @@ class ChannelSession(SessionBase):
     def cycle_key(self) -> None:
         """Nothing: nobody outside knows the key, so there is no reason to change it."""
 
+    # Engines have asynchronous methods of their own, which know nothing of the above.
+
+    async def aload(self) -> dict[str, Any]:
+        """:meth:`load` without blocking the event loop."""
+        return await sync_to_async(self.load)()
+
+    async def asave(self, must_create: bool = False) -> None:
+        """:meth:`save` without blocking the event loop."""
+        await sync_to_async(self.save)(must_create)
+
+    async def aflush(self) -> None:
+        """:meth:`flush` without blocking the event loop."""
+        await sync_to_async(self.flush)()
+
+    async def acycle_key(self) -> None:
+        """Nothing."""
+
 
 class BrowserSession(SessionBase):
     """What a consumer may not do to the session of a browser, over any engine: change its key.
@@ -73,6 +91,9 @@ class BrowserSession(SessionBase):
     """
 
     def cycle_key(self) -> None:
+        """Nothing."""
+
+    async def acycle_key(self) -> None:
         """Nothing."""
 
 

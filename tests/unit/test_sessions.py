@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends.base import SessionBase
 
 from channelsq import session_stores
@@ -173,6 +174,26 @@ def test_channel_session_that_has_expired_is_empty_and_can_be_written(
     again.set_expiry(60)
     again.save()
     assert session_for_reply_channel("test-reply")["b"] == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_channel_session_in_asynchronous_code(channel_layer: ChannelLayerWrapper, engine: str) -> None:
+    @channel_session
+    def consumer(message: Any) -> Any:
+        async def count() -> Any:
+            await message.channel_session.aset("seen", await message.channel_session.aget("seen", 0) + 1)
+            await message.channel_session.acycle_key()
+            return await message.channel_session.aget("seen")
+
+        return async_to_sync(count)()
+
+    assert [consumer(message(channel_layer)) for _ in range(2)] == [1, 2]
+    session = session_for_reply_channel("test-reply")
+    assert session["seen"] == 2
+    async_to_sync(session.aflush)()
+    session["seen"] = 7
+    async_to_sync(session.asave)()
+    assert session_for_reply_channel("test-reply")["seen"] == 7
 
 
 def test_the_key_of_a_channel_session_cannot_be_made_without_the_secret(settings: Any) -> None:
