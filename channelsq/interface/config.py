@@ -40,6 +40,9 @@ class Limits:
     disconnect_patience: float = 60.0
     #: How long a client may take to answer a close frame.
     close_timeout: float = 5.0
+    #: How often this process says that it lives, and for how long that holds: then others tidy up after it.
+    heartbeat_every: float = 10.0
+    heartbeat_lifetime: float = 30.0
     #: At the end, counted from its start: HTTP answers, the order of sockets' messages, publishing.
     end_answers: float = 8.0
     end_ordered: float = 12.0

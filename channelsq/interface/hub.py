@@ -10,11 +10,13 @@ from typing import Any, Protocol
 from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.heartbeat import Heartbeat
 from channelsq.interface.link import link_for
 from channelsq.interface.replies import Delivery, Replies
 from channelsq.interface.stats import Stats
 from channelsq.interface.status import Status
 from channelsq.layers.base import BaseChannelLayer
+from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.security.origins import OriginPolicy
 
 logger = logging.getLogger("channelsq.interface")
@@ -35,6 +37,9 @@ class Socket(Protocol):
 
     def on_tick(self, now: float) -> None:
         """Look whether something is overdue."""
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake."""
 
     def let_go(self) -> None:
         """Publish all that is left, without waiting for anything."""
@@ -74,6 +79,8 @@ class Hub:
         self.exchanges: dict[Waiting, None] = {}
         #: How many clients are connected, whatever they speak.
         self.connections = 0
+        #: Tells other interface servers that this one lives; None where there are none, or nobody could know.
+        self.heartbeat: Heartbeat | None = None
         #: True once the server is to end: nothing new is begun.
         self.ending = False
         self.loop: asyncio.AbstractEventLoop
@@ -89,13 +96,28 @@ class Hub:
             for pattern in ("websocket.send!", "http.response!")
         ]
         await self.link.start(prefixes, self.replies)
+        channel_layer = self.layer.channel_layer
+        presence = channel_layer.presence if isinstance(channel_layer, KombuChannelLayer) else None
+        if presence is not None:
+            self.heartbeat = Heartbeat(self.layer, presence, self.limits, self._on_buried)
+            self.heartbeat.start()
         self._ticker = self.loop.call_later(TICK, self._tick)
 
     async def stop(self) -> None:
         """Leave the channel layer."""
         if self._ticker is not None:
             self._ticker.cancel()
+        if self.heartbeat is not None:
+            await asyncio.to_thread(self.heartbeat.stop)
         await self.link.stop()
+
+    def _on_buried(self) -> None:
+        """Others have told the application that every socket here is gone: let it be so; called in a thread."""
+        self.loop.call_soon_threadsafe(self._close_all)
+
+    def _close_all(self) -> None:
+        for socket in list(self.sockets):
+            socket.close(1012, "the server was taken for dead")
 
     def untold(self) -> int:
         """How many sockets would be lost to the workers if the process ended now.

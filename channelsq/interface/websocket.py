@@ -252,6 +252,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._hub.replies.register(notes.id, self)
         self._hub.sockets.add(self)
         self._hub.stats.count("websocket.begun")
+        if self._hub.heartbeat is not None:
+            self._hub.heartbeat.opened(notes.id, path)
         self._turns = Turns(self._hub, self._connection, self, notes.target)
         self._connection.connect(content)
         self._turns.hand_out()
@@ -285,6 +287,8 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._read()
         elif connection.finished and self in self._hub.sockets:
             self._hub.sockets.discard(self)
+            if self._hub.heartbeat is not None:
+                self._hub.heartbeat.closed(connection.reply_channel)
             self._hub.replies.unregister(connection.reply_channel)
             if self._forget_again:
                 self._hub.link.forget(connection.reply_channel)

@@ -166,16 +166,16 @@ class RedisGroups(GroupStore):
         self.url = url
         self.prefix = prefix
         if params is None:
-            self._client = redis.Redis.from_url(url, decode_responses=True)
+            self.client = redis.Redis.from_url(url, decode_responses=True)
         else:
             # What is not set is redis-py's to decide; and a worker may have as many threads as it likes.
             chosen = {name: value for name, value in params.items() if value is not None and name != "max_connections"}
             pool = redis.ConnectionPool(**chosen, decode_responses=True)
-            self._client = redis.Redis(connection_pool=pool)
-        self._members = self._client.register_script(
+            self.client = redis.Redis(connection_pool=pool)
+        self._members = self.client.register_script(
             resources.files("channelsq.layers").joinpath("group_members.lua").read_text()
         )
-        self._forget = self._client.register_script(FORGET_SCRIPT)
+        self._forget = self.client.register_script(FORGET_SCRIPT)
 
     def _group(self, group: str) -> str:
         return f"{self.prefix}:group:{{{group}}}"
@@ -183,7 +183,8 @@ class RedisGroups(GroupStore):
     def _channel(self, channel: str) -> str:
         return f"{self.prefix}:member:{channel}"
 
-    def _call(self, command: Callable[[], Any]) -> Any:
+    def call(self, command: Callable[[], Any]) -> Any:
+        """What ``command`` gives; raises BrokerUnavailable if Redis cannot do it."""
         try:
             return command()
         except (redis.RedisError, OSError) as error:  # also one that answers, but is out of memory or read-only
@@ -194,7 +195,7 @@ class RedisGroups(GroupStore):
         lifetime = max(1, int(self.expiry * 1000))
 
         def command() -> None:
-            with self._client.pipeline(transaction=True) as pipe:
+            with self.client.pipeline(transaction=True) as pipe:
                 pipe.sadd(key, channel)
                 pipe.zadd(f"{key}:expiry", {channel: time.time() + self.expiry})
                 pipe.sadd(member, group)
@@ -202,32 +203,32 @@ class RedisGroups(GroupStore):
                     pipe.pexpire(touched, lifetime)
                 pipe.execute()
 
-        self._call(command)
+        self.call(command)
 
     def discard(self, group: str, channel: str) -> None:
         key = self._group(group)
 
         def command() -> None:
-            with self._client.pipeline(transaction=True) as pipe:
+            with self.client.pipeline(transaction=True) as pipe:
                 pipe.srem(key, channel)
                 pipe.zrem(f"{key}:expiry", channel)
                 pipe.srem(self._channel(channel), group)
                 pipe.execute()
 
-        self._call(command)
+        self.call(command)
 
     def members(self, group: str) -> list[str]:
         key = self._group(group)
         return cast(
             "list[str]",
-            self._call(lambda: self._members(keys=[key, f"{key}:expiry"], args=[time.time()])),
+            self.call(lambda: self._members(keys=[key, f"{key}:expiry"], args=[time.time()])),
         )
 
     def addresses(self, group: str) -> tuple[list[tuple[str, Names]], list[str]]:
         key = self._group(group)
         arguments = (2, key, f"{key}:expiry", time.time(), _MOST_TOGETHER)
 
-        client: Any = self._client
+        client: Any = self.client
 
         def command() -> Any:
             try:
@@ -235,29 +236,29 @@ class RedisGroups(GroupStore):
             except redis.exceptions.NoScriptError:
                 return client.execute_command("EVAL", _ADDRESSES, *arguments, **_RAW)
 
-        others, *found = self._call(command)
+        others, *found = self.call(command)
         addresses: list[tuple[str, Names]] = [
             (prefix.decode(), PackedNames(packed)) for prefix, packed in zip(found[::2], found[1::2], strict=True)
         ]
         return addresses, [channel.decode() for channel in others]
 
     def forget(self, channel: str) -> None:
-        self._call(lambda: self._forget(keys=[self._channel(channel)], args=[channel, self.prefix]))
+        self.call(lambda: self._forget(keys=[self._channel(channel)], args=[channel, self.prefix]))
 
     def flush(self) -> None:
         def command() -> None:
             for kind in ("group", "member"):
                 batch = []
-                for key in self._client.scan_iter(match=f"{self.prefix}:{kind}:*", count=1000):
+                for key in self.client.scan_iter(match=f"{self.prefix}:{kind}:*", count=1000):
                     batch.append(key)
                     if len(batch) >= 1000:
-                        self._client.unlink(*batch)
+                        self.client.unlink(*batch)
                         batch.clear()
                 if batch:
-                    self._client.unlink(*batch)
+                    self.client.unlink(*batch)
 
-        self._call(command)
+        self.call(command)
 
     def close(self) -> None:
-        self._client.close()
-        self._client.connection_pool.disconnect()
+        self.client.close()
+        self.client.connection_pool.disconnect()

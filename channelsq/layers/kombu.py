@@ -24,6 +24,7 @@ from channelsq.layers.capacity import Gate
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.listener import KombuListener
 from channelsq.layers.params import redis_params
+from channelsq.layers.presence import Presence
 from channelsq.layers.receiver import KombuReceiver
 from channelsq.layers.urls import check_broker_url, check_groups_url, same_broker, shown
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
@@ -406,6 +407,22 @@ class KombuChannelLayer(BaseChannelLayer):
                     params = None if self.has_other_groups else redis_params(self)
                     self._group_store = RedisGroups(url, self.prefix, self.group_expiry, params)
             return self._group_store
+
+    @property
+    def presence(self) -> Presence | None:
+        """Which interface processes live; None if that is not known, as the groups are in no Redis."""
+        groups = self._groups if self._has_groups else None
+        return Presence(groups) if isinstance(groups, RedisGroups) else None
+
+    def delete_reply_queues(self, process: str) -> None:
+        """Delete what waits for the clients of a process that is dead.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+        """
+        with self.broker_errors(), self.open_connection() as connection, connection.channel() as channel:
+            for kind in ("websocket.send", "http.response"):
+                self._reply_queue(f"{kind}.{process}")(channel).delete()
 
     @property
     def has_other_groups(self) -> bool:

@@ -1,0 +1,191 @@
+"""Says that this interface server lives, and tidies up after others that do not.
+
+A server that is killed leaves members in groups, reply queues, and applications that were never told that its sockets
+are gone.  Whoever notices, by a heartbeat that is missing, does what it can no more.  All of it happens in a thread of
+its own: a broker that is away holds up nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from channelsq import names
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.exceptions import BrokerUnavailable, ChannelFull
+from channelsq.interface.config import Limits
+from channelsq.interface.logs import extra
+from channelsq.layers.kombu import KombuChannelLayer
+from channelsq.layers.presence import Presence
+
+logger = logging.getLogger("channelsq.interface.heartbeat")
+
+#: Seconds in which changes are gathered for one write.
+_GATHER = 0.1
+
+#: Sockets of a dead process whose applications are told at once, and seconds until the next: mass disconnects must
+#: leave room for the living.
+_AT_ONCE, _PAUSE = 50, 0.25
+
+#: Seconds for which one process alone tidies up after another.
+_CLAIM = 60.0
+
+#: What the disconnects of the dead have for an order: nobody waits for their report, and they wait for nobody.
+UNORDERED = -1
+
+
+class Heartbeat:
+    """The heart of one interface process.
+
+    Args:
+        layer: the channel layer, one with groups in Redis.
+        presence: where processes and sockets are noted.
+        limits: how often, and for how long.
+        on_buried: called, in the thread, when others have taken this process for dead.
+    """
+
+    def __init__(
+        self, layer: ChannelLayerWrapper, presence: Presence, limits: Limits, on_buried: Callable[[], None]
+    ) -> None:
+        assert isinstance(layer.channel_layer, KombuChannelLayer)
+        self._layer = layer
+        self._channel_layer = layer.channel_layer
+        self._presence = presence
+        self._every = limits.heartbeat_every
+        self._lifetime = limits.heartbeat_lifetime
+        self._on_buried = on_buried
+        self._process = layer.channel_layer.process
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        #: The path of each open socket, by its reply channel; and what of it Redis does not know, None for closed.
+        self._open: dict[str, str] = {}
+        self._unknown: dict[str, str | None] = {}
+        self._told = False
+        self._thread = threading.Thread(target=self._run, name="channelsq-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End as a server does that is told to; blocks for a moment."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join(5)
+
+    def opened(self, channel: str, path: str) -> None:
+        """A socket was opened; called in the event loop."""
+        with self._changed:
+            self._open[channel] = self._unknown[channel] = path
+            self._changed.notify()
+
+    def closed(self, channel: str) -> None:
+        """A socket is gone, and its application was told."""
+        with self._changed:
+            self._open.pop(channel, None)
+            self._unknown[channel] = None
+            self._changed.notify()
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                if time.monotonic() >= due:
+                    due = time.monotonic() + self._every
+                    self._beat()
+                    self._write()
+                    self._sweep()
+                else:
+                    self._write()
+                self._told = False
+            except BrokerUnavailable as error:
+                self._tell(error)
+                self._stopping.wait(min(1.0, self._every))
+            except Exception:
+                # The heart goes on beating, whatever a sweep has come upon.
+                logger.exception("the heartbeat failed", extra=extra("heartbeat_failed"))
+                self._stopping.wait(min(1.0, self._every))
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._unknown or self._stopping.is_set(), max(0.0, due - time.monotonic())
+                )
+            self._stopping.wait(_GATHER)
+        try:
+            self._presence.leave(self._process)
+        except BrokerUnavailable as error:
+            self._tell(error)
+
+    def _tell(self, error: BrokerUnavailable) -> None:
+        if not self._told:
+            self._told = True
+            logger.warning("no heartbeat: %s", error, extra=extra("heartbeat_lost"))
+
+    def _beat(self) -> None:
+        beat = self._presence.beat(self._process, self._lifetime)
+        if beat.buried:
+            logger.error(
+                "other interface servers took this one for dead, as it was not heard of for %g s",
+                self._lifetime,
+                extra=extra("taken_for_dead"),
+            )
+            self._on_buried()
+        elif beat.unknown:
+            with self._changed:
+                self._unknown.update(self._open)
+
+    def _write(self) -> None:
+        with self._changed:
+            unknown, self._unknown = self._unknown, {}
+        if not unknown:
+            return
+        opened = {channel: path for channel, path in unknown.items() if path is not None}
+        try:
+            self._presence.note(self._process, opened, [channel for channel in unknown if channel not in opened])
+        except BrokerUnavailable:
+            with self._changed:
+                self._unknown = {**unknown, **self._unknown}
+            raise
+
+    # -- after the dead
+
+    def _sweep(self) -> None:
+        for process in self._presence.dead():
+            if process != self._process and self._presence.claim(process, _CLAIM):
+                self._tidy_up(process)
+
+    def _tidy_up(self, process: str) -> None:
+        told = 0
+        while some := self._presence.some_sockets(process, _AT_ONCE):
+            for channel, path in some.items():
+                if not self._say_disconnect(channel, path):
+                    return  # the claim ends by itself, and somebody goes on
+                told += 1
+            self._presence.note(process, {}, list(some))
+            if self._stopping.wait(_PAUSE):
+                return
+            # It may take longer than its lifetime to tell them all.
+            self._presence.beat(self._process, self._lifetime)
+        for channel in self._presence.members(process):
+            self._channel_layer.forget_channel(channel)
+        self._channel_layer.delete_reply_queues(process)
+        self._presence.bury(process)
+        logger.warning(
+            "tidied up after an interface server that is dead: %d sockets",
+            told,
+            extra=extra("interface_swept", process),
+        )
+
+    def _say_disconnect(self, channel: str, path: str) -> bool:
+        """Do what the end of a socket takes; false if there is no room for it now."""
+        self._channel_layer.forget_channel(channel)
+        content = {"reply_channel": channel, "path": path, "code": 1006, "order": UNORDERED}
+        try:
+            self._layer.dispatch((self._layer.prepare(names.WEBSOCKET_DISCONNECT, content),))
+        except ChannelFull:
+            return False
+        return True

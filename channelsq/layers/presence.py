@@ -1,0 +1,136 @@
+"""Which interface processes of a site live, and which sockets they have, so that others can tidy up after the dead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from channelsq.layers.groups import RedisGroups
+
+#: Seconds that a process is remembered as taken for dead.
+_REMEMBERED = 3600
+
+
+class Beat(NamedTuple):
+    """What a process learns when it says that it lives."""
+
+    #: Whether others have taken it for dead, and tidied up after it.
+    buried: bool
+    #: Whether nobody knew it: it is new, or Redis has lost everything.
+    unknown: bool
+
+
+class Presence:
+    """What is known of the interface processes, in the Redis that holds the groups.
+
+    Keys, all under the groups' prefix:
+
+    ``<prefix>:interfaces``             set: the processes
+    ``<prefix>:interface:<process>``    string that expires: the process lives
+    ``<prefix>:sockets:<process>``      hash: the path of each of its sockets, by reply channel
+    ``<prefix>:buried:<process>``       string that expires: others have tidied up after it
+    ``<prefix>:sweep:<process>``        string that expires: one process is doing so
+
+    Args:
+        groups: where the groups are.
+    """
+
+    def __init__(self, groups: RedisGroups) -> None:
+        self._groups = groups
+        self._client: Any = groups.client
+        self._prefix = groups.prefix
+
+    def _key(self, kind: str, process: str) -> str:
+        return f"{self._prefix}:{kind}:{process}"
+
+    def beat(self, process: str, lifetime: float) -> Beat:
+        """Say that a process lives, for so many seconds from now on; errors as those of groups."""
+
+        def command() -> Beat:
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.set(self._key("interface", process), "1", px=int(lifetime * 1000))
+                pipe.sadd(f"{self._prefix}:interfaces", process)
+                pipe.delete(self._key("buried", process))
+                _, added, buried = pipe.execute()
+            return Beat(bool(buried), bool(added))
+
+        beat: Beat = self._groups.call(command)
+        return beat
+
+    def note(self, process: str, opened: Mapping[str, str], closed: Sequence[str]) -> None:
+        """Note sockets that were opened, with their paths, and such that are gone."""
+
+        def command() -> None:
+            with self._client.pipeline(transaction=True) as pipe:
+                if opened:
+                    pipe.hset(self._key("sockets", process), mapping=dict(opened))
+                if closed:
+                    pipe.hdel(self._key("sockets", process), *closed)
+                pipe.execute()
+
+        self._groups.call(command)
+
+    def leave(self, process: str) -> None:
+        """A process ends as it should."""
+
+        def command() -> None:
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.delete(*(self._key(kind, process) for kind in ("interface", "sockets", "buried")))
+                pipe.srem(f"{self._prefix}:interfaces", process)
+                pipe.execute()
+
+        self._groups.call(command)
+
+    # -- of the dead
+
+    def dead(self) -> list[str]:
+        """The processes that have not said for too long that they live."""
+
+        def command() -> list[str]:
+            processes = sorted(self._client.smembers(f"{self._prefix}:interfaces"))
+            with self._client.pipeline(transaction=False) as pipe:
+                for process in processes:
+                    pipe.exists(self._key("interface", process))
+                lives = pipe.execute()
+            return [process for process, alive in zip(processes, lives, strict=True) if not alive]
+
+        found: list[str] = self._groups.call(command)
+        return found
+
+    def claim(self, process: str, seconds: float) -> bool:
+        """Whether the caller, and for so long nobody else, is to tidy up after a process."""
+        key = self._key("sweep", process)
+        return bool(self._groups.call(lambda: self._client.set(key, "1", nx=True, px=int(seconds * 1000))))
+
+    def some_sockets(self, process: str, count: int) -> dict[str, str]:
+        """About so many sockets of a process, with their paths; none if there are none."""
+        key = self._key("sockets", process)
+
+        def command() -> dict[str, str]:
+            for channel, path in self._client.hscan_iter(key, count=count):
+                some[channel] = path
+                if len(some) >= count:
+                    break
+            return some
+
+        some: dict[str, str] = {}
+        return dict(self._groups.call(command))
+
+    def members(self, process: str) -> Iterator[str]:
+        """Channels of a process that are members of groups."""
+        start = f"{self._prefix}:member:"
+        for key in self._groups.call(lambda: list(self._client.scan_iter(f"{start}*.{process}!*", count=1000))):
+            yield key.removeprefix(start)
+
+    def bury(self, process: str) -> None:
+        """Everything is tidied up after a process."""
+
+        def command() -> None:
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.set(self._key("buried", process), "1", ex=_REMEMBERED)
+                pipe.srem(f"{self._prefix}:interfaces", process)
+                pipe.delete(self._key("sockets", process), self._key("sweep", process))
+                pipe.execute()
+
+        self._groups.call(command)

@@ -1,0 +1,143 @@
+"""What an interface server that was killed leaves behind, others tidy up."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from channelsq.layers import RedisChannelLayer
+from tests.support.demo import fresh_redis
+from tests.support.ports import free_port
+from tests.support.project import Project
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+SCHEMES = pytest.mark.parametrize("scheme", ["redis-streams", "redis"])
+
+
+class Site:
+    """A project on a Redis of its own, with as many interface servers as are started."""
+
+    def __init__(self, directory: Path, url: str, scheme: str) -> None:
+        broker = url.replace("redis://", f"{scheme}://")
+        self.project = Project(directory, broker, {"TEST_GROUPS": url})
+        self.client: Any = redis.Redis.from_url(url, decode_responses=True)
+        self.layer = RedisChannelLayer(url=broker)
+
+    def interface(self) -> Any:
+        self.project.port = free_port()
+        self.project.start_interface()
+        return self.project.interface
+
+    def open(self, sockets: contextlib.ExitStack, count: int) -> list[Any]:
+        """Sockets on the interface server that was started last, which are in the group ``room``."""
+        before = len(self.members)
+        opened = [sockets.enter_context(connect(f"{self.project.ws_url}/left/{number}/")) for number in range(count)]
+        wait_until(lambda: len(self.members) == before + count, "the sockets to be members")
+        return opened
+
+    @property
+    def members(self) -> list[str]:
+        return self.layer.group_channels("room")
+
+    @property
+    def processes(self) -> set[str]:
+        found: set[str] = self.client.smembers("channelsq:interfaces")
+        return found
+
+    def expire(self, process: str) -> None:
+        """As time does: the last word of a process that it lives ends."""
+        self.client.delete(f"channelsq:interface:{process}")
+
+    def keys_of(self, process: str) -> set[str]:
+        """What is left of a process, but for what a worker's last replies have made, which ends in five minutes."""
+        keys = {key for key in self.client.keys(f"*{process}*") if ":buried:" not in key and "_kombu" not in key}
+        return {key for key in keys if not 0 < self.client.pttl(key) <= 300_000}
+
+
+@pytest.fixture
+def make_site(redis_url: str, tmp_path: Path) -> Iterator[Any]:
+    sites: list[Site] = []
+
+    def make(scheme: str) -> Site:
+        sites.append(Site(tmp_path, fresh_redis(redis_url), scheme))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        site.project.stop()
+        site.layer.close()
+        site.client.close()
+
+
+@SCHEMES
+def test_a_killed_interface_leaves_nothing(make_site: Any, scheme: str) -> None:
+    site: Site = make_site(scheme)
+    victim = site.interface()
+    site.project.start_worker()
+    with contextlib.ExitStack() as sockets:
+        site.open(sockets, 70)  # more than are told at once
+        wait_until(lambda: site.processes, "the heartbeat")
+        (dead,) = site.processes
+        wait_until(lambda: site.client.hlen(f"channelsq:sockets:{dead}") == 70, "the sockets to be noted")
+        victim.kill()
+        site.expire(dead)
+        survivor = site.interface()
+        wait_until(lambda: "tidied up after" in survivor.output, "the survivor to have tidied up", 30)
+        assert "70 sockets" in survivor.output
+        assert site.members == []
+        site.open(sockets, 1)
+        wait_until(lambda: len(site.project.recorded("disconnect")) == 70, "every disconnect", 30)
+        assert sorted(site.project.recorded("disconnect")) == sorted(f"/left/{number}/ 1006" for number in range(70))
+        assert len(site.members) == 1
+        assert dead not in site.processes
+        assert site.keys_of(dead) == set()
+
+
+def test_an_interface_that_was_frozen_closes_sockets_that_were_told_gone(make_site: Any) -> None:
+    site: Site = make_site("redis-streams")
+    frozen = site.interface()
+    site.project.start_worker()
+    with contextlib.ExitStack() as sockets:
+        (socket,) = site.open(sockets, 1)
+        (process,) = site.processes
+        wait_until(lambda: site.client.hlen(f"channelsq:sockets:{process}") == 1, "the socket to be noted")
+        frozen.signal(signal.SIGSTOP)
+        site.expire(process)
+        survivor = site.interface()
+        wait_until(lambda: "tidied up after" in survivor.output, "the survivor to have tidied up", 30)
+        frozen.signal(signal.SIGCONT)
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(20)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+        wait_until(lambda: "took this one for dead" in frozen.output, "it to say so")
+        wait_until(lambda: process in site.processes, "it to be there again")
+
+
+def test_what_is_noted_of_an_interface_that_lives_and_ends(make_site: Any) -> None:
+    site: Site = make_site("redis-streams")
+    interface = site.interface()
+    site.project.start_worker()
+    with contextlib.ExitStack() as sockets:
+        first, _second = site.open(sockets, 2)
+        (process,) = site.processes
+        key = f"channelsq:sockets:{process}"
+        wait_until(lambda: sorted(site.client.hvals(key)) == ["/left/0/", "/left/1/"], "both to be noted")
+        first.close()
+        wait_until(lambda: site.client.hvals(key) == ["/left/1/"], "one to be noted as gone")
+        site.client.flushdb()  # with the next beat of the heart what Redis has lost is there again
+        wait_until(lambda: site.client.hvals(key) == ["/left/1/"], "the other one to be noted again", 30)
+        assert process in site.processes
+        assert interface.terminate(30) == 0
+    assert site.processes == set()
+    assert site.keys_of(process) == set()
