@@ -20,6 +20,7 @@ from channelsq.auth import (
     transfer_user,
 )
 from channelsq.sessions import session_for_reply_channel
+from tests.unit.test_sessions import engine as engine
 from tests.unit.test_sessions import handshake, message
 
 pytestmark = pytest.mark.django_db
@@ -221,3 +222,23 @@ def test_a_session_that_ends_with_its_password_is_no_lost_change(
     assert not http_session_user(is_known)(handshake(channel_layer, her_session))
     assert not her_session.exists(her_session.session_key or "")
     assert not caplog.records
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_logout_between_two_messages_makes_nobody_of_the_user_and_raises_nothing(
+    channel_layer: ChannelLayerWrapper, alice: Any
+) -> None:
+    browser = DjangoClient()
+    browser.force_login(alice)
+
+    @channel_and_http_session_user_from_http
+    def who(message: Any) -> Any:
+        return message.user
+
+    assert who(handshake(channel_layer, **cookie_of(browser))) == alice
+    assert who(message(channel_layer, path="/")) == alice
+    browser.logout()
+    for _ in range(2):
+        assert isinstance(who(message(channel_layer, path="/")), AnonymousUser)
+    # What only looks at the socket's own session knows nothing of it.
+    assert channel_session_user(user)(message(channel_layer)) == alice
