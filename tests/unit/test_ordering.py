@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject, Retry
 
-from channelsq import Channel, session_stores
+from channelsq import Channel
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import ChannelFull, ConsumeLater
 from channelsq.layers import InMemoryChannelLayer
@@ -24,6 +24,7 @@ from channelsq.sessions import (
 )
 from tests.support.waiting import wait_until
 from tests.unit.layer_support import drain
+from tests.unit.test_sessions import engine as engine
 
 pytestmark = pytest.mark.django_db
 
@@ -212,14 +213,10 @@ def test_what_is_not_due_waits_on_while_the_next_is_handled(
     assert waiting(channel_layer) == [3, 2]
 
 
-@pytest.mark.parametrize("engine", ["db", "cache", "cached_db", "file"])
+@pytest.mark.usefixtures("engine")
 def test_order_is_kept_by_every_session_engine(
-    channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int], settings: Any, tmp_path: Any, engine: str
+    channel_layer: ChannelLayerWrapper, handle: Any, handled: list[int]
 ) -> None:
-    session_stores._store.cache_clear()  # one of files notes at its class where they are
-    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
-    settings.SESSION_FILE_PATH = str(tmp_path)
-    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": tmp_path}}
     for order in (1, 0, 3, 2):
         handle(message(channel_layer, order))
         run_all(channel_layer, handle)

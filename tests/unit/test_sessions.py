@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.sessions.backends import file
 from django.contrib.sessions.backends.base import SessionBase
 
-from channelsq import session_stores
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import ChannelsqError, InvalidSessionEngine
 from channelsq.message import Message
@@ -29,10 +29,10 @@ ENGINES = ["db", "cache", "cached_db", "file"]
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, settings: Any, tmp_path: Path) -> str:
-    session_stores._store.cache_clear()  # one of files notes at its class where they are
+def engine(request: pytest.FixtureRequest, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{request.param}"
-    settings.SESSION_FILE_PATH = str(tmp_path)
+    # Django's own class notes for good what SESSION_FILE_PATH was at first.
+    monkeypatch.setattr(file.SessionStore, "_storage_path", str(tmp_path), raising=False)
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": tmp_path}}
     return str(request.param)
 
