@@ -13,6 +13,8 @@ channelsq.W002     ALLOWED_HOSTS is empty outside DEBUG
 channelsq.W003     "channelsq" stands below "django.contrib.staticfiles"
 channelsq.W004     a layer inside one process in production (``check --deploy``)
 channelsq.W005     RedisChannelLayer on Kombu's stock Redis transport
+channelsq.W006     session keys are taken from URLs in production (``check --deploy``)
+channelsq.W007     every page may open a WebSocket in production (``check --deploy``)
 =================  =====================================================================
 """
 
@@ -181,7 +183,32 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
 
 
 def check_deployment(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """W004."""
+    """W004, W006 and W007."""
+    return _check_production_layer() + _check_openness()
+
+
+def _check_openness() -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    if conf.takes_session_key_in_url():
+        found.append(
+            checks.Warning(
+                "Sessions are found by ?session_key= in URLs, which end in the logs and histories of others.",
+                hint="Set CHANNEL_SESSION_KEY_IN_URL = False, unless clients without cookies need it.",
+                id="channelsq.W006",
+            )
+        )
+    if "*" in conf.allowed_origins():
+        found.append(
+            checks.Warning(
+                "CHANNEL_ALLOWED_ORIGINS has '*', so every page may open a WebSocket in its visitor's name.",
+                hint="Name the origins, or look at them in each websocket.connect consumer.",
+                id="channelsq.W007",
+            )
+        )
+    return found
+
+
+def _check_production_layer() -> list[CheckMessage]:
     layer = _default_layer()
     try:
         in_process = layer is not None and layer.in_process

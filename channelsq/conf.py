@@ -116,6 +116,14 @@ def allowed_origins() -> list[str]:
     return list(origins)
 
 
+def takes_session_key_in_url() -> bool:
+    """``CHANNEL_SESSION_KEY_IN_URL``: whether ``?session_key=`` names a session, as in Channels 1."""
+    taken = getattr(settings, "CHANNEL_SESSION_KEY_IN_URL", True)
+    if not isinstance(taken, bool):
+        raise ImproperlyConfigured(f"CHANNEL_SESSION_KEY_IN_URL must be True or False, not {taken!r}")
+    return taken
+
+
 def requires_origin() -> bool:
     """``CHANNEL_REQUIRE_ORIGIN``: whether clients that send no origin, which are no browsers, are refused."""
     required = getattr(settings, "CHANNEL_REQUIRE_ORIGIN", False)

@@ -15,6 +15,7 @@ from celery.exceptions import Reject, Retry
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 
+from channelsq import conf
 from channelsq.exceptions import ConsumeLater
 from channelsq.http.request import AsgiRequest
 from channelsq.message import Message
@@ -88,7 +89,8 @@ def channel_session(func: C) -> C:
 def http_session(func: C) -> C:
     """Give a consumer ``message.http_session``, the session that the browser has with Django's views; or None.
 
-    It is found by the session cookie or ``?session_key=`` of the request or handshake, so on ``http.request`` and
+    It is found by the session cookie or, unless ``CHANNEL_SESSION_KEY_IN_URL`` is False, ``?session_key=`` of the
+    request or handshake, so on ``http.request`` and
     ``websocket.connect``.  It is saved if it was changed and the consumer succeeded.  One that is not there is not
     made: only a view can set the cookie.  A change to one that was deleted meanwhile, as by a logout, is dropped.
 
@@ -123,7 +125,8 @@ def _find_browser_session(message: Message) -> SessionBase | None:
         raise ValueError(
             f"{message!r} cannot be read as a request: {error}; @http_session is for http.request and websocket.connect"
         ) from error
-    key = request.GET.get("session_key") or request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    in_url = request.GET.get("session_key") if conf.takes_session_key_in_url() else None
+    key = in_url or request.COOKIES.get(settings.SESSION_COOKIE_NAME)
     return browser_session(key) if key else None
 
 

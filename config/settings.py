@@ -114,6 +114,9 @@ TEMPLATES = [
     },
 ]
 
+# Programs without cookies are not among the chat's clients.
+CHANNEL_SESSION_KEY_IN_URL = False
+
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "rooms"
 LOGOUT_REDIRECT_URL = "rooms"

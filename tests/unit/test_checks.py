@@ -265,11 +265,20 @@ def test_w003_order_of_the_apps(apps: list[str], warned: bool) -> None:
     ids=["memory", "kombu-memory", "redis", "no broker", "no layer"],
 )
 def test_w004_in_process_layer_in_production(entry: Any, warned: bool) -> None:
-    with override_settings(CHANNEL_LAYERS={"default": entry}):
+    with override_settings(CHANNEL_LAYERS={"default": entry}, CHANNEL_SESSION_KEY_IN_URL=False):
         messages = by_id(checks.check_deployment(None))
     assert list(messages) == (["W004"] if warned else [])
     if warned:
         assert "REDIS_URL" in str(messages["W004"].hint)
+
+
+def test_w006_and_w007_what_is_open_in_production() -> None:
+    with override_settings(CHANNEL_LAYERS={"default": REDIS}):
+        assert list(by_id(checks.check_deployment(None))) == ["W006"]
+        with override_settings(CHANNEL_SESSION_KEY_IN_URL=False, CHANNEL_ALLOWED_ORIGINS=["https://example.com"]):
+            assert list(by_id(checks.check_deployment(None))) == []
+        with override_settings(CHANNEL_SESSION_KEY_IN_URL=False, CHANNEL_ALLOWED_ORIGINS=["*"]):
+            assert list(by_id(checks.check_deployment(None))) == ["W007"]
 
 
 def test_w005_the_stock_transport(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +310,7 @@ def test_django_runs_them(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_id_is_in_the_list_of_the_module() -> None:
     assert checks.__doc__ is not None
-    for number in ("E001", "E002", "E003", "E004", "E005", "E006", "E007", "W001", "W002", "W003", "W004", "W005"):
+    for number in (*(f"E{number:03}" for number in range(1, 8)), *(f"W{number:03}" for number in range(1, 8))):
         assert f"channelsq.{number}" in checks.__doc__
 
 

@@ -11,6 +11,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.sessions.backends import file
 from django.contrib.sessions.backends.base import SessionBase
+from django.core.exceptions import ImproperlyConfigured
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import ChannelsqError, InvalidSessionEngine
@@ -261,6 +262,17 @@ def test_http_session_is_found_by_its_key_in_the_url(channel_layer: ChannelLayer
     query = f"a=1&session_key={session.session_key}".encode()
     assert read(handshake(channel_layer, query_string=query)) == {"species": "cat"}
     assert read(handshake(channel_layer, other, query_string=query)) == {"species": "cat"}
+
+
+def test_session_keys_in_urls_can_be_switched_off(channel_layer: ChannelLayerWrapper, settings: Any) -> None:
+    session, other = browser_session(species="cat"), browser_session(species="dog")
+    settings.CHANNEL_SESSION_KEY_IN_URL = False
+    query = f"session_key={session.session_key}".encode()
+    assert read(handshake(channel_layer, query_string=query)) is None
+    assert read(handshake(channel_layer, other, query_string=query)) == {"species": "dog"}
+    settings.CHANNEL_SESSION_KEY_IN_URL = "no"
+    with pytest.raises(ImproperlyConfigured, match="CHANNEL_SESSION_KEY_IN_URL must be True or False"):
+        read(handshake(channel_layer, query_string=query))
 
 
 def test_http_session_is_saved_if_it_was_changed(channel_layer: ChannelLayerWrapper, engine: str) -> None:
