@@ -90,9 +90,9 @@ def http_session(func: C) -> C:
     """Give a consumer ``message.http_session``, the session that the browser has with Django's views; or None.
 
     It is found by the session cookie or, unless ``CHANNEL_SESSION_KEY_IN_URL`` is False, ``?session_key=`` of the
-    request or handshake, so on ``http.request`` and
-    ``websocket.connect``.  It is saved if it was changed and the consumer succeeded.  One that is not there is not
-    made: only a view can set the cookie.  A change to one that was deleted meanwhile, as by a logout, is dropped.
+    request or handshake, so on ``http.request`` and ``websocket.connect``.  It is saved if it was changed and the
+    consumer succeeded.  One that is not there is not made: only a view can set the cookie.  A change to one that was
+    deleted meanwhile, as by a logout, is dropped.
 
     Raises, when called:
         ValueError: the message is neither a request nor from a socket.

@@ -48,7 +48,7 @@ class Asking:
         scope: uvicorn's.
     """
 
-    __slots__ = ("_client", "_hub", "_scheme", "begun", "channel", "headers", "scope")
+    __slots__ = ("_hub", "begun", "channel", "client", "headers", "scheme", "scope")
 
     def __init__(self, hub: Hub, scope: HTTPScope) -> None:
         self._hub = hub
@@ -57,10 +57,11 @@ class Asking:
         self.channel = hub.new_channel("http.response!")
         self.headers = [[name, value] for name, value in scope["headers"]]
         client = scope["client"]
-        self._client: list[Any] | None = list(client) if client else None
-        self._scheme: str = scope["scheme"]
+        #: Who asks, and how: as the proxy in front says, where it is believed.
+        self.client: list[Any] | None = list(client) if client else None
+        self.scheme: str = scope["scheme"]
         if hub.config.proxy_headers:
-            self._client, self._scheme = believed(self.headers, self._client, self._scheme)
+            self.client, self.scheme = believed(self.headers, self.client, self.scheme)
         self.begun = hub.loop.time()
 
     def room(self) -> int:
@@ -75,12 +76,12 @@ class Asking:
             "reply_channel": self.channel,
             "http_version": scope["http_version"],
             "method": scope["method"],
-            "scheme": self._scheme,
+            "scheme": self.scheme,
             "path": scope["path"],
             "query_string": scope["query_string"],
             "root_path": self._hub.config.root_path,
             "headers": self.headers,
-            "client": self._client,
+            "client": self.client,
             "server": list(server) if server and server[1] is not None else None,
             "body": body,
             "body_channel": body_channel,
@@ -122,7 +123,7 @@ class Asking:
         if self._hub.config.access_log:
             access.info(
                 '%s "%s %s" %s %d bytes in %.3f s',
-                shown_client(self._client),
+                shown_client(self.client),
                 self.scope["method"],
                 self._target(),
                 "-" if status is None else status,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 
 from channelsq.interface.asking import Asking, Refused
-from channelsq.interface.forwarded import believed
 
 if TYPE_CHECKING:
     from channelsq.interface.hub import Hub
@@ -40,17 +39,11 @@ class DirectApp:
                             "trailers": False})  # fmt: skip
                 await sent({"type": "http.response.body", "body": content, "more_body": False})
                 return
-            theirs = cast("dict[str, Any]", {**scope, "root_path": hub.config.root_path})
-            if hub.config.proxy_headers:
-                client, theirs["scheme"] = believed(asking.headers, _pair(scope["client"]), scope["scheme"])
-                theirs["client"] = tuple(client) if client else None
+            client = tuple(asking.client) if asking.client else None
+            theirs = {**scope, "root_path": hub.config.root_path, "client": client, "scheme": asking.scheme}
             await self._django(theirs, receive, sent)
         finally:
             asking.log_access(sent.status, sent.size)
-
-
-def _pair(client: tuple[str, int] | None) -> list[Any] | None:
-    return list(client) if client else None
 
 
 class _Sent:

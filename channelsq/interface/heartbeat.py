@@ -7,6 +7,7 @@ its own: a broker that is away holds up nobody.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -161,15 +162,15 @@ class Heartbeat:
     def _tidy_up(self, process: str) -> None:
         told = 0
         while some := self._presence.some_sockets(process, _AT_ONCE):
-            for channel, path in some.items():
-                if not self._say_disconnect(channel, path):
-                    return  # the claim ends by itself, and somebody goes on
-                told += 1
-            self._presence.note(process, {}, list(some))
-            if self._stopping.wait(_PAUSE):
-                return
-            # It may take longer than its lifetime to tell them all.
-            self._presence.beat(self._process, self._lifetime)
+            done = list(itertools.takewhile(lambda channel: self._say_disconnect(channel, some[channel]), some))
+            told += len(done)
+            if done:
+                self._presence.note(process, {}, done)
+            if len(done) < len(some) or self._stopping.wait(_PAUSE):
+                return  # the claim ends by itself, and somebody goes on
+            # To tell them all may take longer than the lifetime of either.
+            self._beat()
+            self._presence.keep(process, _CLAIM)
         for channel in self._presence.members(process):
             self._channel_layer.forget_channel(channel)
         self._channel_layer.delete_reply_queues(process)

@@ -103,6 +103,10 @@ class Presence:
         key = self._key("sweep", process)
         return bool(self._groups.call(lambda: self._client.set(key, "1", nx=True, px=int(seconds * 1000))))
 
+    def keep(self, process: str, seconds: float) -> None:
+        """Have what :meth:`claim` gave last for so long from now on."""
+        self._groups.call(lambda: self._client.pexpire(self._key("sweep", process), int(seconds * 1000)))
+
     def some_sockets(self, process: str, count: int) -> dict[str, str]:
         """About so many sockets of a process, with their paths; none if there are none."""
         key = self._key("sockets", process)
