@@ -141,3 +141,12 @@ def test_what_is_noted_of_an_interface_that_lives_and_ends(make_site: Any) -> No
         assert interface.terminate(30) == 0
     assert site.processes == set()
     assert site.keys_of(process) == set()
+
+
+def test_a_claim_that_is_kept_lasts_longer(make_site: Any) -> None:
+    site = make_site("redis-streams")
+    presence = site.layer.presence
+    assert presence.claim("p", 60)
+    assert not presence.claim("p", 60)
+    presence.keep("p", 3600)
+    assert 60_000 < site.client.pttl("channelsq:sweep:p") <= 3_600_000
