@@ -18,7 +18,10 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.interface.config import Limits
 from channelsq.interface.logs import extra
+from channelsq.interface.memberships import Memberships
+from channelsq.interface.replies import Delivery
 from channelsq.layers.kombu import KombuChannelLayer
+from channelsq.layers.memberships import read_note
 from channelsq.layers.presence import Presence
 
 logger = logging.getLogger("channelsq.interface.heartbeat")
@@ -63,6 +66,9 @@ class Heartbeat:
         #: The path of each open socket, by its reply channel; and what of it Redis does not know, None for closed.
         self._open: dict[str, str] = {}
         self._unknown: dict[str, str | None] = {}
+        self._memberships = Memberships(layer.channel_layer.group_expiry)
+        self._afterwards = False
+        self._due = 0.0
         self._told = False
         self._thread = threading.Thread(target=self._run, name="channelsq-heartbeat", daemon=True)
 
@@ -88,16 +94,35 @@ class Heartbeat:
         with self._changed:
             self._open.pop(channel, None)
             self._unknown[channel] = None
+            self._afterwards |= self._memberships.closed(channel)
+            self._changed.notify()
+
+    def on_reply(self, delivery: Delivery) -> None:
+        """Hear of a socket that joined or left a group; see :class:`channelsq.interface.replies.Receiver`."""
+        change = read_note(delivery.message)
+        if change is None:
+            return
+        with self._changed:
+            if change.channel in self._open and self._memberships.told(change):
+                self._afterwards = True
+                self._changed.notify()
+
+    def on_done(self, order: int) -> None:
+        """See :class:`channelsq.interface.replies.Receiver`; there is nothing that could be done."""
+
+    def hurry(self) -> None:
+        """The broker was away and is back: see at once what it still knows."""
+        with self._changed:
+            self._due = 0.0
             self._changed.notify()
 
     # -- in the thread
 
     def _run(self) -> None:
-        due = time.monotonic()
         while not self._stopping.is_set():
             try:
-                if time.monotonic() >= due:
-                    due = time.monotonic() + self._every
+                if time.monotonic() >= self._due:
+                    self._due = time.monotonic() + self._every
                     self._beat()
                     self._write()
                     self._sweep()
@@ -105,6 +130,7 @@ class Heartbeat:
                     self._write()
                 self._told = False
             except BrokerUnavailable as error:
+                self._due = 0.0  # it may have lost everything when it is back
                 self._tell(error)
                 self._stopping.wait(min(1.0, self._every))
             except Exception:
@@ -112,14 +138,15 @@ class Heartbeat:
                 logger.exception("the heartbeat failed", extra=extra("heartbeat_failed"))
                 self._stopping.wait(min(1.0, self._every))
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._unknown or self._stopping.is_set(), max(0.0, due - time.monotonic())
-                )
+                self._changed.wait_for(self._is_something_to_do, max(0.0, self._due - time.monotonic()))
             self._stopping.wait(_GATHER)
         try:
             self._presence.leave(self._process)
         except BrokerUnavailable as error:
             self._tell(error)
+
+    def _is_something_to_do(self) -> bool:
+        return bool(self._unknown) or self._afterwards or time.monotonic() >= self._due or self._stopping.is_set()
 
     def _tell(self, error: BrokerUnavailable) -> None:
         if not self._told:
@@ -138,8 +165,36 @@ class Heartbeat:
         elif beat.unknown:
             with self._changed:
                 self._unknown.update(self._open)
+            self._restore()
+
+    def _restore(self) -> None:
+        lost = self._memberships.lost()
+        if not lost:
+            return
+        self._channel_layer.restore_memberships(lost)
+        logger.warning(
+            "Redis knew nothing of this process: %d memberships of its sockets in groups were written down again",
+            len(lost),
+            extra=extra("memberships_restored"),
+        )
+
+    def _put_right(self) -> None:
+        """See to it that what changed during a restoration is as it should be."""
+        with self._changed:
+            self._afterwards = False
+        afterwards = self._memberships.afterwards()
+        try:
+            self._channel_layer.restore_memberships(afterwards.begun, afterwards.ended)
+            for channel in afterwards.gone:
+                self._channel_layer.forget_channel(channel)
+        except BrokerUnavailable:
+            self._memberships.again(afterwards)
+            self._afterwards = True
+            raise
 
     def _write(self) -> None:
+        if self._afterwards:
+            self._put_right()
         with self._changed:
             unknown, self._unknown = self._unknown, {}
         if not unknown:

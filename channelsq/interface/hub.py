@@ -100,6 +100,9 @@ class Hub:
         presence = channel_layer.presence if isinstance(channel_layer, KombuChannelLayer) else None
         if presence is not None:
             self.heartbeat = Heartbeat(self.layer, presence, self.limits, self._on_buried)
+            # What this process is told of its sockets, see channelsq.layers.memberships.
+            self.replies.register(prefixes[0], self.heartbeat)
+            self.link.on_back = self.heartbeat.hurry
             self.heartbeat.start()
         self._ticker = self.loop.call_later(TICK, self._tick)
 

@@ -134,6 +134,12 @@ class DirectSender:
         if full is not None:
             raise full
 
+    def commands_for(self, sends: Sequence[Send]) -> list[Command]:
+        """The commands that send what there is room for, for a transaction of the caller's."""
+        parcel = Parcel()
+        self._pack(parcel, sends)
+        return self.render((parcel,))
+
     def settle(self, sends: Sequence[Send]) -> None:
         """Send with the acknowledgement of the message that is being handled; now, if none is, or it is elsewhere."""
         parcel = collected_here.get()

@@ -6,7 +6,9 @@ A layer owns one :class:`GroupStore`: :class:`MemoryGroups` for layers that live
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -22,7 +24,9 @@ from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.wire import Names, PackedNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from channelsq.transport.commands import Command
 
 #: The script that takes a channel out of all its groups, and the name under which a server keeps it.
 FORGET_SCRIPT = resources.files("channelsq.layers").joinpath("forget_member.lua").read_text(encoding="utf-8")
@@ -33,6 +37,9 @@ _ADDRESSES_SHA = hashlib.sha1(_ADDRESSES.encode(), usedforsecurity=False).hexdig
 
 #: Names that are packed together at most, so that an envelope of one message stays within some hundred KB.
 _MOST_TOGETHER = 5000
+
+#: Memberships that are written together.
+_ADDED_TOGETHER = 500
 
 #: Has redis-py give an answer as it is.
 _RAW: dict[str, Any] = {NEVER_DECODE: []}
@@ -183,6 +190,9 @@ class RedisGroups(GroupStore):
     def _channel(self, channel: str) -> str:
         return f"{self.prefix}:member:{channel}"
 
+    def _transaction(self) -> Any:
+        return self.client.pipeline(transaction=True)
+
     def call(self, command: Callable[[], Any]) -> Any:
         """What ``command`` gives; raises BrokerUnavailable if Redis cannot do it."""
         try:
@@ -190,29 +200,49 @@ class RedisGroups(GroupStore):
         except (redis.RedisError, OSError) as error:  # also one that answers, but is out of memory or read-only
             raise BrokerUnavailable(maybe_sanitize_url(self.url), error) from error
 
-    def add(self, group: str, channel: str) -> None:
-        key, member = self._group(group), self._channel(channel)
-        lifetime = max(1, int(self.expiry * 1000))
+    def add(self, group: str, channel: str, more: Iterable[Command] = ()) -> None:
+        """See :meth:`GroupStore.add`; ``more`` commands are carried out in the same transaction."""
 
         def command() -> None:
-            with self.client.pipeline(transaction=True) as pipe:
-                pipe.sadd(key, channel)
-                pipe.zadd(f"{key}:expiry", {channel: time.time() + self.expiry})
-                pipe.sadd(member, group)
-                for touched in (key, f"{key}:expiry", member):
-                    pipe.pexpire(touched, lifetime)
+            with self._transaction() as pipe:
+                self._add(pipe, group, channel, self.expiry)
+                for each in more:
+                    pipe.execute_command(*each)
                 pipe.execute()
 
         self.call(command)
 
-    def discard(self, group: str, channel: str) -> None:
+    def add_all(self, memberships: Iterable[tuple[str, str, float]]) -> None:
+        """Add many at once, each a group, a channel, and the seconds until the membership ends."""
+        rest = iter(memberships)
+        while some := list(itertools.islice(rest, _ADDED_TOGETHER)):
+            self.call(functools.partial(self._add_some, some))
+
+    def _add_some(self, memberships: list[tuple[str, str, float]]) -> None:
+        with self.client.pipeline(transaction=False) as pipe:
+            for group, channel, seconds in memberships:
+                self._add(pipe, group, channel, seconds)
+            pipe.execute()
+
+    def _add(self, pipe: Any, group: str, channel: str, seconds: float) -> None:
+        key, member = self._group(group), self._channel(channel)
+        pipe.sadd(key, channel)
+        pipe.zadd(f"{key}:expiry", {channel: time.time() + seconds})
+        pipe.sadd(member, group)
+        for touched in (key, f"{key}:expiry", member):
+            pipe.pexpire(touched, max(1, int(self.expiry * 1000)))
+
+    def discard(self, group: str, channel: str, more: Iterable[Command] = ()) -> None:
+        """See :meth:`GroupStore.discard`; ``more`` as in :meth:`add`."""
         key = self._group(group)
 
         def command() -> None:
-            with self.client.pipeline(transaction=True) as pipe:
+            with self._transaction() as pipe:
                 pipe.srem(key, channel)
                 pipe.zrem(f"{key}:expiry", channel)
                 pipe.srem(self._channel(channel), group)
+                for each in more:
+                    pipe.execute_command(*each)
                 pipe.execute()
 
         self.call(command)

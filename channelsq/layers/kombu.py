@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 from kombu import Connection, Exchange, Producer, Queue
@@ -23,6 +23,7 @@ from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received,
 from channelsq.layers.capacity import Gate
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.listener import KombuListener
+from channelsq.layers.memberships import Change, note
 from channelsq.layers.params import redis_params
 from channelsq.layers.presence import Presence
 from channelsq.layers.receiver import KombuReceiver
@@ -436,6 +437,39 @@ class KombuChannelLayer(BaseChannelLayer):
     @property
     def _is_one_redis(self) -> bool:
         return self.scheme in self.redis_schemes and ";" not in self.url
+
+    def group_add(self, group: str, channel: str) -> None:
+        super().group_add(group, channel)
+        self._tell_owner(Change(group, channel, joined=True))
+
+    def group_discard(self, group: str, channel: str) -> None:
+        super().group_discard(group, channel)
+        self._tell_owner(Change(group, channel, joined=False))
+
+    def _tell_owner(self, change: Change) -> None:
+        """Tell the process that has the socket.  The change is made: that it is not told, it need not fail for."""
+        told = note(change)
+        if told is not None and isinstance(self._groups, RedisGroups):
+            with suppress(ChannelFull, BrokerUnavailable):
+                self.dispatch((told,))
+
+    def restore_memberships(
+        self, memberships: Iterable[tuple[str, str, float]], ended: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Write memberships down that Redis has lost, and end such as it should not have; nobody is told of either.
+
+        Args:
+            memberships: each a group, a channel, and the seconds until it ends.
+            ended: each a group and a channel.
+
+        Raises:
+            BrokerUnavailable: Redis does not answer; some of it may be done.
+        """
+        groups = self._groups
+        assert isinstance(groups, RedisGroups)
+        groups.add_all(memberships)
+        for group, channel in ended:
+            groups.discard(group, channel)
 
     def forget_channel(self, channel: str) -> None:
         if self._has_groups:

