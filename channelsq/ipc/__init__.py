@@ -10,6 +10,8 @@ Importing the package registers the URL scheme ``ipc``::
     directory   where the file is, and whose
     owners      which processes live
     bells       how they wake each other
+    file        the file itself
+    overdue     what expired, and what dead processes held
     store       messages, queues and memberships in the file
     transport   the store as Kombu has it
 """

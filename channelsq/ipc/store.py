@@ -1,43 +1,23 @@
 """Messages, queues and memberships of one site in a SQLite file that its processes share.
 
-SQLite's write-ahead log lets many read while one writes; its locks are the kernel's, so that a process that is
-killed leaves none behind, and what it had half written is not there.  What a dead process held is handed out again.
+What a dead process held is handed out again.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from channelsq.ipc.bells import Bells
-from channelsq.ipc.directory import make_private
-from channelsq.ipc.owners import Owners
-
-logger = logging.getLogger("channelsq.ipc")
-
-#: The version of the file's tables.
-VERSION = 1
-
-#: Seconds that a process waits for another one's write.
-BUSY_TIMEOUT = 10.0
+from channelsq.ipc.file import SharedFile
+from channelsq.ipc.overdue import dead_processes, delete_expired, delete_queue, give_back, is_any_expired
 
 #: How often (seconds) a process looks for what is overdue: messages and memberships, and processes that died.
 SWEEP_EVERY = 1.0
-
-#: Seconds after which a process looks for messages though nobody woke it.
-LOOK_EVERY = 0.5
-
-#: A message with which so many processes died is dropped.
-MOST_DEATHS = 5
 
 #: A message with which a process died is suspect: a process holds one such at a time, so that the next death tells
 #: which it was.  One that it still holds after so many seconds, as it may have an ETA, keeps no other waiting.
@@ -48,8 +28,6 @@ _READING_EVERY = 2.0
 
 #: Queues that are looked into with one statement; SQLite allows 500.
 _AT_ONCE = 400
-
-_SCHEMA = resources.files("channelsq.ipc").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
 class Taken(NamedTuple):
@@ -62,8 +40,8 @@ class Taken(NamedTuple):
     again: bool
 
 
-class Store:
-    """One site's file, as this process sees it; safe to call from any thread.
+class Store(SharedFile):
+    """One site's messages, as this process sees them; safe to call from any thread.
 
     Get one with :func:`store_at`.
 
@@ -72,138 +50,11 @@ class Store:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._lock = threading.RLock()
-        self._changed = threading.Condition()
-        self._wakes = 0
-        self._connection: sqlite3.Connection | None = None
-        self._owners: Owners | None = None
-        self._inode = 0
-        self._guard = -1
-        self._bells: Bells | None = None
+        super().__init__(directory)
         self._swept = 0.0
         #: What :meth:`take` found when it found nothing, by the queues that it looked into.
         self._empty: dict[tuple[str, ...], tuple[int, int]] = {}
         self._read: dict[str, float] = {}
-
-    # -- the file ---------------------------------------------------------------------------
-
-    @property
-    def path(self) -> Path:
-        """The database."""
-        return self.directory / "queues.sqlite3"
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            make_private(self.directory)
-            # One process after the other: SQLite answers "locked" to who changes the journal beside another.
-            opening = os.open(self.directory / "opening", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(opening, fcntl.LOCK_EX)
-                self._connection = self._connect()
-            finally:
-                os.close(opening)
-            if self._owners is None:
-                self._owners = Owners(self.directory / "owners")
-            # systemd-tmpfiles leaves a directory alone that somebody has locked so.
-            self._guard = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(self._guard, fcntl.LOCK_SH)
-            self._bells = Bells(self.directory, self._owners.me, self.wake)
-        return self._connection
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-        try:
-            os.chmod(self.path, 0o600)
-            connection.execute("PRAGMA journal_mode = WAL")
-            # Enough for everything but a power failure, after which it may lack the last messages.
-            connection.execute("PRAGMA synchronous = NORMAL")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if not version:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-            elif version != VERSION:
-                raise sqlite3.OperationalError(
-                    f"{self.path} was written by another version of channelsq; stop the site's processes and delete it"
-                )
-        except BaseException:
-            connection.close()
-            raise
-        self._inode = self.path.stat().st_ino
-        return connection
-
-    def close(self) -> None:
-        """Give back the file; it is opened again when it is needed."""
-        with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
-            bells, self._bells = self._bells, None
-            if self._guard >= 0:
-                os.close(self._guard)
-                self._guard = -1
-        if bells is not None:
-            bells.close()
-        self.wake()
-
-    @property
-    def _me(self) -> int:
-        self._open()
-        assert self._owners is not None
-        return self._owners.me
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            yield self._open()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
-
-    # -- waiting ----------------------------------------------------------------------------
-
-    @property
-    def mark(self) -> int:
-        """What :meth:`wait` is given: taken before the look that found nothing, so that no wake is missed."""
-        return self._wakes
-
-    def wake(self) -> None:
-        """Wake who waits in this process."""
-        with self._changed:
-            self._wakes += 1
-            self._changed.notify_all()
-
-    def _tell(self) -> None:
-        """Wake who waits, in every process."""
-        self.wake()
-        with self._lock:
-            self._open()
-            assert self._bells is not None
-            self._bells.ring()
-
-    def wait(self, mark: int, seconds: float, pause: float) -> None:
-        """Wait for a change that came after ``mark``.
-
-        Args:
-            mark: see :attr:`mark`.
-            seconds: at most this long.
-            pause: at most this long where other processes cannot wake this one.
-        """
-        with self._lock:
-            self._open()
-            assert self._bells is not None
-            hears = self._bells.hang()
-        with self._changed:
-            if self._wakes == mark:
-                self._changed.wait(min(seconds, LOOK_EVERY if hears else pause))
 
     # -- messages ---------------------------------------------------------------------------
 
@@ -315,7 +166,7 @@ class Store:
                 return
             with self._writing():
                 if left:  # by a process that died: not for its successor of the same name to lose in a moment
-                    _delete_queue(connection, queue)
+                    delete_queue(connection, queue)
                 connection.execute(
                     "INSERT OR IGNORE INTO queues (name, lifetime, used) VALUES (?, ?, ?)",
                     (queue, lifetime, time.time()),
@@ -343,7 +194,7 @@ class Store:
     def delete(self, queue: str) -> None:
         """Delete a queue with what waits in it, and its bindings."""
         with self._writing() as connection:
-            _delete_queue(connection, queue)
+            delete_queue(connection, queue)
 
     def _say_reading(self, connection: sqlite3.Connection, queues: tuple[str, ...]) -> None:
         now = time.monotonic()
@@ -401,64 +252,17 @@ class Store:
             if not now and time.monotonic() - self._swept < SWEEP_EVERY:
                 return
             self._swept = time.monotonic()
-            self._reopen_if_gone()
+            if self._begin_anew_if_gone():
+                self._read.clear()
+                self._empty.clear()
             with self._reading() as connection:
-                dead = self._dead(connection)
-                expired = _expired(connection)
+                dead = dead_processes(connection, self._is_alive)
+                expired = is_any_expired(connection)
             if dead or expired:
                 with self._writing() as connection:
-                    self._give_back(connection, dead)
-                    _delete_expired(connection)
+                    give_back(connection, dead)
+                    delete_expired(connection)
                 self._tell()
-
-    def _reopen_if_gone(self) -> None:
-        """Who cleans up temporary files may have deleted this one: then a new one is begun, with the others."""
-        try:
-            there = self.path.stat().st_ino == self._inode
-        except FileNotFoundError:
-            there = False
-        if self._connection is not None and not there:
-            logger.error(
-                "%s was deleted or replaced, with every message in it; going on with a new one",
-                self.path,
-                extra={"action": "ipc_file_lost"},
-            )
-            self.close()
-            self._owners = None
-            self._read.clear()
-            self._empty.clear()
-
-    def _is_alive(self, number: int) -> bool:
-        assert self._owners is not None
-        return self._owners.is_alive(number)
-
-    def _dead(self, connection: sqlite3.Connection) -> list[int]:
-        numbers = connection.execute(
-            "SELECT DISTINCT owner FROM messages WHERE owner IS NOT NULL "
-            "UNION SELECT reader FROM queues WHERE reader IS NOT NULL"
-        )
-        return [number for (number,) in numbers.fetchall() if not self._is_alive(number)]
-
-    def _give_back(self, connection: sqlite3.Connection, dead: Sequence[int]) -> None:
-        for number in dead:
-            connection.execute(
-                "UPDATE messages SET owner = NULL, deaths = deaths + 1 WHERE owner = ?",
-                (number,),
-            )
-            # A reply queue's clients are gone with its reader.
-            for (queue,) in connection.execute("SELECT name FROM queues WHERE reader = ?", (number,)).fetchall():
-                _delete_queue(connection, queue)
-        killers = connection.execute(
-            "SELECT id, queue FROM messages WHERE deaths >= ? AND owner IS NULL", (MOST_DEATHS,)
-        ).fetchall()
-        for identity, queue in killers if dead else ():
-            logger.error(
-                "queue %s: a message was dropped, as %d processes died with it",
-                queue,
-                MOST_DEATHS,
-                extra={"action": "deadly_message_dropped"},
-            )
-            connection.execute("DELETE FROM messages WHERE id = ?", (identity,))
 
 
 def _oldest(connection: sqlite3.Connection, queues: tuple[str, ...], *, innocent: bool = False) -> int | None:
@@ -472,35 +276,6 @@ def _oldest(connection: sqlite3.Connection, queues: tuple[str, ...], *, innocent
         if found is not None:
             oldest.append(found[0])
     return min(oldest, default=None)
-
-
-def _expired(connection: sqlite3.Connection) -> bool:
-    now = time.time()
-    (found,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM messages WHERE expires <= :now AND owner IS NULL) "
-        "OR EXISTS (SELECT 1 FROM members WHERE expires <= :now) "
-        "OR EXISTS (SELECT 1 FROM queues WHERE used + lifetime <= :now)",
-        {"now": now},
-    ).fetchone()
-    return bool(found)
-
-
-def _delete_expired(connection: sqlite3.Connection) -> None:
-    now = time.time()
-    connection.execute("DELETE FROM messages WHERE expires <= ? AND owner IS NULL", (now,))
-    connection.execute("DELETE FROM members WHERE expires <= ?", (now,))
-    for (queue,) in connection.execute("SELECT name FROM queues WHERE used + lifetime <= ?", (now,)).fetchall():
-        _delete_queue(connection, queue)
-
-
-def _delete_queue(connection: sqlite3.Connection, queue: str) -> None:
-    connection.execute("DELETE FROM messages WHERE queue = ?", (queue,))
-    connection.execute("DELETE FROM bindings WHERE queue = ?", (queue,))
-    connection.execute("DELETE FROM queues WHERE name = ?", (queue,))
-    # Channels of a process, "queue!client", and single-reader channels, which are queues themselves.
-    connection.execute(
-        "DELETE FROM members WHERE channel = ? OR (channel >= ? AND channel < ?)", (queue, queue + "!", queue + '"')
-    )
 
 
 _stores: dict[tuple[int, Path], Store] = {}

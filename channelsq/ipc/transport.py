@@ -17,7 +17,8 @@ from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[attr-defined]  # not in its stubs
 
 from channelsq.ipc.directory import directory_from
-from channelsq.ipc.store import LOOK_EVERY, Store, Taken, store_at
+from channelsq.ipc.file import LOOK_EVERY
+from channelsq.ipc.store import Store, Taken, store_at
 from channelsq.transport import codec
 
 #: Seconds between two looks for what other processes sent, where they cannot wake this one: the first, the longest.

@@ -23,8 +23,9 @@ from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
 from channelsq.ipc import directory as directories
 from channelsq.ipc import ipc_url, store
 from channelsq.ipc.directory import default_directory, directory_of, make_private, url_of
+from channelsq.ipc.overdue import MOST_DEATHS
 from channelsq.ipc.owners import Owners
-from channelsq.ipc.store import MOST_DEATHS, Store, store_at
+from channelsq.ipc.store import Store, store_at
 from channelsq.layers import IPCChannelLayer
 from tests.support.waiting import wait_until
 
@@ -489,7 +490,7 @@ print(taken.payload.decode(), flush=True)
 
 def test_a_waiting_process_is_woken_by_another(place: Store) -> None:
     place.put("b", b"nothing of its business", None)
-    code = _WAITER.replace("store = ", "import channelsq.ipc.store as it; it.LOOK_EVERY = 60; store = ", 1)
+    code = _WAITER.replace("store = ", "import channelsq.ipc.file as it; it.LOOK_EVERY = 60; store = ", 1)
     with subprocess.Popen(
         [sys.executable, "-c", code, str(place.directory)], stdout=subprocess.PIPE, text=True
     ) as waiter:
