@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "publish": parts.publish,
     "groups": parts.groups,
     "memory": resources.memory,
+    "crowd": resources.crowd,
 }
 
 
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--pools", type=_pools, default=POOLS, help="pools of channelsq's workers [threads,solo,prefork]")
     add("--sockets", type=_numbers, default=(1, 100, 1000), help="sockets that echo [1,100,1000]")
     add("--members", type=_numbers, default=(100, 1000, 5000), help="sockets that a broadcast goes to [100,1000,5000]")
+    add("--crowd", type=int, default=10_000, help="idle sockets beside 200 that talk [%(default)s]")
     add("--ws", choices=("best", *WS), default="best", help="uvicorn's WebSocket implementation [%(default)s]")
     add(
         "--soak",
@@ -74,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if raise_limit() < 12000:
         print("Only so many files may be open; sockets in the thousands may fail: see ulimit -Hn", flush=True)
     peers.make()
-    options = Options(chosen.rounds, chosen.seconds, chosen.pools, chosen.sockets, chosen.members, chosen.soak)
+    options = Options(
+        chosen.rounds, chosen.seconds, chosen.pools, chosen.sockets, chosen.members, chosen.crowd, chosen.soak
+    )
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="channelsq-benchmarks-") as logs:
         run = Run(options, Path(logs))

@@ -119,6 +119,8 @@ class Load:
 
     def __init__(self) -> None:
         self.sockets: list[Socket] = []
+        #: Those that were set aside.
+        self.idle: list[Socket] = []
         self.request = b""
         self.deflate = False
         self.closing = False
@@ -201,6 +203,55 @@ class Load:
         await self._all_echoed()
         return measured
 
+    async def pace(self, interval: float, warm: float, seconds: float, pids: list[int]) -> dict[str, Any]:
+        """Each socket sends every ``interval`` seconds, spread evenly; counted for ``seconds`` after ``warm``.
+
+        A socket whose echo has not come when the next message is due sends that when it has, and its latency is
+        counted from when it was due.
+        """
+        loop = asyncio.get_running_loop()
+
+        def said(socket: Socket, due: float) -> None:
+            if self.sending:
+                self._say(socket)
+                socket.begun = due
+            else:
+                self._rest(socket)
+
+        def echoed(socket: Socket) -> None:
+            self.latencies.append(time.perf_counter() - socket.begun)
+            due = socket.begun + interval
+            loop.call_later(max(0.0, due - time.perf_counter()), said, socket, due)
+
+        self._prepare(echoed)
+        self.sending = True
+        begin = time.perf_counter()
+        for number, socket in enumerate(self.sockets):
+            wait = interval * number / len(self.sockets)
+            loop.call_later(wait, said, socket, begin + wait)
+        await self.hold(warm)
+        self.latencies = []
+        window = Window(pids)
+        await self.hold(seconds)
+        measured = window.end(self.latencies)
+        self.sending = False
+        await self._all_echoed()
+        return measured
+
+    async def set_aside(self) -> dict[str, Any]:
+        """Leave the sockets that are open alone: they hear nothing until they are brought back."""
+        for socket in self.sockets:
+            socket.expected, socket.heard = b"", self.unexpected
+        self.idle += self.sockets
+        self.sockets = []
+        return {}
+
+    async def bring_back(self) -> dict[str, Any]:
+        """Use the sockets that were set aside again, with the others."""
+        self.sockets += self.idle
+        self.idle = []
+        return {}
+
     async def echo_once(self) -> dict[str, Any]:
         """One echo on each socket."""
         self._begin(sending=False)
@@ -208,15 +259,19 @@ class Load:
         return {}
 
     def _begin(self, sending: bool) -> None:
+        self._prepare(self._echoed)
+        self.sending = sending
+        for socket in self.sockets:
+            self._say(socket)
+
+    def _prepare(self, heard: Callable[[Socket], None]) -> None:
         for number, socket in enumerate(self.sockets):
             if not socket.frames:
                 texts = [f"{number:06}:{step:02}:".ljust(SIZE, "x").encode() for step in range(RING)]
                 socket.frames = [(client_frame(text, deflate=self.deflate), server_frame(text)) for text in texts]
-            socket.heard = self._echoed
-        self.sending, self.waiting = sending, len(self.sockets)
+            socket.heard = heard
+        self.waiting = len(self.sockets)
         self.all_heard = asyncio.get_running_loop().create_future()
-        for socket in self.sockets:
-            self._say(socket)
 
     async def _all_echoed(self) -> None:
         await self.until(self.all_heard, PATIENCE, lambda: f"{self.waiting} echoes did not come within {PATIENCE:g} s")
@@ -231,7 +286,10 @@ class Load:
         self.latencies.append(time.perf_counter() - socket.begun)
         if self.sending:
             self._say(socket)
-            return
+        else:
+            self._rest(socket)
+
+    def _rest(self, socket: Socket) -> None:
         socket.expected = b""
         self.waiting -= 1
         if not self.waiting:
@@ -300,7 +358,7 @@ class Load:
     def end(self) -> None:
         """Cut the connections that are left, and end the senders."""
         self.closing = True
-        for socket in self.sockets:
+        for socket in self.sockets + self.idle:
             socket.transport.abort()
         for process in self.senders.values():
             assert process.stdin

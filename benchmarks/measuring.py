@@ -23,6 +23,7 @@ class Options:
         pools: the Celery pools of channelsq's workers.
         sockets: how many sockets echo.
         members: how many sockets a broadcast goes to.
+        crowd: how many idle sockets there are beside those that talk.
         soak: minutes.
     """
 
@@ -31,6 +32,7 @@ class Options:
     pools: tuple[str, ...]
     sockets: tuple[int, ...]
     members: tuple[int, ...]
+    crowd: int
     soak: float
 
 

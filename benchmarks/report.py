@@ -29,6 +29,7 @@ TITLES = {
     "publish": "Publishing",
     "groups": "Group sends beside other groups",
     "memory": "Memory an idle socket",
+    "crowd": "A crowd of idle sockets",
     "soak": "Soak",
 }
 

@@ -14,6 +14,9 @@ from benchmarks.stacks import Contestant, Ours, Peer, Stack
 #: Sockets that the memory of one is counted with.
 IDLE = 2000
 
+#: Sockets that talk in a crowd, and how often (seconds).
+ACTIVE, EVERY = 200, 0.2
+
 #: Seconds between two looks at the memory in a soak, and after which its sockets are replaced.
 LOOK, REPLACE = 5.0, 20.0
 
@@ -46,6 +49,45 @@ def memory(run: Run) -> None:
     contestants = [each for each in run.echoes() if each.name == REFERENCE or each.path == "/echo/async/"]
     for work, deflate in (("uncompressed", False), ("permessage-deflate negotiated", True)):
         run.turns("memory", work, contestants, partial(measure, deflate=deflate), rounds=1)
+
+
+def crowd(run: Run) -> None:
+    """Sockets that talk at a modest rate, alone and beside a crowd of idle ones, all in one interface process.
+
+    Afterwards every socket of the crowd echoes, so that one that was lost would be noticed. One round, in fresh
+    processes.
+    """
+
+    def measure(contestant: Contestant) -> dict[str, float]:
+        fresh: Stack = Ours(run.logs) if isinstance(contestant.stack, Ours) else Peer(run.logs, run.ws)
+        there = Contestant(contestant.name, fresh, contestant.path)
+        seconds = max(5.0, run.options.seconds * 10)
+        found: dict[str, float] = {}
+        try:
+            run.wait_for(fresh, contestant.path)
+            before = 0
+            for name, idle in (("alone", 0), ("in the crowd", run.options.crowd)):
+                if idle:
+                    before = proc.rss_kb(fresh.front.pids())
+                    found["s to open the crowd"] = run.open(there, idle)
+                    run.client.ask("set_aside")
+                    fresh.settle()
+                run.open(there, ACTIVE)
+                told = run.client.ask("pace", interval=EVERY, warm=2, seconds=seconds, pids=fresh.pids())
+                found |= {f"messages/s, {name}": told["rate"], f"p50 ms, {name}": told["p50"],
+                          f"p99 ms, {name}": told["p99"]}  # fmt: skip
+                if idle:
+                    grown = proc.rss_kb(fresh.front.pids()) - before
+                    found |= {"MB of the interface": (before + grown) / 1024, "KB a socket": grown / idle}
+                    run.client.ask("bring_back")
+                    run.client.ask("echo_once")
+                run.client.ask("close")
+        finally:
+            fresh.stop()
+        return found
+
+    work = f"{ACTIVE} sockets, a message every {EVERY:g} s, and {run.options.crowd} idle ones"
+    run.turns("crowd", work, [each for each in run.echoes() if "pool" not in each.name], measure, rounds=1)
 
 
 def soak(run: Run) -> None:

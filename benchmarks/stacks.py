@@ -18,6 +18,9 @@ POOLS = ("threads", "solo", "prefork")
 #: uvicorn's WebSocket implementations.
 WS = ("websockets", "websockets-sansio", "wsproto")
 
+#: More clients than a server takes unless it is told to.
+FRONT = ("--max-connections", "50000")
+
 
 class Stack:
     """Servers that answer on one port."""
@@ -91,7 +94,7 @@ class Ours(Stack):
         python = sys.executable
         chosen = [] if pool == POOLS[0] else ["-P", pool, "--prefetch-multiplier", "32"]
         self.worker = self._start("worker", python, "-m", "celery", "-A", "benchmarks.sites.ours", "worker", *chosen)
-        self.front = self._start("interface", python, "-m", "channelsq.interface", "--port", str(self.port))
+        self.front = self._start("interface", python, "-m", "channelsq.interface", *FRONT, "--port", str(self.port))
         self.front.wait_for_port(self.port)
 
 

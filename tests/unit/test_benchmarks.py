@@ -131,6 +131,45 @@ def test_a_broadcast_must_reach_every_member(monkeypatch: pytest.MonkeyPatch) ->
         asyncio.run(measure())
 
 
+def test_sockets_that_are_set_aside_are_left_alone_and_counted_when_they_are_back() -> None:
+    heard: list[bytes] = []
+
+    def answer(n: int, text: bytes) -> bytes:
+        heard.append(text)
+        return server_frame(text)
+
+    async def measure() -> dict[str, float]:
+        async with websockets(answer) as port:
+            load = Load()
+            try:
+                await load.open(port, "/", 2)
+                await load.set_aside()
+                await load.open(port, "/", 1)
+                told = await load.pace(0.02, 0.01, 0.2, PIDS)
+                assert {text[:6] for text in heard} == {b"000000"}
+                await load.bring_back()
+                await load.echo_once()
+                assert {text[:6] for text in heard} == {b"000000", b"000001", b"000002"}
+                await load.close()
+                return told
+            finally:
+                load.end()
+
+    told = asyncio.run(measure())
+    assert 1 <= told["count"] <= 11  # one every 0.02 s, however quickly the echo comes
+
+
+def test_an_idle_socket_that_hears_something_fails() -> None:
+    async def measure() -> None:
+        async with loaded(lambda n, text: server_frame(text) * n, 1) as load:
+            await load.set_aside()
+            load.idle[0].write(client_frame(b"x"))
+            await load.hold(5)
+
+    with pytest.raises(WrongAnswer, match="heard b'x' and not b''"):
+        asyncio.run(measure())
+
+
 def test_a_refused_handshake_fails() -> None:
     with pytest.raises(WrongAnswer, match="503"):
         frames.check_handshake(b"HTTP/1.1 503 Service Unavailable", deflate=False)
