@@ -18,7 +18,8 @@
     ├── SendNotAvailableOnDemultiplexer
     ├── DenyConnection                 raised by a consumer: refuse the WebSocket handshake
     └── ChannelSocketException         raised by a consumer: do something to the socket
-        └── WebsocketCloseException    close the WebSocket with a code
+        ├── WebsocketCloseException    close the WebSocket with a code
+        └── BadFrame                   a frame is not what its consumer takes (ValueError)
 
 What the second half of them does, and where each may be raised, is in docs/exceptions.md.
 
@@ -28,6 +29,7 @@ always a plain :class:`TypeError`, as the ASGI channel-layer specification asks.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from channelsq.message import Message
 
 __all__ = [
+    "BadFrame",
     "BrokerUnavailable",
     "ChannelFull",
     "ChannelLayerError",
@@ -56,6 +59,8 @@ __all__ = [
     "SendNotAvailableOnDemultiplexer",
     "WebsocketCloseException",
 ]
+
+logger = logging.getLogger("channelsq.worker")
 
 _WEBSOCKET_CHANNELS = frozenset({WEBSOCKET_CONNECT, WEBSOCKET_RECEIVE, WEBSOCKET_DISCONNECT})
 
@@ -234,3 +239,31 @@ class WebsocketCloseException(ChannelSocketException):
                 "it can only be raised from a websocket consumer"
             )
         reply_channel.send({"close": True if self.code is None else self.code})
+
+
+class BadFrame(ChannelSocketException, ValueError):
+    """A client sent a frame that its consumer does not take: that is noted in the log, and the socket is closed.
+
+    Args:
+        reason: what is wrong with it, without what it says; the client is told.
+        code: the close code (RFC 6455, section 7.4.1): 1007 for what cannot be read, 1003 for a kind that is not taken.
+    """
+
+    def __init__(self, reason: str, code: int = 1007) -> None:
+        self.reason = reason
+        self.code = code
+        super().__init__(reason, code)
+
+    def __str__(self) -> str:
+        return self.reason
+
+    def run(self, message: Message) -> None:
+        """Close the socket that ``message`` came from; nothing if it came from none."""
+        reply_channel = message.reply_channel
+        name = "" if reply_channel is None else reply_channel.name
+        logger.info(
+            "%s: closed with %d, a bad frame on %s: %s", name or "?", self.code, message.channel.name, self.reason,
+            extra={"action": "bad_frame", "connection": name, "channel": message.channel.name},
+        )  # fmt: skip
+        if reply_channel is not None:
+            reply_channel.send({"close": self.code, "reason": self.reason[:120]})

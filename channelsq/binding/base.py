@@ -11,13 +11,16 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from django.apps import apps
-from django.db import DEFAULT_DB_ALIAS, router
+from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, ValidationError
+from django.core.serializers.base import DeserializationError
+from django.db import DEFAULT_DB_ALIAS, DataError, IntegrityError, router
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from channelsq.auth import channel_session_user
 from channelsq.binding.commits import after_commit
 from channelsq.channel import Group
+from channelsq.exceptions import BadFrame
 from channelsq.message import Message
 from channelsq.pending import pending_message_store
 from channelsq.sessions import channel_session
@@ -37,6 +40,9 @@ DELETE = "delete"
 _BEFORE = "_binding_group_names"
 #: How many changes of one instance can be under way at once, each made by a signal's receiver within another.
 _NESTED = 16
+
+#: What is raised for a key, a field or a value from a client that the model, or the database, does not know.
+_BAD_DATA = (DataError, DeserializationError, FieldDoesNotExist, IntegrityError, ObjectDoesNotExist, ValidationError)
 
 #: What the signal has brought that tells of a coming change; nothing if somebody tells of it by hand.
 _signal: ContextVar[Mapping[str, Any]] = ContextVar("channelsq_binding_signal", default=MappingProxyType({}))
@@ -354,22 +360,31 @@ class Binding(metaclass=BindingMetaclass):
     def run_action(self, action: str, pk: Any, data: Any) -> None:
         """Call :meth:`create`, :meth:`update` or :meth:`delete`, if the user may; else nothing happens.
 
+        Data that do not fit the model, and an object that is not there, are a line in the log.
+
         Raises:
-            ValueError: there is no such action.
+            BadFrame: there is no such action.
         """
         if action not in (CREATE, UPDATE, DELETE):
-            raise ValueError(f"{type(self).__qualname__} got the action {action!r}; it knows create, update and delete")
+            raise BadFrame(f"{type(self).__qualname__} knows the actions create, update and delete alone")
         if not self.has_permission(self.user, action, pk):
-            logger.info(
-                "%s: %s may not %s %r", type(self).__qualname__, self.user, action, pk,
-                extra={"action": "binding_refused"},
-            )  # fmt: skip
-        elif action == CREATE:
-            self.create(data)
-        elif action == UPDATE:
-            self.update(pk, data)
-        else:
-            self.delete(pk)
+            self._say("binding_refused", "%s may not %s %.80r", self.user, action, pk)
+            return
+        try:
+            if action == CREATE:
+                self.create(data)
+            elif action == UPDATE:
+                self.update(pk, data)
+            else:
+                self.delete(pk)
+        except _BAD_DATA as error:  # whose texts may quote what the client sent
+            self._say("binding_bad_data", "%s cannot %s %.80r: %s", self.user, action, pk, type(error).__name__)
+
+    def _say(self, action: str, text: str, *values: Any) -> None:
+        reply_channel = self.message.reply_channel
+        connection = "" if reply_channel is None else reply_channel.name
+        extra = {"action": action, "connection": connection}
+        logger.info(f"%s: {text}", type(self).__qualname__, *values, extra=extra)
 
     def create(self, data: Any) -> None:
         """Make an object of ``data``."""
@@ -381,4 +396,8 @@ class Binding(metaclass=BindingMetaclass):
 
     def delete(self, pk: Any) -> None:
         """Delete the object with the primary key ``pk``, if it is there."""
-        self.model._default_manager.filter(pk=pk).delete()
+        try:
+            found = self.model._default_manager.filter(pk=pk)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise self.model.DoesNotExist("no object can have this primary key") from error
+        found.delete()

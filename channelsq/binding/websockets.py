@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from django.core import serializers
-from django.core.serializers.base import DeserializedObject
+from django.core.serializers.base import DeserializationError, DeserializedObject
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DataError
 
 from channelsq.binding.base import Binding
+from channelsq.exceptions import BadFrame
 from channelsq.generic.websockets import WebsocketDemultiplexer, WebsocketMultiplexer
 from channelsq.message import Message
 from channelsq.names import WEBSOCKET_RECEIVE
@@ -27,8 +29,15 @@ class Hydrated(DeserializedObject):
     """An object of what a frame says of its fields; it is not saved."""
 
     def save(self, save_m2m: bool = True, using: str | None = None, **kwargs: Any) -> None:
-        """Save it as an application does, by the model's own ``save()``, and then its many-to-many relations."""
-        self.object.save(using=using, **kwargs)
+        """Save it as an application does, by the model's own ``save()``, and then its many-to-many relations.
+
+        Raises:
+            DataError: the database cannot keep a value.
+        """
+        try:
+            self.object.save(using=using, **kwargs)
+        except (OverflowError, UnicodeEncodeError) as error:  # as drivers say it that look themselves
+            raise DataError(str(error)) from error
         if save_m2m:
             for name, related in (self.m2m_data or {}).items():
                 getattr(self.object, name).set(related)
@@ -90,14 +99,17 @@ class WebsocketBinding(Binding):
         """``(action, pk, data)`` of a frame that a demultiplexer has taken out of its stream.
 
         Raises:
-            ValueError: it is no JSON object with an ``action``, or its ``data`` is no object.
+            BadFrame: it is no JSON object with an ``action``, or its ``data`` is no object.
         """
-        body = json.loads(message["text"])
+        try:
+            body = json.loads(message["text"])
+        except (KeyError, TypeError, ValueError, RecursionError):  # of a binding that is no demultiplexer's
+            raise BadFrame(f"{type(self).__qualname__}: no JSON") from None
         if not isinstance(body, dict) or "action" not in body:
-            raise ValueError(f'{type(self).__qualname__} got {message["text"]!r}, no JSON object with an "action"')
+            raise BadFrame(f'{type(self).__qualname__}: no JSON object with an "action"')
         data = body.get("data")
         if not isinstance(data, dict | None):
-            raise ValueError(f'{type(self).__qualname__} got the "data" {data!r}, which is no JSON object')
+            raise BadFrame(f'{type(self).__qualname__}: its "data" is no JSON object')
         return body["action"], body.get("pk"), data
 
     def writable(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +133,10 @@ class WebsocketBinding(Binding):
         Raises:
             ObjectDoesNotExist: there is none.
         """
-        instance = self.model._default_manager.get(pk=pk)
+        try:
+            instance = self.model._default_manager.get(pk=pk)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise self.model.DoesNotExist("no object can have this primary key") from error
         writable = self.writable(data or {})
         hydrated = self._hydrate(pk, writable)
         for name in writable:
@@ -132,8 +147,15 @@ class WebsocketBinding(Binding):
         hydrated.save()
 
     def _hydrate(self, pk: Any, data: Mapping[str, Any]) -> Hydrated:
-        (found,) = serializers.deserialize("python", [{"pk": pk, "model": self.model_label, "fields": data}])
-        return Hydrated(found.object, found.m2m_data)
+        try:
+            (found,) = serializers.deserialize("python", [{"pk": pk, "model": self.model_label, "fields": data}])
+        except (OverflowError, UnicodeEncodeError) as error:  # of the look for the object with this natural key
+            raise DeserializationError(str(error)) from error
+        instance = found.object
+        if pk is None and hasattr(instance, "natural_key"):
+            # Which Django has just looked for: who may make an object would write into the one that is there.
+            instance.pk = instance._meta.pk.get_default()
+        return Hydrated(instance, found.m2m_data)
 
 
 class WebsocketBindingWithMembers(WebsocketBinding):

@@ -13,7 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from channelsq.auth import channel_and_http_session_user_from_http, channel_session_user_from_http
 from channelsq.channel import Channel, Group
-from channelsq.exceptions import SendNotAvailableOnDemultiplexer
+from channelsq.exceptions import BadFrame, SendNotAvailableOnDemultiplexer
 from channelsq.generic.base import BaseConsumer
 from channelsq.message import Message
 from channelsq.sessions import ordered_as_declared
@@ -168,14 +168,30 @@ class JsonWebsocketConsumer(WebsocketConsumer):
     """A WebSocket whose frames are JSON; override :meth:`encode_json` and :meth:`decode_json` for another codec."""
 
     def raw_receive(self, message: Message, **kwargs: Any) -> None:
-        """Decode the frame, for :meth:`receive`.
+        """Decode the frame, for :meth:`receive`; or for :meth:`bad_frame`, if it is binary or no JSON."""
+        if message.get("text") is None:
+            self.bad_frame(BadFrame("binary, where text is taken", 1003), **kwargs)
+            return
+        try:
+            content = self.decode_json(message["text"])
+        except (ValueError, RecursionError):  # whose texts may quote what the client sent
+            self.bad_frame(BadFrame("text that cannot be decoded"), **kwargs)
+            return
+        self.receive(content, **kwargs)
+
+    def bad_frame(self, error: BadFrame, **kwargs: Any) -> None:
+        """A frame has come that is not what this consumer takes: close the socket, with a line in the log.
+
+        What overrides this answers in another way, or with nothing, which keeps the socket open.
+
+        Args:
+            error: says what is wrong with it.
+            kwargs: the named groups of the route's filters.
 
         Raises:
-            ValueError: it is binary, or no JSON.
+            BadFrame: which does it.
         """
-        if message.get("text") is None:
-            raise ValueError(f"{type(self).__name__} got a frame without text: it takes JSON, in text frames")
-        self.receive(self.decode_json(message["text"]), **kwargs)
+        raise error
 
     def receive(self, content: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """A frame has come; nothing happens if not overridden.
@@ -259,18 +275,17 @@ class WebsocketDemultiplexer(JsonWebsocketConsumer):
     multiplexer_class: ClassVar[type[WebsocketMultiplexer]] = WebsocketMultiplexer
 
     def receive(self, content: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        """Hand a frame to the consumer of its stream.
-
-        Raises:
-            ValueError: the frame is not of the form, or there is no such stream.
-        """
+        """Hand a frame to the consumer of its stream; to :meth:`bad_frame` if it has none, or is not of the form."""
         if not isinstance(content, dict) or "stream" not in content or "payload" not in content:
-            raise ValueError('a frame was no JSON object with "stream" and "payload"')
+            self.bad_frame(BadFrame('no JSON object with "stream" and "payload"'), **kwargs)
+            return
         stream, payload = content["stream"], content["payload"]
         if not isinstance(stream, str) or stream not in self.consumers:
-            raise ValueError(f"a frame was for the stream {stream!r}; there are {', '.join(self.consumers) or 'none'}")
+            self.bad_frame(BadFrame("for a stream that is not there"), **kwargs)
+            return
         if not isinstance(payload, dict):
-            raise ValueError(f"a frame's payload on the stream {stream!r} was no JSON object")
+            self.bad_frame(BadFrame(f"its payload on the stream {stream!r} is no JSON object"), **kwargs)
+            return
         self.message.content["text"] = self.encode_json(payload)
         self._call(stream, self.message, **kwargs)
 

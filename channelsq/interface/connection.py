@@ -90,6 +90,7 @@ class Close:
     """Begin the closing handshake."""
 
     code: int
+    reason: str = ""
 
 
 Action = Accept | Refuse | Write | Close
@@ -257,6 +258,7 @@ class Connection:
                 raise BadReply(f"'done' must be the order of a message, not {done!r}")
             return self.done(done)
         payload, close = _payload(message), _close_code(message)
+        reason = "" if close is None else _close_reason(message)
         accept, subprotocol = message.get("accept"), message.get("subprotocol")
         if self.state in (State.CLOSING, State.CLOSED):
             return []
@@ -279,7 +281,7 @@ class Connection:
                 actions.append(Write(reply))
             if close is not None:
                 self.state = State.CLOSING
-                actions.append(Close(close))
+                actions.append(Close(close, reason))
         return actions
 
     def begin_close(self) -> None:
@@ -332,3 +334,13 @@ def _close_code(message: dict[str, Any]) -> int | None:
     if not isinstance(close, int) or not (close in _REGISTERED_CODES or 3000 <= close <= 4999):
         raise BadReply(f"'close' must be True or a close code (1000, 3000-4999), not {close!r}")
     return close
+
+
+def _close_reason(message: dict[str, Any]) -> str:
+    reason = message.get("reason")
+    if reason is None:
+        return ""
+    # What a close frame has room for behind its code (RFC 6455, section 5.5).
+    if not isinstance(reason, str) or len(reason.encode("utf-8", "replace")) > 123:
+        raise BadReply(f"'reason' must be a str of at most 123 bytes, not {reason!r:.200}")
+    return reason

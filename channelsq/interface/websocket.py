@@ -339,7 +339,7 @@ class WebSocketProtocol(asyncio.Protocol):
             elif isinstance(action, Accept):
                 self._accept(action.subprotocol)
             elif isinstance(action, Close):
-                self.close(action.code)
+                self.close(action.code, action.reason)
             elif isinstance(action, Refuse):
                 self.answer(403, action.reason)
         self._outgoing.flush()

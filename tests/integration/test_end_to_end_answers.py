@@ -161,3 +161,21 @@ def test_the_client_gets_what_was_sent_before_and_the_code(
     site: Project, says: str, frames: list[str], code: int
 ) -> None:
     assert frames_and_close(site, "", says) == (frames, code)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "reason"),
+    [
+        ("no json", 1007, "text that cannot be decoded"),
+        ("[" * 100_000, 1007, "text that cannot be decoded"),
+        (b"{}", 1003, "binary, where text is taken"),
+    ],
+    ids=["no json", "deep", "binary"],
+)
+def test_a_frame_that_a_consumer_cannot_read(site: Project, frame: str | bytes, code: int, reason: str) -> None:
+    with connect(f"{site.ws_url}/greet/tea/", proxy=None) as socket:
+        socket.send(frame)
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=30)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (code, reason)

@@ -12,7 +12,6 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group as UserGroup
 from django.contrib.auth.models import User
 from django.core import serializers
-from django.core.exceptions import ObjectDoesNotExist
 from django.core.management import call_command
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.models.signals import post_save
@@ -31,7 +30,7 @@ from channelsq.binding.websockets import (
 )
 from channelsq.exceptions import MessageTooLarge
 from channelsq.generic.websockets import WebsocketDemultiplexer
-from channelsq.test import ChannelTestCase, TransactionChannelTestCase, WSClient, apply_routes
+from channelsq.test import ChannelTestCase, Client, TransactionChannelTestCase, WSClient, apply_routes
 from tests.support.bindings import forgotten_afterwards
 
 
@@ -807,21 +806,69 @@ def test_permission_is_asked_with_the_user_the_action_and_the_key(say: Any) -> N
 @pytest.mark.parametrize(
     ("payload", "problem"),
     [
-        ({"action": "drop"}, "the action 'drop'; it knows create, update and delete"),
+        ({"action": "drop"}, "knows the actions create, update and delete alone"),
+        ({"action": {"create": 1}}, "knows the actions create, update and delete alone"),
         ({"pk": 1}, 'no JSON object with an "action"'),
-        ({"action": "create", "data": [1]}, r'"data" \[1\], which is no JSON object'),
+        ({"action": "create", "data": [1]}, '"data" is no JSON object'),
     ],
     ids=str,
 )
 def test_frames_that_are_no_actions(say: Any, payload: dict[str, Any], problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
-        say(bind(), **payload)
+    answer = Client.receive(say(bind(), **payload))
+    assert answer is not None
+    assert answer["close"] == 1007
+    assert problem in answer["reason"]
 
 
 @pytest.mark.django_db
-def test_an_update_of_what_is_not_there(say: Any) -> None:
-    with pytest.raises(ObjectDoesNotExist):
-        say(bind(), action=UPDATE, pk=77, data={})
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [
+        ({"action": "update", "pk": 77, "data": {}}, "DoesNotExist"),
+        ({"action": "update", "pk": "secret"}, "DoesNotExist"),
+        ({"action": "update", "pk": {"pk": 1}}, "DoesNotExist"),
+        ({"action": "delete", "pk": {"pk": 1}}, "DoesNotExist"),
+        ({"action": "delete", "pk": "secret"}, "DoesNotExist"),
+        ({"action": "create", "data": {"username": "in", "secret": 1}}, "FieldDoesNotExist"),
+        ({"action": "create", "data": {"username": "in", "is_staff": "secret"}}, "DeserializationError"),
+        ({"action": "create", "data": {"username": "in", "groups": "secret"}}, "DeserializationError"),
+        ({"action": "create", "data": {"username": "\ud800secret"}}, "DeserializationError"),
+        ({"action": "update", "pk": 1, "data": {"first_name": "\ud800secret"}}, "DataError"),
+    ],
+    ids=str,
+)
+def test_data_that_do_not_fit(
+    say: Any, payload: dict[str, Any], problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line in the log, without what the client sent; the socket stays open, as others' streams are on it."""
+    User.objects.create(pk=1, username="bystander")
+    with caplog.at_level("INFO", "channelsq"), transaction.atomic():
+        client = say(bind(fields="__all__"), **payload)
+    assert client.receive() is None
+    (record,) = [record for record in caplog.records if record.name == "channelsq.binding"]
+    assert (record.action, record.connection) == ("binding_bad_data", client.reply_channel)  # type: ignore[attr-defined]
+    assert record.getMessage().endswith(problem)
+    assert record.exc_info is None
+    assert [user.username for user in User.objects.all()] == ["bystander"]
+
+
+@pytest.mark.django_db
+def test_a_create_never_writes_into_what_is_there(say: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Django's deserializer gives a new object the key of the one with its natural key."""
+    User.objects.create(username="in", email="theirs@test.com")
+    with caplog.at_level("INFO", "channelsq"), transaction.atomic():
+        say(bind(), action=CREATE, data={"username": "in", "email": "mine@test.com"})
+    assert caplog.messages[-1].endswith("IntegrityError")
+    assert [user.email for user in User.objects.all()] == ["theirs@test.com"]
+
+
+@pytest.mark.django_db
+def test_a_fault_of_the_application_is_none_of_the_clients(say: Any) -> None:
+    def create(self: Any, data: Any) -> None:
+        raise ValueError("a fault")
+
+    with pytest.raises(ValueError, match="a fault"):
+        say(bind(create=create), action=CREATE, data={"username": "in"})
 
 
 @pytest.mark.django_db

@@ -175,7 +175,15 @@ def test_bad_replies_are_named_and_change_nothing(opened: Connection, message: d
 
 def test_close_codes(opened: Connection) -> None:
     assert opened.reply(reply(close=False)) == []
+    assert opened.reply(reply(reason="no close")) == []
     assert opened.reply(reply(close=True)) == [Close(1000)]
+
+
+def test_close_reasons(opened: Connection) -> None:
+    for reason in ("é" * 62, 5):
+        with pytest.raises(BadReply, match="'reason' must be a str of at most 123 bytes"):
+            opened.reply(reply(close=1007, reason=reason))
+    assert opened.reply(reply(close=1007, reason="é" * 61)) == [Close(1007, "é" * 61)]
     assert opened.reply(reply(text="too late")) == []
 
 

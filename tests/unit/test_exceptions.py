@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from channelsq import exceptions
 from channelsq.exceptions import (
+    BadFrame,
     BrokerUnavailable,
     ChannelFull,
     ChannelLayerError,
@@ -39,7 +40,7 @@ ALL = [
 
 
 def test_one_base() -> None:
-    assert len(ALL) == 17
+    assert len(ALL) == 18
     assert all(issubclass(kind, ChannelsqError) for kind in ALL)
     assert not any(issubclass(kind, TypeError) for kind in ALL)
 
@@ -55,6 +56,7 @@ def test_one_base() -> None:
         (ChannelNotLocal, (ChannelLayerError, ValueError)),
         (BrokerUnavailable, (ChannelLayerError, ConnectionError)),
         (WebsocketCloseException, (ChannelSocketException,)),
+        (BadFrame, (ChannelSocketException, ValueError)),
     ],
 )
 def test_the_tree(kind: type[Exception], bases: tuple[type[Exception], ...]) -> None:

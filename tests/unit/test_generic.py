@@ -14,7 +14,7 @@ from django.utils.decorators import method_decorator
 from channelsq import Channel, Group, route_class
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.auth import channel_session_user_from_http
-from channelsq.exceptions import DenyConnection, SendNotAvailableOnDemultiplexer, WebsocketCloseException
+from channelsq.exceptions import BadFrame, DenyConnection, SendNotAvailableOnDemultiplexer, WebsocketCloseException
 from channelsq.generic import BaseConsumer
 from channelsq.generic.websockets import (
     JsonWebsocketConsumer,
@@ -368,10 +368,50 @@ def test_json_websocket_consumer_decodes_and_encodes() -> None:
         client = WSClient()
         assert client.send_and_consume("websocket.receive", path="/path/1", text=[1, None]).content == [1, None]
         assert Client.receive(client) == {"text": '{"said": [1, null]}', "close": True}
-        with pytest.raises(ValueError, match="without text"):
-            client.send_and_consume("websocket.receive", {"bytes": b"{}"}, path="/path/1")
-        with pytest.raises(ValueError, match="Expecting value"):
-            client.send_and_consume("websocket.receive", text="no json", path="/path/1")
+
+
+@pytest.mark.parametrize(
+    ("frame", "answer"),
+    [
+        ({"bytes": b"{}"}, {"close": 1003, "reason": "binary, where text is taken"}),
+        ({"text": "my secret"}, {"close": 1007, "reason": "text that cannot be decoded"}),
+        ({"text": "[" * 200_000}, {"close": 1007, "reason": "text that cannot be decoded"}),
+        ({"text": "9" * 10_000}, {"close": 1007, "reason": "text that cannot be decoded"}),
+    ],
+    ids=["binary", "no json", "deep", "long number"],
+)
+def test_frames_that_are_no_json(
+    frame: dict[str, Any], answer: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A close code and one line, without what the client sent and without a traceback."""
+    client = WSClient()
+    with apply_routes([route_class(JsonWebsocketConsumer, path=PATH)]), caplog.at_level("INFO"):
+        client.send_and_consume("websocket.receive", frame, path="/path/1")
+    assert Client.receive(client) == answer
+    (record,) = [record for record in caplog.records if record.name == "channelsq.worker"]
+    assert (record.action, record.connection) == ("bad_frame", client.reply_channel)  # type: ignore[attr-defined]
+    assert answer["reason"] in record.getMessage()
+    assert "my secret" not in caplog.text
+    assert record.exc_info is None
+
+
+def test_a_consumer_may_answer_bad_frames_itself() -> None:
+    class Patient(JsonWebsocketConsumer):
+        def bad_frame(self, error: BadFrame, **kwargs: Any) -> None:
+            self.send({"error": str(error), **kwargs})
+
+    class PatientStreams(WebsocketDemultiplexer):
+        def bad_frame(self, error: BadFrame, **kwargs: Any) -> None:
+            self.message.reply_channel.send({"text": str(error)})  # type: ignore[union-attr]
+
+    client = WSClient()
+    with apply_routes([route_class(Patient, path="^/(?P<room>p)$"), route_class(PatientStreams, path="^/s$")]):
+        client.send_and_consume("websocket.receive", text="no json", path="/p")
+        assert client.receive() == {"error": "text that cannot be decoded", "room": "p"}
+        client.send_and_consume("websocket.receive", text="no json", path="/s")
+        assert client.receive(json=False) == "text that cannot be decoded"
+        client.send_and_consume("websocket.receive", text={"stream": "none", "payload": {}}, path="/s")
+        assert client.receive(json=False) == "for a stream that is not there"
 
 
 def test_json_websocket_consumer_with_a_codec_of_its_own() -> None:
@@ -482,16 +522,20 @@ def test_a_demultiplexer_does_not_send_itself() -> None:
         ({"payload": {}}, "no JSON object with"),
         ({"stream": "mystream"}, "no JSON object with"),
         ([1], "no JSON object with"),
-        ({"stream": "other", "payload": {}}, "for the stream 'other'; there are mystream, direct, function"),
-        ({"stream": ["mystream"], "payload": {}}, "for the stream"),
-        ({"stream": "mystream", "payload": "text"}, "payload on the stream 'mystream' was no JSON object"),
+        ({"stream": "other", "payload": {}}, "for a stream that is not there"),
+        ({"stream": ["mystream"], "payload": {}}, "for a stream that is not there"),
+        ({"stream": "__class__", "payload": {}}, "for a stream that is not there"),
+        ({"stream": "mystream", "payload": "text"}, "payload on the stream 'mystream' is no JSON object"),
     ],
     ids=str,
 )
 def test_frames_that_are_not_multiplexed(demultiplexed: Any, frame: Any, problem: str) -> None:
-    say, _ = demultiplexed
-    with pytest.raises(ValueError, match=problem):
-        say(text=frame)
+    say, client = demultiplexed
+    say(text=frame)
+    while "close" not in (answer := Client.receive(client)):
+        pass
+    assert answer["close"] == 1007
+    assert problem in answer["reason"]
 
 
 def test_multiplexer_writes_what_django_writes_as_json() -> None:
