@@ -13,6 +13,7 @@ from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.heartbeat import Heartbeat
 from channelsq.interface.link import link_for
 from channelsq.interface.replies import Delivery, Replies
+from channelsq.interface.rounds import Rounds, period_of
 from channelsq.interface.stats import Stats
 from channelsq.interface.status import Status
 from channelsq.layers.base import BaseChannelLayer
@@ -21,10 +22,7 @@ from channelsq.security.origins import OriginPolicy
 
 logger = logging.getLogger("channelsq.interface")
 
-#: How often (seconds) every socket looks whether something of it is overdue.
-TICK = 0.25
-
-#: Requests that are given up in one tick at most.
+#: Requests that are given up in one turn of the rounds at most.
 _EXCHANGES = 1000
 
 
@@ -85,7 +83,7 @@ class Hub:
         self.ending = False
         self.loop: asyncio.AbstractEventLoop
         self.replies: Replies
-        self._ticker: asyncio.TimerHandle | None = None
+        self._rounds = Rounds(self.sockets, period_of(config), self._give_up_requests)
 
     async def start(self) -> None:
         """Connect to the channel layer."""
@@ -104,12 +102,11 @@ class Hub:
             self.replies.register(prefixes[0], self.heartbeat)
             self.link.on_back = self.heartbeat.hurry
             self.heartbeat.start()
-        self._ticker = self.loop.call_later(TICK, self._tick)
+        self._rounds.start()
 
     async def stop(self) -> None:
         """Leave the channel layer."""
-        if self._ticker is not None:
-            self._ticker.cancel()
+        self._rounds.stop()
         if self.heartbeat is not None:
             await asyncio.to_thread(self.heartbeat.stop)
         await self.link.stop()
@@ -139,14 +136,10 @@ class Hub:
         """The largest message, in bytes, that the layer takes."""
         return self.layer.channel_layer.message_size_limit
 
-    def _tick(self) -> None:
-        now = self.loop.time()
-        for socket in list(self.sockets):
-            socket.on_tick(now)
+    def _give_up_requests(self, now: float) -> None:
         for waiting in list(itertools.islice(self.exchanges, _EXCHANGES)):
             if not waiting.on_tick(now):
                 break  # all that follow are younger
-        self._ticker = self.loop.call_later(TICK, self._tick)
 
     def _on_unknown(self, channel: str, delivery: Delivery) -> None:
         """A reply to a client that has left: whoever waits to send it more is told."""
