@@ -49,7 +49,7 @@ with transaction.atomic():
 def project(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Project]:
     project = Project(tmp_path_factory.mktemp("binding"), fresh_redis(redis_url))
     try:
-        project.processes.manage("migrate", "--run-syncdb", "--verbosity", "0", env=project.env)
+        project.migrate()
         project.start()
         yield project
     finally:

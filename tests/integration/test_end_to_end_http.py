@@ -36,9 +36,7 @@ def big_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(request: pytest.FixtureRequest, big_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     redis_url = fresh_redis(request.getfixturevalue("redis_url")) if request.param == "redis" else None
     project = Project(tmp_path_factory.mktemp("site"), redis_url, {"TEST_FILE": str(big_file)})
-    project.processes.start(
-        "python", "-m", "tests.project.manage", "migrate", "--verbosity", "0", env=project.env
-    ).wait()
+    project.migrate()
     try:
         project.start()
         yield project

@@ -25,9 +25,7 @@ def site(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     directory = tmp_path_factory.mktemp("direct")
     (directory / "file").write_bytes(os.urandom(1024 * 1024))
     project = Project(directory, fresh_redis(redis_url), {"TEST_FILE": str(directory / "file")})
-    project.processes.start(
-        "python", "-m", "tests.project.manage", "migrate", "--verbosity", "0", env=project.env
-    ).wait()
+    project.migrate()
     try:
         project.start_interface("--http", "direct", "--proxy-headers", "--root-path", "/app")
         yield project

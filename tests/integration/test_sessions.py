@@ -24,7 +24,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterato
     env = {"TEST_BROKER": url.replace("redis:", "redis-streams:"), "TEST_VISIBILITY": "2"}
     project = Project(tmp_path_factory.mktemp("members"), url, env)
     try:
-        project.processes.manage("migrate", "--run-syncdb", "--verbosity", "0", env=project.env)
+        project.migrate()
         project.start_interface()
         for _ in range(2):
             project.new_worker("-c", "4")

@@ -48,6 +48,10 @@ class Project:
         """The same for WebSockets."""
         return f"ws://127.0.0.1:{self.port}"
 
+    def migrate(self) -> None:
+        """Make the database's tables."""
+        self.processes.manage("migrate", "--run-syncdb", "--verbosity", "0", env=self.env)
+
     def start(self, *args: str) -> None:
         """Start interface server and, unless it is inside, worker."""
         self.start_interface(*args)
