@@ -176,8 +176,10 @@ def _unanswered(message: Message) -> Send | None:
 
 
 def report_done(message: Message) -> None:
-    """Tell the interface server now; a failure is logged, as the caller has something worse to say."""
-    _tell(message, done_report(message))
+    """Tell the interface server now that nobody will do more about a message: its socket goes on, its HTTP client
+    waits no longer.  A failure is logged, as the caller has something worse to say.
+    """
+    _tell(message, done_report(message) or _unanswered(message))
 
 
 def _tell(message: Message, report: Send | None) -> None:

@@ -141,6 +141,15 @@ def test_time_limit_in_prefork(start_worker: StartWorker, client: LayerClient) -
     worker.wait_for_output("Hard time limit .* exceeded")
 
 
+def test_an_http_client_waits_no_longer_for_a_consumer_that_was_killed(
+    start_worker: StartWorker, client: LayerClient
+) -> None:
+    start_worker("-Q", "http.request", "-P", "prefork", "-c", "1")
+    client.send("http.request", {"path": "/limited/", "method": "GET", "seconds": 60})
+    assert "started" in client.receive()
+    assert client.receive() == {"content": b"", "more_content": False, "abort": True}
+
+
 @pytest.mark.parametrize(
     ("args", "shown"),
     [

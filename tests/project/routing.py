@@ -10,6 +10,7 @@ channel_routing = [
     route("http.request", "tests.project.answers.http_consumer", path=r"^/own/(?P<size>\d*)$"),
     route("http.request", "tests.project.answers.park", path=r"^/park/(?P<name>[-\w]+)$", method="^GET$"),
     route("http.request", "tests.project.answers.fail", path=r"^/fail/$"),
+    route("http.request", "tests.project.consumers.limited", path=r"^/limited/$"),
     route("release", "tests.project.answers.release"),
     route("websocket.connect", "tests.project.answers.pages_connect", path=r"^/pages/$"),
     route("websocket.connect", "tests.project.answers.effects_connect", path=r"^/effects/(?P<what>[-\w]*)$"),
