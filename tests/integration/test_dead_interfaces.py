@@ -13,6 +13,10 @@ import redis
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.interface import heartbeat
+from channelsq.interface.config import Limits
+from channelsq.interface.heartbeat import Heartbeat
 from channelsq.layers import RedisChannelLayer
 from tests.support import needs
 from tests.support.demo import fresh_redis
@@ -215,3 +219,46 @@ def test_a_redis_that_was_restarted_empty_gets_the_memberships_back(tmp_path: Pa
         site.layer.close()
         site.client.close()
         server.stop()
+
+
+def test_two_do_not_tidy_up_after_the_same_server_however_long_it_takes(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site("redis-streams")
+    monkeypatch.setattr(heartbeat, "_AT_ONCE", 1)
+    monkeypatch.setattr(heartbeat, "_PAUSE", 0.3)
+    monkeypatch.setattr(heartbeat, "_CLAIM", 0.6)  # shorter than it takes, if it were not renewed
+    at_work: list[Heartbeat] = []
+    say_disconnect = Heartbeat._say_disconnect
+
+    def say(heart: Heartbeat, channel: str, path: str) -> bool:
+        at_work.append(heart)
+        return say_disconnect(heart, channel, path)
+
+    monkeypatch.setattr(Heartbeat, "_say_disconnect", say)
+    dead = "dead"
+    site.layer.presence.beat(dead, 60)
+    site.layer.presence.note(dead, {f"websocket.send.{dead}!{n}": f"/left/{n}/" for n in range(6)}, [])
+    site.expire(dead)
+    layers = [RedisChannelLayer(url=site.layer.url) for _ in range(2)]
+    hearts = []
+    for layer in layers:
+        presence = layer.presence
+        assert presence is not None
+        limits = Limits(heartbeat_every=0.1)
+        hearts.append(Heartbeat(ChannelLayerWrapper(layer, "default", []), presence, limits, lambda: None))
+    try:
+        for heart in hearts:
+            heart.start()
+        wait_until(lambda: dead not in site.processes, "somebody to have tidied up", 30)
+    finally:
+        for heart in hearts:
+            heart.stop()
+        for layer in layers:
+            layer.close()
+    assert len(at_work) == 6
+    assert len(set(at_work)) == 1
+    told = [
+        message["path"] for _, message in (site.layer.receive(["websocket.disconnect"]) for _ in range(8)) if message
+    ]
+    assert sorted(told) == [f"/left/{n}/" for n in range(6)]
