@@ -154,6 +154,8 @@ class Heartbeat:
             logger.warning("no heartbeat: %s", error, extra=extra("heartbeat_lost"))
 
     def _beat(self) -> None:
+        with self._changed:
+            noted = sum(channel not in self._unknown for channel in self._open)
         beat = self._presence.beat(self._process, self._lifetime)
         if beat.buried:
             logger.error(
@@ -162,7 +164,7 @@ class Heartbeat:
                 extra=extra("taken_for_dead"),
             )
             self._on_buried()
-        elif beat.unknown:
+        elif beat.unknown or beat.sockets < noted:  # a replica that took over may lack what came last
             with self._changed:
                 self._unknown.update(self._open)
             self._restore()
@@ -173,7 +175,7 @@ class Heartbeat:
             return
         self._channel_layer.restore_memberships(lost)
         logger.warning(
-            "Redis knew nothing of this process: %d memberships of its sockets in groups were written down again",
+            "Redis had forgotten sockets of this process: %d memberships of them in groups were written down again",
             len(lost),
             extra=extra("memberships_restored"),
         )

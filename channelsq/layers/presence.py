@@ -19,6 +19,8 @@ class Beat(NamedTuple):
     buried: bool
     #: Whether nobody knew it: it is new, or Redis has lost everything.
     unknown: bool
+    #: How many sockets are noted of it.
+    sockets: int
 
 
 class Presence:
@@ -52,8 +54,9 @@ class Presence:
                 pipe.set(self._key("interface", process), "1", px=int(lifetime * 1000))
                 pipe.sadd(f"{self._prefix}:interfaces", process)
                 pipe.delete(self._key("buried", process))
-                _, added, buried = pipe.execute()
-            return Beat(bool(buried), bool(added))
+                pipe.hlen(self._key("sockets", process))
+                _, added, buried, sockets = pipe.execute()
+            return Beat(bool(buried), bool(added), sockets)
 
         beat: Beat = self._groups.call(command)
         return beat
