@@ -6,6 +6,7 @@ The decorators stand on functions and on methods, as those of :mod:`channelsq.se
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -13,6 +14,10 @@ from django.contrib import auth
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
+from channelsq.exceptions import InvalidToken
+from channelsq.message import Message
+from channelsq.names import WEBSOCKET_CONNECT
+from channelsq.security.tokens import read_token, token_in
 from channelsq.session_stores import is_in_cookie
 from channelsq.sessions import channel_and_http_session, channel_session, http_session, message_in
 
@@ -23,9 +28,13 @@ __all__ = [
     "channel_and_http_session_user_from_http",
     "channel_session_user",
     "channel_session_user_from_http",
+    "channel_session_user_from_token",
     "http_session_user",
+    "token_user",
     "transfer_user",
 ]
+
+logger = logging.getLogger("channelsq.auth")
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -134,3 +143,68 @@ def channel_and_http_session_user_from_http(func: C) -> C:
         return func(*args, **kwargs)
 
     return cast(C, with_user)
+
+
+def _user_from_token(message: Message) -> Any:
+    """The user of a handshake's token; the anonymous one if it has none.  InvalidToken, with a line in the log."""
+    from django.contrib.auth.models import AnonymousUser
+
+    token = token_in(message)
+    if token is None:
+        return AnonymousUser()
+    try:
+        return read_token(token, message.get("path"))
+    except InvalidToken as error:
+        logger.info(
+            "a WebSocket on %r was refused, its token opens no socket: %s", message.get("path", ""), error,
+            extra={"action": "token_refused", "connection": str(message.reply_channel)},
+        )  # fmt: skip
+        raise
+
+
+def token_user(func: C) -> C:
+    """Give a consumer of ``websocket.connect`` ``message.user`` from the handshake's token.
+
+    It is the anonymous user if there is none.  See :mod:`channelsq.security.tokens`.
+
+    Raises, when called:
+        InvalidToken: the token opens no socket; the handshake is refused with HTTP 403.
+    """
+
+    @functools.wraps(func)
+    def with_user(*args: Any, **kwargs: Any) -> Any:
+        message: Any = message_in(args, "token_user")
+        message.user = _user_from_token(message)
+        return func(*args, **kwargs)
+
+    return cast(C, with_user)
+
+
+def channel_session_user_from_token(func: C) -> C:
+    """As :func:`token_user`, and the user is that of the socket's session, too.
+
+    On later messages it is :func:`channel_session_user`.  Errors as theirs.
+    """
+
+    @channel_session
+    @functools.wraps(func)
+    def with_user(*args: Any, **kwargs: Any) -> Any:
+        message: Any = message_in(args, "channel_session_user_from_token")
+        if message.channel_name == WEBSOCKET_CONNECT:
+            user = _user_from_token(message)
+            if user.is_authenticated:
+                _log_in(message.channel_session, user)
+            message.user = user
+        else:
+            message.user = _user_of(message.channel_session)
+        return func(*args, **kwargs)
+
+    return cast(C, with_user)
+
+
+def _log_in(session: SessionBase, user: Any) -> None:
+    """What Django's ``login`` notes in a session."""
+    session[auth.SESSION_KEY] = user._meta.pk.value_to_string(user)
+    session[auth.BACKEND_SESSION_KEY] = user.backend
+    auth_hash = getattr(user, "get_session_auth_hash", None)
+    session[auth.HASH_SESSION_KEY] = auth_hash() if auth_hash is not None else ""

@@ -124,6 +124,14 @@ def takes_session_key_in_url() -> bool:
     return taken
 
 
+def token_age() -> float:
+    """``CHANNEL_TOKEN_AGE``: seconds for which a token opens a WebSocket."""
+    seconds = getattr(settings, "CHANNEL_TOKEN_AGE", 60)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
+        raise ImproperlyConfigured(f"CHANNEL_TOKEN_AGE must be seconds, more than 0, not {seconds!r}")
+    return seconds
+
+
 def requires_origin() -> bool:
     """``CHANNEL_REQUIRE_ORIGIN``: whether clients that send no origin, which are no browsers, are refused."""
     required = getattr(settings, "CHANNEL_REQUIRE_ORIGIN", False)

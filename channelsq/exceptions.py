@@ -17,6 +17,7 @@
     ├── RequestAborted                 the client went away while its body was read
     ├── SendNotAvailableOnDemultiplexer
     ├── DenyConnection                 raised by a consumer: refuse the WebSocket handshake
+    │   └── InvalidToken               the handshake's token opens no socket
     └── ChannelSocketException         raised by a consumer: do something to the socket
         ├── WebsocketCloseException    close the WebSocket with a code
         └── BadFrame                   a frame is not what its consumer takes (ValueError)
@@ -52,6 +53,7 @@ __all__ = [
     "InvalidChannelLayerError",
     "InvalidRouting",
     "InvalidSessionEngine",
+    "InvalidToken",
     "MessageTooLarge",
     "RequestAborted",
     "RequestTimeout",
@@ -190,6 +192,10 @@ class DenyConnection(ChannelsqError):
                 "it can only be raised from a websocket.connect consumer"
             )
         message.reply_channel.send({"close": True})
+
+
+class InvalidToken(DenyConnection):
+    """The token of a handshake opens no socket: it has expired, say, or was not made here.  The text says which."""
 
 
 class ChannelSocketException(ChannelsqError):

@@ -25,6 +25,11 @@ WEBSOCKET_CONNECT = "websocket.connect"
 WEBSOCKET_RECEIVE = "websocket.receive"
 WEBSOCKET_DISCONNECT = "websocket.disconnect"
 
+#: The subprotocol that stands for none: a browser that offers some, such as a token, wants one of them chosen.
+SUBPROTOCOL = "channelsq"
+#: What the subprotocol that brings a token begins with; see :mod:`channelsq.security.tokens`.
+TOKEN_SUBPROTOCOL = "channelsq.token."  # noqa: S105 - no secret
+
 
 #: Names that were found to be channel names: each is checked several times on its way.
 _good: set[str] = set()

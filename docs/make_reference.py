@@ -27,7 +27,7 @@ PAGES: list[tuple[str, str, list[str]]] = [
     ("generic", "Generic consumers", ["channelsq.generic", "channelsq.generic.websockets"]),
     ("binding", "Data binding", ["channelsq.binding", "channelsq.binding.base", "channelsq.binding.websockets"]),
     ("http", "HTTP", ["channelsq.handler", "channelsq.staticfiles"]),
-    ("security", "Origins", ["channelsq.security.websockets"]),
+    ("security", "Origins and tokens", ["channelsq.security.websockets", "channelsq.security.tokens"]),
     ("layers", "Layers", ["channelsq.layers"]),
     ("test", "For tests", ["channelsq.test", "channelsq.pytest_plugin"]),
 ]  # fmt: skip

@@ -11,7 +11,11 @@ from typing import Any, ClassVar
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from channelsq.auth import channel_and_http_session_user_from_http, channel_session_user_from_http
+from channelsq.auth import (
+    channel_and_http_session_user_from_http,
+    channel_session_user_from_http,
+    channel_session_user_from_token,
+)
 from channelsq.channel import Channel, Group
 from channelsq.exceptions import BadFrame, SendNotAvailableOnDemultiplexer
 from channelsq.generic.base import BaseConsumer
@@ -52,6 +56,9 @@ class WebsocketConsumer(BaseConsumer):
     http_user = False
     #: The same, and ``message.http_session`` is there on every message.
     http_user_and_session = False
+    #: Whether the user of the handshake's token becomes the socket's, instead of the browser's; see
+    #: :mod:`channelsq.security.tokens`.
+    token_user = False
     #: Whether the messages of a socket are handled strictly in order, wherever they come from.
     strict_ordering = False
     #: The groups that every socket joins.
@@ -70,7 +77,9 @@ class WebsocketConsumer(BaseConsumer):
         if self.http_user or self.http_user_and_session:
             self.channel_session_user = True
         handler = super().get_handler(message, **kwargs)
-        if self.http_user_and_session:
+        if self.token_user:
+            handler = channel_session_user_from_token(handler)
+        elif self.http_user_and_session:
             handler = channel_and_http_session_user_from_http(handler)
         elif self.http_user:
             handler = channel_session_user_from_http(handler)

@@ -301,6 +301,8 @@ class Connection:
     def _open(self, subprotocol: str | None) -> list[Action]:
         self.state = State.OPEN
         self.answered = True
+        if subprotocol is None and names.SUBPROTOCOL in self.offered:
+            subprotocol = names.SUBPROTOCOL
         held, self._held, self._held_bytes = self._held, [], 0
         return [Accept(subprotocol), *map(Write, held)]
 

@@ -1,14 +1,26 @@
-"""How the interface writes log lines: an action, the connection, and never a session key."""
+"""How the interface writes log lines: an action, the connection, and never a session key, a token or a frame."""
 
 from __future__ import annotations
 
 import logging
 import re
 from typing import Any
+from urllib.parse import unquote_plus
+
+from websockets.frames import Frame
+
+from channelsq.names import TOKEN_SUBPROTOCOL
 
 access = logging.getLogger("channelsq.access")
 
-_SECRET = re.compile(r"(?i)((?:^|[?&;])session_key=)[^&;]*")
+#: Parameters of a URL whose values open sockets.
+_SECRETS = frozenset({"session_key", "token"})
+
+_PARAMETER = re.compile(r"(?:(?<=[&;?\s])|^)([^=&;?\s]*)=([^&;\s]*)")
+_TOKEN = re.compile(re.escape(TOKEN_SUBPROTOCOL) + r"[^\s,;'\"]*")
+
+#: Headers whose values are nobody's business.
+_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "sec-websocket-protocol", "set-cookie"})
 
 
 def extra(action: str, connection: str = "") -> dict[str, Any]:
@@ -16,10 +28,19 @@ def extra(action: str, connection: str = "") -> dict[str, Any]:
     return {"action": action, "connection": connection}
 
 
+def masked(text: str) -> str:
+    """A text that may hold a URL's query or subprotocols, without the secrets in them."""
+    return _TOKEN.sub(f"{TOKEN_SUBPROTOCOL}***", _PARAMETER.sub(_mask, text))
+
+
+def _mask(found: re.Match[str]) -> str:
+    return f"{found[1]}=***" if unquote_plus(found[1]).lower() in _SECRETS else found[0]
+
+
 def shown_target(path: str, query_string: bytes | str) -> str:
-    """A request's path and query as one printable text, the value of ``session_key`` masked."""
+    """A request's path and query as one printable text, the values of ``session_key`` and ``token`` masked."""
     query = query_string.decode("latin-1") if isinstance(query_string, bytes) else query_string
-    text = path + "?" + _SECRET.sub(r"\1***", query) if query else path
+    text = path + "?" + masked(query) if query else path
     # What a client sends must not be able to forge a second log line.
     return text.encode("unicode_escape").decode("ascii")
 
@@ -27,3 +48,22 @@ def shown_target(path: str, query_string: bytes | str) -> str:
 def shown_client(client: list[Any] | None) -> str:
     """``host:port`` of a client, or ``-`` for one on a Unix socket."""
     return f"{client[0]}:{client[1]}" if client else "-"
+
+
+class DiscreetLogger(logging.LoggerAdapter[logging.Logger]):
+    """The logger of the ``websockets`` library, which at level DEBUG tells of all that comes and goes."""
+
+    def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log a line, without frames' payloads, headers that hold secrets, and secrets in a request's target."""
+        if len(args) == 2 and str(args[0]).lower() in _SECRET_HEADERS:
+            args = (args[0], "***")
+        else:
+            args = tuple(map(_shown, args))
+        kwargs.pop("exc_info", None)  # what was wrong is told elsewhere; its text may quote the request
+        super().debug(msg, *args, **kwargs)
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, Frame):
+        return f"{value.opcode.name} [{len(value.data)} bytes]"
+    return masked(value) if isinstance(value, str) else value

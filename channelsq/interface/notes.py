@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from channelsq.interface.hub import Hub
-from channelsq.interface.logs import access, extra, shown_client
+from channelsq.interface.logs import access, extra, masked, shown_client
 
 logger = logging.getLogger("channelsq.interface.websocket")
 
@@ -38,7 +38,12 @@ class Notes:
         """The handshake was answered with something else than 101."""
         level = logging.WARNING if status >= 500 else logging.INFO
         self._note(
-            level, f"websocket.refused.{status}", "handshake_refused", "handshake answered with %d: %s", status, reason
+            level,
+            f"websocket.refused.{status}",
+            "handshake_refused",
+            "handshake answered with %d: %s",
+            status,
+            masked(reason),
         )
         self._access(f"refused {status}")
 

@@ -24,14 +24,14 @@ from channelsq.interface.connection import IS_OPEN, Accept, Action, BadReply, Cl
 from channelsq.interface.hub import Hub
 from channelsq.interface.incoming import Incoming
 from channelsq.interface.keepalive import KeepAlive
-from channelsq.interface.logs import shown_target
+from channelsq.interface.logs import DiscreetLogger, shown_target
 from channelsq.interface.notes import Notes
 from channelsq.interface.outgoing import Outgoing
 from channelsq.interface.replies import Delivery
 from channelsq.interface.turns import Turns
 
 #: What the wire logs; asked for once, since the parser looks at its level for every client.
-_wire_logger = logging.getLogger("websockets.server")
+_wire_logger = DiscreetLogger(logging.getLogger("websockets.server"))
 
 #: Bytes kept of a client that sends frames before its handshake is answered.
 _EARLY = 64 * 1024

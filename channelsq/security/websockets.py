@@ -94,13 +94,7 @@ class BaseOriginValidator:
         Raises:
             KeyError: there is no such header.
         """
-        headers = message.get("headers") or ()
-        pairs = headers.items() if isinstance(headers, Mapping) else headers
-        values = [
-            _as_bytes(pair[1])
-            for pair in pairs
-            if isinstance(pair, (list, tuple)) and len(pair) == 2 and _as_bytes(pair[0]).lower() == name
-        ]
+        values = header_values(message, name)
         if not values:
             raise KeyError(f"there is no header {name.decode(errors='replace')!r}")
         return values
@@ -149,6 +143,17 @@ class AllowedHostsOnlyOriginValidator(BaseOriginValidator):
 
 #: As consumers spell :class:`AllowedHostsOnlyOriginValidator`.
 allowed_hosts_only = AllowedHostsOnlyOriginValidator
+
+
+def header_values(message: Message, name: bytes) -> list[bytes]:
+    """The values of a ``websocket.connect`` message's header, as :meth:`BaseOriginValidator.get_header`; or none."""
+    headers = message.get("headers") or ()
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return [
+        _as_bytes(pair[1])
+        for pair in pairs
+        if isinstance(pair, (list, tuple)) and len(pair) == 2 and _as_bytes(pair[0]).lower() == name
+    ]
 
 
 def _as_bytes(value: object) -> bytes:

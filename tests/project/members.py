@@ -11,7 +11,7 @@ from typing import Any
 from django.contrib.auth import get_user_model, login
 from django.http import HttpRequest, JsonResponse
 
-from channelsq.auth import channel_session_user, channel_session_user_from_http
+from channelsq.auth import channel_session_user, channel_session_user_from_http, channel_session_user_from_token
 from channelsq.sessions import enforce_ordering
 from tests.project.records import record
 
@@ -25,6 +25,12 @@ def log_in(request: HttpRequest, name: str) -> JsonResponse:
 
 @channel_session_user_from_http
 def connect(message: Any) -> None:
+    message.channel_session["handled"] = 0
+    message.reply_channel.send({"text": f"welcome {message.user.get_username() or 'stranger'}"})
+
+
+@channel_session_user_from_token
+def connect_by_token(message: Any) -> None:
     message.channel_session["handled"] = 0
     message.reply_channel.send({"text": f"welcome {message.user.get_username() or 'stranger'}"})
 

@@ -17,7 +17,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "tests.project",
 ]
-MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
 STATIC_URL = "static/"
 DATABASES = {
     "default": {

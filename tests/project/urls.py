@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from channelsq.security.tokens import token_view
 from tests.project import answers, members, views
 
 urlpatterns = [
@@ -16,5 +17,6 @@ urlpatterns = [
     path("broken/", views.broken),
     path("release/", answers.release_view),
     path("log-in/<slug:name>/", members.log_in),
+    path("token/", token_view),
     path("park-view/<slug:name>", answers.parking_view),
 ]

@@ -40,7 +40,7 @@ ALL = [
 
 
 def test_one_base() -> None:
-    assert len(ALL) == 18
+    assert len(ALL) == 19
     assert all(issubclass(kind, ChannelsqError) for kind in ALL)
     assert not any(issubclass(kind, TypeError) for kind in ALL)
 

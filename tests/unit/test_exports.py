@@ -34,19 +34,20 @@ PUBLIC = {
         "ConsumeLater", "ResponseLater", "RequestTimeout", "RequestAborted", "DenyConnection", "ChannelSocketException",
         "WebsocketCloseException", "SendNotAvailableOnDemultiplexer", "ChannelsqError", "ChannelFull",
         "MessageTooLarge", "BrokerUnavailable", "ChannelLayerError", "ChannelNotLocal", "InvalidChannelLayerError",
-        "InvalidRouting", "InvalidSessionEngine", "BadFrame",
+        "InvalidRouting", "InvalidSessionEngine", "InvalidToken", "BadFrame",
     ],
     "channelsq.handler": ["AsgiRequest", "AsgiHandler", "ViewConsumer"],
     "channelsq.security.websockets": [
         "BaseOriginValidator", "AllowedHostsOnlyOriginValidator", "allowed_hosts_only",
     ],
+    "channelsq.security.tokens": ["make_token", "read_token", "token_in", "token_view"],
     "channelsq.sessions": [
         "channel_session", "http_session", "channel_and_http_session", "enforce_ordering", "session_for_reply_channel",
         "wait_channel_name", "requeue_messages",
     ],
     "channelsq.auth": [
         "transfer_user", "channel_session_user", "http_session_user", "channel_session_user_from_http",
-        "channel_and_http_session_user_from_http",
+        "channel_and_http_session_user_from_http", "channel_session_user_from_token", "token_user",
     ],
     "channelsq.generic": ["BaseConsumer"],
     "channelsq.generic.websockets": [

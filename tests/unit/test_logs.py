@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
+
+from channelsq.interface.logs import masked
 
 SCRIPT = """
 import logging
@@ -32,3 +35,28 @@ def test_a_logger_is_heard_once(handler: str, shown: str) -> None:
     (line,) = done.stderr.splitlines()
     assert line.endswith(shown)
     assert ("INFO" in line) == ("Null" in handler)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("session_key=a&b=1;token=c", "session_key=***&b=1;token=***"),
+        ("a=1&token=x=y", "a=1&token=***"),
+        ("TOKEN=a&%74oken=b&session%5Fkey=c", "TOKEN=***&%74oken=***&session%5Fkey=***"),
+        ("tokens=a&my_token=b&token", "tokens=a&my_token=b&token"),
+        (
+            "invalid HTTP request line: GET /?token=abc HTTP/1.1 x",
+            "invalid HTTP request line: GET /?token=*** HTTP/1.1 x",
+        ),
+        ("the client offers 'json', 'channelsq.token.a.b-c_d'", "the client offers 'json', 'channelsq.token.***'"),
+    ],
+)
+def test_secrets_are_masked(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+def test_masking_takes_no_time_that_grows_faster_than_the_text() -> None:
+    began = time.monotonic()
+    for text in ("a" * 500_000, "token" * 100_000, "channelsq.token" * 50_000, "&" * 500_000):
+        assert masked(text) == text
+    assert time.monotonic() - began < 5

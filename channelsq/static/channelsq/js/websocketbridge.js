@@ -20,6 +20,13 @@ var channelsq = (() => {
    * @property {number} maxQueue messages that are kept while there is no connection
    * @property {readonly number[]} stopCodes close codes after which it does not connect again
    * @property {boolean} debug whether each state is written to the console
+   * @property {TokenSource} token where each attempt gets a token from, which goes with it; null: none
+   */
+
+  /**
+   * The URL of a view that answers with `{"token": …}`, or what gives a token; an empty one is as none.
+   *
+   * @typedef {string | URL | (() => string | null | undefined | Promise<string | null | undefined>) | null} TokenSource
    */
 
   /**
@@ -50,6 +57,7 @@ var channelsq = (() => {
     maxQueue: 100,
     stopCodes: Object.freeze([1000, 1008]),
     debug: false,
+    token: null,
   });
 
   /**
@@ -97,6 +105,9 @@ var channelsq = (() => {
       if (name === "stopCodes" && !(Array.isArray(value) && value.every(Number.isInteger))) {
         throw new TypeError(`stopCodes must be an array of close codes, not ${value}`);
       }
+      if (name === "token" && !(value === null || ["string", "function"].includes(typeof value) || value instanceof URL)) {
+        throw new TypeError(`token must be a URL, or a function that gives a token, not ${value}`);
+      }
     }
     return Object.freeze({ ...DEFAULTS, ...Object.fromEntries(named) });
   }
@@ -113,6 +124,17 @@ var channelsq = (() => {
     url.protocol = url.protocol.replace("http", "ws");
     url.hash = "";
     return url.href;
+  }
+
+  /**
+   * @param {NonNullable<TokenSource>} source
+   * @returns {Promise<string>}
+   */
+  async function freshToken(source) {
+    if (typeof source === "function") return (await source()) ?? "";
+    const answer = await fetch(source, { cache: "no-store", headers: { Accept: "application/json" } });
+    if (!answer.ok) throw new Error(`${answer.status} from ${source}`);
+    return (await answer.json()).token ?? "";
   }
 
   /**
@@ -154,6 +176,12 @@ var channelsq = (() => {
     #state = "closed";
     /** @type {WebSocket | null} */
     #socket = null;
+    /**
+     * An attempt that waits for its token.
+     *
+     * @type {object | null}
+     */
+    #attempt = null;
     /** @type {BinaryType} */
     #binaryType = "blob";
     /** @type {Data[]} */
@@ -208,7 +236,7 @@ var channelsq = (() => {
 
     /** As a WebSocket's; while it waits for its next attempt it is CONNECTING. */
     get readyState() {
-      if (this.#state === "waiting") return WebSocket.CONNECTING;
+      if (this.#state === "waiting" || this.#attempt) return WebSocket.CONNECTING;
       return this.#socket?.readyState ?? WebSocket.CLOSED;
     }
 
@@ -281,22 +309,56 @@ var channelsq = (() => {
 
     #connect() {
       clearTimeout(this.#timer);
+      const { connectionTimeout, token } = this.options;
       try {
         this.#url = socketUrl(this.#address());
-        this.#socket = new WebSocket(this.#url, this.#protocols);
+        if (token === null) this.#dial(this.#protocols);
+        else this.#dialWith(token);
       } catch (error) {
         // The next attempt would fail alike.
         this.#end();
         throw error;
       }
-      this.#listen(this.#socket);
       this.#watch();
-      const { connectionTimeout } = this.options;
       if (connectionTimeout) {
         const reason = `no connection in ${connectionTimeout} ms`;
         this.#timer = setTimeout(() => this.#lose({ code: 1006, reason, wasClean: false }), connectionTimeout);
       }
       this.#enter("connecting", { url: this.#url, retries: this.#retries });
+    }
+
+    /** @param {string | string[]} protocols */
+    #dial(protocols) {
+      this.#socket = new WebSocket(this.#url, protocols);
+      this.#listen(this.#socket);
+    }
+
+    /**
+     * Dials when the token is there.
+     *
+     * @param {NonNullable<TokenSource>} source
+     */
+    async #dialWith(source) {
+      const attempt = (this.#attempt = {});
+      let token;
+      try {
+        token = await freshToken(source);
+      } catch (error) {
+        if (attempt === this.#attempt) this.#lose({ code: 1006, reason: "no token", wasClean: false });
+        if (this.options.debug) console.debug("socket", this.#url, error);
+        return;
+      }
+      if (attempt !== this.#attempt) return;
+      this.#attempt = null;
+      const protocols = [this.#protocols].flat();
+      // A browser that offers subprotocols hangs up unless one is chosen, so there is one that means nothing.
+      if (token) protocols.push("channelsq", `channelsq.token.${token}`);
+      try {
+        this.#dial(protocols);
+      } catch (error) {
+        this.#end();
+        reportError(error); // nobody called this
+      }
     }
 
     /** @param {WebSocket} socket */
@@ -358,10 +420,10 @@ var channelsq = (() => {
       clearTimeout(this.#timer);
       const lasted = this.#state === "open" && performance.now() - this.#openedAt >= this.options.minUptime;
       if (lasted) this.#retries = 0;
-      const socket = this.#socket;
-      this.#socket = null;
+      const [socket, attempt] = [this.#socket, this.#attempt];
+      this.#socket = this.#attempt = null;
       socket?.close();
-      return socket !== null;
+      return socket !== null || attempt !== null;
     }
 
     #wait() {
@@ -375,6 +437,7 @@ var channelsq = (() => {
 
     #end() {
       clearTimeout(this.#timer);
+      this.#attempt = null;
       this.#wakers?.abort();
       this.#wakers = null;
       const unsent = this.#queue.splice(0);
