@@ -16,7 +16,7 @@ from collections.abc import Callable
 from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
-from channelsq.interface.config import Limits
+from channelsq.interface.limits import Limits
 from channelsq.interface.logs import extra
 from channelsq.interface.memberships import Memberships
 from channelsq.interface.replies import Delivery

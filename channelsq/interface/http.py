@@ -144,7 +144,7 @@ class _Request:
             return
         self._replies.append(delivery)
         self._waiting_bytes += delivery.size
-        if self._waiting_bytes > self._hub.limits.response_queue:
+        if self._waiting_bytes > self._hub.config.response_queue:
             self._overflow = True
             self._drop()
         self._wake.set()
@@ -179,7 +179,7 @@ class _Request:
         while True:
             self._wake.clear()
             if self._overflow:
-                limit = self._hub.limits.response_queue
+                limit = self._hub.config.response_queue
                 raise _Aborted("response_overflow", f"more than {limit} bytes of it wait for the client")
             if reader.done():
                 reader.result()  # raises ClientLeft

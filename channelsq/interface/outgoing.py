@@ -66,7 +66,7 @@ class Outgoing:
             return
         waiting = transport.get_write_buffer_size()
         # One write may always go out, however large it is.
-        if waiting and waiting + len(data) > self._hub.limits.socket_queue:
+        if waiting and waiting + len(data) > self._hub.config.send_queue:
             self._too_slow(waiting)
         else:
             transport.write(data)

@@ -84,6 +84,7 @@ class InterfaceServer(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
+                timeout_keep_alive=config.keep_alive_timeout,  # type: ignore[arg-type]  # it goes to call_later
                 workers=1,
             )
         )

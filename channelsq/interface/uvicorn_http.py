@@ -150,12 +150,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _measure(self, size: int) -> None:
         self._head_size += size
-        if self._head_size > self._hub.limits.header_bytes:
+        if self._head_size > self._hub.config.max_header_size:
             raise _HeadersTooLarge
 
     def _expect_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self._hub.loop.call_later(self._hub.limits.header_timeout, self._on_late_head)
+            self._head_timer = self._hub.loop.call_later(self._hub.config.header_timeout, self._on_late_head)
 
     def _forget_head(self) -> None:
         if self._head_timer is not None:
@@ -165,14 +165,14 @@ class HttpProtocol(HttpToolsProtocol):
     def _on_late_head(self) -> None:
         self._head_timer = None
         if not self.transport.is_closing():
-            self._refuse(408, "late_request", f"no request within {self._hub.limits.header_timeout:g} s")
+            self._refuse(408, "late_request", f"no request within {self._hub.config.header_timeout:g} s")
 
     # -- answers ----------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed; called by uvicorn."""
-        if self._head_size > self._hub.limits.header_bytes:
-            limit = self._hub.limits.header_bytes
+        if self._head_size > self._hub.config.max_header_size:
+            limit = self._hub.config.max_header_size
             self._refuse(431, "headers_too_large", f"request line and headers of more than {limit} bytes")
         else:
             self._refuse(400, "bad_request", msg)

@@ -245,7 +245,7 @@ class WebSocketProtocol(asyncio.Protocol):
             path,
             max_messages=self._hub.limits.backlog_messages,
             max_bytes=self._hub.limits.backlog_bytes,
-            max_held=self._hub.limits.socket_queue,
+            max_held=self._hub.config.send_queue,
             offered=handshake.offered_subprotocols(request),
         )
         notes.id = self._connection.reply_channel

@@ -30,7 +30,7 @@ def hello(call: Call) -> None:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Site]:
     config = InterfaceConfig(
-        max_message_size=10_000, limits=Limits(header_timeout=1.0, header_bytes=20_000, close_timeout=1.0)
+        max_message_size=10_000, header_timeout=1.0, max_header_size=20_000, limits=Limits(close_timeout=1.0)
     )
     handlers = {"http.request": hello, "websocket.connect": accept, "websocket.receive": echo}
     with running(handlers, config) as site:

@@ -231,8 +231,7 @@ def test_a_response_that_piles_up_is_cut_off() -> None:
         for _ in range(80):
             call.now(content=b"x" * 500_000, more_content=True)
 
-    limits = Limits(response_queue=2_000_000)
-    with running({"http.request": handler}, InterfaceConfig(limits=limits)) as site, site.raw() as client:
+    with running({"http.request": handler}, InterfaceConfig(response_queue=2_000_000)) as site, site.raw() as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         site.wait_for_count("http.response_overflow")

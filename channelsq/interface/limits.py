@@ -1,0 +1,86 @@
+"""The interface server's limits: those with an option, and those without.
+
+What happens at each is in ``docs/limits.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from channelsq.interface.options import TIME, Option, integer, seconds, size
+
+_GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds without an option, which only tests change; sizes in bytes, times in seconds."""
+
+    #: What of a body travels in ``http.request`` itself, and in each chunk after it.
+    body_chunk: int = 256 * 1024
+    #: Messages of one socket that wait for a worker, before the socket is not read any more.
+    backlog_messages: int = 16
+    backlog_bytes: int = 1024 * 1024
+    #: How long a full channel or a lost broker may hold up one message of a socket: as long as workers may be
+    #: away in a deploy, during which every open socket wants to hand on a message and the channel has room for few.
+    #: The socket is not read meanwhile, so that it costs no memory.
+    publish_patience: float = 60.0
+    #: The same for a disconnect, which nobody waits for.
+    disconnect_patience: float = 60.0
+    #: How long a client may take to answer a close frame.
+    close_timeout: float = 5.0
+    #: How often this process says that it lives, and for how long that holds: then others tidy up after it.
+    heartbeat_every: float = 10.0
+    heartbeat_lifetime: float = 30.0
+    #: At the end, counted from its start: HTTP answers, the order of sockets' messages, publishing.
+    end_answers: float = 8.0
+    end_ordered: float = 12.0
+    end_all: float = 15.0
+    #: How long what runs beside the server may take to stop after it.
+    end_companions: float = 6.0
+
+
+LIMIT_OPTIONS: tuple[Option, ...] = (
+    Option(
+        "max_connections",
+        integer(1, 10_000_000, "give a number of connections, 1 or more"),
+        "how many clients may be connected at once; more get 503",
+        "NUMBER",
+    ),
+    Option(
+        "max_header_size",
+        size(16 * 1024**2),
+        "the largest request line and headers together; larger ones get 431",
+        "BYTES",
+    ),
+    Option(
+        "header_timeout",
+        seconds(zero=False, remedy=TIME),
+        "how long a client may take to send them before it gets 408",
+        "SECONDS",
+    ),
+    Option(
+        "keep_alive_timeout",
+        seconds(zero=False, remedy=TIME),
+        "close a connection on which no other request begins for this long",
+        "SECONDS",
+    ),
+    Option(
+        "response_queue",
+        size(_GIB),
+        "drop an HTTP client for which more of a response than this waits",
+        "BYTES",
+    ),
+    Option(
+        "max_message_size",
+        size(_GIB),
+        "the largest WebSocket message that a client may send, after decompression; larger ones get close code 1009",
+        "BYTES",
+    ),
+    Option(
+        "send_queue",
+        size(_GIB),
+        "close a WebSocket, with 1013, for which more than this waits",
+        "BYTES",
+    ),
+)

@@ -1,0 +1,153 @@
+"""What an option of the interface server is, and how its text is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30}
+
+
+def integer(low: int, high: int, remedy: str) -> Callable[[str], int]:
+    """Reads a whole number from ``low`` to ``high``."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(remedy) from None
+        if not low <= value <= high:
+            raise ValueError(remedy)
+        return value
+
+    return read
+
+
+def seconds(*, zero: bool, remedy: str) -> Callable[[str], float]:
+    """Reads a time; ``zero`` says whether it may be 0."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(remedy) from None
+        # Also refuses "nan", which compares false with everything.
+        if not (0 < value <= 86_400 or (zero and value == 0)):
+            raise ValueError(remedy)
+        return value
+
+    return read
+
+
+def size(high: int, *, zero: str = "") -> Callable[[str], int]:
+    """Reads a number of bytes up to ``high``; ``zero`` says what 0 means, if it may be given."""
+    remedy = f"give bytes, 1 to {shown_size(high)}, such as 1048576, 64k or 1m" + (f"; or 0 {zero}" if zero else "")
+
+    def read(text: str) -> int:
+        match = re.fullmatch(r"(\d{1,15})([kKmMgG]?)", text)
+        value = int(match[1]) << _SHIFTS[match[2].lower()] if match else -1
+        if not (1 <= value <= high or (zero and value == 0)):
+            raise ValueError(remedy)
+        return value
+
+    return read
+
+
+def shown_size(value: int) -> str:
+    """A number of bytes as it may be given, in the largest unit that divides it."""
+    for unit, shift in reversed(_SHIFTS.items()):
+        if value and value % (1 << shift) == 0:
+            return f"{value >> shift}{unit}"
+    return str(value)
+
+
+def switch(text: str) -> bool:
+    """Reads on or off."""
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("give 1 or 0, true or false, yes or no, on or off")
+
+
+def host(text: str) -> str:
+    """Reads a host's name or address."""
+    if not text or any(c.isspace() or c == "/" for c in text):
+        raise ValueError("give a host name or an IP address, such as 127.0.0.1, 0.0.0.0 or ::")
+    return text.strip("[]")
+
+
+def socket_path(text: str) -> str:
+    """Reads the path of a socket file."""
+    if not text or "\0" in text or len(text.encode()) > 100:
+        raise ValueError("give the path of a socket file, at most 100 bytes")
+    return text
+
+
+def alias(text: str) -> str:
+    """Reads the name of a layer."""
+    if not text:
+        raise ValueError("give a key of CHANNEL_LAYERS, such as default")
+    return text
+
+
+def root_path(text: str) -> str:
+    """Reads a path without its last slash."""
+    if text in ("", "/"):
+        return ""
+    if not re.fullmatch(r"(/[^/\s?#]+)+/?", text):
+        raise ValueError("give a path that starts with a slash, such as /app")
+    return text.rstrip("/")
+
+
+def who_answers(text: str) -> str:
+    """Reads who answers HTTP requests."""
+    if text not in ("channel", "direct"):
+        raise ValueError("give channel, for the workers, or direct, for Django's views in this process")
+    return text
+
+
+def status_path(text: str) -> str:
+    """Reads a path, or that there is none."""
+    if text.lower() in ("", "none"):
+        return ""
+    if not re.fullmatch(r"(/[^/\s?#]+)+", text):
+        raise ValueError("give a path such as /-, or none to have no such pages")
+    return text
+
+
+TIME = "give seconds above 0, such as 30"
+TIME_OR_OFF = "give seconds above 0, or 0 to turn it off"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting that the command line and the environment may give.
+
+    Args:
+        name: that of its field in ``InterfaceConfig``.
+        read: makes the value of its text; ValueError with the remedy if that cannot be.
+        help: what it does.
+        metavar: what ``--help`` calls its value.
+        short: another flag.
+        shown_default: what ``--help`` calls the default, if that is not the field's.
+    """
+
+    name: str
+    read: Callable[[str], Any]
+    help: str
+    metavar: str | None = None
+    short: str | None = None
+    shown_default: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """On the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """In the environment."""
+        return "CHANNELSQ_" + self.name.upper()
