@@ -18,6 +18,9 @@ logger = logging.getLogger("channelsq.interface.http")
 #: The scope's key for the function that drops the connection; see ``uvicorn_http``.
 ABORT = "channelsq.abort"
 
+#: The scope's key for the function that sends an answer, given its head and content, and ends the connection.
+LAST = "channelsq.last"
+
 _TEXTS = {
     408: "408 Request Timeout: the request's body came too slowly",
     413: "413 Payload Too Large",
@@ -32,11 +35,17 @@ _ROOM = 4096
 
 
 class Refused(Exception):
-    """This server itself answers the request."""
+    """This server itself answers the request.
 
-    def __init__(self, status: int, action: str, reason: object) -> None:
+    Args:
+        status, action, reason: of the answer, and for the log.
+        ends: whether the connection must end with the answer, as the rest of the body is not read.
+    """
+
+    def __init__(self, status: int, action: str, reason: object, *, ends: bool = False) -> None:
         self.status = status
         self.action = action
+        self.ends = ends
         super().__init__(str(reason))
 
 
@@ -96,6 +105,8 @@ class Asking:
         """Note a refusal; gives the answer's head and content."""
         status = refused.status
         self._hub.stats.count(f"http.refused.{status}")
+        if refused.ends:
+            self._hub.stats.count(f"http.{refused.action}")
         level = logging.INFO if status < 500 else logging.WARNING
         self.log(level, refused.action, f"answered with {status}: {refused}")
         content = _TEXTS[status].encode() + b"\n"
@@ -105,9 +116,12 @@ class Asking:
         ]
         if status == 503:
             headers.append((b"retry-after", b"1"))
-        if status == 408:
-            headers.append((b"connection", b"close"))
         return Start(status, headers, len(content), bodiless=False), content
+
+    def abort(self, action: str, reason: object) -> None:
+        """Note that the answer, which has begun, is cut off."""
+        self._hub.stats.count(f"http.{action}")
+        self.log(logging.WARNING, action, f"the response was cut off: {reason}")
 
     # -- logs -------------------------------------------------------------------------------
 

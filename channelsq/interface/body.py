@@ -6,11 +6,10 @@ import asyncio
 import logging
 from typing import Any
 
-from asgiref.typing import ASGIReceiveCallable
-
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.interface.hub import Hub
 from channelsq.interface.logs import extra
+from channelsq.interface.uploads import Upload
 
 logger = logging.getLogger("channelsq.interface.http")
 
@@ -24,15 +23,15 @@ class Body:
 
     Args:
         hub: what all connections share.
-        receive: uvicorn's, of this request.
+        upload: what the client sends of it.
     """
 
     #: Seconds between two tries on a full channel: the first wait, and the longest.
     _WAITS = 0.01, 0.2
 
-    def __init__(self, hub: Hub, receive: ASGIReceiveCallable) -> None:
+    def __init__(self, hub: Hub, upload: Upload) -> None:
         self._hub = hub
-        self._receive = receive
+        self._upload = upload
         self._chunk = min(hub.limits.body_chunk, max(1, hub.prepare_limit() // 2))
         self._buffer = bytearray()
         #: When something of it last arrived or went on.
@@ -49,7 +48,9 @@ class Body:
 
         Raises:
             ClientLeft: before that much was there.
+            Refused: it is too large, or comes too slowly.
         """
+        self._upload.check()
         size = max(0, min(limit, self._chunk))
         while not self.complete and len(self._buffer) <= size:
             await self._read()
@@ -65,6 +66,7 @@ class Body:
 
         Raises:
             ClientLeft: before all of it was there.
+            Refused: it is too large, or comes too slowly.
         """
         while self._open:
             while not self.complete and len(self._buffer) < self._chunk:
@@ -92,7 +94,7 @@ class Body:
             self._hub.link.publish(self._hub.layer.prepare(self.channel, message))
 
     async def _read(self) -> None:
-        event = await self._receive()
+        event = await self._upload()
         if event["type"] == "http.disconnect":
             raise ClientLeft
         assert event["type"] == "http.request"

@@ -54,6 +54,8 @@ class InterfaceConfig:
     max_header_size: int = 64 * 1024
     header_timeout: float = 20.0
     keep_alive_timeout: float = 5.0
+    max_body_size: int = 100 * 1024 * 1024
+    min_body_rate: int = 500
     response_queue: int = 8 * 1024 * 1024
     max_message_size: int = 1024 * 1024
     send_queue: int = 1024 * 1024

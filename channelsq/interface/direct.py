@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
-from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+from asgiref.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable, ASGISendEvent, Scope
 
-from channelsq.interface.asking import Asking, Refused
+from channelsq.interface.asking import ABORT, LAST, Asking, Refused
+from channelsq.interface.uploads import Upload
 
 if TYPE_CHECKING:
     from channelsq.interface.hub import Hub
@@ -31,19 +33,47 @@ class DirectApp:
         hub = self._hub
         hub.stats.count("http.requests")
         asking = Asking(hub, scope)
+        body = _Body(Upload(hub, scope, receive, patience=hub.config.http_timeout))
         sent = _Sent(send)
         try:
             if hub.ending:
-                start, content = asking.refuse(Refused(503, "ending", "the server is shutting down"))
-                await sent({"type": "http.response.start", "status": start.status, "headers": start.headers,
-                            "trailers": False})  # fmt: skip
-                await sent({"type": "http.response.body", "body": content, "more_body": False})
-                return
+                raise Refused(503, "ending", "the server is shutting down")
+            body.upload.check()
             client = tuple(asking.client) if asking.client else None
             theirs = {**scope, "root_path": hub.config.root_path, "client": client, "scheme": asking.scheme}
-            await self._django(theirs, receive, sent)
+            await self._django(theirs, body, sent)
+            if body.refused is not None:
+                raise body.refused
+        except Refused as refused:
+            if sent.status is not None:
+                asking.abort(refused.action, refused)
+                cast("dict[str, Callable[[], None]]", scope)[ABORT]()
+                return
+            start, content = asking.refuse(refused)
+            if refused.ends:
+                cast("dict[str, Any]", scope)[LAST](start, content)
+                sent.status, sent.size = start.status, len(content)
+                return
+            await sent({"type": "http.response.start", "status": start.status, "headers": start.headers,
+                        "trailers": False})  # fmt: skip
+            await sent({"type": "http.response.body", "body": content, "more_body": False})
         finally:
             asking.log_access(sent.status, sent.size)
+
+
+class _Body:
+    """What Django reads; a body that is refused is a client that left, which makes Django let go of all."""
+
+    def __init__(self, upload: Upload) -> None:
+        self.upload = upload
+        self.refused: Refused | None = None
+
+    async def __call__(self) -> ASGIReceiveEvent:
+        try:
+            return await self.upload()
+        except Refused as refused:
+            self.refused = refused
+            return {"type": "http.disconnect"}
 
 
 class _Sent:

@@ -20,6 +20,17 @@ from channelsq.interface.replies import Delivery
 from channelsq.interface.response import BadResponse, Start, read_part, read_start
 
 
+def written(cycle: RequestResponseCycle, start: Start, content: bytes) -> bytes:
+    """A whole answer as it goes on the wire; ``content`` is left out for HEAD."""
+    parts = [STATUS_LINE[start.status]]
+    for name, value in (*cycle.default_headers, *start.headers):
+        parts += (name, b": ", value, b"\r\n")
+    if not cycle.keep_alive:
+        parts.append(b"connection: close\r\n")
+    parts += (b"\r\n", content if cycle.scope["method"] != "HEAD" else b"")
+    return b"".join(parts)
+
+
 class Exchange:
     """One request whose body is here.
 
@@ -125,13 +136,7 @@ class Exchange:
     def _answer(self, start: Start, content: bytes) -> None:
         self._end()
         cycle = self._cycle
-        parts = [STATUS_LINE[start.status]]
-        for name, value in (*cycle.default_headers, *start.headers):
-            parts += (name, b": ", value, b"\r\n")
-        if not cycle.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts += (b"\r\n", content if cycle.scope["method"] != "HEAD" else b"")
-        cycle.transport.write(b"".join(parts))
+        cycle.transport.write(written(cycle, start, content))
         cycle.response_started = cycle.response_complete = True
         self.asking.log_access(start.status, len(content))
         if not cycle.keep_alive:

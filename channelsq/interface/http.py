@@ -13,12 +13,13 @@ from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Sco
 
 from channelsq import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, MessageTooLarge
-from channelsq.interface.asking import ABORT, Asking, Refused
+from channelsq.interface.asking import ABORT, LAST, Asking, Refused
 from channelsq.interface.body import Body, ClientLeft
 from channelsq.interface.exchange import Exchange
 from channelsq.interface.hub import Hub
 from channelsq.interface.replies import Delivery
 from channelsq.interface.response import BadResponse, Part, Start, read_part, read_start
+from channelsq.interface.uploads import Upload
 
 logger = logging.getLogger("channelsq.interface.http")
 
@@ -61,7 +62,7 @@ class _Request:
         self._exchange: Exchange | None = begun
         self._asking = Asking(hub, scope) if begun is None else begun.asking
         self._channel = self._asking.channel
-        self._body = Body(hub, receive)
+        self._body = Body(hub, Upload(hub, scope, receive))
         # Replies that wait to be written.
         self._replies: deque[Delivery] = deque()
         self._waiting_bytes = 0
@@ -89,8 +90,7 @@ class _Request:
         except Refused as refused:
             await self._refuse(refused)
         except _Aborted as aborted:
-            stats.count(f"http.{aborted.action}")
-            self._asking.log(logging.WARNING, aborted.action, f"the response was cut off: {aborted}")
+            self._asking.abort(aborted.action, aborted)
             self._asking.say_disconnect()
             await self._abort()
         except asyncio.CancelledError:
@@ -117,7 +117,7 @@ class _Request:
             async with asyncio.timeout(timeout):
                 body = await self._body.beginning(self._asking.room())
         except TimeoutError:
-            raise Refused(408, "body_timeout", f"its body did not go on for {timeout:g} s") from None
+            raise Refused(408, "body_timeout", f"its body did not go on for {timeout:g} s", ends=True) from None
         try:
             await self._hub.link.published(names.HTTP_REQUEST, self._asking.message(body, self._body.channel))
         except (ChannelFull, BrokerUnavailable) as error:
@@ -171,8 +171,8 @@ class _Request:
                 self._waiting_bytes -= delivery.size
         finally:
             reader.cancel()
-            # It has always something to say: that it was cancelled, or that the client left.
-            with contextlib.suppress(asyncio.CancelledError, ClientLeft):
+            # It has always something to say: that it was cancelled, that the client left, or what the body lacks.
+            with contextlib.suppress(asyncio.CancelledError, ClientLeft, Refused):
                 await reader
 
     async def _next_reply(self, reader: asyncio.Task[None]) -> Delivery:
@@ -182,7 +182,7 @@ class _Request:
                 limit = self._hub.config.response_queue
                 raise _Aborted("response_overflow", f"more than {limit} bytes of it wait for the client")
             if reader.done():
-                reader.result()  # raises ClientLeft
+                self._raise_what_ended(reader)
             if self._replies:
                 return self._replies.popleft()
             last = max(self._progress, self._body.heard)
@@ -192,6 +192,14 @@ class _Request:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._wake.wait()
+
+    def _raise_what_ended(self, reader: asyncio.Task[None]) -> None:
+        try:
+            reader.result()  # raises ClientLeft, or Refused
+        except Refused as refused:
+            if self._start is None:
+                raise
+            raise _Aborted(refused.action, refused) from None
 
     def _raise_timeout(self) -> None:
         timeout = self._hub.config.http_timeout
@@ -252,6 +260,9 @@ class _Request:
         self._start, content = self._asking.refuse(refused)
         self._complete = True
         self._sent = len(content)
+        if refused.ends:
+            cast("dict[str, Callable[[Start, bytes], None]]", self._scope)[LAST](self._start, content)
+            return
         await self._begin(self._start)
         await self._send({"type": "http.response.body", "body": content, "more_body": False})
 

@@ -66,6 +66,19 @@ LIMIT_OPTIONS: tuple[Option, ...] = (
         "SECONDS",
     ),
     Option(
+        "max_body_size",
+        size(1024 * _GIB, zero="for no limit"),
+        "the largest body of a request; larger ones get 413; 0 for no limit",
+        "BYTES",
+    ),
+    Option(
+        "min_body_rate",
+        size(_GIB, zero="for no limit"),
+        "bytes a second that a body must bring on average, after --header-timeout, while it is waited for; "
+        "slower ones get 408; 0 for no limit",
+        "BYTES",
+    ),
+    Option(
         "response_queue",
         size(_GIB),
         "drop an HTTP client for which more of a response than this waits",

@@ -1,7 +1,8 @@
 """uvicorn's HTTP protocol, with the bounds that it lacks.
 
 It reads headers of any size and waits for them for ever; here both end with an answer, and so does a
-connection too many.  It also gives the application a way to drop a connection.
+connection too many.  It also gives the application a way to drop a connection, and one to end it with an answer
+while the client still sends.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from channelsq.interface.asking import ABORT
-from channelsq.interface.exchange import Exchange
+from channelsq.interface.asking import ABORT, LAST
+from channelsq.interface.exchange import Exchange, written
 from channelsq.interface.http import BEGUN
 from channelsq.interface.logs import extra, shown_client
+from channelsq.interface.response import Start
 
 if TYPE_CHECKING:
     from channelsq.interface.hub import Hub
@@ -52,9 +54,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, hub.loop)
         self.logger = logger
         self._hub = hub
+        #: Larger bodies are looked at, or sent on in parts.
+        self._body_at_once = min(hub.limits.body_chunk, hub.config.max_body_size or sys.maxsize)
         self._head_size = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._surplus = False
+        #: Whether all is said: what still comes is thrown away.
+        self._lingering = False
         self._data = b""
         #: Whether the parser is at work, and what it came upon: a request whose body may be behind its head.
         self._parsing = False
@@ -76,6 +82,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._exchange.client_left()
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
         if self._surplus:
             self._refuse(503, "too_many_connections", f"more than {self._hub.config.max_connections} connections")
             return
@@ -88,6 +96,8 @@ class HttpProtocol(HttpToolsProtocol):
             (cycle, app), self._found = self._found, None
             if not self.transport.is_closing():
                 self._start_asgi_task(cycle, app)
+        if self._lingering:
+            return
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             self._forget_head()
         elif not self._busy:
@@ -117,7 +127,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._hub.config.http == "direct"
             or cycle.more_body
             or cycle.waiting_for_100_continue
-            or len(cycle.body) > self._hub.limits.body_chunk
+            or len(cycle.body) > self._body_at_once
         ):
             super()._start_asgi_task(cycle, app)
             return
@@ -138,7 +148,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_size = 0
-        cast("dict[str, Any]", self.scope)[ABORT] = self._drop
+        cast("dict[str, Any]", self.scope).update({ABORT: self._drop, LAST: self._answer_last})
 
     def on_url(self, url: bytes) -> None:
         self._measure(len(url))
@@ -193,6 +203,32 @@ class HttpProtocol(HttpToolsProtocol):
     def _should_upgrade(self) -> bool:
         # uvicorn would pass the request on as HTTP/1.1 whatever it was.
         return self.parser.get_http_version() == "1.1" and super()._should_upgrade()
+
+    def _answer_last(self, start: Start, content: bytes) -> None:
+        """Answer the request that is read, though its body is not complete, and end the connection."""
+        cycle = self.cycle
+        cycle.keep_alive = False
+        if not self.transport.is_closing():
+            self.transport.write(written(cycle, start, content))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        self._linger()
+
+    def _linger(self) -> None:
+        """End the connection when the client has, or soon.
+
+        Closing at once would answer what the client is still sending with a reset, which may overtake the answer.
+        """
+        self._forget_head()
+        self._lingering = True
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._head_timer = self._hub.loop.call_later(self._hub.limits.close_timeout, self.transport.abort)
+        else:
+            self.transport.close()
 
     def _refuse(self, status: int, action: str, reason: str) -> None:
         phrase = http.HTTPStatus(status).phrase
