@@ -58,6 +58,8 @@ class InterfaceConfig:
     min_body_rate: int = 500
     response_queue: int = 8 * 1024 * 1024
     max_message_size: int = 1024 * 1024
+    max_message_rate: int = 5000
+    max_byte_rate: int = 16 * 1024 * 1024
     send_queue: int = 1024 * 1024
     access_log: bool = False
     http: str = "channel"

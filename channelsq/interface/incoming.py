@@ -18,6 +18,7 @@ from websockets.streams import StreamReader
 
 from channelsq.interface.deflate import SharedDeflate
 from channelsq.interface.frames import BYTES, COMPRESSED, TEXT, apply_mask
+from channelsq.interface.throttle import DEAR, Throttle
 
 #: Bytes parsed at a time: between two pieces the bound on waiting messages is looked at.
 _PIECE = 4096
@@ -63,19 +64,26 @@ class Incoming:
         wire: the parser, which also makes what is sent.
         client: is told of what comes.
         max_size: bytes that a message may have.
+        throttle: is told how much was read; None if nobody asks.
     """
 
-    __slots__ = ("_broken", "_client", "_max_size", "_parts", "_parts_are_text", "_quick", "waiting", "wire")
+    __slots__ = (
+        "_broken", "_client", "_max_size", "_parts", "_parts_are_text", "_quick", "_throttle", "_unclaimed",
+        "waiting", "wire",
+    )  # fmt: skip
 
-    def __init__(self, wire: ServerProtocol, client: Client, max_size: int) -> None:
+    def __init__(self, wire: ServerProtocol, client: Client, max_size: int, throttle: Throttle | None = None) -> None:
         self.wire = wire
         self._client = client
         self._max_size = max_size
+        self._throttle = throttle
         #: What has come and is not parsed yet.
         self.waiting = bytearray()
         # What there is of a fragmented message; not a list, which frames of no bytes would let grow for ever.
         self._parts: bytearray | None = None
         self._parts_are_text = False
+        # Bytes that were parsed and are of no frame yet.
+        self._unclaimed = 0
         # Whether whole frames may be read past the parser.
         self._quick = False
         self._broken = False
@@ -86,7 +94,7 @@ class Incoming:
             data = self._read_whole_frames(data)
             if not data:
                 return
-        if self.waiting or len(data) > _PIECE or not self._client.may_take():
+        if self.waiting or len(data) > self._piece() or not self._client.may_take():
             self.waiting += data
             self.go_on()
         else:
@@ -96,15 +104,19 @@ class Incoming:
         """Parse what waits, as far as the client may take it."""
         waiting = self.waiting
         while waiting and self._client.may_take():
-            piece = bytes(waiting[:_PIECE])
-            del waiting[:_PIECE]
+            size = self._piece()
+            piece = bytes(waiting[:size])
+            del waiting[:size]
             self._parse(piece)
+
+    def _piece(self) -> int:
+        return _PIECE if self._throttle is None else self._throttle.piece
 
     # -- past the parser --------------------------------------------------------------------
 
     def _read_whole_frames(self, data: bytes) -> bytes:
         """Take messages of one frame each from the front; gives what is left for the parser."""
-        size, start = len(data), 0
+        size, start, frames, inflated = len(data), 0, 0, 0
         # What was read at all has room; what came along with it may have none.
         while size - start >= 6 and (not start or self._client.may_take()):
             first, length, mask = data[start], data[start + 1] - 0x80, start + 2
@@ -132,14 +144,20 @@ class Incoming:
                 except (PayloadTooBig, ProtocolError) as error:
                     self._fail(error)
                     return b""
+                inflated += max(0, len(payload) - length)
             start = end
+            frames += 1
             if kind == BYTES:
                 self._client.on_message(payload)
             else:
                 self._deliver(payload, True)
             if start == size or not self._quick:
                 break
-        return data[start:] if start else data
+        if not start:
+            return data
+        if self._throttle is not None:
+            self._throttle.took(frames, start + inflated)
+        return data[start:]
 
     def _fail(self, error: PayloadTooBig | ProtocolError) -> None:
         self._quick = False
@@ -153,8 +171,13 @@ class Incoming:
     def _parse(self, data: bytes) -> None:
         wire, client = self.wire, self._client
         wire.receive_data(data)
+        frames = inflated = 0
+        self._unclaimed += len(data)
         for event in wire.events_received():
             if isinstance(event, Frame):
+                frames += 1 if event.data and event.opcode in _DATA else DEAR
+                inflated += max(0, len(event.data) - self._unclaimed)
+                self._unclaimed = 0
                 self._on_frame(event)
             elif isinstance(event, Request):
                 client.on_request(event)
@@ -163,6 +186,8 @@ class Incoming:
             self._broken = True
             client.on_broken(error)
         client.after_parsing()
+        if self._throttle is not None:
+            self._throttle.took(frames, len(data) + inflated)
         self._quick = wire.state is OPEN and self._parts is None and not self.waiting and self._is_between_frames()
 
     def _is_between_frames(self) -> bool:

@@ -91,6 +91,19 @@ LIMIT_OPTIONS: tuple[Option, ...] = (
         "BYTES",
     ),
     Option(
+        "max_message_rate",
+        integer(0, 10_000_000, "give a number of frames a second, or 0 for no limit"),
+        "frames a second beyond which a WebSocket is read more slowly; a control frame or empty fragment counts as 10; "
+        "0 for no limit",
+        "NUMBER",
+    ),
+    Option(
+        "max_byte_rate",
+        size(1024 * _GIB, zero="for no limit"),
+        "bytes a second, after decompression, beyond which a WebSocket is read more slowly; 0 for no limit",
+        "BYTES",
+    ),
+    Option(
         "send_queue",
         size(_GIB),
         "close a WebSocket, with 1013, for which more than this waits",

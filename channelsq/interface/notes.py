@@ -19,11 +19,12 @@ class Notes:
         client: host and port; None for a client on a Unix socket.
     """
 
-    __slots__ = ("_hub", "client", "id", "target")
+    __slots__ = ("_hub", "_told_of_speed", "client", "id", "target")
 
     def __init__(self, hub: Hub, client: list[Any] | None) -> None:
         self._hub = hub
         self.client = client
+        self._told_of_speed = False
         #: What log records call the socket: its address, then its reply channel.
         self.id = shown_client(client)
         #: Path and query, printable.
@@ -74,6 +75,17 @@ class Notes:
         """The client reads too slowly."""
         what = "closed, the client is too slow: %d bytes wait for it"
         self._note(logging.WARNING, "websocket.slow_clients", "slow_client", what, waiting)
+
+    def too_fast(self) -> None:
+        """The client is not read for a while, as it sends more than it may; logged once."""
+        if self._told_of_speed:
+            self._hub.stats.count("websocket.throttled")
+            return
+        self._told_of_speed = True
+        config = self._hub.config
+        what = "read more slowly, the client sends more than %d frames or %d bytes a second (0: no limit)"
+        limits = config.max_message_rate, config.max_byte_rate
+        self._note(logging.WARNING, "websocket.throttled", "throttled", what, *limits)
 
     def ping_timeout(self) -> None:
         """The client answers no ping."""

@@ -78,6 +78,10 @@ class Outgoing:
                 return
             if data:
                 self._transport.write(data)
+                waiting = self._transport.get_write_buffer_size()
+                if waiting > self._hub.config.send_queue and self._wire.state is OPEN:
+                    self._too_slow(waiting)  # it asks for pongs and does not read them
+                    return
             else:
                 self._end_writing()
 

@@ -28,6 +28,7 @@ from channelsq.interface.logs import DiscreetLogger, shown_target
 from channelsq.interface.notes import Notes
 from channelsq.interface.outgoing import Outgoing
 from channelsq.interface.replies import Delivery
+from channelsq.interface.throttle import throttle_of
 from channelsq.interface.turns import Turns
 
 #: What the wire logs; asked for once, since the parser looks at its level for every client.
@@ -47,8 +48,8 @@ class WebSocketProtocol(asyncio.Protocol):
 
     __slots__ = (
         "_begun", "_code", "_connection", "_forget_again", "_gone", "_heard", "_hub", "_incoming",
-        "_keep_alive", "_notes", "_outgoing", "_reading", "_response", "_server_connections", "_transport", "_turns",
-        "_wire",
+        "_keep_alive", "_notes", "_outgoing", "_reading", "_response", "_server_connections", "_throttle", "_transport",
+        "_turns", "_wire",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, server_state: ServerState) -> None:
@@ -57,7 +58,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._wire = ServerProtocol(
             extensions=handshake.EXTENSIONS, max_size=hub.config.max_message_size, logger=_wire_logger
         )
-        self._incoming = Incoming(self._wire, self, hub.config.max_message_size)
+        self._throttle = throttle_of(hub, self._on_held, self._on_free)
+        self._incoming = Incoming(self._wire, self, hub.config.max_message_size, self._throttle)
         self._transport: asyncio.Transport
         self._outgoing: Outgoing
         self._notes: Notes
@@ -108,6 +110,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._server_connections.discard(self)
         self._hub.connections -= 1
         self._outgoing.ended()
+        if self._throttle is not None:
+            self._throttle.ended()
         connection = self._connection
         if connection is None:
             return
@@ -160,9 +164,21 @@ class WebSocketProtocol(asyncio.Protocol):
     def may_take(self) -> bool:
         """See :class:`channelsq.interface.incoming.Client`."""
         connection = self._connection
+        if self._throttle is not None and self._throttle.held:
+            return False
         if connection is None or connection.state not in (State.CONNECTING, State.OPEN):
             return True
         return connection.state is State.OPEN and connection.has_room
+
+    def _on_held(self) -> None:
+        """The client sends too much at once."""
+        self._notes.too_fast()
+        self._look_at_reading()
+
+    def _on_free(self) -> None:
+        """It may go on."""
+        if not self._gone:
+            self._read()
 
     def on_message(self, payload: str | bytes) -> None:
         """See :class:`channelsq.interface.incoming.Client`."""

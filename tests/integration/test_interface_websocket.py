@@ -120,7 +120,7 @@ def test_fragments_are_put_together() -> None:
 
 
 def test_fragments_of_nothing_take_no_memory() -> None:
-    with running(ECHO) as site, site.raw() as client:
+    with running(ECHO, InterfaceConfig(max_message_rate=0)) as site, site.raw() as client:
         client.upgrade()
         client.send(frame(1, b"a", fin=False) + frame(0, b"", fin=False) * 10_000 + frame(9, b"here"))
         assert client.read_frame() == (10, b"here")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
+
+import httpx
 
 from tests.support.demo import QUICK
 from tests.support.ports import free_port
@@ -84,6 +87,12 @@ class Project:
     def wait_for_record(self, name: str, line: str, timeout: float = 15.0) -> None:
         """Wait until a record has ``line``."""
         wait_until(lambda: line in self.recorded(name), f"{line!r} in the record {name}", timeout)
+
+    def counted(self, name: str) -> float:
+        """A counter of the interface server, started with ``--metrics``, such as ``websocket_too_big``."""
+        text = httpx.get(f"{self.url}/-/metrics", trust_env=False).text
+        match = re.search(rf"^channelsq_{name}_total (\S+)$", text, re.MULTILINE)
+        return float(match[1]) if match else 0.0
 
     def let_go(self, name: str) -> None:
         """Let a view go on that waits for ``name``."""
