@@ -1,0 +1,29 @@
+"""Settings from the environment: CHAOS_BROKER, and CHAOS_JOURNAL, the folder of the consumers' files."""
+
+import os
+
+from tests.chaos import LEASE, VISIBILITY
+
+SECRET_KEY = "for the tests alone"
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+INSTALLED_APPS = ["channelsq", "tests.chaos.project"]
+DATABASES = {}
+ROOT_URLCONF = "tests.chaos.project.urls"
+
+CELERY_BROKER_URL = os.environ.get("CHAOS_BROKER", "")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "lease": LEASE,
+    "max_deaths": 20,  # none of these consumers is to blame
+    "visibility_timeout": VISIBILITY,
+    "unacked_restore_interval": 0.5,
+    "unacked_restore_throttle": 1,
+}
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channelsq.layers.RedisChannelLayer",
+        "CONFIG": {"capacity": 2000},
+        "ROUTING": "tests.chaos.project.consumers.channel_routing",
+    }
+}

@@ -1,0 +1,3 @@
+"""There are no pages."""
+
+urlpatterns: list[object] = []

@@ -1,0 +1,193 @@
+"""A TCP proxy before one server whose connections can be cut, frozen, delayed or forgotten.  In one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import cast
+
+
+class Proxy:
+    """Passes what comes to ``port`` on to the server at ``target``, both on 127.0.0.1.
+
+    One for each process, so that one alone loses its way.
+    """
+
+    def __init__(self, port: int, target: int) -> None:
+        self.port = port
+        self.target = target
+        self.frozen = False
+        #: Seconds by which everything is late.
+        self.delay = 0.0
+        self.links: set[_Link] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Accept connections."""
+        if self._server is None:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(lambda: _Side(_Link(self)), "127.0.0.1", self.port)
+
+    async def stop(self) -> None:
+        """End every connection, and refuse new ones."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for link in list(self.links):
+            link.abort()
+
+    # -- what can happen to a network
+
+    async def cut(self) -> None:
+        """Connections are reset, new ones refused."""
+        await self.stop()
+
+    async def freeze(self) -> None:
+        """Nothing passes, in connections that there are and in new ones; nothing is lost either."""
+        self.frozen = True
+        for link in self.links:
+            link.hold()
+
+    async def lag(self, delay: float) -> None:
+        """Everything is late."""
+        self.delay = delay
+
+    async def forget(self) -> None:
+        """What goes through the connections that there are is lost, as behind a router that has forgotten them.
+
+        They stay so; new ones are passed on.
+        """
+        for link in self.links:
+            link.forgotten = True
+
+    async def heal(self) -> None:
+        """All is well again, but for connections that were forgotten."""
+        self.frozen, self.delay = False, 0.0
+        await self.start()
+        for link in list(self.links):
+            link.go_on()
+
+
+class _Link:
+    """A connection's two sides."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.forgotten = False
+        self.near: _Side | None = None
+        self.far: _Side | None = None
+        self._connecting = False
+
+    def begun(self, near: _Side) -> None:
+        """A process has connected."""
+        self.near = near
+        self.proxy.links.add(self)
+        near.transport.pause_reading()
+        if not self.proxy.frozen:
+            self._connect()
+
+    def _connect(self) -> None:
+        self._connecting = True
+        self._task = asyncio.ensure_future(self._open())
+
+    async def _open(self) -> None:
+        assert self.near is not None
+        far = _Side(self)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: far, "127.0.0.1", self.proxy.target)
+        except OSError:
+            self.abort()
+            return
+        self.far = far
+        if self.near.transport.is_closing():
+            self.abort()
+        elif self.proxy.frozen:
+            self.hold()
+        else:
+            self.go_on()
+
+    def hold(self) -> None:
+        """Read nothing."""
+        for side in self._sides():
+            side.transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self.far is None:
+            if not self._connecting:
+                self._connect()
+            return
+        for side in self._sides():
+            if not side.transport.is_closing():
+                side.transport.resume_reading()
+
+    def pass_on(self, source: _Side, data: bytes) -> None:
+        """Write what one side has sent to the other."""
+        other = self.far if source is self.near else self.near
+        if not self.forgotten and other is not None:
+            other.write(data, self.proxy.delay)
+
+    def ended(self, side: _Side) -> None:
+        """One side is closed: so is the other, if it is heard of there."""
+        if not self.forgotten or side is self.near:
+            for each in self._sides():
+                each.finish()
+            self.proxy.links.discard(self)
+
+    def abort(self) -> None:
+        """End both sides at once."""
+        self.proxy.links.discard(self)
+        for side in self._sides():
+            side.transport.abort()
+
+    def _sides(self) -> list[_Side]:
+        return [side for side in (self.near, self.far) if side is not None]
+
+
+class _Side(asyncio.Protocol):
+    """One of the two sockets."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, link: _Link) -> None:
+        self.link = link
+        self._late: deque[tuple[float, bytes]] = deque()
+        self._closing = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        if self.link.near is None:
+            self.link.begun(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.link.pass_on(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.link.ended(self)
+
+    def write(self, data: bytes, delay: float) -> None:
+        """Send it, after ``delay`` seconds and what is late already."""
+        if not delay and not self._late:
+            self.transport.write(data)
+            return
+        loop = asyncio.get_running_loop()
+        self._late.append((loop.time() + delay, data))
+        if len(self._late) == 1:
+            loop.call_later(delay, self._write_late)
+
+    def _write_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._late and self._late[0][0] <= loop.time():
+            with contextlib.suppress(RuntimeError):
+                self.transport.write(self._late.popleft()[1])
+        if self._late:
+            loop.call_later(max(0.0, self._late[0][0] - loop.time()), self._write_late)
+        elif self._closing:
+            self.transport.close()
+
+    def finish(self) -> None:
+        """Close it, behind what it is still to be sent."""
+        self._closing = True
+        if not self._late:
+            self.transport.close()
