@@ -36,6 +36,10 @@ _AT_ONCE, _PAUSE = 50, 0.25
 #: Seconds for which one process alone tidies up after another.
 _CLAIM = 60.0
 
+#: Seconds in which others are heard of again after Redis was away: one that waits for its answer gives up after five.
+#: And for one that has just begun, which knows nothing of what was before.
+_RETURN, _FIRST_LOOK = 6.0, 2.0
+
 #: What the disconnects of the dead have for an order: nobody waits for their report, and they wait for nobody.
 UNORDERED = -1
 
@@ -70,6 +74,9 @@ class Heartbeat:
         self._afterwards = False
         self._due = 0.0
         self._told = False
+        #: When the heart beat last, and from when on it is looked for the dead, by the monotonic clock.
+        self._beaten = time.monotonic()
+        self._look_from = self._beaten + _FIRST_LOOK
         self._thread = threading.Thread(target=self._run, name="channelsq-heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -125,7 +132,10 @@ class Heartbeat:
                     self._due = time.monotonic() + self._every
                     self._beat()
                     self._write()
-                    self._sweep()
+                    if time.monotonic() >= self._look_from:
+                        self._sweep()
+                    else:
+                        self._due = min(self._due, self._look_from)
                 else:
                     self._write()
                 self._told = False
@@ -157,6 +167,11 @@ class Heartbeat:
         with self._changed:
             noted = sum(channel not in self._unknown for channel in self._open)
         beat = self._presence.beat(self._process, self._lifetime)
+        now = time.monotonic()
+        if now - self._beaten > self._lifetime / 2:
+            # Redis was away, or this process: so may others have been, whose keys have ended meanwhile.
+            self._look_from = now + _RETURN
+        self._beaten = now
         if beat.buried:
             logger.error(
                 "other interface servers took this one for dead, as it was not heard of for %g s",
@@ -227,7 +242,10 @@ class Heartbeat:
                 return  # the claim ends by itself, and somebody goes on
             # To tell them all may take longer than the lifetime of either.
             self._beat()
-            self._presence.keep(process, _CLAIM)
+            if not self._presence.keep(process, _CLAIM):
+                return  # it is back, and closes its sockets itself
+        if not self._presence.keep(process, _CLAIM):
+            return
         for channel in self._presence.members(process):
             self._channel_layer.forget_channel(channel)
         self._channel_layer.delete_reply_queues(process)

