@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from channelsq import logs
 from channelsq.interface.config import ConfigError, InterfaceConfig, read_config
+from channelsq.interface.supervised import Supervised
+from channelsq.interface.supervisor import Supervisor
 
 _LEVELS = (logging.ERROR, logging.INFO, logging.DEBUG, logging.DEBUG)
 
@@ -22,10 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the interface server; gives the exit code: 0, or 2 after an error told in one line."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    given = sys.argv[1:] if argv is None else argv
+    supervised = Supervised.take(os.environ)
     try:
-        config = read_config(sys.argv[1:] if argv is None else argv, os.environ)
+        config = read_config(given, os.environ)
         _find_settings()
-        _run(config)
+        if config.workers and supervised is None:
+            _configure_logging(config.verbosity)
+            return Supervisor(config, given).run()
+        _run(config, supervised)
     except ConfigError as error:
         print(f"channelsq interface: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -47,7 +54,7 @@ def _find_settings() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 
 
-def _run(config: InterfaceConfig) -> None:
+def _run(config: InterfaceConfig, supervised: Supervised | None) -> None:
     import django
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
@@ -62,18 +69,23 @@ def _run(config: InterfaceConfig) -> None:
     try:
         django.setup()
         _configure_logging(config.verbosity)
-        _serve(config)
+        _serve(config, supervised)
     except ImproperlyConfigured as error:
         raise ConfigError(str(error)) from error
 
 
-def _serve(config: InterfaceConfig) -> None:
+def _serve(config: InterfaceConfig, supervised: Supervised | None) -> None:
     from channelsq.asgi import channel_layers
-    from channelsq.interface.server import Companion, run
+    from channelsq.interface.server import Companion, InterfaceServer, run
 
     layer = channel_layers[config.layer]
     companions: list[Companion] = []
     if layer.channel_layer.in_process:
+        if config.workers > 1:
+            raise ConfigError(
+                f"--workers {config.workers} needs a channel layer that several processes share, which {layer} is not: "
+                "set REDIS_URL, or another layer in CHANNEL_LAYERS; or leave --workers out"
+            )
         from channelsq.worker.embedded import EmbeddedWorker, in_process_layers
 
         companions += [EmbeddedWorker(each) for each in in_process_layers()]
@@ -82,7 +94,15 @@ def _serve(config: InterfaceConfig) -> None:
             "set REDIS_URL, or another layer in CHANNEL_LAYERS, to run them apart",
             extra={"action": "embedded_workers"},
         )
-    run(config, layer, companions=companions)
+    if supervised is None:
+        run(config, layer, companions=companions)
+        return
+
+    def listening(server: InterfaceServer) -> None:
+        supervised.when_alone(server.stop)
+        supervised.say_ready()
+
+    run(config, layer, companions=companions, sockets=supervised.listening(), on_listening=listening)
 
 
 def _configure_logging(verbosity: int) -> None:

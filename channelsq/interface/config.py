@@ -61,6 +61,9 @@ class InterfaceConfig:
     max_message_rate: int = 5000
     max_byte_rate: int = 16 * 1024 * 1024
     send_queue: int = 1024 * 1024
+    drain_delay: float = 0.0
+    drain_window: float = 8.0
+    workers: int = 0
     access_log: bool = False
     http: str = "channel"
     status_path: str = "/-"
@@ -129,6 +132,27 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
     ),
     *LIMIT_OPTIONS,
+    Option(
+        "drain_delay",
+        seconds(zero=True, remedy=TIME_OR_OFF),
+        "on SIGTERM go on taking clients for this long, while health/ready says no: until a load balancer has seen it",
+        "SECONDS",
+    ),
+    Option(
+        "drain_window",
+        seconds(zero=True, remedy="give seconds above 0, or 0 to close all at once"),
+        "on SIGTERM close the WebSockets one after another over this long, so that they do not all come back at once; "
+        "at least 50 a second",
+        "SECONDS",
+    ),
+    Option(
+        "workers",
+        integer(1, 256, "give a number of processes, 1 or more"),
+        "serve with so many processes on one port, watched over by this one, which starts them anew, "
+        "one after another, on SIGHUP",
+        "NUMBER",
+        shown_default="this process alone",
+    ),
     Option(
         "status_path",
         status_path,

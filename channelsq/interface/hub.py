@@ -79,7 +79,9 @@ class Hub:
         self.connections = 0
         #: Tells other interface servers that this one lives; None where there are none, or nobody could know.
         self.heartbeat: Heartbeat | None = None
-        #: True once the server is to end: nothing new is begun.
+        #: True once the server is told to end: it is not ready for more clients.
+        self.draining = False
+        #: True once nothing new is begun.
         self.ending = False
         self.loop: asyncio.AbstractEventLoop
         self.replies: Replies

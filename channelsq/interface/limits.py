@@ -32,10 +32,13 @@ class Limits:
     #: How often this process says that it lives, and for how long that holds: then others tidy up after it.
     heartbeat_every: float = 10.0
     heartbeat_lifetime: float = 30.0
-    #: At the end, counted from its start: HTTP answers, the order of sockets' messages, publishing.
-    end_answers: float = 8.0
-    end_ordered: float = 12.0
-    end_all: float = 15.0
+    #: At the end, for who has connected and not said yet what for, and for handshakes that a worker has.
+    end_begun: float = 2.0
+    #: Then, counted from when sockets are closed: HTTP answers and answers to close frames, the order of sockets'
+    #: messages, publishing.
+    end_answers: float = 6.0
+    end_ordered: float = 8.0
+    end_all: float = 10.0
     #: How long what runs beside the server may take to stop after it.
     end_companions: float = 6.0
 

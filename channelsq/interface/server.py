@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import functools
 import logging
-import os
 import signal
 import socket
-import stat
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -23,9 +20,11 @@ from uvicorn.server import ServerState
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.config import ConfigError, InterfaceConfig
 from channelsq.interface.direct import DirectApp
+from channelsq.interface.drain import Drain
 from channelsq.interface.http import HttpApp
 from channelsq.interface.hub import Hub
 from channelsq.interface.logs import extra
+from channelsq.interface.sockets import bind, cannot_listen, check_unix_socket, url_of
 from channelsq.interface.stats import Stats
 from channelsq.interface.uvicorn_http import HttpProtocol
 from channelsq.interface.websocket import WebSocketProtocol
@@ -70,6 +69,7 @@ class InterfaceServer(uvicorn.Server):
         self._on_listening = on_listening
         self._install_signals = install_signals
         self._sockets = list(sockets)
+        self._at_once = False
         #: Where it listens, such as ``http://127.0.0.1:8000``; empty before it does.
         self.url = ""
         super().__init__(
@@ -106,9 +106,9 @@ class InterfaceServer(uvicorn.Server):
         """
         self._sockets = sockets or self._sockets
         if self._settings.unix_socket is not None and not self._sockets:
-            _check_unix_socket(self._settings.unix_socket)
+            check_unix_socket(self._settings.unix_socket)
         elif not self._sockets:
-            self._sockets = _bind(self._settings.host, self._settings.port)
+            self._sockets = bind(self._settings.host, self._settings.port)
         try:
             super().run(self._sockets or None)
         finally:
@@ -133,7 +133,7 @@ class InterfaceServer(uvicorn.Server):
             await super().startup(sockets)
         except OSError as error:
             await self.hub.stop()
-            raise ConfigError(_cannot_listen(str(self._settings.unix_socket), error, "--unix-socket")) from None
+            raise ConfigError(cannot_listen(str(self._settings.unix_socket), error, "--unix-socket")) from None
         self.url = self._find_url()
         logger.info("channelsq interface listening on %s", self.url, extra=extra("listening"))
         if self._on_listening is not None:
@@ -142,9 +142,9 @@ class InterfaceServer(uvicorn.Server):
     def _find_url(self) -> str:
         if not self._sockets:
             return f"unix:{self._settings.unix_socket}"
-        port = self._sockets[0].getsockname()[1]
-        host = self._settings.host
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        if self._sockets[0].family == getattr(socket, "AF_UNIX", None):
+            return f"unix:{self._sockets[0].getsockname()}"
+        return url_of(self._settings.host, self._sockets[0])
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -166,45 +166,22 @@ class InterfaceServer(uvicorn.Server):
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.should_exit and number == signal.SIGINT:
             self.force_exit = True
+        # Somebody sits at a terminal.
+        self._at_once = number == signal.SIGINT
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuse new clients, take leave of those there are, and tell the workers; bounded in time."""
-        hub, limits = self.hub, self.hub.limits
-        began = hub.loop.time()
-        hub.ending = True
-        logger.info(
-            "stopping: %d connections, %d WebSockets",
-            hub.connections,
-            len(hub.sockets),
-            extra=extra("stopping"),
-        )
+        """Take leave of the clients, and tell the workers; bounded in time.  See :class:`Drain`."""
+        drain = Drain(self.hub, self.server_state, lambda: self.force_exit)
+        if self._at_once:
+            drain.hurry()
+        await drain.run(self._stop_listening)
+
+    def _stop_listening(self) -> None:
         for server in self.servers:
             server.close()
-        for each in sockets or []:
+        for each in self._sockets:
             each.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
-        await self._wait(lambda: not self.server_state.connections, began + limits.end_answers)
-        for task in list(self.server_state.tasks):
-            task.cancel()
-        for connection in list(self.server_state.connections):
-            connection.transport.abort() if not isinstance(connection, WebSocketProtocol) else connection.abort()
-        await self._wait(
-            lambda: not self.server_state.connections and not self.server_state.tasks, began + limits.end_answers + 1
-        )
-        await self._wait(lambda: not hub.untold(), began + limits.end_ordered)
-        if left := hub.untold():
-            logger.warning("%d WebSockets end without waiting for their workers", left, extra=extra("let_go"))
-        for each_socket in list(hub.sockets):
-            each_socket.let_go()
-        await self._wait(lambda: hub.link.idle, began + limits.end_all)
-        await hub.stop()
-        logger.info("stopped after %.1f s", hub.loop.time() - began, extra=extra("stopped"))
-
-    async def _wait(self, condition: Callable[[], bool], until: float) -> None:
-        while not condition() and not self.force_exit and self.hub.loop.time() < until:
-            await asyncio.sleep(0.02)
 
 
 def serve(
@@ -252,10 +229,17 @@ def serve(
     return server
 
 
-def run(config: InterfaceConfig, layer: ChannelLayerWrapper, *, companions: Sequence[Companion] = ()) -> None:
+def run(
+    config: InterfaceConfig,
+    layer: ChannelLayerWrapper,
+    *,
+    companions: Sequence[Companion] = (),
+    sockets: Sequence[socket.socket] = (),
+    on_listening: Callable[[InterfaceServer], None] | None = None,
+) -> None:
     """Run an interface server in the main thread until SIGTERM or SIGINT; see :func:`serve`."""
     _raise_file_limit(config.max_connections + 200)
-    serve(config, layer, companions=companions)
+    serve(config, layer, companions=companions, sockets=sockets, on_listening=on_listening)
 
 
 def _raise_file_limit(wanted: int) -> None:
@@ -269,61 +253,3 @@ def _raise_file_limit(wanted: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < possible:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
-
-
-def _bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to every address of ``host``, all to the same port."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise ConfigError(f"--host {host!r} is not an address of this machine: {error.strerror}") from None
-    sockets: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            try:
-                bound = socket.socket(family, kind, protocol)
-            except OSError:
-                continue  # the name has an address of a family that this machine does not speak
-            sockets.append(bound)
-            if os.name == "posix":
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            bound.bind((address[0], port, *address[2:]))
-            bound.setblocking(False)
-            port = bound.getsockname()[1]
-    except OSError as error:
-        for bound in sockets:
-            bound.close()
-        raise ConfigError(_cannot_listen(f"{host}:{port}", error, "--port")) from None
-    if not sockets:
-        raise ConfigError(f"--host {host!r} is not an address of this machine")
-    return sockets
-
-
-def _cannot_listen(where: str, error: OSError, option: str) -> str:
-    remedies = {
-        errno.EADDRINUSE: f"stop what uses it, or choose another with {option}",
-        errno.EACCES: f"choose one that this user may use with {option}",
-        errno.EADDRNOTAVAIL: "choose an address of this machine with --host",
-    }
-    remedy = remedies.get(error.errno or 0, f"choose another with {option}")
-    reason = os.strerror(error.errno).lower() if error.errno else str(error)
-    return f"cannot listen on {where}: {reason}; {remedy}"
-
-
-def _check_unix_socket(path: str) -> None:
-    """Make sure that ``path`` is free, or a socket that nobody listens on any more."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return  # not there, or the attempt to listen will say what is wrong
-    if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"--unix-socket {path!r} is a file that is no socket; choose another path")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except OSError:
-            return
-    raise ConfigError(_cannot_listen(path, OSError(errno.EADDRINUSE, ""), "--unix-socket"))

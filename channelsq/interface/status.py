@@ -62,7 +62,7 @@ class Status:
         return 200, _TEXT, b"live\n"
 
     def _ready(self) -> tuple[int, bytes, bytes]:
-        if self._hub.ending:
+        if self._hub.draining:
             return 503, _TEXT, b"the server is shutting down\n"
         if not self._hub.link.reachable:
             return 503, _TEXT, b"the broker cannot be reached\n"

@@ -107,6 +107,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._forget_head()
 
     @property
+    def is_beginning(self) -> bool:
+        """Whether its first request is still to come."""
+        return cast("RequestResponseCycle | None", self.cycle) is None and not self._surplus
+
+    @property
     def _busy(self) -> bool:
         """Whether a request is being answered."""
         cycle = cast("RequestResponseCycle | None", self.cycle)  # uvicorn says it is never None

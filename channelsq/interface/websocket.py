@@ -125,6 +125,16 @@ class WebSocketProtocol(asyncio.Protocol):
         self._hub.link.forget(connection.reply_channel)
         self.progress()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the handshake is complete, and no end of the connection has begun."""
+        return self._wire.state is OPEN
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether the handshake is to be answered yet."""
+        return self._wire.state is CONNECTING and not self._wire.eof_sent
+
     def shutdown(self) -> None:
         """The server ends: close the connection, or refuse it if it is not accepted yet."""
         if self._wire.state is CONNECTING:
