@@ -18,6 +18,7 @@ class ChannelsqConfig(AppConfig):
         from channelsq import broker, checks, conf
         from channelsq.asgi import channel_layers
         from channelsq.binding.base import BindingMetaclass
+        from channelsq.layers.signing import forget_keys
 
         checks.register()
         conf.remember_celery_app()
@@ -26,6 +27,7 @@ class ChannelsqConfig(AppConfig):
             broker.lend(app)
         # For applications' tests: override_settings(CHANNEL_LAYERS=...) takes effect.
         setting_changed.connect(channel_layers.on_setting_changed)
+        setting_changed.connect(lambda **kwargs: forget_keys(), weak=False)
         # In every process, as any may change a model.
         autodiscover_modules("bindings")
         BindingMetaclass.register_all()

@@ -15,15 +15,18 @@ channelsq.W004     a layer inside one process in production (``check --deploy``)
 channelsq.W005     RedisChannelLayer on Kombu's stock Redis transport
 channelsq.W006     session keys are taken from URLs in production (``check --deploy``)
 channelsq.W007     every page may open a WebSocket in production (``check --deploy``)
+channelsq.W008     the broker is reached over the internet without TLS (``check --deploy``)
 =================  =====================================================================
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
@@ -37,6 +40,9 @@ from channelsq.layers.urls import shown
 from channelsq.transport import streams_url
 
 TAG = "channelsq"
+
+#: Schemes of brokers and groups that TCP carries as it is.
+_WITHOUT_TLS = frozenset({"redis", "redis-streams", "sentinel", "sentinel-streams", "amqp", "pyamqp"})
 
 _PROCESS_LAYER_HINT = (
     "Set REDIS_URL, or CHANNEL_LAYERS to channelsq.layers.RedisChannelLayer, KombuChannelLayer or, on one machine "
@@ -183,8 +189,57 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
 
 
 def check_deployment(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """W004, W006 and W007."""
-    return _check_production_layer() + _check_openness()
+    """W004 and W006 to W008."""
+    return _check_production_layer() + _check_openness() + _check_brokers()
+
+
+#: Ends of names that are no host's on the internet.
+_INTERNAL = (
+    ".internal",
+    ".local",
+    ".localdomain",
+    ".lan",
+    ".home.arpa",
+    ".svc",
+    ".localhost",
+    ".test",
+    ".example",
+    ".invalid",
+)
+
+
+def _is_public(host: str) -> bool:
+    """Whether a host is, by its name or address, one on the internet."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host.strip(".") and not host.lower().rstrip(".").endswith(_INTERNAL)
+
+
+def _check_brokers() -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for alias in channel_layers.configs:
+        try:
+            layer = channel_layers[alias]
+            if layer.in_process:
+                continue
+            urls = {getattr(layer, "url", ""), getattr(layer, "groups_url", None) or ""}
+        except (ChannelsqError, ValueError, ImportError):
+            continue  # another check says so
+        for url in sorted(each for some in urls for each in some.split(";")):
+            scheme, _, rest = url.partition("://")
+            host = urlsplit(f"x://{rest}").hostname or ""
+            if scheme in _WITHOUT_TLS and _is_public(host) and not conf.celery_app().conf.broker_use_ssl:
+                found.append(
+                    checks.Warning(
+                        f"CHANNEL_LAYERS[{alias!r}] reaches {shown(url)} over the internet without TLS: who sits "
+                        "between reads all messages, and can write what workers run.",
+                        hint="Use rediss-streams://, rediss:// or amqps://, or a private network; and see "
+                        "CONFIG['signing'] in docs/security.md.",
+                        id="channelsq.W008",
+                    )
+                )
+    return found
 
 
 def _check_openness() -> list[CheckMessage]:

@@ -124,6 +124,12 @@ def takes_session_key_in_url() -> bool:
     return taken
 
 
+def secrets() -> list[bytes]:
+    """``SECRET_KEY``, then ``SECRET_KEY_FALLBACKS``."""
+    found = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    return [secret.encode() if isinstance(secret, str) else secret for secret in found]
+
+
 def token_age() -> float:
     """``CHANNEL_TOKEN_AGE``: seconds for which a token opens a WebSocket."""
     seconds = getattr(settings, "CHANNEL_TOKEN_AGE", 60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from typing import Any, Protocol
@@ -91,6 +92,9 @@ class Hub:
         """Connect to the channel layer."""
         self.loop = asyncio.get_running_loop()
         self.replies = Replies(self.loop, self.stats, self._on_unknown)
+        signing = self.layer.channel_layer.signing
+        if signing is not None:
+            signing.listener = self._on_unsigned
         prefixes = [
             names.process_part(self.layer.channel_layer.new_channel(pattern))
             for pattern in ("websocket.send!", "http.response!")
@@ -112,6 +116,11 @@ class Hub:
         if self.heartbeat is not None:
             await asyncio.to_thread(self.heartbeat.stop)
         await self.link.stop()
+
+    def _on_unsigned(self) -> None:
+        """A reply came that is not signed as it must be; called in any thread."""
+        with contextlib.suppress(RuntimeError):  # of a closed loop
+            self.loop.call_soon_threadsafe(self.stats.count, "link.unsigned")
 
     def _on_buried(self) -> None:
         """Others have told the application that every socket here is gone: let it be so; called in a thread."""

@@ -296,6 +296,10 @@ class Replies:
         self._report(channel, order)
         return 2
 
+    def note_foreign(self) -> None:
+        """Count a message on a reply queue that is none of channelsq's; called in the event loop."""
+        self._stats.count("replies.foreign")
+
     def _report(self, channel: str, order: int) -> None:
         receiver = self._receivers.get(channel)
         if receiver is None:

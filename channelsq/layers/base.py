@@ -28,6 +28,7 @@ from channelsq.layers import codec
 
 if TYPE_CHECKING:
     from channelsq.layers.groups import GroupStore
+    from channelsq.layers.signing import Signing
 
 logger = logging.getLogger("channelsq.layers")
 
@@ -77,6 +78,9 @@ class BaseChannelLayer(ABC):
 
     #: Seconds that ``receive(block=True)`` waits before it gives ``(None, None)``.
     block_timeout: ClassVar[float] = 1.0
+
+    #: What signs messages, and looks at signatures; None for nothing.
+    signing: Signing | None = None
 
     ChannelFull = exceptions.ChannelFull
     MessageTooLarge = exceptions.MessageTooLarge

@@ -17,6 +17,7 @@ from redis.retry import Retry
 from channelsq import conf, names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.capacity import Rooms
+from channelsq.layers.signing import sign_bare
 from channelsq.layers.streams import StreamCommands
 from channelsq.layers.urls import shown
 from channelsq.layers.wire import Entry, pack_envelopes
@@ -28,15 +29,20 @@ if TYPE_CHECKING:
     from channelsq.layers.redis import RedisChannelLayer
 
 
+#: A process's reply queue: its key, the lifetime (ms) of what goes there, and, if it is signed, the layer's prefix
+#: and the queue's name.
+Place = tuple[str, int, tuple[str, str] | None]
+
+
 class Parcel:
     """What one consumer sent, to leave in one transaction with the acknowledgement of its message."""
 
     # Most have the first and nothing of the second; nothing is made before it is needed.
-    #: For each process's reply queue, as its key and the lifetime (ms) of what goes there, what goes there.
-    envelopes: Sequence[tuple[tuple[str, int], list[Entry]]] = ()
+    #: For each process's reply queue what goes there.
+    envelopes: Sequence[tuple[Place, list[Entry]]] = ()
     commands: Sequence[Command] = ()
 
-    def add_envelope(self, place: tuple[str, int], entries: list[Entry]) -> None:
+    def add_envelope(self, place: Place, entries: list[Entry]) -> None:
         """Have entries sent to a process's reply queue."""
         if type(self.envelopes) is list:
             self.envelopes.append((place, entries))
@@ -81,7 +87,8 @@ class DirectSender:
         """What makes the commands."""
         if self._commands is None:
             prefix = self._layer.transport_options.get("global_keyprefix", "")
-            self._commands = StreamCommands(prefix, self._layer.expiry, self._layer.queue_prefix)
+            layer = self._layer
+            self._commands = StreamCommands(prefix, layer.expiry, layer.queue_prefix, layer.signing)
         return self._commands
 
     @cached_property
@@ -158,14 +165,16 @@ class DirectSender:
 
     def render(self, parcels: Sequence[Parcel]) -> list[Command]:
         """The commands that send several parcels; what goes to one process travels together."""
-        envelopes: dict[tuple[str, int], list[Entry]] = {}
+        envelopes: dict[Place, list[Entry]] = {}
         commands: list[Command] = []
         for parcel in parcels:
             for place, entries in parcel.envelopes:
                 envelopes.setdefault(place, []).extend(entries)
             commands += parcel.commands
-        for (key, expiry_ms), entries in envelopes.items():
+        for (key, expiry_ms, signed), entries in envelopes.items():
             for _, body in pack_envelopes(entries):
+                if signed is not None:
+                    body = sign_bare(*signed, body, expiry_ms)
                 commands += self.commands.bare_on(key, body, expiry_ms)
         return commands
 
@@ -180,7 +189,7 @@ class DirectSender:
                 except ChannelFull as error:
                     full = self._layer.refuse_envelope(entries, error.capacity) or full
                     continue
-            parcel.add_envelope((self.commands.key(prefix[:-1]), self.commands.expiry_ms), entries)
+            parcel.add_envelope(self._place(prefix[:-1]), entries)
         for channel, send in messages:
             try:
                 self._add_message(parcel, channel, send)
@@ -190,6 +199,11 @@ class DirectSender:
                 else:
                     full = full or error
         return full
+
+    def _place(self, queue: str) -> Place:
+        commands = self.commands
+        signed = None if commands.signing is None else (commands.signing.prefix, commands.queue_prefix + queue)
+        return commands.key(queue), commands.expiry_ms, signed
 
     def _add_message(self, parcel: Parcel, channel: str, send: Send) -> None:
         bare = names.is_single_reader(channel)

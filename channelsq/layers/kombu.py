@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any, ClassVar
 
 from kombu import Connection, Exchange, Producer, Queue
@@ -19,6 +20,7 @@ from kombu.pools import ProducerPool
 
 from channelsq import conf, names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
+from channelsq.layers import decompression
 from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
 from channelsq.layers.capacity import Gate
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
@@ -27,6 +29,7 @@ from channelsq.layers.memberships import Change, note
 from channelsq.layers.params import redis_params
 from channelsq.layers.presence import Presence
 from channelsq.layers.receiver import KombuReceiver
+from channelsq.layers.signing import Signing, is_required
 from channelsq.layers.urls import check_broker_url, check_groups_url, same_broker, shown
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
 from channelsq.transport import SCHEMES
@@ -57,6 +60,7 @@ class KombuChannelLayer(BaseChannelLayer):
             queues: layers and sites with different prefixes can share a broker.
         transport_options: for Kombu's transport, on top of Celery's ``broker_transport_options``.
         connections: how many connections this process publishes on at most.
+        signing: whether messages are signed: True if what is not is refused, ``"sign"`` if it is only told of.
         config: see :class:`BaseChannelLayer`.
     """
 
@@ -73,9 +77,11 @@ class KombuChannelLayer(BaseChannelLayer):
         prefix: str = DEFAULT_PREFIX,
         transport_options: Mapping[str, Any] | None = None,
         connections: int = 10,
+        signing: bool | str = False,
         **config: Any,
     ) -> None:
         super().__init__(**config)
+        self._signing_required = is_required(signing)
         for name, value in (("url", url), ("groups_url", groups_url)):
             if not isinstance(value, (str, type(None))):
                 raise InvalidChannelLayerError(f"CHANNEL_LAYERS CONFIG[{name!r}] must be a URL in a str, not {value!r}")
@@ -136,6 +142,12 @@ class KombuChannelLayer(BaseChannelLayer):
     def in_process(self) -> bool:
         return self.scheme == "memory"
 
+    @cached_property
+    def signing(self) -> Signing | None:  # type: ignore[override]
+        """What signs messages, and looks at signatures; None for nothing, as for what leaves no process."""
+        required = self._signing_required
+        return None if required is None or self.in_process else Signing(self.prefix, required=required)
+
     @property
     def own_url(self) -> str | None:
         """The broker's URL if the layer was given one; None if it uses the Celery app's."""
@@ -151,6 +163,7 @@ class KombuChannelLayer(BaseChannelLayer):
 
     def open_connection(self) -> Connection:
         """A new connection to the broker; nothing is sent before it is used."""
+        decompression.bound()
         app_conf = conf.celery_app().conf
         options: dict[str, Any] = {
             # A publisher that cannot reach the broker says so soon, instead of trying for ever.
@@ -272,7 +285,7 @@ class KombuChannelLayer(BaseChannelLayer):
             except ChannelFull as error:
                 refused = self.refuse_envelope(part, error.capacity) or refused
                 continue
-            self._publish(producer, queue, body, headers={EXPIRES_HEADER: time.time() + self.expiry}, delivery_mode=1)
+            self._publish_bare(producer, queue, body)
         return refused
 
     def refuse_envelope(self, entries: list[Entry], capacity: int | None) -> ChannelFull | None:
@@ -295,16 +308,17 @@ class KombuChannelLayer(BaseChannelLayer):
         queue = self.queue(channel)
         self._admit(producer, queue, self.capacity_of(channel), channel)
         if names.is_single_reader(channel):
-            self._publish(
-                producer,
-                queue,
-                send.body,
-                headers={EXPIRES_HEADER: time.time() + self.expiry},
-                delivery_mode=1,
-            )
+            self._publish_bare(producer, queue, send.body)
         else:
-            headers, body = task_message(channel, queue.name, send.body, delay=send.delay, expiry=self.expiry)
+            headers, body = task_message(
+                channel, queue.name, send.body, delay=send.delay, expiry=self.expiry, signing=self.signing
+            )
             self._publish(producer, queue, body, headers=headers, correlation_id=headers["id"], delay=send.delay)
+
+    def _publish_bare(self, producer: Producer, queue: Queue, body: bytes) -> None:
+        if self.signing is not None:
+            body = self.signing.bare(queue.name, body, self.expiry * 1000)
+        self._publish(producer, queue, body, headers={EXPIRES_HEADER: time.time() + self.expiry}, delivery_mode=1)
 
     def _publish(self, producer: Producer, queue: Queue, body: bytes, *, delay: float = 0.0, **properties: Any) -> None:
         producer.publish(

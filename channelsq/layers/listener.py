@@ -11,7 +11,8 @@ from kombu import Connection, Consumer, Queue
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers import codec
 from channelsq.layers.base import Deliver
-from channelsq.layers.wire import is_expired, open_envelope, raw_body
+from channelsq.layers.signing import Refused
+from channelsq.layers.wire import is_expired, open_body, open_envelope
 
 if TYPE_CHECKING:
     from channelsq.layers.kombu import KombuChannelLayer
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("channelsq.layers.listener")
 
 
-def log_foreign(queue: Queue, error: ValueError) -> None:
+def log_foreign(queue: Queue, error: Exception) -> None:
     """Say that a message on ``queue`` was none of ours and is dropped."""
     logger.error(
         "queue %s: a message that is not channelsq's was dropped: %s",
@@ -50,7 +51,13 @@ class KombuListener:
         while not self._stopping.is_set():
             try:
                 with self._layer.broker_errors(), self._layer.open_connection() as connection:
-                    consumer = Consumer(connection.channel(), [self._queue], no_ack=True, on_message=self._on_message)
+                    consumer = Consumer(
+                        connection.channel(),
+                        [self._queue],
+                        no_ack=True,
+                        on_message=self._on_message,
+                        on_decode_error=self._on_bad_message,
+                    )
                     with consumer:
                         if lost:
                             logger.info("queue %s: listening again", self._queue.name, extra={"action": "broker_back"})
@@ -75,11 +82,16 @@ class KombuListener:
             except TimeoutError:
                 continue
 
+    def _on_bad_message(self, message: Any, error: Exception) -> None:
+        log_foreign(self._queue, error)
+
     def _on_message(self, message: Any) -> None:
         if is_expired(message.headers):
             return
         try:
-            for entry in open_envelope(raw_body(message)):
+            for entry in open_envelope(open_body(message, self._queue.name, self._layer.signing)):
                 self._deliver(list(entry.channels), codec.unpack(entry.packed), entry.group)
+        except Refused:
+            return
         except ValueError as error:
             log_foreign(self._queue, error)

@@ -9,12 +9,16 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kombu import Queue
+from kombu.exceptions import DecodeError
+
 from channelsq import names
 from channelsq.layers import codec
 from channelsq.layers.base import Received
 from channelsq.layers.listener import log_foreign
 from channelsq.layers.memberships import is_note
-from channelsq.layers.wire import CONTENT_TYPE, is_expired, open_envelope, open_task_body, raw_body
+from channelsq.layers.signing import Refused
+from channelsq.layers.wire import CONTENT_TYPE, is_expired, open_body, open_envelope, open_task_body, raw_body
 
 if TYPE_CHECKING:
     from channelsq.layers.kombu import KombuChannelLayer
@@ -79,22 +83,26 @@ class KombuReceiver:
             found = self._from_inbox(channel)
             if found is not None:
                 return found
-        queue = self._layer.queue(channel)
+        queue, signing = self._layer.queue(channel), self._layer.signing
         with self._layer.opened(queue) as opened:
-            while (message := opened.get(no_ack=True, accept=[CONTENT_TYPE])) is not None:
+            while (message := _next(opened)) is not None:
                 if is_expired(message.headers):
                     continue
-                body = raw_body(message)
                 try:
                     if process:
-                        self._to_inbox(channel, body)
+                        self._to_inbox(channel, open_body(message, queue.name, signing))
                         found = self._from_inbox(channel)
                         if found is not None:
                             return found
                     elif names.is_single_reader(channel):
-                        return channel, codec.unpack(body)
+                        return channel, codec.unpack(open_body(message, queue.name, signing))
                     else:
+                        body = raw_body(message)
+                        if signing is not None:
+                            signing.check_task(queue.name, message.headers.get("id"), body)
                         return channel, open_task_body(body)
+                except Refused:
+                    continue
                 except ValueError as error:
                     log_foreign(queue, error)
         return None
@@ -134,3 +142,12 @@ class KombuReceiver:
                     inbox.remove(waiting)
                     return waiting.channel, codec.unpack(waiting.packed)
         return None
+
+
+def _next(queue: Queue) -> Any:
+    """The next message of an opened queue, but for those that Kombu cannot unpack; None if there is none."""
+    while True:
+        try:
+            return queue.get(no_ack=True, accept=[CONTENT_TYPE])
+        except (DecodeError, KeyError) as error:  # a way of compression that Kombu does not know
+            log_foreign(queue, error)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from channelsq.layers import codec
+from channelsq.layers.signing import Refused, Signing, without_signature
 from channelsq.transport.codec import ForeignPayload, decode_compact, encode_compact
 from channelsq.transport.commands import Command, pack
 from channelsq.transport.streams import GROUP, SIZE
@@ -47,10 +48,12 @@ class StreamCommands:
         prefix: the transport's global key prefix.
         expiry: seconds that an unread message lives.
         queue_prefix: what the names of the layer's queues have in front of those of its channels.
+        signing: the layer's.
     """
 
-    def __init__(self, prefix: str, expiry: float, queue_prefix: str = "") -> None:
+    def __init__(self, prefix: str, expiry: float, queue_prefix: str = "", signing: Signing | None = None) -> None:
         self.prefix = prefix
+        self.signing = signing
         self.queue_prefix = queue_prefix
         self.expiry_ms = max(1, int(expiry * 1000))
         self._tasks: dict[str, tuple[str, bytes]] = {}
@@ -70,8 +73,19 @@ class StreamCommands:
             identity: its id, to send a message again under the same one; a new one if left out.
         """
         key, start = self._tasks.get(channel) or self._task(channel)
-        body = start + packed + b"\x80\x80"
-        return self._add(key, encode_compact(self.queue_prefix + channel, identity or new_id(), body, self.expiry_ms))
+        identity = identity or new_id()
+        head = start + packed + b"\x80"
+        queue = self.queue_prefix + channel
+        body = head + b"\x80" if self.signing is None else self.signing.task(queue, identity, head, self.expiry_ms)
+        return self._add(key, encode_compact(queue, identity, body, self.expiry_ms))
+
+    @property
+    def packer(self) -> Callable[[str, bytes, str], bytes]:
+        """:meth:`packed_task`, or what does the same where messages are signed."""
+        return self.packed_task if self.signing is None else self._signed_task
+
+    def _signed_task(self, channel: str, packed: bytes, identity: str) -> bytes:
+        return pack([self.task(channel, packed, identity)])
 
     def packed_task(self, channel: str, packed: bytes, identity: str) -> bytes:
         """What :meth:`task` gives, as the bytes of its command: in one step, for who sends nothing else all day.
@@ -115,10 +129,12 @@ class StreamCommands:
 
     def bare(self, queue: str, body: bytes) -> list[Command]:
         """Adds an envelope to a process's reply queue, or a packed message to a ``?`` channel's queue."""
+        if self.signing is not None:
+            body = self.signing.bare(self.queue_prefix + queue, body, self.expiry_ms)
         return self.bare_on(self.key(queue), body, self.expiry_ms)
 
     def bare_on(self, key: str, body: bytes, expiry_ms: int) -> list[Command]:
-        """The same for who has the queue's key, and perhaps another expiry."""
+        """The same for who has the queue's key, perhaps another expiry, and has signed."""
         return [
             ("XADD", key, "*", "m", encode_compact(None, None, body, expiry_ms), "x", expiry_ms),
             ("PEXPIRE", key, QUEUE_EXPIRES_MS, "NX"),
@@ -164,20 +180,25 @@ class StreamCommands:
         return commands
 
 
-def open_replies(found: list[Any], now_ms: int, foreign: Callable[[str], None]) -> list[Any]:
+def open_replies(
+    found: list[Any], now_ms: int, foreign: Callable[[str], None], opened: Callable[[bytes], bytes] = without_signature
+) -> list[Any]:
     """What XREAD found in a reply queue: what envelopes hold, as it is, but for those whose time is over.
 
     Args:
         found: ``[id, fields]`` of each entry.
         now_ms: the server's time in ms since 1970.
         foreign: is told what is wrong with an entry that is left out, since it is none of channelsq's.
+        opened: takes off signatures, and raises Refused for one that is not what it must be.
     """
     entries: list[Any] = []
     for identity, fields in found:
         try:
             body, lifetime = open_bare(fields[1] if fields[0] == b"m" else fields[fields.index(b"m") + 1])
             if lifetime is None or int(identity.partition(b"-")[0]) + lifetime > now_ms:
-                entries += codec.loads(body)
+                entries += codec.loads(opened(body))
+        except Refused:
+            continue
         except (IndexError, TypeError, ValueError) as error:
             foreign(str(error))
     return entries

@@ -19,9 +19,13 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from channelsq.layers import codec
+from channelsq.layers.signing import without_signature
+
+if TYPE_CHECKING:
+    from channelsq.layers.signing import Signing
 
 CONTENT_TYPE = "application/x-msgpack"
 
@@ -67,7 +71,9 @@ def done_message(order: int) -> bytes:
     return b"\x81\xa4done" + codec.dumps(order)
 
 
-def task_message(channel: str, queue: str, body: bytes, *, delay: float, expiry: float) -> tuple[dict[str, Any], bytes]:
+def task_message(
+    channel: str, queue: str, body: bytes, *, delay: float, expiry: float, signing: Signing | None = None
+) -> tuple[dict[str, Any], bytes]:
     """Headers and body of the Celery task message for ``body``, a packed message for ``channel``, on its ``queue``.
 
     Celery's message protocol, version 2: https://docs.celeryq.dev, "Message Protocol".
@@ -93,7 +99,8 @@ def task_message(channel: str, queue: str, body: bytes, *, delay: float, expiry:
         EXPIRES_HEADER: now + delay + expiry,
     }
     # [[channel, content], {}, {}], with the content spliced in as it was packed.
-    return headers, b"\x93\x92" + codec.dumps(channel) + body + b"\x80\x80"
+    head = b"\x93\x92" + codec.dumps(channel) + body + b"\x80"
+    return headers, head + b"\x80" if signing is None else signing.task(queue, identity, head, (delay + expiry) * 1000)
 
 
 def open_task_body(body: bytes) -> dict[str, Any]:
@@ -170,6 +177,16 @@ def raw_body(message: Any) -> bytes:
     """A message's body as it came; transports give bytes, memoryview or, for text, str."""
     body = message.body
     return body.encode() if isinstance(body, str) else bytes(body)
+
+
+def open_body(message: Any, queue: str, signing: Signing | None) -> bytes:
+    """The body of an envelope or of a ``?`` channel's message, without its signature.
+
+    Raises:
+        Refused: the signature is not what it must be.
+    """
+    body = raw_body(message)
+    return without_signature(body) if signing is None else signing.open_bare(queue, body)
 
 
 def _cut(entries: list[Entry]) -> Iterator[list[Entry]]:

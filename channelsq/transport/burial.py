@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from channelsq.transport.codec import Payload
+from channelsq.transport.codec import Payload, encode
 from channelsq.transport.commands import Argument
-from channelsq.transport.streams import Entry
+from channelsq.transport.streams import Entry, parse_tag
 
 if TYPE_CHECKING:
     from channelsq.transport.consuming import ConsumingChannel
@@ -53,12 +53,9 @@ def bury(channel: ConsumingChannel, entry: Entry, payload: Payload, reason: str)
         payload: the entry's.
         reason: one line for people.
     """
-    queue = channel.queue_of(entry.key)
-    stream = entry.key.removeprefix(channel.streams.key(""))
-    fields: tuple[Argument, ...] = ("m", entry.data, "s", stream, "d", entry.deaths, "r", reason)
-    if not channel.streams.bury(entry, channel.streams.prefix + PREFIX + queue, channel.max_dead_letters, fields):
-        return  # another consumer took it over meanwhile
-    headers = payload["headers"]
+    if not _move(channel, entry, reason):
+        return
+    queue, headers = channel.queue_of(entry.key), payload["headers"]
     logger.error(
         "%d consumers died with the message %s of queue %s (task %s): %s; it is a dead letter now",
         entry.deaths, headers.get("id"), queue, headers.get("task"), reason,
@@ -69,3 +66,29 @@ def bury(channel: ConsumingChannel, entry: Entry, payload: Payload, reason: str)
             listener(queue, payload)
         except Exception:
             logger.exception("%r failed on a dead letter of queue %s", listener, queue)
+
+
+def set_aside(message: Any, reason: str) -> None:
+    """Move a delivered Kombu message to the dead letters of its queue, since nobody is to handle it.
+
+    Who calls this says so in the log.
+
+    Args:
+        message: it came through a channel of this transport, and is not acknowledged yet.
+        reason: one line for people.
+    """
+    channel = message.channel
+    held = parse_tag(str(message.delivery_tag))
+    if held is not None:
+        raw = message._raw
+        properties = {name: value for name, value in raw["properties"].items() if name != "delivery_tag"}
+        _move(channel, Entry(*held, encode({**raw, "properties": properties}), False, 0), reason)
+    channel.qos.discard(message.delivery_tag)
+
+
+def _move(channel: ConsumingChannel, entry: Entry, reason: str) -> bool:
+    """False if another consumer took it over meanwhile."""
+    queue = channel.queue_of(entry.key)
+    stream = entry.key.removeprefix(channel.streams.key(""))
+    fields: tuple[Argument, ...] = ("m", entry.data, "s", stream, "d", entry.deaths, "r", reason)
+    return channel.streams.bury(entry, channel.streams.prefix + PREFIX + queue, channel.max_dead_letters, fields)

@@ -121,6 +121,10 @@ class QoS(kombu_redis.QoS):
             self.channel.give_back([held])
         virtual.QoS.ack(self, delivery_tag)
 
+    def discard(self, delivery_tag: str) -> None:
+        """A message is not held any more, and Redis knows."""
+        virtual.QoS.ack(self, delivery_tag)
+
     def restore_unacked(self, client: Any = None) -> list[Any]:  # type: ignore[override]
         """Put everything that is delivered and not acknowledged back into its queue."""
         self._flush()  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from typing import Any
 from celery import Celery
 from kombu.serialization import loads, prepare_accept_content
 
+from channelsq.layers.signing import HEADER, Refused
 from channelsq.message import Message
 from channelsq.transport import burial
 from channelsq.worker.execution import report_done
@@ -35,13 +36,29 @@ def read_arguments(payload: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any
     return (list(args), kwargs) if isinstance(args, (list, tuple)) and isinstance(kwargs, dict) else None
 
 
+def _is_ours(task: Any, payload: Mapping[str, Any], arguments: tuple[list[Any], dict[str, Any]]) -> bool:
+    """Whether a message is signed, if it must be."""
+    signing = task.layer.channel_layer.signing
+    if signing is None:
+        return True
+    headers = payload["headers"]
+    try:
+        if isinstance(task, ChannelTask):
+            signing.check_task(task.name, headers.get("id"), payload["body"])
+        else:
+            signing.check_call(task.name, headers.get("id"), *arguments, headers.get(HEADER))
+    except Refused:
+        return False
+    return True
+
+
 def install(app: Celery) -> None:
     """Report the dead letters of ``app``'s channels from now on."""
 
     def report(queue: str, payload: Mapping[str, Any]) -> None:
         task: Any = app.tasks.get(payload["headers"].get("task"))
         arguments = read_arguments(payload) if isinstance(task, (ChannelTask, ConsumerTask)) else None
-        if arguments is not None and len(arguments[0]) == 2:
+        if arguments is not None and len(arguments[0]) == 2 and _is_ours(task, payload, arguments):
             channel, content = arguments[0]
             report_done(Message(content, channel, task.layer))
 

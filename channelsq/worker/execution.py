@@ -158,11 +158,9 @@ def done_report(message: Message) -> Send | None:
     order, reply_channel = message.content.get("order"), message.reply_channel
     if reply_channel is None or order is None or not names.is_process_channel(reply_channel.name):
         return None
-    if type(order) is int and order < 0:
-        return None  # of a server that is dead: nobody waits for it
-    if type(order) is int and 0 <= order < 2**63:  # nothing about it can be wrong
+    if type(order) is int and 0 <= order < 2**63:
         return _tuple(Send, (reply_channel.name, done_message(order), False, 0.0, order))
-    return reply_channel.prepare({"done": order})
+    return None  # of a server that is dead, which nobody waits for; or of nobody's
 
 
 def _unanswered(message: Message) -> Send | None:

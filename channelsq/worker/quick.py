@@ -12,6 +12,7 @@ from typing import Any
 
 from celery.app.task import Context
 
+from channelsq.layers.signing import HEADER
 from channelsq.message import Message
 from channelsq.worker import database, stacks
 from channelsq.worker.execution import run_consumer
@@ -88,7 +89,12 @@ def run(plan: Plan, message: Message, kwargs: dict[str, Any], describe: Describe
 def _trace(
     task: Any, identity: str, args: list[Any], kwargs: dict[str, Any], request: dict[str, Any]
 ) -> Failure | None:
-    result, info, runtime, _ = task.__trace__(identity, args, kwargs, {**request, **told(args, kwargs)})
+    request = {**request, **told(args, kwargs)}
+    layer = getattr(task, "layer", None)
+    signing = None if layer is None else layer.channel_layer.signing
+    if signing is not None:  # it was looked at before it came here
+        request[HEADER] = signing.call(task.name, identity, args, kwargs)
+    result, info, runtime, _ = task.__trace__(identity, args, kwargs, request)
     return None if info is None else (1, result, runtime)
 
 

@@ -11,6 +11,7 @@ from channelsq import broker, conf, names
 from channelsq.asgi import channel_layers, check_queues_apart
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import ChannelsqError
+from channelsq.layers import decompression
 from channelsq.layers.urls import shown
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
@@ -120,6 +121,7 @@ def install(app: Celery) -> None:
     signals.celeryd_init.connect(_refuse_unusable_layers, weak=False)
     if not layers:
         return
+    decompression.bound()
     app.conf.accept_content = [*{*app.conf.accept_content, "json", "msgpack"}]
     for layer in layers:
         tasks = ConsumerTasks(app, layer)

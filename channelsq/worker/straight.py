@@ -22,6 +22,7 @@ from channelsq.worker.task import ChannelTask
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
+    from channelsq.layers.signing import Signing
     from channelsq.worker.lean import Lean
     from channelsq.worker.setup import ConsumerTasks
 
@@ -39,6 +40,8 @@ class _Source(NamedTuple):
     channel: str
     layer: ChannelLayerWrapper
     tasks: ConsumerTasks
+    #: The layer's.
+    signing: Signing | None
     #: The plans of the layer's consumers in this turn, by their id; None for one whose messages may not go the
     #: short way.
     plans: dict[int, Plan | None]
@@ -64,7 +67,9 @@ class Straight:
             self._plans.append(plans)
             for queue, task in each.app.tasks.items():
                 if isinstance(task, ChannelTask) and task.layer is each.layer:
-                    self._sources[queue] = _Source(task.channel, each.layer, each, plans)
+                    self._sources[queue] = _Source(
+                        task.channel, each.layer, each, each.layer.channel_layer.signing, plans
+                    )
         # Of the turn:
         self._qos: QoS
         self._now = 0
@@ -94,7 +99,7 @@ class Straight:
         source = self._sources.get(queue)
         if source is None or not data or data[0] != _COMPACT:
             return False
-        channel, layer, tasks, plans = source
+        channel, layer, tasks, signing, plans = source
         try:
             name, message_id, body, lifetime = decode_compact(data)
             (sent_to, content), _, _ = codec.loads(body)
@@ -102,14 +107,19 @@ class Straight:
             return False
         if name != queue or sent_to != channel or message_id is None or type(content) is not dict:
             return False
+        if signing is not None and not signing.is_signed(queue, message_id, body):
+            return False
         if lifetime is not None:
             oldest, same = self._alive
             if lifetime != same or identity < oldest:
                 if int(identity.partition("-")[0]) + lifetime <= self._now:
                     return False
                 self._alive = identity, lifetime
-        mine = Message(content, channel, layer)
-        resolved = layer.router.resolve(mine)
+        try:
+            mine = Message(content, channel, layer)
+            resolved = layer.router.resolve(mine)
+        except (TypeError, ValueError):  # none of ours has such a value
+            return False
         if resolved is None:
             return False
         route, kwargs = resolved

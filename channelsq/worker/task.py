@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Celery, Task
+from celery.exceptions import Ignore
+from celery.utils import uuid
 
 from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
+from channelsq.layers.signing import HEADER, Refused
 from channelsq.message import Message
 from channelsq.options import ATTRIBUTE
 from channelsq.utils import name_that_thing
@@ -15,6 +18,7 @@ from channelsq.worker.execution import run_consumer
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
+    from channelsq.layers.signing import Signing
 
 #: What ``autoretry_for=(Exception,)`` does not mean.
 _EFFECTS = ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
@@ -56,13 +60,40 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
     def __call__(self, channel: str, content: dict[str, Any], **kwargs: Any) -> None:
         """Run the consumer as one unit; see :func:`channelsq.worker.execution.run_consumer`."""
         raised = getattr(self.request, RAISED, None)
-        if raised is not None:  # it was run already, see channelsq.worker.quick
+        if isinstance(raised, Exception):  # it was run already, see channelsq.worker.quick
             raise raised
+        signing = self.layer.channel_layer.signing
+        if signing is not None:
+            self._check_signature(signing, [channel, content], kwargs)
         message = Message(content, channel, self.layer)
         identity = self.request.id
         if identity is not None:
             message.id = identity
         self.handle(message, kwargs)
+
+    def _check_signature(self, signing: Signing, args: list[Any], kwargs: dict[str, Any]) -> None:
+        request = self.request
+        signature = getattr(request, HEADER, None) or (request.headers or {}).get(HEADER)
+        try:
+            signing.check_call(str(self.name), request.id, args, kwargs, signature)
+        except Refused as error:
+            raise Ignore(str(error)) from None  # it is logged
+
+    def apply_async(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        """As Celery's, with a signature where messages are signed: retries come this way."""
+        signing = self.layer.channel_layer.signing
+        if signing is not None:
+            task_id = task_id or uuid()
+            signature = signing.call(str(self.name), task_id, args or (), kwargs or {})
+            options["headers"] = {**(options.get("headers") or {}), HEADER: signature}
+        return super().apply_async(args, kwargs, task_id, *more, **options)
 
     def handle(self, message: Message, kwargs: dict[str, Any]) -> None:
         """Run the consumer on ``message``, with its route's arguments."""

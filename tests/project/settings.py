@@ -1,5 +1,6 @@
 """Settings from the environment: TEST_BROKER, TEST_GROUPS (Redis), TEST_DATABASE, TEST_VISIBILITY (seconds),
-TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a dead letter), TEST_HOSTS (allowed);
+TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a dead letter), TEST_HOSTS (allowed),
+TEST_SIGNING (of messages);
 TEST_RECORDS and TEST_FILE are for views and consumers."""
 
 import os
@@ -43,6 +44,8 @@ if "TEST_VISIBILITY" in os.environ:
     }
 
 _config = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"))}
+if "TEST_SIGNING" in os.environ:
+    _config["signing"] = os.environ["TEST_SIGNING"]
 CHANNEL_LAYERS = {
     "default": (
         {

@@ -281,6 +281,36 @@ def test_w006_and_w007_what_is_open_in_production() -> None:
             assert list(by_id(checks.check_deployment(None))) == ["W007"]
 
 
+@pytest.mark.parametrize(
+    ("url", "groups_url", "public"),
+    [
+        ("redis-streams://:secret@redis.example.com:6379/0", None, True),
+        ("redis-streams://203.0.113.7:6379/0", None, False),  # addresses for documentation are nobody's
+        ("redis-streams://8.8.8.8/0", None, True),
+        ("redis-streams://[2001:4860::8888]/0", None, True),
+        ("rediss-streams://redis.example.com/0", None, False),
+        ("redis-streams+socket:///run/redis.sock", None, False),
+        *(
+            (f"redis-streams://{host}/0", None, False)
+            for host in ("localhost", "redis", "10.0.0.5", "127.0.0.1", "[::1]")
+        ),
+        ("redis-streams://cache.internal/0", None, False),
+        ("amqp://guest:secret@mq.example.com//", "redis://localhost/0", True),
+        ("amqps://guest:secret@mq.example.com//", "redis://localhost/0", False),
+        ("amqps://mq.example.com//", "redis://:secret@redis.example.com/0", True),
+        ("amqp://localhost//;amqp://mq.example.com//", "redis://localhost/0", True),
+    ],
+)
+def test_w008_a_broker_on_the_internet(url: str, groups_url: str | None, public: bool) -> None:
+    config = {"url": url, **({"groups_url": groups_url} if groups_url else {})}
+    layer = {"BACKEND": LAYERS + "KombuChannelLayer", "CONFIG": config, "ROUTING": []}
+    allowed = {"CHANNEL_SESSION_KEY_IN_URL": False, "CHANNEL_ALLOWED_ORIGINS": []}
+    with override_settings(CHANNEL_LAYERS={"default": layer}, **allowed):
+        messages = by_id(checks.check_deployment(None))
+    assert list(messages) == (["W008"] if public else [])
+    assert not any("secret" in text(message) for message in messages.values())
+
+
 def test_w005_the_stock_transport(monkeypatch: pytest.MonkeyPatch) -> None:
     for scheme, better in (("redis", "redis-streams://"), ("rediss", "rediss-streams://")):
         with installed(None):

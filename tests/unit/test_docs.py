@@ -47,6 +47,12 @@ def test_every_page_is_found_from_the_readme_and_the_index() -> None:
     assert {Path(link).name.partition("#")[0] for link in links(ROOT / "README.md")} >= pages
 
 
+def test_the_tests_that_the_security_page_names_are_there() -> None:
+    named = set(re.findall(r"`(\w+/test_\w+\.py)`", (DOCS / "security.md").read_text()))
+    assert {name for name in named if not (ROOT / "tests" / name).exists()} == set()
+    assert len(named) > 10
+
+
 # -- examples ----------------------------------------------------------------------------------------
 
 EXAMPLES = [

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from channelsq.interface.logs import masked
+from channelsq.interface.logs import masked, shown_target
 
 SCRIPT = """
 import logging
@@ -60,3 +60,7 @@ def test_masking_takes_no_time_that_grows_faster_than_the_text() -> None:
     for text in ("a" * 500_000, "token" * 100_000, "channelsq.token" * 50_000, "&" * 500_000):
         assert masked(text) == text
     assert time.monotonic() - began < 5
+
+
+def test_a_client_cannot_forge_a_line() -> None:
+    assert shown_target("/a\r\nERROR: b\x1b[2J", b"c=\n\xff") == r"/a\r\nERROR: b\x1b[2J?c=\n\xff"

@@ -48,7 +48,7 @@ class World:
         self._plan.task, self._plan.name = task, "consumer"
         route = SimpleNamespace(consumer=consumer, ordered=True)
         router = SimpleNamespace(resolve=lambda message: (route, {}) if self.routed else None)
-        layer = SimpleNamespace(router=router, queue_prefix="")
+        layer = SimpleNamespace(router=router, queue_prefix="", channel_layer=SimpleNamespace(signing=None))
         stands_for = ChannelTask.__new__(ChannelTask)
         stands_for.layer = layer  # type: ignore[misc,assignment]
         stands_for.channel = "jobs"  # type: ignore[misc]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from channelsq.exceptions import BrokerUnavailable
@@ -12,6 +13,7 @@ from channelsq.interface.link.address import Address
 from channelsq.interface.link.line import SILENCE, Line, ReplyError
 from channelsq.interface.logs import extra
 from channelsq.interface.replies import Replies
+from channelsq.layers.signing import without_signature
 from channelsq.layers.streams import StreamCommands, open_replies
 from channelsq.transport.commands import Command, pack
 
@@ -56,6 +58,14 @@ class Listening:
         self._most = max(1, min(_TRIMMED_AFTER, capacity // 10))
         self._replies = replies
         self._queues = {commands.key(queue): queue for queue in queues}
+        signing = commands.signing
+        #: What takes off signatures, for each queue.
+        self._openers: dict[str, Callable[[bytes], bytes]] = {
+            key: without_signature
+            if signing is None
+            else functools.partial(signing.open_bare, commands.queue_prefix + queue)
+            for key, queue in self._queues.items()
+        }
         #: Where each queue has been read to.
         self._last = dict.fromkeys(self._queues, _BEGINNING)
         self.line = Line(address, self, "listening")
@@ -157,7 +167,7 @@ class Listening:
                 self._last[key] = found[-1][0].decode()
                 self._news.add(key)
                 self._read_since += len(found)
-                self._replies.hand_out(open_replies(found, now_ms, foreign), foreign)
+                self._replies.hand_out(open_replies(found, now_ms, foreign, self._openers[key]), foreign)
         # Not more than the clients' turn can take: the rest waits in Redis.
         self._replies.when_handed_out(self._read_on)
 
@@ -177,6 +187,7 @@ class Listening:
         self._write(commands)
 
     def _log_foreign(self, key: str, error: str) -> None:
+        self._replies.note_foreign()
         logger.error(
             "queue %s: a message that is not channelsq's was dropped: %s",
             self._queues[key],

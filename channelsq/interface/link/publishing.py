@@ -93,7 +93,7 @@ class Publishing:
     ) -> None:
         self._layer = layer
         self._commands = commands
-        self._packed_task = commands.packed_task
+        self._packed_task = commands.packer
         self._refused = refused
         self._opened = opened
         self._limit = limit

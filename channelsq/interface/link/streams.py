@@ -47,7 +47,9 @@ class StreamsLink(Link):
         self._groups_here = address.groups_here
         self._prefix = channel_layer.prefix
         self._address = address
-        self._commands = StreamCommands(address.key_prefix, channel_layer.expiry, channel_layer.queue_prefix)
+        self._commands = StreamCommands(
+            address.key_prefix, channel_layer.expiry, channel_layer.queue_prefix, channel_layer.signing
+        )
         self._publishing = Publishing(
             address,
             channel_layer,
