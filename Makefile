@@ -6,10 +6,11 @@
 #   make format     put the formatting right
 #   make types      mypy --strict
 #   make reference  write docs/reference/ from the docstrings
+#   make autobahn   the WebSocket test suite of Autobahn, some minutes (ARGS='"7.*" -7.1.*' for some cases)
 #   make bench      the benchmarks, five to ten minutes (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types reference bench venv clean
+.PHONY: help run test lint format types reference autobahn bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
@@ -43,13 +44,16 @@ types: .venv/.ready
 reference: .venv/.ready
 	$(BIN)/python docs/make_reference.py
 
+autobahn: .venv/.ready
+	$(BIN)/python -m tests.autobahn $(ARGS)
+
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks $(ARGS)
 
 venv: .venv/.ready
 
 clean:
-	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles
+	rm -rf .venv .venv-autobahn .venv-peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles
 
 # Stale when what is to be installed has changed, or when the Python it was made with is gone.
 ifneq ($(shell $(BIN)/python -c "print('works')" 2>/dev/null),works)

@@ -57,6 +57,17 @@ class Client(Protocol):
         """The parser may have something to send."""
 
 
+class Wire(ServerProtocol):
+    """The parser, which also makes what is sent."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame; called by the parser."""
+        if frame.opcode is Opcode.CLOSE:
+            # A close frame may come between a message's fragments (RFC 6455, section 5.4): the message is given up.
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class Incoming:
     """Reads one client.
 

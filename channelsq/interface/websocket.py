@@ -15,14 +15,13 @@ from uvicorn.server import ServerState
 from websockets.exceptions import InvalidMessage, PayloadTooBig
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
-from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from channelsq import names
 from channelsq.interface import handshake
 from channelsq.interface.connection import IS_OPEN, Accept, Action, BadReply, Close, Connection, Refuse, State, Write
 from channelsq.interface.hub import Hub
-from channelsq.interface.incoming import Incoming
+from channelsq.interface.incoming import Incoming, Wire
 from channelsq.interface.keepalive import KeepAlive
 from channelsq.interface.logs import DiscreetLogger, shown_target
 from channelsq.interface.notes import Notes
@@ -55,9 +54,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def __init__(self, hub: Hub, server_state: ServerState) -> None:
         self._hub = hub
         self._server_connections = cast("set[Any]", server_state.connections)
-        self._wire = ServerProtocol(
-            extensions=handshake.EXTENSIONS, max_size=hub.config.max_message_size, logger=_wire_logger
-        )
+        self._wire = Wire(extensions=handshake.EXTENSIONS, max_size=hub.config.max_message_size, logger=_wire_logger)
         self._throttle = throttle_of(hub, self._on_held, self._on_free)
         self._incoming = Incoming(self._wire, self, hub.config.max_message_size, self._throttle)
         self._transport: asyncio.Transport

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.http11 import Request
 from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 
 from channelsq.interface import handshake
-from channelsq.interface.incoming import Incoming
+from channelsq.interface.incoming import Incoming, Wire
 from tests.support.interfaces import frame
 
 MAX_SIZE = 3000
@@ -28,7 +27,7 @@ class Recorder:
     """A client that remembers what it was told."""
 
     def __init__(self, deflate: bool = False) -> None:
-        self.wire = ServerProtocol(extensions=handshake.EXTENSIONS, max_size=MAX_SIZE)
+        self.wire = Wire(extensions=handshake.EXTENSIONS, max_size=MAX_SIZE)
         self.incoming = Incoming(self.wire, self, MAX_SIZE)
         self.told: list[Any] = []
         # After bad text a client is told no more, as the connection's state has it.
@@ -109,6 +108,15 @@ def test_a_whole_frame_goes_past_the_parser(opcode: int, size: int) -> None:
     client.incoming.feed(masked(opcode, payload))
     assert client.told == [payload.decode() if opcode == 1 else payload]
     assert client.parsed == 0
+
+
+@pytest.mark.parametrize("kind", [Recorder, SlowRecorder])
+def test_a_close_between_fragments_is_no_error(kind: type[Recorder]) -> None:
+    client = kind()
+    code = (1000).to_bytes(2, "big")
+    client.incoming.feed(masked(1, b"half", fin=False) + masked(9, b"") + masked(8, code) + masked(0, b"more"))
+    assert client.told == ["close"]
+    assert client.closed_with == 1000
 
 
 def test_several_frames_in_one_read() -> None:

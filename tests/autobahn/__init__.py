@@ -1,0 +1,1 @@
+"""The Autobahn WebSocket test suite against this project's interface server."""
