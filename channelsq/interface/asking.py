@@ -24,6 +24,7 @@ LAST = "channelsq.last"
 _TEXTS = {
     408: "408 Request Timeout: the request's body came too slowly",
     413: "413 Payload Too Large",
+    429: "429 Too Many Requests",
     500: "500 Internal Server Error",
     502: "502 Bad Gateway: the application's answer cannot be sent",
     503: "503 Service Unavailable: please try again soon",
@@ -114,7 +115,7 @@ class Asking:
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"content-length", b"%d" % len(content)),
         ]
-        if status == 503:
+        if status in (429, 503):
             headers.append((b"retry-after", b"1"))
         return Start(status, headers, len(content), bodiless=False), content
 

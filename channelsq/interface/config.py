@@ -51,6 +51,8 @@ class InterfaceConfig:
     ping_interval: float = 20.0
     ping_timeout: float = 30.0
     max_connections: int = 10_000
+    # A tenth of all, so that no one address takes them all; and enough for an office behind one address.
+    max_connections_per_client: int = 1000
     max_header_size: int = 64 * 1024
     header_timeout: float = 20.0
     keep_alive_timeout: float = 5.0
@@ -61,6 +63,7 @@ class InterfaceConfig:
     max_message_rate: int = 5000
     max_byte_rate: int = 16 * 1024 * 1024
     send_queue: int = 1024 * 1024
+    idle_timeout: float = 0.0
     drain_delay: float = 0.0
     drain_window: float = 8.0
     workers: int = 0

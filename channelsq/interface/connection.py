@@ -183,6 +183,11 @@ class Connection:
         self._waiting_bytes += size
 
     @property
+    def messages(self) -> int:
+        """How many messages there were for the application."""
+        return self._next_order
+
+    @property
     def has_room(self) -> bool:
         """Whether more should be read from the client."""
         return len(self.waiting) < self.max_messages and self._waiting_bytes < self.max_bytes

@@ -6,6 +6,7 @@ everything before it may be the client's invention.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,13 +22,13 @@ def believed(headers: Iterable[Sequence[bytes]], client: list[Any] | None, schem
         client: ``[host, port]`` of the connection.
         scheme: ``http`` or ``ws``, with an ``s`` if the connection is encrypted.
     """
-    forwarded_for = forwarded_proto = b""
+    chain = forwarded_proto = b""
     for name, value in headers:
         if name == b"x-forwarded-for":
-            forwarded_for = value
+            chain = value
         elif name == b"x-forwarded-proto":
             forwarded_proto = value
-    address = _address(forwarded_for.decode("latin-1").rpartition(",")[2].strip())
+    address = _address(chain)
     if address is not None:
         client = [address, 0]
     secure = _SECURE.get(forwarded_proto.decode("latin-1").rpartition(",")[2].strip().lower())
@@ -36,8 +37,19 @@ def believed(headers: Iterable[Sequence[bytes]], client: list[Any] | None, schem
     return client, scheme
 
 
-def _address(text: str) -> str | None:
-    """The IP address in ``1.2.3.4``, ``1.2.3.4:567``, ``::1`` or ``[::1]:567``."""
+def forwarded_for(headers: Iterable[Sequence[bytes]]) -> str | None:
+    """The client's address as a proxy reports it; None where it does not, or writes nonsense."""
+    chain = b""
+    for name, value in headers:
+        if name == b"x-forwarded-for":
+            chain = value
+    return _address(chain) if chain else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _address(chain: bytes) -> str | None:
+    """The last IP address of several, each like ``1.2.3.4``, ``1.2.3.4:567``, ``::1`` or ``[::1]:567``."""
+    text = chain.decode("latin-1").rpartition(",")[2].strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.interface.clients import Clients
 from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.heartbeat import Heartbeat
 from channelsq.interface.link import link_for
@@ -78,6 +79,8 @@ class Hub:
         self.exchanges: dict[Waiting, None] = {}
         #: How many clients are connected, whatever they speak.
         self.connections = 0
+        #: How many of them are of one client.
+        self.clients = Clients(config)
         #: Tells other interface servers that this one lives; None where there are none, or nobody could know.
         self.heartbeat: Heartbeat | None = None
         #: True once the server is told to end: it is not ready for more clients.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from channelsq.interface.options import TIME, Option, integer, seconds, size
+from channelsq.interface.options import TIME, TIME_OR_OFF, Option, integer, seconds, size
 
 _GIB = 1024**3
 
@@ -48,6 +48,14 @@ LIMIT_OPTIONS: tuple[Option, ...] = (
         "max_connections",
         integer(1, 10_000_000, "give a number of connections, 1 or more"),
         "how many clients may be connected at once; more get 503",
+        "NUMBER",
+    ),
+    Option(
+        "max_connections_per_client",
+        integer(0, 10_000_000, "give a number of connections, or 0 for no limit"),
+        "how many connections one address may have, an IPv6 /64 as one; with --proxy-headers how many requests and "
+        "WebSockets a forwarded address; more get 429; an address that is not public counts only if it was forwarded; "
+        "0 for no limit",
         "NUMBER",
     ),
     Option(
@@ -111,5 +119,11 @@ LIMIT_OPTIONS: tuple[Option, ...] = (
         size(_GIB),
         "close a WebSocket, with 1013, for which more than this waits",
         "BYTES",
+    ),
+    Option(
+        "idle_timeout",
+        seconds(zero=True, remedy=TIME_OR_OFF),
+        "close a WebSocket, with 1001, on which no message went either way for this long; 0 for never",
+        "SECONDS",
     ),
 )

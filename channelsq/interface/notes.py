@@ -93,6 +93,11 @@ class Notes:
         what = "dropped, no answer to a ping within %g s"
         self._note(logging.INFO, "websocket.ping_timeouts", "ping_timeout", what, timeout)
 
+    def idle(self) -> None:
+        """No message went either way for too long."""
+        timeout = self._hub.config.idle_timeout
+        self._note(logging.INFO, "websocket.idle", "idle", "closed, no message either way for %g s", timeout)
+
     def _broken(self, counter: str, action: str, error: Exception) -> None:
         self._note(logging.INFO, counter, action, "closed, the client sent what it must not: %s", error)
 

@@ -25,7 +25,8 @@ class Outgoing:
         too_slow: called with the number of bytes that wait already, instead of adding to them.
     """
 
-    __slots__ = ("_close_timer", "_ended", "_hub", "_messages", "_size", "_too_slow", "_transport", "_wire", "window")
+    __slots__ = ("_close_timer", "_ended", "_hub", "_messages", "_size", "_too_slow", "_transport", "_wire", "turns",
+                 "window")  # fmt: skip
 
     def __init__(
         self, hub: Hub, wire: ServerProtocol, transport: asyncio.Transport, too_slow: Callable[[int], None]
@@ -38,6 +39,8 @@ class Outgoing:
         self.window = 0
         # Frames that are written together at the end of the event loop's turn.
         self._messages: list[bytes] = []
+        #: In how many turns there were some.
+        self.turns = 0
         self._size = 0
         self._close_timer: asyncio.TimerHandle | None = None
         self._ended = False
@@ -48,6 +51,7 @@ class Outgoing:
         messages = self._messages
         if not messages:
             self._hub.replies.writers.append(self)
+            self.turns += 1
         messages.append(frame)
         self._size += len(frame)
         if self._size > _JOINED:

@@ -34,6 +34,7 @@ def period_of(config: InterfaceConfig) -> float:
         config.http_timeout,
         config.ping_interval or math.inf,
         config.ping_timeout or math.inf,
+        config.idle_timeout or math.inf,
     )
     return min(LATEST, max(SOONEST, min(timeouts) * _SHARE))
 

@@ -19,7 +19,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from channelsq.interface.asking import ABORT, LAST
+from channelsq.interface.asking import ABORT, LAST, Asking, Refused
 from channelsq.interface.exchange import Exchange, written
 from channelsq.interface.http import BEGUN
 from channelsq.interface.logs import extra, shown_client
@@ -27,6 +27,13 @@ from channelsq.interface.response import Start
 
 if TYPE_CHECKING:
     from channelsq.interface.hub import Hub
+    from channelsq.interface.websocket import WebSocketProtocol
+
+#: Connections over the limit that are answered; beyond these they are dropped.
+_ANSWERED = 100
+
+#: Seconds until a connection too many is closed, if it does not ask for anything.
+_SURPLUS_TIMEOUT = 1.0
 
 logger = logging.getLogger("channelsq.interface.http")
 
@@ -58,7 +65,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_at_once = min(hub.limits.body_chunk, hub.config.max_body_size or sys.maxsize)
         self._head_size = 0
         self._head_timer: asyncio.TimerHandle | None = None
-        self._surplus = False
+        #: Why this connection is one too many: status, action and reason.
+        self._surplus: tuple[int, str, str] | None = None
+        #: What it, or the request that is answered, counts for.
+        self._place = ""
         #: Whether all is said: what still comes is thrown away.
         self._lingering = False
         self._data = b""
@@ -70,12 +80,24 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._hub.connections += 1
-        self._surplus = self._hub.connections > self._hub.config.max_connections
+        hub = self._hub
+        hub.connections += 1
+        most = hub.config.max_connections
+        if hub.connections > most:
+            self._surplus = 503, "too_many_connections", f"more than {most} connections (--max-connections)"
+            if hub.connections > most + _ANSWERED:
+                self._refuse(*self._surplus)
+                return
+        else:
+            place = hub.clients.enter_connection(self.client)
+            if place is None:
+                self._surplus = 429, "too_many_per_client", hub.clients.reason
+            self._place = place or ""
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._hub.connections -= 1
+        self._leave()
         self._forget_head()
         super().connection_lost(exc)
         if self._exchange is not None:
@@ -84,8 +106,8 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return
-        if self._surplus:
-            self._refuse(503, "too_many_connections", f"more than {self._hub.config.max_connections} connections")
+        if self._surplus is not None:
+            self._refuse(*self._surplus)
             return
         self._data = data
         self._parsing = True
@@ -128,6 +150,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._hub.status.has(cycle.scope["path"]):
             super()._start_asgi_task(cycle, cast(Any, self._hub.status))
             return
+        if self._hub.clients.by_request and not self._enter(cycle):
+            return
         if (
             self._hub.config.http == "direct"
             or cycle.more_body
@@ -143,6 +167,27 @@ class HttpProtocol(HttpToolsProtocol):
         self._exchange = exchange
         exchange.begin()
 
+    def _enter(self, cycle: RequestResponseCycle) -> bool:
+        """Count the request, or refuse it."""
+        place = self._hub.clients.enter_request(cycle.scope["headers"], self.client)
+        if place is None:
+            asking = Asking(self._hub, cycle.scope)  # type: ignore[arg-type]  # the same, in uvicorn's words
+            refused = Refused(429, "too_many_per_client", self._hub.clients.reason, ends=True)
+            self._answer_last(*asking.refuse(refused), cycle)
+            return False
+        self._place = place
+        return True
+
+    def _leave(self) -> None:
+        place, self._place = self._place, ""
+        self._hub.clients.leave(place)
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request; called by uvicorn."""
+        if self._hub.clients.by_request:
+            self._leave()
+        super().on_response_complete()
+
     def _go_on(self, cycle: RequestResponseCycle, app: Any, exchange: Exchange) -> None:
         self._exchange = None
         cast("dict[str, Any]", cycle.scope)[BEGUN] = exchange
@@ -153,7 +198,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_size = 0
-        cast("dict[str, Any]", self.scope).update({ABORT: self._drop, LAST: self._answer_last})
+        cast("dict[str, Any]", self.scope).update({ABORT: self._drop, LAST: self._end_with})
 
     def on_url(self, url: bytes) -> None:
         self._measure(len(url))
@@ -170,7 +215,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self._hub.loop.call_later(self._hub.config.header_timeout, self._on_late_head)
+            timeout = self._hub.config.header_timeout if self._surplus is None else _SURPLUS_TIMEOUT
+            self._head_timer = self._hub.loop.call_later(timeout, self._on_late_head)
 
     def _forget_head(self) -> None:
         if self._head_timer is not None:
@@ -179,7 +225,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _on_late_head(self) -> None:
         self._head_timer = None
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._surplus is not None:
+            self._refuse(*self._surplus)
+        else:
             self._refuse(408, "late_request", f"no request within {self._hub.config.header_timeout:g} s")
 
     # -- answers ----------------------------------------------------------------------------
@@ -202,16 +252,22 @@ class HttpProtocol(HttpToolsProtocol):
         upgrade = sys.exception()
         rest = self._data[upgrade.args[0] :] if isinstance(upgrade, HttpParserUpgrade) else b""
         super().handle_websocket_upgrade()
+        socket = cast("WebSocketProtocol", self.transport.get_protocol())
+        if not self._hub.clients.by_request:
+            socket.place, self._place = self._place, ""
         if rest:
-            cast(asyncio.Protocol, self.transport.get_protocol()).data_received(rest)
+            socket.data_received(rest)
 
     def _should_upgrade(self) -> bool:
         # uvicorn would pass the request on as HTTP/1.1 whatever it was.
         return self.parser.get_http_version() == "1.1" and super()._should_upgrade()
 
-    def _answer_last(self, start: Start, content: bytes) -> None:
-        """Answer the request that is read, though its body is not complete, and end the connection."""
-        cycle = self.cycle
+    def _end_with(self, start: Start, content: bytes) -> None:
+        """Answer the request whose body is not complete, which is the last that was begun."""
+        self._answer_last(start, content, self.cycle)
+
+    def _answer_last(self, start: Start, content: bytes, cycle: RequestResponseCycle) -> None:
+        """Answer a request, and end the connection."""
         cycle.keep_alive = False
         if not self.transport.is_closing():
             self.transport.write(written(cycle, start, content))
@@ -238,6 +294,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, action: str, reason: str) -> None:
         phrase = http.HTTPStatus(status).phrase
         self._hub.stats.count(f"http.refused.{status}")
+        self._hub.stats.count(f"http.{action}")
         logger.info(
             "connection answered with %d: %s",
             status,
@@ -245,7 +302,7 @@ class HttpProtocol(HttpToolsProtocol):
             extra=extra(action, shown_client(list(self.client) if self.client else None)),
         )
         body = f"{status} {phrase}\n".encode()
-        retry = "retry-after: 5\r\n" if status == 503 else ""
+        retry = "retry-after: 5\r\n" if status in (429, 503) else ""
         self.transport.write(
             f"HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
             f"content-length: {len(body)}\r\n{retry}connection: close\r\n\r\n".encode()

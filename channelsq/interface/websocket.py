@@ -21,6 +21,7 @@ from channelsq import names
 from channelsq.interface import handshake
 from channelsq.interface.connection import IS_OPEN, Accept, Action, BadReply, Close, Connection, Refuse, State, Write
 from channelsq.interface.hub import Hub
+from channelsq.interface.idle import Idle
 from channelsq.interface.incoming import Incoming, Wire
 from channelsq.interface.keepalive import KeepAlive
 from channelsq.interface.logs import DiscreetLogger, shown_target
@@ -46,9 +47,9 @@ class WebSocketProtocol(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_begun", "_code", "_connection", "_forget_again", "_gone", "_heard", "_hub", "_incoming",
+        "_begun", "_code", "_connection", "_forget_again", "_gone", "_heard", "_hub", "_idle", "_incoming",
         "_keep_alive", "_notes", "_outgoing", "_reading", "_response", "_server_connections", "_throttle", "_transport",
-        "_turns", "_wire",
+        "_turns", "_wire", "place",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, server_state: ServerState) -> None:
@@ -72,6 +73,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self._begun = 0.0
         self._turns: Turns | None = None
         self._forget_again = False
+        self._idle = Idle(hub.config.idle_timeout)
+        #: What it counts for, see :class:`channelsq.interface.clients.Clients`.
+        self.place = ""
         self._keep_alive = KeepAlive(hub.config.ping_interval, hub.config.ping_timeout)
 
     # -- the transport ----------------------------------------------------------------------
@@ -106,6 +110,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._gone = True
         self._server_connections.discard(self)
         self._hub.connections -= 1
+        self._hub.clients.leave(self.place)
         self._outgoing.ended()
         if self._throttle is not None:
             self._throttle.ended()
@@ -243,7 +248,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def on_request(self, request: Request) -> None:
         """See :class:`channelsq.interface.incoming.Client`."""
         path, query = handshake.split_target(request.path)
-        notes = self._notes
+        notes, config = self._notes, self._hub.config
         notes.target = shown_target(path, query)
         self._response = response = self._wire.accept(request)
         if response.status_code != 101:
@@ -253,15 +258,19 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._hub.ending:
             self.answer(503, "the server is shutting down", retry_after=5)
             return
+        content = handshake.connect_content(
+            request, self._transport, notes.client, root_path=config.root_path, proxy_headers=config.proxy_headers
+        )
+        if (place := self._hub.clients.enter_request(content["headers"], notes.client)) is None:
+            self._hub.stats.count("websocket.too_many_per_client")
+            self.answer(429, self._hub.clients.reason, retry_after=1)
+            return
+        self.place = place or self.place
         refusal = self._hub.origins.refusal(*handshake.origin_and_host(request))
         if refusal is not None:
             self._hub.stats.count("websocket.foreign_origins")
             self.answer(403, refusal)
             return
-        config = self._hub.config
-        content = handshake.connect_content(
-            request, self._transport, notes.client, root_path=config.root_path, proxy_headers=config.proxy_headers
-        )
         notes.client = content["client"]
         self._connection = Connection(
             self._hub.new_channel("websocket.send!"),
@@ -427,6 +436,9 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._code = 1006
                 connection.begin_close()
                 self._transport.abort()
+            elif self._idle.is_over(now, connection.messages, self._outgoing.turns, busy=connection.busy):
+                self._notes.idle()
+                self.close(1001, "idle")
             elif (data := self._keep_alive.ping(now)) is not None:
                 self._wire.send_ping(data)
                 self._outgoing.write_wire()
