@@ -25,7 +25,8 @@ from channelsq.transport.commands import Command
 #: Keys of the Redis layer of Channels 1 that say nothing here, and what to do instead.  They are harmless when empty.
 _OF_CHANNELS_1 = {
     "symmetric_encryption_keys": "messages are not encrypted in Redis, so a layer with this key would promise what it "
-    "does not do; leave it out, and have Redis reached over TLS (rediss-streams://) by those alone who may read it",
+    "does not do; leave it out, and have Redis reached over TLS (rediss-streams://) by those alone who may read it; "
+    "CONFIG['signing'] has messages signed",
     "stats_prefix": "no statistics are kept in Redis; leave it out (celery inspect stats tells how much is done)",
     "connection_kwargs": "write what they were for into the URL's query or CONFIG['transport_options'], as Kombu reads "
     "them",

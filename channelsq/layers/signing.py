@@ -131,14 +131,15 @@ class Signing:
         signed = _message(b"task", f"{queue}\0{identity}", expires, head)
         return b"%b%b%b%b" % (head, _MARK, expires, hmac.digest(_keys(self.prefix)[0], signed, "sha256"))
 
-    def call(self, task: str, identity: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    def call(self, task: str, identity: str, args: Sequence[Any], kwargs: Mapping[str, Any], delay: float = 0.0) -> str:
         """What stands in :data:`HEADER` of a consumer's task.
 
         Args:
             task: its name.
             identity: its id.
+            delay: seconds until it may run; it is good for :data:`REDELIVERY` after that.
         """
-        expires = bytes(_EXPIRES)  # who retries says when
+        expires = _expires((delay + REDELIVERY) * 1000)
         signed = _message(b"call", f"{task}\0{identity}", expires, _arguments(args, kwargs))
         return (expires + hmac.digest(_keys(self.prefix)[0], signed, "sha256")).hex()
 
@@ -184,6 +185,12 @@ class Signing:
             problem = "its time was over a day ago"
         return problem
 
+    def is_call(
+        self, task: str, identity: object, args: Sequence[Any], kwargs: Mapping[str, Any], signature: object
+    ) -> bool:
+        """Whether :meth:`check_call` would have nothing to say."""
+        return self._problem_of_call(task, identity, args, kwargs, signature) is None
+
     def check_call(
         self, task: str, identity: object, args: Sequence[Any], kwargs: Mapping[str, Any], signature: object
     ) -> None:
@@ -192,16 +199,24 @@ class Signing:
         Raises:
             Refused: the signature is not what :meth:`call` made for it.
         """
-        problem: str | None = "it is not signed"
-        if isinstance(signature, str):
-            try:
-                given = bytes.fromhex(signature)
-            except ValueError:
-                given = b""
-            signed = _message(b"call", f"{task}\0{identity}", given[:_EXPIRES], _arguments(args, kwargs))
-            problem = self._problem(signed, given[_EXPIRES:])
+        problem = self._problem_of_call(task, identity, args, kwargs, signature)
         if problem is not None:
             self._refuse(task, problem)
+
+    def _problem_of_call(
+        self, task: str, identity: object, args: Sequence[Any], kwargs: Mapping[str, Any], signature: object
+    ) -> str | None:
+        if not isinstance(signature, str):
+            return "it is not signed"
+        try:
+            given = bytes.fromhex(signature)
+        except ValueError:
+            given = b""
+        signed = _message(b"call", f"{task}\0{identity}", given[:_EXPIRES], _arguments(args, kwargs))
+        problem = self._problem(signed, given[_EXPIRES:])
+        if problem is None and int.from_bytes(given[:_EXPIRES], "big") < time.time() * 1000:
+            problem = "its time was over a day ago"
+        return problem
 
     def _problem(self, signed: bytes, mac: bytes) -> str | None:
         for key in _keys(self.prefix):
@@ -230,7 +245,7 @@ class Signing:
 
 def _arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
     """The same bytes before and after a serializer of Celery's has had them."""
-    return msgpack.packb([list(args), dict(kwargs)], default=str)  # type: ignore[no-any-return]
+    return msgpack.packb([list(args or ()), dict(kwargs or {})], default=str)  # type: ignore[no-any-return]
 
 
 def is_required(value: object) -> bool | None:

@@ -10,6 +10,7 @@ from weakref import ref
 from celery.worker import state
 
 from channelsq.layers.direct import Parcel, collected_here
+from channelsq.layers.signing import HEADER
 from channelsq.message import Message
 from channelsq.transport import requests
 from channelsq.transport.codec import Payload, decode
@@ -198,9 +199,12 @@ class LeanRequest(requests.Request):
 
     def describe(self) -> dict[str, Any]:
         """``task.request``."""
+        signing = self._mine.channel_layer.channel_layer.signing
+        signed = {} if signing is None else {HEADER: signing.call(self._plan.name, self.id, self._args, self._kwargs)}
         return {
             **self._plan.fields,
             **self._message.headers,
+            **signed,
             "task": self._plan.name,
             "args": self._args,
             "kwargs": self._kwargs,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Celery, Task
 from celery.exceptions import Ignore
-from celery.utils import uuid
 
 from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
 from channelsq.layers.signing import HEADER, Refused
@@ -25,6 +25,14 @@ _EFFECTS = ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
 
 #: In ``task.request``: what the consumer raised when it was run without Celery's tracer.
 RAISED = "channelsq_raised"
+
+
+#: In ``task.request``: :class:`Verified` if the message's signature was looked at.
+VERIFIED = "channelsq_verified"
+
+
+class Verified:
+    """What nobody can write into a message."""
 
 
 class ChannelTask(Task):  # type: ignore[type-arg]
@@ -73,27 +81,36 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
 
     def _check_signature(self, signing: Signing, args: list[Any], kwargs: dict[str, Any]) -> None:
         request = self.request
-        signature = getattr(request, HEADER, None) or (request.headers or {}).get(HEADER)
         try:
-            signing.check_call(str(self.name), request.id, args, kwargs, signature)
+            signing.check_call(str(self.name), request.id, args, kwargs, getattr(request, HEADER, None))
         except Refused as error:
             raise Ignore(str(error)) from None  # it is logged
+        setattr(request, VERIFIED, Verified)
 
-    def apply_async(
-        self,
-        args: Any = None,
-        kwargs: Any = None,
-        task_id: str | None = None,
-        *more: Any,
-        **options: Any,
+    def _is_verified(self, signing: Signing, request: Any) -> bool:
+        """Whether a request's signature was looked at, here or, if its process died, just now."""
+        return getattr(request, VERIFIED, None) is Verified or signing.is_call(
+            str(self.name), request.id, request.args, request.kwargs, getattr(request, HEADER, None)
+        )
+
+    def signature_from_request(
+        self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **options: Any
     ) -> Any:
-        """As Celery's, with a signature where messages are signed: retries come this way."""
+        """As Celery's, which retries are sent by; signed where messages are signed, if this one was.
+
+        Whoever else has Celery call a consumer has no signature: they may be doing it for somebody who has written a
+        callback or a group into a message of another task.
+        """
+        made = super().signature_from_request(request, args, kwargs, queue, **options)
         signing = self.layer.channel_layer.signing
-        if signing is not None:
-            task_id = task_id or uuid()
-            signature = signing.call(str(self.name), task_id, args or (), kwargs or {})
-            options["headers"] = {**(options.get("headers") or {}), HEADER: signature}
-        return super().apply_async(args, kwargs, task_id, *more, **options)
+        if signing is not None and self._is_verified(signing, self.request if request is None else request):
+            delay = made.options.get("countdown") or 0
+            eta = made.options.get("eta")
+            if eta is not None:
+                delay = max(delay, eta.timestamp() - time.time())
+            signature = signing.call(str(self.name), made.options["task_id"], made.args, made.kwargs, delay)
+            made.options["headers"] = {**(made.options.get("headers") or {}), HEADER: signature}
+        return made
 
     def handle(self, message: Message, kwargs: dict[str, Any]) -> None:
         """Run the consumer on ``message``, with its route's arguments."""

@@ -145,18 +145,27 @@ def test_a_forged_reply(project: Project, broker: Broker, victim: ClientConnecti
     assert is_well(victim)
 
 
-@pytest.mark.parametrize("task", ["the consumer", "celery.starmap"])
+@pytest.mark.parametrize("way", ["by name", "starmap", "group", "callback"])
 def test_a_consumer_called_past_its_channel(
-    project: Project, victim: ClientConnection, channel: str, app: Celery, task: str
+    project: Project, victim: ClientConnection, channel: str, app: Celery, way: str
 ) -> None:
+    """By its name; and by tasks that anybody may call, which call it in turn."""
     seen = len(project.worker_output)
     name = "tests.project.consumers.receive"
     content = {"reply_channel": channel, "path": "/chat/tea/", "order": 99, "text": "forged"}
-    if task == "celery.starmap":
-        called = {"task": name, "args": [], "kwargs": {"room": "tea"}, "options": {}, "subtask_type": None}
-        app.send_task(task, kwargs={"task": called, "it": [["websocket.receive", content]]}, queue="celery")
+    arguments = ["websocket.receive", content]
+    called = app.signature(name, args=arguments, kwargs={"room": "tea"}, immutable=True)
+    if way == "by name":
+        called.apply_async(queue="celery")
+    elif way == "starmap":
+        called = app.signature(name, kwargs={"room": "tea"})
+        app.send_task("celery.starmap", kwargs={"task": called, "it": [arguments]}, queue="celery")
+    elif way == "group":
+        called.set(task_id="forged", queue="celery")
+        result = [["group-id", None], [[["forged", None], None]]]
+        app.send_task("celery.group", args=[[called], result, "group-id", []], queue="celery")
     else:
-        app.send_task(name, args=["websocket.receive", content], kwargs={"room": "tea"}, queue="celery")
+        app.send_task("celery.accumulate", args=[1], link=called.set(queue="celery"), queue="celery")
     project.worker.wait_for_output(f"a message for {name} was refused: it is not signed", after=seen)
     assert is_well(victim)
 
@@ -182,6 +191,24 @@ def test_a_message_that_was_recorded(project: Project, broker: Broker, victim: C
         assert is_well(victim)
         client.xadd(key, {"m": fields[b"m"]})
         assert victim.recv(timeout=30) == "tea: recorded"
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_other_pools(redis_url: str, tmp_path_factory: pytest.TempPathFactory, pool: str) -> None:
+    """The rest of this file is about threads."""
+    url = fresh_redis(redis_url)
+    env = {"TEST_BROKER": url.replace("redis:", "redis-streams:"), "TEST_GROUPS": url, "TEST_SIGNING": "require"}
+    project = Project(tmp_path_factory.mktemp(pool), url, env)
+    try:
+        project.start_interface()
+        project.start_worker("-P", pool, "-c", "2")
+        with connect(f"{project.ws_url}/greet/bob/", open_timeout=30, proxy=None) as socket:
+            for failures in (0, 1):
+                socket.send(json.dumps({"failures": failures}))
+                assert json.loads(socket.recv(timeout=30))["retries"] == failures
+        assert "was refused" not in project.worker_output + project.interface.output
+    finally:
+        project.stop()
 
 
 def test_switching_it_on_while_processes_run(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -122,6 +122,7 @@ def test_what_is_not_signed(required: Signing, body: bytes, caplog: pytest.LogCa
 def test_signatures_grow_old(required: Signing, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that was recorded is good for its expiry; a message to a worker for a day more, as its worker may die."""
     bare, task = required.bare("q", b"body", 60_000), required.task(QUEUE, ID, HEAD, 60_000)
+    call, later = (required.call("app.consumer", ID, [], {}, delay) for delay in (0, 120))
     now = time.time()
     monkeypatch.setattr(signing.time, "time", lambda: now + 60 + SKEW - 1)
     assert required.open_bare("q", bare) == b"body"
@@ -132,6 +133,9 @@ def test_signatures_grow_old(required: Signing, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(signing.time, "time", lambda: now + 61 + REDELIVERY)
     with pytest.raises(Refused, match="over a day ago"):
         required.check_task(QUEUE, ID, task)
+    with pytest.raises(Refused, match="over a day ago"):
+        required.check_call("app.consumer", ID, [], {}, call)
+    required.check_call("app.consumer", ID, [], {}, later)
 
 
 def test_another_secret_key(required: Signing, new_secret: Any) -> None:
