@@ -111,7 +111,9 @@ def _site(directory: Path, redis_url: str | None) -> Iterator[str]:
         env["AUTOBAHN_REDIS"] = redis_url
     processes = Processes(directory / "logs")
     try:
-        interface, port = processes.interface("--max-message-size", "16m", env=env)
+        interface, port = processes.interface(
+            "--max-message-size", "16m", "--max-message-rate", "0", "--max-byte-rate", "0", env=env
+        )
         if redis_url:
             processes.worker(*QUICK, env=env, app="tests.autobahn.site")
         yield f"ws://127.0.0.1:{port}/"
