@@ -12,7 +12,8 @@ import pytest
 
 from channelsq import checks
 from channelsq.handler import AsgiHandler, AsgiRequest, ViewConsumer
-from channelsq.interface.config import parser
+from channelsq.interface.config import OPTIONS, parser
+from channelsq.interface.limits import LIMIT_OPTIONS, Limits
 from channelsq.layers import BaseChannelLayer, InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
 from tests.support.bindings import forgotten_afterwards
 from tests.support.markdown import Block, blocks, links, rows, without_blocks
@@ -232,6 +233,42 @@ def test_the_interfaces_options_are_those_of_help() -> None:
     written = [row for row in rows(DOCS / "interface.md") if len(row) == 4 and row[1].startswith("`CHANNELSQ_")]
     assert len(told) == text.count("[env ")
     assert written == told
+
+
+LIMITS = [row for row in rows(DOCS / "limits.md") if len(row) == 5 and row[0] != "limit"]
+
+
+def test_every_limit_with_an_option_is_there_with_its_default() -> None:
+    timeouts = {"http_timeout", "accept_timeout", "order_timeout", "ping_interval", "ping_timeout"}
+    options = [option for option in OPTIONS if option in LIMIT_OPTIONS or option.name in timeouts]
+    assert len(options) == len(LIMIT_OPTIONS) + len(timeouts)
+    for option in options:
+        defaults = {row[1] for row in LIMITS if re.match(f"`{option.flag}`", row[4])}
+        match = re.search(rf"env {option.variable}, default (\S+)\]", " ".join(parser().format_help().split()))
+        assert match is not None
+        assert defaults == {match[1]}, option.flag
+    named = {flag for row in LIMITS for flag in re.findall(r"--[a-z-]+", row[4])}
+    assert named <= {option.flag for option in OPTIONS}
+
+
+def test_every_limit_without_an_option_is_there() -> None:
+    limits = Limits()
+    written = [row[1] for row in LIMITS if row[4] == "no"]
+    assert f"{limits.backlog_messages}, or {limits.backlog_bytes // 1024**2} MiB" in written
+    assert f"{limits.publish_patience:g} s" in written
+    assert f"{limits.close_timeout:g} s" in written
+    assert any(each.startswith(f"{limits.body_chunk // 1024} KiB in") for each in written)
+
+
+def test_what_the_limits_log_and_count_is_in_the_code() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "channelsq").rglob("*.py"))
+    for row in LIMITS:
+        for name in re.findall(r"`([\w.]+)`", row[3]):
+            family, _, what = name.rpartition(".")
+            if family.endswith("refused"):
+                continue  # one counter for each status
+            # http.<action> is counted for what the interface server refuses itself
+            assert f'"{name}"' in source or (family == "http" and f'"{what}"' in source), name
 
 
 @pytest.mark.parametrize("layer", [BaseChannelLayer, KombuChannelLayer, RedisChannelLayer])
