@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper
@@ -32,6 +32,9 @@ _GATHER = 0.1
 #: Sockets of a dead process whose applications are told at once, and seconds until the next: mass disconnects must
 #: leave room for the living.
 _AT_ONCE, _PAUSE = 50, 0.25
+
+#: Channels that are taken out of their groups in one write.
+_FORGOTTEN_TOGETHER = 200
 
 #: Seconds for which one process alone tidies up after another.
 _CLAIM = 60.0
@@ -71,6 +74,8 @@ class Heartbeat:
         self._open: dict[str, str] = {}
         self._unknown: dict[str, str | None] = {}
         self._memberships = Memberships(layer.channel_layer.group_expiry)
+        #: Who joined a group although the socket is gone.
+        self._strays: list[str] = []
         self._afterwards = False
         self._due = 0.0
         self._told = False
@@ -110,7 +115,12 @@ class Heartbeat:
         if change is None:
             return
         with self._changed:
-            if change.channel in self._open and self._memberships.told(change):
+            if change.channel not in self._open:
+                # Its consumer took longer than the socket, as when another worker had to take the message over.
+                if change.joined:
+                    self._strays.append(change.channel)
+                    self._changed.notify()
+            elif self._memberships.told(change):
                 self._afterwards = True
                 self._changed.notify()
 
@@ -156,7 +166,12 @@ class Heartbeat:
             self._tell(error)
 
     def _is_something_to_do(self) -> bool:
-        return bool(self._unknown) or self._afterwards or time.monotonic() >= self._due or self._stopping.is_set()
+        return (
+            bool(self._unknown or self._strays)
+            or self._afterwards
+            or time.monotonic() >= self._due
+            or self._stopping.is_set()
+        )
 
     def _tell(self, error: BrokerUnavailable) -> None:
         if not self._told:
@@ -178,6 +193,11 @@ class Heartbeat:
                 self._lifetime,
                 extra=extra("taken_for_dead"),
             )
+            with self._changed:
+                # They are closed now, and what Redis says of them is not to be written down again.
+                self._memberships.give_up(self._open)
+                self._open.clear()
+                self._unknown = {channel: path for channel, path in self._unknown.items() if path is None}
             self._on_buried()
         elif beat.unknown or beat.sockets < noted:  # a replica that took over may lack what came last
             with self._changed:
@@ -202,8 +222,7 @@ class Heartbeat:
         afterwards = self._memberships.afterwards()
         try:
             self._channel_layer.restore_memberships(afterwards.begun, afterwards.ended)
-            for channel in afterwards.gone:
-                self._channel_layer.forget_channel(channel)
+            self._forget(afterwards.gone)
         except BrokerUnavailable:
             self._memberships.again(afterwards)
             self._afterwards = True
@@ -213,7 +232,16 @@ class Heartbeat:
         if self._afterwards:
             self._put_right()
         with self._changed:
+            strays, self._strays = self._strays, []
             unknown, self._unknown = self._unknown, {}
+        if strays:
+            try:
+                self._forget(strays)
+            except BrokerUnavailable:
+                with self._changed:
+                    self._strays += strays
+                    self._unknown = {**unknown, **self._unknown}
+                raise
         if not unknown:
             return
         opened = {channel: path for channel, path in unknown.items() if path is not None}
@@ -246,8 +274,8 @@ class Heartbeat:
                 return  # it is back, and closes its sockets itself
         if not self._presence.keep(process, _CLAIM):
             return
-        for channel in self._presence.members(process):
-            self._channel_layer.forget_channel(channel)
+        self._presence.condemn(process)  # first, so that no late consumer adds who is not found then
+        self._forget(self._presence.members(process))
         self._channel_layer.delete_reply_queues(process)
         self._presence.bury(process)
         logger.warning(
@@ -255,6 +283,15 @@ class Heartbeat:
             told,
             extra=extra("interface_swept", process),
         )
+
+    def _forget(self, channels: Iterable[str]) -> None:
+        """Take channels out of all their groups; the heart goes on beating meanwhile."""
+        rest = iter(channels)
+        while some := list(itertools.islice(rest, _FORGOTTEN_TOGETHER)):
+            self._channel_layer.forget_channels(some)
+            if time.monotonic() >= self._due:
+                self._due = time.monotonic() + self._every
+                self._beat()
 
     def _say_disconnect(self, channel: str, path: str) -> bool:
         """Do what the end of a socket takes; false if there is no room for it now."""

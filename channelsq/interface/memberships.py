@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from channelsq.layers.memberships import Change
@@ -75,6 +76,13 @@ class Memberships:
             self._restored.discard(channel)
             self._gone.append(channel)
             return True
+
+    def give_up(self, channels: Iterable[str]) -> None:
+        """Remember nothing of channels whose sockets are as good as gone."""
+        with self._lock:
+            for channel in channels:
+                self._ends.pop(channel, None)
+                self._restored.discard(channel)
 
     def lost(self) -> list[tuple[str, str, float]]:
         """All there are, to be written down again: each a group, a channel, and the seconds until it ends."""

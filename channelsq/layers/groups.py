@@ -24,7 +24,7 @@ from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.wire import Names, PackedNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from channelsq.transport.commands import Command
 
@@ -51,6 +51,11 @@ def forget_command(prefix: str, channel: str) -> tuple[str | int, ...]:
     The server answers NOSCRIPT if it has to be given the script first (``SCRIPT LOAD``, :data:`FORGET_SCRIPT`).
     """
     return ("EVALSHA", FORGET_SHA, 1, f"{prefix}:member:{channel}", channel, prefix)
+
+
+def owner_of(channel: str) -> str | None:
+    """The process whose client a channel is; None if it is nobody's."""
+    return names.process_part(channel)[:-1].rpartition(".")[2] if names.is_process_channel(channel) else None
 
 
 class GroupStore(ABC):
@@ -203,14 +208,20 @@ class RedisGroups(GroupStore):
     def add(self, group: str, channel: str, more: Iterable[Command] = ()) -> None:
         """See :meth:`GroupStore.add`; ``more`` commands are carried out in the same transaction."""
 
-        def command() -> None:
+        owner = owner_of(channel)
+
+        def command() -> bool:
             with self._transaction() as pipe:
                 self._add(pipe, group, channel, self.expiry)
                 for each in more:
                     pipe.execute_command(*each)
-                pipe.execute()
+                if owner is not None:
+                    pipe.exists(f"{self.prefix}:buried:{owner}")
+                gone = pipe.execute()[-1]
+            return owner is not None and bool(gone)
 
-        self.call(command)
+        if self.call(command):
+            self.forget(channel)  # its process is gone, and whoever tidied up after it has been here
 
     def add_all(self, memberships: Iterable[tuple[str, str, float]]) -> None:
         """Add many at once, each a group, a channel, and the seconds until the membership ends."""
@@ -274,6 +285,18 @@ class RedisGroups(GroupStore):
 
     def forget(self, channel: str) -> None:
         self.call(lambda: self._forget(keys=[self._channel(channel)], args=[channel, self.prefix]))
+
+    def forget_all(self, channels: Sequence[str]) -> None:
+        """:meth:`forget` for many at once."""
+
+        def command() -> None:
+            with self.client.pipeline(transaction=False) as pipe:
+                for channel in channels:
+                    self._forget(keys=[self._channel(channel)], args=[channel, self.prefix], client=pipe)
+                pipe.execute()
+
+        if channels:
+            self.call(command)
 
     def flush(self) -> None:
         def command() -> None:

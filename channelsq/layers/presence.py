@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from channelsq.layers.groups import RedisGroups
 
-#: Seconds that a process is remembered as taken for dead.
-_REMEMBERED = 3600
+#: Seconds that a process is remembered as taken for dead, and one that ended by itself: for as long as a consumer may
+#: still work for a socket of it.
+_REMEMBERED, _REMEMBERED_SHORTLY = 3600, 300
 
 
 class Beat(NamedTuple):
@@ -31,7 +32,8 @@ class Presence:
     ``<prefix>:interfaces``             set: the processes
     ``<prefix>:interface:<process>``    string that expires: the process lives
     ``<prefix>:sockets:<process>``      hash: the path of each of its sockets, by reply channel
-    ``<prefix>:buried:<process>``       string that expires: others have tidied up after it
+    ``<prefix>:buried:<process>``       string that expires: it has ended, or others have tidied up after it; nobody
+                                        of it joins a group any more, see :meth:`RedisGroups.add`
     ``<prefix>:sweep:<process>``        string that expires: one process is doing so
 
     Args:
@@ -80,7 +82,8 @@ class Presence:
 
         def command() -> None:
             with self._client.pipeline(transaction=True) as pipe:
-                pipe.delete(*(self._key(kind, process) for kind in ("interface", "sockets", "buried")))
+                pipe.delete(*(self._key(kind, process) for kind in ("interface", "sockets")))
+                pipe.set(self._key("buried", process), "1", ex=_REMEMBERED_SHORTLY)
                 pipe.srem(f"{self._prefix}:interfaces", process)
                 pipe.execute()
 
@@ -130,6 +133,10 @@ class Presence:
         start = f"{self._prefix}:member:"
         for key in self._groups.call(lambda: list(self._client.scan_iter(f"{start}*.{process}!*", count=1000))):
             yield key.removeprefix(start)
+
+    def condemn(self, process: str) -> None:
+        """From now on nobody of a process joins a group, and if it comes back it knows that it was taken for dead."""
+        self._groups.call(lambda: self._client.set(self._key("buried", process), "1", ex=_REMEMBERED))
 
     def bury(self, process: str) -> None:
         """Everything is tidied up after a process."""

@@ -3,8 +3,9 @@
 #: Seconds.  Times are short, so that many faults fit into a few minutes, and in proportion as the defaults are.
 #: A worker's lease; on Kombu's stock transport its visibility timeout.
 LEASE, VISIBILITY = 2.0, 6.0
-#: How often an interface server's heart beats, and for how long that holds.
-EVERY, LIFETIME = 1.0, 4.0
+#: How often an interface server's heart beats, and for how long that holds: longer than the five seconds in which it
+#: notices a connection that nothing comes through.
+EVERY, LIFETIME = 1.0, 7.0
 #: Without a report for so long a socket goes on.  Above what comes back late when a worker dies while Redis is away.
 ORDER_TIMEOUT = 25.0
 

@@ -18,6 +18,7 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface import heartbeat
 from channelsq.interface.config import Limits
 from channelsq.interface.heartbeat import Heartbeat
+from channelsq.interface.replies import Delivery
 from channelsq.layers import RedisChannelLayer
 from tests.support import needs
 from tests.support.demo import fresh_redis
@@ -269,6 +270,73 @@ def test_who_comes_back_while_another_tidies_up_is_left_alone(make_site: Any, mo
         assert site.client.hlen(key) >= left - 1  # it may have been at one
         assert site.members == [f"websocket.send.{frozen}!new"]
         assert not presence.beat(frozen, 60).buried  # so what was opened since stays open
+    finally:
+        heart.stop()
+        layer.close()
+
+
+@SCHEMES
+@pytest.mark.parametrize("end", ["killed", "stopped"])
+def test_nobody_joins_a_group_for_a_server_that_is_gone(make_site: Any, scheme: str, end: str) -> None:
+    """A consumer may take longer than its socket's server, as when a dead worker's message is taken over."""
+    site: Site = make_site(scheme)
+    presence = site.layer.presence
+    presence.beat("gone", 60)
+    if end == "killed":
+        site.expire("gone")
+        layer = RedisChannelLayer(url=site.layer.url)
+        heart = heart_of(layer, Limits(heartbeat_every=0.1))
+        heart.start()
+        wait_until(lambda: "gone" not in site.processes, "somebody to have tidied up", 30)
+        heart.stop()
+        layer.close()
+    else:
+        presence.leave("gone")
+    late = "websocket.send.gone!late"
+    site.layer.group_add("room", late)
+    site.layer.group_add("room", "websocket.send.other!1")
+    assert site.members == ["websocket.send.other!1"]
+    assert not site.client.exists(f"channelsq:member:{late}")
+
+
+@SCHEMES
+def test_who_joins_a_group_after_its_socket_has_closed_does_not_stay(make_site: Any, scheme: str) -> None:
+    site: Site = make_site(scheme)
+    site.interface()
+    site.project.start_worker()
+    with contextlib.ExitStack() as sockets:
+        site.open(sockets, 1)
+        (late,) = site.members
+        assert late.startswith("websocket.send.")
+    wait_until(lambda: not site.members, "it to have left")
+    site.layer.group_add("room", late)
+    wait_until(lambda: not site.members, "it to be taken out")
+    assert not site.client.exists(f"channelsq:member:{late}")
+
+
+def test_a_server_that_was_taken_for_dead_restores_nothing(make_site: Any) -> None:
+    site = make_site("redis-streams")
+    layer = RedisChannelLayer(url=site.layer.url)
+    heart = heart_of(layer, Limits(heartbeat_every=0.1))
+    channel = layer.new_channel("websocket.send!")
+    key = f"channelsq:sockets:{layer.process}"
+    heart.start()
+    try:
+        heart.opened(channel, "/left/")
+        wait_until(lambda: site.client.hexists(key, channel), "it to be noted")
+        heart.on_reply(Delivery([f"websocket.send.{layer.process}!"], {"joined": ["room", channel]}))
+        with site.client.pipeline() as pipe:  # as others do
+            pipe.delete(key)
+            pipe.set(f"channelsq:buried:{layer.process}", "1")
+            pipe.execute()
+        wait_until(lambda: not site.client.exists(f"channelsq:buried:{layer.process}"), "it to notice")
+        new = layer.new_channel("websocket.send!")
+        heart.opened(new, "/new/")
+        wait_until(lambda: site.client.hexists(key, new), "a new one to be noted")
+        ends = time.monotonic() + 0.5
+        wait_until(lambda: time.monotonic() > ends, "the heart to beat some more")
+        assert site.client.hkeys(key) == [new]
+        assert site.members == []
     finally:
         heart.stop()
         layer.close()

@@ -153,7 +153,10 @@ class Line:
 
     def write(self, data: bytes) -> None:
         """Send packed commands; only while :attr:`is_open`."""
-        self._write(data)
+        assert self._wire is not None
+        assert self._wire.transport is not None
+        if not self._wire.transport.is_closing():  # else it is lost, and its user is told so in a moment
+            self._write(data)
 
     def fail(self, reason: object) -> None:
         """Give the connection up."""
