@@ -179,6 +179,8 @@ class KombuChannelLayer(BaseChannelLayer):
             options.setdefault("polling_interval", 0.01)
         elif self.scheme in self.redis_schemes:
             options.setdefault("socket_connect_timeout", 5)
+            # Kombu waits for ever, also on a connection that nothing comes through any more.
+            options.setdefault("socket_timeout", 15)
         ssl = app_conf.broker_use_ssl if self._url is None or self.is_on(conf.celery_broker_url()) else None
         return Connection(self.url, ssl=ssl or False, transport_options=options, connect_timeout=5)
 
@@ -420,6 +422,9 @@ class KombuChannelLayer(BaseChannelLayer):
                     self._group_store = MemoryGroups(self.group_expiry)
                 else:
                     params = None if self.has_other_groups else redis_params(self)
+                    if params is not None:
+                        # Unless told otherwise, redis-py's five seconds: the heart is to notice soon.
+                        params["socket_timeout"] = self.transport_options.get("socket_timeout")
                     self._group_store = RedisGroups(url, self.prefix, self.group_expiry, params)
             return self._group_store
 

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from channelsq.transport import codec
 from channelsq.transport.commands import Command
-from channelsq.transport.consuming import ConsumingChannel
+from channelsq.transport.consuming import SILENCE, ConsumingChannel
 from channelsq.transport.leases import Leases
 from channelsq.transport.qos import QoS
 from channelsq.transport.quarantine import Quarantine
@@ -40,6 +40,11 @@ class Channel(ConsumingChannel):
     """
 
     QoS = QoS
+
+    #: Seconds that Redis may leave a command unanswered, and that connecting may take.  Kombu waits for ever, which a
+    #: connection that nothing comes through any more would have a worker do.
+    socket_timeout = SILENCE
+    socket_connect_timeout = 5.0
 
     #: Bodies travel as bytes.
     body_encoding = None  # type: ignore[assignment]

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from channelsq.transport import burial, codec
 from channelsq.transport.acking import AcknowledgingChannel
@@ -35,6 +36,10 @@ SUSPECTS_EVERY = 0.05
 
 #: Seconds between two attempts to end a poll that has not reached the server yet.
 UNBLOCK_EVERY = 0.05
+
+#: Seconds after which a server that answers nothing counts as lost.  Longer than one that is merely stopped for a
+#: while: it does all that it was sent when it goes on.
+SILENCE = 15.0
 
 #: How many orders of queues, and commands, are kept made.
 _MOST_CACHED = 256
@@ -334,9 +339,17 @@ class ConsumingChannel(AcknowledgingChannel):
         return str(error).startswith(("NOGROUP", "UNBLOCKED"))
 
     def end_poll(self) -> None:
-        """End a poll that waits, and read what it brings into the buffer, so that nothing is left with it."""
+        """End a poll that waits, and read what it brings into the buffer, so that nothing is left with it.
+
+        Raises:
+            redis.TimeoutError: no answer came, as the connection is lost without anybody having been told.
+        """
+        until = monotonic() + SILENCE
         while self._asked is not None and self._in_poll is not None:
             connection = self._in_poll
+            if monotonic() > until:
+                connection.disconnect()
+                raise RedisTimeoutError(f"no answer to a poll for {SILENCE:g} s")
             if not self._asked.acks and not connection.can_read(timeout=0) and self._client_id:
                 # It may not have begun to wait; then this is in vain and the next time will not be.
                 exchange(self.pool, [("CLIENT", "UNBLOCK", self._client_id)])
@@ -345,6 +358,19 @@ class ConsumingChannel(AcknowledgingChannel):
                     self._read_poll()
                 except Empty:
                     continue
+
+    def look_for_silence(self) -> None:
+        """Give a connection up whose poll is long overdue: it is half open, and will never be readable."""
+        connection, sent_at = self._in_poll, self._brpop_sent_at
+        if connection is None or sent_at is None or monotonic() - sent_at < SILENCE + (self.brpop_timeout or 0):
+            return
+        try:
+            if connection.can_read(timeout=0):
+                return
+        except self.connection_errors:
+            pass
+        logger.warning("no answer to a poll for %g s: connecting again", SILENCE, extra={"action": "poll_overdue"})
+        connection.disconnect()
 
     def _on_connection_disconnect(self, connection: Any) -> None:
         poll = self._asked

@@ -70,6 +70,7 @@ class Transport(kombu_redis.Transport):
     def _look_for_answers(self) -> None:
         for channel in list(self.cycle._channels):
             channel.look_for_answer()
+            channel.look_for_silence()
 
     def _stop_looking(self) -> None:
         if self._looking is not None:

@@ -6,8 +6,8 @@ LEASE, VISIBILITY = 2.0, 6.0
 #: How often an interface server's heart beats, and for how long that holds: longer than the five seconds in which it
 #: notices a connection that nothing comes through.
 EVERY, LIFETIME = 1.0, 7.0
-#: Without a report for so long a socket goes on.  Above what comes back late when a worker dies while Redis is away.
-ORDER_TIMEOUT = 25.0
+#: Without a report for so long a socket goes on: the default, as a worker notices a half-open connection in its time.
+ORDER_TIMEOUT = 45.0
 
 #: A group has this many of the sockets.
 ROOM = 20

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos import room_of
+from tests.chaos import ORDER_TIMEOUT, room_of
 from tests.chaos.clients import Turn
 from tests.chaos.faults import Fault
 
@@ -158,8 +158,9 @@ class Accounts:
             self.problem(f"message {what} was never consumed")
         for what in sorted(self.begun - answered):
             self.problem(f"message {what} was never answered")
+        patience = ORDER_TIMEOUT + 60.0  # it may have been sent some time before it was lost
         for what, moment in self.repeated:
-            if not self._excused(moment - 30, self.losing) and not self._excused(moment, self.losing):
+            if not any(fault.began < moment and fault.ended > moment - patience for fault in self.losing):
                 self.problem(f"message {what} had no answer on an open socket at {moment:.3f}")
 
     def _nothing_strange(self, turn: Turn, runs: list[Run]) -> None:

@@ -97,6 +97,7 @@ class Chaos:
         except AssertionError as error:
             self.problems.append(str(error))
         finally:
+            site.loop.run(clients.finish())
             self._account()
             site.stop()
 

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
-import threading
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
 
-from tests.chaos.proxy import Proxy
 from tests.support.demo import QUICK
 from tests.support.ports import free_port
 from tests.support.processes import Process, Processes
+from tests.support.proxy import Loop, Proxy
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 
-T = TypeVar("T")
-
 #: Threads of a worker.
 THREADS = 4
-
-
-class Loop:
-    """An event loop in a thread, for proxies and clients."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="chaos", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T], timeout: float = 60.0) -> T:
-        """What a coroutine gives that runs there."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
-
-    def stop(self) -> None:
-        """End it."""
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
 
 
 class Place:

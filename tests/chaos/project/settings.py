@@ -19,6 +19,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": VISIBILITY,
     "unacked_restore_interval": 0.5,
     "unacked_restore_throttle": 1,
+    "socket_timeout": 15,  # on Kombu's stock transport a worker waits for ever on a half-open connection
 }
 CHANNEL_LAYERS = {
     "default": {
