@@ -58,7 +58,7 @@ class Asking:
         scope: uvicorn's.
     """
 
-    __slots__ = ("_hub", "begun", "channel", "client", "headers", "scheme", "scope")
+    __slots__ = ("_hub", "begun", "channel", "client", "handed_out", "headers", "scheme", "scope")
 
     def __init__(self, hub: Hub, scope: HTTPScope) -> None:
         self._hub = hub
@@ -72,7 +72,9 @@ class Asking:
         self.scheme: str = scope["scheme"]
         if hub.config.proxy_headers:
             self.client, self.scheme = believed(self.headers, self.client, self.scheme)
+        #: When the request came, and when it was put to the workers; None once their answer has begun.
         self.begun = hub.loop.time()
+        self.handed_out: float | None = self.begun
 
     def room(self) -> int:
         """How many bytes of a body fit in the message."""
@@ -105,9 +107,7 @@ class Asking:
     def refuse(self, refused: Refused) -> tuple[Start, bytes]:
         """Note a refusal; gives the answer's head and content."""
         status = refused.status
-        self._hub.stats.count(f"http.refused.{status}")
-        if refused.ends:
-            self._hub.stats.count(f"http.{refused.action}")
+        self._hub.stats.refuse("http", status, refused.action)
         level = logging.INFO if status < 500 else logging.WARNING
         self.log(level, refused.action, f"answered with {status}: {refused}")
         content = _TEXTS[status].encode() + b"\n"
@@ -121,8 +121,28 @@ class Asking:
 
     def abort(self, action: str, reason: object) -> None:
         """Note that the answer, which has begun, is cut off."""
-        self._hub.stats.count(f"http.{action}")
+        self._hub.stats.cut(action)
         self.log(logging.WARNING, action, f"the response was cut off: {reason}")
+
+    def note_reply(self) -> None:
+        """The application answers: measure how long that took, if it is the first part."""
+        measures = self._hub.measures
+        if measures is not None and self.handed_out is not None:
+            measures.reply[names.HTTP_REQUEST].observe(self._hub.loop.time() - self.handed_out)
+            self.handed_out = None
+
+    def note_end(self, status: int | None, sent: int) -> None:
+        """The request is over: count, measure and log that, as far as it is wanted.
+
+        Args:
+            status: of the response; None if there was none.
+            sent: how many bytes of content it had.
+        """
+        self._hub.stats.http_sent_bytes += sent
+        if status is not None and self._hub.measures is not None:
+            self._hub.measures.answered(status, self.begun)
+        if self._hub.config.access_log:
+            self._log_access(status, sent)
 
     # -- logs -------------------------------------------------------------------------------
 
@@ -133,15 +153,13 @@ class Asking:
         """Log what happened to the request."""
         logger.log(level, "%s %s: %s", self.scope["method"], self._target(), text, extra=extra(action, self.channel))
 
-    def log_access(self, status: int | None, sent: int) -> None:
-        """Log a line for the request, if that is wanted."""
-        if self._hub.config.access_log:
-            access.info(
-                '%s "%s %s" %s %d bytes in %.3f s',
-                shown_client(self.client),
-                self.scope["method"],
-                self._target(),
-                "-" if status is None else status,
-                sent,
-                self._hub.loop.time() - self.begun,
-            )
+    def _log_access(self, status: int | None, sent: int) -> None:
+        access.info(
+            '%s "%s %s" %s %d bytes in %.3f s',
+            shown_client(self.client),
+            self.scope["method"],
+            self._target(),
+            "-" if status is None else status,
+            sent,
+            self._hub.loop.time() - self.begun,
+        )

@@ -58,7 +58,7 @@ class DirectApp:
                         "trailers": False})  # fmt: skip
             await sent({"type": "http.response.body", "body": content, "more_body": False})
         finally:
-            asking.log_access(sent.status, sent.size)
+            asking.note_end(sent.status, sent.size)
 
 
 class _Body:

@@ -68,7 +68,9 @@ class Exchange:
             return
         hub.replies.register(asking.channel, self)
         hub.exchanges[self] = None
-        hub.link.submit(Publication(send, self))
+        measures = hub.measures
+        publisher = self if measures is None else measures.timed(self, names.HTTP_REQUEST)
+        hub.link.submit(Publication(send, publisher))
 
     def published(self, order: int, error: Exception | None) -> None:
         """See :class:`channelsq.interface.link.Publisher`."""
@@ -81,6 +83,8 @@ class Exchange:
         if self._over:  # the task that goes on has not begun yet
             self.replies.append(delivery)
             return
+        if self._hub.measures is not None:
+            self.asking.note_reply()
         message = delivery.message
         if (
             message.get("more_content")
@@ -121,7 +125,7 @@ class Exchange:
         self.asking.log(logging.INFO, "client_left", "the client left before its answer was complete")
         if self.told_worker:
             self.asking.say_disconnect()
-        self.asking.log_access(None, 0)
+        self.asking.note_end(None, 0)
 
     # -- the answer -------------------------------------------------------------------------
 
@@ -138,7 +142,7 @@ class Exchange:
         cycle = self._cycle
         cycle.transport.write(written(cycle, start, content))
         cycle.response_started = cycle.response_complete = True
-        self.asking.log_access(start.status, len(content))
+        self.asking.note_end(start.status, len(content))
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()

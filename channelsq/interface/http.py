@@ -104,7 +104,7 @@ class _Request:
             self._body.close()
             for delivery in self._replies:
                 self._hub.say_gone(delivery.message)
-            self._asking.log_access(self._start.status if self._start is not None else None, self._sent)
+            self._asking.note_end(self._start.status if self._start is not None else None, self._sent)
 
     # -- the request ------------------------------------------------------------------------
 
@@ -118,6 +118,7 @@ class _Request:
                 body = await self._body.beginning(self._asking.room())
         except TimeoutError:
             raise Refused(408, "body_timeout", f"its body did not go on for {timeout:g} s", ends=True) from None
+        begun = self._asking.handed_out = self._hub.loop.time()
         try:
             await self._hub.link.published(names.HTTP_REQUEST, self._asking.message(body, self._body.channel))
         except (ChannelFull, BrokerUnavailable) as error:
@@ -129,6 +130,8 @@ class _Request:
             raise Refused(413, "too_large", error) from None
         self._told_worker = True
         self._progress = self._hub.loop.time()
+        if self._hub.measures is not None:
+            self._hub.measures.publish[names.HTTP_REQUEST].observe(self._progress - begun)
 
     async def _read_on(self) -> None:
         """Pass the rest of the body on, then wait for the client to leave; raises ClientLeft when it does."""
@@ -142,6 +145,7 @@ class _Request:
         if self._complete or self._overflow:
             self._hub.say_gone(delivery.message)
             return
+        self._asking.note_reply()
         self._replies.append(delivery)
         self._waiting_bytes += delivery.size
         if self._waiting_bytes > self._hub.config.response_queue:

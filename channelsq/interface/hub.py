@@ -14,6 +14,7 @@ from channelsq.interface.clients import Clients
 from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.heartbeat import Heartbeat
 from channelsq.interface.link import link_for
+from channelsq.interface.measures import Measures
 from channelsq.interface.replies import Delivery, Replies
 from channelsq.interface.rounds import Rounds, period_of
 from channelsq.interface.stats import Stats
@@ -69,6 +70,8 @@ class Hub:
         #: Whether clients' messages may be packed without :attr:`prepare`: not past a layer that has its own.
         self.packs_alone = type(layer.channel_layer).prepare is BaseChannelLayer.prepare
         self.stats = Stats()
+        #: How long things take; None if nobody asks.
+        self.measures: Measures | None = None
         #: Which pages may open a WebSocket.
         self.origins = OriginPolicy.from_settings()
         self.link = link_for(layer, self.stats)
@@ -94,6 +97,8 @@ class Hub:
     async def start(self) -> None:
         """Connect to the channel layer."""
         self.loop = asyncio.get_running_loop()
+        if self.config.metrics and self.config.status_path:
+            self.measures = Measures(self.loop.time)
         self.replies = Replies(self.loop, self.stats, self._on_unknown)
         signing = self.layer.channel_layer.signing
         if signing is not None:

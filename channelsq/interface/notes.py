@@ -35,17 +35,11 @@ class Notes:
         self._hub.stats.count("websocket.accepted")
         self._access("accepted")
 
-    def refused(self, status: int, reason: str) -> None:
-        """The handshake was answered with something else than 101."""
+    def refused(self, status: int, cause: str, reason: str) -> None:
+        """The handshake was answered with something else than 101; ``cause`` is counted, ``reason`` is logged."""
+        self._hub.stats.refuse("websocket", status, cause)
         level = logging.WARNING if status >= 500 else logging.INFO
-        self._note(
-            level,
-            f"websocket.refused.{status}",
-            "handshake_refused",
-            "handshake answered with %d: %s",
-            status,
-            masked(reason),
-        )
+        self._log(level, "handshake_refused", "handshake answered with %d: %s", status, masked(reason))
         self._access(f"refused {status}")
 
     def ended(self, code: int, seconds: float) -> None:
@@ -103,6 +97,9 @@ class Notes:
 
     def _note(self, level: int, counter: str, action: str, what: str, *values: object) -> None:
         self._hub.stats.count(counter)
+        self._log(level, action, what, *values)
+
+    def _log(self, level: int, action: str, what: str, *values: object) -> None:
         logger.log(level, f"%s: {what}", self.target or "?", *values, extra=extra(action, self.id))
 
     def _access(self, what: str) -> None:

@@ -62,7 +62,8 @@ class Outgoing:
         messages = self._messages
         if not messages:
             return
-        data = messages[0] if len(messages) == 1 else b"".join(messages)
+        count = len(messages)
+        data = messages[0] if count == 1 else b"".join(messages)
         messages.clear()
         self._size = 0
         transport = self._transport
@@ -73,6 +74,9 @@ class Outgoing:
         if waiting and waiting + len(data) > self._hub.config.send_queue:
             self._too_slow(waiting)
         else:
+            stats = self._hub.stats
+            stats.sent += count
+            stats.sent_bytes += len(data)
             transport.write(data)
 
     def write_wire(self) -> None:
@@ -81,6 +85,7 @@ class Outgoing:
             if self._ended:
                 return
             if data:
+                self._hub.stats.sent_bytes += len(data)
                 self._transport.write(data)
                 waiting = self._transport.get_write_buffer_size()
                 if waiting > self._hub.config.send_queue and self._wire.state is OPEN:

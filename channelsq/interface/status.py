@@ -6,8 +6,8 @@ that is switched on, ``/-/metrics`` in the text format of Prometheus.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
@@ -16,7 +16,8 @@ from channelsq.interface.config import ConfigError
 if TYPE_CHECKING:
     from channelsq.interface.hub import Hub
 
-Page = Callable[[], tuple[int, bytes, bytes]]
+#: Gives status, content type and content.
+Page = Callable[[], Awaitable[tuple[int, bytes, bytes]]]
 
 _TEXT = b"text/plain; charset=utf-8"
 
@@ -48,7 +49,7 @@ class Status:
         """Answer a request for one of them."""
         assert scope["type"] == "http"
         if scope["method"] in ("GET", "HEAD"):
-            status, content_type, body = self._pages[scope["path"]]()
+            status, content_type, body = await self._pages[scope["path"]]()
             headers = [(b"cache-control", b"no-store")]
         else:
             status, content_type, body = 405, _TEXT, b"405 Method Not Allowed\n"
@@ -58,10 +59,10 @@ class Status:
         body = b"" if scope["method"] == "HEAD" else body
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    def _live(self) -> tuple[int, bytes, bytes]:
+    async def _live(self) -> tuple[int, bytes, bytes]:
         return 200, _TEXT, b"live\n"
 
-    def _ready(self) -> tuple[int, bytes, bytes]:
+    async def _ready(self) -> tuple[int, bytes, bytes]:
         if self._hub.draining:
             return 503, _TEXT, b"the server is shutting down\n"
         if not self._hub.link.reachable:
@@ -71,37 +72,16 @@ class Status:
 
 def _metrics(hub: Hub) -> Page:
     try:
-        from prometheus_client import CollectorRegistry, exposition, generate_latest
-    except ImportError:
+        from channelsq.interface.scrape import CONTENT_TYPE, Scrape
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "prometheus_client":
+            raise
         raise ConfigError(
             "--metrics needs the package prometheus_client: pip install 'channelsq[metrics]', or leave it out"
         ) from None
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(hub))
+    scrape = Scrape(hub)
 
-    def page() -> tuple[int, bytes, bytes]:
-        return 200, exposition.CONTENT_TYPE_LATEST.encode(), generate_latest(registry)
+    async def page() -> tuple[int, bytes, bytes]:
+        return 200, CONTENT_TYPE.encode(), await scrape.page()
 
     return page
-
-
-class _Collector:
-    """What a server has counted, as Prometheus asks for it."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-
-    def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-        hub = self._hub
-        gauges = (
-            ("connections", "Clients that are connected, whatever they speak.", hub.connections),
-            ("websockets", "WebSockets whose end the application has not been told of.", len(hub.sockets)),
-            ("http_waiting", "HTTP requests that wait for an answer of one message.", len(hub.exchanges)),
-            ("broker_reachable", "Whether the broker could be reached last.", int(hub.link.reachable)),
-        )
-        for name, told, value in gauges:
-            yield GaugeMetricFamily(f"channelsq_{name}", told, value=value)
-        for name, count in sorted(hub.stats.as_dict().items()):
-            yield CounterMetricFamily(f"channelsq_{name.replace('.', '_')}", f"The counter {name}.", value=count)

@@ -11,7 +11,7 @@ from channelsq import names
 from channelsq.exceptions import MessageTooLarge
 from channelsq.interface.connection import Action, Connection, Content
 from channelsq.interface.hub import Hub
-from channelsq.interface.link import Publication
+from channelsq.interface.link import Publication, Publisher
 from channelsq.interface.logs import extra
 from channelsq.interface.packing import FramePacker
 from channelsq.layers.base import Send
@@ -26,7 +26,7 @@ _FIRST_WAIT = 0.05
 class Client(Protocol):
     """What turns need of the client whose messages they are."""
 
-    def answer(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
+    def answer(self, status: int, cause: str, reason: str, *, retry_after: int | None = None) -> None:
         """Answer the handshake with an error."""
 
     def fail(self, code: int, reason: str) -> None:
@@ -67,6 +67,8 @@ class Turns:
         #: Publishes it once more.
         self._timer: asyncio.TimerHandle | None = None
         self._wait = 0.0
+        #: When it was handed out, if that is measured.
+        self._handed_out = 0.0
         #: Whether the broker has the disconnect.
         self.told = False
 
@@ -89,16 +91,21 @@ class Turns:
         except (MessageTooLarge, TypeError) as error:
             self._connection.lost()
             if order == 0:
-                self._client.answer(431, f"its headers do not fit in a message: {error}")
+                self._client.answer(431, "too_large", f"its headers do not fit in a message: {error}")
             else:
                 hub.stats.count("websocket.too_big")
                 logger.info("%s: closed: %s", self._target, error, extra=self._extra("message_too_big"))
                 self._client.fail(1009, "message too big")
                 self._client.progress()
             return
-        deadline = hub.loop.time() + self._patience(channel) if order else 0.0
+        now = hub.loop.time()
+        deadline = now + self._patience(channel) if order else 0.0
         self._wait = _FIRST_WAIT
-        self._publication = publication = Publication(send, self, order, deadline)
+        publisher: Publisher = self
+        if hub.measures is not None:
+            self._handed_out = now
+            publisher = hub.measures.timed(self, channel)
+        self._publication = publication = Publication(send, publisher, order, deadline)
         hub.link.submit(publication)
 
     def _new_packer(self) -> FramePacker:
@@ -125,7 +132,7 @@ class Turns:
             self._overdue = now + self._hub.config.order_timeout
         elif order == 0:
             self._connection.lost()
-            self._client.answer(503, f"no worker can be told: {error}", retry_after=1)
+            self._client.answer(503, "unavailable", f"no worker can be told: {error}", retry_after=1)
             self._client.progress()
         elif now < publication.deadline:
             self._timer = self._hub.loop.call_later(self._wait, self._publish_again)
@@ -153,6 +160,16 @@ class Turns:
         )
         self._client.close(1013, "the server is overloaded")
         self._client.progress()
+
+    def note_done(self, order: object) -> None:
+        """The application reports message ``order`` done: measure how long that took, if it is waited for."""
+        measures, publication = self._hub.measures, self._publication
+        if (
+            measures is not None
+            and publication is not None
+            and order == publication.order == self._connection.in_flight
+        ):
+            measures.reply[publication.send.target].observe(self._hub.loop.time() - self._handed_out)
 
     def on_tick(self, now: float) -> None:
         """Go on without a report that is overdue."""

@@ -104,6 +104,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._exchange.client_left()
 
     def data_received(self, data: bytes) -> None:
+        self._hub.stats.http_received_bytes += len(data)
         if self._lingering:
             return
         if self._surplus is not None:
@@ -293,8 +294,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, action: str, reason: str) -> None:
         phrase = http.HTTPStatus(status).phrase
-        self._hub.stats.count(f"http.refused.{status}")
-        self._hub.stats.count(f"http.{action}")
+        self._hub.stats.refuse("http", status, action)
         logger.info(
             "connection answered with %d: %s",
             status,

@@ -91,6 +91,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
+        self._hub.stats.received_bytes += len(data)
         incoming, connection = self._incoming, self._connection
         incoming.feed(data)
         if (
@@ -140,7 +141,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """The server ends: close the connection, or refuse it if it is not accepted yet."""
         if self._wire.state is CONNECTING:
-            self.answer(503, "the server is shutting down", retry_after=5)
+            self.answer(503, "ending", "the server is shutting down", retry_after=5)
         else:
             self.close(1001, "the server is shutting down")
 
@@ -197,7 +198,7 @@ class WebSocketProtocol(asyncio.Protocol):
         connection = self._connection
         if connection is None or connection.state is not IS_OPEN:
             return
-        self._hub.stats.count("websocket.received")
+        self._hub.stats.received += 1
         assert self._turns is not None
         if (order := connection.pass_by()) is not None:
             self._turns.publish(names.WEBSOCKET_RECEIVE, payload, order)
@@ -225,7 +226,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._response = handshake.plain_response(400, ": not a WebSocket handshake")
                 if isinstance(error, InvalidMessage):
                     self._transport.write(self._response.serialize())
-                self._notes.refused(400, f"bad handshake: {error.__cause__ or error}")
+                self._notes.refused(400, "bad_handshake", f"bad handshake: {error.__cause__ or error}")
             return
         if self._connection is None or self._connection.state is not State.OPEN or isinstance(error, EOFError):
             return
@@ -252,24 +253,22 @@ class WebSocketProtocol(asyncio.Protocol):
         notes.target = shown_target(path, query)
         self._response = response = self._wire.accept(request)
         if response.status_code != 101:
-            notes.refused(response.status_code, f"bad handshake: {self._wire.handshake_exc}")
+            notes.refused(response.status_code, "bad_handshake", f"bad handshake: {self._wire.handshake_exc}")
             self._wire.send_response(response)
             return
         if self._hub.ending:
-            self.answer(503, "the server is shutting down", retry_after=5)
+            self.answer(503, "ending", "the server is shutting down", retry_after=5)
             return
         content = handshake.connect_content(
             request, self._transport, notes.client, root_path=config.root_path, proxy_headers=config.proxy_headers
         )
         if (place := self._hub.clients.enter_request(content["headers"], notes.client)) is None:
-            self._hub.stats.count("websocket.too_many_per_client")
-            self.answer(429, self._hub.clients.reason, retry_after=1)
+            self.answer(429, "too_many_per_client", self._hub.clients.reason, retry_after=1)
             return
         self.place = place or self.place
         refusal = self._hub.origins.refusal(*handshake.origin_and_host(request))
         if refusal is not None:
-            self._hub.stats.count("websocket.foreign_origins")
-            self.answer(403, refusal)
+            self.answer(403, "foreign_origin", refusal)
             return
         notes.client = content["client"]
         self._connection = Connection(
@@ -290,13 +289,18 @@ class WebSocketProtocol(asyncio.Protocol):
         self._connection.connect(content)
         self._turns.hand_out()
 
-    def answer(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
-        """Answer the handshake with something else than 101, and end the connection."""
+    def answer(self, status: int, cause: str, reason: str, *, retry_after: int | None = None) -> None:
+        """Answer the handshake with something else than 101, and end the connection.
+
+        Args:
+            cause: what is counted, a word of a few.
+            reason: what is logged.
+        """
         if self._wire.state is not CONNECTING or self._wire.eof_sent:
             return
         if self._connection is not None:
             self._connection.begin_close()
-        self._notes.refused(status, reason)
+        self._notes.refused(status, cause, reason)
         self._wire.send_response(handshake.plain_response(status, "", retry_after))
         self._outgoing.write_wire()
 
@@ -339,6 +343,8 @@ class WebSocketProtocol(asyncio.Protocol):
         if delivery.is_plain and connection.state is IS_OPEN:
             self._outgoing.send(delivery)
             return
+        if self._hub.measures is not None and self._turns is not None:
+            self._turns.note_done(message.get("done"))
         try:
             actions = connection.reply(delivery)
         except BadReply as error:
@@ -353,6 +359,8 @@ class WebSocketProtocol(asyncio.Protocol):
         """See :class:`channelsq.interface.replies.Receiver`."""
         connection = self._connection
         assert connection is not None
+        if self._hub.measures is not None and self._turns is not None:
+            self._turns.note_done(order)
         actions = connection.done(order)
         if actions:
             self.act(actions)
@@ -373,7 +381,7 @@ class WebSocketProtocol(asyncio.Protocol):
             elif isinstance(action, Close):
                 self.close(action.code, action.reason)
             elif isinstance(action, Refuse):
-                self.answer(403, action.reason)
+                self.answer(403, "application", action.reason)
         self._outgoing.flush()
 
     def _accept(self, subprotocol: str | None) -> None:
@@ -426,7 +434,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._keep_alive.heard(now)
         if connection.state is State.CONNECTING:
             if now - self._begun >= self._hub.config.accept_timeout:
-                self.answer(504, f"no worker accepted it within {self._hub.config.accept_timeout:g} s")
+                self.answer(504, "timeout", f"no worker accepted it within {self._hub.config.accept_timeout:g} s")
         elif self._wire.state is OPEN:
             if not self._reading:
                 # Nobody reads the client's answer now, so it cannot be late.

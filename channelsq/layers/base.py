@@ -309,6 +309,16 @@ class BaseChannelLayer(ABC):
 
     # -- housekeeping -----------------------------------------------------------------------
 
+    def depth(self, channel: str) -> int | None:
+        """About how many messages wait in a channel that workers consume, without those that they have taken.
+
+        None if the layer cannot tell.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+        """
+        return None
+
     @abstractmethod
     def flush(self) -> None:
         """Delete every message and every group of this layer (its prefix), nothing else."""

@@ -82,12 +82,13 @@ class Gate:
         """Raise ChannelFull, calling the queue ``name``, if it is at its capacity; see :meth:`Rooms.admit`."""
 
         def depth() -> int:
-            depth = self._depth(channel, queue)
+            depth = self.depth(channel, queue)
             return depth if depth < capacity else depth - self._prune(channel, queue)
 
         self._rooms.admit(queue.name, capacity, depth, name)
 
-    def _depth(self, channel: Any, queue: Queue) -> int:
+    def depth(self, channel: Any, queue: Queue) -> int:
+        """How many messages wait in the queue; some of them may be expired."""
         if hasattr(channel, "_size"):  # a virtual transport, where an empty queue does not exist
             return int(channel._size(queue.name))
         maybe_declare(queue, channel)

@@ -361,13 +361,21 @@ class KombuChannelLayer(BaseChannelLayer):
 
     def _admit(self, producer: Producer, queue: Queue, capacity: int, channel: str) -> None:
         """Raise ChannelFull for ``channel`` if its ``queue`` has no room for one more."""
+        self._gate_of_broker().admit(_channel(producer), queue, capacity, channel)
+
+    def depth(self, channel: str) -> int:
+        queue = self.queue(channel)
+        with self._producer() as producer:
+            return self._gate_of_broker().depth(_channel(producer), queue)
+
+    def _gate_of_broker(self) -> Gate:
         gate = self._gate
         if gate is None:
             # The transport on streams looks for expired messages itself.
             lists = self.scheme in self.redis_schemes and "-streams" not in self.scheme
             kind = "redis" if lists else "memory" if self.in_process else ""
             gate = self._gate = Gate(kind)
-        gate.admit(_channel(producer), queue, capacity, channel)
+        return gate
 
     @property
     def _is_amqp(self) -> bool:

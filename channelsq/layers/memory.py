@@ -222,6 +222,13 @@ class InMemoryChannelLayer(BaseChannelLayer):
     def _groups(self) -> GroupStore:
         return self._group_store
 
+    def depth(self, channel: str) -> int:
+        with self._changed:
+            queue = self._queues.get(channel)
+            if queue is not None:
+                self._drop_expired(channel, queue)
+            return self._unread[channel]
+
     def flush(self) -> None:
         with self._changed:
             self._queues.clear()

@@ -462,6 +462,19 @@ def test_a_full_member_is_skipped_counted_and_logged(
 # -- housekeeping -------------------------------------------------------------------------------------
 
 
+def test_depth_is_what_no_worker_has_taken(layer: BaseChannelLayer, unique: Unique) -> None:
+    channel, other = unique("counted"), unique("other")
+    assert layer.depth(channel) == 0
+    for n in range(5):
+        layer.send(channel, {"n": n})
+    layer.send(other, {})
+    # A broker that confirms nothing may count a little later.
+    wait_until(lambda: layer.depth(channel) == 5, "a depth of 5")
+    receive(layer, channel)
+    wait_until(lambda: layer.depth(channel) == 4, "a depth of 4")
+    assert layer.depth(other) == 1
+
+
 def test_flush(layer: BaseChannelLayer, unique: Unique) -> None:
     reply = layer.new_channel("reply!")
     layer.send(unique("c"), {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,12 @@ def test_metrics_are_the_counters_and_what_there_is_now() -> None:
             now = metrics(site)
             assert now["channelsq_websockets"] == 1
             assert now["channelsq_connections"] >= 1
-            assert now["channelsq_websocket_received_total"] == 3
+            assert now["channelsq_websocket_messages_received_total"] == 3
         get(site, "/")
         assert metrics(site)["channelsq_http_requests_total"] == 1
         response = get(site, "/-/metrics")
         assert response.headers["content-type"].startswith("text/plain; version=")
-        assert "# TYPE channelsq_websocket_received_total counter" in response.text
+        assert "# TYPE channelsq_websocket_messages_received_total counter" in response.text
 
 
 def test_metrics_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,9 +141,11 @@ def test_metrics_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
         if name.startswith("prometheus_client"):
-            raise ImportError(name)
+            raise ImportError(name, name=name)
         return real(name, *args, **kwargs)
 
+    for module in ("scrape", "metrics"):
+        monkeypatch.delitem(sys.modules, f"channelsq.interface.{module}", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with (
         pytest.raises(ConfigError, match=r"pip install 'channelsq\[metrics\]'"),

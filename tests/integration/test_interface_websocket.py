@@ -77,7 +77,7 @@ def test_pages_of_other_sites_open_no_socket() -> None:
             page.send("page")
             program.send("program")
             assert (page.recv(10), program.recv(10)) == ("page", "program")
-        assert site.count("websocket.foreign_origins") == site.count("websocket.refused.403") == 2
+        assert site.count("websocket.foreign_origin") == site.count("websocket.refused.403") == 2
         site.application.wait_for("websocket.disconnect", 2)
         assert len(site.application.messages("websocket.connect")) == 2  # nobody was told of the others
 

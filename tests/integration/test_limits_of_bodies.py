@@ -258,13 +258,13 @@ def raw(project: Project) -> socket.socket:
 
 
 def test_too_large_for_djangos_own_handler(direct: Project) -> None:
-    before = direct.counted("http_body_too_large")
+    before = direct.counted("refused_total", reason="body_too_large")
     for data in (post(length=80 * MIB), post(b"", "Expect: 100-continue", length=80 * MIB)):
         with raw(direct) as connection:
             client = RawClient(connection)
             client.send(data)
             assert client.read_to_end().startswith(b"HTTP/1.1 413 ")
-    assert direct.counted("http_body_too_large") == before + 2
+    assert direct.counted("refused_total", reason="body_too_large") == before + 2
     direct.interface.wait_for_output("POST /: answered with 413: its body has more than 73400320 bytes")
     assert "Traceback" not in direct.interface.output
 
@@ -288,5 +288,5 @@ def test_too_slow_for_djangos_own_handler(direct: Project) -> None:
         client = RawClient(connection)
         client.send(post(b"half", length=8))
         assert client.read_to_end().startswith(b"HTTP/1.1 408 ")
-    assert direct.counted("http_slow_body") == 1
+    assert direct.counted("refused_total", reason="slow_body") == 1
     assert "Traceback" not in direct.interface.output

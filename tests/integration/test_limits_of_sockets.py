@@ -175,7 +175,7 @@ def fragments(data: bytes) -> bytes:
 )
 def test_a_bomb_is_1009_and_takes_no_memory(alone: Project, data: bytes) -> None:
     assert len(data) < 1.1 * MIB
-    before = alone.counted("websocket_too_big")
+    before = alone.counted("websocket_closed_total", reason="message_too_big")
     with socket.create_connection(("127.0.0.1", alone.port), timeout=20) as connection:
         client = RawClient(connection)
         assert b"permessage-deflate" in client.upgrade("/chat/tea/", DEFLATE)
@@ -185,6 +185,6 @@ def test_a_bomb_is_1009_and_takes_no_memory(alone: Project, data: bytes) -> None
         client.send(data)
         assert client.read_close() == 1009
     assert peak(alone.interface.pid) - memory < 8 * MIB
-    assert alone.counted("websocket_too_big") == before + 1
+    assert alone.counted("websocket_closed_total", reason="message_too_big") == before + 1
     assert "Traceback" not in alone.interface.output
     alone.interface.wait_for_output("/chat/tea/: closed, the client sent what it must not")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
-
 from tests.support.demo import QUICK
+from tests.support.metrics import Metrics
 from tests.support.ports import free_port
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
@@ -88,11 +86,9 @@ class Project:
         """Wait until a record has ``line``."""
         wait_until(lambda: line in self.recorded(name), f"{line!r} in the record {name}", timeout)
 
-    def counted(self, name: str) -> float:
-        """A counter of the interface server, started with ``--metrics``, such as ``websocket_too_big``."""
-        text = httpx.get(f"{self.url}/-/metrics", trust_env=False).text
-        match = re.search(rf"^channelsq_{name}_total (\S+)$", text, re.MULTILINE)
-        return float(match[1]) if match else 0.0
+    def counted(self, name: str, **labels: str) -> float:
+        """A metric of the interface server, started with ``--metrics``; see :class:`tests.support.metrics.Metrics`."""
+        return Metrics(self.url)(name, **labels)
 
     def let_go(self, name: str) -> None:
         """Let a view go on that waits for ``name``."""

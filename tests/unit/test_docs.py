@@ -267,8 +267,8 @@ def test_what_the_limits_log_and_count_is_in_the_code() -> None:
             family, _, what = name.rpartition(".")
             if family.endswith("refused"):
                 continue  # one counter for each status
-            # http.<action> is counted for what the interface server refuses itself
-            assert f'"{name}"' in source or (family == "http" and f'"{what}"' in source), name
+            # http.<action> and websocket.<cause> are counted for what the interface server refuses itself
+            assert f'"{name}"' in source or (family in ("http", "websocket") and f'"{what}"' in source), name
 
 
 @pytest.mark.parametrize("layer", [BaseChannelLayer, KombuChannelLayer, RedisChannelLayer])
