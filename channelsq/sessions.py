@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast, overload
 from celery.exceptions import Reject, Retry
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
+from django.core.exceptions import SuspiciousOperation
 
 from channelsq import conf
 from channelsq.exceptions import ConsumeLater
@@ -125,9 +126,18 @@ def _find_browser_session(message: Message) -> SessionBase | None:
         raise ValueError(
             f"{message!r} cannot be read as a request: {error}; @http_session is for http.request and websocket.connect"
         ) from error
-    in_url = request.GET.get("session_key") if conf.takes_session_key_in_url() else None
-    key = in_url or request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-    return browser_session(key) if key else None
+    key = _key_in_url(request) or request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    # No engine makes other keys, and a database may choke on them.
+    return browser_session(key) if key and key.isascii() and key.isprintable() else None
+
+
+def _key_in_url(request: AsgiRequest) -> str | None:
+    if not conf.takes_session_key_in_url():
+        return None
+    try:
+        return request.GET.get("session_key")
+    except SuspiciousOperation:  # more parameters than Django reads
+        return None
 
 
 def _as_request(message: Message) -> Message:

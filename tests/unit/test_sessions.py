@@ -275,6 +275,20 @@ def test_session_keys_in_urls_can_be_switched_off(channel_layer: ChannelLayerWra
         read(handshake(channel_layer, query_string=query))
 
 
+@pytest.mark.parametrize(
+    "query",
+    [b"session_key=a%00bcdefghi", b"session_key=%ff%fe", b"session_key=%C3%A9", b"%", b"&".join([b"a=1"] * 5000)],
+    ids=["nul", "no utf-8", "no ascii", "percent", "many"],
+)
+def test_what_is_no_key_finds_no_session(channel_layer: ChannelLayerWrapper, engine: str, query: bytes) -> None:
+    """A client's nonsense is no failure of the consumer; nor does it reach the store, which might choke on it."""
+    assert read(handshake(channel_layer, query_string=query)) is None
+    session = browser_session(species="cat")
+    if b"session_key" not in query:
+        assert read(handshake(channel_layer, session, query_string=query)) == {"species": "cat"}
+    assert read(handshake(channel_layer, headers=[[b"cookie", b'sessionid="a\\000bcdefghi"']])) is None
+
+
 def test_http_session_is_saved_if_it_was_changed(channel_layer: ChannelLayerWrapper, engine: str) -> None:
     @http_session
     def change(message: Any, fail: bool = False) -> None:
