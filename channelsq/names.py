@@ -82,6 +82,11 @@ def check_group_name(name: object) -> str:
     return name
 
 
+def is_short_name(value: str) -> bool:
+    """Whether a value can be part of any name: at most 32 characters, of those that names are made of."""
+    return len(value) <= 32 and _is_group_name(value)
+
+
 def is_process_channel(name: str) -> bool:
     """Whether ``name`` is process-specific (has a ``!``)."""
     return "!" in name

@@ -6,6 +6,7 @@ A frame on a socket with several consumers is JSON of the form ``{"stream": name
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -17,9 +18,10 @@ from channelsq.auth import (
     channel_session_user_from_token,
 )
 from channelsq.channel import Channel, Group
-from channelsq.exceptions import BadFrame, SendNotAvailableOnDemultiplexer
+from channelsq.exceptions import BadFrame, DenyConnection, SendNotAvailableOnDemultiplexer
 from channelsq.generic.base import BaseConsumer
 from channelsq.message import Message
+from channelsq.names import is_short_name
 from channelsq.sessions import ordered_as_declared
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "WebsocketDemultiplexer",
     "WebsocketMultiplexer",
 ]
+
+logger = logging.getLogger("channelsq.worker")
 
 #: True for a normal closure, or a code (RFC 6455, section 7.4: 1000, or 3000-4999).
 Close = bool | int
@@ -94,16 +98,33 @@ class WebsocketConsumer(BaseConsumer):
         return self.groups or []
 
     def raw_connect(self, message: Message, **kwargs: Any) -> None:
-        """Join the groups, then :meth:`connect`."""
-        for group in self._connection_groups(**kwargs):
+        """Join the groups, then :meth:`connect`.
+
+        Raises:
+            DenyConnection: what the client's URL says makes no name of a group.
+        """
+        groups = self._connection_groups(**kwargs)
+        if groups is None:
+            logger.info(
+                "%s: refused, %r makes no names of groups", type(self).__name__, self.path,
+                extra={"action": "bad_group_name", "connection": _client(message).name},
+            )  # fmt: skip
+            raise DenyConnection("its URL makes no names of groups")
+        for group in groups:
             group.add(_client(message))
         self.connect(message, **kwargs)
 
-    def _connection_groups(self, **kwargs: Any) -> list[Group]:
+    def _connection_groups(self, **kwargs: Any) -> list[Group] | None:
+        """None if it is the client's fault that they have no names: the route's filters let pass what no name has."""
         names = self.connection_groups(**kwargs)
         if isinstance(names, (str, bytes)):
             raise TypeError(f"the groups of {type(self).__name__} must be a list of names, not {names!r}")
-        return [Group(name, channel_layer=self.message.channel_layer) for name in names]
+        try:
+            return [Group(name, channel_layer=self.message.channel_layer) for name in names]
+        except TypeError:
+            if all(is_short_name(value) for value in kwargs.values() if isinstance(value, str)):
+                raise
+            return None
 
     def connect(self, message: Message, **kwargs: Any) -> None:
         """A socket is opened: accept it.  What overrides this accepts it, refuses it or raises DenyConnection."""
@@ -159,7 +180,7 @@ class WebsocketConsumer(BaseConsumer):
 
     def raw_disconnect(self, message: Message, **kwargs: Any) -> None:
         """Leave the groups, then :meth:`disconnect`."""
-        for group in self._connection_groups(**kwargs):
+        for group in self._connection_groups(**kwargs) or ():
             group.discard(_client(message))
         self.disconnect(message, **kwargs)
 

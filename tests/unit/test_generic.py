@@ -370,6 +370,32 @@ def test_json_websocket_consumer_decodes_and_encodes() -> None:
         assert Client.receive(client) == {"text": '{"said": [1, null]}', "close": True}
 
 
+@pytest.mark.parametrize("room", ["é", "x" * 99, "a b"], ids=["é", "long", "space"])
+def test_a_url_that_makes_no_name_of_a_group(room: str, caplog: pytest.LogCaptureFixture) -> None:
+    r"""A route's ``\w`` lets pass what no name has; that is a refusal, and no failure of the consumer."""
+
+    class Chat(WebsocketConsumer):
+        def connection_groups(self, room: str, **kwargs: Any) -> list[str]:
+            return [f"chat-{room}"]
+
+    client = WSClient()
+    with apply_routes([Chat.as_route(path=r"^/(?P<room>[\w ]+)$")]), caplog.at_level("INFO"):
+        with pytest.raises(DenyConnection):
+            client.send_and_consume("websocket.connect", path=f"/{room}")
+        client.send_and_consume("websocket.disconnect", path=f"/{room}")
+    (record,) = [record for record in caplog.records if getattr(record, "action", "") == "bad_group_name"]
+    assert record.connection == client.reply_channel  # type: ignore[attr-defined]
+
+
+def test_an_application_that_makes_no_name_of_a_group() -> None:
+    class Chat(WebsocketConsumer):
+        def connection_groups(self, room: str, **kwargs: Any) -> list[str]:
+            return [f"chat {room}"]
+
+    with apply_routes([Chat.as_route(path=r"^/(?P<room>\w+)$")]), pytest.raises(TypeError, match="not a group name"):
+        WSClient().send_and_consume("websocket.connect", path="/tea")
+
+
 @pytest.mark.parametrize(
     ("frame", "answer"),
     [
