@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from celery import signals
@@ -28,35 +30,38 @@ def _journal(*words: object) -> None:
     os.write(_files[pid], f"{time.monotonic():.6f} {' '.join(map(str, words))}\n".encode())
 
 
-def _begin(message: Message, kind: str, what: object) -> tuple[object, ...]:
-    """Write down that a message is here; gives the words for its end."""
+@contextmanager
+def _written_down(message: Message, kind: str, what: object) -> Iterator[tuple[int, int]]:
+    """Write down that a message is here, and that it is done with; gives the socket's number, and its how-many-eth."""
     _, number, turn = message["path"].strip("/").split("/")
     words = (kind, number, turn, message["order"], what, message.id)
     _journal("begin", *words)
-    return words
+    try:
+        yield int(number), int(turn)
+    finally:
+        _journal("end", *words)  # also of one that failed: a group that cannot be reached, say
 
 
 def connect(message: Message) -> None:
     """Join the room, and tell the socket its name."""
-    words = _begin(message, "connect", "-")
     assert message.reply_channel is not None
-    Group(room_of(int(words[1]))).add(message.reply_channel)
-    message.reply_channel.send({"text": f"welcome {message.reply_channel.name} {words[1]} {words[2]}"})
-    _journal("end", *words)
+    with _written_down(message, "connect", "-") as (number, turn):
+        Group(room_of(number)).add(message.reply_channel)
+        message.reply_channel.send({"text": f"welcome {message.reply_channel.name} {number} {turn}"})
 
 
 def receive(message: Message) -> None:
     """Answer with whom this was for."""
-    words = _begin(message, "receive", message["text"])
-    time.sleep(random.uniform(0, 0.004))
     assert message.reply_channel is not None
-    message.reply_channel.send({"text": f"answer {words[1]} {words[2]} {message['text']}"})
-    _journal("end", *words)
+    with _written_down(message, "receive", message["text"]) as (number, turn):
+        time.sleep(random.uniform(0, 0.004))
+        message.reply_channel.send({"text": f"answer {number} {turn} {message['text']}"})
 
 
 def disconnect(message: Message) -> None:
     """Nothing but to write it down."""
-    _journal("end", *_begin(message, "disconnect", message["code"]))
+    with _written_down(message, "disconnect", message["code"]):
+        pass
 
 
 PATH = r"^/chaos/\d+/\d+/$"

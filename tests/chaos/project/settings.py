@@ -19,8 +19,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": VISIBILITY,
     "unacked_restore_interval": 0.5,
     "unacked_restore_throttle": 1,
-    "socket_timeout": 15,  # on Kombu's stock transport a worker waits for ever on a half-open connection
 }
+if CELERY_BROKER_URL.startswith("redis:"):
+    # There a worker waits for ever on a half-open connection.
+    CELERY_BROKER_TRANSPORT_OPTIONS["socket_timeout"] = 5
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channelsq.layers.RedisChannelLayer",
