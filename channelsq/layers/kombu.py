@@ -5,38 +5,31 @@ What travels is described in :mod:`channelsq.layers.wire`.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, ClassVar
 
-from kombu import Connection, Exchange, Producer, Queue
+from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
-from kombu.pools import ProducerPool
 
 from channelsq import conf, names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
 from channelsq.layers import decompression
 from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
-from channelsq.layers.capacity import Gate
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.listener import KombuListener
 from channelsq.layers.memberships import Change, note
 from channelsq.layers.params import redis_params
 from channelsq.layers.presence import Presence
 from channelsq.layers.receiver import KombuReceiver
+from channelsq.layers.sender import QUEUE_EXPIRES, KombuSender, channel_of, is_temporary
 from channelsq.layers.signing import Signing, is_required
 from channelsq.layers.urls import check_broker_url, check_groups_url, same_broker, shown
-from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
+from channelsq.layers.wire import Entry
 from channelsq.transport import SCHEMES
-
-#: Seconds after which a broker deletes an unused ``?`` or ``!`` queue.  Not a setting: AMQP brokers refuse to
-#: declare a queue again with another value, and processes with old and new settings share queues in a deploy.
-QUEUE_EXPIRES = 300.0
 
 #: The prefix with which queues are called as their channels.
 DEFAULT_PREFIX = "channelsq"
@@ -101,11 +94,8 @@ class KombuChannelLayer(BaseChannelLayer):
         self._transport_options = dict(transport_options or {})
         self._connections = connections
         self._lock = threading.RLock()
-        self._pid = 0
-        self._producers: ProducerPool | None = None
         self._group_store: GroupStore | None = None
-        self._gate: Gate | None = None
-        self._declared: dict[str, float] = {}
+        self._sender = KombuSender(self, connections)
         self._receiver = KombuReceiver(self)
         #: The queues that this process has sent to or received from, for flush().
         self.used: dict[str, Queue] = {}
@@ -173,7 +163,7 @@ class KombuChannelLayer(BaseChannelLayer):
             "interval_max": 0.3,
             **self.transport_options,
         }
-        if self._is_amqp:
+        if self.is_amqp:
             options.setdefault("confirm_publish", True)
         elif self.scheme == "memory":
             options.setdefault("polling_interval", 0.01)
@@ -187,28 +177,16 @@ class KombuChannelLayer(BaseChannelLayer):
     def queue(self, channel: str) -> Queue:
         """The Kombu queue that carries ``channel``."""
         if names.is_process_channel(channel):
-            return self._reply_queue(names.process_part(channel)[:-1])
+            return self.reply_queue(names.process_part(channel)[:-1])
         name = self.queue_prefix + channel
         if names.is_single_reader(channel):
             return Queue(name, _NO_EXCHANGE, routing_key=name, expires=QUEUE_EXPIRES)
         return Queue(name, _NO_EXCHANGE, routing_key=name)
 
-    def _reply_queue(self, process: str) -> Queue:
+    def reply_queue(self, process: str) -> Queue:
+        """The queue of a process's clients, by what stands before the ``!``."""
         name = self.queue_prefix + process
         return Queue(name, _NO_EXCHANGE, routing_key=name, expires=QUEUE_EXPIRES)
-
-    @contextmanager
-    def _producer(self) -> Iterator[Producer]:
-        with self._lock:
-            if self._pid != os.getpid() or self._producers is None:
-                # After a fork the parent's sockets are not ours to use or close.
-                self._pid = os.getpid()
-                self._gate = None
-                self._declared.clear()
-                self._producers = ProducerPool(self.open_connection().Pool(self._connections), limit=self._connections)
-            pool = self._producers
-        with self.broker_errors(), pool.acquire(block=True, timeout=30) as producer:
-            yield producer
 
     @contextmanager
     def broker_errors(self) -> Iterator[None]:
@@ -218,9 +196,7 @@ class KombuChannelLayer(BaseChannelLayer):
         except self._transport_errors() as error:
             if isinstance(error, BrokerUnavailable):
                 raise
-            with self._lock:
-                self._gate = None
-                self._declared.clear()
+            self._sender.forget()
             raise BrokerUnavailable(shown(self.url), error) from error
 
     def _transport_errors(self) -> tuple[type[BaseException], ...]:
@@ -230,21 +206,7 @@ class KombuChannelLayer(BaseChannelLayer):
     # -- sending ----------------------------------------------------------------------------
 
     def dispatch(self, sends: Sequence[Send]) -> None:
-        envelopes, messages = self.sort(sends)
-        full: ChannelFull | None = None
-        with self._producer() as producer:
-            for prefix, entries in envelopes.items():
-                full = self._publish_envelopes(producer, prefix, entries) or full
-            for channel, send in messages:
-                try:
-                    self._publish_message(producer, channel, send)
-                except ChannelFull as error:
-                    if send.group:
-                        self.note_dropped(send.target, channel)
-                    else:
-                        full = full or error
-        if full is not None:
-            raise full
+        self._sender.dispatch(*self.sort(sends))
 
     def sort(self, sends: Sequence[Send]) -> tuple[dict[str, list[Entry]], list[tuple[str, Send]]]:
         """What goes to the reply queue of each process (``"name.process!"``), and what to other channels."""
@@ -277,19 +239,6 @@ class KombuChannelLayer(BaseChannelLayer):
             envelopes.setdefault(prefix, []).append(Entry(channels, send.body, send.target))
         messages += [(channel, send) for channel in others]
 
-    def _publish_envelopes(self, producer: Producer, prefix: str, entries: list[Entry]) -> ChannelFull | None:
-        """Publish what goes to one process; gives ChannelFull if something other than a group's was refused."""
-        queue = self._reply_queue(prefix[:-1])
-        refused: ChannelFull | None = None
-        for part, body in pack_envelopes(entries):
-            try:
-                self._admit(producer, queue, self.reply_capacity(prefix), prefix)
-            except ChannelFull as error:
-                refused = self.refuse_envelope(part, error.capacity) or refused
-                continue
-            self._publish_bare(producer, queue, body)
-        return refused
-
     def refuse_envelope(self, entries: list[Entry], capacity: int | None) -> ChannelFull | None:
         """Count what of an envelope without room was a group's; gives ChannelFull if something was not."""
         refused: ChannelFull | None = None
@@ -306,79 +255,18 @@ class KombuChannelLayer(BaseChannelLayer):
         capacity = self.capacity_of(prefix)
         return capacity * 100 if capacity == self.capacity else capacity
 
-    def _publish_message(self, producer: Producer, channel: str, send: Send) -> None:
-        queue = self.queue(channel)
-        self._admit(producer, queue, self.capacity_of(channel), channel)
-        if names.is_single_reader(channel):
-            self._publish_bare(producer, queue, send.body)
-        else:
-            headers, body = task_message(
-                channel, queue.name, send.body, delay=send.delay, expiry=self.expiry, signing=self.signing
-            )
-            self._publish(producer, queue, body, headers=headers, correlation_id=headers["id"], delay=send.delay)
-
-    def _publish_bare(self, producer: Producer, queue: Queue, body: bytes) -> None:
-        if self.signing is not None:
-            body = self.signing.bare(queue.name, body, self.expiry * 1000)
-        self._publish(producer, queue, body, headers={EXPIRES_HEADER: time.time() + self.expiry}, delivery_mode=1)
-
-    def _publish(self, producer: Producer, queue: Queue, body: bytes, *, delay: float = 0.0, **properties: Any) -> None:
-        producer.publish(
-            body,
-            exchange="",
-            routing_key=queue.name,
-            content_type=CONTENT_TYPE,
-            content_encoding="binary",
-            expiration=self.expiry + delay,
-            declare=[queue] if self._needs_declaring(producer, queue) else [],
-            retry=True,
-            retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.3},
-            **properties,
-        )
-
-    def _needs_declaring(self, producer: Producer, queue: Queue) -> bool:
-        """Whether to declare ``queue`` with this publish.
-
-        Kombu itself remembers lasting queues.  It declares expiring ones every time, which a virtual transport
-        needs (that renews the expiry) and an AMQP broker pays with a round trip, so once a while does there.
-        """
-        self.use(queue)
-        if not _is_temporary(queue) or not self._is_amqp:
-            return True
-        now = time.monotonic()
-        if now - self._declared.get(queue.name, -1e9) < QUEUE_EXPIRES / 4:
-            return False
-        if len(self._declared) > 10_000:
-            self._declared.clear()
-        self._declared[queue.name] = now
-        return True
-
     def use(self, queue: Queue) -> None:
         """Remember a queue for :meth:`flush`."""
         if len(self.used) > 10_000:
-            self.used = {name: used for name, used in self.used.items() if not _is_temporary(used)}
+            self.used = {name: used for name, used in self.used.items() if not is_temporary(used)}
         self.used[queue.name] = queue
 
-    def _admit(self, producer: Producer, queue: Queue, capacity: int, channel: str) -> None:
-        """Raise ChannelFull for ``channel`` if its ``queue`` has no room for one more."""
-        self._gate_of_broker().admit(_channel(producer), queue, capacity, channel)
-
     def depth(self, channel: str) -> int:
-        queue = self.queue(channel)
-        with self._producer() as producer:
-            return self._gate_of_broker().depth(_channel(producer), queue)
-
-    def _gate_of_broker(self) -> Gate:
-        gate = self._gate
-        if gate is None:
-            # The transport on streams looks for expired messages itself.
-            lists = self.scheme in self.redis_schemes and "-streams" not in self.scheme
-            kind = "redis" if lists else "memory" if self.in_process else ""
-            gate = self._gate = Gate(kind)
-        return gate
+        return self._sender.depth(self.queue(channel))
 
     @property
-    def _is_amqp(self) -> bool:
+    def is_amqp(self) -> bool:
+        """Whether the broker speaks AMQP."""
         return self.scheme in ("amqp", "amqps", "pyamqp")
 
     # -- receiving --------------------------------------------------------------------------
@@ -389,9 +277,9 @@ class KombuChannelLayer(BaseChannelLayer):
     @contextmanager
     def opened(self, queue: Queue) -> Iterator[Queue]:
         """The queue, declared and ready to be read from."""
-        with self._producer() as producer:
+        with self._sender.producer() as producer:
             self.use(queue)
-            bound = queue(_channel(producer))
+            bound = queue(channel_of(producer))
             bound.queue_declare()
             yield bound
 
@@ -450,7 +338,7 @@ class KombuChannelLayer(BaseChannelLayer):
         """
         with self.broker_errors(), self.open_connection() as connection, connection.channel() as channel:
             for kind in ("websocket.send", "http.response"):
-                self._reply_queue(f"{kind}.{process}")(channel).delete()
+                self.reply_queue(f"{kind}.{process}")(channel).delete()
 
     @property
     def has_other_groups(self) -> bool:
@@ -512,13 +400,12 @@ class KombuChannelLayer(BaseChannelLayer):
 
     def flush(self) -> None:
         """Purge the queues that this process has used, and forget every group under the prefix."""
-        with self._producer() as producer:
+        with self._sender.producer() as producer:
             for queue in list(self.used.values()):
-                bound = queue(_channel(producer))
+                bound = queue(channel_of(producer))
                 bound.queue_declare()
                 bound.purge()
-        with self._lock:
-            self._gate = None
+        self._sender.forget_depths()
         self._receiver.clear()
         if self._has_groups:
             self._groups.flush()
@@ -526,21 +413,9 @@ class KombuChannelLayer(BaseChannelLayer):
     def close(self) -> None:
         self.closed += 1
         with self._lock:
-            producers, self._producers = self._producers, None
             store = self._group_store
             if self._groups_url or not self.in_process:
                 self._group_store = None
-        if producers is not None and self._pid == os.getpid():
-            producers.connections.force_close_all()
+        self._sender.close()
         if store is not None:
             store.close()
-
-
-def _is_temporary(queue: Queue) -> bool:
-    """Whether the broker may delete the queue when nobody uses it."""
-    return getattr(queue, "expires", None) is not None
-
-
-def _channel(producer: Producer) -> Any:
-    """The broker channel that a producer publishes on."""
-    return producer.channel

@@ -1,0 +1,189 @@
+"""Sending on any broker that Kombu knows: a pool of producers, and what of a queue must be known before a publish."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from kombu import Producer, Queue
+from kombu.pools import ProducerPool
+
+from channelsq import names
+from channelsq.exceptions import ChannelFull
+from channelsq.layers.capacity import Gate
+from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
+
+if TYPE_CHECKING:
+    from channelsq.layers.base import Send
+    from channelsq.layers.kombu import KombuChannelLayer
+
+#: Seconds after which a broker deletes an unused ``?`` or ``!`` queue.  Not a setting: AMQP brokers refuse to
+#: declare a queue again with another value, and processes with old and new settings share queues in a deploy.
+QUEUE_EXPIRES = 300.0
+
+
+class KombuSender:
+    """Sends for a layer.
+
+    Args:
+        layer: the layer.
+        connections: how many connections may be in use at once; who needs one more waits.
+    """
+
+    def __init__(self, layer: KombuChannelLayer, connections: int) -> None:
+        self._layer = layer
+        self._connections = connections
+        self._lock = threading.RLock()
+        self._pid = 0
+        self._producers: ProducerPool | None = None
+        self._gate: Gate | None = None
+        #: When a queue that expires was declared last, by name.
+        self._declared: dict[str, float] = {}
+
+    # -- connections ------------------------------------------------------------------------
+
+    @contextmanager
+    def producer(self) -> Iterator[Producer]:
+        """A producer of the pool; raises BrokerUnavailable for what the transport raises in the block."""
+        with self._lock:
+            if self._pid != os.getpid() or self._producers is None:
+                # After a fork the parent's sockets are not ours to use or close.
+                self._pid = os.getpid()
+                self.forget()
+                connections = self._layer.open_connection().Pool(self._connections)
+                self._producers = ProducerPool(connections, limit=self._connections)
+            pool = self._producers
+        with self._layer.broker_errors(), pool.acquire(block=True, timeout=30) as producer:
+            yield producer
+
+    def forget(self) -> None:
+        """Trust nothing that was known of queues: the connection is another one."""
+        with self._lock:
+            self._gate = None
+            self._declared.clear()
+
+    def forget_depths(self) -> None:
+        """Trust no measured depth any more."""
+        with self._lock:
+            self._gate = None
+
+    def close(self) -> None:
+        """Give back the connections."""
+        with self._lock:
+            producers, self._producers = self._producers, None
+        if producers is not None and self._pid == os.getpid():
+            producers.connections.force_close_all()
+
+    # -- sending ----------------------------------------------------------------------------
+
+    def dispatch(self, envelopes: Mapping[str, list[Entry]], messages: Sequence[tuple[str, Send]]) -> None:
+        """Send what :meth:`KombuChannelLayer.sort` gave; see :meth:`BaseChannelLayer.dispatch`."""
+        full: ChannelFull | None = None
+        with self.producer() as producer:
+            for prefix, entries in envelopes.items():
+                full = self._publish_envelopes(producer, prefix, entries) or full
+            for channel, send in messages:
+                try:
+                    self._publish_message(producer, channel, send)
+                except ChannelFull as error:
+                    if send.group:
+                        self._layer.note_dropped(send.target, channel)
+                    else:
+                        full = full or error
+        if full is not None:
+            raise full
+
+    def _publish_envelopes(self, producer: Producer, prefix: str, entries: list[Entry]) -> ChannelFull | None:
+        """Publish what goes to one process; gives ChannelFull if something other than a group's was refused."""
+        queue = self._layer.reply_queue(prefix[:-1])
+        refused: ChannelFull | None = None
+        for part, body in pack_envelopes(entries):
+            try:
+                self._admit(producer, queue, self._layer.reply_capacity(prefix), prefix)
+            except ChannelFull as error:
+                refused = self._layer.refuse_envelope(part, error.capacity) or refused
+                continue
+            self._publish_bare(producer, queue, body)
+        return refused
+
+    def _publish_message(self, producer: Producer, channel: str, send: Send) -> None:
+        queue = self._layer.queue(channel)
+        self._admit(producer, queue, self._layer.capacity_of(channel), channel)
+        if names.is_single_reader(channel):
+            self._publish_bare(producer, queue, send.body)
+        else:
+            headers, body = task_message(
+                channel, queue.name, send.body, delay=send.delay, expiry=self._layer.expiry, signing=self._layer.signing
+            )
+            self._publish(producer, queue, body, headers=headers, correlation_id=headers["id"], delay=send.delay)
+
+    def _publish_bare(self, producer: Producer, queue: Queue, body: bytes) -> None:
+        if self._layer.signing is not None:
+            body = self._layer.signing.bare(queue.name, body, self._layer.expiry * 1000)
+        self._publish(
+            producer, queue, body, headers={EXPIRES_HEADER: time.time() + self._layer.expiry}, delivery_mode=1
+        )
+
+    def _publish(self, producer: Producer, queue: Queue, body: bytes, *, delay: float = 0.0, **properties: Any) -> None:
+        producer.publish(
+            body,
+            exchange="",
+            routing_key=queue.name,
+            content_type=CONTENT_TYPE,
+            content_encoding="binary",
+            expiration=self._layer.expiry + delay,
+            declare=[queue] if self._needs_declaring(producer, queue) else [],
+            retry=True,
+            retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.3},
+            **properties,
+        )
+
+    def _needs_declaring(self, producer: Producer, queue: Queue) -> bool:
+        """Whether to declare ``queue`` with this publish.
+
+        Kombu itself remembers lasting queues.  It declares expiring ones every time, which a virtual transport
+        needs (that renews the expiry) and an AMQP broker pays with a round trip, so once a while does there.
+        """
+        self._layer.use(queue)
+        if not is_temporary(queue) or not self._layer.is_amqp:
+            return True
+        now = time.monotonic()
+        if now - self._declared.get(queue.name, -1e9) < QUEUE_EXPIRES / 4:
+            return False
+        if len(self._declared) > 10_000:
+            self._declared.clear()
+        self._declared[queue.name] = now
+        return True
+
+    def depth(self, queue: Queue) -> int:
+        """How many messages wait in a queue."""
+        with self.producer() as producer:
+            return self._gate_of_broker().depth(channel_of(producer), queue)
+
+    def _admit(self, producer: Producer, queue: Queue, capacity: int, channel: str) -> None:
+        """Raise ChannelFull for ``channel`` if its ``queue`` has no room for one more."""
+        self._gate_of_broker().admit(channel_of(producer), queue, capacity, channel)
+
+    def _gate_of_broker(self) -> Gate:
+        gate = self._gate
+        if gate is None:
+            layer = self._layer
+            # The transport on streams looks for expired messages itself.
+            lists = layer.scheme in layer.redis_schemes and "-streams" not in layer.scheme
+            kind = "redis" if lists else "memory" if layer.in_process else ""
+            gate = self._gate = Gate(kind)
+        return gate
+
+
+def is_temporary(queue: Queue) -> bool:
+    """Whether the broker may delete the queue when nobody uses it."""
+    return getattr(queue, "expires", None) is not None
+
+
+def channel_of(producer: Producer) -> Any:
+    """The broker channel that a producer publishes on."""
+    return producer.channel
