@@ -76,6 +76,7 @@ def _run(config: InterfaceConfig, supervised: Supervised | None) -> None:
 
 def _serve(config: InterfaceConfig, supervised: Supervised | None) -> None:
     from channelsq.asgi import channel_layers
+    from channelsq.interface.peers import Peers
     from channelsq.interface.server import Companion, InterfaceServer, run
 
     layer = channel_layers[config.layer]
@@ -102,7 +103,8 @@ def _serve(config: InterfaceConfig, supervised: Supervised | None) -> None:
         supervised.when_alone(server.stop)
         supervised.say_ready()
 
-    run(config, layer, companions=companions, sockets=supervised.listening(), on_listening=listening)
+    peers = Peers(supervised.number, supervised.folder) if config.metrics else None
+    run(config, layer, companions=companions, sockets=supervised.listening(), on_listening=listening, peers=peers)
 
 
 def _configure_logging(verbosity: int) -> None:

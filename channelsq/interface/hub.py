@@ -15,6 +15,7 @@ from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.heartbeat import Heartbeat
 from channelsq.interface.link import link_for
 from channelsq.interface.measures import Measures
+from channelsq.interface.peers import Peers
 from channelsq.interface.replies import Delivery, Replies
 from channelsq.interface.rounds import Rounds, period_of
 from channelsq.interface.stats import Stats
@@ -59,10 +60,12 @@ class Hub:
     Args:
         config: the interface's settings.
         layer: the channel layer.
+        peers: the processes that serve together with this one, if there are any, and they tell each other something.
     """
 
-    def __init__(self, config: InterfaceConfig, layer: ChannelLayerWrapper) -> None:
+    def __init__(self, config: InterfaceConfig, layer: ChannelLayerWrapper, peers: Peers | None = None) -> None:
         self.config = config
+        self.peers = peers
         self.limits = config.limits
         self.layer = layer
         #: See :meth:`BaseChannelLayer.prepare`.
@@ -121,6 +124,8 @@ class Hub:
     async def stop(self) -> None:
         """Leave the channel layer."""
         self._rounds.stop()
+        if self.peers is not None:
+            self.peers.leave()
         if self.heartbeat is not None:
             await asyncio.to_thread(self.heartbeat.stop)
         await self.link.stop()

@@ -56,6 +56,7 @@ METRICS = (
     Told("websockets", "gauge", "WebSockets whose end the application has not been told of."),
     Told("http_waiting", "gauge", "HTTP requests that wait for an answer of one message."),
     Told("broker_reachable", "gauge", "Whether the broker could be reached last: 1 or 0."),
+    Told("processes", "gauge", "Interface processes that the other numbers are of: those of one --workers."),
     Told("queue_messages", "gauge", "Messages in a channel that no worker has taken yet.", ("channel",)),
     Told("websocket_handshakes", "counter", "WebSocket handshakes that were put to the application."),
     Told("websocket_accepted", "counter", "WebSockets that were accepted."),
@@ -86,6 +87,8 @@ METRICS = (
     Told("reply_seconds", "histogram", "From a message's hand-out until its consumer answers.", ("channel",)),
     Told("http_request_seconds", "histogram", "From a request's head to the end of its response."),
 )  # fmt: skip
+
+_BY_NAME = {each.name: each for each in METRICS}
 
 #: What :class:`channelsq.interface.stats.Stats` counts: the metric, and the value of its label if it has one.
 COUNTED: Mapping[str, tuple[str, str | None]] = {
@@ -202,9 +205,15 @@ def _histograms(hub: Hub) -> dict[str, dict[tuple[str, ...], Histogram]]:
     }
 
 
+def processes_gauge(number: int) -> Metric:
+    """The metric of how many processes have told what they know."""
+    told = _BY_NAME["processes"]
+    return GaugeMetricFamily(PREFIX + told.name, told.help, value=number)
+
+
 def depth_gauge(depths: Mapping[str, int]) -> Iterable[Metric]:
     """The metric of what waits in channels; none if nothing is known."""
-    (told,) = (each for each in METRICS if each.name == "queue_messages")
+    told = _BY_NAME["queue_messages"]
     if depths:
         gauge = GaugeMetricFamily(PREFIX + told.name, told.help, labels=told.labels)
         for channel, depth in depths.items():

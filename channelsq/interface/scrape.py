@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, exposition, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from channelsq import names
 from channelsq.interface.depths import Depths
-from channelsq.interface.metrics import depth_gauge, registry_of
+from channelsq.interface.metrics import depth_gauge, processes_gauge, registry_of
 
 if TYPE_CHECKING:
     from channelsq.interface.hub import Hub
-
-CONTENT_TYPE = exposition.CONTENT_TYPE_LATEST
 
 #: Seconds that a scrape waits for what others are to tell.
 PATIENCE = 1.0
@@ -24,11 +24,14 @@ _WEBSOCKET = (names.WEBSOCKET_CONNECT, names.WEBSOCKET_RECEIVE, names.WEBSOCKET_
 
 
 class Scrape:
-    """The metrics of one server.
+    """The metrics of one server, and of those that serve together with it.
 
     Args:
         hub: what all connections share.
     """
+
+    #: Of :meth:`page`.
+    content_type = exposition.CONTENT_TYPE_LATEST.encode()
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -36,10 +39,53 @@ class Scrape:
         http = (names.HTTP_REQUEST, names.HTTP_DISCONNECT) if hub.config.http == "channel" else ()
         self._depths = Depths(hub.layer.channel_layer, (*http, *_WEBSOCKET))
 
+    async def join(self) -> None:
+        """Tell the others, from now on."""
+        if self._hub.peers is not None:
+            await self._hub.peers.join(lambda: packed(self._registry.collect()))
+
     async def page(self) -> bytes:
         """All of them, in Prometheus' text format; within about a second, whoever is away."""
-        depths = await self._depths.ask(PATIENCE) if self._hub.link.reachable else {}
-        return generate_latest(_Given([*self._registry.collect(), *depth_gauge(depths)]))
+        depths, others = await asyncio.gather(self._ask_depths(), self._ask_others())
+        own = list(self._registry.collect())
+        peers = self._hub.peers
+        if peers is not None:
+            own = merged({peers.number: packed(own), **others})
+        return generate_latest(_Given([*own, processes_gauge(1 + len(others)), *depth_gauge(depths)]))
+
+    async def _ask_depths(self) -> dict[str, int]:
+        return await self._depths.ask(PATIENCE) if self._hub.link.reachable else {}
+
+    async def _ask_others(self) -> dict[int, bytes]:
+        return {} if self._hub.peers is None else await self._hub.peers.ask(PATIENCE)
+
+
+def packed(metrics: Iterable[Metric]) -> bytes:
+    """Metrics, as one process tells another."""
+    return json.dumps(
+        [
+            [each.name, each.documentation, each.type, [(s.name, s.labels, s.value) for s in each.samples]]
+            for each in metrics
+        ]
+    ).encode()
+
+
+def merged(told: Mapping[int, bytes]) -> list[Metric]:
+    """The metrics of several processes, each value with the label ``process``.
+
+    Args:
+        told: by the number of its process, what :func:`packed` made.
+    """
+    result: dict[str, Metric] = {}
+    for number, text in sorted(told.items()):
+        metrics: list[list[Any]] = json.loads(text)
+        for name, documentation, kind, samples in metrics:
+            metric = result.get(name)
+            if metric is None:
+                metric = result[name] = Metric(name, documentation, kind)
+            for sample, labels, value in samples:
+                metric.add_sample(sample, {**labels, "process": str(number)}, value)
+    return list(result.values())
 
 
 class _Given(CollectorRegistry):

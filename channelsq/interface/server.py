@@ -24,6 +24,7 @@ from channelsq.interface.drain import Drain
 from channelsq.interface.http import HttpApp
 from channelsq.interface.hub import Hub
 from channelsq.interface.logs import extra
+from channelsq.interface.peers import Peers
 from channelsq.interface.sockets import bind, cannot_listen, check_unix_socket, url_of
 from channelsq.interface.stats import Stats
 from channelsq.interface.uvicorn_http import HttpProtocol
@@ -53,6 +54,7 @@ class InterfaceServer(uvicorn.Server):
         sockets: bound ones to listen on, instead of those that ``config`` names; closed at the end.
         on_listening: called with this server, in its event loop, when clients can connect.
         install_signals: whether SIGTERM and SIGINT stop it; only possible in the main thread.
+        peers: the processes that serve together with this one.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class InterfaceServer(uvicorn.Server):
         sockets: Sequence[socket.socket] = (),
         on_listening: Callable[[InterfaceServer], None] | None = None,
         install_signals: bool = True,
+        peers: Peers | None = None,
     ) -> None:
-        self.hub = Hub(config, layer)
+        self.hub = Hub(config, layer, peers)
         self._settings = config
         self._on_listening = on_listening
         self._install_signals = install_signals
@@ -134,6 +137,7 @@ class InterfaceServer(uvicorn.Server):
         except OSError as error:
             await self.hub.stop()
             raise ConfigError(cannot_listen(str(self._settings.unix_socket), error, "--unix-socket")) from None
+        await self.hub.status.join()
         self.url = self._find_url()
         logger.info("channelsq interface listening on %s", self.url, extra=extra("listening"))
         if self._on_listening is not None:
@@ -192,6 +196,7 @@ def serve(
     sockets: Sequence[socket.socket] = (),
     on_listening: Callable[[InterfaceServer], None] | None = None,
     install_signals: bool = True,
+    peers: Peers | None = None,
 ) -> InterfaceServer:
     """Run an interface server until it is stopped; blocks.
 
@@ -209,11 +214,14 @@ def serve(
         sockets: bound ones to listen on, instead of those that ``config`` names; closed at the end.
         on_listening: called in the server's event loop when clients can connect.
         install_signals: whether SIGTERM and SIGINT stop it.
+        peers: the processes that serve together with this one.
 
     Raises:
         ConfigError: it cannot listen where it should.
     """
-    server = InterfaceServer(config, layer, sockets=sockets, on_listening=on_listening, install_signals=install_signals)
+    server = InterfaceServer(
+        config, layer, sockets=sockets, on_listening=on_listening, install_signals=install_signals, peers=peers
+    )
     started: list[Companion] = []
     try:
         for companion in companions:
@@ -236,10 +244,11 @@ def run(
     companions: Sequence[Companion] = (),
     sockets: Sequence[socket.socket] = (),
     on_listening: Callable[[InterfaceServer], None] | None = None,
+    peers: Peers | None = None,
 ) -> None:
     """Run an interface server in the main thread until SIGTERM or SIGINT; see :func:`serve`."""
     _raise_file_limit(config.max_connections + 200)
-    serve(config, layer, companions=companions, sockets=sockets, on_listening=on_listening)
+    serve(config, layer, companions=companions, sockets=sockets, on_listening=on_listening, peers=peers)
 
 
 def _raise_file_limit(wanted: int) -> None:

@@ -15,6 +15,7 @@ from channelsq.interface.config import ConfigError
 
 if TYPE_CHECKING:
     from channelsq.interface.hub import Hub
+    from channelsq.interface.scrape import Scrape
 
 #: Gives status, content type and content.
 Page = Callable[[], Awaitable[tuple[int, bytes, bytes]]]
@@ -35,11 +36,18 @@ class Status:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._pages: dict[str, Page] = {}
+        self._scrape: Scrape | None = None
         base = hub.config.status_path
         if base:
             self._pages = {f"{base}/health/live": self._live, f"{base}/health/ready": self._ready}
             if hub.config.metrics:
-                self._pages[f"{base}/metrics"] = _metrics(hub)
+                self._scrape = _scrape(hub)
+                self._pages[f"{base}/metrics"] = self._metrics
+
+    async def join(self) -> None:
+        """Tell the processes that serve together with this one what there is to tell."""
+        if self._scrape is not None:
+            await self._scrape.join()
 
     def has(self, path: str) -> bool:
         """Whether a path is one of the pages."""
@@ -69,19 +77,18 @@ class Status:
             return 503, _TEXT, b"the broker cannot be reached\n"
         return 200, _TEXT, b"ready\n"
 
+    async def _metrics(self) -> tuple[int, bytes, bytes]:
+        assert self._scrape is not None
+        return 200, self._scrape.content_type, await self._scrape.page()
 
-def _metrics(hub: Hub) -> Page:
+
+def _scrape(hub: Hub) -> Scrape:
     try:
-        from channelsq.interface.scrape import CONTENT_TYPE, Scrape
+        from channelsq.interface.scrape import Scrape
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "prometheus_client":
             raise
         raise ConfigError(
             "--metrics needs the package prometheus_client: pip install 'channelsq[metrics]', or leave it out"
         ) from None
-    scrape = Scrape(hub)
-
-    async def page() -> tuple[int, bytes, bytes]:
-        return 200, CONTENT_TYPE.encode(), await scrape.page()
-
-    return page
+    return Scrape(hub)

@@ -18,6 +18,7 @@ from websockets.sync.client import connect, unix_connect
 
 from channelsq.layers import RedisChannelLayer
 from tests.support.demo import fresh_redis
+from tests.support.metrics import Metrics
 from tests.support.ports import free_port, is_open
 from tests.support.processes import Process
 from tests.support.project import Project
@@ -197,6 +198,52 @@ def test_settings_that_are_broken_leave_the_old_ones_in_place(site: Site, tmp_pa
     supervisor.signal(signal.SIGHUP)
     supervisor.wait_for_output("replaced 2 processes", 60)
     assert not children(supervisor) & before
+    assert supervisor.terminate(30) == 0
+
+
+def test_whoever_is_scraped_tells_of_all(site: Site) -> None:
+    supervisor = site.start("--metrics")
+    site.project.start_worker()
+
+    def told_by(number: int) -> Metrics:
+        wait_until(lambda: Metrics(site.project.url)("processes") == number, f"{number} to be told of", 30)
+        return Metrics(site.project.url)
+
+    told_by(2)
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(connect(f"{site.project.ws_url}/count/{n}/")) for n in range(20)]
+        for each in sockets:
+            for n in range(3):
+                each.send(str(n))
+                assert each.recv(20) == str(n)
+        # Whichever process answers.
+        for now in [Metrics(site.project.url) for _ in range(8)]:
+            assert now("websockets") == now("websocket_accepted_total") == 20
+            assert now("websocket_messages_received_total") == 60
+            assert now("reply_seconds_count", channel="websocket.receive") == 60
+            assert min(now.values("websocket_messages_received_total")) >= 3
+            assert len(now.values("websocket_messages_received_total")) == 2
+            assert {each.labels["process"] for each in now.families["channelsq_connections"].samples} == {"1", "2"}
+            assert now("queue_messages") == 0
+            assert len(now.values("queue_messages", channel="websocket.receive")) == 1
+
+        # One that hangs is left out, by whoever does not.
+        victim = min(children(supervisor))
+        os.kill(victim, signal.SIGSTOP)
+
+        def told_without_it() -> bool:
+            with contextlib.suppress(httpx.TimeoutException):
+                return Metrics(site.project.url, timeout=2)("processes") == 1
+            return False
+
+        try:
+            wait_until(told_without_it, "the other to answer", 60)
+        finally:
+            os.kill(victim, signal.SIGCONT)
+        told_by(2)
+    supervisor.signal(signal.SIGHUP)
+    supervisor.wait_for_output("replaced 2 processes", 60)
+    assert told_by(2)("websocket_accepted_total") == 0
     assert supervisor.terminate(30) == 0
 
 

@@ -11,10 +11,11 @@ class Metrics:
 
     Args:
         url: the server's.
+        timeout: seconds.
     """
 
-    def __init__(self, url: str) -> None:
-        response = httpx.get(url + "/-/metrics", timeout=10, trust_env=False)
+    def __init__(self, url: str, timeout: float = 10.0) -> None:
+        response = httpx.get(url + "/-/metrics", timeout=timeout, trust_env=False)
         assert response.status_code == 200, response.text
         self.text = response.text
         self.families = {each.name: each for each in text_string_to_metric_families(response.text)}

@@ -14,6 +14,7 @@ from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.hub import Hub
 from channelsq.interface.measures import Measures
 from channelsq.interface.metrics import COUNTED, METRICS, Collector, depth_gauge
+from channelsq.interface.scrape import merged, packed
 from channelsq.layers import InMemoryChannelLayer
 from tests.support.markdown import rows
 from tests.support.processes import ROOT
@@ -88,7 +89,10 @@ def test_what_was_counted_is_told() -> None:
     hub.stats.cut("response_stalled")
     hub.stats.sent_bytes = 77
     found = families(hub)
-    assert set(found) == {"channelsq_" + each.name for each in METRICS} - {"channelsq_queue_messages"}
+    assert set(found) == {"channelsq_" + each.name for each in METRICS} - {
+        "channelsq_queue_messages",
+        "channelsq_processes",
+    }
     values = {
         (sample.name, *sample.labels.values()): sample.value for family in found.values() for sample in family.samples
     }
@@ -117,3 +121,21 @@ def test_depths_that_are_not_known_are_left_out() -> None:
     (family,) = depth_gauge({"http.request": 5})
     (sample,) = family.samples
     assert (sample.name, sample.labels, sample.value) == ("channelsq_queue_messages", {"channel": "http.request"}, 5)
+
+
+def test_the_numbers_of_several_processes_are_kept_apart() -> None:
+    hubs = {1: new_hub(), 3: new_hub()}
+    hubs[1].stats.count("websocket.accepted", 2)
+    hubs[3].stats.count("websocket.accepted", 5)
+    hubs[3].stats.refuse("http", 503, "ending")
+    assert hubs[1].measures is not None
+    hubs[1].measures.answered(200, 0.9)
+    families = merged({number: packed(Collector(hub).collect()) for number, hub in hubs.items()})
+    assert len({family.name for family in families}) == len(families)
+    values = {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+    assert values["channelsq_websocket_accepted_total", "1"] == 2
+    assert values["channelsq_websocket_accepted_total", "3"] == 5
+    assert values["channelsq_refused_total", "http", "503", "ending", "3"] == 1
+    assert ("channelsq_refused_total", "http", "503", "ending", "1") not in values
+    assert values["channelsq_http_request_seconds_count", "1"] == 1
+    assert values["channelsq_http_request_seconds_count", "3"] == 0
