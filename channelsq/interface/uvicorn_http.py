@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol, with the bounds that it lacks.
 
-It reads headers of any size and waits for them for ever; here both end with an answer, and so does a
-connection too many.  It also gives the application a way to drop a connection, and one to end it with an answer
-while the client still sends.
+It reads headers of any size and waits for them for ever; here both end with an answer, and so do a connection too
+many and what ``strict`` refuses.  It also gives the application a way to drop a connection, and one to end it with an
+answer while the client still sends.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from httptools import HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -24,6 +24,7 @@ from channelsq.interface.exchange import Exchange, written
 from channelsq.interface.http import BEGUN
 from channelsq.interface.logs import extra, shown_client
 from channelsq.interface.response import Start
+from channelsq.interface.strict import Flaw, check
 
 if TYPE_CHECKING:
     from channelsq.interface.hub import Hub
@@ -36,10 +37,6 @@ _ANSWERED = 100
 _SURPLUS_TIMEOUT = 1.0
 
 logger = logging.getLogger("channelsq.interface.http")
-
-
-class _HeadersTooLarge(Exception):
-    """Raised inside the parser, to stop it."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -71,7 +68,15 @@ class HttpProtocol(HttpToolsProtocol):
         self._place = ""
         #: Whether all is said: what still comes is thrown away.
         self._lingering = False
-        self._data = b""
+        #: Whether the head of the request that comes is here: what follows its body are no headers.
+        self._head_over = False
+        #: Why the parser was stopped.
+        self._flaw: Flaw | None = None
+        #: Whether something was refused, and the answer to that while earlier requests are not answered.
+        self._refused = False
+        self._refusal = b""
+        #: The request whose turn it is; ``cycle`` is the newest.
+        self._active: RequestResponseCycle | None = None
         #: Whether the parser is at work, and what it came upon: a request whose body may be behind its head.
         self._parsing = False
         self._found: tuple[RequestResponseCycle, Any] | None = None
@@ -102,19 +107,23 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._exchange is not None:
             self._exchange.client_left()
+        active = self._active
+        if active is not None and not active.response_complete:
+            # uvicorn tells the newest request alone.
+            active.disconnected = True
+            active.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         self._hub.stats.http_received_bytes += len(data)
-        if self._lingering:
+        if self._lingering or self._refused:
             return
         if self._surplus is not None:
             self._refuse(*self._surplus)
             return
-        self._data = data
+        self._unset_keepalive_if_required()
         self._parsing = True
-        super().data_received(data)
+        self._parse(data)
         self._parsing = False
-        self._data = b""
         if self._found is not None:
             (cycle, app), self._found = self._found, None
             if not self.transport.is_closing():
@@ -128,6 +137,18 @@ class HttpProtocol(HttpToolsProtocol):
             self._expect_head()
         else:
             self._forget_head()
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except HttpParserUpgrade as upgrade:
+                data = self._on_upgrade(data[upgrade.args[0] :])
+            except HttpParserError as error:
+                flaw = Flaw(400, str(error)) if self._flaw is None else self._flaw
+                self._refuse(flaw.status, "headers_too_large" if flaw.status == 431 else "bad_request", str(flaw))
+                return
 
     @property
     def is_beginning(self) -> bool:
@@ -148,6 +169,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._found = cycle, app
             return
         self._exchange = None
+        self._active = cycle
         if self._hub.status.has(cycle.scope["path"]):
             super()._start_asgi_task(cycle, cast(Any, self._hub.status))
             return
@@ -187,7 +209,10 @@ class HttpProtocol(HttpToolsProtocol):
         """Go on with the next request; called by uvicorn."""
         if self._hub.clients.by_request:
             self._leave()
-        super().on_response_complete()
+        if self._refusal and not self.pipeline and not self.transport.is_closing():
+            self._end(self._refusal)
+        else:
+            super().on_response_complete()
 
     def _go_on(self, cycle: RequestResponseCycle, app: Any, exchange: Exchange) -> None:
         self._exchange = None
@@ -199,6 +224,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_size = 0
+        self._head_over = False
         cast("dict[str, Any]", self.scope).update({ABORT: self._drop, LAST: self._end_with})
 
     def on_url(self, url: bytes) -> None:
@@ -207,12 +233,27 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._measure(len(name) + len(value))
-        super().on_header(name, value)
+        if not self._head_over:  # else it is a trailer, and no proxy looks at those (RFC 9110, section 6.5.1)
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._head_over = True
+        version = self.parser.get_http_version()
+        try:
+            self.url = check(self.parser.get_method(), self.url, version, self.headers)
+        except Flaw as flaw:
+            self._flaw = flaw
+            raise
+        if version == "1.0":
+            self.expect_100_continue = False  # RFC 9110, section 10.1.1
+        super().on_headers_complete()
 
     def _measure(self, size: int) -> None:
         self._head_size += size
-        if self._head_size > self._hub.config.max_header_size:
-            raise _HeadersTooLarge
+        limit = self._hub.config.max_header_size
+        if self._head_size > limit:
+            self._flaw = Flaw(431, f"request line and headers of more than {limit} bytes")
+            raise self._flaw
 
     def _expect_head(self) -> None:
         if self._head_timer is None:
@@ -233,35 +274,46 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._refuse(408, "late_request", f"no request within {self._hub.config.header_timeout:g} s")
 
-    # -- answers ----------------------------------------------------------------------------
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what cannot be parsed; called by uvicorn."""
-        if self._head_size > self._hub.config.max_header_size:
-            limit = self._hub.config.max_header_size
-            self._refuse(431, "headers_too_large", f"request line and headers of more than {limit} bytes")
-        else:
-            self._refuse(400, "bad_request", msg)
-
-    def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over to the WebSocket protocol; called by uvicorn."""
-        if self._busy:
-            # Its predecessor's answer would end up among the frames.
-            self._refuse(400, "bad_request", "an upgrade behind a request that is not answered yet")
-            return
-        # uvicorn drops what came with the request; the parser's exception says where that begins.
-        upgrade = sys.exception()
-        rest = self._data[upgrade.args[0] :] if isinstance(upgrade, HttpParserUpgrade) else b""
-        super().handle_websocket_upgrade()
-        socket = cast("WebSocketProtocol", self.transport.get_protocol())
-        if not self._hub.clients.by_request:
-            socket.place, self._place = self._place, ""
-        if rest:
-            socket.data_received(rest)
+    # -- upgrades ---------------------------------------------------------------------------
 
     def _should_upgrade(self) -> bool:
-        # uvicorn would pass the request on as HTTP/1.1 whatever it was.
-        return self.parser.get_http_version() == "1.1" and super()._should_upgrade()
+        # Asked by uvicorn while the parser is at work: whether what comes is left to :meth:`_on_upgrade`.
+        return True
+
+    def _on_upgrade(self, rest: bytes) -> bytes:
+        """Change the protocol; gives what is to be parsed if that is not to be.
+
+        Args:
+            rest: what came behind the request's head.
+        """
+        version = self.parser.get_http_version()
+        if version == "1.1" and super()._should_upgrade():
+            if self._busy:
+                # Its predecessor's answer would end up among the frames.
+                self._refuse(400, "bad_request", "an upgrade behind a request that is not answered yet")
+                return b""
+            self.handle_websocket_upgrade()
+            socket = cast("WebSocketProtocol", self.transport.get_protocol())
+            if not self._hub.clients.by_request:
+                socket.place, self._place = self._place, ""
+            if rest:
+                socket.data_received(rest)
+            return b""
+        # The parser takes all that follows for the other protocol, a body too.  RFC 9110, section 7.8: an upgrade may
+        # be ignored, so here it is as if nobody had asked for one.
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/", version.encode(), b"\r\n"]
+        for name, value in self.headers:
+            if name == b"upgrade":
+                continue
+            if name == b"connection":
+                tokens = [token for token in map(bytes.strip, value.split(b",")) if token.lower() != b"upgrade"]
+                value = b", ".join(tokens)
+            head += (name, b": ", value, b"\r\n")
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        return b"".join((*head, b"\r\n", rest))
+
+    # -- answers ----------------------------------------------------------------------------
 
     def _end_with(self, start: Start, content: bytes) -> None:
         """Answer the request whose body is not complete, which is the last that was begun."""
@@ -293,7 +345,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: int, action: str, reason: str) -> None:
+        """Answer what cannot be served, in its turn, and end the connection."""
         phrase = http.HTTPStatus(status).phrase
+        self._refused = True
         self._hub.stats.refuse("http", status, action)
         logger.info(
             "connection answered with %d: %s",
@@ -303,11 +357,26 @@ class HttpProtocol(HttpToolsProtocol):
         )
         body = f"{status} {phrase}\n".encode()
         retry = "retry-after: 5\r\n" if status in (429, 503) else ""
-        self.transport.write(
+        answer = (
             f"HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
             f"content-length: {len(body)}\r\n{retry}connection: close\r\n\r\n".encode()
             + body
         )
+        if not self._busy:
+            self._end(answer)
+        elif not self.cycle.more_body:
+            self._refusal = answer
+        elif self.pipeline:
+            # It is the newest request's body, and others are not answered yet.
+            self.pipeline.popleft()
+            self._refusal = answer
+        elif self.cycle.response_started:
+            self._drop()
+        else:
+            self._end(answer)
+
+    def _end(self, answer: bytes) -> None:
+        self.transport.write(answer)
         self.transport.close()
 
     def _drop(self) -> None:

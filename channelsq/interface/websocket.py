@@ -28,6 +28,7 @@ from channelsq.interface.logs import DiscreetLogger, shown_target
 from channelsq.interface.notes import Notes
 from channelsq.interface.outgoing import Outgoing
 from channelsq.interface.replies import Delivery
+from channelsq.interface.strict import has_controls
 from channelsq.interface.throttle import throttle_of
 from channelsq.interface.turns import Turns
 
@@ -251,6 +252,9 @@ class WebSocketProtocol(asyncio.Protocol):
         path, query = handshake.split_target(request.path)
         notes, config = self._notes, self._hub.config
         notes.target = shown_target(path, query)
+        if has_controls(path):
+            self.answer(400, "bad_handshake", "a control character in the path")
+            return
         self._response = response = self._wire.accept(request)
         if response.status_code != 101:
             notes.refused(response.status_code, "bad_handshake", f"bad handshake: {self._wire.handshake_exc}")

@@ -56,10 +56,6 @@ class Client(WebSocketClientProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.run_case.onMessage(payload.decode("latin-1"), isBinary)
 
-    def onPing(self, payload: bytes) -> None:
-        self.run_case.onPing(payload.decode("latin-1"))
-        super().onPing(payload)
-
     def onPong(self, payload: bytes) -> None:
         self.run_case.onPong(payload.decode("latin-1"))
 

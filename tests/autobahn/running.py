@@ -21,6 +21,9 @@ PYTHON = VENV / "bin" / "python"
 _HERE = Path(__file__).parent
 _REQUIREMENTS = _HERE / "requirements.txt"
 
+#: The largest message has 16 MiB; and the suite measures how fast a server is, so nothing is to slow it down.
+_OPTIONS = ("--max-message-size", "16m", "--max-message-rate", "0", "--max-byte-rate", "0")
+
 #: What the suite calls right: NON-STRICT is right, if not as it would have it; INFORMATIONAL cases have no right.
 PASSING = frozenset({"OK", "NON-STRICT", "INFORMATIONAL"})
 
@@ -111,9 +114,7 @@ def _site(directory: Path, redis_url: str | None) -> Iterator[str]:
         env["AUTOBAHN_REDIS"] = redis_url
     processes = Processes(directory / "logs")
     try:
-        interface, port = processes.interface(
-            "--max-message-size", "16m", "--max-message-rate", "0", "--max-byte-rate", "0", env=env
-        )
+        interface, port = processes.interface(*_OPTIONS, env=env)
         if redis_url:
             processes.worker(*QUICK, env=env, app="tests.autobahn.site")
         yield f"ws://127.0.0.1:{port}/"
