@@ -182,6 +182,22 @@ class Chaos:
         except AssertionError:
             self.problems += [f"left in Redis: {key}" for key in left()]
         self.problems += [f"missing in Redis: {key}" for key in before - self.keys()]
+        if self.options.scheme == "redis":
+            return
+        workers = sum(place.kind == "worker" for place in self.site.places.values())
+        try:
+            wait_until(lambda: all(one == (workers, 0) for one in self._consumers()), "dead consumers to be gone", 30)
+        except AssertionError:
+            self.problems.append(f"consumers, and what they hold, of websocket.*: {self._consumers()}")
+
+    def _consumers(self) -> list[tuple[int, int]]:
+        """How many consumers each stream of sockets' messages has, and what these hold."""
+        found = []
+        with self.site.client as client:
+            for name in ("connect", "receive", "disconnect"):
+                groups: Any = client.xinfo_groups(f"stream:websocket.{name}")
+                found += [(group["consumers"], group["pending"]) for group in groups]
+        return found
 
     def _ends(self, key: str) -> bool:
         """Whether a key is one that is documented to stay for a while after a process, and then ends by itself."""

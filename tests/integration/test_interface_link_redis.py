@@ -646,3 +646,28 @@ def test_each_message_has_an_id_of_its_own(server: RedisServer, layer: RedisChan
 
     asyncio.run(scenario())
     assert len({identity for identity, _ in sent(server)}) == 10
+
+
+def test_what_is_sent_in_the_moment_of_a_loss_is_told(layer: RedisChannelLayer) -> None:
+    """uvloop's transports, unlike asyncio's, refuse to be written to after their end."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def scenario() -> list[Any]:
+        errors: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        async with linked(layer) as process:
+            client = Client(process)
+            client.publish(0)
+            await until(lambda: client.outcomes.get(0) == [None], "the first to be published")
+            link = process.link
+            assert isinstance(link, StreamsLink)
+            wire = link._publishing.line._wire
+            assert wire is not None
+            assert wire.transport is not None
+            wire.transport.abort()
+            client.publish(1, patience=10)
+            await until(lambda: client.outcomes.get(1), "the second to be told")
+            assert isinstance(client.outcomes[1][0], BrokerUnavailable)
+        return errors
+
+    assert uvloop.run(scenario()) == []
