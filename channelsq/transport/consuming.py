@@ -37,6 +37,9 @@ SUSPECTS_EVERY = 0.05
 #: Seconds between two attempts to end a poll that has not reached the server yet.
 UNBLOCK_EVERY = 0.05
 
+#: Seconds that the answer to a poll may take which the server was told to end.
+UNBLOCKED = 3.0
+
 #: Seconds after which a server that answers nothing counts as lost.  Longer than one that is merely stopped for a
 #: while: it does all that it was sent when it goes on.
 SILENCE = 15.0
@@ -349,10 +352,11 @@ class ConsumingChannel(AcknowledgingChannel):
             connection = self._in_poll
             if monotonic() > until:
                 connection.disconnect()
-                raise RedisTimeoutError(f"no answer to a poll for {SILENCE:g} s")
+                raise RedisTimeoutError("no answer to a poll that was to end")
             if not self._asked.acks and not connection.can_read(timeout=0) and self._client_id:
                 # It may not have begun to wait; then this is in vain and the next time will not be.
                 exchange(self.pool, [("CLIENT", "UNBLOCK", self._client_id)])
+                until = min(until, monotonic() + UNBLOCKED)  # the server is there, so its answer cannot be long
             if connection.can_read(timeout=UNBLOCK_EVERY):
                 try:
                     self._read_poll()

@@ -195,7 +195,8 @@ class Accounts:
             if not any(fault.began - 60 < near[1] and fault.ended > near[0] - 60 for fault in self.losing):
                 self.problem(f"socket {key}: an interface server waited in vain for a worker")
             return
-        if turn.code == 1001:
+        stopped = [each for each in self._of("interface terminate") if each.target == f"interface-{turn.interface}"]
+        if self._near(turn, stopped, 1):
             return  # at its end a server waits for workers only so long
         first: dict[int, Run] = {}
         done: dict[int, float] = {}
