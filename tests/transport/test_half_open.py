@@ -10,6 +10,7 @@ import redis
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers import RedisChannelLayer
 from channelsq.transport import consuming
+from channelsq.transport.channel import Channel
 from tests.support.ports import free_port
 from tests.support.proxy import Loop, Proxy
 from tests.support.servers import RedisServer
@@ -82,6 +83,7 @@ def test_acknowledgements_wait_for_an_answer_only_so_long(way: Way) -> None:
 
 
 def test_unless_told_otherwise_everybody_waits_for_15_seconds(url: str) -> None:
+    assert Channel.socket_timeout == 15
     with Peer(url) as peer:
         assert peer.channel.pool.connection_kwargs["socket_timeout"] == 15
     layer = RedisChannelLayer(url=url)
