@@ -122,6 +122,8 @@ class DirectSender:
                 yield pool
         except (RedisError, OSError) as error:
             self._rooms.forget()
+            if self._pool is not None:
+                self._pool.disconnect(inuse_connections=False)  # whatever broke the one may have broken these
             raise BrokerUnavailable(shown(self._layer.url), error) from error
 
     def close(self) -> None:

@@ -203,6 +203,9 @@ class RedisGroups(GroupStore):
         try:
             return command()
         except (redis.RedisError, OSError) as error:  # also one that answers, but is out of memory or read-only
+            if not isinstance(error, redis.ResponseError):
+                # Whatever broke the one connection may have broken these.
+                self.client.connection_pool.disconnect(inuse_connections=False)
             raise BrokerUnavailable(maybe_sanitize_url(self.url), error) from error
 
     def add(self, group: str, channel: str, more: Iterable[Command] = ()) -> None:

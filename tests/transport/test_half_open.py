@@ -9,6 +9,7 @@ import redis
 
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers import RedisChannelLayer
+from channelsq.layers.groups import RedisGroups
 from channelsq.transport import consuming
 from channelsq.transport.channel import Channel
 from tests.support.ports import free_port
@@ -103,3 +104,22 @@ def test_a_send_fails_instead_of_waiting_for_ever(way: Way) -> None:
         layer.send("jobs", {"number": 3})
     finally:
         layer.close()
+
+
+def test_one_failure_is_enough(way: Way) -> None:
+    """Of a pool's connections none is used any more that may have broken with the one that failed."""
+    groups = RedisGroups(f"redis://127.0.0.1:{way.proxy.port}/0", "half-open", 60)
+    pool = groups.client.connection_pool
+    pool.connection_kwargs["socket_timeout"] = 0.5
+    try:
+        held = [pool.get_connection() for _ in range(3)]
+        for connection in held:
+            pool.release(connection)
+        way.forget()
+        with pytest.raises(BrokerUnavailable):
+            groups.add("room", "first")
+        groups.add("room", "second")
+        assert groups.members("room") == ["second"]
+    finally:
+        groups.flush()
+        groups.close()
