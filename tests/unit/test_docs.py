@@ -171,6 +171,35 @@ def test_the_origin_pages_validators_take_what_they_say() -> None:
                 connect(message_on(layer, "websocket.connect", headers=[[b"origin", b"https://evil.example"]]))
 
 
+def test_the_metrics_pages_signals_measure_consumers() -> None:
+    from prometheus_client import REGISTRY
+
+    from channelsq.signals import consumer_finished, consumer_started, worker_ready
+    from channelsq.worker.execution import run_consumer
+    from tests.unit.layer_support import installed, message_on, wrapped
+
+    def consumer(message: object) -> None:
+        pass
+
+    receivers = [(signal, list(signal.receivers)) for signal in (consumer_started, consumer_finished, worker_ready)]
+    # Not among the runnable ones: it can run once in a process, as modules do.
+    (block,) = [block for block in blocks(DOCS / "metrics.md") if block.language == "python"]
+    names = run(block)
+    try:
+        layer = wrapped()
+        with installed(layer):
+            for _ in range(3):
+                run_consumer(consumer, message_on(layer, "websocket.receive", text="x"), "docs")
+        label = {"consumer": f"{consumer.__module__}.{consumer.__qualname__}"}
+        assert REGISTRY.get_sample_value("consumer_seconds_count", label) == 3
+        assert len(worker_ready.receivers) == len(receivers[2][1]) + 1
+    finally:
+        REGISTRY.unregister(names["SECONDS"])
+        for signal, before in receivers:
+            signal.receivers = before
+            signal.sender_receivers_cache.clear()
+
+
 def test_the_workers_examples_are_options_that_celery_gets() -> None:
     from celery import Celery
 
