@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import bz2
 import functools
+import logging
 import lzma
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 from kombu import compression
-from kombu.exceptions import DecodeError
+
+logger = logging.getLogger("channelsq.layers.decompression")
 
 #: Bytes that a compressed message may have, unpacked.
 LIMIT = 64 * 1024 * 1024
@@ -34,11 +36,15 @@ def bound() -> None:
 
 
 def _unpack(decompressor: Callable[[], Any], body: bytes) -> bytes:
+    """Nothing, for what cannot be unpacked: whoever reads the message refuses it then, as any that is none."""
     unpacker = decompressor()
+    problem: object = f"it is incomplete, or has over {LIMIT} bytes unpacked"
     try:
         unpacked: bytes = unpacker.decompress(body, LIMIT)
     except (zlib.error, lzma.LZMAError, OSError, EOFError, TypeError) as error:
-        raise DecodeError(f"a compressed message cannot be unpacked: {error}") from error
-    if not unpacker.eof:
-        raise DecodeError(f"a compressed message is incomplete, or has over {LIMIT} bytes unpacked")
-    return unpacked
+        problem = error
+    else:
+        if unpacker.eof:
+            return unpacked
+    logger.error("a compressed message was not unpacked: %s", problem, extra={"action": "not_unpacked"})
+    return b""

@@ -10,7 +10,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kombu import Queue
-from kombu.exceptions import DecodeError
 
 from channelsq import names
 from channelsq.layers import codec
@@ -149,5 +148,5 @@ def _next(queue: Queue) -> Any:
     while True:
         try:
             return queue.get(no_ack=True, accept=[CONTENT_TYPE])
-        except (DecodeError, KeyError) as error:  # a way of compression that Kombu does not know
+        except KeyError as error:  # a way of compression that Kombu does not know
             log_foreign(queue, error)

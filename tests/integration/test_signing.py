@@ -131,7 +131,8 @@ def test_a_forged_message(project: Project, broker: Broker, victim: ClientConnec
 
 
 def test_a_forged_reply(project: Project, broker: Broker, victim: ClientConnection, channel: str) -> None:
-    before = metric(project, "channelsq_link_unsigned_total")
+    counter = 'channelsq_replies_dropped_total{reason="unsigned"}'
+    before = metric(project, counter)
     message = msgpack.packb({"text": "forged"})
     envelope = msgpack.packb([[[channel], message, None, None]])
     queue = channel.partition("!")[0]
@@ -140,7 +141,7 @@ def test_a_forged_reply(project: Project, broker: Broker, victim: ClientConnecti
             with redis.Redis.from_url(broker.groups_url) as client:
                 client.xadd(f"stream:{queue}", {"m": encode_compact(None, None, body, None)})
         publish(broker, queue, body, temporary=True)
-    wait_until(lambda: metric(project, "channelsq_link_unsigned_total") == before + 2, "both to be counted")
+    wait_until(lambda: metric(project, counter) == before + 2, "both to be counted")
     assert "was refused: its signature is wrong" in project.interface.output
     assert is_well(victim)
 
