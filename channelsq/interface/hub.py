@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 from typing import Any, Protocol
@@ -105,7 +106,9 @@ class Hub:
         self.replies = Replies(self.loop, self.stats, self._on_unknown)
         signing = self.layer.channel_layer.signing
         if signing is not None:
-            signing.listener = self._on_unsigned
+            signing.listener = functools.partial(self._count_from_thread, "link.unsigned")
+        if isinstance(self.layer.channel_layer, KombuChannelLayer):
+            self.layer.channel_layer.foreign_listener = functools.partial(self._count_from_thread, "replies.foreign")
         prefixes = [
             names.process_part(self.layer.channel_layer.new_channel(pattern))
             for pattern in ("websocket.send!", "http.response!")
@@ -130,10 +133,10 @@ class Hub:
             await asyncio.to_thread(self.heartbeat.stop)
         await self.link.stop()
 
-    def _on_unsigned(self) -> None:
-        """A reply came that is not signed as it must be; called in any thread."""
+    def _count_from_thread(self, name: str) -> None:
+        """Count something that any thread has noticed."""
         with contextlib.suppress(RuntimeError):  # of a closed loop
-            self.loop.call_soon_threadsafe(self.stats.count, "link.unsigned")
+            self.loop.call_soon_threadsafe(self.stats.count, name)
 
     def _on_buried(self) -> None:
         """Others have told the application that every socket here is gone: let it be so; called in a thread."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, ClassVar
@@ -99,6 +99,8 @@ class KombuChannelLayer(BaseChannelLayer):
         self._receiver = KombuReceiver(self)
         #: The queues that this process has sent to or received from, for flush().
         self.used: dict[str, Queue] = {}
+        #: Is called, in any thread, for each message on a reply queue that is none of channelsq's.
+        self.foreign_listener: Callable[[], None] | None = None
         #: How often close() was called: who was at work then need not say how that failed.
         self.closed = 0
 

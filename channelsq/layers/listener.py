@@ -84,6 +84,8 @@ class KombuListener:
 
     def _on_bad_message(self, message: Any, error: Exception) -> None:
         log_foreign(self._queue, error)
+        if self._layer.foreign_listener is not None:
+            self._layer.foreign_listener()
 
     def _on_message(self, message: Any) -> None:
         if is_expired(message.headers):
@@ -94,4 +96,4 @@ class KombuListener:
         except Refused:
             return
         except ValueError as error:
-            log_foreign(self._queue, error)
+            self._on_bad_message(message, error)

@@ -125,6 +125,8 @@ def test_a_listener_takes_channelsqs_alone(
     def deliver(channels: Sequence[str], message: dict[str, Any], group: str | None) -> None:
         heard.append((list(channels), message))
 
+    counted: list[None] = []
+    layer.foreign_listener = lambda: counted.append(None)
     publish(layer, channel, foreign(tmp_path / "trap"))
     listener = layer.listen(channel.partition("!")[0] + "!", deliver)
     try:
@@ -133,6 +135,8 @@ def test_a_listener_takes_channelsqs_alone(
     finally:
         listener.stop()
     assert heard == [([channel], {"text": "genuine"})]
+    told = [record for record in caplog.records if getattr(record, "action", "") == "foreign_message_dropped"]
+    assert len(counted) == len(told) >= 15
     assert not (tmp_path / "trap").exists()
     assert "Traceback" not in caplog.text
     assert "broker_lost" not in {getattr(record, "action", "") for record in caplog.records}
