@@ -7,7 +7,7 @@ class Idle:
     """The idleness of one connection; times are those of one monotonic clock, in seconds.
 
     Args:
-        timeout: how long it may last; 0 for ever.
+        timeout: how long it may last.
     """
 
     __slots__ = ("_seen", "_since", "_timeout")
@@ -24,8 +24,6 @@ class Idle:
             received, sent: numbers that grow with what was received and sent.
             busy: whether a message waits for a worker, or is with one.
         """
-        if not self._timeout:
-            return False
         if busy or self._seen != (received, sent):
             self._seen = received, sent
             self._since = now

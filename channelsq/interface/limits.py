@@ -16,6 +16,8 @@ _GIB = 1024**3
 class Limits:
     """Bounds without an option, which only tests change; sizes in bytes, times in seconds."""
 
+    #: Requests of one connection that wait for the answers of those before them.
+    pipelined: int = 64
     #: What of a body travels in ``http.request`` itself, and in each chunk after it.
     body_chunk: int = 256 * 1024
     #: Messages of one socket that wait for a worker, before the socket is not read any more.

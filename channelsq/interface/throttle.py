@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 from channelsq.interface.hub import Hub
 
@@ -20,10 +20,20 @@ _SOME = 0.1
 _SMALL, _LARGE, _FRAME = 128, 4096, 6
 
 
-def throttle_of(hub: Hub, on_held: Callable[[], None], on_free: Callable[[], None]) -> Throttle | None:
+class Client(Protocol):
+    """Whose socket it is."""
+
+    def on_held(self) -> None:
+        """It sends too much at once, and is to be read no more."""
+
+    def on_free(self) -> None:
+        """It may be read again."""
+
+
+def throttle_of(hub: Hub, client: Client) -> Throttle | None:
     """The throttle of a new socket; None if there are no limits."""
     frames, size = hub.config.max_message_rate, hub.config.max_byte_rate
-    return Throttle(hub.loop, frames, size, on_held, on_free) if frames or size else None
+    return Throttle(hub.loop, frames, size, client) if frames or size else None
 
 
 class Throttle:
@@ -34,26 +44,22 @@ class Throttle:
     Args:
         loop: the event loop.
         frames, size: what is allowed in a second; 0 for no limit.
-        on_held: called when the socket is to be read no more.
-        on_free: called when it may be read again.
+        client: is told when its socket is to be read no more, and when again.
     """
 
-    __slots__ = ("_bytes", "_frames", "_last", "_loop", "_max_bytes", "_max_frames", "_on_free", "_on_held", "_timer",
-                 "held")  # fmt: skip
+    __slots__ = ("_bytes", "_client", "_frames", "_last", "_loop", "_max_bytes", "_max_frames", "_timer", "held")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         frames: int,
         size: int,
-        on_held: Callable[[], None],
-        on_free: Callable[[], None],
+        client: Client,
     ) -> None:
         self._loop = loop
         self._frames = self._max_frames = float(frames) or _NONE
         self._bytes = self._max_bytes = float(size) or _NONE
-        self._on_held = on_held
-        self._on_free = on_free
+        self._client = client
         self._last = loop.time()
         self._timer: asyncio.TimerHandle | None = None
         #: Whether the socket is not to be read.
@@ -86,9 +92,9 @@ class Throttle:
             self.held = True
             owed = max(-self._frames / self._max_frames, -self._bytes / self._max_bytes)
             self._timer = self._loop.call_later(owed + _SOME, self._go_on)
-            self._on_held()
+            self._client.on_held()
 
     def _go_on(self) -> None:
         self._timer = None
         self.held = False
-        self._on_free()
+        self._client.on_free()

@@ -36,6 +36,9 @@ _ANSWERED = 100
 #: Seconds until a connection too many is closed, if it does not ask for anything.
 _SURPLUS_TIMEOUT = 1.0
 
+#: What the log says of a flaw, by its status.
+_ACTIONS = {429: "too_many_pipelined", 431: "headers_too_large"}
+
 logger = logging.getLogger("channelsq.interface.http")
 
 
@@ -147,7 +150,7 @@ class HttpProtocol(HttpToolsProtocol):
                 data = self._on_upgrade(data[upgrade.args[0] :])
             except HttpParserError as error:
                 flaw = Flaw(400, str(error)) if self._flaw is None else self._flaw
-                self._refuse(flaw.status, "headers_too_large" if flaw.status == 431 else "bad_request", str(flaw))
+                self._refuse(flaw.status, _ACTIONS.get(flaw.status, "bad_request"), str(flaw))
                 return
 
     @property
@@ -222,6 +225,10 @@ class HttpProtocol(HttpToolsProtocol):
     # -- bounds on the head -----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        most = self._hub.limits.pipelined
+        if len(self.pipeline) >= most:
+            self._flaw = Flaw(429, f"more than {most} requests wait for the answers of those before them")
+            raise self._flaw
         super().on_message_begin()
         self._head_size = 0
         self._head_over = False
@@ -232,7 +239,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._measure(len(name) + len(value))
+        self._measure(len(name) + len(value) + 4)  # a colon, a space and a line's end
         if not self._head_over:  # else it is a trailer, and no proxy looks at those (RFC 9110, section 6.5.1)
             super().on_header(name, value)
 

@@ -19,6 +19,7 @@ from websockets.typing import Subprotocol
 
 from channelsq import names
 from channelsq.interface import handshake
+from channelsq.interface.admission import Refusal, admit, connection_of
 from channelsq.interface.connection import IS_OPEN, Accept, Action, BadReply, Close, Connection, Refuse, State, Write
 from channelsq.interface.hub import Hub
 from channelsq.interface.idle import Idle
@@ -57,7 +58,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._hub = hub
         self._server_connections = cast("set[Any]", server_state.connections)
         self._wire = Wire(extensions=handshake.EXTENSIONS, max_size=hub.config.max_message_size, logger=_wire_logger)
-        self._throttle = throttle_of(hub, self._on_held, self._on_free)
+        self._throttle = throttle_of(hub, self)
         self._incoming = Incoming(self._wire, self, hub.config.max_message_size, self._throttle)
         self._transport: asyncio.Transport
         self._outgoing: Outgoing
@@ -74,7 +75,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._begun = 0.0
         self._turns: Turns | None = None
         self._forget_again = False
-        self._idle = Idle(hub.config.idle_timeout)
+        self._idle = Idle(hub.config.idle_timeout) if hub.config.idle_timeout else None
         #: What it counts for, see :class:`channelsq.interface.clients.Clients`.
         self.place = ""
         self._keep_alive = KeepAlive(hub.config.ping_interval, hub.config.ping_timeout)
@@ -184,13 +185,13 @@ class WebSocketProtocol(asyncio.Protocol):
             return True
         return connection.state is State.OPEN and connection.has_room
 
-    def _on_held(self) -> None:
-        """The client sends too much at once."""
+    def on_held(self) -> None:
+        """See :class:`channelsq.interface.throttle.Client`."""
         self._notes.too_fast()
         self._look_at_reading()
 
-    def _on_free(self) -> None:
-        """It may go on."""
+    def on_free(self) -> None:
+        """See :class:`channelsq.interface.throttle.Client`."""
         if not self._gone:
             self._read()
 
@@ -260,29 +261,16 @@ class WebSocketProtocol(asyncio.Protocol):
             notes.refused(response.status_code, "bad_handshake", f"bad handshake: {self._wire.handshake_exc}")
             self._wire.send_response(response)
             return
-        if self._hub.ending:
-            self.answer(503, "ending", "the server is shutting down", retry_after=5)
-            return
         content = handshake.connect_content(
             request, self._transport, notes.client, root_path=config.root_path, proxy_headers=config.proxy_headers
         )
-        if (place := self._hub.clients.enter_request(content["headers"], notes.client)) is None:
-            self.answer(429, "too_many_per_client", self._hub.clients.reason, retry_after=1)
+        admitted = admit(self._hub, request, content["headers"], notes.client)
+        if isinstance(admitted, Refusal):
+            self.answer(admitted.status, admitted.cause, admitted.reason, retry_after=admitted.retry_after)
             return
-        self.place = place or self.place
-        refusal = self._hub.origins.refusal(*handshake.origin_and_host(request))
-        if refusal is not None:
-            self.answer(403, "foreign_origin", refusal)
-            return
+        self.place = admitted or self.place
         notes.client = content["client"]
-        self._connection = Connection(
-            self._hub.new_channel("websocket.send!"),
-            path,
-            max_messages=self._hub.limits.backlog_messages,
-            max_bytes=self._hub.limits.backlog_bytes,
-            max_held=self._hub.config.send_queue,
-            offered=handshake.offered_subprotocols(request),
-        )
+        self._connection = connection_of(self._hub, request, path)
         notes.id = self._connection.reply_channel
         self._hub.replies.register(notes.id, self)
         self._hub.sockets.add(self)
@@ -448,7 +436,9 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._code = 1006
                 connection.begin_close()
                 self._transport.abort()
-            elif self._idle.is_over(now, connection.messages, self._outgoing.turns, busy=connection.busy):
+            elif self._idle and self._idle.is_over(
+                now, connection.messages, self._outgoing.turns, busy=connection.busy
+            ):
                 self._notes.idle()
                 self.close(1001, "idle")
             elif (data := self._keep_alive.ping(now)) is not None:

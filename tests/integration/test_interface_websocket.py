@@ -505,7 +505,8 @@ def assert_(value: object) -> None:
 def test_the_end_does_not_wait_for_ever() -> None:
     """Neither for a client that does not answer the close, nor for a worker that is not there."""
     limits = Limits(close_timeout=0.3, end_answers=0.5, end_ordered=1, end_all=2)
-    with running({}, InterfaceConfig(limits=limits), threads=0) as site, site.raw() as client:
+    config = InterfaceConfig(drain_window=0, limits=limits)
+    with running({}, config, threads=0) as site, site.raw() as client:
         client.send(
             b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -239,6 +239,22 @@ def test_a_kept_connection_without_another_request_is_closed() -> None:
         assert site.count("http.refused.408") == 0
 
 
+def test_too_many_requests_behind_one_another_end_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    with running({"http.request": hello}, InterfaceConfig(http_timeout=5)) as site:
+        with site.raw() as client:
+            client.send(GET * 60)
+            for _ in range(60):
+                client.read_until(b"hello")
+        with site.raw() as client:
+            client.send(GET * 5000)
+            answers = client.read_to_end()
+            assert answers.count(b"hello") == 65  # one, and those that wait behind it
+            assert answers.partition(b"HTTP/1.1 429 ")[0].count(b"hello") == 65
+        assert httpx.get(site.url).text == "hello"
+        assert site.count("http.too_many_pipelined") == 1
+    assert actions(caplog) == ["too_many_pipelined"]
+
+
 def test_an_idle_socket_is_closed_with_1001(caplog: pytest.LogCaptureFixture) -> None:
     """Pings do not make it busy; messages do, in both directions."""
     config = InterfaceConfig(idle_timeout=0.6, ping_interval=0.2)

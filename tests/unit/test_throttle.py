@@ -40,9 +40,14 @@ class Socket:
             self.clock,  # type: ignore[arg-type]
             frames,
             size,
-            lambda: self.told.append("held"),
-            lambda: self.told.append("free"),
+            self,
         )
+
+    def on_held(self) -> None:
+        self.told.append("held")
+
+    def on_free(self) -> None:
+        self.told.append("free")
 
 
 def test_within_the_limits_the_clock_is_not_even_looked_at() -> None:
