@@ -219,7 +219,7 @@ def test_an_unrouted_message_is_logged_and_loses_nothing_else(worker: Process, c
 EVIL = b"cposix\nsystem\n(S'touch {}'\ntR."
 
 
-def foreign(kind: str, trap: str) -> dict[str, Any]:
+def foreign(trap: str) -> dict[str, dict[str, Any]]:
     """What is published to a channel, and has no business there; code that is run leaves a file at ``trap``."""
     arguments = [["echo", {"value": "forged"}], {}, {}]
     packed = {"content_type": "application/x-msgpack", "content_encoding": "binary"}
@@ -252,31 +252,25 @@ def foreign(kind: str, trap: str) -> dict[str, Any]:
         "bad reply channel": {"body": msgpack.packb([["echo", {"reply_channel": "a b"}], {}, {}]), **packed},
         "reply channel of a number": {"body": msgpack.packb([["echo", {"reply_channel": 5}], {}, {}]), **packed},
         "no embed": {"body": msgpack.packb([["echo", {}], {}, [1]]), **packed},
-    }[kind]
+    }
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "garbage", "pickle", "pickle as data", "pickle said to be msgpack", "compressed pickle", "yaml", "unknown type",
-        "unknown encoding", "extension", "no arguments", "other channel", "no dict", "no list", "no id",
-        "bad reply channel", "reply channel of a number", "no embed",
-    ],
-)  # fmt: skip
-def test_foreign_messages_do_no_harm(
-    worker: Process, client: LayerClient, broker: Broker, kind: str, tmp_path: Path
-) -> None:
-    """One line in the log, and nothing else: no code is run, the worker goes on."""
+def test_foreign_messages_do_no_harm(worker: Process, client: LayerClient, broker: Broker, tmp_path: Path) -> None:
+    """Each is one line in the log, and nothing else: no code is run, the worker goes on."""
     seen = len(worker.output)
     trap = tmp_path / "trap"
+    messages = foreign(str(trap))
     with Connection(broker.url) as connection:
-        message = foreign(kind, str(trap))
-        headers = {"task": "echo", "id": "0", **message.pop("headers", {})}
-        connection.Producer().publish(message.pop("body"), exchange="", routing_key="echo", headers=headers, **message)
-    worker.wait_for_output("channel echo: a message was refused", after=seen)
+        producer = connection.Producer()
+        for kind, message in messages.items():
+            headers = {"task": "echo", "id": kind, **message.pop("headers", {})}
+            producer.publish(message.pop("body"), exchange="", routing_key="echo", headers=headers, **message)
+    refused = "channel echo: a message was refused"
+    worker.wait_for(lambda: worker.output[seen:].count(refused) >= len(messages), "a line for each")
     client.send("echo", {"value": "still here"})
     assert client.receive()["echo"] == "still here"
     assert client.nothing()
+    assert worker.output[seen:].count(refused) == len(messages)
     assert not trap.exists()
     assert "Traceback" not in worker.output[seen:]
 
