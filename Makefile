@@ -8,10 +8,11 @@
 #   make reference  write docs/reference/ from the docstrings
 #   make autobahn   the WebSocket test suite of Autobahn, some minutes (ARGS='"7.*" -7.1.*' for some cases)
 #   make chaos      processes killed, frozen and cut off for five minutes (ARGS="--seconds 60 --seed 7 --sockets 200")
+#   make fuzz       what comes from outside, made up, a minute each (ARGS="--seconds 300 frames")
 #   make bench      the benchmarks, five to ten minutes (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types reference autobahn bench venv clean
+.PHONY: help run test lint format types reference autobahn fuzz bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
@@ -51,13 +52,16 @@ autobahn: .venv/.ready
 chaos: .venv/.ready
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+fuzz: .venv/.ready
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks $(ARGS)
 
 venv: .venv/.ready
 
 clean:
-	rm -rf .venv .venv-autobahn .venv-peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles
+	rm -rf .venv .venv-autobahn .venv-fuzz .venv-peers .fuzz build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles
 
 # Stale when what is to be installed has changed, or when the Python it was made with is gone.
 ifneq ($(shell $(BIN)/python -c "print('works')" 2>/dev/null),works)

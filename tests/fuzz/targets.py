@@ -1,0 +1,308 @@
+"""What must hold for any bytes: each target takes some and raises if it does not.
+
+The fuzzer calls them with what it makes up, tests/unit/test_fuzz_targets.py with what Hypothesis does, and with every
+find of before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from uvicorn.server import ServerState
+
+from channelsq import names
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.connection import BadReply, Connection
+from channelsq.interface.packing import FramePacker
+from channelsq.interface.replies import Delivery, Replies
+from channelsq.interface.response import BadResponse, read_part, read_start
+from channelsq.interface.server import InterfaceServer
+from channelsq.interface.stats import Stats
+from channelsq.layers import InMemoryChannelLayer, codec
+from channelsq.layers.streams import open_replies
+from tests.support.recorders import Recorder, SlowRecorder
+
+LIMIT = 1024 * 1024
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    """Cut ``data``; its first byte says how."""
+    if not data:
+        return
+    cut, data = data[0], data[1:]
+    size = cut % 64 or len(data) or 1
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+# -- frames ---------------------------------------------------------------------------------
+
+
+def frames(data: bytes) -> None:
+    """Whole frames, read past the parser, give what the parser gives."""
+    deflate = bool(data[:1] and data[0] & 0x80)
+    quick, slow = Recorder(deflate), SlowRecorder(deflate)
+    for piece in pieces(data):
+        quick.incoming.feed(piece)
+        slow.incoming.feed(piece)
+    assert quick.told == slow.told, (quick.told, slow.told)
+    if not quick.over:  # the parser looks at all of a piece before the text of its first message is read
+        assert quick.closed_with == slow.closed_with, (quick.closed_with, slow.closed_with)
+
+
+# -- handshakes and requests ----------------------------------------------------------------
+
+
+class _Transport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+        self.protocol: Any = None
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("192.0.2.1", 1234), "sockname": ("192.0.2.2", 80)}.get(name, default)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self.closed:
+            self.written += data
+
+    def writelines(self, parts: Any) -> None:
+        self.write(b"".join(parts))
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = write_eof = close
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def is_reading(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        """It is read on by hand."""
+
+    resume_reading = pause_reading
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """There is no buffer."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return cast(asyncio.BaseProtocol, self.protocol)
+
+
+class _Complaints(logging.Handler):
+    """What a client may not bring about: errors, and tracebacks of any level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info or record.levelno >= logging.ERROR:
+            self.records.append(f"{record.getMessage()} {record.exc_info}")
+
+
+class Server:
+    """An interface server without sockets, whose application never answers."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.layer = InMemoryChannelLayer()
+        config = InterfaceConfig(max_header_size=4096)
+        self.server = InterfaceServer(
+            config, ChannelLayerWrapper(self.layer, "default", []), on_listening=lambda _: None, install_signals=False
+        )
+        self.server.config.load()
+        self.complaints = _Complaints()
+        logging.getLogger("channelsq").addHandler(self.complaints)
+        logging.getLogger("asyncio").addHandler(self.complaints)
+        self.loop.run_until_complete(self.server.hub.start())
+
+    def close(self) -> None:
+        """Stop what was started."""
+        logging.getLogger("channelsq").removeHandler(self.complaints)
+        logging.getLogger("asyncio").removeHandler(self.complaints)
+        self.loop.run_until_complete(self.server.hub.stop())
+        self.loop.close()
+
+    def connection(self, parts: Iterator[bytes]) -> bytes:
+        """One client's connection, from its bytes to its end; gives what was written."""
+        return self.loop.run_until_complete(self._connection(parts))
+
+    async def _connection(self, parts: Iterator[bytes]) -> bytes:
+        transport = _Transport()
+        make = cast("Callable[..., asyncio.Protocol]", self.server.config.http_protocol_class)
+        transport.protocol = make(config=self.server.config, server_state=ServerState(), app_state={}, _loop=self.loop)
+        transport.protocol.connection_made(transport)
+        for part in parts:
+            if transport.closed:
+                break
+            transport.protocol.data_received(part)
+            await asyncio.sleep(0)
+        transport.closed = True
+        transport.protocol.connection_lost(None)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        hub = self.server.hub
+        assert hub.connections == 0, "a connection is still counted"
+        assert not hub.exchanges, "a request is still waited for"
+        hub.sockets.clear()  # their disconnects wait for an application
+        self.messages = {name: self._drain(name) for name in (names.HTTP_REQUEST, names.WEBSOCKET_CONNECT)}
+        self.layer.flush()
+        return transport.written
+
+    def _drain(self, channel: str) -> list[dict[str, Any]]:
+        found = []
+        while (message := self.layer.receive([channel])[1]) is not None:
+            found.append(message)
+        return found
+
+
+_server: Server | None = None
+
+
+def shared_server() -> Server:
+    """The server of this process."""
+    global _server
+    if _server is None:
+        _server = Server()
+    return _server
+
+
+def handshake(data: bytes) -> None:
+    """Any bytes are requests, handshakes, or answered with a status; nothing raises, and nothing is left."""
+    server = shared_server()
+    server.complaints.records.clear()
+    written = server.connection(pieces(data))
+    assert not server.complaints.records, server.complaints.records
+    assert not written or written.startswith(b"HTTP/1.1 "), written[:100]
+    for message in server.messages[names.HTTP_REQUEST] + server.messages[names.WEBSOCKET_CONNECT]:
+        hosts = [value for name, value in message["headers"] if name == b"host"]
+        assert len(hosts) <= 1, hosts
+        for name, value in message["headers"]:
+            assert not {0, 10, 13} & set(name + value), (name, value)
+    for message in server.messages[names.WEBSOCKET_CONNECT]:
+        assert message["path"].startswith("/"), message["path"]
+        assert message["path"].isprintable() or all(ord(each) > 31 for each in message["path"]), message["path"]
+
+
+# -- messages -------------------------------------------------------------------------------
+
+_packer = FramePacker("websocket.send.p!c", "/path/")
+
+
+def messages(data: bytes) -> None:
+    """What is unpacked packs to what unpacks to the same; anything else is a ValueError."""
+    try:
+        message = codec.unpack(data)
+    except ValueError:
+        pass
+    else:
+        with contextlib.suppress(TypeError):  # it holds what may not be sent, such as a timestamp
+            again = codec.unpack(codec.pack(message, LIMIT))
+            assert repr(again) == repr(message), (again, message)
+    order = int.from_bytes(data[:3], "big")
+    for payload in (data, data.decode("utf-8", "replace")):
+        key = "text" if isinstance(payload, str) else "bytes"
+        content = {"reply_channel": "websocket.send.p!c", "path": "/path/", "order": order, key: payload}
+        assert _packer.pack(payload, order, LIMIT) == codec.pack(content, LIMIT)
+
+
+# -- envelopes ------------------------------------------------------------------------------
+
+
+class _Socket:
+    """A WebSocket as far as replies go."""
+
+    def __init__(self, channel: str) -> None:
+        self.connection = Connection(channel, "/", offered=("a",))
+        self.connection.connect({})
+        self.connection.take()
+
+    def on_reply(self, delivery: Delivery) -> None:
+        if delivery.is_plain:
+            delivery.frame()
+            delivery.frame(12)
+        with contextlib.suppress(BadReply):
+            self.connection.reply(delivery)
+
+    def on_done(self, order: int) -> None:
+        self.connection.done(order)
+
+
+class _Request:
+    """An HTTP request as far as replies go."""
+
+    def on_reply(self, delivery: Delivery) -> None:
+        for method in ("GET", "HEAD"):
+            with contextlib.suppress(BadResponse):
+                start, part = read_start(delivery.message, method), read_part(delivery.message)
+                head = b"".join(name + value for name, value in start.headers)
+                assert not {0, 10, 13} & set(head), start
+                assert start.bodiless or part.more or start.length == len(part.content), (start, part)
+
+    def on_done(self, order: int) -> None:
+        """Requests have no order."""
+
+
+class _Now:
+    """A loop that does later things at once."""
+
+    def call_soon(self, what: Callable[..., None], *args: Any) -> None:
+        what(*args)
+
+
+#: What the fuzzer can address; short, so that it finds them.
+SOCKET, REQUEST = "s", "h"
+
+
+def envelopes(data: bytes) -> None:
+    """Whatever is in a reply queue, each client gets its own, and nothing raises."""
+    stats = Stats()
+    replies = Replies(cast(asyncio.AbstractEventLoop, _Now()), stats, lambda channel, delivery: None)
+    replies.register(SOCKET, _Socket(SOCKET))
+    replies.register(REQUEST, _Request())
+    told: list[Any] = []
+
+    class Witness:
+        def on_reply(self, delivery: Delivery) -> None:
+            told.append(delivery.message)
+
+        def on_done(self, order: int) -> None:
+            """Nothing is asked of it."""
+
+    replies.register("witness", Witness())
+    bad: list[str] = []
+    good = codec.dumps([[["witness"], codec.dumps({"text": "still here"}), None]])
+    found = [[b"1-0", [b"m", data]], [b"2-0", [b"m", codec.dumps([None, None, data, None])]]]
+    replies.hand_out(open_replies(found, 0, bad.append), bad.append)
+    replies.hand_out(open_replies([[b"3-0", [b"m", codec.dumps([None, None, good, None])]]], 0, bad.append), bad.append)
+    assert told[-1:] == [{"text": "still here"}], bad
+    assert stats["replies.errors"] == 0, "a client failed"
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "envelopes": envelopes,
+    "frames": frames,
+    "handshake": handshake,
+    "messages": messages,
+}
