@@ -218,10 +218,8 @@ class Supervisor:
         except _Failed as failed:
             return UNUSABLE if failed.code == UNUSABLE else 1
         self._put(first)
-        for number in range(2, self._config.workers + 1):
-            self._go_on(self._have(number))
+        self._go_on(self._have_the_others())
         self._go_on(self._renew_when_told())
-        logger.info("%d processes serve %s", self._config.workers, self._url, extra=extra("supervising"))
         await self._stop.wait()
         await asyncio.gather(*(self._end(worker) for worker in self._workers.values()))
         while self._tasks:
@@ -274,6 +272,11 @@ class Supervisor:
                 return
             with contextlib.suppress(_Failed):
                 await self._take(await self._begin(number))
+
+    async def _have_the_others(self) -> None:
+        await asyncio.gather(*(self._have(number) for number in range(2, self._config.workers + 1)))
+        if not self._stop.is_set():
+            logger.info("%d processes serve %s", self._config.workers, self._url, extra=extra("supervising"))
 
     async def _take(self, worker: Worker) -> None:
         if self._stop.is_set() or worker.number in self._workers:
