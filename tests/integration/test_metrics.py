@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import threading
 import time
@@ -14,9 +15,10 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from channelsq.exceptions import ChannelFull
 from channelsq.interface.config import InterfaceConfig
-from channelsq.layers import InMemoryChannelLayer
-from channelsq.layers.base import BaseChannelLayer
+from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
+from channelsq.layers.base import BaseChannelLayer, Send
 from tests.support.interfaces import Call, accept, echo, running
 from tests.support.metrics import Metrics
 from tests.support.project import Project
@@ -66,6 +68,79 @@ def test_times_by_channel() -> None:
     assert now("reply_seconds_bucket", channel="websocket.receive", le="0.25") == 0
     assert now("publish_seconds_sum") < now("reply_seconds_sum")
     assert now("reply_seconds_count", channel="http.request") == 0
+
+
+def test_a_message_that_waits_for_room_is_measured_until_the_broker_has_it() -> None:
+    with running(ECHO, ON, threads=1) as site, connect(site.ws_url) as socket:
+        layer = site.layer.channel_layer
+        dispatch = layer.dispatch
+        full = threading.Event()
+        full.set()
+
+        def sometimes(sends: list[Send]) -> None:
+            if full.is_set() and sends[0].target == "websocket.receive":
+                raise ChannelFull("websocket.receive", 1)
+            dispatch(sends)
+
+        layer.dispatch = sometimes  # type: ignore[method-assign,assignment]
+        socket.send("held up")
+        site.wait_for_count("link.full", 3)
+        assert Metrics(site.url)("publish_seconds_count", channel="websocket.receive") == 0
+        full.clear()
+        assert socket.recv(10) == "held up"
+        now = Metrics(site.url)
+        assert now("publish_seconds_count", channel="websocket.receive") == 1
+        # The first two waits are of 0.05 s and more.
+        assert now("publish_seconds_sum", channel="websocket.receive") > 0.1
+        assert now("publish_failures_total", reason="channel_full") >= 3
+
+
+def test_a_report_that_nobody_waits_for_any_more_is_not_measured() -> None:
+    config = InterfaceConfig(metrics=True, order_timeout=0.5)
+    late = threading.Event()
+
+    def receive(call: Call) -> None:
+        if call["text"] == "slow":
+            late.wait(10)
+        call.reply(text=call["text"])
+
+    with running({**ECHO, "websocket.receive": receive}, config) as site:
+        with connect(site.ws_url) as socket:
+            socket.send("slow")
+            socket.send("quick")
+            assert socket.recv(10) == "quick"
+            late.set()
+            assert socket.recv(10) == "slow"
+            socket.send("last")
+            assert socket.recv(10) == "last"
+        wait_until(lambda: Metrics(site.url)("reply_seconds_count", channel="websocket.disconnect"), "the last report")
+        now = Metrics(site.url)
+        assert now("websocket_overdue_total") == 1
+        assert now("publish_seconds_count", channel="websocket.receive") == 3
+        assert now("reply_seconds_count", channel="websocket.receive") == 2
+
+
+@pytest.mark.parametrize("way", ["threads", pytest.param("streams", marks=pytest.mark.redis)])
+def test_on_every_way_to_the_broker(way: str, request: pytest.FixtureRequest) -> None:
+    prefix = secrets.token_hex(4)
+
+    def make_layer(**config: Any) -> BaseChannelLayer:
+        if way == "threads":
+            return KombuChannelLayer(url="memory://", prefix=prefix, **config)
+        url = request.getfixturevalue("redis_url").replace("redis:", "redis-streams:")
+        return RedisChannelLayer(url=url, prefix=prefix, **config)
+
+    with running(ECHO, ON, make_layer=make_layer) as site:
+        with connect(site.ws_url) as socket:
+            for _ in range(5):
+                socket.send("x")
+                assert socket.recv(10) == "x"
+        site.application.wait_for("websocket.disconnect")
+        wait_until(lambda: Metrics(site.url)("reply_seconds_count", channel="websocket.disconnect"), "the last report")
+        now = Metrics(site.url)
+        for channel, count in (("websocket.connect", 1), ("websocket.receive", 5), ("websocket.disconnect", 1)):
+            assert now("reply_seconds_count", channel=channel) == now("publish_seconds_count", channel=channel) == count
+        assert len(now.values("queue_messages")) == 5
 
 
 def test_http_responses_by_status() -> None:
