@@ -13,7 +13,8 @@ from channelsq.interface.link import Publisher
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 #: Channels whose messages are measured.  No name here comes from a client.
-CHANNELS = (names.HTTP_REQUEST, names.WEBSOCKET_CONNECT, names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT)
+WEBSOCKET = (names.WEBSOCKET_CONNECT, names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT)
+CHANNELS = (names.HTTP_REQUEST, *WEBSOCKET)
 
 
 class Histogram:
@@ -53,6 +54,8 @@ class Measures:
         #: By channel, seconds from the same moment until the consumer answers: with the report that it is done with a
         #: WebSocket's message, or the first part of a response.
         self.reply = {channel: Histogram() for channel in CHANNELS}
+        #: By channel, seconds of that which its consumer took, by its worker's clock.
+        self.consumer = {channel: Histogram() for channel in WEBSOCKET}
         #: Seconds from a request's head to its response's last byte, of those that had a response.
         self.requests = Histogram()
         #: Those responses, by status.

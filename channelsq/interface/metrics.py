@@ -85,6 +85,7 @@ METRICS = (
     Told("replies_dropped", "counter", "Replies of the application that reached no client.", ("reason",)),
     Told("publish_seconds", "histogram", "From a message's hand-out until the broker has it.", ("channel",)),
     Told("reply_seconds", "histogram", "From a message's hand-out until its consumer answers.", ("channel",)),
+    Told("consumer_seconds", "histogram", "Of that, the time of the consumer itself, by its worker.", ("channel",)),
     Told("http_request_seconds", "histogram", "From a request's head to the end of its response."),
 )  # fmt: skip
 
@@ -200,6 +201,7 @@ def _histograms(hub: Hub) -> dict[str, dict[tuple[str, ...], Histogram]]:
         return defaultdict(dict)
     return {
         "publish_seconds": {(channel,): each for channel, each in measures.publish.items()},
+        "consumer_seconds": {(channel,): each for channel, each in measures.consumer.items()},
         "reply_seconds": {(channel,): each for channel, each in measures.reply.items()},
         "http_request_seconds": {(): measures.requests},
     }

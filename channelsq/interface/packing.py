@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from channelsq.exceptions import MessageTooLarge
 from channelsq.layers import codec
+from channelsq.layers.wire import TIMED_KEY
 
 _ORDER, _TEXT, _BYTES = codec.dumps("order"), codec.dumps("text"), codec.dumps("bytes")
 
@@ -17,13 +18,15 @@ class FramePacker:
 
     Args:
         reply_channel, path: the socket's, which a message of it could be packed with before.
+        timed: whether workers are to say how long their consumers take.
     """
 
     __slots__ = ("_head",)
 
-    def __init__(self, reply_channel: str, path: str) -> None:
-        # A map of four.
-        self._head = b"\x84%b%b%b%b%b" % (
+    def __init__(self, reply_channel: str, path: str, *, timed: bool = False) -> None:
+        # A map of four, or five.
+        self._head = b"%b%b%b%b%b%b" % (
+            b"\x85" + codec.dumps(TIMED_KEY) + codec.dumps(True) if timed else b"\x84",
             codec.dumps("reply_channel"),
             codec.dumps(reply_channel),
             codec.dumps("path"),

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from channelsq import names
 from channelsq.interface.depths import Depths
+from channelsq.interface.measures import WEBSOCKET
 from channelsq.interface.metrics import depth_gauge, processes_gauge, registry_of
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 #: Seconds that a scrape waits for what others are to tell.
 PATIENCE = 1.0
-
-_WEBSOCKET = (names.WEBSOCKET_CONNECT, names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT)
 
 
 class Scrape:
@@ -37,7 +36,7 @@ class Scrape:
         self._hub = hub
         self._registry = registry_of(hub)
         http = (names.HTTP_REQUEST, names.HTTP_DISCONNECT) if hub.config.http == "channel" else ()
-        self._depths = Depths(hub.layer.channel_layer, (*http, *_WEBSOCKET))
+        self._depths = Depths(hub.layer.channel_layer, (*http, *WEBSOCKET))
 
     async def join(self) -> None:
         """Tell the others, from now on."""

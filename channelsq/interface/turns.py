@@ -15,6 +15,7 @@ from channelsq.interface.link import Publication, Publisher
 from channelsq.interface.logs import extra
 from channelsq.interface.packing import FramePacker
 from channelsq.layers.base import Send
+from channelsq.layers.wire import TIMED_KEY
 
 logger = logging.getLogger("channelsq.interface.turns")
 
@@ -84,7 +85,10 @@ class Turns:
         self._overdue = math.inf
         try:
             if isinstance(content, dict) or not hub.packs_alone:
-                send = hub.prepare(channel, self._connection.message(content, order))
+                message = self._connection.message(content, order)
+                if hub.measures is not None:
+                    message = {TIMED_KEY: True, **message}
+                send = hub.prepare(channel, message)
             else:
                 packer = self._packer or self._new_packer()
                 send = Send(channel, packer.pack(content, order, self._layer.message_size_limit))
@@ -110,7 +114,8 @@ class Turns:
 
     def _new_packer(self) -> FramePacker:
         connection = self._connection
-        packer = self._packer = FramePacker(connection.reply_channel, connection.path)
+        timed = self._hub.measures is not None
+        packer = self._packer = FramePacker(connection.reply_channel, connection.path, timed=timed)
         return packer
 
     def _patience(self, channel: str) -> float:
@@ -161,8 +166,12 @@ class Turns:
         self._client.close(1013, "the server is overloaded")
         self._client.progress()
 
-    def note_done(self, order: object) -> None:
-        """The application reports message ``order`` done: measure how long that took, if it is waited for."""
+    def note_done(self, order: object, took: object = None) -> None:
+        """The application reports message ``order`` done: measure how long that took, if it is waited for.
+
+        Args:
+            took: how many seconds of that its consumer took, if the report says so.
+        """
         measures, publication = self._hub.measures, self._publication
         if (
             measures is not None
@@ -170,6 +179,8 @@ class Turns:
             and order == publication.order == self._connection.in_flight
         ):
             measures.reply[publication.send.target].observe(self._hub.loop.time() - self._handed_out)
+            if type(took) is float and took >= 0:
+                measures.consumer[publication.send.target].observe(took)
 
     def on_tick(self, now: float) -> None:
         """Go on without a report that is overdue."""

@@ -336,7 +336,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._outgoing.send(delivery)
             return
         if self._hub.measures is not None and self._turns is not None:
-            self._turns.note_done(message.get("done"))
+            self._turns.note_done(message.get("done"), message.get("took"))
         try:
             actions = connection.reply(delivery)
         except BadReply as error:

@@ -65,10 +65,20 @@ class Entry(NamedTuple):
     done: int | None = None
 
 
+#: Message key: the report that this WebSocket's message is done with is to say how long its consumer took.
+#: Consumers do not see it.
+TIMED_KEY = "channelsq.timed"
+
+
 @functools.lru_cache(maxsize=1024)  # the messages of each socket are numbered from 0
 def done_message(order: int) -> bytes:
     """The packed report that a WebSocket's message is done with: ``{"done": order}``."""
     return b"\x81\xa4done" + codec.dumps(order)
+
+
+def timed_done_message(order: int, seconds: float) -> bytes:
+    """The same report, with the ``seconds`` that the consumer took: ``{"done": order, "took": seconds}``."""
+    return codec.dumps({"done": order, "took": seconds})
 
 
 def task_message(

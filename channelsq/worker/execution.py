@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -18,7 +19,7 @@ from channelsq.exceptions import (
     ResponseLater,
 )
 from channelsq.layers.base import Send
-from channelsq.layers.wire import done_message
+from channelsq.layers.wire import TIMED_KEY, done_message, timed_done_message
 from channelsq.message import Message
 from channelsq.pending import Pending, held_here
 from channelsq.signals import consumer_finished, consumer_started
@@ -64,7 +65,9 @@ def run_consumer(
     """
     sender = sender or consumer
     attempts = message.content.pop(ATTEMPTS_KEY, 0)
+    is_timed = message.content.pop(TIMED_KEY, None) is True
     report = done_report(message)  # now, as consumers may change the message
+    begun = time.perf_counter() if is_timed else 0.0
     held = Pending()
     token = held_here.set(held)
     try:
@@ -81,6 +84,8 @@ def run_consumer(
         except SystemExit as error:
             _refuse_to_exit(error, name)
         finally:
+            if is_timed:
+                report = _timed(report, time.perf_counter() - begun)
             if consumer_finished.receivers:
                 consumer_finished.send(sender=sender)
     except BaseException as error:
@@ -91,7 +96,7 @@ def run_consumer(
             raise
         requeued = False
         try:
-            requeued = _requeue(message, attempts, name)
+            requeued = _requeue(message, attempts, name, is_timed=is_timed)
         finally:
             if not requeued:
                 _tell(message, report or _unanswered(message))
@@ -130,7 +135,7 @@ def _refuse_to_exit(error: SystemExit, name: str) -> NoReturn:
     raise RuntimeError(f"{name} raised SystemExit({error.code!r}); a consumer cannot end its worker") from error
 
 
-def _requeue(message: Message, attempts: Any, name: str) -> bool:
+def _requeue(message: Message, attempts: Any, name: str, *, is_timed: bool) -> bool:
     """Put the message back for later; False if that has been done too often, and it is dropped."""
     layer = message.channel_layer
     attempts = attempts if isinstance(attempts, int) and attempts >= 0 else 0
@@ -145,6 +150,8 @@ def _requeue(message: Message, attempts: Any, name: str) -> bool:
         )
         return False
     content = {**message.content, ATTEMPTS_KEY: attempts + 1}
+    if is_timed:
+        content[TIMED_KEY] = True
     delay = min(_FIRST_WAIT * 2**attempts, _LONGEST_WAIT)
     layer.dispatch((layer.prepare(message.channel.name, content, delay=delay),))
     return True
@@ -161,6 +168,13 @@ def done_report(message: Message) -> Send | None:
     if type(order) is int and 0 <= order < 2**63:
         return _tuple(Send, (reply_channel.name, done_message(order), False, 0.0, order))
     return None  # of a server that is dead, which nobody waits for; or of nobody's
+
+
+def _timed(report: Send | None, seconds: float) -> Send | None:
+    """A report that says how long the consumer took, too."""
+    if report is None or report.done is None:
+        return report
+    return Send(report.target, timed_done_message(report.done, seconds))
 
 
 def _unanswered(message: Message) -> Send | None:

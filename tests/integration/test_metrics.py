@@ -19,6 +19,7 @@ from channelsq.exceptions import ChannelFull
 from channelsq.interface.config import InterfaceConfig
 from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.base import BaseChannelLayer, Send
+from channelsq.layers.wire import TIMED_KEY
 from tests.support.interfaces import Call, accept, echo, running
 from tests.support.metrics import Metrics
 from tests.support.project import Project
@@ -39,6 +40,8 @@ def test_sockets_messages_and_bytes() -> None:
             now = Metrics(site.url)
         assert (now("websockets"), now("websocket_accepted_total")) == (1, 1)
         assert now("websocket_messages_received_total") == now("websocket_messages_sent_total") == 3
+        # Workers are asked for their consumers' times.
+        assert all(call.message[TIMED_KEY] is True for call in site.application.calls)
         # A frame of 1000 bytes has a head of 4, and a mask of 4 if it comes from a client.
         assert now("websocket_received_bytes_total") - before("websocket_received_bytes_total") == 3 * 1008
         assert now("websocket_sent_bytes_total") - before("websocket_sent_bytes_total") == 3 * 1004
@@ -265,6 +268,7 @@ def test_nothing_is_measured_unless_somebody_can_ask(config: InterfaceConfig) ->
         socket.send("x")
         assert socket.recv(10) == "x"
         assert site.server.hub.measures is None
+        assert all(TIMED_KEY not in call.message for call in site.application.calls)
 
 
 # -- with Redis and Celery's workers ---------------------------------------------------------------
@@ -303,6 +307,11 @@ def test_on_streams(redis_of_our_own: RedisServer, tmp_path: Path) -> None:
         # Each consumer sleeps for 5 ms.
         assert now("reply_seconds_sum", channel="websocket.receive") >= 20 * 0.005
         assert now("reply_seconds_bucket", channel="websocket.receive", le="0.0025") == 0
+        for channel, count in (("websocket.receive", 20), ("websocket.connect", 1), ("websocket.disconnect", 1)):
+            assert now("consumer_seconds_count", channel=channel) == count
+        assert now("consumer_seconds_bucket", channel="websocket.receive", le="0.0025") == 0
+        took = now("consumer_seconds_sum", channel="websocket.receive")
+        assert 20 * 0.005 <= took < now("reply_seconds_sum", channel="websocket.receive")
 
         # A broker that is frozen, then away: the page is answered all the same.
         process = redis_of_our_own.process

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from channelsq.exceptions import (
     ResponseLater,
     WebsocketCloseException,
 )
+from channelsq.layers.wire import TIMED_KEY
 from channelsq.message import Message, pending_message_store
 from channelsq.signals import consumer_finished, consumer_started
 from channelsq.worker.execution import ATTEMPTS_KEY, done_report, report_done, run_consumer
@@ -57,6 +59,53 @@ def test_success_reports_after_the_replies_in_the_same_write(layer: ChannelLayer
     name = str(message.reply_channel)
     assert layer.writes == [[name, "room", name, name]]
     assert replies(layer, message) == [{"text": "a"}, {"text": "c"}, {"done": 4}]
+
+
+def test_a_report_says_how_long_the_consumer_took_if_it_is_to(layer: ChannelLayerWrapper) -> None:
+    seen: list[list[str]] = []
+
+    def consumer(message: Message) -> None:
+        seen.append(sorted(message.content))
+        threading.Event().wait(0.02)
+        reply(message, text="a")
+
+    message = message_on(layer, order=4, **{TIMED_KEY: True})
+    run(consumer, message)
+    name = str(message.reply_channel)
+    assert layer.writes == [[name, name]]
+    answer, report = replies(layer, message)
+    assert answer == {"text": "a"}
+    assert 0.02 <= report.pop("took") < 5
+    assert report == {"done": 4}
+    assert seen == [["order", "reply_channel"]]
+
+
+def test_a_failure_is_timed_too(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=4, **{TIMED_KEY: True})
+    with pytest.raises(ZeroDivisionError):
+        run(lambda message: 1 / 0, message)
+    (report,) = replies(layer, message)
+    assert report["done"] == 4
+    assert report["took"] >= 0
+
+
+@pytest.mark.parametrize("timed", [False, None, "yes", 1])
+def test_nothing_else_asks_for_the_time(layer: ChannelLayerWrapper, timed: Any) -> None:
+    message = message_on(layer, order=4, **{TIMED_KEY: timed})
+    run(lambda message: None, message)
+    assert replies(layer, message) == [{"done": 4}]
+
+
+def test_a_message_that_nobody_reports_is_not_timed(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, **{TIMED_KEY: True})
+    run(lambda message: None, message)
+    assert replies(layer, message) == []
+
+
+def test_a_message_that_is_put_back_is_still_to_be_timed(layer: ChannelLayerWrapper) -> None:
+    message = message_on(layer, order=2, **{TIMED_KEY: True})
+    run(later, message)
+    assert received(layer, "websocket.receive")[TIMED_KEY] is True
 
 
 def test_a_consumer_that_sends_nothing_reports_too(layer: ChannelLayerWrapper) -> None:

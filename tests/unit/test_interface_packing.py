@@ -10,6 +10,7 @@ from channelsq.exceptions import MessageTooLarge
 from channelsq.interface.connection import Connection, State
 from channelsq.interface.packing import FramePacker
 from channelsq.layers import codec
+from channelsq.layers.wire import TIMED_KEY
 
 CHANNEL = "websocket.send.p!c"
 
@@ -22,6 +23,12 @@ def of_the_layer(path: str, payload: str | bytes, order: int, limit: int = 2**40
 @given(st.text(max_size=50), st.text() | st.binary(), st.integers(0, 2**63 - 1))
 def test_it_is_what_the_layer_would_pack(path: str, payload: str | bytes, order: int) -> None:
     assert FramePacker(CHANNEL, path).pack(payload, order, 10**9) == of_the_layer(path, payload, order)
+
+
+@given(st.text(max_size=50), st.text() | st.binary(), st.integers(0, 2**63 - 1))
+def test_timed_it_is_what_the_layer_would_pack(path: str, payload: str | bytes, order: int) -> None:
+    message = {TIMED_KEY: True, **Connection(CHANNEL, path).message(payload, order)}
+    assert FramePacker(CHANNEL, path, timed=True).pack(payload, order, 10**9) == codec.pack(message, 2**40)
 
 
 @pytest.mark.parametrize("size", [0, 1, 31, 32, 255, 256, 65535, 65536])
