@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
@@ -14,6 +17,7 @@ from channelsq.interface.config import InterfaceConfig, Limits
 from tests.support.interfaces import RawClient, Site, accept, echo, frame, running
 from tests.support.memory import forget_peak, needs_proc, peak
 from tests.support.project import Project
+from tests.support.waiting import wait_until
 
 ECHO = {"websocket.connect": accept, "websocket.receive": echo}
 
@@ -144,6 +148,46 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         yield project
     finally:
         project.stop()
+
+
+@pytest.mark.timeout(60)
+def test_floods_slow_nobody_else_down(tmp_path: Path) -> None:
+    """Without the limits on rates even the handshake of somebody else times out."""
+    alone = Project(tmp_path)
+    alone.start_interface("--metrics")
+    stop = threading.Event()
+    begun: list[bytes] = []
+
+    def flood(data: bytes) -> None:
+        with socket.create_connection(("127.0.0.1", alone.port), timeout=10) as connection:
+            client = RawClient(connection)
+            begun.append(client.upgrade("/chat/flood/"))
+            connection.settimeout(0.1)
+            while not stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    client.send(data)
+                with contextlib.suppress(TimeoutError):
+                    while connection.recv(MIB):
+                        pass
+
+    pings, empties = frame(9, b"p") * 5000, frame(1, b"a", fin=False) + frame(0, b"", fin=False) * 5000
+    before = alone.counted("websocket_throttled_total")
+    threads = [threading.Thread(target=flood, args=(data,)) for data in (pings, empties) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: alone.counted("websocket_throttled_total") >= before + len(threads), "the floods")
+        with connect(f"{alone.ws_url}/chat/tea/") as other:
+            for number in range(50):
+                other.send(str(number))
+                assert other.recv(timeout=2) == f"tea: {number}"
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+        alone.interface.kill()  # it would read on for a while
+        alone.stop()
+    assert len(begun) == len(threads)
 
 
 def whole(data: bytes) -> bytes:
