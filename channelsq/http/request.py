@@ -138,7 +138,7 @@ class AsgiRequest(HttpRequest):
         while channel:
             part = self._next_part(channel)
             if part.get("closed"):
-                raise RequestAborted(f"{self.method} {self.path}: the client left in the middle of its body")
+                raise RequestAborted(f"{self.method} {self.path}: the client left or was refused amid its body")
             yield _content(part, "content")
             if not part.get("more_content"):
                 return
