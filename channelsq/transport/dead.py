@@ -65,14 +65,20 @@ class DeadLetter:
     @property
     def task(self) -> str | None:
         """The Celery task's name; of a message of channelsq, the channel's."""
-        name: str | None = self.payload["headers"].get("task")
-        return name
+        return self._header("task")
 
     @property
     def task_id(self) -> str | None:
         """The Celery task's id."""
-        identity: str | None = self.payload["headers"].get("id")
-        return identity
+        return self._header("id")
+
+    def _header(self, name: str) -> str | None:
+        """None also for what is no message of Kombu's."""
+        try:
+            value = self.payload["headers"].get(name)
+        except codec.ForeignPayload:
+            return None
+        return None if value is None else str(value)
 
 
 class DeadLetters:
@@ -154,10 +160,11 @@ def _letter(queue: str, identity: str, fields: Any) -> DeadLetter:
     return DeadLetter(
         id=identity,
         queue=queue,
-        deaths=int(values[b"d"]),
-        reason=values[b"r"].decode(errors="replace"),
-        data=values[b"m"],
-        stream=values[b"s"].decode(),
+        # Whoever can write to Redis can write anything.
+        deaths=int(deaths) if (deaths := values.get(b"d", b"")).isdigit() else 0,
+        reason=values.get(b"r", b"").decode(errors="replace"),
+        data=values.get(b"m", b""),
+        stream=values.get(b"s", queue.encode()).decode(errors="replace"),
     )
 
 

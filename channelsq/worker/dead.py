@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
+from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.serialization import loads, prepare_accept_content
 
 from channelsq.layers.signing import HEADER, Refused
@@ -24,12 +26,17 @@ def read_arguments(payload: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any
     Raises:
         kombu.exceptions.DecodeError, kombu.exceptions.ContentDisallowed: it is neither JSON nor msgpack.
     """
-    body = loads(
-        payload["body"],
-        payload["content-type"],
-        payload["content-encoding"],
-        accept=prepare_accept_content(["json", "msgpack"]),
-    )
+    try:
+        body = loads(
+            payload.get("body") or b"",
+            str(payload.get("content-type")),
+            str(payload.get("content-encoding")),
+            accept=prepare_accept_content(["json", "msgpack"]),
+        )
+    except (ContentDisallowed, DecodeError):
+        raise
+    except Exception as error:  # of an encoding that there is not, say
+        raise DecodeError(str(error)) from error
     if "task" not in payload["headers"] or not isinstance(body, (list, tuple)) or len(body) != 3:
         return None
     args, kwargs, _ = body
@@ -56,10 +63,16 @@ def install(app: Celery) -> None:
     """Report the dead letters of ``app``'s channels from now on."""
 
     def report(queue: str, payload: Mapping[str, Any]) -> None:
-        task: Any = app.tasks.get(payload["headers"].get("task"))
-        arguments = read_arguments(payload) if isinstance(task, (ChannelTask, ConsumerTask)) else None
+        task: Any = app.tasks.get(str(payload["headers"].get("task")))
+        if not isinstance(task, (ChannelTask, ConsumerTask)):
+            return
+        try:
+            arguments = read_arguments(payload)
+        except (ContentDisallowed, DecodeError):
+            return  # nobody waits for what is no message of ours
         if arguments is not None and len(arguments[0]) == 2 and _is_ours(task, payload, arguments):
             channel, content = arguments[0]
-            report_done(Message(content, channel, task.layer))
+            with contextlib.suppress(TypeError, AttributeError):  # of one that has no names, or no content
+                report_done(Message(content, channel, task.layer))
 
     burial.listen(report)

@@ -10,6 +10,7 @@ from django.utils import timezone
 from kombu.exceptions import ContentDisallowed, DecodeError, OperationalError
 
 from channelsq import conf
+from channelsq.transport.codec import ForeignPayload
 from channelsq.transport.dead import DeadLetter, DeadLetters
 from channelsq.worker.dead import read_arguments
 
@@ -152,7 +153,7 @@ def _content(letter: DeadLetter) -> tuple[dict[str, Any], str | None]:
     """What to show of a message by its keys, and why nothing can be shown."""
     try:
         arguments = read_arguments(letter.payload)
-    except (DecodeError, ContentDisallowed) as error:
+    except (DecodeError, ContentDisallowed, ForeignPayload) as error:
         return {}, f"cannot be read: {error}"
     if arguments is None:
         return {}, "is no Celery task's"
