@@ -77,16 +77,24 @@ class _Body:
 
 
 class _Sent:
-    """What was sent, for the log."""
+    """What was sent, for the log; nothing behind the head of an answer that has no content."""
 
     def __init__(self, send: ASGISendCallable) -> None:
         self._send = send
+        self._empty = False
         self.status: int | None = None
         self.size = 0
 
     async def __call__(self, event: ASGISendEvent) -> None:
         if event["type"] == "http.response.start":
             self.status = event["status"]
+            if self.status in (204, 304):
+                # RFC 9110, sections 15.3.5 and 15.4.5: a client takes what follows for the next answer.
+                self._empty = True
+                headers = [header for header in event["headers"] if header[0].lower() != b"content-length"]
+                event = {**event, "headers": headers}
         elif event["type"] == "http.response.body":
+            if self._empty:
+                event = {**event, "body": b""}
             self.size += len(event.get("body", b""))
         await self._send(event)

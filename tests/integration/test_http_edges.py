@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from django.test import override_settings
 
 from channelsq.interface.config import InterfaceConfig
 from tests.support.interfaces import Call, RawClient, Site, accept, running
@@ -265,9 +266,10 @@ def test_a_body_behind_an_upgrade_is_a_body(site: Site, at_once: bool) -> None:
 
 def test_many_upgrades_in_one_read(site: Site) -> None:
     request = get(headers=HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n")
+    count = site.server.hub.limits.pipelined
     with site.raw() as client:
-        client.send(request * 400)
-        for _ in range(400):
+        client.send(request * count)
+        for _ in range(count):
             client.read_until(b"[GET /  ]")
 
 
@@ -360,3 +362,14 @@ def test_head_with_a_body(site: Site) -> None:
         assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
         assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
         assert client.read_until(b"]") == b"[GET /next  ]"
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_django_sends_no_content_where_there_must_be_none(direct: Site, status: int) -> None:
+    with override_settings(ROOT_URLCONF="tests.support.edge_urls"), direct.raw() as client:
+        client.send(get(b"/%d/" % status, b"Host: localhost\r\n") + get(b"/200/", b"Host: localhost\r\n"))
+        first = client.read_until(b"\r\n\r\n")
+        assert first.startswith(b"HTTP/1.1 %d " % status)
+        assert b"content-length" not in first
+        assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
+        assert client.read_until(b"content") == b"content"
