@@ -122,6 +122,7 @@ class Chaos:
                 if time.monotonic() + calm > end:
                     return
                 time.sleep(calm)
+                self.site.revive()
 
     # -- at the end
 
@@ -228,6 +229,7 @@ class Chaos:
         return {
             "faults": len(self.faults),
             "kinds": len(kinds),
+            "revived": self.site.revived,
             **dict(self.counts),
             "failed_connects": dict(self.clients.failures),
         }

@@ -58,6 +58,8 @@ class Site:
         self.scheme = scheme
         self.rooms = rooms
         self.broadcasts = broadcasts
+        #: Workers that were started anew, as their transport had ended them.
+        self.revived = 0
         self.journal = directory / "journal"
         self.journal.mkdir()
         data = directory / "redis"
@@ -119,10 +121,20 @@ class Site:
 
     def heal(self) -> None:
         """Everything runs, and nothing stands in its way."""
-        assert self.redis.process is not None
         for place in self.places.values():
             self.loop.run(place.proxy.heal())
-            assert place.process.running, f"{place.name} has ended by itself:\n{place.process.output}"
+        self.revive()
+
+    def revive(self) -> None:
+        """Do what a supervisor does for a worker whose transport, Kombu's own, ended it; nothing else may end."""
+        for place in self.places.values():
+            if hasattr(place, "process") and not place.process.running:
+                stock = self.scheme == "redis" and place.kind == "worker"
+                output = place.process.output
+                expected = stock and "Unrecoverable error" in output
+                assert expected, f"{place.name} has ended by itself:\n{output}"
+                self.revived += 1
+                self.start_process(place)
 
     def wait_until_idle(self, timeout: float = 60.0) -> None:
         """Wait until workers have nothing more to do."""
