@@ -37,7 +37,7 @@ _AT_ONCE, _PAUSE = 50, 0.25
 _FORGOTTEN_TOGETHER = 200
 
 #: Seconds for which one process alone tidies up after another.
-_CLAIM = 60.0
+_CLAIM = 30.0
 
 #: Seconds in which others are heard of again after Redis was away: one that waits for its answer gives up after five.
 #: And for one that has just begun, which knows nothing of what was before.
@@ -267,7 +267,8 @@ class Heartbeat:
             if done:
                 self._presence.note(process, {}, done)
             if len(done) < len(some) or self._stopping.wait(_PAUSE):
-                return  # the claim ends by itself, and somebody goes on
+                self._presence.release(process)  # somebody else goes on, or this one with a later beat
+                return
             # To tell them all may take longer than the lifetime of either.
             self._beat()
             if not self._presence.keep(process, _CLAIM):

@@ -114,6 +114,10 @@ class Presence:
         """Have what :meth:`claim` gave last for so long from now on; false if it is lost: the process lives again."""
         return bool(self._groups.call(lambda: self._client.pexpire(self._key("sweep", process), int(seconds * 1000))))
 
+    def release(self, process: str) -> None:
+        """Give back what :meth:`claim` gave."""
+        self._groups.call(lambda: self._client.delete(self._key("sweep", process)))
+
     def some_sockets(self, process: str, count: int) -> dict[str, str]:
         """About so many sockets of a process, with their paths; none if there are none."""
         key = self._key("sockets", process)

