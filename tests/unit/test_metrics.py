@@ -72,6 +72,14 @@ def test_every_counter_is_written_down_with_its_metric() -> None:
     assert written == told
 
 
+def test_queries_name_what_there_is() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    named = {
+        re.sub(r"_seconds_(bucket|sum|count)$", "_seconds", name) for name in re.findall(r"channelsq_[a-z_]+\w", text)
+    }
+    assert named == {each.shown for each in METRICS}
+
+
 def test_names_follow_prometheus_conventions() -> None:
     for each in METRICS:
         assert re.fullmatch(r"channelsq_[a-z_]+", each.shown)
