@@ -314,6 +314,8 @@ class HttpProtocol(HttpToolsProtocol):
                 continue
             if name == b"connection":
                 tokens = [token for token in map(bytes.strip, value.split(b",")) if token.lower() != b"upgrade"]
+                if not tokens:
+                    continue
                 value = b", ".join(tokens)
             head += (name, b": ", value, b"\r\n")
         self.parser = HttpRequestParser(self)

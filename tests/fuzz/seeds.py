@@ -19,7 +19,7 @@ def frames() -> list[bytes]:
 
 
 def handshake() -> list[bytes]:
-    """Requests and handshakes, behind a byte that says how they are cut."""
+    """Requests and handshakes, behind a byte that says how they are cut and whether they are answered."""
     host = b"Host: a\r\n"
     requests = [
         b"GET /path?query HTTP/1.1\r\n" + host + b"\r\n",
@@ -36,7 +36,7 @@ def handshake() -> list[bytes]:
         HANDSHAKE % b"Sec-WebSocket-Protocol: a, b\r\nOrigin: http://a\r\nCookie: a=b\r\n" + masked(1, b"early"),
         HANDSHAKE % b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=12\r\n",
     ]
-    return [bytes([cut]) + data for cut in (0, 40) for data in requests]
+    return [bytes([cut]) + data for cut in (0, 0x80, 0x80 + 40) for data in (*requests, requests[1] * 3 + b"what")]
 
 
 def messages() -> list[bytes]:

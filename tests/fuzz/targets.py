@@ -122,7 +122,7 @@ class _Complaints(logging.Handler):
 
 
 class Server:
-    """An interface server without sockets, whose application never answers."""
+    """An interface server without sockets; its application answers, or does not."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -135,6 +135,8 @@ class Server:
         self.complaints = _Complaints()
         logging.getLogger("channelsq").addHandler(self.complaints)
         logging.getLogger("asyncio").addHandler(self.complaints)
+        #: What the last client brought about.
+        self.messages: dict[str, list[dict[str, Any]]] = {}
         self.loop.run_until_complete(self.server.hub.start())
 
     def close(self) -> None:
@@ -144,11 +146,12 @@ class Server:
         self.loop.run_until_complete(self.server.hub.stop())
         self.loop.close()
 
-    def connection(self, parts: Iterator[bytes]) -> bytes:
+    def connection(self, parts: Iterator[bytes], *, answers: bool) -> bytes:
         """One client's connection, from its bytes to its end; gives what was written."""
-        return self.loop.run_until_complete(self._connection(parts))
+        return self.loop.run_until_complete(self._connection(parts, answers))
 
-    async def _connection(self, parts: Iterator[bytes]) -> bytes:
+    async def _connection(self, parts: Iterator[bytes], answers: bool) -> bytes:
+        self.messages = {name: [] for name in (names.HTTP_REQUEST, names.WEBSOCKET_CONNECT)}
         transport = _Transport()
         make = cast("Callable[..., asyncio.Protocol]", self.server.config.http_protocol_class)
         transport.protocol = make(config=self.server.config, server_state=ServerState(), app_state={}, _loop=self.loop)
@@ -157,7 +160,9 @@ class Server:
             if transport.closed:
                 break
             transport.protocol.data_received(part)
-            await asyncio.sleep(0)
+            await self._work(answers)
+        for _ in range(20):  # each answer lets the next request begin
+            await self._work(answers)
         transport.closed = True
         transport.protocol.connection_lost(None)
         for _ in range(5):
@@ -166,15 +171,21 @@ class Server:
         assert hub.connections == 0, "a connection is still counted"
         assert not hub.exchanges, "a request is still waited for"
         hub.sockets.clear()  # their disconnects wait for an application
-        self.messages = {name: self._drain(name) for name in (names.HTTP_REQUEST, names.WEBSOCKET_CONNECT)}
+        await self._work(False)
         self.layer.flush()
         return transport.written
 
-    def _drain(self, channel: str) -> list[dict[str, Any]]:
-        found = []
-        while (message := self.layer.receive([channel])[1]) is not None:
-            found.append(message)
-        return found
+    async def _work(self, answers: bool) -> None:
+        """Be the application for a turn."""
+        await asyncio.sleep(0)
+        for name, found in self.messages.items():
+            while (message := self.layer.receive([name])[1]) is not None:
+                found.append(message)
+                if answers and name == names.HTTP_REQUEST:
+                    self.layer.send(message["reply_channel"], {"status": 200, "headers": [], "content": b"ok"})
+                elif answers:
+                    self.layer.send(message["reply_channel"], {"accept": True})
+        await asyncio.sleep(0)
 
 
 _server: Server | None = None
@@ -192,9 +203,9 @@ def handshake(data: bytes) -> None:
     """Any bytes are requests, handshakes, or answered with a status; nothing raises, and nothing is left."""
     server = shared_server()
     server.complaints.records.clear()
-    written = server.connection(pieces(data))
+    written = server.connection(pieces(data), answers=bool(data[:1] and data[0] & 0x80))
     assert not server.complaints.records, server.complaints.records
-    assert not written or written.startswith(b"HTTP/1.1 "), written[:100]
+    _read_answers(written)
     for message in server.messages[names.HTTP_REQUEST] + server.messages[names.WEBSOCKET_CONNECT]:
         hosts = [value for name, value in message["headers"] if name == b"host"]
         assert len(hosts) <= 1, hosts
@@ -203,6 +214,22 @@ def handshake(data: bytes) -> None:
     for message in server.messages[names.WEBSOCKET_CONNECT]:
         assert message["path"].startswith("/"), message["path"]
         assert message["path"].isprintable() or all(ord(each) > 31 for each in message["path"]), message["path"]
+
+
+def _read_answers(written: bytes) -> None:
+    """Answers stand one behind the other, whole, and the last may be a handshake's."""
+    while written:
+        head, end, written = written.partition(b"\r\n\r\n")
+        status, *headers = head.split(b"\r\n")
+        assert end, head
+        assert status.startswith(b"HTTP/1.1 "), status
+        if status.startswith(b"HTTP/1.1 101 "):
+            return
+        for header in headers:
+            name, _, value = header.partition(b": ")
+            if name.lower() == b"content-length":
+                assert len(written) >= int(value), written
+                written = written[int(value) :]
 
 
 # -- messages -------------------------------------------------------------------------------
