@@ -125,7 +125,20 @@ def decode(data: bytes) -> Payload:
         raise ForeignPayload("no properties with delivery_info")
     if not isinstance(payload.setdefault("headers", {}), dict):
         raise ForeignPayload(f"headers are a {type(payload['headers']).__name__} instead of a map")
+    _check_values(payload["headers"], properties)
     return payload
+
+
+def _check_values(headers: Payload, properties: Payload) -> None:
+    """Refuse what no producer of Kombu's or Celery's writes, and on which a worker would end."""
+    for name in ("task", "id"):
+        if isinstance(headers.get(name), list | dict):  # Celery looks it up
+            raise ForeignPayload(f"the header {name} is a {type(headers[name]).__name__}")
+    limits = headers.get("timelimit")
+    if limits is not None and not (isinstance(limits, list) and len(limits) == 2):
+        raise ForeignPayload("the header timelimit is no list of two")
+    if properties.get("body_encoding"):
+        raise ForeignPayload("there is a body_encoding, which bytes do not need")
 
 
 def mark_redelivered(payload: Payload) -> None:
