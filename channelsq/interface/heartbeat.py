@@ -198,7 +198,10 @@ class Heartbeat:
                 self._memberships.give_up(self._open)
                 self._open.clear()
                 self._unknown = {channel: path for channel, path in self._unknown.items() if path is None}
-            self._on_buried()
+            try:
+                self._presence.revive(self._process)  # first: who comes after the closing may join groups
+            finally:
+                self._on_buried()
         elif beat.unknown or beat.sockets < noted:  # a replica that took over may lack what came last
             with self._changed:
                 self._unknown.update(self._open)
@@ -257,6 +260,8 @@ class Heartbeat:
     def _sweep(self) -> None:
         for process in self._presence.dead():
             if process != self._process and self._presence.claim(process, _CLAIM):
+                # First of all, so that it knows if it comes back, and no late consumer adds who is not found then.
+                self._presence.condemn(process)
                 self._tidy_up(process)
 
     def _tidy_up(self, process: str) -> None:
@@ -275,7 +280,6 @@ class Heartbeat:
                 return  # it is back, and closes its sockets itself
         if not self._presence.keep(process, _CLAIM):
             return
-        self._presence.condemn(process)  # first, so that no late consumer adds who is not found then
         self._forget(self._presence.members(process))
         self._channel_layer.delete_reply_queues(process)
         self._presence.bury(process)

@@ -55,14 +55,19 @@ class Presence:
             with self._client.pipeline(transaction=True) as pipe:
                 pipe.set(self._key("interface", process), "1", px=int(lifetime * 1000))
                 pipe.sadd(f"{self._prefix}:interfaces", process)
-                # Whoever is at it loses its claim, and leaves the rest to this process.
-                pipe.delete(self._key("buried", process), self._key("sweep", process))
+                pipe.delete(self._key("sweep", process))  # whoever is at it leaves the rest to this process
+                # Not deleted along with it: the answer may be lost, and then it would never be heard of.
+                pipe.exists(self._key("buried", process))
                 pipe.hlen(self._key("sockets", process))
-                _, added, buried, sockets = pipe.execute()
+                _, added, _, buried, sockets = pipe.execute()
             return Beat(bool(buried), bool(added), sockets)
 
         beat: Beat = self._groups.call(command)
         return beat
+
+    def revive(self, process: str) -> None:
+        """A process has heard that it was taken for dead."""
+        self._groups.call(lambda: self._client.delete(self._key("buried", process)))
 
     def note(self, process: str, opened: Mapping[str, str], closed: Sequence[str]) -> None:
         """Note sockets that were opened, with their paths, and such that are gone."""

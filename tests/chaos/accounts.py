@@ -196,7 +196,8 @@ class Accounts:
                 self.problem(f"socket {key}: an interface server waited in vain for a worker")
             return
         stopped = [each for each in self._of("interface terminate") if each.target == f"interface-{turn.interface}"]
-        if self._near(turn, stopped, 1):
+        until = max((run.begin for run in runs), default=0.0)
+        if any(fault.began - 1 < until and fault.ended > turn.began for fault in stopped):
             return  # at its end a server waits for workers only so long
         first: dict[int, Run] = {}
         done: dict[int, float] = {}
