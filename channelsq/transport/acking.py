@@ -233,6 +233,18 @@ class AcknowledgingChannel(kombu_redis.Channel):
         finally:
             self._ack_lock.release()
 
+    def doubt_answer(self) -> None:
+        """Wait for no answer that has not come yet: its connection may be lost without anybody having been told."""
+        qos = self._qos
+        if not self._unanswered or not isinstance(qos, QoS) or not self._ack_lock.acquire(blocking=False):
+            return
+        try:
+            acks, self._unanswered = self._unanswered, []
+            qos.put_back(acks)
+            self._drop_connection()
+        finally:
+            self._ack_lock.release()
+
     def _drop_connection(self) -> None:
         connection, self._ack_connection = self._ack_connection, None
         if connection is not None:

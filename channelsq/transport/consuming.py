@@ -233,6 +233,7 @@ class ConsumingChannel(AcknowledgingChannel):
     def _recover(self) -> None:
         """After a lost connection, find what the server gave to this consumer and the answer never brought."""
         self.pool.disconnect(inuse_connections=False)  # whatever broke the one may have broken these
+        self.doubt_answer()
         self.flush_acks()
         known = self.stream_qos.delivered_tags() | {entry.tag for entry in self._buffer}
         for queue in self.active_queues:

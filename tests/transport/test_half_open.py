@@ -59,6 +59,26 @@ def test_a_worker_notices_that_its_poll_has_no_answer(
     assert any(getattr(record, "action", "") == "poll_overdue" for record in caplog.records)
 
 
+def test_who_has_lost_its_poll_waits_for_no_other_answer(way: Way, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Peer(way.url, hub=True, lease=30) as peer, Peer(url) as publisher:
+        peer.consume(JOBS, ack=False, prefetch=10)
+        publisher.publish(JOBS, 1, 2)
+        peer.receive(2)
+        peer.messages[0].ack()
+        peer.channel.flush_acks()  # makes the connection for acknowledgements
+        peer.turn(timeout=0.01)
+        way.forget()
+        peer.messages[1].ack()
+        peer.channel.flush_acks(wait=False)
+        assert peer.channel._unanswered
+        monkeypatch.setattr(consuming, "SILENCE", 0.5)  # that of the answer is 15 seconds
+        publisher.publish(JOBS, 3)
+        peer.until(lambda: peer.bodies == [1, 2, 3], timeout=10)
+        assert publisher.channel.streams.size(publisher.channel.keys_of("jobs")) == 0
+        peer.messages[2].ack()
+        peer.channel.flush_acks()
+
+
 def test_a_channel_can_be_closed(way: Way, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consuming, "SILENCE", 0.5)
     with Peer(way.url, hub=True, lease=1, socket_timeout=0.5) as peer, Peer(url, lease=1) as publisher:
