@@ -222,7 +222,8 @@ class Accounts:
         ordered = {run.id for run in ends if run.order != UNORDERED}
         swept = {run.id for run in ends if run.order == UNORDERED}
         key = turn.number, turn.turn
-        if told and not ends and not self._near(turn, self._of("redis empty"), 60):
+        noted = not self._killed_in_the_making(turn)
+        if told and not ends and noted and not self._near(turn, self._of("redis empty"), 60):
             self.problem(f"socket {key} ended with {turn.code} at {turn.closed or 0:.3f} and nobody was told")
         if len(ordered) > 1:
             self.problem(f"socket {key}: {len(ordered)} disconnects")
@@ -237,6 +238,15 @@ class Accounts:
         for run in ends:
             if UNORDERED < run.order < last:
                 self.problem(f"{run} came before message {last}")
+
+    def _killed_in_the_making(self, turn: Turn) -> bool:
+        """Whether its server was killed before it can have noted the socket for others."""
+        return any(
+            fault.target == f"interface-{turn.interface}"
+            and abs(fault.began - (turn.closed or 0)) < 1
+            and (turn.opened is None or turn.opened > fault.began - 0.5)
+            for fault in self._of("interface kill")
+        )
 
     def _near(self, turn: Turn, faults: Sequence[Fault], seconds: float) -> bool:
         """Whether a fault came while a connection lasted, or so many seconds before or after."""
