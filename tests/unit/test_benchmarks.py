@@ -156,7 +156,7 @@ def test_sockets_that_are_set_aside_are_left_alone_and_counted_when_they_are_bac
                 load.end()
 
     told = asyncio.run(measure())
-    assert 1 <= told["count"] <= 11  # one every 0.02 s, however quickly the echo comes
+    assert 0 < told["rate"] < 60  # one every 0.02 s, however quickly the echo comes
 
 
 def test_an_idle_socket_that_hears_something_fails() -> None:
