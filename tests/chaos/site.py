@@ -136,8 +136,9 @@ class Site:
                 self.revived += 1
                 self.start_process(place)
 
-    def wait_until_idle(self, timeout: float = 60.0) -> None:
-        """Wait until workers have nothing more to do."""
+    def wait_until_idle(self) -> None:
+        """Wait until workers have nothing more to do; Kombu's stock transport gives back late what a dead one held."""
+        timeout = 150.0 if self.scheme == "redis" else 60.0
         with self.client as client:
             wait_until(lambda: not self._waiting(client), "the workers to have nothing to do", timeout, interval=0.1)
 
