@@ -303,7 +303,7 @@ class RedisGroups(GroupStore):
 
     def flush(self) -> None:
         def command() -> None:
-            for kind in ("group", "member"):
+            for kind in ("group", "member", "buried"):
                 batch = []
                 for key in self.client.scan_iter(match=f"{self.prefix}:{kind}:*", count=1000):
                     batch.append(key)

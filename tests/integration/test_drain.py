@@ -29,7 +29,7 @@ MANY = 150
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    made = Project(tmp_path)
+    made = Project(tmp_path, env={"TEST_CAPACITY": "1000"})
     yield made
     made.stop()
 

@@ -67,7 +67,7 @@ def test_times_by_channel() -> None:
         now = Metrics(site.url)
     for channel, count in (("websocket.connect", 1), ("websocket.receive", 2), ("websocket.disconnect", 1)):
         assert now("reply_seconds_count", channel=channel) == now("publish_seconds_count", channel=channel) == count
-    assert now("reply_seconds_sum", channel="websocket.receive") >= 0.6
+    assert now("reply_seconds_sum", channel="websocket.receive") > 0.59
     assert now("reply_seconds_bucket", channel="websocket.receive", le="0.25") == 0
     assert now("publish_seconds_sum") < now("reply_seconds_sum")
     assert now("reply_seconds_count", channel="http.request") == 0

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.waiting import wait_until
 
@@ -54,7 +54,7 @@ class Sockets:
             async with connect(self.url.format(number), compression=None, open_timeout=60, ping_interval=None) as one:
                 self.opened += 1
                 await self._talk(number, one)
-        except (OSError, ConnectionClosed, TimeoutError) as error:
+        except (OSError, ConnectionClosed, InvalidStatus, TimeoutError) as error:
             self.failures[number] = error
 
 
