@@ -194,14 +194,7 @@ class Load:
     async def echo(self, warm: float, seconds: float, pids: list[int]) -> dict[str, Any]:
         """Each socket sends, waits for its echo, and sends the next; counted for ``seconds`` after ``warm``."""
         self._begin(sending=True)
-        await self.hold(warm)
-        self.latencies = []
-        window = Window(pids)
-        await self.hold(seconds)
-        measured = window.end(self.latencies)
-        self.sending = False
-        await self._all_echoed()
-        return measured
+        return await self._counted(warm, seconds, pids)
 
     async def pace(self, interval: float, warm: float, seconds: float, pids: list[int]) -> dict[str, Any]:
         """Each socket sends every ``interval`` seconds, spread evenly; counted for ``seconds`` after ``warm``.
@@ -229,6 +222,9 @@ class Load:
         for number, socket in enumerate(self.sockets):
             wait = interval * number / len(self.sockets)
             loop.call_later(wait, said, socket, begin + wait)
+        return await self._counted(warm, seconds, pids)
+
+    async def _counted(self, warm: float, seconds: float, pids: list[int]) -> dict[str, Any]:
         await self.hold(warm)
         self.latencies = []
         window = Window(pids)

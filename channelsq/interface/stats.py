@@ -12,14 +12,12 @@ class Stats:
     """
 
     __slots__ = (
-        "_counts", "_labelled", "cut_off", "http_received_bytes", "http_sent_bytes", "received", "received_bytes",
+        "_counts", "cut_off", "http_received_bytes", "http_sent_bytes", "received", "received_bytes",
         "refused", "sent", "sent_bytes",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        # What is in the counters with labels, by names as in the others.
-        self._labelled: Counter[str] = Counter()
         #: Answers of this server's own, by protocol, status and reason.
         self.refused: Counter[tuple[str, int, str]] = Counter()
         #: HTTP responses that had begun and were not completed, by reason.
@@ -40,18 +38,20 @@ class Stats:
     def refuse(self, protocol: str, status: int, reason: str) -> None:
         """Count an answer of this server's own; also as ``http.refused.413`` and ``http.body_too_large``."""
         self.refused[protocol, status, reason] += 1
-        self._labelled[f"{protocol}.refused.{status}"] += 1
-        self._labelled[f"{protocol}.{reason}"] += 1
 
     def cut(self, reason: str) -> None:
         """Count an HTTP response that is cut off; also as ``http.response_stalled``."""
         self.cut_off[reason] += 1
-        self._labelled[f"http.{reason}"] += 1
 
     def __getitem__(self, name: str) -> int:
         if name == "websocket.received":
             return self.received
-        return self._counts[name] + self._labelled[name]
+        refused = sum(
+            number
+            for (protocol, status, reason), number in self.refused.items()
+            if name in (f"{protocol}.refused.{status}", f"{protocol}.{reason}")
+        )
+        return self._counts[name] + refused + sum(n for why, n in self.cut_off.items() if name == f"http.{why}")
 
     def as_dict(self) -> dict[str, int]:
         """Every counter without labels that is not 0."""

@@ -210,7 +210,6 @@ class RedisGroups(GroupStore):
 
     def add(self, group: str, channel: str, more: Iterable[Command] = ()) -> None:
         """See :meth:`GroupStore.add`; ``more`` commands are carried out in the same transaction."""
-
         owner = owner_of(channel)
 
         def command() -> bool:
