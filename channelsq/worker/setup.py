@@ -222,10 +222,10 @@ def _on_failure(sender: Any = None, exception: Any = None, args: Any = None, **k
 class _Shutdown(bootsteps.StartStopStep):
     """Notes a shutdown that no signal asked for: ``control shutdown``."""
 
-    requires = ("celery.worker.components:Consumer",)
+    requires = ("celery.worker.components:Pool",)
 
     def stop(self, worker: Any) -> None:
-        """See Celery's; called before the worker waits for what runs."""
+        """See Celery's; called before the pool is, which waits for what runs."""
         shutdown.begin()
 
 
