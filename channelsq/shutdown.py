@@ -19,6 +19,10 @@ _until = mmap.mmap(-1, 8)
 _FORMAT = "d"
 
 
+class ShuttingDown(Exception):
+    """An answer that streams is cut, as its worker is told to end and has no time left."""
+
+
 def begin() -> None:
     """Note that this worker, and every process forked from it, is told to end.  Only the first call counts."""
     if not struct.unpack(_FORMAT, _until[:])[0]:

@@ -26,7 +26,7 @@ def iterate(source: AsyncIterator[T]) -> Generator[T, None, None]:
 
     Raises:
         RuntimeError: called in a thread whose event loop is running.
-        TimeoutError: the worker is shutting down, and its time is over (:mod:`channelsq.shutdown`).
+        ShuttingDown: the worker has no time left.
     """
     with asyncio.Runner() as runner:
         context = ThreadSensitiveContext()
@@ -63,7 +63,7 @@ class _Watch:
             return await anext(source)
         except asyncio.CancelledError:
             if self._cancelled:
-                raise TimeoutError("the worker is shutting down") from None
+                raise shutdown.ShuttingDown("the worker is shutting down") from None
             raise
         finally:
             self._waiting = None

@@ -139,8 +139,7 @@ class Reply:
         layer = self.reply_channel.channel_layer
         answer = wait_for(layer, self._credit_channel, self.credit_timeout, shutdown.is_over)
         if answer is None and shutdown.is_over():
-            self.cut("the worker is shutting down")
-            return False
+            raise shutdown.ShuttingDown("the worker is shutting down")
         if answer is None:
             self._log(logging.WARNING, "response_stalled", "was not read for %s s", self.credit_timeout)
             return False
