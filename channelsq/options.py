@@ -57,7 +57,7 @@ def consumer(**options: Any) -> Callable[[C], C]:
             raise TypeError(f"@consumer takes no {option!r}: a consumer's queue and name come from the routing")
         if option not in _MORE and not _is_option(option):
             raise TypeError(f"@consumer got {option!r}, which is no option of a Celery task")
-    if options.get("rerun") not in (True, False, None):
+    if "rerun" in options and not isinstance(options["rerun"], bool):
         raise TypeError(f"@consumer takes rerun=True or rerun=False, not {options['rerun']!r}")
     if "at_most_once" in options and "acks_late" in options:
         raise TypeError("@consumer takes at_most_once or acks_late, not both")

@@ -257,6 +257,11 @@ class Store(SharedFile):
             else:
                 connection.execute("DELETE FROM begun WHERE mark = ?", (mark,))
 
+    def forget_begun(self) -> None:
+        """Forget every mark."""
+        with self._reading() as connection:
+            connection.execute("DELETE FROM begun")
+
     # -- what is overdue --------------------------------------------------------------------
 
     def sweep(self, *, now: bool = False) -> None:

@@ -35,6 +35,10 @@ class BegunStore(ABC):
     def end(self, mark: str, after: float) -> None:
         """Forget a mark in so many seconds; errors as :meth:`begin`."""
 
+    @abstractmethod
+    def flush(self) -> None:
+        """Forget every mark; errors as :meth:`begin`."""
+
 
 class MemoryBegun(BegunStore):
     """The marks of a layer inside one process: no worker dies without its messages, but one may be put back."""
@@ -55,6 +59,10 @@ class MemoryBegun(BegunStore):
     def end(self, mark: str, after: float) -> None:
         with self._lock:
             self._marks.pop(mark, None)
+
+    def flush(self) -> None:
+        with self._lock:
+            self._marks.clear()
 
 
 class RedisBegun(BegunStore):
@@ -88,3 +96,6 @@ class RedisBegun(BegunStore):
             self._groups.call(lambda: self._client.zadd(self.key, {mark: time.time() + after}, xx=True))
         else:
             self._groups.call(lambda: self._client.zrem(self.key, mark))
+
+    def flush(self) -> None:
+        self._groups.call(lambda: self._client.unlink(self.key))

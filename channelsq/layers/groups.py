@@ -311,7 +311,6 @@ class RedisGroups(GroupStore):
                         batch.clear()
                 if batch:
                     self.client.unlink(*batch)
-            self.client.unlink(f"{self.prefix}:begun")
 
         self.call(command)
 

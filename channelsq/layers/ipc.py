@@ -124,6 +124,10 @@ class IPCBegun(BegunStore):
         with _errors(self._store):
             self._store.end(mark, after)
 
+    def flush(self) -> None:
+        with _errors(self._store):
+            self._store.forget_begun()
+
 
 class IPCGroups(GroupStore):
     """Groups in a store.

@@ -425,6 +425,8 @@ class KombuChannelLayer(BaseChannelLayer):
         self._receiver.clear()
         if self._has_groups:
             self._groups.flush()
+        if self._begun is not None:
+            self._begun.flush()
 
     def close(self) -> None:
         self.closed += 1

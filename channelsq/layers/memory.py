@@ -241,6 +241,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
             self._unread.clear()
             self._delayed.clear()
         self._groups.flush()
+        self._marks.flush()
 
     def close(self) -> None:
         with self._changed:
