@@ -16,6 +16,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from channelsq import conf, names
@@ -49,6 +50,24 @@ MOST_RUNS = 32
 
 #: Seconds that an interface server may take to answer the question whether a request may run again.
 ASK_TIMEOUT = 10.0
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a message: of the few that something is known of, see :func:`admit`."""
+
+    #: How often the consumer had Celery try again.
+    retries: int = 0
+    #: Whether ConsumeLater has put the message back before.
+    was_put_back: bool = False
+    #: Whether the worker looks after repetitions of the message.
+    is_admitted: bool = False
+    #: The consumer's option ``rerun``.
+    rerun: bool | None = None
+    #: The mark that says that the run has begun; None if there is none.
+    mark: str | None = None
+    #: Whether an interface server sends the body again, with numbers on its parts.
+    is_numbered: bool = False
 
 
 class NotAgain(ChannelsqError):
@@ -143,10 +162,10 @@ def admit(message: Message, rerun: bool | None, *, marks_itself: bool) -> None:
         NotAgain: it is not to be run.
         BrokerUnavailable: the mark could not be written.
     """
-    message.is_admitted = True
-    message.rerun = rerun
+    run = message._run
+    run.is_admitted, run.rerun = True, rerun
     if message.channel_name == names.HTTP_REQUEST:
-        if message.is_repeated:
+        if is_repeated(message):
             try:
                 ask(message)
             except RequestAborted as error:
@@ -156,6 +175,11 @@ def admit(message: Message, rerun: bool | None, *, marks_itself: bool) -> None:
     begin(message)
 
 
+def is_repeated(message: Message) -> bool:
+    """Return whether a run of ``message`` may have begun before this one."""
+    return message.is_redelivered or message._run.retries > 0 or message._run.was_put_back
+
+
 def begin(message: Message) -> None:
     """Write down that the run of ``message`` begins, if it must not be repeated.
 
@@ -163,15 +187,16 @@ def begin(message: Message) -> None:
         NotAgain: an earlier run has begun.
         BrokerUnavailable: it could not be written.
     """
-    if not message.is_admitted or message.begun is not None or may_run_again(message):
+    run = message._run
+    if not run.is_admitted or run.mark is not None or may_run_again(message):
         return
-    mark = f"{message.id}.{message.retries}"
+    mark = f"{message.id}.{run.retries}"
     began = message.channel_layer.begin(mark)
     if began is None:  # no place for marks: then each message that was delivered before counts as begun
         began = not message.is_redelivered
     if not began:
         raise NotAgain("an earlier run of it had begun", lost=message.is_redelivered)
-    message.begun = mark
+    run.mark = mark
 
 
 def end(message: Message, *, at_once: bool = False) -> None:
@@ -180,7 +205,8 @@ def end(message: Message, *, at_once: bool = False) -> None:
     Args:
         at_once: whether the same message comes again on purpose.
     """
-    mark, message.begun = message.begun, None
+    run = message._run
+    mark, run.mark = run.mark, None
     if mark is not None:
         try:
             message.channel_layer.end(mark, at_once=at_once)
@@ -190,8 +216,8 @@ def end(message: Message, *, at_once: bool = False) -> None:
 
 def may_run_again(message: Message) -> bool:
     """Return whether ``message`` may be begun although a run of it had begun."""
-    if message.rerun is not None:
-        return message.rerun
+    if message._run.rerun is not None:
+        return message._run.rerun
     if message.channel_name != names.HTTP_REQUEST:
         return True
     methods = conf.rerun_methods()
@@ -221,7 +247,7 @@ def ask(message: Message) -> None:
     body_channel = answer.get("body_channel")
     if isinstance(body_channel, str):
         message.content["body_channel"] = body_channel
-        message.is_numbered = True
+        message._run.is_numbered = True
 
 
 def wait_for(

@@ -52,7 +52,7 @@ class Channel(_Target):
         channel_layer: ChannelLayerWrapper | None = None,
     ) -> None:
         self.name = names.check_channel_name(name)
-        #: The runs whose answer is sent here, see :mod:`channelsq.attempts`; None if nobody asks.
+        # The runs whose answer is sent here, see channelsq.attempts; None if nobody asks.
         self.attempt: dict[str, str] | None = None
         self.channel_layer = channel_layers[alias or DEFAULT_CHANNEL_LAYER] if channel_layer is None else channel_layer
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
+from channelsq.attempts import Run
 from channelsq.channel import Channel
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.pending import pending_message_store
@@ -26,22 +27,8 @@ class Message:
         channel_layer: the layer that carried it; replies go back through it.  None for the default one.
     """
 
-    # What channelsq.attempts knows of this run of the message; few consumers need it, so it is not set on each.
-
     #: Whether the broker delivered the message before, to a worker that may have begun with it.
     is_redelivered = False
-    #: How often the consumer had Celery try again.
-    retries = 0
-    #: Whether ConsumeLater has put the message back before.
-    was_put_back = False
-    #: Whether the worker looks after repetitions of the message.
-    is_admitted = False
-    #: The consumer's option ``rerun``.
-    rerun: bool | None = None
-    #: The mark that says that the run has begun; None if there is none.
-    begun: str | None = None
-    #: Whether an interface server sends the body again, with numbers on its parts.
-    is_numbered = False
 
     def __init__(
         self, content: dict[str, Any], channel_name: str | None, channel_layer: ChannelLayerWrapper | None
@@ -54,10 +41,9 @@ class Message:
         #: Where the client that sent this listens, or None.
         self.reply_channel = Channel(reply_channel, channel_layer=channel_layer) if reply_channel else None
 
-    @property
-    def is_repeated(self) -> bool:
-        """Whether a run of the message may have begun before this one."""
-        return self.is_redelivered or self.retries > 0 or self.was_put_back
+    @cached_property
+    def _run(self) -> Run:
+        return Run()
 
     @cached_property
     def id(self) -> str:

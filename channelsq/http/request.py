@@ -140,7 +140,7 @@ class AsgiRequest(HttpRequest):
 
     def _write_parts(self, body: Any, channel: str | None) -> None:
         """Write what follows on the body's channel; have it sent again, once, if a part of it was lost."""
-        if channel and self.message.is_repeated and not self.message.is_numbered:
+        if channel and attempts.is_repeated(self.message) and not self.message._run.is_numbered:
             # The earlier run has read some of it, and this interface server does not send it again.
             raise RequestIncomplete(f"{self.method} {self.path}: an earlier run has read a part of its body")
         start = body.tell()
@@ -151,7 +151,7 @@ class AsgiRequest(HttpRequest):
                 raise
             logger.warning("%s; it is asked for again", error, extra={"action": "body_again"})
             attempts.ask(self.message)
-            if not self.message.is_numbered:
+            if not self.message._run.is_numbered:
                 raise
             body.seek(start)
             body.truncate()

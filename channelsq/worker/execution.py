@@ -70,7 +70,7 @@ def run_consumer(
     sender = sender or consumer
     tries = message.content.pop(ATTEMPTS_KEY, 0)
     if tries:
-        message.was_put_back = True
+        message._run.was_put_back = True
     is_request = message.channel_name == names.HTTP_REQUEST
     if is_request or attempts.HANDED_KEY in message.content:
         attempts.identify(message)
@@ -128,7 +128,7 @@ def run_consumer(
                 _tell(message, report)
             raise
         finally:
-            if message.begun is not None:
+            if is_request or rerun is False:
                 attempts.end(message)
     finally:
         held.closed = True

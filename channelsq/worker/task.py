@@ -81,7 +81,8 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         request = self.request
         if request.id is not None:
             message.id = request.id
-        message.retries = request.retries or 0
+        if request.retries:
+            message._run.retries = request.retries
         message.is_redelivered = _is_redelivered(request)
         self.handle(message, kwargs)
 

@@ -272,7 +272,7 @@ def test_another_try_of_celerys_is_begun(layer: ChannelLayerWrapper) -> None:
     with pytest.raises(SystemDied):
         run(dies, message, False)
     second = again(message, layer)
-    second.is_redelivered, second.retries = False, 1
+    second.is_redelivered, second._run.retries = False, 1
     with pytest.raises(SystemDied):
         run(dies, second, False)
 
@@ -319,8 +319,10 @@ def test_a_request_whose_client_is_gone_is_not_run_again(layer: ChannelLayerWrap
 def test_each_repetition_asks(layer: ChannelLayerWrapper, repetition: str) -> None:
     more = {ATTEMPTS_KEY: 1} if repetition == "put back" else {}
     message = request_on(layer, "GET", **more)
-    if repetition != "put back":
-        setattr(message, repetition, 1)
+    if repetition == "is_redelivered":
+        message.is_redelivered = True
+    elif repetition == "retries":
+        message._run.retries = 1
     grant(layer, message, {"credit": True, "body_channel": "http.request.body?new"})
     seen: list[Any] = []
     run(lambda message: seen.append(message.get("body_channel")), message)
