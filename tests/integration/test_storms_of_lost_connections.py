@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from celery import Celery
 
 from tests.support.brokers import Broker, LayerClient, make_broker, operator
 from tests.support.ports import free_port
@@ -23,9 +25,7 @@ PATIENCE = 60.0
 CONCURRENCY = 2
 
 
-@pytest.fixture(
-    scope="module", params=["redis-streams", "redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
-)
+@pytest.fixture(scope="module", params=["redis-streams", "redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
 def broker(request: pytest.FixtureRequest) -> Broker:
     return make_broker(request)
 
@@ -49,6 +49,9 @@ class Storm:
         self.project = Project(directory, None, env)
         self.client = LayerClient(broker)
         self.numbers = 0
+        #: Kombu's stock transport takes a message from Redis in one step and notes it in another: what was on its way
+        #: between the two when the connection was lost is lost with it.
+        self.may_lose = 0
         self.worker: Process
 
     def start(self, *args: str) -> None:
@@ -57,7 +60,15 @@ class Storm:
 
     def drop(self) -> None:
         """Reset every connection of the worker, once it has connected."""
-        wait_until(lambda: self.loop.run(self.proxy.drop()), "the worker to connect", 30)
+        self._wait(lambda: self.loop.run(self.proxy.drop()), "the worker to connect", 30)
+        if urlsplit(self.broker.url).scheme == "redis":
+            self.may_lose += 1
+
+    def _wait(self, condition: Callable[[], object], what: str, timeout: float) -> None:
+        try:
+            wait_until(condition, what, timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.worker.output}") from None
 
     def message(self, seconds: float = 0.0) -> str:
         """Send one; returns what the consumer writes down of it."""
@@ -65,38 +76,39 @@ class Storm:
         self.client.send("work", {"number": self.numbers, "seconds": seconds})
         return f"message {self.numbers}"
 
+    @contextmanager
+    def _confirming(self) -> Iterator[Celery]:
+        """A Celery app whose messages have arrived when they are sent."""
+        with operator(self.broker) as app:
+            app.conf.broker_transport_options = {"confirm_publish": True}
+            yield app
+
     def task(self, seconds: float = 0.0) -> str:
         """The same as an ordinary task."""
         self.numbers += 1
-        with operator(self.broker) as app:
+        with self._confirming() as app:
             app.send_task("storm.work", (self.numbers, seconds))
         return f"task {self.numbers}"
 
     def wait_for(self, record: str, lines: list[str], timeout: float = PATIENCE) -> None:
         """Wait until a record has all of the lines."""
-        missing: set[str] = set()
-
-        def written() -> bool:
-            missing.clear()
-            missing.update(set(lines) - set(self.project.recorded(record)))
-            return not missing
-
-        try:
-            wait_until(written, f"{len(lines)} lines in the record {record}", timeout)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; missing: {sorted(missing)}\n{self.worker.output}") from None
+        self._wait(
+            lambda: len(set(lines) - set(self.project.recorded(record))) <= self.may_lose,
+            f"{lines} in the record {record}",
+            timeout,
+        )
 
     def check_concurrency(self) -> None:
         """As many tasks, and as many consumers, run at once as the pool has room for."""
         if self.pool == "solo":
             return
-        with operator(self.broker) as app:
+        with self._confirming() as app:
             for number in range(CONCURRENCY):
                 app.send_task("storm.meet", ("tasks", number))
-        wait_until(lambda: len(set(self.project.recorded("tasks-met"))) == 2, "two tasks at the same time", PATIENCE)
+        self._wait(lambda: len(set(self.project.recorded("tasks-met"))) == 2, "two tasks at the same time", PATIENCE)
         for number in range(CONCURRENCY):
             self.client.send("meet", {"name": "consumers", "number": number})
-        wait_until(
+        self._wait(
             lambda: len(set(self.project.recorded("consumers-met"))) == 2, "two consumers at the same time", PATIENCE
         )
 
@@ -140,5 +152,6 @@ def test_a_storm_while_consumers_and_tasks_run(storm: Storm) -> None:
     sent += [storm.message() for _ in range(10)] + [storm.task() for _ in range(3)]
     storm.wait_for("done", sent)
     storm.check_concurrency()
+    storm.may_lose = 0
     after = [storm.message() for _ in range(30)]
     storm.wait_for("done", after, timeout=20)
