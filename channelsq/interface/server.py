@@ -89,6 +89,7 @@ class InterfaceServer(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=config.keep_alive_timeout,  # type: ignore[arg-type]  # it goes to call_later
                 workers=1,
+                reset_contextvars=True,  # a request begins with nothing of the one before it on its connection
             )
         )
 

@@ -54,3 +54,19 @@ def _seldom(errback: ErrorHandler) -> ErrorHandler:
 def install(sender: Any, **kwargs: Any) -> None:
     """Receiver of ``worker_init``: have the worker connect so."""
     sender.app.amqp.Connection = Connection
+    if "thread" in str(sender.pool_cls):
+        _keep_prefetch_count(sender.app)
+
+
+#: The setting with which a worker that has lost its connection takes fewer messages ahead for a while.
+_REDUCTION = "worker_enable_prefetch_count_reduction"
+
+
+def _keep_prefetch_count(app: Any) -> None:
+    """Turn Celery's reduction off, unless the project's settings have it on.
+
+    In a pool of threads it is the thread that ends a task that raises the count again: it speaks AMQP on the
+    connection that the event loop reads at the same time.
+    """
+    if not any(_REDUCTION in mapping for mapping in app.conf.maps[:-1]):  # the last are Celery's own defaults
+        app.conf[_REDUCTION] = False

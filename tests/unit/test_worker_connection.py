@@ -5,10 +5,11 @@ from typing import Any
 
 import kombu
 import pytest
+from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.utils import functional
 
-from channelsq.worker.connection import ATTEMPTS, EVERY, Connection
+from channelsq.worker.connection import ATTEMPTS, EVERY, Connection, install
 from tests.support.ports import free_port
 
 
@@ -50,3 +51,21 @@ def test_intervals_of_the_callers_own(connection: kombu.Connection, slept: list[
         connection.ensure_connection(lambda *args: told.append(args), 3, interval_start=7, interval_step=0)
     assert len(told) == 3
     assert sum(slept) == 21
+
+
+@pytest.mark.parametrize(
+    ("pool", "settings", "expected"),
+    [
+        ("threads", {}, False),
+        ("celery.concurrency.thread:TaskPool", {}, False),
+        ("threads", {"worker_enable_prefetch_count_reduction": True}, True),
+        ("prefork", {}, True),
+    ],
+)
+def test_threads_do_not_change_the_prefetch_count(pool: str, settings: dict[str, Any], expected: bool) -> None:
+    with Celery("reduction", broker="memory://", set_as_current=False) as app:
+        assert app.conf.broker_url == "memory://"  # as in a worker, the settings are there
+        for name, value in settings.items():
+            app.conf[name] = value
+        install(type("Worker", (), {"app": app, "pool_cls": pool}))
+        assert app.conf.worker_enable_prefetch_count_reduction is expected
