@@ -56,6 +56,7 @@ class EnduringTransport(kombu_redis.Transport):
     """A transport that is not connected before the server would write."""
 
     _avail_channels: list[Any]
+    cycle: Any
 
     def establish_connection(self) -> Any:
         """Connect.
