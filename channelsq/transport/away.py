@@ -63,6 +63,10 @@ class ServerAway(RedisError, OSError):
         #: Whether it refused only because it needs more memory.
         self.full = text.startswith(FULL)
 
+    def __repr__(self) -> str:
+        """With the text, as Celery logs it; redis-py's own says nothing of that."""
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 def is_away(text: str) -> bool:
     """Whether an error's text, as the server sent it, says that it is away for now."""
