@@ -77,6 +77,8 @@ class Heartbeat:
         #: Who joined a group although the socket is gone.
         self._strays: list[str] = []
         self._afterwards = False
+        #: Processes whose key was not there at the last look, and since when, by the monotonic clock.
+        self._missed: dict[str, float] = {}
         self._due = 0.0
         self._told = False
         #: When the heart beat last, and from when on it is looked for the dead, by the monotonic clock.
@@ -258,8 +260,15 @@ class Heartbeat:
     # -- after the dead
 
     def _sweep(self) -> None:
-        for process in self._presence.dead():
-            if process != self._process and self._presence.claim(process, _CLAIM):
+        # A Redis that evicts may have dropped the key of one that lives, which sets it again with its next beat.
+        now, before = time.monotonic(), self._missed
+        self._missed = {process: before.get(process, now) for process in self._presence.dead()}
+        if any(process not in before for process in self._missed):
+            self._due = now + self._every + _GATHER
+        for process, since in self._missed.items():
+            if process == self._process or now - since < self._every:
+                continue
+            if self._presence.claim(process, _CLAIM):
                 # First of all, so that it knows if it comes back, and no late consumer adds who is not found then.
                 self._presence.condemn(process)
                 self._tidy_up(process)

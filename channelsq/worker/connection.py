@@ -10,6 +10,8 @@ from typing import Any
 
 import kombu
 
+from channelsq.worker.stock import instead_of
+
 #: Seconds between two attempts.
 EVERY = 0.5
 
@@ -22,6 +24,10 @@ ErrorHandler = Callable[..., Any]
 
 class Connection(kombu.Connection):
     """A connection that is soon there again."""
+
+    def get_transport_cls(self) -> Any:
+        """See Kombu's; a Redis that refuses for now ends no worker, whatever the transport."""
+        return instead_of(super().get_transport_cls())
 
     def ensure_connection(
         self, errback: ErrorHandler | None = None, max_retries: int | None = None, *args: Any, **kwargs: Any
