@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from channelsq import names
+from channelsq import attempts, names
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.layers.base import Send
@@ -52,10 +52,14 @@ class Channel(_Target):
         channel_layer: ChannelLayerWrapper | None = None,
     ) -> None:
         self.name = names.check_channel_name(name)
+        #: The runs whose answer is sent here, see :mod:`channelsq.attempts`; None if nobody asks.
+        self.attempt: dict[str, str] | None = None
         self.channel_layer = channel_layers[alias or DEFAULT_CHANNEL_LAYER] if channel_layer is None else channel_layer
 
     def prepare(self, content: dict[str, Any], *, delay: float = 0.0) -> Send:
         """Check and pack ``content`` without sending it."""
+        if type(content) is dict and (self.attempt is not None or "reply_channel" in content):
+            content = attempts.stamp(content, self.attempt)
         return self.channel_layer.prepare(self.name, content, delay=delay)
 
     def send(self, content: dict[str, Any], immediately: bool = False, *, delay: float = 0.0) -> None:
@@ -101,6 +105,8 @@ class Group(_Target):
 
     def prepare(self, content: dict[str, Any]) -> Send:
         """Check and pack ``content`` without sending it."""
+        if type(content) is dict and "reply_channel" in content:
+            content = attempts.stamp(content, None)
         return self.channel_layer.prepare_group(self.name, content)
 
     def add(self, channel: Channel | str) -> None:

@@ -104,6 +104,30 @@ def ordering_wait() -> float:
     return seconds
 
 
+def rerun_methods() -> frozenset[str]:
+    """``CHANNEL_RERUN_METHODS``: HTTP methods of requests that run again although their view had begun.
+
+    The default is the safe methods of RFC 9110, section 9.2.1.
+    """
+    methods = getattr(settings, "CHANNEL_RERUN_METHODS", ("GET", "HEAD", "OPTIONS", "TRACE"))
+    if isinstance(methods, str) or not isinstance(methods, (list, tuple, set, frozenset)):
+        raise ImproperlyConfigured(
+            f'CHANNEL_RERUN_METHODS cannot be {methods!r}: write a list such as ["GET", "HEAD"], or ["*"] for all'
+        )
+    for method in methods:
+        if not isinstance(method, str) or not method:
+            raise ImproperlyConfigured(f'CHANNEL_RERUN_METHODS cannot have {method!r}: write methods such as "GET"')
+    return frozenset(method.upper() for method in methods)
+
+
+def shutdown_timeout() -> float:
+    """``CHANNEL_SHUTDOWN_TIMEOUT``: seconds after which a worker that is told to end cuts the answers it streams."""
+    seconds = getattr(settings, "CHANNEL_SHUTDOWN_TIMEOUT", 20)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
+        raise ImproperlyConfigured(f"CHANNEL_SHUTDOWN_TIMEOUT must be seconds, 0 or more, not {seconds!r}")
+    return seconds
+
+
 def allowed_origins() -> list[str]:
     """``CHANNEL_ALLOWED_ORIGINS``: pages that may open a WebSocket besides those of ``ALLOWED_HOSTS``."""
     origins = getattr(settings, "CHANNEL_ALLOWED_ORIGINS", [])

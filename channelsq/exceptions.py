@@ -15,6 +15,7 @@
     ├── ResponseLater                  raised by a view or consumer: somebody else answers
     ├── RequestTimeout                 an HTTP body did not arrive in time
     ├── RequestAborted                 the client went away while its body was read
+    ├── RequestIncomplete              a part of an HTTP body was lost
     ├── SendNotAvailableOnDemultiplexer
     ├── DenyConnection                 raised by a consumer: refuse the WebSocket handshake
     │   └── InvalidToken               the handshake's token opens no socket
@@ -56,6 +57,7 @@ __all__ = [
     "InvalidToken",
     "MessageTooLarge",
     "RequestAborted",
+    "RequestIncomplete",
     "RequestTimeout",
     "ResponseLater",
     "SendNotAvailableOnDemultiplexer",
@@ -168,6 +170,13 @@ class RequestTimeout(ChannelsqError):
 
 class RequestAborted(ChannelsqError):
     """The client went away while its request's body was being read."""
+
+
+class RequestIncomplete(ChannelsqError):
+    """A part of an HTTP request's body was lost on the way, and the interface server could not send it again.
+
+    Django's views do not run on such a request; its client gets 503.
+    """
 
 
 class SendNotAvailableOnDemultiplexer(ChannelsqError):

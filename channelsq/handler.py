@@ -6,6 +6,8 @@ import threading
 from contextlib import closing
 from typing import Any
 
+from channelsq import shutdown
+from channelsq.attempts import NotAgain
 from channelsq.exceptions import ResponseLater
 from channelsq.http.handler import AsgiHandler
 from channelsq.http.reply import Reply
@@ -42,6 +44,9 @@ class ViewConsumer:
     #: Whether a response of one message leaves before Django closes it, and so before ``request_finished``.  Without
     #: it the layer may send it together with the acknowledgement of the request.
     immediately = False
+
+    #: Says to the worker that the handler marks the run of a request itself, once it has read the body.
+    marks_run = True
 
     def __init__(self) -> None:
         self._handler: AsgiHandler | None = None
@@ -82,6 +87,12 @@ class ViewConsumer:
                 for content in responses:
                     if not reply.send(content):
                         break
+                    if not reply.complete and shutdown.is_over():
+                        raise shutdown.ShuttingDown("the worker is shutting down")
+        except NotAgain:  # nothing has begun
+            raise
+        except shutdown.ShuttingDown as error:
+            reply.cut(str(error))
         except ResponseLater:
             pass
         except (Exception, SystemExit):  # sys.exit() in a view ends no worker, so its client must not wait

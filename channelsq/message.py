@@ -26,6 +26,23 @@ class Message:
         channel_layer: the layer that carried it; replies go back through it.  None for the default one.
     """
 
+    # What channelsq.attempts knows of this run of the message; few consumers need it, so it is not set on each.
+
+    #: Whether the broker delivered the message before, to a worker that may have begun with it.
+    is_redelivered = False
+    #: How often the consumer had Celery try again.
+    retries = 0
+    #: Whether ConsumeLater has put the message back before.
+    was_put_back = False
+    #: Whether the worker looks after repetitions of the message.
+    is_admitted = False
+    #: The consumer's option ``rerun``.
+    rerun: bool | None = None
+    #: The mark that says that the run has begun; None if there is none.
+    begun: str | None = None
+    #: Whether an interface server sends the body again, with numbers on its parts.
+    is_numbered = False
+
     def __init__(
         self, content: dict[str, Any], channel_name: str | None, channel_layer: ChannelLayerWrapper | None
     ) -> None:
@@ -36,6 +53,11 @@ class Message:
         reply_channel = content.get("reply_channel")
         #: Where the client that sent this listens, or None.
         self.reply_channel = Channel(reply_channel, channel_layer=channel_layer) if reply_channel else None
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether a run of the message may have begun before this one."""
+        return self.is_redelivered or self.retries > 0 or self.was_put_back
 
     @cached_property
     def id(self) -> str:
@@ -89,4 +111,6 @@ class Message:
         """
         same = type(self)(copy.deepcopy(self.content), self.channel_name or None, self.channel_layer)
         same.id = self.id
+        if same.reply_channel is not None and self.reply_channel is not None:
+            same.reply_channel.attempt = self.reply_channel.attempt
         return same

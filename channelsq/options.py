@@ -17,8 +17,8 @@ ATTRIBUTE = "celery_options"
 
 #: Options of ``app.task()`` that are no attributes of ``celery.Task``.
 _MORE = frozenset(
-    {"at_most_once", "autoretry_for", "bind", "dont_autoretry_for", "name", "queue", "retry_backoff",
-     "retry_backoff_max", "retry_jitter", "retry_kwargs"}
+    {"at_most_once", "autoretry_for", "bind", "dont_autoretry_for", "name", "queue", "rerun",
+     "retry_backoff", "retry_backoff_max", "retry_jitter", "retry_kwargs"}
 )  # fmt: skip
 
 #: Methods of ``celery.Task`` that an option may give.
@@ -43,7 +43,10 @@ def consumer(**options: Any) -> Callable[[C], C]:
         options: what ``app.task()`` takes (https://docs.celeryq.dev, "Tasks", "List of Options"), except
             ``queue`` and ``name``, which the routing decides.  Unless told otherwise a consumer is
             acknowledged after it ran (``acks_late=True``), so that a message outlives a killed worker;
-            ``at_most_once=True`` acknowledges before it runs.  ``bind=True`` calls the consumer with the
+            ``at_most_once=True`` acknowledges before it runs.  ``rerun=False`` writes a mark before it runs: when
+            its worker has died, it is not begun again, and an HTTP client gets status 502; ``rerun=True`` always
+            runs it again; without it requests on ``http.request`` run again if their method is one of
+            ``CHANNEL_RERUN_METHODS``, and all other messages do.  ``bind=True`` calls the consumer with the
             task as its first argument.
 
     Raises:
@@ -54,6 +57,8 @@ def consumer(**options: Any) -> Callable[[C], C]:
             raise TypeError(f"@consumer takes no {option!r}: a consumer's queue and name come from the routing")
         if option not in _MORE and not _is_option(option):
             raise TypeError(f"@consumer got {option!r}, which is no option of a Celery task")
+    if "rerun" in options and not isinstance(options["rerun"], bool):
+        raise TypeError(f"@consumer takes rerun=True or rerun=False, not {options['rerun']!r}")
     if "at_most_once" in options and "acks_late" in options:
         raise TypeError("@consumer takes at_most_once or acks_late, not both")
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
     from channelsq.channel import Channel, Group
     from channelsq.layers.base import Send
+    from channelsq.message import Message
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -23,6 +24,9 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
 
     #: True once its consumer has ended: what a thread or task that outlived it sends goes out at once.
     closed = False
+
+    #: The message that the consumer handles; None if there is none.
+    message: Message | None = None
 
     #: Layers that :meth:`settle` could send nothing on, as far as is known.
     refused: tuple[ChannelLayerWrapper, ...] = ()

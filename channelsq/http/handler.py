@@ -15,7 +15,8 @@ from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBad
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from channelsq.exceptions import RequestAborted, RequestTimeout, ResponseLater
+from channelsq import attempts
+from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout, ResponseLater
 from channelsq.http.asynciter import iterate
 from channelsq.http.request import AsgiRequest, script_name
 from channelsq.message import Message
@@ -73,6 +74,9 @@ class AsgiHandler(BaseHandler):
         except RequestAborted as error:
             logger.info("%s", error, extra=_extra("request_aborted", message))
             return None, False
+        except RequestIncomplete as error:
+            logger.warning("%s", error, extra=_extra("request_incomplete", message, 503))
+            response = _plain("503 Service Unavailable: a part of the request's body was lost", 503)
         except RequestTimeout as error:
             logger.warning("%s", error, extra=_extra("request_timeout", message, 408))
             response = _plain("408 Request Timeout: the request's body came too slowly", 408)
@@ -84,6 +88,7 @@ class AsgiHandler(BaseHandler):
             response = HttpResponseBadRequest()
         else:
             try:
+                attempts.begin(message)
                 response = self.get_response(request)
             except ResponseLater:
                 request.close()

@@ -6,6 +6,8 @@ import logging
 import time
 from typing import Any
 
+from channelsq import shutdown
+from channelsq.attempts import PART, wait_for
 from channelsq.channel import Channel
 from channelsq.exceptions import ChannelFull, ChannelLayerError
 
@@ -74,6 +76,8 @@ class Reply:
             MessageTooLarge: it is over the layer's ``message_size_limit``.
         """
         more = bool(content.get("more_content"))
+        if self.reply_channel.attempt is not None:
+            content = {**content, PART: self.sent}
         self._bytes += len(content.get("content") or b"")
         self._messages += 1
         wait = more and self._credit_due()
@@ -105,6 +109,11 @@ class Reply:
             self._log(logging.WARNING, "response_not_ended", "failed and cannot be ended (%s)", error)
         self.complete = True
 
+    def cut(self, reason: str) -> None:
+        """End a response that has begun by cutting it off, and say so in the log."""
+        self._log(logging.WARNING, "response_cut", "is cut off: %s", reason)
+        self.fail()
+
     def _credit_due(self) -> bool:
         # Never with the first two messages: most responses have no more, and must not wait for anybody.
         return self.sent >= 2 and (
@@ -127,14 +136,13 @@ class Reply:
             wait = min(wait * 2, longest)
 
     def _await_credit(self) -> bool:
-        deadline = time.monotonic() + self.credit_timeout
-        while True:
-            _, answer = self.reply_channel.channel_layer.receive([self._credit_channel], block=True)
-            if answer is not None:
-                break
-            if time.monotonic() >= deadline:
-                self._log(logging.WARNING, "response_stalled", "was not read for %s s", self.credit_timeout)
-                return False
+        layer = self.reply_channel.channel_layer
+        answer = wait_for(layer, self._credit_channel, self.credit_timeout, shutdown.is_over)
+        if answer is None and shutdown.is_over():
+            raise shutdown.ShuttingDown("the worker is shutting down")
+        if answer is None:
+            self._log(logging.WARNING, "response_stalled", "was not read for %s s", self.credit_timeout)
+            return False
         if answer.get("gone"):
             self._log(logging.INFO, "response_gone", "was not wanted any more: the client left")
             return False

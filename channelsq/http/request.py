@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -14,9 +15,12 @@ from django.http import HttpRequest, QueryDict, parse_cookie
 from django.utils.datastructures import MultiValueDict
 from django.utils.functional import cached_property
 
-from channelsq import exceptions
-from channelsq.exceptions import RequestAborted, RequestTimeout
+from channelsq import attempts, exceptions
+from channelsq.attempts import PART
+from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout
 from channelsq.message import Message
+
+logger = logging.getLogger("channelsq.http")
 
 #: Headers that CGI, and so META, knows without ``HTTP_``.
 _UNPREFIXED = {"CONTENT_LENGTH", "CONTENT_TYPE"}
@@ -43,6 +47,7 @@ class AsgiRequest(HttpRequest):
     Raises:
         RequestTimeout: the next part of the body did not come within ``body_receive_timeout``.
         RequestAborted: the client went away before its body was complete.
+        RequestIncomplete: a part of the body was lost, and could not be sent again.
         ValueError: the message is no request (UnicodeDecodeError: its text is not UTF-8); the text names
             the key.
     """
@@ -125,8 +130,7 @@ class AsgiRequest(HttpRequest):
         )
         try:
             body.write(start)
-            for part in self._further_parts(channel):
-                body.write(part)
+            self._write_parts(body, channel)
             self._check_content_length(body.tell())
         except BaseException:
             body.close()
@@ -134,12 +138,38 @@ class AsgiRequest(HttpRequest):
         body.seek(0)
         return cast(BinaryIO, body)
 
-    def _further_parts(self, channel: str | None) -> Iterator[bytes]:
+    def _write_parts(self, body: Any, channel: str | None) -> None:
+        """Write what follows on the body's channel; have it sent again, once, if a part of it was lost."""
+        if channel and self.message.is_repeated and not self.message.is_numbered:
+            # The earlier run has read some of it, and this interface server does not send it again.
+            raise RequestIncomplete(f"{self.method} {self.path}: an earlier run has read a part of its body")
+        start = body.tell()
+        try:
+            self._copy_parts(body, channel)
+        except RequestIncomplete as error:
+            if self.message.reply_channel is None or self.message.reply_channel.attempt is None:
+                raise
+            logger.warning("%s; it is asked for again", error, extra={"action": "body_again"})
+            attempts.ask(self.message)
+            if not self.message.is_numbered:
+                raise
+            body.seek(start)
+            body.truncate()
+            self._copy_parts(body, self.message.get("body_channel"))
+
+    def _copy_parts(self, body: Any, channel: str | None) -> None:
+        expected = 0
         while channel:
             part = self._next_part(channel)
             if part.get("closed"):
                 raise RequestAborted(f"{self.method} {self.path}: the client left or was refused amid its body")
-            yield _content(part, "content")
+            number = part.get(PART, expected)  # an older interface server does not number them
+            if type(number) is not int or number > expected:
+                raise RequestIncomplete(f"{self.method} {self.path}: part {expected} of its body was lost")
+            if number < expected:  # sent twice, as the answer to the first try was lost
+                continue
+            expected += 1
+            body.write(_content(part, "content"))
             if not part.get("more_content"):
                 return
 

@@ -8,6 +8,7 @@ from typing import Any
 from asgiref.typing import HTTPScope
 
 from channelsq import names
+from channelsq.attempts import WIRE, WIRE_KEY
 from channelsq.interface.forwarded import believed
 from channelsq.interface.hub import Hub
 from channelsq.interface.logs import access, extra, shown_client, shown_target
@@ -26,7 +27,7 @@ _TEXTS = {
     413: "413 Payload Too Large",
     429: "429 Too Many Requests",
     500: "500 Internal Server Error",
-    502: "502 Bad Gateway: the application's answer cannot be sent",
+    502: "502 Bad Gateway: the application gave no answer that can be sent",
     503: "503 Service Unavailable: please try again soon",
     504: "504 Gateway Timeout: the application did not answer in time",
 }
@@ -97,6 +98,7 @@ class Asking:
             "server": list(server) if server and server[1] is not None else None,
             "body": body,
             "body_channel": body_channel,
+            WIRE_KEY: WIRE,
         }
 
     def say_disconnect(self) -> None:

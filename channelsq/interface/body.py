@@ -1,4 +1,7 @@
-"""A request's body: its beginning travels with the request, the rest in chunks on a channel of its own."""
+"""A request's body: its beginning travels with the request, the rest in numbered parts on a channel of its own.
+
+The parts are kept until the answer begins, so that another run of the request can have them again.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import asyncio
 import logging
 from typing import Any
 
+from channelsq.attempts import PART
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.interface.hub import Hub
 from channelsq.interface.logs import extra
+from channelsq.interface.spool import Spool
 from channelsq.interface.uploads import Upload
 
 logger = logging.getLogger("channelsq.interface.http")
@@ -42,6 +47,10 @@ class Body:
         self.channel: str | None = None
         # Whether the reader of the channel still expects chunks.
         self._open = False
+        self._spool: Spool | None = None
+        # How much of the spool was sent on the channel, and in how many parts.
+        self._position = 0
+        self._parts = 0
 
     async def beginning(self, limit: int) -> bytes:
         """What goes into the request's message: at most ``limit`` bytes, and at most one chunk.
@@ -58,6 +67,7 @@ class Body:
             size = len(self._buffer)
         else:
             self.channel = self._hub.new_channel("http.request.body?")
+            self._spool = Spool(self._hub, self.channel)
             self._open = True
         return self._take(size)
 
@@ -69,13 +79,43 @@ class Body:
             Refused: it is too large, or comes too slowly.
         """
         while self._open:
+            chunk = await self._next_chunk()
+            assert self._spool is not None
+            more = not self.complete or bool(self._buffer) or self._position < self._spool.size
+            await self._put({"content": chunk, "more_content": more, "closed": False, PART: self._parts})
+            self._parts += 1
+            self._open = more
+            self.heard = self._hub.loop.time()
+
+    async def _next_chunk(self) -> bytes:
+        spool = self._spool
+        assert spool is not None
+        if self._position < spool.size:
+            chunk = spool.read(self._position, self._chunk)
+        else:
             while not self.complete and len(self._buffer) < self._chunk:
                 await self._read()
             chunk = self._take(self._chunk)
-            more = not self.complete or bool(self._buffer)
-            await self._put({"content": chunk, "more_content": more, "closed": False})
-            self._open = more
-            self.heard = self._hub.loop.time()
+            spool.write(chunk)
+        self._position += len(chunk)
+        return chunk
+
+    def restart(self) -> str | None:
+        """Begin anew to send the rest, on a new channel; return it, or None if the rest was not kept, or is none.
+
+        Nobody may be in :meth:`send_rest` meanwhile.
+        """
+        if self._spool is None or not self._spool.complete:
+            return None
+        self.channel = self._hub.new_channel("http.request.body?")
+        self._position = self._parts = 0
+        self._open = True
+        return self.channel
+
+    def forget(self) -> None:
+        """Keep nothing for another run: the answer has begun."""
+        if self._spool is not None:
+            self._spool.close()
 
     async def client_left(self) -> None:
         """Wait until the client closes the connection, and raise ClientLeft."""
@@ -88,6 +128,7 @@ class Body:
 
     def close(self) -> None:
         """Nothing more of it is wanted, or comes: tell whoever still reads it."""
+        self.forget()
         if self._open and self.channel is not None:
             self._open = False
             message = {"content": b"", "more_content": False, "closed": True}

@@ -17,6 +17,7 @@ from channelsq.interface.asking import ABORT, LAST, Asking, Refused
 from channelsq.interface.body import Body, ClientLeft
 from channelsq.interface.exchange import Exchange
 from channelsq.interface.hub import Hub
+from channelsq.interface.lineage import BrokenLineage, Lineage
 from channelsq.interface.replies import Delivery
 from channelsq.interface.response import BadResponse, Part, Start, read_part, read_start
 from channelsq.interface.uploads import Upload
@@ -60,6 +61,7 @@ class _Request:
         self._send = send
         begun = cast("dict[str, Any]", scope).pop(BEGUN, None)
         self._exchange: Exchange | None = begun
+        self._reader: asyncio.Task[None]
         self._asking = Asking(hub, scope) if begun is None else begun.asking
         self._channel = self._asking.channel
         self._body = Body(hub, Upload(hub, scope, receive))
@@ -68,6 +70,10 @@ class _Request:
         self._waiting_bytes = 0
         self._overflow = False
         self._wake = asyncio.Event()
+        # The runs that the answer comes from, and how many numbered parts of it have come.
+        self._lineage = Lineage()
+        # Since when the answer may be one that nobody goes on with.
+        self._doubted: float | None = None
         # The answer's progress.
         self._start: Start | None = None
         self._sent = 0
@@ -162,11 +168,10 @@ class _Request:
             self._hub.replies.register(self._channel, self)
             for delivery in self._exchange.replies:
                 self.on_reply(delivery)
-        reader = self._hub.loop.create_task(self._read_on())
-        reader.add_done_callback(lambda _: self._wake.set())
+        self._start_reader()
         try:
             while not self._complete:
-                delivery = await self._next_reply(reader)
+                delivery = await self._next_reply()
                 try:
                     await self._pass_on(delivery.message)
                 except BaseException:
@@ -174,23 +179,29 @@ class _Request:
                     raise
                 self._waiting_bytes -= delivery.size
         finally:
-            reader.cancel()
+            self._reader.cancel()
             # It has always something to say: that it was cancelled, that the client left, or what the body lacks.
             with contextlib.suppress(asyncio.CancelledError, ClientLeft, Refused):
-                await reader
+                await self._reader
 
-    async def _next_reply(self, reader: asyncio.Task[None]) -> Delivery:
+    def _start_reader(self) -> None:
+        self._reader = self._hub.loop.create_task(self._read_on())
+        self._reader.add_done_callback(lambda _: self._wake.set())
+
+    async def _next_reply(self) -> Delivery:
         while True:
             self._wake.clear()
             if self._overflow:
                 limit = self._hub.config.response_queue
                 raise _Aborted("response_overflow", f"more than {limit} bytes of it wait for the client")
-            if reader.done():
-                self._raise_what_ended(reader)
+            if self._reader.done():
+                self._raise_what_ended(self._reader)
             if self._replies:
                 return self._replies.popleft()
             last = max(self._progress, self._body.heard)
             left = last + self._hub.config.http_timeout - self._hub.loop.time()
+            if self._doubted is not None:
+                left = min(left, self._doubted + self._hub.limits.doubt - self._hub.loop.time())
             if left <= 0:
                 self._raise_timeout()
             with contextlib.suppress(TimeoutError):
@@ -209,10 +220,45 @@ class _Request:
         timeout = self._hub.config.http_timeout
         if self._start is None:
             raise Refused(504, "timeout", f"no answer within {timeout:g} s")
+        if self._doubted is not None:
+            raise _Aborted("run_lost", "the run that made it has died, and no other goes on with it")
         raise _Aborted("response_stalled", f"it did not go on for {timeout:g} s")
 
+    async def _on_again(self, message: dict[str, Any]) -> None:
+        """A worker asks whether another run of the request may answer it."""
+        if self._start is not None:
+            # The first run may live, and go on; so its answer is cut only if it does not.
+            self._hub.say_gone(message)
+            self._doubted = self._doubted or self._hub.loop.time()
+            return
+        self._lineage.grant(message)
+        body_channel = self._body.restart()
+        if body_channel is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])
+            if not self._reader.cancelled():
+                self._raise_what_ended(self._reader)
+            self._start_reader()
+        self._hub.say_go(message.get("credit_channel", ""), body_channel)
+        self._progress = self._hub.loop.time()
+
     async def _pass_on(self, message: dict[str, Any]) -> None:
+        if message.get("again"):
+            await self._on_again(message)
+            return
+        try:
+            if self._lineage.is_stale(message, begun=self._start is not None):
+                self._hub.say_gone(message)
+                return
+            if not self._lineage.is_next(message):
+                return
+        except BrokenLineage as error:
+            if self._start is None:
+                raise Refused(502, error.action, error) from None
+            raise _Aborted(error.action, error) from None
         if message.get("abort") and self._start is None:
+            if message.get("status") == 502:
+                raise Refused(502, "run_lost", "the worker that ran it has died, and it is not run again")
             raise Refused(500, "response_failed", "the application failed before it answered")
         if message.get("abort"):
             raise _Aborted("response_failed", "the application failed while making it")
@@ -229,6 +275,7 @@ class _Request:
             async with asyncio.timeout(timeout):
                 if start is not None:
                     self._start = start
+                    self._body.forget()
                     await self._begin(start)
                 await self._write(part)
                 if credit is not None and part.more:
@@ -237,6 +284,7 @@ class _Request:
         except TimeoutError:
             raise _Aborted("client_stalled", f"the client read nothing for {timeout:g} s") from None
         self._progress = self._hub.loop.time()
+        self._doubted = None
         if credit is not None:
             self._hub.say_written(credit)
 

@@ -84,6 +84,8 @@ class Hub:
         self.sockets: set[Socket] = set()
         #: Requests that wait for an answer of one message, the oldest first.
         self.exchanges: dict[Waiting, None] = {}
+        #: Bytes of requests' bodies that are kept for another run, see :mod:`channelsq.interface.spool`.
+        self.bodies_kept = 0
         #: How many clients are connected, whatever they speak.
         self.connections = 0
         #: How many of them are of one client.
@@ -184,6 +186,10 @@ class Hub:
     def say_written(self, credit: str) -> None:
         """Tell a producer that the client has taken what it sent."""
         self._credit(credit, {"credit": True})
+
+    def say_go(self, credit: str, body_channel: str | None) -> None:
+        """Tell a worker that another run may answer a request, and where the rest of its body is sent again."""
+        self._credit(credit, {"credit": True, "body_channel": body_channel})
 
     def _credit(self, channel: Any, message: dict[str, Any]) -> None:
         try:

@@ -20,6 +20,10 @@ class Limits:
     pipelined: int = 64
     #: What of a body travels in ``http.request`` itself, and in each chunk after it.
     body_chunk: int = 256 * 1024
+    #: What of all bodies together is kept, on disk, until their answers begin, for another run of their requests.
+    body_kept: int = _GIB
+    #: How long an answer may stand still once another run of its request has been refused.
+    doubt: float = 5.0
     #: Messages of one socket that wait for a worker, before the socket is not read any more.
     backlog_messages: int = 16
     backlog_bytes: int = 1024 * 1024

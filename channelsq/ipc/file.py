@@ -31,7 +31,10 @@ BUSY_TIMEOUT = 10.0
 #: Seconds after which a process looks for messages though nobody woke it.
 LOOK_EVERY = 0.5
 
-_SCHEMA = resources.files("channelsq.ipc").joinpath("schema.sql").read_text(encoding="utf-8")
+_SCHEMA, _ADDITIONS = (
+    resources.files("channelsq.ipc").joinpath(f"{name}.sql").read_text(encoding="utf-8")
+    for name in ("schema", "additions")
+)
 
 
 class SharedFile:
@@ -91,6 +94,7 @@ class SharedFile:
                 raise sqlite3.OperationalError(
                     f"{self.path} was written by another version of channelsq; stop the site's processes and delete it"
                 )
+            connection.executescript(f"BEGIN IMMEDIATE; {_ADDITIONS} COMMIT;")
         except BaseException:
             connection.close()
             raise

@@ -240,6 +240,28 @@ class Store(SharedFile):
         with self._reading() as connection:
             connection.execute("DELETE FROM members")
 
+    # -- runs that must not be repeated -----------------------------------------------------
+
+    def begin(self, mark: str, lifetime: float) -> bool:
+        """Write a mark for so many seconds; return False if it is there."""
+        now = time.time()
+        with self._writing() as connection:
+            connection.execute("DELETE FROM begun WHERE expires <= ?", (now,))
+            return connection.execute("INSERT OR IGNORE INTO begun VALUES (?, ?)", (mark, now + lifetime)).rowcount > 0
+
+    def end(self, mark: str, after: float) -> None:
+        """Forget a mark in so many seconds."""
+        with self._reading() as connection:
+            if after:
+                connection.execute("UPDATE begun SET expires = ? WHERE mark = ?", (time.time() + after, mark))
+            else:
+                connection.execute("DELETE FROM begun WHERE mark = ?", (mark,))
+
+    def forget_begun(self) -> None:
+        """Forget every mark."""
+        with self._reading() as connection:
+            connection.execute("DELETE FROM begun")
+
     # -- what is overdue --------------------------------------------------------------------
 
     def sweep(self, *, now: bool = False) -> None:

@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from channelsq import exceptions, names
 from channelsq.layers import codec
+from channelsq.layers.begun import KEPT_AFTER
 
 if TYPE_CHECKING:
+    from channelsq.layers.begun import BegunStore
     from channelsq.layers.groups import GroupStore
     from channelsq.layers.signing import Signing
 
@@ -306,6 +308,38 @@ class BaseChannelLayer(ABC):
     def forget_channel(self, channel: str) -> None:
         """Take ``channel`` out of every group: its socket is gone."""
         self._groups.forget(channel)
+
+    # -- runs that must not be repeated ------------------------------------------------------
+
+    @property
+    def _begun(self) -> BegunStore | None:
+        """Where the marks of runs are kept; None if the layer has no place for them."""
+        return None
+
+    def begin(self, mark: str) -> bool | None:
+        """Write down that a run begins; return False if that was written down before, None if it cannot be.
+
+        Args:
+            mark: of a message and its try, see :func:`channelsq.attempts.begin`.
+
+        Raises:
+            BrokerUnavailable: the store of the marks does not answer.
+        """
+        store = self._begun
+        return None if store is None else store.begin(mark)
+
+    def end(self, mark: str, *, at_once: bool = False) -> None:
+        """Forget a mark, with the acknowledgement of its message where the layer can do that; errors as :meth:`begin`.
+
+        Args:
+            at_once: now, as the same message is to run again.
+        """
+        store = self._begun
+        if store is not None:
+            store.end(mark, 0.0 if at_once else self._kept_after)
+
+    #: Seconds that a mark outlives its run: until then the message may come again, its acknowledgement being lost.
+    _kept_after: float = KEPT_AFTER
 
     # -- housekeeping -----------------------------------------------------------------------
 

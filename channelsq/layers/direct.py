@@ -159,6 +159,14 @@ class DirectSender:
         if full is not None:
             raise full
 
+    def join_acknowledgement(self, commands: Sequence[Command]) -> bool:
+        """Have commands carried out with the acknowledgement of the message that is handled; False if none is."""
+        parcel = collected_here.get()
+        if parcel is None or not self._joins_acks:
+            return False
+        parcel.add_commands(commands)
+        return True
+
     def send(self, parcel: Parcel) -> None:
         """Send what is in a parcel now."""
         if parcel:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from channelsq import conf
 from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
 from channelsq.ipc import SCHEME
 from channelsq.ipc.directory import check_prefix, default_directory, directory_of, make_private, url_of
 from channelsq.ipc.store import Store, store_at
+from channelsq.layers.begun import KEPT, BegunStore
 from channelsq.layers.groups import GroupStore
 from channelsq.layers.kombu import DEFAULT_PREFIX, KombuChannelLayer
-
-_Result = TypeVar("_Result")
 
 
 class IPCChannelLayer(KombuChannelLayer):
@@ -92,9 +92,41 @@ class IPCChannelLayer(KombuChannelLayer):
     def _has_groups(self) -> bool:
         return True
 
+    @property
+    def _begun(self) -> BegunStore:
+        return IPCBegun(self.store)
+
     def close(self) -> None:
         super().close()
         self.store.close()
+
+
+@contextmanager
+def _errors(store: Store) -> Iterator[None]:
+    """Turn what SQLite raises in the block into BrokerUnavailable."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise BrokerUnavailable(str(store.path), error) from error
+
+
+class IPCBegun(BegunStore):
+    """Marks in a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def begin(self, mark: str) -> bool:
+        with _errors(self._store):
+            return self._store.begin(mark, KEPT)
+
+    def end(self, mark: str, after: float) -> None:
+        with _errors(self._store):
+            self._store.end(mark, after)
+
+    def flush(self) -> None:
+        with _errors(self._store):
+            self._store.forget_begun()
 
 
 class IPCGroups(GroupStore):
@@ -109,26 +141,25 @@ class IPCGroups(GroupStore):
         super().__init__(expiry)
         self._store = store
 
-    def _call(self, call: Callable[[], _Result]) -> _Result:
-        try:
-            return call()
-        except (sqlite3.Error, OSError) as error:
-            raise BrokerUnavailable(str(self._store.path), error) from error
-
     def add(self, group: str, channel: str) -> None:
-        self._call(lambda: self._store.join(group, channel, self.expiry))
+        with _errors(self._store):
+            self._store.join(group, channel, self.expiry)
 
     def discard(self, group: str, channel: str) -> None:
-        self._call(lambda: self._store.leave(group, channel))
+        with _errors(self._store):
+            self._store.leave(group, channel)
 
     def members(self, group: str) -> list[str]:
-        return self._call(lambda: self._store.members(group))
+        with _errors(self._store):
+            return self._store.members(group)
 
     def forget(self, channel: str) -> None:
-        self._call(lambda: self._store.leave(None, channel))
+        with _errors(self._store):
+            self._store.leave(None, channel)
 
     def flush(self) -> None:
-        self._call(self._store.forget_groups)
+        with _errors(self._store):
+            self._store.forget_groups()
 
     def close(self) -> None:
         """The store is the layer's to close."""

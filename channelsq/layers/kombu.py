@@ -19,6 +19,7 @@ from channelsq import conf, names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
 from channelsq.layers import decompression
 from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
+from channelsq.layers.begun import KEPT_AFTER, BegunStore, MemoryBegun, RedisBegun
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.listener import KombuListener
 from channelsq.layers.memberships import Change, note
@@ -95,6 +96,7 @@ class KombuChannelLayer(BaseChannelLayer):
         self._connections = connections
         self._lock = threading.RLock()
         self._group_store: GroupStore | None = None
+        self._marks = MemoryBegun()
         self._sender = KombuSender(self, connections)
         self._receiver = KombuReceiver(self)
         #: The queues that this process has sent to or received from, for flush().
@@ -332,6 +334,18 @@ class KombuChannelLayer(BaseChannelLayer):
         groups = self._groups if self._has_groups else None
         return Presence(groups) if isinstance(groups, RedisGroups) else None
 
+    @property
+    def _begun(self) -> BegunStore | None:
+        groups = self._groups if self._has_groups else None
+        if isinstance(groups, RedisGroups):
+            return RedisBegun(groups)
+        return self._marks if self.in_process else None
+
+    @cached_property
+    def _kept_after(self) -> float:  # type: ignore[override]
+        """A message whose acknowledgement is lost comes again after ``visibility_timeout``, where there is one."""
+        return KEPT_AFTER + float(self.transport_options.get("visibility_timeout") or 3600 * self._is_one_redis)
+
     def delete_reply_queues(self, process: str) -> None:
         """Delete what waits for the clients of a process that is dead.
 
@@ -411,6 +425,8 @@ class KombuChannelLayer(BaseChannelLayer):
         self._receiver.clear()
         if self._has_groups:
             self._groups.flush()
+        if self._begun is not None:
+            self._begun.flush()
 
     def close(self) -> None:
         self.closed += 1

@@ -14,6 +14,7 @@ from channelsq import names
 from channelsq.exceptions import ChannelFull
 from channelsq.layers import codec
 from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
+from channelsq.layers.begun import MemoryBegun
 from channelsq.layers.groups import GroupStore, MemoryGroups
 
 #: How many messages may be held back by a delay, on all channels together.
@@ -69,6 +70,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         self._delayed: list[tuple[float, int, Send]] = []
         self._listeners: dict[str, _MemoryListener] = {}
         self._group_store = MemoryGroups(self.group_expiry)
+        self._marks = MemoryBegun()
         self._swept = time.monotonic()
         self._closed = 0
 
@@ -222,6 +224,10 @@ class InMemoryChannelLayer(BaseChannelLayer):
     def _groups(self) -> GroupStore:
         return self._group_store
 
+    @property
+    def _begun(self) -> MemoryBegun:
+        return self._marks
+
     def depth(self, channel: str) -> int:
         with self._changed:
             queue = self._queues.get(channel)
@@ -235,6 +241,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
             self._unread.clear()
             self._delayed.clear()
         self._groups.flush()
+        self._marks.flush()
 
     def close(self) -> None:
         with self._changed:

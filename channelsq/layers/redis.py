@@ -14,6 +14,7 @@ from typing import Any, cast
 from channelsq import conf, names
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.base import Send
+from channelsq.layers.begun import RedisBegun
 from channelsq.layers.direct import DirectSender
 from channelsq.layers.groups import RedisGroups
 from channelsq.layers.kombu import KombuChannelLayer
@@ -157,6 +158,13 @@ class RedisChannelLayer(KombuChannelLayer):
             cast(RedisGroups, self._groups).discard(group, channel, self._note(change))
         else:
             super().group_discard(group, channel)
+
+    def end(self, mark: str, *, at_once: bool = False) -> None:
+        store = self._begun
+        if at_once or not self._groups_are_here or not isinstance(store, RedisBegun):
+            super().end(mark, at_once=at_once)
+        elif not self.sender.join_acknowledgement([("ZREM", store.key, mark)]):
+            super().end(mark)
 
     @cached_property
     def _groups_are_here(self) -> bool:

@@ -7,14 +7,12 @@ No connection is opened here: whoever has one sends the commands.
 
 from __future__ import annotations
 
-import itertools
-import os
-import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from channelsq.layers import codec
 from channelsq.layers.signing import Refused, Signing, without_signature
+from channelsq.names import new_id
 from channelsq.transport.codec import ForeignPayload, decode_compact, encode_compact
 from channelsq.transport.commands import Command, pack
 from channelsq.transport.streams import GROUP, SIZE
@@ -26,19 +24,6 @@ QUEUE_EXPIRES_MS = 300_000
 #: with, what its body begins with, all that stands behind the message; then the length of the data but for the id and
 #: the message, and that of the body but for the message.
 _Frame = tuple[bytes, bytes, bytes, bytes, int, int]
-
-_numbers = itertools.count()
-_process: tuple[int, str] = (0, "")
-
-
-def new_id() -> str:
-    """A message id that no other message has; cheaper than a UUID, and the same in every log."""
-    global _process
-    pid, identity = _process
-    if pid != os.getpid():
-        identity = secrets.token_hex(8)
-        _process = os.getpid(), identity
-    return f"{identity}-{next(_numbers):x}"
 
 
 class StreamCommands:

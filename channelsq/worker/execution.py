@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
 
-from channelsq import names
+from channelsq import attempts, names
+from channelsq.attempts import NotAgain
 from channelsq.exceptions import (
     ChannelSocketException,
     ChannelsqError,
@@ -44,6 +45,7 @@ def run_consumer(
     name: str,
     sender: object | None = None,
     kwargs: Mapping[str, Any] = _NO_KWARGS,
+    rerun: bool | None = None,
 ) -> None:
     """Run ``consumer(message, **kwargs)`` as one unit.
 
@@ -57,6 +59,8 @@ def run_consumer(
         message: what to handle.
         name: the consumer's name, for the log.
         sender: the sender of ``consumer_started`` and ``consumer_finished``; ``consumer`` if left out.
+        kwargs: the route's.
+        rerun: the consumer's option of that name, see :func:`channelsq.options.consumer`.
 
     Raises:
         Exception: what the consumer raised, except ConsumeLater, ChannelSocketException, DenyConnection and, where
@@ -64,18 +68,30 @@ def run_consumer(
         RuntimeError: it raised SystemExit, which is a failure as any other.
     """
     sender = sender or consumer
-    attempts = message.content.pop(ATTEMPTS_KEY, 0)
+    tries = message.content.pop(ATTEMPTS_KEY, 0)
+    if tries:
+        message.was_put_back = True
+    is_request = message.channel_name == names.HTTP_REQUEST
+    if is_request or attempts.HANDED_KEY in message.content:
+        attempts.identify(message)
     is_timed = message.content.pop(TIMED_KEY, None) is True
     report = done_report(message)  # now, as consumers may change the message
     begun = time.perf_counter() if is_timed else 0.0
     held = Pending()
+    held.message = message
     token = held_here.set(held)
     try:
+        admitted = True
+        if is_request or rerun is False:
+            admitted = _admit(message, rerun, sender)
         try:
             # Sending a signal costs something, even if nobody listens.
-            if consumer_started.receivers:
+            if admitted and consumer_started.receivers:
                 consumer_started.send(sender=sender, environ={})
-            consumer(message, **kwargs)
+            if admitted:
+                consumer(message, **kwargs)
+        except NotAgain as refusal:
+            refusal.run(message)
         except (ChannelSocketException, DenyConnection) as effect:
             effect.run(message)
         except ResponseLater:
@@ -86,17 +102,19 @@ def run_consumer(
         finally:
             if is_timed:
                 report = _timed(report, time.perf_counter() - begun)
-            if consumer_finished.receivers:
+            if admitted and consumer_finished.receivers:
                 consumer_finished.send(sender=sender)
     except BaseException as error:
         held.fail()
+        if isinstance(error, Exception):  # else the worker ends, and the message comes again
+            attempts.end(message, at_once=_comes_again(error))
         if not isinstance(error, ConsumeLater):
             if isinstance(error, Exception) and not _comes_again(error):
                 _tell(message, report or _unanswered(message))
             raise
         requeued = False
         try:
-            requeued = _requeue(message, attempts, name, is_timed=is_timed)
+            requeued = _requeue(message, tries, name, is_timed=is_timed)
         finally:
             if not requeued:
                 _tell(message, report or _unanswered(message))
@@ -109,9 +127,22 @@ def run_consumer(
             if message.channel_layer in held.refused:  # else the report has been sent
                 _tell(message, report)
             raise
+        finally:
+            if message.begun is not None:
+                attempts.end(message)
     finally:
         held.closed = True
         held_here.reset(token)
+
+
+def _admit(message: Message, rerun: bool | None, sender: object) -> bool:
+    """Return whether a message that may have been run before is to be run; act upon it if not."""
+    try:
+        attempts.admit(message, rerun, marks_itself=getattr(sender, "marks_run", False))
+    except NotAgain as refusal:
+        refusal.run(message)
+        return False
+    return True
 
 
 def _is_for_http(message: Message) -> bool:
@@ -135,24 +166,24 @@ def _refuse_to_exit(error: SystemExit, name: str) -> NoReturn:
     raise RuntimeError(f"{name} raised SystemExit({error.code!r}); a consumer cannot end its worker") from error
 
 
-def _requeue(message: Message, attempts: Any, name: str, *, is_timed: bool) -> bool:
+def _requeue(message: Message, tries: Any, name: str, *, is_timed: bool) -> bool:
     """Put the message back for later; False if that has been done too often, and it is dropped."""
     layer = message.channel_layer
-    attempts = attempts if isinstance(attempts, int) and attempts >= 0 else 0
-    if attempts >= layer.consume_later_limit:
+    tries = tries if isinstance(tries, int) and tries >= 0 else 0
+    if tries >= layer.consume_later_limit:
         logger.error(
             "%s raised ConsumeLater on one message from %s %d times; the message was dropped "
             "(the limit is CONFIG['consume_later_limit'])",
             name,
             message.channel.name,
-            attempts + 1,
+            tries + 1,
             extra={"action": "consume_later_exhausted", "channel": message.channel.name},
         )
         return False
-    content = {**message.content, ATTEMPTS_KEY: attempts + 1}
+    content = {**attempts.restore(message, message.content), ATTEMPTS_KEY: tries + 1}
     if is_timed:
         content[TIMED_KEY] = True
-    delay = min(_FIRST_WAIT * 2**attempts, _LONGEST_WAIT)
+    delay = min(_FIRST_WAIT * 2**tries, _LONGEST_WAIT)
     layer.dispatch((layer.prepare(message.channel.name, content, delay=delay),))
     return True
 

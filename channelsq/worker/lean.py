@@ -88,6 +88,7 @@ class Lean:
             channel.render = self._render
             channel.straight = self._straight
         mine.id = headers["id"]
+        mine.is_redelivered = "redelivered" in headers
         plan = self.plan(task)
         plan.look()
         tag = message.delivery_tag

@@ -29,7 +29,20 @@ class Plan:
         task: a :class:`ConsumerTask`, whatever its own kind.
     """
 
-    __slots__ = ("_plain", "_tracer", "call", "fields", "late", "layer", "name", "pid", "quick", "sender", "task")
+    __slots__ = (
+        "_plain",
+        "_tracer",
+        "call",
+        "fields",
+        "late",
+        "layer",
+        "name",
+        "pid",
+        "quick",
+        "rerun",
+        "sender",
+        "task",
+    )
 
     def __init__(self, task: Any) -> None:
         self.task = task
@@ -43,6 +56,8 @@ class Plan:
         self.call: Callable[..., Any] = task.run
         #: Sender of the signals about it.
         self.sender = getattr(type(task), "consumer", None)
+        #: The consumer's option of that name.
+        self.rerun: bool | None = getattr(task, "rerun", None)
         #: Whether the message is acknowledged after it ran.
         self.late = True
         #: Whether Celery's tracer is not needed, unless the consumer raises.

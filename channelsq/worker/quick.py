@@ -75,7 +75,7 @@ def run(plan: Plan, message: Message, kwargs: dict[str, Any], describe: Describe
     try:
         if connections.may_be_open:
             database.close_old()
-        run_consumer(plan.call, message, plan.name, plan.sender, kwargs)
+        run_consumer(plan.call, message, plan.name, plan.sender, kwargs, plan.rerun)
     except Exception as error:
         raised = error
     else:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
 
-from channelsq import broker, conf, names
+from channelsq import broker, conf, names, shutdown
 from channelsq.asgi import channel_layers, check_queues_apart
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import ChannelsqError
@@ -132,7 +132,10 @@ def install(app: Celery) -> None:
     dead.install(app)
     signals.task_revoked.connect(_on_revoked, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)
+    signals.worker_init.connect(_on_init, weak=False)
     signals.worker_init.connect(pool.choose, weak=False)
+    signals.worker_shutting_down.connect(_on_shutting_down, weak=False)
+    app.steps["worker"].add(_Shutdown)
     signals.worker_init.connect(connection.install, weak=False)
     signals.worker_init.connect(database.keep_connections, weak=False)
     signals.worker_ready.connect(_on_ready, weak=False)
@@ -214,6 +217,24 @@ def _on_failure(sender: Any = None, exception: Any = None, args: Any = None, **k
         message = _message_of(sender, args)
         if message is not None:
             report_done(message)
+
+
+class _Shutdown(bootsteps.StartStopStep):
+    """Notes a shutdown that no signal asked for: ``control shutdown``."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def stop(self, worker: Any) -> None:
+        """See Celery's; called before the pool is, which waits for what runs."""
+        shutdown.begin()
+
+
+def _on_init(**kwargs: Any) -> None:
+    shutdown.reset()
+
+
+def _on_shutting_down(**kwargs: Any) -> None:
+    shutdown.begin()
 
 
 def _on_ready(sender: Any = None, **kwargs: Any) -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celery import Celery, Task
 from celery.exceptions import Ignore
 
+from channelsq import attempts
 from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
 from channelsq.layers.signing import HEADER, Refused
 from channelsq.message import Message
 from channelsq.options import ATTRIBUTE
+from channelsq.pending import held_here
 from channelsq.utils import name_that_thing
 from channelsq.worker.execution import run_consumer
 
@@ -64,6 +66,8 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
     typing = False
     layer: ClassVar[ChannelLayerWrapper]
     consumer: ClassVar[Callable[..., Any]]
+    #: See :func:`channelsq.options.consumer`.
+    rerun: ClassVar[bool | None] = None
 
     def __call__(self, channel: str, content: dict[str, Any], **kwargs: Any) -> None:
         """Run the consumer as one unit; see :func:`channelsq.worker.execution.run_consumer`."""
@@ -74,9 +78,11 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         if signing is not None:
             self._check_signature(signing, [channel, content], kwargs)
         message = Message(content, channel, self.layer)
-        identity = self.request.id
-        if identity is not None:
-            message.id = identity
+        request = self.request
+        if request.id is not None:
+            message.id = request.id
+        message.retries = request.retries or 0
+        message.is_redelivered = _is_redelivered(request)
         self.handle(message, kwargs)
 
     def _check_signature(self, signing: Signing, args: list[Any], kwargs: dict[str, Any]) -> None:
@@ -101,6 +107,11 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         Whoever else has Celery call a consumer has no signature: they may be doing it for somebody who has written a
         callback or a group into a message of another task.
         """
+        pending, given = held_here.get(), (self.request if request is None else request).args
+        if args is None and pending is not None and pending.message is not None and given and len(given) == 2:
+            channel, content = given
+            if content is pending.message.content:
+                args = [channel, attempts.restore(pending.message, content)]
         made = super().signature_from_request(request, args, kwargs, queue, **options)
         signing = self.layer.channel_layer.signing
         if signing is not None and self._is_verified(signing, self.request if request is None else request):
@@ -114,7 +125,13 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
 
     def handle(self, message: Message, kwargs: dict[str, Any]) -> None:
         """Run the consumer on ``message``, with its route's arguments."""
-        run_consumer(self.run, message, str(self.name), type(self).consumer, kwargs)
+        run_consumer(self.run, message, str(self.name), type(self).consumer, kwargs, self.rerun)
+
+
+def _is_redelivered(request: Any) -> bool:
+    """Return whether the message of a task's request was delivered before."""
+    headers = getattr(request, "headers", None) or {}
+    return bool((request.delivery_info or {}).get("redelivered") or headers.get("redelivered"))
 
 
 def make_channel_task(app: Celery, layer: ChannelLayerWrapper, channel: str) -> ChannelTask:

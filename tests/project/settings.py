@@ -1,6 +1,7 @@
 """Settings from the environment: TEST_BROKER, TEST_GROUPS (Redis), TEST_DATABASE, TEST_VISIBILITY (seconds),
 TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a dead letter), TEST_HOSTS (allowed),
 TEST_SIGNING (of messages);
+TEST_RERUN (methods of requests that may run again), TEST_SHUTDOWN (seconds for answers that stream);
 TEST_RECORDS and TEST_FILE are for views and consumers."""
 
 import os
@@ -42,6 +43,11 @@ if "TEST_VISIBILITY" in os.environ:
         "unacked_restore_throttle": 1,
         "max_deaths": int(os.environ.get("TEST_DEATHS", "5")),
     }
+
+if "TEST_RERUN" in os.environ:
+    CHANNEL_RERUN_METHODS = os.environ["TEST_RERUN"].split(",")
+if "TEST_SHUTDOWN" in os.environ:
+    CHANNEL_SHUTDOWN_TIMEOUT = float(os.environ["TEST_SHUTDOWN"])
 
 _config = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"))}
 if "TEST_SIGNING" in os.environ:

@@ -3,7 +3,7 @@
 from django.urls import path
 
 from channelsq.security.tokens import token_view
-from tests.project import answers, members, views
+from tests.project import answers, members, repeats, views
 
 urlpatterns = [
     path("", views.hello),
@@ -18,5 +18,11 @@ urlpatterns = [
     path("release/", answers.release_view),
     path("log-in/<slug:name>/", members.log_in),
     path("token/", token_view),
+    path("repeats/parts/", repeats.parts),
+    path("repeats/charge/", repeats.charge),
+    path("repeats/digest/", repeats.digest),
+    path("repeats/endless/", repeats.endless),
+    path("repeats/silent/", repeats.silent),
+    path("repeats/later/", repeats.handed_on),
     path("park-view/<slug:name>", answers.parking_view),
 ]

@@ -24,6 +24,7 @@ from channelsq.exceptions import (
     InvalidSessionEngine,
     MessageTooLarge,
     RequestAborted,
+    RequestIncomplete,
     RequestTimeout,
     ResponseLater,
     SendNotAvailableOnDemultiplexer,
@@ -40,7 +41,7 @@ ALL = [
 
 
 def test_one_base() -> None:
-    assert len(ALL) == 19
+    assert len(ALL) == 20
     assert all(issubclass(kind, ChannelsqError) for kind in ALL)
     assert not any(issubclass(kind, TypeError) for kind in ALL)
 
@@ -91,6 +92,7 @@ INSTANCES = [
     ResponseLater(),
     RequestTimeout("reason"),
     RequestAborted("reason"),
+    RequestIncomplete("reason"),
     SendNotAvailableOnDemultiplexer("reason"),
     InvalidRouting("reason"),
     InvalidSessionEngine("reason"),

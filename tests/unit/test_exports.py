@@ -34,7 +34,7 @@ PUBLIC = {
         "ConsumeLater", "ResponseLater", "RequestTimeout", "RequestAborted", "DenyConnection", "ChannelSocketException",
         "WebsocketCloseException", "SendNotAvailableOnDemultiplexer", "ChannelsqError", "ChannelFull",
         "MessageTooLarge", "BrokerUnavailable", "ChannelLayerError", "ChannelNotLocal", "InvalidChannelLayerError",
-        "InvalidRouting", "InvalidSessionEngine", "InvalidToken", "BadFrame",
+        "InvalidRouting", "InvalidSessionEngine", "InvalidToken", "BadFrame", "RequestIncomplete",
     ],
     "channelsq.handler": ["AsgiRequest", "AsgiHandler", "ViewConsumer"],
     "channelsq.security.websockets": [

@@ -1,0 +1,101 @@
+"""Marks of runs that have begun and must not be repeated; see :mod:`channelsq.attempts`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from channelsq.layers.groups import RedisGroups
+
+#: Seconds that a mark is kept whose run nobody has reported as ended: a message may wait so long for a worker.
+KEPT = 86_400.0
+
+#: Seconds that a mark outlives its run where the acknowledgement of the message leaves later than the end is noted.
+KEPT_AFTER = 600.0
+
+#: Marks that a process keeps in its own memory; the oldest are dropped.
+MOST_IN_MEMORY = 10_000
+
+
+class BegunStore(ABC):
+    """The marks of a layer.  Safe to call from any thread."""
+
+    @abstractmethod
+    def begin(self, mark: str) -> bool:
+        """Write a mark; return False if it is there.
+
+        Raises:
+            BrokerUnavailable: the store does not answer.
+        """
+
+    @abstractmethod
+    def end(self, mark: str, after: float) -> None:
+        """Forget a mark in so many seconds; errors as :meth:`begin`."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Forget every mark; errors as :meth:`begin`."""
+
+
+class MemoryBegun(BegunStore):
+    """The marks of a layer inside one process: no worker dies without its messages, but one may be put back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._marks: dict[str, None] = {}
+
+    def begin(self, mark: str) -> bool:
+        with self._lock:
+            if mark in self._marks:
+                return False
+            self._marks[mark] = None
+            if len(self._marks) > MOST_IN_MEMORY:
+                del self._marks[next(iter(self._marks))]
+            return True
+
+    def end(self, mark: str, after: float) -> None:
+        with self._lock:
+            self._marks.pop(mark, None)
+
+    def flush(self) -> None:
+        with self._lock:
+            self._marks.clear()
+
+
+class RedisBegun(BegunStore):
+    """Marks in the Redis that holds the groups: one sorted set, by the unix time at which each is forgotten.
+
+    It is one key without a time to live, so that no eviction policy for such keys (``volatile-*``) drops a mark.
+
+    Args:
+        groups: where the groups are.
+    """
+
+    def __init__(self, groups: RedisGroups) -> None:
+        self._groups = groups
+        self._client: Any = groups.client
+        #: The sorted set's key.
+        self.key = f"{groups.prefix}:begun"
+
+    def begin(self, mark: str) -> bool:
+        now = time.time()
+
+        def command() -> bool:
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.zremrangebyscore(self.key, "-inf", now)
+                pipe.zadd(self.key, {mark: now + KEPT}, nx=True)
+                return bool(pipe.execute()[-1])
+
+        return bool(self._groups.call(command))
+
+    def end(self, mark: str, after: float) -> None:
+        if after:
+            self._groups.call(lambda: self._client.zadd(self.key, {mark: time.time() + after}, xx=True))
+        else:
+            self._groups.call(lambda: self._client.zrem(self.key, mark))
+
+    def flush(self) -> None:
+        self._groups.call(lambda: self._client.unlink(self.key))

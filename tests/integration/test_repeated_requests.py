@@ -1,0 +1,273 @@
+"""Workers die under requests: nothing is joined, nothing has a hole, and no card is charged twice."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from tests.project.repeats import PART
+from tests.support.brokers import Broker, make_broker
+from tests.support.demo import fresh_redis
+from tests.support.processes import Process
+from tests.support.project import Project
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+#: Seconds until what a dead worker held comes again.
+LEASE = "2"
+
+
+class Site(Project):
+    """The test project on a broker, with workers that are killed."""
+
+    pool = "threads"
+    workers: list[Process]
+
+    def another_worker(self, *args: str) -> Process:
+        """Start one more worker of the site's pool."""
+        worker = self.new_worker("-P", self.pool, "-c", "2", *args)
+        self.workers.append(worker)
+        return worker
+
+    def end_workers(self) -> None:
+        """Let every worker that is left finish, and stop it: what it held would come to the next test's workers."""
+        for name in ("parts", "charge", "answer", "pay"):
+            self.let_go(name)
+        for worker in self.workers:
+            worker.begin_stop()
+        for worker in self.workers:
+            worker.stop()
+        self.workers.clear()
+
+    def forget(self) -> None:
+        """Begin the accounts anew."""
+        for path in self.records.iterdir():
+            path.unlink()
+
+
+#: Each pool on streams, and one on each other broker.
+WAYS = [
+    "redis-streams threads",
+    "redis-streams prefork",
+    "redis-streams solo",
+    "redis threads",
+    "redis prefork",
+    pytest.param("rabbitmq threads", marks=pytest.mark.rabbitmq),
+    pytest.param("rabbitmq prefork", marks=pytest.mark.rabbitmq),
+]
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    kind, pool = request.param.split()
+    request.param = kind
+    broker: Broker = make_broker(request)
+    if kind != "rabbitmq":
+        url = fresh_redis(broker.groups_url)
+        broker = Broker(url.replace("redis:", f"{kind}:"), url)
+    env = {**broker.env, "TEST_VISIBILITY": LEASE, "TEST_SHUTDOWN": "2"}
+    site = Site(tmp_path_factory.mktemp(f"{kind}-{pool}"), env=env)
+    site.pool, site.workers = pool, []
+    site.embedded = False
+    site.start_interface("--order-timeout", "5")
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def site(running: Site) -> Iterator[Site]:
+    running.forget()
+    yield running
+    running.end_workers()
+
+
+class Request(threading.Thread):
+    """A request that is under way, and what has come of its answer.
+
+    Args:
+        call: makes a streamed request, as ``httpx.stream`` does.
+    """
+
+    def __init__(self, call: Callable[[], contextlib.AbstractContextManager[httpx.Response]]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self.status = 0
+        self.content = b""
+        self.error: httpx.HTTPError | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with self._call() as response:
+                self.status = response.status_code
+                for chunk in response.iter_raw():
+                    self.content += chunk
+        except httpx.HTTPError as error:
+            self.error = error
+
+    def end(self, timeout: float = 40.0) -> None:
+        """Wait until it is over."""
+        self.join(timeout)
+        assert not self.is_alive(), f"{self.status}: {len(self.content)} bytes, and no end"
+
+
+def begin(site: Site, method: str, path: str, **options: Any) -> Request:
+    """Send a request."""
+    return Request(lambda: httpx.stream(method, f"{site.url}{path}", timeout=60, **options))
+
+
+def replace_worker(site: Site) -> None:
+    """Kill the worker, with its children, beside another."""
+    site.another_worker()
+    site.workers.pop(0).kill()
+
+
+@pytest.mark.parametrize("length", ["", "&length=1"])
+def test_a_download_is_never_joined_of_two_runs(site: Site, length: str) -> None:
+    site.another_worker()
+    download = begin(site, "GET", f"/repeats/parts/?stop=20{length}")
+    wait_until(lambda: len(download.content) >= 20 * PART, "twenty parts", 20)
+    replace_worker(site)
+    download.end()
+    # The client sees that it is not complete: of one run's parts, in order, with no clean end.
+    assert download.status == 200
+    assert isinstance(download.error, httpx.RemoteProtocolError | httpx.ReadError)
+    assert {download.content[at + 5 : at + 13] for at in range(0, len(download.content), PART)} == {
+        b"%08d" % int(site.recorded("parts-waits")[0])
+    }
+    assert len(download.content) == 20 * PART
+    assert len(site.recorded("parts")) == 1
+
+
+def test_a_download_of_which_nothing_has_left_runs_again(site: Site) -> None:
+    site.another_worker()
+    download = begin(site, "GET", "/repeats/parts/?stop=0")
+    wait_until(lambda: site.recorded("parts-waits"), "the view to begin", 20)
+    replace_worker(site)
+    wait_until(lambda: len(site.recorded("parts-waits")) == 2, "the view to begin again", 30)
+    site.let_go("parts")
+    download.end()
+    assert (download.status, len(download.content), download.error) == (200, 30 * PART, None)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PURGE"])
+@pytest.mark.parametrize("where", ["charge/?card=", "raw/"])
+def test_an_unsafe_request_that_had_begun_is_not_begun_again(site: Site, where: str, method: str) -> None:
+    site.another_worker()
+    request = begin(site, method, f"/repeats/{where}7")
+    wait_until(lambda: site.recorded("charges"), "the view to begin", 20)
+    replace_worker(site)
+    request.end()
+    assert request.status == 502, request.content
+    assert site.recorded("charges") == [f"{method} 7"]
+    site.let_go("charge")
+    assert httpx.request(method, f"{site.url}/repeats/{where}8", timeout=20).text == "charged"
+
+
+def test_requests_that_had_not_begun_are_not_refused(site: Site) -> None:
+    site.another_worker("--prefetch-multiplier", "8", "-c", "1")
+    requests = [begin(site, "POST", f"/repeats/charge/?card={card}") for card in range(6)]
+    wait_until(lambda: site.recorded("charges"), "a view to begin", 20)
+    (first,) = site.recorded("charges")
+    replace_worker(site)
+    wait_until(lambda: len(site.recorded("charges")) >= 2, "another to begin", 30)
+    site.let_go("charge")
+    for request in requests:
+        request.end()
+    assert sorted(request.status for request in requests) == [200] * 5 + [502]
+    assert sorted(site.recorded("charges")) == [f"POST {card}" for card in range(6)]
+    assert first in site.recorded("charges")
+
+
+def test_a_request_whose_client_has_left_is_not_begun_again(site: Site) -> None:
+    site.another_worker()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{site.url}/repeats/charge/?card=9", timeout=2)
+    wait_until(lambda: site.recorded("charges"), "the view to begin", 20)
+    replace_worker(site)
+    # The queue is served in order, so what comes later shows that it was looked at.
+    wait_until(lambda: "not run again" in site.workers[0].output, "the worker to look at it", 30)
+    assert site.recorded("charges") == ["POST 9"]
+
+
+@pytest.mark.parametrize("kind", ["chunked", "length", "form"])
+def test_an_upload_is_read_again_as_a_whole(site: Site, kind: str) -> None:
+    site.another_worker()
+    size = 3 * 1024 * 1024
+    content = os.urandom(size)
+    half_way, go_on = threading.Event(), threading.Event()
+    head, tail = b"", b""
+    headers = {"Content-Type": "application/octet-stream"}
+    if kind == "form":
+        head = b'--line\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+        tail = b"\r\n--line--\r\n"
+        headers = {"Content-Type": "multipart/form-data; boundary=line"}
+    if kind == "length":
+        headers["Content-Length"] = str(size)
+
+    def body() -> Iterator[bytes]:
+        yield head
+        for start in range(0, size, 65536):
+            if start == 2 * 1024 * 1024:
+                half_way.set()
+                go_on.wait(60)
+            yield content[start : start + 65536]
+        yield tail
+
+    upload = begin(site, "POST", "/repeats/digest/", content=body(), headers=headers)
+    assert half_way.wait(20)
+    replace_worker(site)
+    go_on.set()
+    upload.end()
+    assert upload.status == 200, (upload.status, upload.content)
+    assert hashlib.sha256(content).hexdigest() in upload.content.decode()
+    assert site.recorded("digests") == [str(size)]
+
+
+def test_an_answer_that_was_handed_on_is_never_joined_of_two_runs(site: Site) -> None:
+    site.another_worker()
+    download = begin(site, "GET", "/repeats/later/")
+    wait_until(lambda: site.recorded("answers-wait"), "the answer to begin", 20)
+    wait_until(lambda: len(download.content) == 2 * PART, "two parts", 20)
+    replace_worker(site)
+    wait_until(lambda: len(site.recorded("answers")) == 2, "the consumer to run again", 30)
+    site.let_go("answer")
+    download.end()
+    assert download.status == 200
+    assert isinstance(download.error, httpx.RemoteProtocolError | httpx.ReadError)
+    assert len(download.content) == 2 * PART
+
+
+def test_a_frame_that_must_not_be_handled_twice(site: Site) -> None:
+    site.another_worker()
+    with connect(f"{site.ws_url}/repeats/pay/", compression=None) as socket:
+        socket.send("slow")
+        wait_until(lambda: site.recorded("payments"), "the consumer to begin", 20)
+        replace_worker(site)
+        wait_until(lambda: "not run again" in site.workers[0].output, "the worker to look at it", 30)
+        socket.send("next")
+        assert socket.recv(timeout=30) == "paid next"
+    assert site.recorded("payments") == ["slow", "next"]
+
+
+@pytest.mark.parametrize("view", ["endless", "silent"])
+def test_a_worker_that_ends_cuts_what_it_streams(site: Site, view: str) -> None:
+    worker = site.another_worker()
+    stream = begin(site, "GET", f"/repeats/{view}/")
+    wait_until(lambda: stream.content, "the stream to begin", 20)
+    worker.signal(signal.SIGTERM)
+    stream.end(20)
+    assert stream.status == 200
+    assert isinstance(stream.error, httpx.RemoteProtocolError | httpx.ReadError)
+    assert worker.wait(40) in (0, -signal.SIGTERM)
+    assert site.recorded("endless-closed") == ["async" if view == "silent" else "sync"]
