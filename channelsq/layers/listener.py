@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kombu import Connection, Consumer, Queue
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from channelsq.layers.kombu import KombuChannelLayer
 
 logger = logging.getLogger("channelsq.layers.listener")
+
+#: Seconds between two looks at what there is of heartbeats.
+_LOOK_EVERY = 0.5
 
 
 def log_foreign(queue: Queue, error: Exception) -> None:
@@ -38,6 +43,8 @@ class KombuListener:
         self._queue = queue
         self._deliver = deliver
         self._stopping = threading.Event()
+        #: Whether it hears the broker, as far as is known.
+        self.connected = False
         self._thread = threading.Thread(target=self._run, name=f"channelsq-listen-{self._queue.name}", daemon=True)
         self._thread.start()
 
@@ -50,7 +57,7 @@ class KombuListener:
         wait, lost = 0.1, False
         while not self._stopping.is_set():
             try:
-                with self._layer.broker_errors(), self._layer.open_connection() as connection:
+                with self._layer.broker_errors(), self._layer.open_connection(listens=True) as connection:
                     consumer = Consumer(
                         connection.channel(),
                         [self._queue],
@@ -62,8 +69,14 @@ class KombuListener:
                         if lost:
                             logger.info("queue %s: listening again", self._queue.name, extra={"action": "broker_back"})
                         wait, lost = 0.1, False
-                        self._drain(connection)
+                        self.connected = True
+                        try:
+                            self._drain(connection)
+                        except Exception:
+                            connection.collect()  # a connection that is half open would answer no goodbye
+                            raise
             except BrokerUnavailable as error:
+                self.connected = False
                 if not lost:
                     logger.error(
                         "queue %s: %s; trying again until it is back",
@@ -76,11 +89,13 @@ class KombuListener:
                 wait = min(wait * 2, 2.0)
 
     def _drain(self, connection: Connection) -> None:
+        beats, looked = bool(connection.heartbeat), 0.0
         while not self._stopping.is_set():
-            try:
+            with suppress(TimeoutError):
                 connection.drain_events(timeout=0.5)
-            except TimeoutError:
-                continue
+            if beats and (now := time.monotonic()) - looked >= _LOOK_EVERY:
+                looked = now
+                connection.heartbeat_check()
 
     def _on_bad_message(self, message: Any, error: Exception) -> None:
         log_foreign(self._queue, error)
