@@ -63,18 +63,21 @@ class KombuSender:
                 connections = self._layer.open_connection().Pool(self._connections)
                 self._producers = ProducerPool(connections, limit=self._connections)
             pool = self._producers
-        with self._layer.broker_errors(), pool.acquire(block=True, timeout=30) as producer:
+        with self._layer.broker_errors():
+            producer = pool.acquire(block=True, timeout=30)
             connection: Any = producer.connection
-            if self._layer.is_amqp:
-                _look_whether_blocked(connection)
             try:
+                if self._layer.is_amqp:
+                    _look_whether_blocked(connection)
                 yield producer
             except (Blocked, ChannelFull):
                 raise
-            except Exception:
+            except BaseException:
                 # A connection that has left something unanswered may answer it to whoever asks next.
                 connection.collect()
                 raise
+            finally:
+                producer.release()
 
     def forget(self) -> None:
         """Trust nothing that was known of queues: the connection is another one."""
