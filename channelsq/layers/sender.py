@@ -16,6 +16,7 @@ from channelsq import names
 from channelsq.exceptions import ChannelFull
 from channelsq.layers.amqp_internals import Blocked, was_unblocked
 from channelsq.layers.capacity import Gate
+from channelsq.layers.streams import new_id
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
 
 if TYPE_CHECKING:
@@ -144,7 +145,12 @@ class KombuSender:
         if self._layer.signing is not None:
             body = self._layer.signing.bare(queue.name, body, self._layer.expiry * 1000)
         self._publish(
-            producer, queue, body, headers={EXPIRES_HEADER: time.time() + self._layer.expiry}, delivery_mode=1
+            producer,
+            queue,
+            body,
+            headers={EXPIRES_HEADER: time.time() + self._layer.expiry},
+            delivery_mode=1,
+            message_id=new_id(),  # by which it is known again, if it comes twice
         )
 
     def _publish(self, producer: Producer, queue: Queue, body: bytes, *, delay: float = 0.0, **properties: Any) -> None:

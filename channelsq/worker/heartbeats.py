@@ -1,7 +1,7 @@
 """AMQP heartbeats of a worker in the solo pool, whose event loop stands still while a task runs.
 
-RabbitMQ would take a worker that is at a task for longer than some 20 seconds for dead, and give its messages to others.
-So a thread beats for the event loop while that stands still.
+RabbitMQ would take a worker that is at a task for longer than some 20 seconds for dead, and give its messages to
+others.  So a thread beats for the event loop while that stands still.
 """
 
 from __future__ import annotations

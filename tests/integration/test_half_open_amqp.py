@@ -130,3 +130,19 @@ def test_a_worker_notices_and_is_back(site: Site, pool: str) -> None:
         await_answer(socket, "frozen", timeout=45)
         ask(socket, "after")
     assert site.project.recorded("count").count("after") == 1
+
+
+def test_answers_that_went_into_a_forgotten_connection_come_once(site: Site) -> None:
+    way = site.interface()
+    site.worker("-c", "2")
+    with site.socket() as socket:
+        ask(socket, "0")
+        for number in range(1, 41):
+            socket.send(str(number))
+            if number == 20:
+                site.loop.run(way.forget())
+        got: list[str] = []
+        while len(got) < 40:
+            got.append(str(socket.recv(timeout=60)))
+        ask(socket, "end")
+    assert got == [str(number) for number in range(1, 41)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -59,13 +60,26 @@ class RabbitServer:
         self.process.wait_for(lambda: is_open(self.port), "connections to RabbitMQ", 90)
         self.process.wait_for_output("completed with", 90)
 
-    def control(self, *args: str) -> None:
-        """Run ``rabbitmqctl``; AssertionError if it fails."""
+    def control(self, *args: str) -> str:
+        """Run ``rabbitmqctl``; gives its output, AssertionError if it fails."""
         done = subprocess.run(
             [_program("rabbitmqctl"), "--quiet", *args],
             env={**os.environ, **self.env}, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def pause(self) -> None:
+        """Have it stand still (SIGSTOP)."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Have it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        if self.process is not None and self.process.running:
+            os.killpg(self.process.pid, number)  # a shell, and Erlang
 
     def alarm(self, *, on: bool) -> None:
         """Have it be short of memory, or not any more: meanwhile it takes no messages."""
