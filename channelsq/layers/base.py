@@ -58,6 +58,10 @@ class Send(NamedTuple):
 class Listener(Protocol):
     """What :meth:`BaseChannelLayer.listen` gives."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether it hears the broker, as far as is known."""
+
     def stop(self) -> None:
         """Deliver no more; returns when no delivery is running."""
 

@@ -17,7 +17,8 @@ from kombu.exceptions import KombuError
 
 from channelsq import conf, names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
-from channelsq.layers import decompression
+from channelsq.layers import decompression, patience
+from channelsq.layers.amqp_internals import Blocked, bound, bound_publisher
 from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
 from channelsq.layers.begun import KEPT_AFTER, BegunStore, MemoryBegun, RedisBegun
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
@@ -155,28 +156,40 @@ class KombuChannelLayer(BaseChannelLayer):
         """Celery's ``broker_transport_options`` with those of ``CONFIG`` on top."""
         return {**(conf.celery_app().conf.broker_transport_options or {}), **self._transport_options}
 
-    def open_connection(self) -> Connection:
-        """A new connection to the broker; nothing is sent before it is used."""
+    def open_connection(self, *, listens: bool = False) -> Connection:
+        """A new connection to the broker; nothing is sent before it is used.
+
+        Args:
+            listens: whether its user waits for what comes, calling ``heartbeat_check()`` every second meanwhile; else
+                it asks and waits for answers.
+        """
         decompression.bound()
-        app_conf = conf.celery_app().conf
+        app = conf.celery_app()
         options: dict[str, Any] = {
             # A publisher that cannot reach the broker says so soon, instead of trying for ever.
             "max_retries": 2,
             "interval_start": 0,
             "interval_step": 0.1,
             "interval_max": 0.3,
+            **patience.options_for(self.url),
             **self.transport_options,
         }
+        heartbeat = 0.0
         if self.is_amqp:
             options.setdefault("confirm_publish", True)
+            if options["on_open"] is bound and not listens:
+                options["on_open"] = bound_publisher
+            heartbeat = patience.heartbeat(app) if listens else 0.0
         elif self.scheme == "memory":
             options.setdefault("polling_interval", 0.01)
-        elif self.scheme in self.redis_schemes:
-            options.setdefault("socket_connect_timeout", 5)
-            # Kombu waits for ever, also on a connection that nothing comes through any more.
-            options.setdefault("socket_timeout", 15)
-        ssl = app_conf.broker_use_ssl if self._url is None or self.is_on(conf.celery_broker_url()) else None
-        return Connection(self.url, ssl=ssl or False, transport_options=options, connect_timeout=5)
+        ssl = app.conf.broker_use_ssl if self._url is None or self.is_on(conf.celery_broker_url()) else None
+        return Connection(
+            self.url,
+            ssl=ssl or False,
+            transport_options=options,
+            connect_timeout=patience.CONNECT_TIMEOUT,
+            heartbeat=heartbeat,
+        )
 
     def queue(self, channel: str) -> Queue:
         """The Kombu queue that carries ``channel``."""
@@ -205,7 +218,7 @@ class KombuChannelLayer(BaseChannelLayer):
 
     def _transport_errors(self) -> tuple[type[BaseException], ...]:
         transport = Connection(self.url).get_transport_cls()
-        return (KombuError, OSError, *transport.connection_errors, *transport.channel_errors)
+        return (KombuError, OSError, Blocked, *transport.connection_errors, *transport.channel_errors)
 
     # -- sending ----------------------------------------------------------------------------
 
@@ -271,7 +284,7 @@ class KombuChannelLayer(BaseChannelLayer):
     @property
     def is_amqp(self) -> bool:
         """Whether the broker speaks AMQP."""
-        return self.scheme in ("amqp", "amqps", "pyamqp")
+        return patience.is_amqp(self.url)
 
     # -- receiving --------------------------------------------------------------------------
 

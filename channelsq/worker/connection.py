@@ -1,6 +1,7 @@
-"""A worker's way back to its broker: it tries twice a second, where Celery waits longer and longer, up to 30 seconds.
+"""A worker's connection to its broker: how soon the worker notices that it is gone, and how soon it is back.
 
-Sockets wait for the workers meanwhile, and their frames are held for a minute at most.
+It tries twice a second to be back, where Celery waits longer and longer, up to 30 seconds: sockets wait for the workers
+meanwhile, and their frames are held for a minute at most.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import Any
 
 import kombu
 
+from channelsq import conf
+from channelsq.layers import patience
 from channelsq.worker.stock import instead_of
 
 #: Seconds between two attempts.
@@ -58,5 +61,15 @@ def _seldom(errback: ErrorHandler) -> ErrorHandler:
 
 
 def install(sender: Any, **kwargs: Any) -> None:
-    """Receiver of ``worker_init``: have the worker connect so."""
-    sender.app.amqp.Connection = Connection
+    """Receiver of ``worker_init``: have the worker connect so, and wait for its broker only so long.
+
+    What the project has set stays.
+    """
+    app = sender.app
+    app.amqp.Connection = Connection
+    url = conf.celery_broker_url(app)
+    defaults = patience.options_for(url)
+    if defaults:
+        app.conf.broker_transport_options = {**defaults, **(app.conf.broker_transport_options or {})}
+    if patience.is_amqp(url) and not conf.is_chosen(app, "broker_heartbeat"):
+        app.conf.broker_heartbeat = patience.HEARTBEAT

@@ -16,7 +16,7 @@ from channelsq.layers.urls import shown
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.utils import name_that_thing
-from channelsq.worker import connection, database, dead, pool
+from channelsq.worker import connection, database, dead, heartbeats, pool
 from channelsq.worker.execution import report_done
 from channelsq.worker.task import ConsumerTask, make_channel_task, make_consumer_task
 
@@ -138,6 +138,7 @@ def install(app: Celery) -> None:
     app.steps["worker"].add(_Shutdown)
     signals.worker_init.connect(connection.install, weak=False)
     signals.worker_init.connect(database.keep_connections, weak=False)
+    signals.worker_ready.connect(heartbeats.install, weak=False)
     signals.worker_ready.connect(_on_ready, weak=False)
     signals.worker_process_init.connect(_on_process_ready, weak=False)
 
