@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copy
+import decimal
 import functools
 import inspect
 import secrets
@@ -137,6 +139,11 @@ class Client:
         return self._call(message, *match)
 
     def _call(self, message: Message, consumer: Consumer, kwargs: Mapping[str, Any]) -> Any:
+        """Call the consumer in a copy of the test's context: what it activates ends with it, as in a worker."""
+        return contextvars.copy_context().run(self._call_here, message, consumer, kwargs)
+
+    def _call_here(self, message: Message, consumer: Consumer, kwargs: Mapping[str, Any]) -> Any:
+        decimal.setcontext(decimal.getcontext().copy())  # an object that both contexts would share
         result = None
         with pending_message_store.holding() as held:
             try:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import signals
-from django.db import close_old_connections, connections
+from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.signals import connection_created
 
 from channelsq.worker.task import ConsumerTask
@@ -24,8 +24,12 @@ logger = logging.getLogger("channelsq.worker")
 class _Thread(threading.local):
     """What is known of a thread's connections."""
 
-    #: Whether one of them may be open: then :func:`close_old` is due before and after a consumer.
+    #: Whether one of them may be open, or has logged queries: then :func:`begin` is due before a consumer, and
+    #: :func:`close_old` after it.
     may_be_open = True
+
+    #: Whether one of them has logged queries.
+    has_queries = False
 
 
 #: This thread's.
@@ -33,12 +37,23 @@ here = _Thread()
 
 
 def close_old() -> None:
-    """``close_old_connections()``, and find out whether one is open still."""
+    """``close_old_connections()``, and find out whether one is open still, or has logged queries (``DEBUG``)."""
     try:
         close_old_connections()
     except Exception:  # as Celery has it of a signal's receiver: no reason not to run, or to acknowledge
         logger.exception("a database connection could not be closed", extra={"action": "connection_not_closed"})
-    here.may_be_open = any(each.connection is not None for each in connections.all(initialized_only=True))
+    opened = logged = False
+    for each in connections.all(initialized_only=True):
+        opened = opened or each.connection is not None
+        logged = logged or bool(each.queries_log)
+    here.may_be_open, here.has_queries = opened or logged, logged
+
+
+def begin() -> None:
+    """:func:`close_old` before a consumer, whose ``connection.queries`` are to be its own as a request's are."""
+    close_old()
+    if here.has_queries:
+        reset_queries()
 
 
 def _opened(**kwargs: Any) -> None:
@@ -58,8 +73,11 @@ def keep_connections(sender: Any = None, **kwargs: Any) -> None:
             begun, ended = worker_fixup.on_task_prerun, worker_fixup.on_task_postrun
             signals.task_prerun.disconnect(begun)
             signals.task_postrun.disconnect(ended)
-    for signal, receiver in ((signals.task_prerun, begun), (signals.task_postrun, ended)):
-        ours = _old_ones_of_consumers(receiver)
+    for signal, receiver, tidy in (
+        (signals.task_prerun, begun, _begin_traced),
+        (signals.task_postrun, ended, close_old_connections),
+    ):
+        ours = _for_consumers(tidy, receiver)
         signal.connect(ours, weak=False)
         _ours.append(ours)
 
@@ -74,12 +92,18 @@ def are_ours_alone() -> bool:
     return len(before) == len(after) == 1 and before[0][1] in _ours and after[0][1] in _ours
 
 
-def _old_ones_of_consumers(receiver: Callable[..., Any] | None) -> Callable[..., None]:
-    """A receiver for consumers; what is sent by another task goes to ``receiver``."""
+def _begin_traced() -> None:
+    """:func:`begin` on Celery's own way."""
+    close_old_connections()
+    reset_queries()
+
+
+def _for_consumers(tidy: Callable[[], None], receiver: Callable[..., Any] | None) -> Callable[..., None]:
+    """Return a receiver that calls ``tidy`` for consumers, and ``receiver`` for all other tasks."""
 
     def filtered(sender: Any = None, **kwargs: Any) -> None:
         if isinstance(sender, ConsumerTask):
-            close_old_connections()
+            tidy()
         elif receiver is not None:
             receiver(sender=sender, **kwargs)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import Reject
-from django.db import close_old_connections, connections
+from django.db import close_old_connections, connections, reset_queries
 
 from channelsq import conf
 from channelsq.asgi import channel_layers
@@ -128,6 +128,8 @@ class EmbeddedWorker:
         if not ordered:
             report_done(message)
         close_old_connections()
+        if not self._shared_connections:  # those are a test's, and so is the log of their queries
+            reset_queries()
         try:
             result = task.apply(
                 args=(message.channel.name, message.content), kwargs=kwargs, task_id=identity, throw=False

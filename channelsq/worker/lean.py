@@ -170,12 +170,17 @@ class Lean:
             return plan
 
 
-#: Of each worker of this process; there is more than one in tests only.
-_leans: weakref.WeakKeyDictionary[Any, Lean | None] = weakref.WeakKeyDictionary()
+#: Of each worker of this process, with the number of its consumer's restarts; there is more than one worker in tests
+#: only.
+_leans: weakref.WeakKeyDictionary[Any, tuple[int, Lean | None]] = weakref.WeakKeyDictionary()
 
 
 def lean_of(app: Any, consumer: Any, tasks: ConsumerTasks, every: Iterable[ConsumerTasks]) -> Lean | None:
-    """What decides for a worker; None if every message of a layer goes Celery's way.
+    """Return what decides for a worker; None if every message of a layer goes Celery's way.
+
+    It is a new one, with a new lane, after each restart of the worker's consumer.  When Celery has lost its broker, it
+    drops what waits in the event loop, its timer and the pool's semaphore, the lane's callbacks included, and makes a
+    new event dispatcher.  What the old lane still has is of a closed channel: it begins nothing more.
 
     Args:
         tasks: that layer's consumers.
@@ -183,11 +188,11 @@ def lean_of(app: Any, consumer: Any, tasks: ConsumerTasks, every: Iterable[Consu
     """
     if not _is_on_streams(tasks):
         return None
-    try:
-        return _leans[consumer]
-    except KeyError:
-        lean = _leans[consumer] = _make(app, consumer, [each for each in every if _is_on_streams(each)])
-        return lean
+    restarts, lean = _leans.get(consumer, (None, None))
+    if restarts != consumer.restart_count:
+        lean = _make(app, consumer, [each for each in every if _is_on_streams(each)])
+        _leans[consumer] = consumer.restart_count, lean
+    return lean
 
 
 def _is_on_streams(tasks: ConsumerTasks) -> bool:

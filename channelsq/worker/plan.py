@@ -14,6 +14,7 @@ from celery.backends.base import Backend
 from celery.loaders.base import BaseLoader
 
 from channelsq.worker import database
+from channelsq.worker.isolation import bare
 from channelsq.worker.task import ConsumerTask
 
 _HOOKS = ("before_start", "on_success", "after_return")
@@ -93,13 +94,14 @@ def _is_plain(task: Any) -> bool:
     Tools that watch Celery put something of their own around its tracer, or around the task: then it is not.
     """
     kind = type(task)
+    tracer = bare(task.__trace__)
     loader = type(task.app.loader)
     return (
         task.ignore_result
         and not task.track_started
         and kind.__call__ is ConsumerTask.__call__
-        and getattr(task.__trace__, "__code__", None) is not None
-        and task.__trace__.__code__.co_filename == trace.__file__
+        and getattr(tracer, "__code__", None) is not None
+        and tracer.__code__.co_filename == trace.__file__
         and not any(task_has_custom(task, hook) for hook in _HOOKS)
         and loader.on_task_init is BaseLoader.on_task_init
         and loader.on_process_cleanup is BaseLoader.on_process_cleanup

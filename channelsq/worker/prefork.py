@@ -17,7 +17,7 @@ from billiard.einfo import ExceptionInfo
 from billiard.exceptions import Terminated
 from celery import current_app
 
-from channelsq.layers.direct import Parcel, collected_here
+from channelsq.layers.direct import Parcel
 from channelsq.message import Message
 from channelsq.worker import quick
 from channelsq.worker.plan import Plan
@@ -68,7 +68,6 @@ def run_batch(items: list[Item]) -> list[Outcome]:
     ended = time.monotonic()
     for name, identity, (channel, content), kwargs, request in items:
         begun, parcel = ended, Parcel()
-        token = collected_here.set(parcel)
         try:
             plan = _plans.get(name) or _plans.setdefault(name, Plan(current_app.tasks[name]))
             if name not in looked_at:
@@ -76,13 +75,11 @@ def run_batch(items: list[Item]) -> list[Outcome]:
                 plan.look()
             message = Message(content, channel, plan.layer)
             message.id = identity
-            failure = quick.run(plan, message, kwargs, request.copy)
+            failure = quick.run(plan, message, kwargs, request.copy, parcel)
         except BaseException:  # out of memory, say; Celery decides in the parent what follows
             logger.exception("a batch of messages ended with one of %s", name, extra={"action": "run_failed"})
             outcomes.append(Outcome(Parcel(), 0.0, (1, ExceptionInfo(), 0.0)))
             break
-        finally:
-            collected_here.reset(token)
         ended = time.monotonic()
         outcomes.append(Outcome(parcel, ended - begun, failure))
     return outcomes

@@ -12,10 +12,12 @@ from typing import Any
 
 from celery.app.task import Context
 
+from channelsq.layers.direct import Parcel, collected_here
 from channelsq.layers.signing import HEADER
 from channelsq.message import Message
 from channelsq.worker import database, stacks
 from channelsq.worker.execution import run_consumer
+from channelsq.worker.isolation import bare, fresh
 from channelsq.worker.plan import Plan
 from channelsq.worker.task import RAISED, Verified
 
@@ -54,17 +56,28 @@ class LazyContext(Context):
         return object.__getattribute__(self, name)
 
 
-def run(plan: Plan, message: Message, kwargs: dict[str, Any], describe: Describe) -> Failure | None:
-    """Run a consumer, by Celery's tracer if need be.
+def run(
+    plan: Plan, message: Message, kwargs: dict[str, Any], describe: Describe, parcel: Parcel | None = None
+) -> Failure | None:
+    """Run a consumer in a context of its own, by Celery's tracer if need be.
 
     Args:
         plan: that was looked at.
         message: its message.
         kwargs: the route's arguments.
+        parcel: gets what it sends, to leave with the acknowledgement; without one that goes out when it has returned.
 
     Returns:
         None for success.
     """
+    return fresh().run(_run, plan, message, kwargs, describe, parcel)
+
+
+def _run(
+    plan: Plan, message: Message, kwargs: dict[str, Any], describe: Describe, parcel: Parcel | None
+) -> Failure | None:
+    if parcel is not None:
+        collected_here.set(parcel)  # until the context ends
     task = plan.task
     args = [message.channel_name, message.content]
     if not plan.quick:
@@ -74,7 +87,7 @@ def run(plan: Plan, message: Message, kwargs: dict[str, Any], describe: Describe
     connections = database.here
     try:
         if connections.may_be_open:
-            database.close_old()
+            database.begin()
         run_consumer(plan.call, message, plan.name, plan.sender, kwargs, plan.rerun)
     except Exception as error:
         raised = error
@@ -97,7 +110,7 @@ def _trace(
     signing = None if layer is None else layer.channel_layer.signing
     if signing is not None:  # it was looked at before it came here
         request[HEADER] = signing.call(task.name, identity, args, kwargs)
-    result, info, runtime, _ = task.__trace__(identity, args, kwargs, request)
+    result, info, runtime, _ = bare(task.__trace__)(identity, args, kwargs, request)
     return None if info is None else (1, result, runtime)
 
 

@@ -9,7 +9,7 @@ from weakref import ref
 
 from celery.worker import state
 
-from channelsq.layers.direct import Parcel, collected_here
+from channelsq.layers.direct import Parcel
 from channelsq.layers.signing import HEADER
 from channelsq.message import Message
 from channelsq.transport import requests
@@ -261,13 +261,8 @@ class LeanRequest(requests.Request):
             self._run_at_most_once()
             return
         self._begin(plan.pid, time())
-        self.parcel = parcel = Parcel()
-        token = collected_here.set(parcel)
-        try:
-            failure = quick.run(plan, self._mine, self._kwargs, self.describe)
-        finally:
-            collected_here.reset(token)
-        self.finish(failure)
+        self.parcel = Parcel()
+        self.finish(quick.run(plan, self._mine, self._kwargs, self.describe, self.parcel))
 
     def _run_at_most_once(self) -> None:
         """Not begun before Redis knows, nor if another worker has had it."""

@@ -17,6 +17,7 @@ from channelsq.options import ATTRIBUTE
 from channelsq.pending import held_here
 from channelsq.utils import name_that_thing
 from channelsq.worker.execution import run_consumer
+from channelsq.worker.isolation import fresh, isolated
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
@@ -68,6 +69,22 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
     consumer: ClassVar[Callable[..., Any]]
     #: See :func:`channelsq.options.consumer`.
     rerun: ClassVar[bool | None] = None
+
+    #: The tracer that Celery gave it; see :attr:`__trace__`.
+    channelsq_tracer: Any = None
+
+    @property
+    def __trace__(self) -> Any:
+        """What Celery runs the task with, wherever it does: in a new context for each message."""
+        return self.channelsq_tracer
+
+    @__trace__.setter
+    def __trace__(self, tracer: Any) -> None:
+        self.channelsq_tracer = isolated(tracer)
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task here, as Celery's; in a new context, also for another try of its own."""
+        return fresh().run(super().apply, *args, **kwargs)
 
     def __call__(self, channel: str, content: dict[str, Any], **kwargs: Any) -> None:
         """Run the consumer as one unit; see :func:`channelsq.worker.execution.run_consumer`."""

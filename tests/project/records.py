@@ -20,6 +20,12 @@ def record(name: str, line: object) -> None:
             file.write(f"{line}\n")
 
 
+def recorded(name: str) -> list[str]:
+    """Return the lines of the record ``name``."""
+    path = _file(name)
+    return path.read_text().splitlines() if path is not None and path.exists() else []
+
+
 def wait_for_go(name: str, seconds: float = 30) -> bool:
     """Wait until a test has made the file ``name``; False if it has not in time."""
     path = _file(name)

@@ -66,6 +66,13 @@ class Proxy:
         """Connections are reset, new ones refused."""
         await self.stop()
 
+    async def drop(self) -> int:
+        """Reset the connections that there are; new ones are passed on.  Returns how many there were."""
+        links = list(self.links)
+        for link in links:
+            link.abort()
+        return len(links)
+
     async def freeze(self) -> None:
         """Nothing passes, in connections that there are and in new ones; nothing is lost either."""
         self.frozen = True
