@@ -357,6 +357,14 @@ class BaseChannelLayer(ABC):
         """
         return None
 
+    def probe(self, channel: str) -> None:
+        """Ask whether a message for a channel would be taken now.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer, or refuses.
+        """
+        self.depth(channel)
+
     @abstractmethod
     def flush(self) -> None:
         """Delete every message and every group of this layer (its prefix), nothing else."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -32,9 +33,13 @@ from channelsq.layers.signing import Signing, is_required
 from channelsq.layers.urls import check_broker_url, check_groups_url, same_broker, shown
 from channelsq.layers.wire import Entry
 from channelsq.transport import SCHEMES
+from channelsq.transport.away import as_away
 
 #: The prefix with which queues are called as their channels.
 DEFAULT_PREFIX = "channelsq"
+
+#: Seconds that a consumer's outcome waits for a Redis that refuses for now, and between two attempts.
+OUTCOME_WAITS, _OUTCOME_EVERY = 30.0, 0.25
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
@@ -225,6 +230,20 @@ class KombuChannelLayer(BaseChannelLayer):
     def dispatch(self, sends: Sequence[Send]) -> None:
         self._sender.dispatch(*self.sort(sends))
 
+    def settle(self, sends: Sequence[Send]) -> None:
+        """Send the outcome of a consumer; a Redis that refuses for now is waited for, :data:`OUTCOME_WAITS` seconds.
+
+        Else the outcome would be lost, as the consumer's message is acknowledged when it has failed, too.
+        """
+        until = time.monotonic() + OUTCOME_WAITS
+        while True:
+            try:
+                return self.dispatch(sends)
+            except BrokerUnavailable as error:
+                if error.__cause__ is None or as_away(error.__cause__) is None or time.monotonic() > until:
+                    raise
+            time.sleep(_OUTCOME_EVERY)
+
     def sort(self, sends: Sequence[Send]) -> tuple[dict[str, list[Entry]], list[tuple[str, Send]]]:
         """What goes to the reply queue of each process (``"name.process!"``), and what to other channels."""
         envelopes: dict[str, list[Entry]] = {}
@@ -280,6 +299,11 @@ class KombuChannelLayer(BaseChannelLayer):
 
     def depth(self, channel: str) -> int:
         return self._sender.depth(self.queue(channel))
+
+    def probe(self, channel: str) -> None:
+        super().probe(channel)
+        if self.scheme in self.redis_schemes:
+            self._sender.check_writable(self.queue(channel))
 
     @property
     def is_amqp(self) -> bool:

@@ -16,8 +16,8 @@ from channelsq import names
 from channelsq.exceptions import ChannelFull
 from channelsq.layers.amqp_internals import Blocked, was_unblocked
 from channelsq.layers.capacity import Gate
-from channelsq.layers.streams import new_id
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
+from channelsq.names import new_id
 
 if TYPE_CHECKING:
     from channelsq.layers.base import Send
@@ -188,6 +188,12 @@ class KombuSender:
         """How many messages wait in a queue."""
         with self.producer() as producer:
             return _again(producer, lambda: self._gate_of_broker().depth(channel_of(producer), queue))
+
+    def check_writable(self, queue: Queue) -> None:
+        """Raise BrokerUnavailable if the Redis that a queue is in refuses what needs memory, or any write."""
+        with self.producer() as producer:
+            # Nothing is written, as there is no such key; it would be refused all the same.
+            channel_of(producer).client.set(f"{queue.name}.probe", "1", xx=True)
 
     def _admit(self, producer: Producer, queue: Queue, capacity: int, channel: str) -> None:
         """Raise ChannelFull for ``channel`` if its ``queue`` has no room for one more."""

@@ -34,7 +34,8 @@ CODES = frozenset(
 #: What other texts begin with: of a connection too many, and of a wait that a master's end has ended.
 _STARTS = ("ERR max number of clients reached", "UNBLOCKED force")
 
-_ABORTED = "because of: "
+#: What stands before the server's text in the error of a whole transaction, and of redis-py's pipelines.
+_ABORTED, _IN_PIPELINE = "because of: ", "of pipeline caused error: "
 
 #: What redis-py leaves out of the text of these errors, where it does not keep it in ``status_code``.
 _CODE_OF = {
@@ -78,7 +79,7 @@ def is_away(text: str) -> bool:
 def text_of(error: BaseException) -> str:
     """The text of one of redis-py's errors as the server sent it; redis-py takes some of the codes off."""
     code = getattr(error, "status_code", None) or _CODE_OF.get(type(error).__name__)
-    text = str(error)
+    text = str(error).rpartition(_IN_PIPELINE)[2]
     return f"{code} {text}" if code and not text.startswith(f"{code} ") else text
 
 

@@ -95,9 +95,12 @@ def test_everybody_goes_on(stack: Stack, code: str) -> None:
     assert worker.pid == pid
     new = worker.output[said:]
     assert "Unrecoverable" not in new
-    assert "run_failed" not in new
     assert "could not be sent" not in new, new
-    assert new.count("\n") < 40, new
     runs = Counter(project.recorded("count"))
     assert set(runs) == swarm.sent
     assert sum(runs.values()) - len(runs) <= 2 * SOCKETS
+    if "streams" in stack.scheme:
+        assert new.count("\n") < 40, new  # it is said, and not again and again
+    if code == "OOM":
+        assert set(runs.values()) == {1}  # nothing of what a worker does is refused then
+        assert set(swarm.answers.values()) == {1}

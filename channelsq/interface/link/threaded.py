@@ -153,7 +153,7 @@ class ThreadedLink(Link):
             self._away = self._attempt(lambda: self._ask(channel), channel, quiet=self._away) is not None
 
     def _ask(self, channel: str) -> None:
-        self.layer.channel_layer.depth(channel)
+        self.layer.channel_layer.probe(channel)
 
     def _work(self, batch: list[_Job]) -> BrokerUnavailable | None:
         """Do what a batch is of; gives why the broker was lost over it."""
