@@ -20,6 +20,7 @@ from channelsq.interface.limits import Limits
 from channelsq.interface.logs import extra
 from channelsq.interface.memberships import Memberships
 from channelsq.interface.replies import Delivery
+from channelsq.layers.eviction import warn_of_eviction
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.memberships import read_note
 from channelsq.layers.presence import Presence
@@ -81,6 +82,7 @@ class Heartbeat:
         self._missed: dict[str, float] = {}
         self._due = 0.0
         self._told = False
+        self._warned = False
         #: When the heart beat last, and from when on it is looked for the dead, by the monotonic clock.
         self._beaten = time.monotonic()
         self._look_from = self._beaten + _FIRST_LOOK
@@ -143,6 +145,9 @@ class Heartbeat:
                 if time.monotonic() >= self._due:
                     self._due = time.monotonic() + self._every
                     self._beat()
+                    if not self._warned:
+                        self._warned = True
+                        warn_of_eviction(self._channel_layer)
                     self._write()
                     if time.monotonic() >= self._look_from:
                         self._sweep()

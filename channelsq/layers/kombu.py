@@ -366,9 +366,14 @@ class KombuChannelLayer(BaseChannelLayer):
             return self._group_store
 
     @property
+    def group_store(self) -> GroupStore | None:
+        """Where the groups are; None if the layer has none."""
+        return self._groups if self._has_groups else None
+
+    @property
     def presence(self) -> Presence | None:
         """Which interface processes live; None if that is not known, as the groups are in no Redis."""
-        groups = self._groups if self._has_groups else None
+        groups = self.group_store
         return Presence(groups) if isinstance(groups, RedisGroups) else None
 
     @property

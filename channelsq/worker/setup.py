@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps, signals
@@ -12,6 +13,8 @@ from channelsq.asgi import channel_layers, check_queues_apart
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import ChannelsqError
 from channelsq.layers import decompression
+from channelsq.layers.eviction import warn_of_eviction
+from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.urls import shown
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
@@ -239,6 +242,10 @@ def _on_shutting_down(**kwargs: Any) -> None:
 
 
 def _on_ready(sender: Any = None, **kwargs: Any) -> None:
+    for tasks in tasks_of(sender.app).values() if sender is not None else ():
+        layer = tasks.layer.channel_layer
+        if isinstance(layer, KombuChannelLayer):  # not in the worker's event loop, as it waits for an answer
+            threading.Thread(target=warn_of_eviction, args=(layer,), name="channelsq-eviction", daemon=True).start()
     worker_ready.send(sender=sender)
     if "prefork" not in type(getattr(sender, "pool", None)).__module__:
         worker_process_ready.send(sender=sender)

@@ -23,9 +23,7 @@ PATIENCE = 60.0
 CONCURRENCY = 2
 
 
-@pytest.fixture(
-    scope="module", params=["redis-streams", "redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
-)
+@pytest.fixture(scope="module", params=["redis-streams", "redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
 def broker(request: pytest.FixtureRequest) -> Broker:
     return make_broker(request)
 
