@@ -222,3 +222,17 @@ def celery_broker_url(app: Celery | None = None) -> str:
     app_conf = (app or celery_app()).conf
     url = app_conf.broker_read_url or app_conf.broker_url or ""
     return url if isinstance(url, str) else ";".join(url)
+
+
+def is_chosen(app: Celery, setting: str) -> bool:
+    """Whether somebody other than Celery itself has chosen a setting of a Celery app.
+
+    Args:
+        app: the app.
+        setting: its name in lower case, such as ``"worker_pool"``; it may have been given as ``CELERY_WORKER_POOL``.
+    """
+    app_conf: Any = app.conf
+    app_conf.get(setting)  # has the app read its configuration
+    names = app_conf._to_keys(setting)
+    # The last of the maps are Celery's own defaults.
+    return any(name in mapping for mapping in app_conf.maps[:-1] for name in names)

@@ -20,6 +20,7 @@ from channelsq.interface.limits import Limits
 from channelsq.interface.logs import extra
 from channelsq.interface.memberships import Memberships
 from channelsq.interface.replies import Delivery
+from channelsq.layers.eviction import warn_of_eviction
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.memberships import read_note
 from channelsq.layers.presence import Presence
@@ -77,8 +78,11 @@ class Heartbeat:
         #: Who joined a group although the socket is gone.
         self._strays: list[str] = []
         self._afterwards = False
+        #: Processes whose key was not there at the last look, and since when, by the monotonic clock.
+        self._missed: dict[str, float] = {}
         self._due = 0.0
         self._told = False
+        self._warned = False
         #: When the heart beat last, and from when on it is looked for the dead, by the monotonic clock.
         self._beaten = time.monotonic()
         self._look_from = self._beaten + _FIRST_LOOK
@@ -141,6 +145,9 @@ class Heartbeat:
                 if time.monotonic() >= self._due:
                     self._due = time.monotonic() + self._every
                     self._beat()
+                    if not self._warned:
+                        self._warned = True
+                        warn_of_eviction(self._channel_layer)
                     self._write()
                     if time.monotonic() >= self._look_from:
                         self._sweep()
@@ -258,8 +265,15 @@ class Heartbeat:
     # -- after the dead
 
     def _sweep(self) -> None:
-        for process in self._presence.dead():
-            if process != self._process and self._presence.claim(process, _CLAIM):
+        # A Redis that evicts may have dropped the key of one that lives, which sets it again with its next beat.
+        now, before = time.monotonic(), self._missed
+        self._missed = {process: before.get(process, now) for process in self._presence.dead()}
+        if any(process not in before for process in self._missed):
+            self._due = now + self._every + _GATHER
+        for process, since in self._missed.items():
+            if process == self._process or now - since < self._every:
+                continue
+            if self._presence.claim(process, _CLAIM):
                 # First of all, so that it knows if it comes back, and no late consumer adds who is not found then.
                 self._presence.condemn(process)
                 self._tidy_up(process)

@@ -58,6 +58,10 @@ class Send(NamedTuple):
 class Listener(Protocol):
     """What :meth:`BaseChannelLayer.listen` gives."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether it hears the broker, as far as is known."""
+
     def stop(self) -> None:
         """Deliver no more; returns when no delivery is running."""
 
@@ -352,6 +356,14 @@ class BaseChannelLayer(ABC):
             BrokerUnavailable: the broker does not answer.
         """
         return None
+
+    def probe(self, channel: str) -> None:
+        """Ask whether a message for a channel would be taken now.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer, or refuses.
+        """
+        self.depth(channel)
 
     @abstractmethod
     def flush(self) -> None:

@@ -78,6 +78,10 @@ class Gate:
         self._rooms = Rooms()
         self._pruned: dict[str, float] = {}
 
+    def knows_room(self, queue: Queue) -> bool:
+        """Take room for one message, if the queue is known to have it; see :meth:`Rooms.take`."""
+        return self._rooms.take(queue.name)
+
     def admit(self, channel: Any, queue: Queue, capacity: int, name: str) -> None:
         """Raise ChannelFull, calling the queue ``name``, if it is at its capacity; see :meth:`Rooms.admit`."""
 

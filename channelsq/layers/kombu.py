@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -17,7 +18,8 @@ from kombu.exceptions import KombuError
 
 from channelsq import conf, names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
-from channelsq.layers import decompression
+from channelsq.layers import decompression, patience
+from channelsq.layers.amqp_internals import Blocked, bound, bound_publisher
 from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
 from channelsq.layers.begun import KEPT_AFTER, BegunStore, MemoryBegun, RedisBegun
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
@@ -31,9 +33,13 @@ from channelsq.layers.signing import Signing, is_required
 from channelsq.layers.urls import check_broker_url, check_groups_url, same_broker, shown
 from channelsq.layers.wire import Entry
 from channelsq.transport import SCHEMES
+from channelsq.transport.away import as_away
 
 #: The prefix with which queues are called as their channels.
 DEFAULT_PREFIX = "channelsq"
+
+#: Seconds that a consumer's outcome waits for a Redis that refuses for now, and between two attempts.
+OUTCOME_WAITS, _OUTCOME_EVERY = 30.0, 0.25
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
@@ -155,28 +161,40 @@ class KombuChannelLayer(BaseChannelLayer):
         """Celery's ``broker_transport_options`` with those of ``CONFIG`` on top."""
         return {**(conf.celery_app().conf.broker_transport_options or {}), **self._transport_options}
 
-    def open_connection(self) -> Connection:
-        """A new connection to the broker; nothing is sent before it is used."""
+    def open_connection(self, *, listens: bool = False) -> Connection:
+        """A new connection to the broker; nothing is sent before it is used.
+
+        Args:
+            listens: whether its user waits for what comes, calling ``heartbeat_check()`` every second meanwhile; else
+                it asks and waits for answers.
+        """
         decompression.bound()
-        app_conf = conf.celery_app().conf
+        app = conf.celery_app()
         options: dict[str, Any] = {
             # A publisher that cannot reach the broker says so soon, instead of trying for ever.
             "max_retries": 2,
             "interval_start": 0,
             "interval_step": 0.1,
             "interval_max": 0.3,
+            **patience.options_for(self.url),
             **self.transport_options,
         }
+        heartbeat = 0.0
         if self.is_amqp:
             options.setdefault("confirm_publish", True)
+            if options["on_open"] is bound and not listens:
+                options["on_open"] = bound_publisher
+            heartbeat = patience.heartbeat(app) if listens else 0.0
         elif self.scheme == "memory":
             options.setdefault("polling_interval", 0.01)
-        elif self.scheme in self.redis_schemes:
-            options.setdefault("socket_connect_timeout", 5)
-            # Kombu waits for ever, also on a connection that nothing comes through any more.
-            options.setdefault("socket_timeout", 15)
-        ssl = app_conf.broker_use_ssl if self._url is None or self.is_on(conf.celery_broker_url()) else None
-        return Connection(self.url, ssl=ssl or False, transport_options=options, connect_timeout=5)
+        ssl = app.conf.broker_use_ssl if self._url is None or self.is_on(conf.celery_broker_url()) else None
+        return Connection(
+            self.url,
+            ssl=ssl or False,
+            transport_options=options,
+            connect_timeout=patience.CONNECT_TIMEOUT,
+            heartbeat=heartbeat,
+        )
 
     def queue(self, channel: str) -> Queue:
         """The Kombu queue that carries ``channel``."""
@@ -205,12 +223,26 @@ class KombuChannelLayer(BaseChannelLayer):
 
     def _transport_errors(self) -> tuple[type[BaseException], ...]:
         transport = Connection(self.url).get_transport_cls()
-        return (KombuError, OSError, *transport.connection_errors, *transport.channel_errors)
+        return (KombuError, OSError, Blocked, *transport.connection_errors, *transport.channel_errors)
 
     # -- sending ----------------------------------------------------------------------------
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         self._sender.dispatch(*self.sort(sends))
+
+    def settle(self, sends: Sequence[Send]) -> None:
+        """Send the outcome of a consumer; a Redis that refuses for now is waited for, :data:`OUTCOME_WAITS` seconds.
+
+        Else the outcome would be lost, as the consumer's message is acknowledged when it has failed, too.
+        """
+        until = time.monotonic() + OUTCOME_WAITS
+        while True:
+            try:
+                return self.dispatch(sends)
+            except BrokerUnavailable as error:
+                if error.__cause__ is None or as_away(error.__cause__) is None or time.monotonic() > until:
+                    raise
+            time.sleep(_OUTCOME_EVERY)
 
     def sort(self, sends: Sequence[Send]) -> tuple[dict[str, list[Entry]], list[tuple[str, Send]]]:
         """What goes to the reply queue of each process (``"name.process!"``), and what to other channels."""
@@ -268,10 +300,15 @@ class KombuChannelLayer(BaseChannelLayer):
     def depth(self, channel: str) -> int:
         return self._sender.depth(self.queue(channel))
 
+    def probe(self, channel: str) -> None:
+        super().probe(channel)
+        if self.scheme in self.redis_schemes:
+            self._sender.check_writable(self.queue(channel))
+
     @property
     def is_amqp(self) -> bool:
         """Whether the broker speaks AMQP."""
-        return self.scheme in ("amqp", "amqps", "pyamqp")
+        return patience.is_amqp(self.url)
 
     # -- receiving --------------------------------------------------------------------------
 
@@ -329,9 +366,14 @@ class KombuChannelLayer(BaseChannelLayer):
             return self._group_store
 
     @property
+    def group_store(self) -> GroupStore | None:
+        """Where the groups are; None if the layer has none."""
+        return self._groups if self._has_groups else None
+
+    @property
     def presence(self) -> Presence | None:
         """Which interface processes live; None if that is not known, as the groups are in no Redis."""
-        groups = self._groups if self._has_groups else None
+        groups = self.group_store
         return Presence(groups) if isinstance(groups, RedisGroups) else None
 
     @property

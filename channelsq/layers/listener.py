@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kombu import Connection, Consumer, Queue
@@ -19,6 +22,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("channelsq.layers.listener")
 
+#: Seconds between two looks at what there is of heartbeats.
+_LOOK_EVERY = 0.5
+
+#: Seconds between two acknowledgements, each of all that was delivered before it.
+_ACKNOWLEDGE_EVERY = 0.1
+
+#: How many envelopes are known again: more than can come between two heartbeats.
+_MOST_SEEN = 50_000
+
 
 def log_foreign(queue: Queue, error: Exception) -> None:
     """Say that a message on ``queue`` was none of ours and is dropped."""
@@ -31,13 +43,24 @@ def log_foreign(queue: Queue, error: Exception) -> None:
 
 
 class KombuListener:
-    """A thread that consumes one process's reply queue, and reconnects when the broker goes away."""
+    """A thread that consumes one process's reply queue, and reconnects when the broker goes away.
+
+    On AMQP it acknowledges what it was given, so that what went into a connection that nothing comes through any more
+    comes again; and it wants the queue for itself, so that nothing overtakes that.  Elsewhere brokers have no such.
+    """
 
     def __init__(self, layer: KombuChannelLayer, queue: Queue, deliver: Deliver) -> None:
         self._layer = layer
         self._queue = queue
         self._deliver = deliver
         self._stopping = threading.Event()
+        #: Whether it hears the broker, as far as is known.
+        self.connected = False
+        self._acknowledges = layer.is_amqp
+        #: The last envelope that was delivered and not acknowledged; None if all were.
+        self._unacknowledged: Any = None
+        #: The ids of the last envelopes.
+        self._seen: dict[str, None] = {}
         self._thread = threading.Thread(target=self._run, name=f"channelsq-listen-{self._queue.name}", daemon=True)
         self._thread.start()
 
@@ -50,20 +73,12 @@ class KombuListener:
         wait, lost = 0.1, False
         while not self._stopping.is_set():
             try:
-                with self._layer.broker_errors(), self._layer.open_connection() as connection:
-                    consumer = Consumer(
-                        connection.channel(),
-                        [self._queue],
-                        no_ack=True,
-                        on_message=self._on_message,
-                        on_decode_error=self._on_bad_message,
-                    )
-                    with consumer:
-                        if lost:
-                            logger.info("queue %s: listening again", self._queue.name, extra={"action": "broker_back"})
-                        wait, lost = 0.1, False
-                        self._drain(connection)
+                with self._layer.broker_errors(), self._layer.open_connection(listens=True) as connection:
+                    self._listen(connection, again=lost)
             except BrokerUnavailable as error:
+                if self.connected:
+                    wait, lost = 0.1, False
+                self.connected = False
                 if not lost:
                     logger.error(
                         "queue %s: %s; trying again until it is back",
@@ -75,20 +90,72 @@ class KombuListener:
                 self._stopping.wait(wait)
                 wait = min(wait * 2, 2.0)
 
-    def _drain(self, connection: Connection) -> None:
-        while not self._stopping.is_set():
+    def _listen(self, connection: Connection, *, again: bool) -> None:
+        with self._consumer(connection):
+            if again:
+                logger.info("queue %s: listening again", self._queue.name, extra={"action": "broker_back"})
+            self.connected = True
             try:
-                connection.drain_events(timeout=0.5)
-            except TimeoutError:
-                continue
+                self._drain(connection)
+            except Exception:
+                connection.collect()  # a connection that is half open would answer no goodbye
+                raise
+
+    def _consumer(self, connection: Connection) -> Consumer:
+        channel: Any = connection.channel()
+        self._unacknowledged = None
+        if self._acknowledges:
+            channel.basic_consume = functools.partial(channel.basic_consume, exclusive=True)
+        return Consumer(
+            channel,
+            [self._queue],
+            no_ack=not self._acknowledges,
+            on_message=self._on_message,
+            on_decode_error=self._on_bad_message,
+        )
+
+    def _drain(self, connection: Connection) -> None:
+        beats, looked, acknowledged = bool(connection.heartbeat), 0.0, 0.0
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=0.5 if self._unacknowledged is None else _ACKNOWLEDGE_EVERY)
+            now = time.monotonic()
+            if self._unacknowledged is not None and now - acknowledged >= _ACKNOWLEDGE_EVERY:
+                acknowledged = now
+                self._acknowledge()
+            if beats and now - looked >= _LOOK_EVERY:
+                looked = now
+                connection.heartbeat_check()
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        last, self._unacknowledged = self._unacknowledged, None
+        if last is not None:
+            last.ack(multiple=True)
 
     def _on_bad_message(self, message: Any, error: Exception) -> None:
+        self._note(message)
         log_foreign(self._queue, error)
         if self._layer.foreign_listener is not None:
             self._layer.foreign_listener()
 
+    def _note(self, message: Any) -> bool:
+        """Have an envelope acknowledged soon; gives whether it is new."""
+        if not self._acknowledges:
+            return True
+        self._unacknowledged = message
+        identity = message.properties.get("message_id")
+        if identity is None:  # a worker that is older than this
+            return True
+        if identity in self._seen:
+            return False
+        self._seen[identity] = None
+        if len(self._seen) > _MOST_SEEN:
+            del self._seen[next(iter(self._seen))]
+        return True
+
     def _on_message(self, message: Any) -> None:
-        if is_expired(message.headers):
+        if not self._note(message) or is_expired(message.headers):
             return
         try:
             for entry in open_envelope(open_body(message, self._queue.name, self._layer.signing)):

@@ -31,6 +31,8 @@ class _Entry(NamedTuple):
 class _MemoryListener:
     """Delivers in the sender's own thread, one delivery at a time."""
 
+    connected = True
+
     def __init__(self, layer: InMemoryChannelLayer, prefix: str, deliver: Deliver) -> None:
         self._layer = layer
         self._prefix = prefix

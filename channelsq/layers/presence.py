@@ -51,16 +51,24 @@ class Presence:
     def beat(self, process: str, lifetime: float) -> Beat:
         """Say that a process lives, for so many seconds from now on; errors as those of groups."""
 
+        key, everybody, milliseconds = self._key("interface", process), f"{self._prefix}:interfaces", lifetime * 1000
+
         def command() -> Beat:
+            # Only what a Redis that is full does, too.
             with self._client.pipeline(transaction=True) as pipe:
-                pipe.set(self._key("interface", process), "1", px=int(lifetime * 1000))
-                pipe.sadd(f"{self._prefix}:interfaces", process)
+                pipe.pexpire(key, int(milliseconds))
+                pipe.sismember(everybody, process)
                 pipe.delete(self._key("sweep", process))  # whoever is at it leaves the rest to this process
                 # Not deleted along with it: the answer may be lost, and then it would never be heard of.
                 pipe.exists(self._key("buried", process))
                 pipe.hlen(self._key("sockets", process))
-                _, added, _, buried, sockets = pipe.execute()
-            return Beat(bool(buried), bool(added), sockets)
+                renewed, known, _, buried, sockets = pipe.execute()
+            if not renewed or not known:
+                with self._client.pipeline(transaction=True) as pipe:
+                    pipe.set(key, "1", px=int(milliseconds))
+                    pipe.sadd(everybody, process)
+                    pipe.execute()
+            return Beat(bool(buried), not known, sockets)
 
         beat: Beat = self._groups.call(command)
         return beat

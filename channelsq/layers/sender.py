@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kombu import Producer, Queue
 from kombu.pools import ProducerPool
 
 from channelsq import names
 from channelsq.exceptions import ChannelFull
+from channelsq.layers.amqp_internals import Blocked, was_unblocked
 from channelsq.layers.capacity import Gate
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
+from channelsq.names import new_id
 
 if TYPE_CHECKING:
     from channelsq.layers.base import Send
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 #: Seconds after which a broker deletes an unused ``?`` or ``!`` queue.  Not a setting: AMQP brokers refuse to
 #: declare a queue again with another value, and processes with old and new settings share queues in a deploy.
 QUEUE_EXPIRES = 300.0
+
+_Result = TypeVar("_Result")
+
+#: A connection that turns out to be lost is made again; a broker that is away is soon told of.
+_RETRIES: dict[str, Any] = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.3}
 
 
 class KombuSender:
@@ -57,8 +64,21 @@ class KombuSender:
                 connections = self._layer.open_connection().Pool(self._connections)
                 self._producers = ProducerPool(connections, limit=self._connections)
             pool = self._producers
-        with self._layer.broker_errors(), pool.acquire(block=True, timeout=30) as producer:
-            yield producer
+        with self._layer.broker_errors():
+            producer = pool.acquire(block=True, timeout=30)
+            connection: Any = producer.connection
+            try:
+                if self._layer.is_amqp:
+                    _look_whether_blocked(connection)
+                yield producer
+            except (Blocked, ChannelFull):
+                raise
+            except BaseException:
+                # A connection that has left something unanswered may answer it to whoever asks next.
+                connection.collect()
+                raise
+            finally:
+                producer.release()
 
     def forget(self) -> None:
         """Trust nothing that was known of queues: the connection is another one."""
@@ -125,7 +145,12 @@ class KombuSender:
         if self._layer.signing is not None:
             body = self._layer.signing.bare(queue.name, body, self._layer.expiry * 1000)
         self._publish(
-            producer, queue, body, headers={EXPIRES_HEADER: time.time() + self._layer.expiry}, delivery_mode=1
+            producer,
+            queue,
+            body,
+            headers={EXPIRES_HEADER: time.time() + self._layer.expiry},
+            delivery_mode=1,
+            message_id=new_id(),  # by which it is known again, if it comes twice
         )
 
     def _publish(self, producer: Producer, queue: Queue, body: bytes, *, delay: float = 0.0, **properties: Any) -> None:
@@ -138,7 +163,7 @@ class KombuSender:
             expiration=self._layer.expiry + delay,
             declare=[queue] if self._needs_declaring(producer, queue) else [],
             retry=True,
-            retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.3},
+            retry_policy=_RETRIES,
             **properties,
         )
 
@@ -162,11 +187,19 @@ class KombuSender:
     def depth(self, queue: Queue) -> int:
         """How many messages wait in a queue."""
         with self.producer() as producer:
-            return self._gate_of_broker().depth(channel_of(producer), queue)
+            return _again(producer, lambda: self._gate_of_broker().depth(channel_of(producer), queue))
+
+    def check_writable(self, queue: Queue) -> None:
+        """Raise BrokerUnavailable if the Redis that a queue is in refuses what needs memory, or any write."""
+        with self.producer() as producer:
+            # Nothing is written, as there is no such key; it would be refused all the same.
+            channel_of(producer).client.set(f"{queue.name}.probe", "1", xx=True)
 
     def _admit(self, producer: Producer, queue: Queue, capacity: int, channel: str) -> None:
         """Raise ChannelFull for ``channel`` if its ``queue`` has no room for one more."""
-        self._gate_of_broker().admit(channel_of(producer), queue, capacity, channel)
+        gate = self._gate_of_broker()
+        if not gate.knows_room(queue):
+            _again(producer, lambda: gate.admit(channel_of(producer), queue, capacity, channel))
 
     def _gate_of_broker(self) -> Gate:
         gate = self._gate
@@ -182,6 +215,24 @@ class KombuSender:
 def is_temporary(queue: Queue) -> bool:
     """Whether the broker may delete the queue when nobody uses it."""
     return getattr(queue, "expires", None) is not None
+
+
+def _again(producer: Producer, call: Callable[[], _Result]) -> _Result:
+    """What ``call`` gives; called again on a new connection if this one turns out to be lost."""
+    connection: Any = producer.connection
+    try:
+        return call()
+    except connection.recoverable_connection_errors:
+        connection.collect()
+        producer.revive(connection.default_channel)
+        return call()
+
+
+def _look_whether_blocked(connection: Any) -> None:
+    """Raise Blocked if RabbitMQ takes nothing from a connection; one that it has blocked is not used again."""
+    if connection.connected and was_unblocked(connection.connection):
+        # The confirmation of what was sent last may still come.
+        connection.collect()
 
 
 def channel_of(producer: Producer) -> Any:

@@ -8,15 +8,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from kombu.transport import redis as kombu_redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from channelsq.transport import codec
 from channelsq.transport.commands import (
-    Argument,
     Command,
     Reply,
-    Script,
     call,
     exchange,
     load,
@@ -24,6 +21,7 @@ from channelsq.transport.commands import (
     send,
     transaction,
 )
+from channelsq.transport.enduring import SETTLE, EnduringChannel, words_of
 from channelsq.transport.qos import Ack, QoS
 from channelsq.transport.streams import Copy, Entry, Streams, ack_commands, parse_tag
 
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from channelsq.transport.transport import Transport
 
 logger = logging.getLogger("channelsq.transport")
-
-SETTLE = Script("settle")
 
 #: Messages that one command acknowledges at most: Lua can hand on only so many words.
 _CHUNK = 1000
@@ -44,7 +40,7 @@ _IDLE = 1.0
 _ENOUGH = 3
 
 
-class AcknowledgingChannel(kombu_redis.Channel):
+class AcknowledgingChannel(EnduringChannel):
     """Sends what its QoS collects: with the next poll, or on a connection of its own."""
 
     connection: Transport
@@ -132,11 +128,7 @@ class AcknowledgingChannel(kombu_redis.Channel):
             commands += self.render(parcels) if parcels else []
         for start in range(0, len(acks), _CHUNK):
             commands += ack_commands((ack.key, ack.id) for ack in acks[start : start + _CHUNK])
-        words: list[Argument] = []
-        for command in commands:
-            words.append(len(command))
-            words += command
-        return [SETTLE.command((), words)]
+        return [SETTLE.command((), words_of(commands))]
 
     def _confirm(self, acks: list[Ack], reply: Reply) -> bool:
         """Look at the answer to a transaction; false if nothing of it was done, and it waits again."""

@@ -350,7 +350,7 @@ class Channel(ConsumingChannel):
     # -- Connections
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
+        params = super()._connparams(asynchronous)
         client: Any = self.connection.client
         if client.ssl and not issubclass(params["connection_class"], redis.SSLConnection):
             raise ValueError(

@@ -50,7 +50,8 @@ def read(connection: Any) -> Reply:
     """The next reply of a connection; an error that the server answered is given, not raised.
 
     Raises:
-        redis.ConnectionError: the connection is lost, or the server is loading its data.
+        redis.ConnectionError: the connection is lost.
+        ServerAway: the server is away for now, if the pool's connections are watched.
     """
     try:
         return connection.read_response(disable_decoding=True)
@@ -71,6 +72,7 @@ def exchange(pool: Any, commands: Sequence[Command]) -> list[Reply]:
 
     Raises:
         redis.ConnectionError: also for a connection that broke half way, when any of them may have run.
+        ServerAway: one was refused, as the server is away for now; those behind it may have run.
     """
     connection = pool.get_connection()
     try:

@@ -14,7 +14,8 @@ from weakref import WeakSet
 
 from redis.exceptions import RedisError
 
-from channelsq.transport.commands import Command, exchange
+from channelsq.transport.commands import Command, run
+from channelsq.transport.enduring import SETTLE, words_of
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -105,17 +106,19 @@ class _Renewer(threading.Thread):
         if not commands:
             return
         try:
-            exchange(self._pool, commands)
+            # A server that is full does not refuse these; they are written anew if they were lost.
+            refused = run(self._pool, SETTLE, (), *words_of(commands))
+            problem = refused[0].decode(errors="replace") if refused else None
         except (RedisError, OSError) as error:
-            if not self._failing:
-                logger.warning(
-                    "leases could not be renewed (%s); trying every %g s",
-                    error,
-                    RETRY,
-                    extra={"action": "lease_failed"},
-                )
-            self._failing = True
-        else:
+            problem = str(error)
+        if problem is None:
             if self._failing:
                 logger.info("leases are renewed again", extra={"action": "lease_renewed"})
-            self._failing = False
+        elif not self._failing:
+            logger.warning(
+                "leases could not be renewed (%s); trying every %g s",
+                problem,
+                RETRY,
+                extra={"action": "lease_failed"},
+            )
+        self._failing = problem is not None

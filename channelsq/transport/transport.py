@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from channelsq.transport.channel import Channel
+from channelsq.transport.enduring import EnduringTransport
 from channelsq.transport.leases import Leases
 from channelsq.transport.poller import Poller
 
@@ -39,7 +40,7 @@ class _OnceLoop:
             self._hub.add_reader(fd, callback, *args)
 
 
-class Transport(kombu_redis.Transport):
+class Transport(EnduringTransport):
     """``redis-streams://``: queues on Redis Streams, the rest as Kombu's Redis transport has it."""
 
     Channel = Channel

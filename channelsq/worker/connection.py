@@ -1,6 +1,7 @@
-"""A worker's way back to its broker: it tries twice a second, where Celery waits longer and longer, up to 30 seconds.
+"""A worker's connection to its broker: how soon the worker notices that it is gone, and how soon it is back.
 
-Sockets wait for the workers meanwhile, and their frames are held for a minute at most.
+It tries twice a second to be back, where Celery waits longer and longer, up to 30 seconds: sockets wait for the workers
+meanwhile, and their frames are held for a minute at most.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from typing import Any
 
 import kombu
 
+from channelsq import conf
+from channelsq.layers import patience
+from channelsq.worker.stock import instead_of
+
 #: Seconds between two attempts.
 EVERY = 0.5
 
@@ -17,11 +22,18 @@ EVERY = 0.5
 #: ``broker_connection_max_retries`` shall not mean less patience.
 ATTEMPTS = int(30 / EVERY)
 
+#: The setting with which a worker that has lost its connection takes fewer messages ahead for a while.
+_REDUCTION = "worker_enable_prefetch_count_reduction"
+
 ErrorHandler = Callable[..., Any]
 
 
 class Connection(kombu.Connection):
     """A connection that is soon there again."""
+
+    def get_transport_cls(self) -> Any:
+        """See Kombu's; a Redis that refuses for now ends no worker, whatever the transport."""
+        return instead_of(super().get_transport_cls())
 
     def ensure_connection(
         self, errback: ErrorHandler | None = None, max_retries: int | None = None, *args: Any, **kwargs: Any
@@ -52,21 +64,19 @@ def _seldom(errback: ErrorHandler) -> ErrorHandler:
 
 
 def install(sender: Any, **kwargs: Any) -> None:
-    """Receiver of ``worker_init``: have the worker connect so."""
-    sender.app.amqp.Connection = Connection
-    if "thread" in str(sender.pool_cls):
-        _keep_prefetch_count(sender.app)
+    """Receiver of ``worker_init``: have the worker connect so, and wait for its broker only so long.
 
-
-#: The setting with which a worker that has lost its connection takes fewer messages ahead for a while.
-_REDUCTION = "worker_enable_prefetch_count_reduction"
-
-
-def _keep_prefetch_count(app: Any) -> None:
-    """Turn Celery's reduction off, unless the project's settings have it on.
-
-    In a pool of threads it is the thread that ends a task that raises the count again: it speaks AMQP on the
-    connection that the event loop reads at the same time.
+    What the project has set stays.
     """
-    if not any(_REDUCTION in mapping for mapping in app.conf.maps[:-1]):  # the last are Celery's own defaults
+    app = sender.app
+    app.amqp.Connection = Connection
+    url = conf.celery_broker_url(app)
+    defaults = patience.options_for(url)
+    if defaults:
+        app.conf.broker_transport_options = {**defaults, **(app.conf.broker_transport_options or {})}
+    if patience.is_amqp(url) and not conf.is_chosen(app, "broker_heartbeat"):
+        app.conf.broker_heartbeat = patience.HEARTBEAT
+    if "thread" in str(sender.pool_cls) and not conf.is_chosen(app, _REDUCTION):
+        # In a pool of threads it is the thread that ends a task that raises the count again: it speaks AMQP on the
+        # connection that the event loop reads at the same time.
         app.conf[_REDUCTION] = False

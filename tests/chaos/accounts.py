@@ -55,7 +55,7 @@ class Accounts:
         begun: every message that a client wanted to send.
         repeated: messages that were sent again on an open socket, with times.
         faults: what happened.
-        scheme: ``"redis-streams"`` or ``"redis"``.
+        scheme: ``"redis-streams"``, ``"redis"`` or ``"amqp"``.
         given_up: connections of which a message was given up, as the interface servers said.
     """
 

@@ -36,6 +36,8 @@ FAULTS: dict[str, tuple[float, float]] = {
     "redis pause": (0.5, 3.0),
     "redis sleep": (LIFETIME + 1.0, LIFETIME + 3.0),
     "redis empty": (0.1, LIFETIME + 2.0),
+    "rabbitmq pause": (0.5, 3.0),
+    "rabbitmq sleep": (LIFETIME + 1.0, LIFETIME + 3.0),
     "publisher cut": (0.3, 3.0),
     "publisher freeze": (0.3, 3.0),
     "publisher forget": (1.0, 2.0),
@@ -73,10 +75,19 @@ class Fault:
     def repeats(self) -> bool:
         """Whether a message that a worker had may run again because of it."""
         who, _, verb = self.kind.partition(" ")
-        return who == "redis" or (who == "worker" and verb in {"kill", "sleep", "pause", *_REPEATS}) or verb in _REPEATS
+        return (
+            who in ("redis", "rabbitmq")
+            or (who == "worker" and verb in {"kill", "sleep", "pause", *_REPEATS})
+            or verb in _REPEATS
+        )
 
 
-def plan(seed: int, kinds: Sequence[str] = tuple(FAULTS)) -> Iterator[tuple[list[Fault], float]]:
+def kinds_on(scheme: str) -> list[str]:
+    """The faults that there are on a broker, by its URL's scheme."""
+    return [kind for kind in FAULTS if scheme == "amqp" or not kind.startswith("rabbitmq")]
+
+
+def plan(seed: int, kinds: Sequence[str]) -> Iterator[tuple[list[Fault], float]]:
     """Without end: faults that come together, and the seconds of calm behind them.  Each kind once in a while."""
     chance = random.Random(seed)
     deck: list[str] = []
@@ -100,9 +111,14 @@ def happen(site: Site, fault: Fault) -> None:
     fault.began = time.monotonic()
     if fault.target == "redis":
         _redis(site, fault)
+    elif fault.target == "rabbitmq":
+        assert site.rabbit is not None
+        site.rabbit.pause()
+        time.sleep(fault.seconds)
+        site.rabbit.resume()
     else:
         place = site.places[fault.target]
-        process, proxy = place.process, place.proxy
+        process = place.process
         match fault.verb:
             case "kill":
                 process.kill()
@@ -118,10 +134,11 @@ def happen(site: Site, fault: Fault) -> None:
                 time.sleep(fault.seconds)
                 process.signal(signal.SIGCONT)
             case verb:
-                work = proxy.lag(0.2) if verb == "lag" else getattr(proxy, verb)()
-                site.loop.run(work)
+                for proxy in place.proxies:
+                    site.loop.run(proxy.lag(0.2) if verb == "lag" else getattr(proxy, verb)())
                 time.sleep(fault.seconds)
-                site.loop.run(proxy.heal())
+                for proxy in place.proxies:
+                    site.loop.run(proxy.heal())
     fault.ended = time.monotonic()
 
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from channelsq.layers import RedisChannelLayer
 from tests.chaos import ORDER_TIMEOUT, ROOM, room_of
 from tests.chaos.accounts import Accounts
 from tests.chaos.clients import Clients
-from tests.chaos.faults import FAULTS, Fault, happen, plan
+from tests.chaos.faults import Fault, happen, kinds_on, plan
 from tests.chaos.site import Site
 from tests.support.waiting import wait_until
 
@@ -34,7 +33,7 @@ class Options:
         rate: messages a second that all sockets send together.
         broadcasts: messages a second to groups.
         scheme: the broker's URL scheme.
-        kinds: which faults.
+        kinds: which faults; all that there are on the broker, if left out.
     """
 
     seconds: float = 300.0
@@ -43,7 +42,7 @@ class Options:
     rate: float = 300.0
     broadcasts: float = 15.0
     scheme: str = "redis-streams"
-    kinds: Sequence[str] = tuple(FAULTS)
+    kinds: Sequence[str] = ()
 
 
 class Chaos:
@@ -113,8 +112,9 @@ class Chaos:
 
     def _break(self) -> None:
         end = time.monotonic() + self.options.seconds
+        kinds = self.options.kinds or kinds_on(self.options.scheme)
         with ThreadPoolExecutor() as pool:
-            for together, calm in plan(self.options.seed, self.options.kinds):
+            for together, calm in plan(self.options.seed, kinds):
                 self.say(" and ".join(map(str, together)))
                 self.faults += together
                 for done in [pool.submit(happen, self.site, fault) for fault in together]:
@@ -128,7 +128,7 @@ class Chaos:
 
     def _look_at_groups(self) -> None:
         """Members are the sockets that are open, and a message reaches each of them once."""
-        layer = RedisChannelLayer(url=f"{self.options.scheme}://127.0.0.1:{self.site.redis.port}/0")
+        layer = self.site.layer()
         try:
             expected: dict[str, set[str]] = {}
             for number, turn in self.clients.current.items():
@@ -183,7 +183,7 @@ class Chaos:
         except AssertionError:
             self.problems += [f"left in Redis: {key}" for key in left()]
         self.problems += [f"missing in Redis: {key}" for key in before - self.keys()]
-        if self.options.scheme == "redis":
+        if self.options.scheme != "redis-streams":
             return
         workers = sum(place.kind == "worker" for place in self.site.places.values())
         try:

@@ -9,15 +9,20 @@ from typing import Any
 
 import redis
 
+from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 from tests.support.demo import QUICK
 from tests.support.ports import free_port
 from tests.support.processes import Process, Processes
 from tests.support.proxy import Loop, Proxy
+from tests.support.rabbit import RabbitServer
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 
 #: Threads of a worker.
 THREADS = 4
+
+#: Queues of sockets' messages on RabbitMQ.
+_CONSUMED = ("websocket.connect", "websocket.receive", "websocket.disconnect")
 
 
 class Place:
@@ -25,13 +30,13 @@ class Place:
 
     Args:
         name: ``"interface-0"``.
-        proxy: its way to Redis.
+        proxies: its ways to the broker, and to the groups if they are elsewhere.
         port: where it listens; 0 if it does not.
     """
 
-    def __init__(self, name: str, proxy: Proxy, port: int) -> None:
+    def __init__(self, name: str, proxies: list[Proxy], port: int) -> None:
         self.name = name
-        self.proxy = proxy
+        self.proxies = proxies
         self.port = port
         self.process: Process
         #: All that have been here.
@@ -49,7 +54,7 @@ class Site:
     Args:
         directory: an existing, empty one.
         binary: Redis, see :func:`tests.support.servers.redis_binary`.
-        scheme: ``"redis-streams"`` or ``"redis"``.
+        scheme: ``"redis-streams"``, ``"redis"`` or ``"amqp"``.
         rooms: how many groups the publisher sends to.
         broadcasts: how many messages it sends a second.
     """
@@ -65,11 +70,17 @@ class Site:
         data = directory / "redis"
         data.mkdir()
         self.redis = RedisServer(binary, data, ["--appendonly", "yes", "--appendfsync", "always"])
+        self.rabbit: RabbitServer | None = None
+        if scheme == "amqp":
+            data = directory / "rabbitmq"
+            data.mkdir()
+            self.rabbit = RabbitServer(data)
+        servers = [self.redis.port] if self.rabbit is None else [self.rabbit.port, self.redis.port]
         self.loop = Loop()
         self.processes = Processes(directory / "logs")
         names = ["interface-0", "interface-1", "worker-0", "worker-1", "publisher"]
         self.places = {
-            name: Place(name, Proxy(free_port(), self.redis.port), free_port() if "interface" in name else 0)
+            name: Place(name, [Proxy(free_port(), port) for port in servers], free_port() if "interface" in name else 0)
             for name in names
         }
 
@@ -83,11 +94,25 @@ class Site:
         """Redis, past every proxy."""
         return redis.Redis(port=self.redis.port, decode_responses=True)
 
+    def url(self, port: int) -> str:
+        """The broker's URL at a port."""
+        user = "guest:guest@" if self.rabbit is not None else ""
+        return f"{self.scheme}://{user}127.0.0.1:{port}/" + ("/" if self.rabbit is not None else "0")
+
+    def layer(self) -> KombuChannelLayer:
+        """A channel layer of this process, past every proxy."""
+        if self.rabbit is not None:
+            return KombuChannelLayer(url=self.rabbit.url, groups_url=self.redis.url)
+        return RedisChannelLayer(url=self.url(self.redis.port))
+
     def start(self) -> None:
         """Start all but the publisher."""
         self.redis.start()
+        if self.rabbit is not None:
+            self.rabbit.start()
         for place in self.places.values():
-            self.loop.run(place.proxy.start())
+            for proxy in place.proxies:
+                self.loop.run(proxy.start())
         for place in self.places.values():
             if place.name != "publisher":
                 self.start_process(place)
@@ -96,7 +121,8 @@ class Site:
         """Start a process where there is none; returns when it is ready."""
         env = {
             "DJANGO_SETTINGS_MODULE": "tests.chaos.project.settings",
-            "CHAOS_BROKER": f"{self.scheme}://127.0.0.1:{place.proxy.port}/0",
+            "CHAOS_BROKER": self.url(place.proxies[0].port),
+            "CHAOS_GROUPS": f"redis://127.0.0.1:{place.proxies[-1].port}/0",
             "CHAOS_JOURNAL": str(self.journal),
         }
         start = self.processes.start
@@ -104,7 +130,7 @@ class Site:
             process = start("python", "-m", "tests.chaos.project.serve", "--port", str(place.port), env=env)
             process.wait_for_port(place.port)
         elif place.kind == "worker":
-            name = f"{place.name}-{len(place.processes)}-{place.proxy.port}@%h"
+            name = f"{place.name}-{len(place.processes)}-{place.proxies[0].port}@%h"
             command = ("celery", "-A", "tests.chaos.project", "worker", "--loglevel", "WARNING")
             process = start(*command, "-n", name, "-c", str(THREADS), *QUICK, env=env)
             process.wait_for_output(r"\bready\.", timeout=60)
@@ -122,7 +148,8 @@ class Site:
     def heal(self) -> None:
         """Everything runs, and nothing stands in its way."""
         for place in self.places.values():
-            self.loop.run(place.proxy.heal())
+            for proxy in place.proxies:
+                self.loop.run(proxy.heal())
         self.revive()
 
     def revive(self) -> None:
@@ -140,10 +167,18 @@ class Site:
         """Wait until workers have nothing more to do; Kombu's stock transport gives back late what a dead one held."""
         timeout = 150.0 if self.scheme == "redis" else 60.0
         with self.client as client:
-            wait_until(lambda: not self._waiting(client), "the workers to have nothing to do", timeout, interval=0.1)
+            interval = 0.1 if self.rabbit is None else 1.0
+            wait_until(lambda: not self._waiting(client), "workers to have nothing to do", timeout, interval)
 
     def _waiting(self, client: Any) -> dict[str, int]:
-        found = {}
+        found: dict[str, int] = {}
+        if self.rabbit is not None:
+            queues = self.rabbit.control("list_queues", "--no-table-headers", "name", "messages")
+            for line in queues.splitlines():
+                name, _, count = line.partition("\t")
+                if name in _CONSUMED:
+                    found[name] = int(count)
+            return {name: count for name, count in found.items() if count}
         for name in ("connect", "receive", "disconnect"):
             if self.scheme == "redis":
                 found[name] = client.llen(f"websocket.{name}") + client.hlen("unacked")
@@ -159,8 +194,13 @@ class Site:
                     process.signal(signal.SIGCONT)
         if self.redis.process is not None:
             self.redis.process.signal(signal.SIGCONT)
+        if self.rabbit is not None:
+            self.rabbit.resume()
         self.processes.stop()
         for place in self.places.values():
-            self.loop.run(place.proxy.stop())
+            for proxy in place.proxies:
+                self.loop.run(proxy.stop())
         self.loop.stop()
         self.redis.stop()
+        if self.rabbit is not None:
+            self.rabbit.stop()

@@ -55,18 +55,40 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, empty, and wait until it answers; also after :meth:`stop`, on the same port."""
-        self._starts += 1
-        args = [
-            self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-            "--dir", str(self.directory), *self.options,
-        ]  # fmt: skip
-        process = Process(args, self.directory / f"redis-{self._starts}.log")
-        self.process = process
+        process = self._launch()
         try:
             process.wait_for(self._answers, "an answer to PING")
         except BaseException:
             self.stop()
             raise
+
+    def start_loading(self) -> None:
+        """Start it with what it saved, and wait until it says that it is loading that."""
+        process = self._launch()
+        try:
+            process.wait_for(self._is_loading, "a server that is loading")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _launch(self) -> Process:
+        self._starts += 1
+        args = [
+            self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+            "--dir", str(self.directory), *self.options,
+        ]  # fmt: skip
+        self.process = Process(args, self.directory / f"redis-{self._starts}.log")
+        return self.process
+
+    def _is_loading(self) -> bool:
+        with redis.Redis(port=self.port, socket_timeout=1, retry=None) as client:
+            try:
+                client.get("anything")
+            except redis.BusyLoadingError:
+                return True
+            except (redis.ConnectionError, redis.TimeoutError):
+                pass
+            return False
 
     def _answers(self) -> bool:
         with redis.Redis(port=self.port, socket_timeout=1, retry=None) as client:

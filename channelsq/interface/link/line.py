@@ -13,6 +13,7 @@ import hiredis
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.interface.link.address import Address
 from channelsq.interface.logs import extra
+from channelsq.transport.away import MAY_WRITE_IF_FULL
 from channelsq.transport.commands import Command, pack
 
 logger = logging.getLogger("channelsq.interface.link")
@@ -32,9 +33,6 @@ _UNACKNOWLEDGED = 5
 
 #: Seconds that the last bytes and a TLS goodbye may take.
 _FAREWELL = 1.0
-
-#: The errors of a server that will not do anything for now, whatever it is asked.
-_UNUSABLE = ("LOADING", "READONLY", "MASTERDOWN", "NOAUTH")
 
 _NOTHING = object()
 
@@ -204,7 +202,8 @@ class Line:
 
     async def _connect(self) -> _Wire:
         address = self.address
-        commands: list[Command] = [*await asyncio.to_thread(address.entry), ("PING",)]
+        # A server that refuses to write is no use yet.  One that is full is: it may be read from, and told who left.
+        commands: list[Command] = [*await asyncio.to_thread(address.entry), MAY_WRITE_IF_FULL]
         async with asyncio.timeout(address.connect_timeout):
             wire = self._wire = _Wire(self)
             try:
@@ -235,11 +234,6 @@ class Line:
         for reply in wire.beginning:
             if isinstance(reply, ReplyError):
                 raise reply
-
-
-def is_unusable(reply: ReplyError) -> bool:
-    """Whether an error says that the server does nothing now, and not that a command is wrong."""
-    return str(reply).startswith(_UNUSABLE)
 
 
 def _notice_dead_hosts(sock: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import secrets
 from collections import deque
 from collections.abc import Callable
@@ -15,13 +16,20 @@ from channelsq import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.interface.link.address import Address
 from channelsq.interface.link.base import Publication
-from channelsq.interface.link.line import SILENCE, Line, ReplyError, is_unusable
+from channelsq.interface.link.line import SILENCE, Line, ReplyError
 from channelsq.interface.link.rooms import Room
+from channelsq.interface.logs import extra
 from channelsq.layers.base import BaseChannelLayer
 from channelsq.layers.groups import FORGET_SCRIPT, forget_command
 from channelsq.layers.streams import StreamCommands
+from channelsq.transport.away import FULL, MAY_WRITE, is_away
 from channelsq.transport.commands import Command
 from channelsq.transport.streams import SIZE
+
+logger = logging.getLogger("channelsq.interface.link")
+
+#: Seconds between two questions whether the server would write: without traffic nothing else would tell.
+_ASKED_EVERY = 1.0
 
 #: Channels whose room is remembered.
 _MOST_ROOMS = 1000
@@ -64,8 +72,14 @@ class _Forgetting:
         self.told = told
 
 
+class _MayWrite:
+    """The question whether the server would write, on its way."""
+
+    __slots__ = ()
+
+
 #: What a reply is waited for.
-_Due = Publication | _Question | _QuickQuestion | _Forgetting | None
+_Due = Publication | _Question | _QuickQuestion | _Forgetting | _MayWrite | None
 
 
 class Publishing:
@@ -106,6 +120,14 @@ class Publishing:
         self._due: deque[_Due] = deque()
         self._count = 0
         self._bytes = 0
+        #: Whether commands may be sent: there is a connection, and its server has not refused to write.
+        self._open = False
+        #: Why the server does nothing for now.  The connection is given up as soon as what was sent before is
+        #: answered, since some of that may have been done.
+        self._refusal: str | None = None
+        #: Whether the server is full: it refuses messages, and does all else.
+        self._is_full = False
+        self._ask_at = 0.0
         # Message ids: this link's own, and numbers behind it.
         self._ids = secrets.token_hex(6)
         self._numbers = itertools.count()
@@ -130,7 +152,12 @@ class Publishing:
     @property
     def idle(self) -> bool:
         """Whether nothing waits, and every command has its reply."""
-        return not self._count and not self._due
+        return not self._count and all(type(due) is _MayWrite for due in self._due)
+
+    @property
+    def takes(self) -> bool:
+        """Whether the server takes messages, as far as is known."""
+        return self._open and not self._is_full
 
     # -- what is to be sent -----------------------------------------------------------------
 
@@ -143,7 +170,7 @@ class Publishing:
             return
         self._count += 1
         self._bytes += publication.size
-        if room.left > 0 and not room.waiting and self.line.is_open:
+        if room.left > 0 and not room.waiting and self._open:
             now = self._loop.time()
             if room.is_fresh(now):
                 self._send(publication, room)
@@ -157,20 +184,26 @@ class Publishing:
             return
         room.waiting.append(publication)
         self._full[target] = room
-        if self.line.is_open:
+        if self._open:
             if not room.asking:
                 self._ask(room)
         elif not publication.deadline:
             room.waiting.pop()
             self._drop(publication)
-            self._later(publication, self.line.error)
+            self._later(publication, self._problem)
 
     def forget(self, channel: str, prefix: str, told: Told) -> None:
         """Take a channel out of every group under ``prefix``."""
-        if self.line.is_open:
+        if self._open:
             self._add(forget_command(prefix, channel), _Forgetting(told))
         else:
-            self._loop.call_soon(told, self.line.error)
+            self._loop.call_soon(told, self._problem)
+
+    @property
+    def _problem(self) -> BrokerUnavailable:
+        """Why nothing can be sent."""
+        shown, refusal = self.line.address.shown, self._refusal
+        return self.line.error if refusal is None else BrokerUnavailable(shown, refusal)
 
     def _new_room(self, target: str) -> Room:
         if len(self._rooms) >= _MOST_ROOMS:
@@ -252,12 +285,33 @@ class Publishing:
             self._quickly_answered(due, reply)
         elif type(due) is _Forgetting:
             self._forgot(due, reply)
-        elif isinstance(reply, ReplyError) and is_unusable(reply):
-            self.line.fail(reply)
+        elif isinstance(reply, ReplyError):
+            self._heed(reply)
+        elif type(due) is _MayWrite and self._is_full:
+            self._is_full = False
+            logger.info("%s: there is room again", self.line.address.shown, extra=extra("broker_has_room"))
+        if self._refusal is not None and not self._due:
+            self.line.fail(self._refusal)
+
+    def _heed(self, error: ReplyError) -> None:
+        """Note what an error says of the server, if it is no fault of the command."""
+        text = str(error)
+        if not is_away(text):
+            return
+        if not text.startswith(FULL):
+            self._refusal = self._refusal or text
+            self._open = False
+        elif not self._is_full:
+            self._is_full = True
+            logger.error(
+                "%s; messages are refused until it has room",
+                BrokerUnavailable(self.line.address.shown, text),
+                extra=extra("broker_full"),
+            )
 
     def _unavailable(self, reply: Any) -> BrokerUnavailable:
-        if isinstance(reply, ReplyError) and is_unusable(reply):
-            self.line.fail(reply)
+        if isinstance(reply, ReplyError):
+            self._heed(reply)
         return BrokerUnavailable(self.line.address.shown, reply)
 
     def _forgot(self, forgetting: _Forgetting, reply: Any) -> None:
@@ -278,18 +332,20 @@ class Publishing:
         room, size = question.room, question.total
         if isinstance(size, int) and (type(reply) is list or str(reply).startswith("NOGROUP")):
             size -= int(reply[0]) if type(reply) is list else 0
-            if size >= room.capacity:
+            if size >= room.capacity and self._open:
                 self._ask_properly(room)
                 return
             reply = size
-        self._answered(room, reply)
+        self._answered(room, size if isinstance(size, ReplyError) else reply)
 
     def _answered(self, room: Room, reply: Any) -> None:
-        if isinstance(reply, int):
+        if isinstance(reply, int) and self._open:
             room.answer(reply, self._loop.time())
             self._fill(room)
             return
         room.forget()
+        if not self._open:
+            return  # what waits does so until there is a connection
         if isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT"):
             self._load(SIZE.text)
             self._ask_properly(room)
@@ -322,13 +378,14 @@ class Publishing:
 
     def _ask_again(self, room: Room) -> None:
         room.pausing = False
-        if room.waiting and not room.asking and self.line.is_open:
+        if room.waiting and not room.asking and self._open:
             self._ask(room)
 
     # -- the connection ---------------------------------------------------------------------
 
     def opened(self) -> None:
         """See :class:`channelsq.interface.link.line.User`."""
+        self._open, self._ask_at = True, 0.0
         for script in (SIZE.text, FORGET_SCRIPT):
             self._load(script)
         self._opened()
@@ -338,6 +395,7 @@ class Publishing:
 
     def lost(self, error: BrokerUnavailable) -> None:
         """See :class:`channelsq.interface.link.line.User`."""
+        self._open, self._refusal = False, None
         due, self._due = self._due, deque()
         self._out = []
         for room in self._rooms.values():
@@ -354,11 +412,14 @@ class Publishing:
         """Give up a server that answers nothing, and what has waited for as long as it may."""
         if self._due and self.line.is_open and now - self.line.heard > SILENCE:
             self.line.fail(f"no answer for {SILENCE:g} s")
+        if self._open and now >= self._ask_at:
+            self._ask_at = now + _ASKED_EVERY
+            self._add(MAY_WRITE, _MayWrite())
         for room in list(self._full.values()):
-            if self.line.is_open and not room.asking and not room.pausing:
+            if self._open and not room.asking and not room.pausing:
                 self._ask_later(room)
-            if not (self.line.is_open and room.asking):
-                problem = ChannelFull(room.target, room.capacity) if self.line.is_open else self.line.error
+            if not (self._open and room.asking):
+                problem = ChannelFull(room.target, room.capacity) if self._open else self._problem
                 self._refuse(room, error or problem)
             if not room.waiting:
                 self._full.pop(room.target, None)

@@ -104,7 +104,7 @@ class StreamsLink(Link):
 
     @property
     def reachable(self) -> bool:
-        return self._publishing.line.is_open and (self._listening is None or self._listening.line.is_open)
+        return self._publishing.takes and (self._listening is None or self._listening.line.is_open)
 
     @property
     def idle(self) -> bool:

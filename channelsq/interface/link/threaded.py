@@ -22,6 +22,9 @@ _Job = tuple[Callable[[], None], str, int, _Outcome | None]
 #: broker ends by itself a little later; what it still hears is for nobody.
 _STOPPING = 0.3
 
+#: Seconds without a publication after which the broker is asked whether it is there; and while it is away.
+_PROBE_EVERY, _PROBE_AGAIN = 10.0, 2.0
+
 
 class ThreadedLink(Link):
     """See :class:`channelsq.interface.link.base.Link`.
@@ -47,6 +50,9 @@ class ThreadedLink(Link):
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._listeners: list[Listener] = []
+        self._prefixes: list[str] = []
+        #: Whether the last attempt to reach the broker failed, and no probe has succeeded since.
+        self._away = False
         self._outcomes: deque[tuple[_Outcome, Exception | None]] = deque()
 
     def start_publishing(self) -> None:
@@ -56,8 +62,13 @@ class ThreadedLink(Link):
         self._thread.start()
 
     async def _start(self, prefixes: list[str], replies: Replies) -> None:
+        self._prefixes = prefixes
         self.start_publishing()
         await asyncio.to_thread(self._listen, prefixes, replies)
+
+    @property
+    def reachable(self) -> bool:
+        return not self._away and all(listener.connected for listener in self._listeners)
 
     def _listen(self, prefixes: list[str], replies: Replies) -> None:
         for prefix in prefixes:
@@ -123,25 +134,39 @@ class ThreadedLink(Link):
         while True:
             with self._changed:
                 self._busy = False
-                while not self._jobs and not self._stopping:
-                    self._changed.wait()
+                if not self._jobs and not self._stopping:
+                    self._changed.wait(_PROBE_AGAIN if self._away else _PROBE_EVERY)
                 if self._stopping:
                     return
-                self._busy = True
+                self._busy = bool(self._jobs)
                 batch = list(self._jobs)
                 self._jobs.clear()
                 self._bytes = 0
-            self._work(batch)
+            lost = self._work(batch)
+            if not batch or (self._away and lost is None):
+                self._probe()
 
-    def _work(self, batch: list[_Job]) -> None:
+    def _probe(self) -> None:
+        """Ask the broker for something, so that its loss is noticed without a client's message, and its return."""
+        if self._prefixes:
+            channel = self._prefixes[0]
+            self._away = self._attempt(lambda: self._ask(channel), channel, quiet=self._away) is not None
+
+    def _ask(self, channel: str) -> None:
+        self.layer.channel_layer.probe(channel)
+
+    def _work(self, batch: list[_Job]) -> BrokerUnavailable | None:
+        """Do what a batch is of; gives why the broker was lost over it."""
         lost: BrokerUnavailable | None = None
         for call, target, _, outcome in batch:
             # Each attempt at a lost broker takes seconds: whoever waited through one is told its answer.
             error = lost or self._attempt(call, target, quiet=outcome is not None)
             if isinstance(error, BrokerUnavailable):
                 lost = error
+                self._away = bool(self._prefixes)
             if outcome is not None:
                 self._tell(outcome, error)
+        return lost
 
     def _tell(self, outcome: _Outcome, error: Exception | None) -> None:
         with self._changed:

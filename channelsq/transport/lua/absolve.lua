@@ -1,3 +1,4 @@
+#!lua flags=no-cluster,allow-oom
 -- Ends consumers that lost their connection and live on under another name: their leases go, and the delivery that
 -- they lost counts as no death of what they hold.
 --

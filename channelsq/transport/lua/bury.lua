@@ -1,3 +1,4 @@
+#!lua flags=no-cluster,allow-oom
 -- Moves an entry that a consumer holds into the dead letters of its queue.
 --
 -- An entry that this consumer does not hold any more is left alone: it was acknowledged, or another consumer

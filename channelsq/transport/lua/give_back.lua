@@ -1,3 +1,4 @@
+#!lua flags=no-cluster,allow-oom
 -- Puts entries that a consumer holds back into their stream: a copy at the end for each, the old ones gone.
 --
 -- An entry that this consumer does not hold any more is left alone: it was acknowledged, or another

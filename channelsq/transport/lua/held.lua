@@ -1,3 +1,4 @@
+#!lua flags=no-cluster,allow-oom
 -- Reads what a consumer holds, without counting that as another delivery, as XREADGROUP would.
 --
 -- KEYS[1]  stream:<queue>

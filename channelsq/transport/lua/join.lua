@@ -1,3 +1,4 @@
+#!lua flags=no-cluster,allow-oom
 -- Makes a consumer of one or more streams: its lease, the consumer group, its place in the group.
 --
 -- KEYS[1]    stream-lease:<consumer>   set for ARGV[3] ms: this consumer is alive
@@ -9,9 +10,6 @@
 --
 -- Gives 1.
 
-if not redis.REDIS_VERSION_NUM then
-    return redis.error_reply('ERR redis-streams needs Redis 7.0 or later, or Valkey')
-end
 redis.call('SET', KEYS[1], 1, 'PX', ARGV[3])
 for i = 2, #KEYS do
     local made = redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[1], '0', 'MKSTREAM')

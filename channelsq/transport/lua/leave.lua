@@ -1,3 +1,4 @@
+#!lua flags=no-cluster,allow-oom
 -- Ends a consumer of streams: its place in their groups, and the streams that nobody needs any more.
 --
 -- A consumer that holds entries stays, because they are its own until they are acknowledged or taken over.

@@ -1,3 +1,4 @@
+#!lua flags=no-cluster,allow-oom
 -- Deletes entries that no consumer has been given; what consumers hold stays theirs.
 --
 -- KEYS     stream:<queue>...

