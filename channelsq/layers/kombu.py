@@ -218,7 +218,7 @@ class KombuChannelLayer(BaseChannelLayer):
         envelopes: dict[str, list[Entry]] = {}
         messages: list[tuple[str, Send]] = []
         for send in sends:
-            target, body, group, _, done = send
+            target, body, group, _, done, _ = send
             if group:
                 self._sort_group(send, envelopes, messages)
             elif (cut := target.find("!")) >= 0:

@@ -143,6 +143,7 @@ class KombuSender:
                 delay=send.delay,
                 expiry=self._layer.expiry,
                 expires=self._layer.expires(send.delay),
+                identity=send.identity,
                 signing=self._layer.signing,
             )
             self._publish(producer, queue, body, headers=headers, correlation_id=headers["id"], delay=send.delay)

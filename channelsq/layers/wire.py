@@ -91,6 +91,7 @@ def task_message(
     delay: float,
     expiry: float,
     expires: float | None = None,
+    identity: str | None = None,
     signing: Signing | None = None,
 ) -> tuple[dict[str, Any], bytes]:
     """Headers and body of the Celery task message for ``body``, a packed message for ``channel``, on its ``queue``.
@@ -103,10 +104,11 @@ def task_message(
         body: the packed message.
         delay: seconds to hold it back.
         expiry: seconds that it lives after that.
+        identity: its id; a new one if left out.
         expires: when that is, by the clock of the layer; None where brokers expire messages themselves.
         signing: the layer's.
     """
-    identity = str(uuid.uuid4())
+    identity = identity or str(uuid.uuid4())
     eta = datetime.datetime.fromtimestamp(time.time() + delay, datetime.UTC).isoformat() if delay else None
     headers = {
         "lang": "py",
