@@ -87,6 +87,7 @@ class Heartbeat:
         self._beaten = time.monotonic()
         self._look_from = self._beaten + _FIRST_LOOK
         self._thread = threading.Thread(target=self._run, name="channelsq-heartbeat", daemon=True)
+        self._sweeper: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin."""
@@ -98,6 +99,8 @@ class Heartbeat:
         with self._changed:
             self._changed.notify_all()
         self._thread.join(5)
+        if self._sweeper is not None:
+            self._sweeper.join(5)
 
     def opened(self, channel: str, path: str) -> None:
         """A socket was opened; called in the event loop."""
@@ -150,7 +153,7 @@ class Heartbeat:
                         warn_of_eviction(self._channel_layer)
                     self._write()
                     if time.monotonic() >= self._look_from:
-                        self._sweep()
+                        self._look_for_the_dead()
                     else:
                         self._due = min(self._due, self._look_from)
                 else:
@@ -264,19 +267,35 @@ class Heartbeat:
 
     # -- after the dead
 
-    def _sweep(self) -> None:
+    def _look_for_the_dead(self) -> None:
+        """Tidy up after them in a thread of its own: a broker that is slow, or away, must not stop this heart."""
         # A Redis that evicts may have dropped the key of one that lives, which sets it again with its next beat.
         now, before = time.monotonic(), self._missed
         self._missed = {process: before.get(process, now) for process in self._presence.dead()}
         if any(process not in before for process in self._missed):
             self._due = now + self._every + _GATHER
-        for process, since in self._missed.items():
-            if process == self._process or now - since < self._every:
-                continue
-            if self._presence.claim(process, _CLAIM):
-                # First of all, so that it knows if it comes back, and no late consumer adds who is not found then.
-                self._presence.condemn(process)
-                self._tidy_up(process)
+        if self._sweeper is not None and self._sweeper.is_alive():
+            return
+        dead = [
+            process
+            for process, since in self._missed.items()
+            if process != self._process and now - since >= self._every
+        ]
+        if dead:
+            self._sweeper = threading.Thread(target=self._sweep, args=[dead], name="channelsq-sweep", daemon=True)
+            self._sweeper.start()
+
+    def _sweep(self, dead: Iterable[str]) -> None:
+        try:
+            for process in dead:
+                if self._presence.claim(process, _CLAIM):
+                    # First of all, so that it knows if it comes back, and no late consumer adds who is not found then.
+                    self._presence.condemn(process)
+                    self._tidy_up(process)
+        except BrokerUnavailable as error:  # the rest is done with a later beat
+            logger.warning("no tidying up: %s", error, extra=extra("sweep_failed"))
+        except Exception:
+            logger.exception("tidying up failed", extra=extra("sweep_failed"))
 
     def _tidy_up(self, process: str) -> None:
         told = 0
@@ -288,13 +307,13 @@ class Heartbeat:
             if len(done) < len(some) or self._stopping.wait(_PAUSE):
                 self._presence.release(process)  # somebody else goes on, or this one with a later beat
                 return
-            # To tell them all may take longer than the lifetime of either.
-            self._beat()
             if not self._presence.keep(process, _CLAIM):
                 return  # it is back, and closes its sockets itself
         if not self._presence.keep(process, _CLAIM):
             return
-        self._forget(self._presence.members(process))
+        members = self._presence.members(process)
+        while some_members := list(itertools.islice(members, _FORGOTTEN_TOGETHER)):
+            self._channel_layer.forget_channels(some_members)
         self._channel_layer.delete_reply_queues(process)
         self._presence.bury(process)
         logger.warning(

@@ -53,6 +53,8 @@ class Send(NamedTuple):
     delay: float = 0.0
     #: If this is the report that a WebSocket's message is done with (``{"done": order}``): its order.
     done: int | None = None
+    #: The id of its message, if it may have been sent before; a new one is made if there is none.
+    identity: str | None = None
 
 
 class Listener(Protocol):

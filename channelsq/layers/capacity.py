@@ -12,6 +12,7 @@ from kombu import Queue
 from kombu.common import maybe_declare
 
 from channelsq.exceptions import ChannelFull
+from channelsq.layers.clock import Clock
 from channelsq.layers.wire import EXPIRES_HEADER, is_expired
 
 #: How long (seconds) a queue's measured depth is trusted when other processes may fill it too.
@@ -71,10 +72,12 @@ class Gate:
 
     Args:
         kind: ``"amqp"``, ``"redis"``, ``"memory"`` or ``""``: how queues of the broker can be looked into.
+        clock: by which messages expire; None if the broker sees to that.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, clock: Clock | None) -> None:
         self._kind = kind
+        self._clock = clock
         self._rooms = Rooms()
         self._pruned: dict[str, float] = {}
 
@@ -110,12 +113,12 @@ class Gate:
         if len(self._pruned) > _MOST_QUEUES:
             self._pruned.clear()
         self._pruned[name] = now
-        if self._kind == "redis":
+        if self._kind == "redis" and self._clock is not None:
             script = channel.client.register_script(_script("drop_expired.lua"))
-            return int(script(keys=[name], args=[time.time(), EXPIRES_HEADER]))
+            return int(script(keys=[name], args=[self._clock.now(), EXPIRES_HEADER]))
         if self._kind == "memory":
             waiting = [channel._get(name) for _ in range(channel._size(name))]
-            fresh = [raw for raw in waiting if not is_expired(raw["headers"])]
+            fresh = [raw for raw in waiting if not is_expired(raw["headers"], self._clock)]
             for raw in fresh:
                 channel._put(name, raw)
             return len(waiting) - len(fresh)

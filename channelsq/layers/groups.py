@@ -21,6 +21,7 @@ from redis.client import NEVER_DECODE
 
 from channelsq import names
 from channelsq.exceptions import BrokerUnavailable
+from channelsq.layers.clock import Clock
 from channelsq.layers.wire import Names, PackedNames
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ _MOST_TOGETHER = 5000
 
 #: Memberships that are written together.
 _ADDED_TOGETHER = 500
+
+#: Seconds: on a connection that nothing comes through any more nobody waits for ever.
+_TIMEOUTS = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0}
 
 #: Has redis-py give an answer as it is.
 _RAW: dict[str, Any] = {NEVER_DECODE: []}
@@ -178,12 +182,18 @@ class RedisGroups(GroupStore):
         self.url = url
         self.prefix = prefix
         if params is None:
-            self.client = redis.Redis.from_url(url, decode_responses=True)
+            # The URL's own query goes above these.
+            self.client = redis.Redis.from_url(url, decode_responses=True, **_TIMEOUTS)
         else:
             # What is not set is redis-py's to decide; and a worker may have as many threads as it likes.
-            chosen = {name: value for name, value in params.items() if value is not None and name != "max_connections"}
+            chosen = {
+                **_TIMEOUTS,
+                **{name: value for name, value in params.items() if value is not None and name != "max_connections"},
+            }
             pool = redis.ConnectionPool(**chosen, decode_responses=True)
             self.client = redis.Redis(connection_pool=pool)
+        #: This server's, by which memberships end.
+        self.clock = Clock(self.client.time, str(maybe_sanitize_url(url)))
         self._members = self.client.register_script(
             resources.files("channelsq.layers").joinpath("group_members.lua").read_text()
         )
@@ -240,7 +250,7 @@ class RedisGroups(GroupStore):
     def _add(self, pipe: Any, group: str, channel: str, seconds: float) -> None:
         key, member = self._group(group), self._channel(channel)
         pipe.sadd(key, channel)
-        pipe.zadd(f"{key}:expiry", {channel: time.time() + seconds})
+        pipe.zadd(f"{key}:expiry", {channel: self.clock.now() + seconds})
         pipe.sadd(member, group)
         for touched in (key, f"{key}:expiry", member):
             pipe.pexpire(touched, max(1, int(self.expiry * 1000)))
@@ -264,12 +274,12 @@ class RedisGroups(GroupStore):
         key = self._group(group)
         return cast(
             "list[str]",
-            self.call(lambda: self._members(keys=[key, f"{key}:expiry"], args=[time.time()])),
+            self.call(lambda: self._members(keys=[key, f"{key}:expiry"], args=[self.clock.now()])),
         )
 
     def addresses(self, group: str) -> tuple[list[tuple[str, Names]], list[str]]:
         key = self._group(group)
-        arguments = (2, key, f"{key}:expiry", time.time(), _MOST_TOGETHER)
+        arguments = (2, key, f"{key}:expiry", self.clock.now(), _MOST_TOGETHER)
 
         client: Any = self.client
 

@@ -18,10 +18,12 @@ from kombu.exceptions import KombuError
 
 from channelsq import conf, names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
+from channelsq.ipc import SCHEME as IPC_SCHEME
 from channelsq.layers import decompression, patience
-from channelsq.layers.amqp_internals import Blocked, bound, bound_publisher
+from channelsq.layers.amqp_internals import Blocked
 from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
 from channelsq.layers.begun import KEPT_AFTER, BegunStore, MemoryBegun, RedisBegun
+from channelsq.layers.clock import Clock
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.listener import KombuListener
 from channelsq.layers.memberships import Change, note
@@ -44,6 +46,9 @@ OUTCOME_WAITS, _OUTCOME_EVERY = 30.0, 0.25
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 _NO_EXCHANGE = Exchange("")
+
+#: This machine's.
+_OWN_CLOCK = Clock()
 
 #: Makes a named tuple of a tuple that has all of its fields: a third of what calling its class takes.
 _tuple = tuple.__new__
@@ -170,23 +175,8 @@ class KombuChannelLayer(BaseChannelLayer):
         """
         decompression.bound()
         app = conf.celery_app()
-        options: dict[str, Any] = {
-            # A publisher that cannot reach the broker says so soon, instead of trying for ever.
-            "max_retries": 2,
-            "interval_start": 0,
-            "interval_step": 0.1,
-            "interval_max": 0.3,
-            **patience.options_for(self.url),
-            **self.transport_options,
-        }
-        heartbeat = 0.0
-        if self.is_amqp:
-            options.setdefault("confirm_publish", True)
-            if options["on_open"] is bound and not listens:
-                options["on_open"] = bound_publisher
-            heartbeat = patience.heartbeat(app) if listens else 0.0
-        elif self.scheme == "memory":
-            options.setdefault("polling_interval", 0.01)
+        options = patience.layer_options(self.url, self.transport_options, listens=listens)
+        heartbeat = patience.heartbeat(app) if listens and self.is_amqp else 0.0
         ssl = app.conf.broker_use_ssl if self._url is None or self.is_on(conf.celery_broker_url()) else None
         return Connection(
             self.url,
@@ -249,7 +239,7 @@ class KombuChannelLayer(BaseChannelLayer):
         envelopes: dict[str, list[Entry]] = {}
         messages: list[tuple[str, Send]] = []
         for send in sends:
-            target, body, group, _, done = send
+            target, body, group, _, done, _ = send
             if group:
                 self._sort_group(send, envelopes, messages)
             elif (cut := target.find("!")) >= 0:
@@ -309,6 +299,24 @@ class KombuChannelLayer(BaseChannelLayer):
     def is_amqp(self) -> bool:
         """Whether the broker speaks AMQP."""
         return patience.is_amqp(self.url)
+
+    # -- time -------------------------------------------------------------------------------
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that all processes share: that of the Redis with the groups, if there is one."""
+        groups = self._groups if self._has_groups else None
+        return groups.clock if isinstance(groups, RedisGroups) else _OWN_CLOCK
+
+    @property
+    def expiry_clock(self) -> Clock | None:
+        """The clock by which messages expire; None where the broker itself drops those that have."""
+        return None if self.is_amqp or "-streams" in self.scheme or self.scheme == IPC_SCHEME else self.clock
+
+    def expires(self, delay: float = 0.0) -> float | None:
+        """When a message that is sent now expires, by :attr:`expiry_clock`."""
+        clock = self.expiry_clock
+        return None if clock is None else clock.now() + delay + self.expiry
 
     # -- receiving --------------------------------------------------------------------------
 

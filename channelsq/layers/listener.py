@@ -57,6 +57,7 @@ class KombuListener:
         #: Whether it hears the broker, as far as is known.
         self.connected = False
         self._acknowledges = layer.is_amqp
+        self._clock = layer.expiry_clock
         #: The last envelope that was delivered and not acknowledged; None if all were.
         self._unacknowledged: Any = None
         #: The ids of the last envelopes.
@@ -155,7 +156,7 @@ class KombuListener:
         return True
 
     def _on_message(self, message: Any) -> None:
-        if not self._note(message) or is_expired(message.headers):
+        if not self._note(message) or is_expired(message.headers, self._clock):
             return
         try:
             for entry in open_envelope(open_body(message, self._queue.name, self._layer.signing)):

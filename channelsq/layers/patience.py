@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery
 
 from channelsq import conf
-from channelsq.layers.amqp_internals import bound
+from channelsq.layers.amqp_internals import bound, bound_publisher
 
 #: URL schemes of AMQP brokers.
 AMQP_SCHEMES = frozenset({"amqp", "amqps", "pyamqp"})
@@ -43,6 +44,32 @@ def options_for(url: str) -> dict[str, Any]:
             "unacked_mutex_expire": MUTEX_EXPIRE,
         }
     return {}  # the transport on streams has such of its own
+
+
+def layer_options(url: str, chosen: Mapping[str, Any], *, listens: bool) -> dict[str, Any]:
+    """Return the transport's options for a connection of a layer.
+
+    Args:
+        url: the broker.
+        chosen: the project's, and in a worker those that it added.
+        listens: whether the connection is for listening; else it is for asking, and waiting for answers.
+    """
+    options = {
+        # A publisher that cannot reach the broker says so soon, instead of trying for ever.
+        "max_retries": 2,
+        "interval_start": 0,
+        "interval_step": 0.1,
+        "interval_max": 0.3,
+        **options_for(url),
+        **chosen,
+    }
+    if is_amqp(url):
+        options.setdefault("confirm_publish", True)
+        if options["on_open"] is bound and not listens:
+            options["on_open"] = bound_publisher
+    elif url.partition("://")[0] == "memory":
+        options.setdefault("polling_interval", 0.01)
+    return options
 
 
 def heartbeat(app: Celery) -> float:

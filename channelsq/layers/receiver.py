@@ -85,7 +85,7 @@ class KombuReceiver:
         queue, signing = self._layer.queue(channel), self._layer.signing
         with self._layer.opened(queue) as opened:
             while (message := _next(opened)) is not None:
-                if is_expired(message.headers):
+                if is_expired(message.headers, self._layer.expiry_clock):
                     continue
                 try:
                     if process:

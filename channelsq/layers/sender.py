@@ -16,7 +16,7 @@ from channelsq import names
 from channelsq.exceptions import ChannelFull
 from channelsq.layers.amqp_internals import Blocked, was_unblocked
 from channelsq.layers.capacity import Gate
-from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, Entry, pack_envelopes, task_message
+from channelsq.layers.wire import CONTENT_TYPE, Entry, expiry_headers, pack_envelopes, task_message
 from channelsq.names import new_id
 
 if TYPE_CHECKING:
@@ -137,7 +137,14 @@ class KombuSender:
             self._publish_bare(producer, queue, send.body)
         else:
             headers, body = task_message(
-                channel, queue.name, send.body, delay=send.delay, expiry=self._layer.expiry, signing=self._layer.signing
+                channel,
+                queue.name,
+                send.body,
+                delay=send.delay,
+                expiry=self._layer.expiry,
+                expires=self._layer.expires(send.delay),
+                identity=send.identity,
+                signing=self._layer.signing,
             )
             self._publish(producer, queue, body, headers=headers, correlation_id=headers["id"], delay=send.delay)
 
@@ -148,7 +155,7 @@ class KombuSender:
             producer,
             queue,
             body,
-            headers={EXPIRES_HEADER: time.time() + self._layer.expiry},
+            headers=expiry_headers(self._layer.expires()),
             delivery_mode=1,
             message_id=new_id(),  # by which it is known again, if it comes twice
         )
@@ -208,7 +215,7 @@ class KombuSender:
             # The transport on streams looks for expired messages itself.
             lists = layer.scheme in layer.redis_schemes and "-streams" not in layer.scheme
             kind = "redis" if lists else "memory" if layer.in_process else ""
-            gate = self._gate = Gate(kind)
+            gate = self._gate = Gate(kind, layer.expiry_clock)
         return gate
 
 

@@ -25,11 +25,13 @@ from channelsq.layers import codec
 from channelsq.layers.signing import without_signature
 
 if TYPE_CHECKING:
+    from channelsq.layers.clock import Clock
     from channelsq.layers.signing import Signing
 
 CONTENT_TYPE = "application/x-msgpack"
 
-#: The header that holds the unix time after which a message is not to be handled any more.
+#: The header that holds the time after which a message is not handled any more, by the clock of the layer.  It is there
+#: only where the broker does not drop such a message itself.
 EXPIRES_HEADER = "channelsq_expires"
 
 #: Envelopes are cut at about this many bytes, so that no single broker message grows without bound.
@@ -82,15 +84,32 @@ def timed_done_message(order: int, seconds: float) -> bytes:
 
 
 def task_message(
-    channel: str, queue: str, body: bytes, *, delay: float, expiry: float, signing: Signing | None = None
+    channel: str,
+    queue: str,
+    body: bytes,
+    *,
+    delay: float,
+    expiry: float,
+    expires: float | None = None,
+    identity: str | None = None,
+    signing: Signing | None = None,
 ) -> tuple[dict[str, Any], bytes]:
     """Headers and body of the Celery task message for ``body``, a packed message for ``channel``, on its ``queue``.
 
     Celery's message protocol, version 2: https://docs.celeryq.dev, "Message Protocol".
+
+    Args:
+        channel: its name.
+        queue: that of its queue.
+        body: the packed message.
+        delay: seconds to hold it back.
+        expiry: seconds that it lives after that.
+        identity: its id; a new one if left out.
+        expires: when that is, by the clock of the layer; None where brokers expire messages themselves.
+        signing: the layer's.
     """
-    identity = str(uuid.uuid4())
-    now = time.time()
-    eta = datetime.datetime.fromtimestamp(now + delay, datetime.UTC).isoformat() if delay else None
+    identity = identity or str(uuid.uuid4())
+    eta = datetime.datetime.fromtimestamp(time.time() + delay, datetime.UTC).isoformat() if delay else None
     headers = {
         "lang": "py",
         "task": queue,
@@ -106,7 +125,7 @@ def task_message(
         "kwargsrepr": "{}",
         "origin": f"channelsq@{socket.gethostname()}",
         "ignore_result": True,
-        EXPIRES_HEADER: now + delay + expiry,
+        **expiry_headers(expires),
     }
     # [[channel, content], {}, {}], with the content spliced in as it was packed.
     head = b"\x93\x92" + codec.dumps(channel) + body + b"\x80"
@@ -125,10 +144,22 @@ def open_task_body(body: bytes) -> dict[str, Any]:
     return content
 
 
-def is_expired(headers: Mapping[str, Any] | None) -> bool:
-    """Whether the message with these headers is too old to be handled."""
+def expiry_headers(expires: float | None) -> dict[str, float]:
+    """The header of a message that expires, which :func:`is_expired` reads."""
+    return {} if expires is None else {EXPIRES_HEADER: expires}
+
+
+def is_expired(headers: Mapping[str, Any] | None, clock: Clock | None) -> bool:
+    """Whether the message with these headers is too old to be handled.
+
+    Args:
+        headers: the message's.
+        clock: that of the layer; None where brokers expire messages themselves.
+    """
+    if clock is None:
+        return False
     expires = (headers or {}).get(EXPIRES_HEADER)
-    return isinstance(expires, (int, float)) and expires <= time.time()
+    return isinstance(expires, (int, float)) and expires <= clock.now()
 
 
 def pack_envelopes(entries: list[Entry]) -> Iterator[tuple[list[Entry], bytes]]:

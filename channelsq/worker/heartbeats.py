@@ -38,9 +38,9 @@ class Pulse(threading.Thread):
 
 def beat_for(connection: Any) -> None:
     """Send a heartbeat on py-amqp's connection, if one is overdue."""
-    # Celery sends two or three in an interval.
+    # Celery sends two or three in an interval, the first when a part of it is over: 0 means none yet.
     now, interval = time.monotonic(), connection.heartbeat
-    if interval and connection.last_heartbeat_sent and now - connection.last_heartbeat_sent > interval * 0.75:
+    if interval and now - connection.last_heartbeat_sent > interval * 0.75:
         connection.send_heartbeat()
         connection.last_heartbeat_sent = now
         # What has come from the broker meanwhile is not read yet.

@@ -42,6 +42,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
     tasks = tasks_of(app)[layer.alias]
     lean = lean_of(app, consumer, tasks, tasks_of(app).values())
     signing = layer.channel_layer.signing
+    clock = layer.channel_layer.expiry_clock
 
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
         try:
@@ -58,7 +59,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
                 extra={"action": "foreign_message_refused", "channel": channel},
             )  # fmt: skip
             return _set_aside(message, str(error), consumer, reject)
-        if is_expired(message.headers) and not _is_redelivered(message):
+        if is_expired(message.headers, clock) and not _is_redelivered(message):
             logger.warning(
                 "channel %s: a message expired before a worker took it",
                 channel,

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from tests.support.brokers import Broker, LayerClient
 from tests.support.ports import free_port
 from tests.support.processes import Process
 from tests.support.project import Project
@@ -29,7 +30,7 @@ class Site:
         self.project = Project(directory, env={"DJANGO_SETTINGS_MODULE": "tests.project.impatient"})
         self.project.embedded = False
         self.project.env |= {"TEST_GROUPS": redis}
-        self._rabbitmq = rabbitmq
+        self.rabbitmq = rabbitmq
         self.proxies: list[Proxy] = []
 
     def way(self) -> Proxy:
@@ -37,7 +38,7 @@ class Site:
         proxy = Proxy(free_port(), 5672)
         self.loop.run(proxy.start())
         self.proxies.append(proxy)
-        self.project.env["TEST_BROKER"] = self._rabbitmq.replace(":5672", f":{proxy.port}")
+        self.project.env["TEST_BROKER"] = self.rabbitmq.replace(":5672", f":{proxy.port}")
         return proxy
 
     def interface(self) -> Proxy:
@@ -146,3 +147,18 @@ def test_answers_that_went_into_a_forgotten_connection_come_once(site: Site) -> 
             got.append(str(socket.recv(timeout=60)))
         ask(socket, "end")
     assert got == [str(number) for number in range(1, 41)]
+
+
+def test_a_long_task_in_the_solo_pool_runs_once(site: Site) -> None:
+    worker, _ = site.worker("-P", "solo")
+    told = len(worker.output)
+    client = LayerClient(Broker(site.rabbitmq, site.project.env["TEST_GROUPS"]))
+    try:
+        client.send("slow", {"seconds": 6})  # RabbitMQ waits for a heartbeat for three
+        assert client.receive()["started"]
+        assert client.receive()["finished"]
+        client.send("echo", {"value": "next"})
+        assert client.receive()["echo"] == "next"
+    finally:
+        client.close()
+    assert "Connection to broker lost" not in worker.output[told:]

@@ -14,6 +14,7 @@ from channelsq.interface.link.base import Link, Publication
 from channelsq.interface.replies import Replies
 from channelsq.interface.stats import Stats
 from channelsq.layers.base import Listener
+from channelsq.layers.streams import new_id
 
 _Outcome = Callable[[Exception | None], None]
 _Job = tuple[Callable[[], None], str, int, _Outcome | None]
@@ -103,7 +104,9 @@ class ThreadedLink(Link):
     # -- in the event loop ------------------------------------------------------------------
 
     def submit(self, publication: Publication) -> None:
-        send = publication.send
+        if publication.identity is None:
+            publication.identity = new_id()
+        send = publication.send._replace(identity=publication.identity)
         told = publication.tell if publication.publisher is not None else None
         self._add(lambda: self.layer.dispatch((send,)), send.target, publication.size, told)
 

@@ -1,0 +1,75 @@
+"""The time that all processes of a site agree on, although the clocks of their machines do not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger("channelsq.layers.clock")
+
+#: Seconds for which a look at the server's clock is trusted; this machine's own clock goes on from there.
+_TRUSTED = 30.0
+
+#: Seconds that the answer to such a look may take, to say what time it is.
+_PROMPT = 1.0
+
+#: Seconds by which this machine's clock may be wrong without a word.
+_TOLD_ABOVE = 5.0
+
+
+class Clock:
+    """A Redis server's clock, as this process knows it; this machine's while nothing is known.
+
+    Args:
+        ask: asks the server for ``(seconds, microseconds)`` since 1970, as its command ``TIME``; None without a server.
+        server: what it is called in the log.
+    """
+
+    def __init__(self, ask: Callable[[], Any] | None = None, server: str = "") -> None:
+        self._ask = ask
+        self._server = server
+        self._lock = threading.Lock()
+        #: What the server's clock is ahead of the monotonic one.
+        self._ahead: float | None = None
+        self._due = float("-inf")
+        self._told = 0.0
+
+    def now(self) -> float:
+        """Return the seconds since 1970."""
+        if self._ask is None:
+            return time.time()
+        now = time.monotonic()
+        if now >= self._due and self._lock.acquire(blocking=False):
+            try:
+                self._due = now + _TRUSTED  # whatever comes of it
+                self._look(self._ask)
+            finally:
+                self._lock.release()
+        ahead = self._ahead
+        return time.time() if ahead is None else time.monotonic() + ahead
+
+    def _look(self, ask: Callable[[], Any]) -> None:
+        began = time.monotonic()
+        try:
+            seconds, microseconds = ask()
+        except Exception:  # the server is away: who needs it for more than this is told so
+            return
+        ended, local = time.monotonic(), time.time()
+        if ended - began > _PROMPT and self._ahead is not None:
+            return
+        server = seconds + microseconds / 1_000_000 + (ended - began) / 2
+        self._ahead = server - ended
+        wrong = local - server
+        if abs(wrong) > _TOLD_ABOVE and abs(wrong - self._told) > _TOLD_ABOVE:
+            logger.warning(
+                "the clock of this machine is %.0f s %s that of %s: set one of them right (NTP). Messages and "
+                "memberships expire by the server's clock; delays, and Kombu's visibility_timeout, do not",
+                abs(wrong),
+                "ahead of" if wrong > 0 else "behind",
+                self._server,
+                extra={"action": "clock_skew"},
+            )
+        self._told = wrong
