@@ -14,7 +14,7 @@ from channelsq.interface.link.base import Link, Publication
 from channelsq.interface.replies import Replies
 from channelsq.interface.stats import Stats
 from channelsq.layers.base import Listener
-from channelsq.layers.streams import new_id
+from channelsq.names import new_id
 
 _Outcome = Callable[[Exception | None], None]
 _Job = tuple[Callable[[], None], str, int, _Outcome | None]
