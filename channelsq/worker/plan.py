@@ -79,12 +79,13 @@ def _is_plain(task: Any) -> bool:
     """
     kind = type(task)
     loader = type(task.app.loader)
+    tracer = getattr(task.__trace__, "tracer", task.__trace__)  # see channelsq.worker.guard
     return (
         task.ignore_result
         and not task.track_started
         and kind.__call__ is ConsumerTask.__call__
-        and getattr(task.__trace__, "__code__", None) is not None
-        and task.__trace__.__code__.co_filename == trace.__file__
+        and getattr(tracer, "__code__", None) is not None
+        and tracer.__code__.co_filename == trace.__file__
         and not any(task_has_custom(task, hook) for hook in _HOOKS)
         and loader.on_task_init is BaseLoader.on_task_init
         and loader.on_process_cleanup is BaseLoader.on_process_cleanup

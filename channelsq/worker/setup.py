@@ -217,6 +217,7 @@ def _on_failure(sender: Any = None, exception: Any = None, args: Any = None, **k
 
 
 def _on_ready(sender: Any = None, **kwargs: Any) -> None:
+    pool.end_what_runs(sender)
     worker_ready.send(sender=sender)
     if "prefork" not in type(getattr(sender, "pool", None)).__module__:
         worker_process_ready.send(sender=sender)

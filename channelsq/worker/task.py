@@ -15,6 +15,7 @@ from channelsq.message import Message
 from channelsq.options import ATTRIBUTE
 from channelsq.utils import name_that_thing
 from channelsq.worker.execution import run_consumer
+from channelsq.worker.guard import Guarded
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
@@ -53,7 +54,7 @@ class ChannelTask(Task):  # type: ignore[type-arg]
         )
 
 
-class ConsumerTask(Task):  # type: ignore[type-arg]
+class ConsumerTask(Guarded, Task):  # type: ignore[type-arg]
     """A consumer as a Celery task, called with ``(channel name, content, **route kwargs)``."""
 
     abstract = True

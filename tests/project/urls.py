@@ -3,7 +3,7 @@
 from django.urls import path
 
 from channelsq.security.tokens import token_view
-from tests.project import answers, members, views
+from tests.project import answers, hostile, members, views
 
 urlpatterns = [
     path("", views.hello),
@@ -19,4 +19,8 @@ urlpatterns = [
     path("log-in/<slug:name>/", members.log_in),
     path("token/", token_view),
     path("park-view/<slug:name>", answers.parking_view),
+    path("hostile/view/<way>/", hostile.view),
+    path("hostile/async_view/<way>/", hostile.async_view),
+    path("hostile/stream/<way>/", hostile.stream),
+    path("hostile/async_stream/<way>/", hostile.async_stream),
 ]
