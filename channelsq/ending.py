@@ -11,39 +11,62 @@ MemoryError and whatever is no :class:`Exception`.  :func:`failure_of` makes a f
 
 from __future__ import annotations
 
-import pickle
 import signal
 import threading
 import traceback
+from typing import NoReturn
 
 from billiard import common
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
-
+from celery.utils.serialization import get_pickleable_exception
 
 #: What Celery takes for news of its pool; a consumer that waits for another task's result may have them from there.
 _OF_THE_POOL = Terminated, TimeLimitExceeded, WorkerLostError
+
+
+#: Set by billiard's signal handler before it raises SystemExit.
+_signalled: list[bool] = common._should_have_exited  # type: ignore[attr-defined]  # not in its stubs
 
 
 class WorkerEnds(WorkerTerminate):
     """Raised in a running consumer because its worker ends now."""
 
 
+_worker_ends = False
+
+
+def end_worker(code: int) -> NoReturn:
+    """Raise :class:`WorkerEnds` in the consumer that runs in this thread, which is its worker's only one.
+
+    Args:
+        code: the worker's exit code.
+    """
+    global _worker_ends
+    _worker_ends = True
+    raise WorkerEnds(code)
+
+
 def signal_has_ended_process() -> bool:
     """Whether billiard's signal handler has raised SystemExit in this process of a prefork pool."""
-    return bool(common._should_have_exited[0])
+    return bool(_signalled[0])
+
+
+def forget_signal() -> None:
+    """Have billiard hand the outcome of the running job to the parent, before this process ends."""
+    _signalled[0] = False
 
 
 def is_end(error: BaseException) -> bool:
     """Whether an exception that left a consumer is the end of its worker, and not the consumer's own.
 
-    After the signal every exception is: the consumer's own cleanup may have raised another one in the place of
-    SystemExit.  A consumer that is called in the main thread of a process that is no worker's, by a test say, may
+    Once the worker ends every exception is: the consumer's own cleanup may have raised another one in the place of
+    the worker's.  A consumer that is called in the main thread of a process that is no worker's, by a test say, may
     end that: there Ctrl-C is the user's.
     """
     return (
-        signal_has_ended_process()
-        or isinstance(error, WorkerEnds)
+        _worker_ends
+        or signal_has_ended_process()
         or (isinstance(error, (KeyboardInterrupt, WorkerShutdown, WorkerTerminate)) and not _is_in_worker())
     )
 
@@ -89,8 +112,6 @@ def _can_be_shown(error: Exception) -> bool:
     """Whether Celery's logs can show an exception, and its pool's pipe can carry one that it does not replace."""
     try:
         repr(error), str(error)
-        if isinstance(error, (Ignore, Reject, Retry)):
-            pickle.loads(pickle.dumps(error))
+        return not isinstance(error, (Ignore, Reject, Retry)) or get_pickleable_exception(error) is error
     except BaseException:
         return False
-    return True

@@ -16,7 +16,7 @@ from celery.platforms import EX_FAILURE
 from celery.worker import state
 from click.core import ParameterSource
 
-from channelsq.ending import WorkerEnds
+from channelsq.ending import end_worker
 from channelsq.worker.task import ConsumerTask
 
 #: Threads of a worker whose concurrency nobody chose.
@@ -55,7 +55,7 @@ def end_what_runs(consumer: Any) -> None:
 def _end_solo(cancel: Callable[[], None]) -> Callable[[], None]:
     def end() -> None:
         if any(isinstance(request.task, ConsumerTask) for request in tuple(state.active_requests)):
-            raise WorkerEnds(EX_FAILURE)
+            end_worker(EX_FAILURE)
         cancel()
 
     return end

@@ -13,12 +13,11 @@ import time
 from collections import deque
 from typing import Any, NamedTuple
 
-from billiard import common
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import Terminated
 from celery import current_app
 
-from channelsq.ending import is_end, signal_has_ended_process
+from channelsq.ending import forget_signal, is_end, signal_has_ended_process
 from channelsq.layers.direct import Parcel, collected_here
 from channelsq.message import Message
 from channelsq.worker import quick
@@ -114,8 +113,7 @@ def run_batch(items: list[Item]) -> list[Outcome]:
 
 
 def _cut(outcomes: list[Outcome], error: BaseException) -> BatchCut:
-    # With this flag billiard drops the outcome of its job and ends; without it, it sends the outcome first.
-    common._should_have_exited[0] = False
+    forget_signal()
     return BatchCut(outcomes, getattr(error, "code", 0))
 
 
@@ -215,7 +213,7 @@ class PreforkLane:
         self._put_off([each for each in batch[begun:] if not (each.acknowledged or each._already_cancelled)])
         self._go_on()
 
-    def _lost(self, batch: list[Any], error: ExceptionInfo, cause: BaseException) -> None:
+    def _lost(self, batch: list[Any], error: ExceptionInfo, cause: BaseException | None) -> None:
         """The process has ended, and has not told how far it had got."""
         if isinstance(cause, Terminated):
             self._interrupted(batch)

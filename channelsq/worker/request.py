@@ -354,7 +354,7 @@ class LeanRequest(requests.Request):
         """See Celery's."""
         super().terminate(self._once(pool, signal), signal)
 
-    def cancel(self, pool: Any, signal: Any = None, **options: Any) -> None:
+    def cancel(self, pool: Any, signal: Any = None, **options: Any) -> None:  # type: ignore[override]
         """See Celery's."""
         super().cancel(self._once(pool, signal), signal, **options)
 

@@ -60,7 +60,15 @@ def assert_is_as_before(worker: Process, client: LayerClient, broker: Broker) ->
     """The worker answers more messages than it has slots, and holds none."""
     for value in range(30):
         client.send("echo", {"value": value})
-    assert sorted(client.receive()["echo"] for _ in range(30)) == list(range(30))
+    answered: list[int] = []
+
+    def is_answered() -> bool:
+        answer = client.receive()
+        answered.extend([answer["echo"]] if "echo" in answer else [])
+        return len(answered) == 30
+
+    wait_until(is_answered, "30 answers", 30)
+    assert sorted(answered) == list(range(30))
     assert worker.running
     with operator(broker) as app:
 
@@ -128,3 +136,25 @@ def test_views(broker: Broker, processes: Processes, tmp_path: Path, pool: str) 
         assert project.worker.running
     finally:
         project.stop()
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis-streams"], indirect=True)
+def test_what_ends_the_process_is_a_death(start: Start, client: LayerClient, pool: str, tmp_path: Path) -> None:
+    """Twice, as is set here, makes a dead letter: its socket goes on."""
+
+    def run() -> Process:
+        return start(pool, "-Q", "hostile.leaves_at_once,echo", TEST_DEATHS="2", TEST_VISIBILITY="1")
+
+    worker = run()
+    client.send("hostile.leaves_at_once", {"code": 0, "order": 0})
+    if pool != "prefork":  # there only a process of the pool ends
+        worker.wait()
+        worker = run()
+        worker.wait()
+        worker = run()
+    assert client.receive(30) == {"done": 0}
+    client.send("echo", {"value": 1})
+    assert client.receive()["echo"] == 1
+    assert "it is a dead letter now" in worker.output
+    assert len((tmp_path / "leaves").read_text().splitlines()) == 2
