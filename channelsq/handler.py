@@ -8,6 +8,7 @@ from typing import Any
 
 from channelsq import shutdown
 from channelsq.attempts import NotAgain
+from channelsq.ending import is_end
 from channelsq.exceptions import ResponseLater
 from channelsq.http.handler import AsgiHandler
 from channelsq.http.reply import Reply
@@ -95,6 +96,9 @@ class ViewConsumer:
             reply.cut(str(error))
         except ResponseLater:
             pass
-        except (Exception, SystemExit):  # sys.exit() in a view ends no worker, so its client must not wait
-            reply.fail()
+        except BaseException as error:
+            # Nothing that a view raises ends its worker, so the client must not wait; if the worker ends, another
+            # one answers, unless this one has begun to.
+            if reply.sent or not is_end(error):
+                reply.fail()
             raise

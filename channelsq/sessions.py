@@ -17,6 +17,7 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import SuspiciousOperation
 
 from channelsq import conf
+from channelsq.ending import is_end
 from channelsq.exceptions import ConsumeLater
 from channelsq.http.request import AsgiRequest
 from channelsq.message import Message
@@ -232,7 +233,7 @@ def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callabl
                 result = with_session(*args, **kwargs)
                 pending_message_store.send_and_flush()  # or the next consumer's answers could overtake these
             except BaseException as error:
-                if not _comes_again(error):
+                if not (_comes_again(error) or is_end(error)):
                     turns.passed(order)
                 raise
             turns.passed(order)

@@ -12,7 +12,7 @@ from weakref import WeakSet
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # not in its stubs
 from celery import signals
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
-from celery.worker import request
+from celery.worker import request, state
 
 from channelsq.transport.burial import count_death
 
@@ -23,6 +23,12 @@ DEFAULT = "celery.worker.request:Request"
 NAME = "channelsq.transport.requests:Request"
 
 
+def worker_is_ending() -> bool:
+    """Whether the worker of this process was told to end."""
+    # An exit code of 0 means "stop", as celery.worker.state.maybe_shutdown has it.
+    return any(code is not None and code is not False for code in (state.should_stop, state.should_terminate))
+
+
 class Request(request.Request):
     """A request that tells the transport what its process died of."""
 
@@ -31,7 +37,8 @@ class Request(request.Request):
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
-        if isinstance(error, (WorkerLostError, TimeLimitExceeded, SystemExit, KeyboardInterrupt)):
+        is_lost = isinstance(error, (WorkerLostError, TimeLimitExceeded, SystemExit, KeyboardInterrupt))
+        if is_lost and not worker_is_ending():  # else its process may have been told to end with the worker
             count_death(self.message, f"{type(error).__name__}: {error}")
         return super().on_failure(exc_info, *args, **kwargs)
 

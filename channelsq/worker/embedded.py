@@ -95,21 +95,27 @@ class EmbeddedWorker:
             except ChannelLayerError as error:
                 logger.error("%s", error, extra={"action": "receive_failed"})
                 self._stopping.wait(1)
-                continue
-            if channel is not None and content is not None:
-                message = None
-                try:
-                    message = Message(content, channel, self.layer)
-                    self._handle(message)
-                except (Exception, SystemExit):
-                    # Nothing that one message does may end the thread that serves all others.
-                    logger.exception(
-                        "a message from %s could not be handled",
-                        channel,
-                        extra={"action": "message_failed", "channel": channel},
-                    )
-                    if message is not None:
-                        report_done(message)
+            except BaseException:  # out of memory, say
+                logger.exception("no message could be received", extra={"action": "receive_failed"})
+                self._stopping.wait(1)
+            else:
+                if channel is not None and content is not None:
+                    self._take(channel, content)
+
+    def _take(self, channel: str, content: dict[str, Any]) -> None:
+        """Have a message handled; nothing that it does may end the thread that serves all others."""
+        message = None
+        try:
+            message = Message(content, channel, self.layer)
+            self._handle(message)
+        except BaseException:
+            logger.exception(
+                "a message from %s could not be handled",
+                channel,
+                extra={"action": "message_failed", "channel": channel},
+            )
+            if message is not None:
+                report_done(message)
 
     def _handle(self, message: Message) -> None:
         resolved = self._tasks.resolve(message)

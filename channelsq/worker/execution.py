@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
-from celery.exceptions import Reject, Retry, WorkerShutdown, WorkerTerminate
+from celery.exceptions import Reject, Retry
 
 from channelsq import attempts, names
 from channelsq.attempts import NotAgain
+from channelsq.ending import failure_of
 from channelsq.exceptions import (
     ChannelSocketException,
     ChannelsqError,
@@ -65,7 +66,8 @@ def run_consumer(
     Raises:
         Exception: what the consumer raised, except ConsumeLater, ChannelSocketException, DenyConnection and, where
             there is an HTTP client, ResponseLater, which are acted upon here.
-        RuntimeError: it raised SystemExit, which is a failure as any other.
+        RuntimeError: it raised what would end or block its worker, see :func:`channelsq.ending.failure_of`.
+        SystemExit: its worker ends; the message is to be run again.
     """
     sender = sender or consumer
     tries = message.content.pop(ATTEMPTS_KEY, 0)
@@ -97,21 +99,22 @@ def run_consumer(
         except ResponseLater:
             if not _is_for_http(message):
                 raise
-        except SystemExit as error:
-            _refuse_to_exit(error, name)
         finally:
             if is_timed:
                 report = _timed(report, time.perf_counter() - begun)
             if admitted and consumer_finished.receivers:
                 consumer_finished.send(sender=sender)
-    except BaseException as error:
+    except BaseException as raised:
+        error = failure_of(raised, name)
         held.fail()
         if isinstance(error, Exception):  # else the worker ends, and the message comes again
             attempts.end(message, at_once=_comes_again(error))
         if not isinstance(error, ConsumeLater):
             if isinstance(error, Exception) and not _comes_again(error):
                 _tell(message, report or _unanswered(message))
-            raise
+            if error is raised:
+                raise
+            raise error from raised
         requeued = False
         try:
             requeued = _requeue(message, tries, name, is_timed=is_timed)
@@ -123,13 +126,17 @@ def run_consumer(
             held.hold(message.channel_layer, report)
         try:
             held.settle()
-        except Exception:
-            if message.channel_layer in held.refused:  # else the report has been sent
-                _tell(message, report)
-            raise
-        finally:
-            if is_request or rerun is False:
+        except BaseException as raised:
+            error = failure_of(raised, name)
+            if isinstance(error, Exception):
                 attempts.end(message)
+                if message.channel_layer in held.refused:  # else it has been sent
+                    _tell(message, report)
+            if error is raised:
+                raise
+            raise error from raised
+        if is_request or rerun is False:
+            attempts.end(message)
     finally:
         held.closed = True
         held_here.reset(token)
@@ -156,14 +163,6 @@ def _is_for_http(message: Message) -> bool:
 def _comes_again(error: Exception) -> bool:
     """Whether what a consumer raised has its message handled once more."""
     return isinstance(error, Retry) or (isinstance(error, Reject) and bool(getattr(error, "requeue", False)))
-
-
-def _refuse_to_exit(error: SystemExit, name: str) -> NoReturn:
-    if isinstance(error, (WorkerShutdown, WorkerTerminate)):
-        raise error
-    # Celery has no answer to it: it ends a solo worker, takes a thread's place in the prefetch window for
-    # good, and ends one prefork process after the other, as the message comes again each time.
-    raise RuntimeError(f"{name} raised SystemExit({error.code!r}); a consumer cannot end its worker") from error
 
 
 def _requeue(message: Message, tries: Any, name: str, *, is_timed: bool) -> bool:

@@ -119,7 +119,14 @@ class ThreadLane:
         self._hub.call_later(STUCK, self._watch)
 
     def _drain(self) -> None:
-        """In a thread: run what waits."""
+        """In a thread: run what waits; the thread is counted on until there is no more."""
+        try:
+            self._run_backlog()
+        except BaseException:  # of this code, out of memory say; the rest of the backlog needs another turn
+            logger.exception("a thread was interrupted in its work", extra={"action": "run_failed"})
+            self._submit()
+
+    def _run_backlog(self) -> None:
         started = flushed = time.monotonic()
         channel: Any = None
         while True:
@@ -140,8 +147,7 @@ class ThreadLane:
                 self._flush(channel)
                 flushed = time.monotonic()
             channel = request.channel
-            if not request.abandoned:
-                self._run(request)
+            self._run(request)
             if time.monotonic() - started > TURN:
                 self._flush(channel)
                 self._submit()
@@ -149,7 +155,8 @@ class ThreadLane:
 
     def _run(self, request: Any) -> None:
         try:
-            request.run()
+            if not request.abandoned:
+                request.run()
         except BaseException:
             # As with Celery's own way through this pool: the message is not acknowledged, and comes again
             # when this worker has ended.

@@ -94,7 +94,8 @@ def _is_plain(task: Any) -> bool:
     Tools that watch Celery put something of their own around its tracer, or around the task: then it is not.
     """
     kind = type(task)
-    tracer = bare(task.__trace__)
+    guarded = bare(task.__trace__)
+    tracer = getattr(guarded, "tracer", guarded)  # see channelsq.worker.guard
     loader = type(task.app.loader)
     return (
         task.ignore_result

@@ -17,9 +17,11 @@ from billiard.einfo import ExceptionInfo
 from billiard.exceptions import Terminated
 from celery import current_app
 
+from channelsq.ending import forget_signal, is_end, signal_has_ended_process
 from channelsq.layers.direct import Parcel
 from channelsq.message import Message
 from channelsq.worker import quick
+from channelsq.worker.guard import unhandled
 from channelsq.worker.plan import Plan
 
 logger = logging.getLogger("channelsq.worker")
@@ -56,18 +58,36 @@ class Outcome(NamedTuple):
 _plans: dict[str, Plan] = {}
 
 
+class BatchCut(SystemExit):
+    """The end of a child's process in the middle of a batch, with the outcomes of what was done before.
+
+    Billiard hands it to the parent, from its version 4.3 on, and ends the process.
+    """
+
+    def __init__(self, outcomes: list[Outcome], code: Any = 0) -> None:
+        super().__init__(code)
+        self.outcomes = outcomes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.outcomes, self.code)
+
+
 def run_batch(items: list[Item]) -> list[Outcome]:
     """In a child: run consumers one after the other.
 
     Returns:
-        an outcome for each item that was begun: all of them, unless one failed in a way that this process may
-        not survive.
+        an outcome for each item that was begun: all of them, unless the handling of one failed outside of its
+        consumer.
+
+    Raises:
+        BatchCut: the process ends, as it was told to.
     """
     outcomes: list[Outcome] = []
     looked_at: set[str] = set()
     ended = time.monotonic()
     for name, identity, (channel, content), kwargs, request in items:
         begun, parcel = ended, Parcel()
+        message = None
         try:
             plan = _plans.get(name) or _plans.setdefault(name, Plan(current_app.tasks[name]))
             if name not in looked_at:
@@ -76,13 +96,21 @@ def run_batch(items: list[Item]) -> list[Outcome]:
             message = Message(content, channel, plan.layer)
             message.id = identity
             failure = quick.run(plan, message, kwargs, request.copy, parcel)
-        except BaseException:  # out of memory, say; Celery decides in the parent what follows
-            logger.exception("a batch of messages ended with one of %s", name, extra={"action": "run_failed"})
-            outcomes.append(Outcome(Parcel(), 0.0, (1, ExceptionInfo(), 0.0)))
+        except BaseException as error:
+            if is_end(error):
+                raise _cut(outcomes, error) from None
+            outcomes.append(Outcome(Parcel(), 0.0, (1, unhandled(error, name, message), 0.0)))
             break
         ended = time.monotonic()
         outcomes.append(Outcome(parcel, ended - begun, failure))
+        if signal_has_ended_process():  # the consumer did not let SystemExit end it
+            raise _cut(outcomes, SystemExit())
     return outcomes
+
+
+def _cut(outcomes: list[Outcome], error: BaseException) -> BatchCut:
+    forget_signal()
+    return BatchCut(outcomes, getattr(error, "code", 0))
 
 
 class PreforkLane:
@@ -147,32 +175,75 @@ class PreforkLane:
 
         def failed(error: ExceptionInfo) -> None:
             cause = getattr(error.exception, "exc", error.exception)
-            for request in batch:
-                if request.acknowledged:
-                    continue
-                if isinstance(cause, Terminated) and not request._already_cancelled:
-                    request.give_back()  # it was another one that was to be ended
-                else:
-                    request.on_failure(error)
-            self._go_on()
+            if isinstance(cause, BatchCut):
+                self._cut(batch, cause.outcomes)
+            else:
+                self._lost(batch, error, cause)
 
-        items = [Item(r.type, r.id, r.args, r.kwargs, r.context()) for r in batch]
-        result = self._pool.apply_async(
-            run_batch, (items,), accept_callback=accepted, callback=done, error_callback=failed
-        )
+        try:
+            items = [Item(r.type, r.id, r.args, r.kwargs, r.context()) for r in batch]
+            result = self._pool.apply_async(
+                run_batch, (items,), accept_callback=accepted, callback=done, error_callback=failed
+            )
+        except Exception:  # out of memory, say
+            logger.exception("a batch of messages could not be given out", extra={"action": "run_failed"})
+            self._backlog.extendleft(reversed(batch))
+            self._release()
+            return
+        signals: set[Any] = set()
         for request in batch:
             request.in_job(result)
+            request.signals = signals
 
     def _done(self, batch: list[Any], outcomes: list[Outcome]) -> None:
-        for request in batch[len(outcomes) :]:  # not begun
-            self._backlog.append(request)
-        try:
-            for request, outcome in zip(batch, outcomes, strict=False):
-                self._learn(request.type, outcome.seconds)
-                request.parcel = outcome.parcel
-                request.finish(outcome.failure)  # raises what Celery lets end the worker
-        finally:
-            self._go_on()
+        self._conclude(batch, outcomes)
+        self._put_off(batch[len(outcomes) :])
+        self._go_on()
+
+    def _cut(self, batch: list[Any], outcomes: list[Outcome]) -> None:
+        """The process was ended in the middle of a batch, and has told what it had done before."""
+        self._conclude(batch, outcomes)
+        begun = len(outcomes) + 1
+        self._interrupted(batch[begun - 1 : begun])
+        # What was cancelled is given back with the channel, as what runs is.
+        self._put_off([each for each in batch[begun:] if not (each.acknowledged or each._already_cancelled)])
+        self._go_on()
+
+    def _lost(self, batch: list[Any], error: ExceptionInfo, cause: BaseException | None) -> None:
+        """The process has ended, and has not told how far it had got."""
+        if isinstance(cause, Terminated):
+            self._interrupted(batch)
+        else:
+            for request in batch:
+                if not request.acknowledged:
+                    try:
+                        request.on_failure(error)
+                    except BaseException as raised:
+                        request.give_up(raised)
+        self._go_on()
+
+    def _conclude(self, batch: list[Any], outcomes: list[Outcome]) -> None:
+        for request, outcome in zip(batch, outcomes, strict=False):
+            self._learn(request.type, outcome.seconds)
+            if request.acknowledged:  # it was revoked meanwhile
+                continue
+            request.parcel = outcome.parcel
+            try:
+                request.finish(outcome.failure)
+            except BaseException as raised:
+                request.give_up(raised)
+
+    def _put_off(self, batch: list[Any]) -> None:
+        """Have requests run with others, as they were not begun."""
+        for request in batch:
+            request.time_start = None
+        self._backlog.extend(batch)
+
+    def _interrupted(self, batch: list[Any]) -> None:
+        """Have requests handled once more, unless their process was ended because they were revoked or cancelled."""
+        for request in batch:
+            if not (request.acknowledged or request._already_cancelled):
+                request.give_back()
 
     def _learn(self, task: str, seconds: float) -> None:
         pace = self._paces.get(task)

@@ -9,6 +9,7 @@ from weakref import ref
 
 from celery.worker import state
 
+from channelsq.ending import is_end
 from channelsq.layers.direct import Parcel
 from channelsq.layers.signing import HEADER
 from channelsq.message import Message
@@ -18,6 +19,7 @@ from channelsq.transport.consuming import ConsumingChannel
 from channelsq.transport.qos import QoS
 from channelsq.transport.streams import Entry
 from channelsq.worker import quick
+from channelsq.worker.guard import unhandled
 from channelsq.worker.plan import Plan
 
 logger = logging.getLogger("channelsq.worker")
@@ -81,6 +83,9 @@ class LeanRequest(requests.Request):
 
     #: What the consumer sent; None for nothing.
     parcel: Parcel | None = None
+
+    #: In a pool of processes: the signals that its process was sent, for whichever request of its batch.
+    signals: set[Any] | None = None
 
     def __init__(
         self,
@@ -222,7 +227,7 @@ class LeanRequest(requests.Request):
     @property
     def abandoned(self) -> bool:
         """Whether it is not to be begun: another worker has it, or soon will, or it was revoked while it waited."""
-        if _set(state.should_stop) or _set(state.should_terminate) or self._qos.channel.closed:
+        if requests.worker_is_ending() or self._qos.channel.closed:
             self._strike_out()
             return True
         return self.id in state.revoked and self.revoked()
@@ -255,7 +260,24 @@ class LeanRequest(requests.Request):
             self.terminate(*self._terminate_on_ack)
 
     def run(self) -> None:
-        """Run the consumer, and do what its outcome asks for."""
+        """Run the consumer, and do what its outcome asks for; nothing but the end of the worker is raised."""
+        try:
+            self._run()
+        except BaseException as error:
+            self.give_up(error)
+
+    def give_up(self, error: BaseException) -> None:
+        """Be done with a message whose handling failed outside of its consumer; raise the end of the worker."""
+        if is_end(error):
+            raise error
+        self.parcel = None
+        try:
+            unhandled(error, self.name, self._mine)
+        finally:
+            self._strike_out()
+            self.acknowledge()
+
+    def _run(self) -> None:
         plan = self._plan
         if not plan.late:
             self._run_at_most_once()
@@ -266,7 +288,14 @@ class LeanRequest(requests.Request):
 
     def _run_at_most_once(self) -> None:
         """Not begun before Redis knows, nor if another worker has had it."""
-        if not self._qos.channel.acknowledge_now(self._tag):
+        try:
+            is_mine = self._qos.channel.acknowledge_now(self._tag)
+        except self._qos.channel.connection_errors as error:
+            # Redis knows whether it is acknowledged; if so, this does nothing.
+            logger.warning("%s was not begun: %s", self.humaninfo(), error, extra={"action": "not_begun"})
+            self.give_back()
+            return
+        if not is_mine:
             self.acknowledge()
             state.task_ready(self, successful=False)
             return
@@ -304,7 +333,7 @@ class LeanRequest(requests.Request):
     # -- in a pool of processes
 
     def give_back(self) -> None:
-        """Have it handled once more: it was not the one that its process was ended for."""
+        """Have it handled once more."""
         self._strike_out()
         self.reject(requeue=True)
 
@@ -316,7 +345,30 @@ class LeanRequest(requests.Request):
         """Note the pool's job that it is in, for those who want to end it."""
         self._apply_result = ref(result)
 
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """See Celery's."""
+        super().terminate(self._once(pool, signal), signal)
 
-def _set(flag: Any) -> bool:
-    # An exit code of 0 means "stop", as celery.worker.state.maybe_shutdown has it.
-    return flag is not None and flag is not False
+    def cancel(self, pool: Any, signal: Any = None, **options: Any) -> None:  # type: ignore[override]
+        """See Celery's."""
+        super().cancel(self._once(pool, signal), signal, **options)
+
+    def _once(self, pool: Any, signal: Any) -> Any:
+        """The pool, or one that sends no signal if the process has had this one for another request of its batch: it
+        would end in the middle of its cleanup.
+        """
+        signals = self.signals
+        if signals is None or not self.time_start:
+            return pool
+        if signal in signals:
+            return _Told
+        signals.add(signal)
+        return pool
+
+
+class _Told:
+    """What stands for a pool whose process was told to end."""
+
+    @staticmethod
+    def terminate_job(pid: Any, signal: Any = None) -> None:
+        """Do nothing."""

@@ -246,6 +246,7 @@ def _on_ready(sender: Any = None, **kwargs: Any) -> None:
         layer = tasks.layer.channel_layer
         if isinstance(layer, KombuChannelLayer):  # not in the worker's event loop, as it waits for an answer
             threading.Thread(target=warn_of_eviction, args=(layer,), name="channelsq-eviction", daemon=True).start()
+    pool.end_what_runs(sender)
     worker_ready.send(sender=sender)
     if "prefork" not in type(getattr(sender, "pool", None)).__module__:
         worker_process_ready.send(sender=sender)

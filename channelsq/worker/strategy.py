@@ -13,6 +13,7 @@ from typing import Any
 
 from kombu.exceptions import ContentDisallowed
 
+from channelsq.ending import is_end
 from channelsq.layers import codec
 from channelsq.layers.signing import HEADER, Refused, Signing
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, is_expired, raw_body
@@ -21,6 +22,7 @@ from channelsq.transport import burial
 from channelsq.transport.codec import DEATHS
 from channelsq.transport.consuming import ConsumingChannel
 from channelsq.worker.execution import report_done
+from channelsq.worker.guard import unhandled
 from channelsq.worker.lean import lean_of
 from channelsq.worker.setup import log_unrouted, tasks_of
 
@@ -96,7 +98,14 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
         message._decoded_cache = payload
         if not target.acks_late and isinstance(message.channel, ConsumingChannel):
             ack = _acknowledge_first(message, ack)
-        return consumer.strategies[target.name](message, body, ack, reject, callbacks)
+        try:
+            return consumer.strategies[target.name](message, body, ack, reject, callbacks)
+        except BaseException as error:
+            if is_end(error) or (isinstance(error, Exception) and not isinstance(error, MemoryError)):
+                raise
+            # Of a receiver of one of Celery's signals, say.
+            unhandled(error, target.name, mine)
+            return ack(logger, consumer.connection_errors)
 
     return on_message
 

@@ -17,6 +17,7 @@ from channelsq.options import ATTRIBUTE
 from channelsq.pending import held_here
 from channelsq.utils import name_that_thing
 from channelsq.worker.execution import run_consumer
+from channelsq.worker.guard import GuardedTracer
 from channelsq.worker.isolation import fresh, isolated
 
 if TYPE_CHECKING:
@@ -75,12 +76,12 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
 
     @property
     def __trace__(self) -> Any:
-        """What Celery runs the task with, wherever it does: in a new context for each message."""
+        """What Celery runs the task with, wherever it does: guarded, and in a new context for each message."""
         return self.channelsq_tracer
 
     @__trace__.setter
     def __trace__(self, tracer: Any) -> None:
-        self.channelsq_tracer = isolated(tracer)
+        self.channelsq_tracer = None if tracer is None else isolated(GuardedTracer(self, tracer))
 
     def apply(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task here, as Celery's; in a new context, also for another try of its own."""

@@ -3,6 +3,9 @@
 from channelsq import route, route_class
 from tests.project.classes import Board, Greeter
 
+#: Consumers of :mod:`tests.project.hostile`.
+HOSTILE = "hostile", "bound", "once", "rated", "quiet", "lasts", "lasts_limited", "leaves_at_once"
+
 channel_routing = [
     route_class(Board, path=r"^/notes/(?P<board>\w+)/$"),
     Greeter.as_route(path=r"^/greet/(?P<name>\w+)/$"),
@@ -51,4 +54,5 @@ channel_routing = [
     route("rejected", "tests.project.consumers.rejected"),
     route("picky", "tests.project.consumers.echo", path="^/only-this/$"),
     route("unordered", "tests.project.consumers.slow", ordered=False),
+    *(route(f"hostile.{name}", f"tests.project.hostile.{name}") for name in HOSTILE),
 ]

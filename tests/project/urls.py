@@ -3,7 +3,7 @@
 from django.urls import path
 
 from channelsq.security.tokens import token_view
-from tests.project import answers, members, repeats, views
+from tests.project import answers, hostile, members, repeats, views
 
 urlpatterns = [
     path("", views.hello),
@@ -25,4 +25,8 @@ urlpatterns = [
     path("repeats/silent/", repeats.silent),
     path("repeats/later/", repeats.handed_on),
     path("park-view/<slug:name>", answers.parking_view),
+    path("hostile/view/<way>/", hostile.view),
+    path("hostile/async_view/<way>/", hostile.async_view),
+    path("hostile/stream/<way>/", hostile.stream),
+    path("hostile/async_stream/<way>/", hostile.async_stream),
 ]

@@ -235,7 +235,15 @@ def leave(message: Message) -> None:
     raise SystemExit(3)
 
 
-@pytest.mark.parametrize("bad", [raise_error, leave], ids=["exception", "SystemExit"])
+def interrupt(message: Message) -> None:
+    raise KeyboardInterrupt
+
+
+def run_out_of_memory(message: Message) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("bad", [raise_error, leave, interrupt, run_out_of_memory])
 def test_a_consumer_that_fails_takes_no_thread_with_it(
     start: Start, bad: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,11 +62,11 @@ def test_each_has_its_outcome(app: Celery) -> None:
     assert all(isinstance(outcome.parcel, Parcel) for outcome in outcomes)
 
 
-def test_after_what_a_process_may_not_survive_nothing_is_begun(app: Celery) -> None:
-    outcomes = run_batch([item("good"), item("exits"), item("good")])
-    assert len(outcomes) == 2
+def test_what_fails_outside_of_a_consumer_has_an_outcome_that_can_be_sent(app: Celery) -> None:
+    outcomes = pickle.loads(pickle.dumps(run_batch([item("good"), item("exits"), item("good")])))
+    assert len(outcomes) == 2  # the rest is given out again
     assert outcomes[1].failure is not None
-    assert isinstance(outcomes[1].failure[1].exception.exc, SystemExit)
+    assert isinstance(outcomes[1].failure[1].exception, RuntimeError)
 
 
 class Request:
