@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,12 +12,11 @@ from typing import Any, ClassVar
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, ValidationError
 from django.core.serializers.base import DeserializationError
-from django.db import DEFAULT_DB_ALIAS, DataError, IntegrityError, router
+from django.db import DEFAULT_DB_ALIAS, DataError, IntegrityError, connections, router
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from channelsq.auth import channel_session_user
-from channelsq.binding.commits import after_commit
 from channelsq.channel import Group
 from channelsq.exceptions import BadFrame
 from channelsq.message import Message
@@ -307,8 +305,7 @@ class Binding(metaclass=BindingMetaclass):
         using = kwargs.get("using") or instance._state.db or DEFAULT_DB_ALIAS
         # Checked now, while the change can still fail with it.
         sends = [group.prepare(message) for group in groups]
-        layer = groups[0].channel_layer
-        after_commit(using, functools.partial(pending_message_store.hold_certain, layer, sends))
+        pending_message_store.hold_certain(groups[0].channel_layer, sends, connections[using])
 
     # -- inbound
 
