@@ -252,7 +252,7 @@ class Binding(metaclass=BindingMetaclass):
 
     @classmethod
     def _after(cls, instance: Any, signal: Mapping[str, Any]) -> Any:
-        """``instance`` as the database has it after a save: itself, if that is known to be the same; None without a row.
+        """``instance`` as the database has it after a save: itself, if known to be the same; None without a row.
 
         The row is read if somebody tells of a change by hand, if not all was saved, or if a value was assigned that
         only the database can tell, such as an expression.

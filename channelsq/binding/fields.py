@@ -58,3 +58,8 @@ def is_generated(field: Any) -> bool:
 def is_kept(field: Any) -> bool:
     """Return whether ``field`` is a column, or a many-to-many relation from its model's side."""
     return bool(field.concrete) or isinstance(getattr(field, "remote_field", None), ManyToManyRel)
+
+
+def is_foreign(field: Any) -> bool:
+    """Return whether ``field`` refers to an object that is not a part of its own, as a parent is."""
+    return bool(field.is_relation) and not field.remote_field.parent_link

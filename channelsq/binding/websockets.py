@@ -15,10 +15,10 @@ from django.core import serializers
 from django.core.exceptions import FieldDoesNotExist
 from django.core.serializers.base import DeserializationError, DeserializedObject
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DataError
+from django.db import DataError, IntegrityError
 
 from channelsq.binding.base import Binding
-from channelsq.binding.fields import field_of, fields_of, is_generated, is_kept, keys_of, parts_of
+from channelsq.binding.fields import field_of, fields_of, is_foreign, is_generated, is_kept, keys_of, parts_of
 from channelsq.exceptions import BadFrame
 from channelsq.generic.websockets import WebsocketDemultiplexer, WebsocketMultiplexer
 from channelsq.message import Message
@@ -163,8 +163,17 @@ class WebsocketBinding(Binding):
         return writable
 
     def create(self, data: Any) -> None:
-        """Make and save an object of what ``data`` may say; one that is there is never written into."""
-        self._hydrate(None, self.writable(data or {})).save(force_insert=True)
+        """Make and save an object of what ``data`` may say; one that is there is never written into.
+
+        Raises:
+            IntegrityError: there is one with the same key; or the key is a relation, which data never write.
+        """
+        hydrated = self._hydrate(None, self.writable(data or {}))
+        for field in self.model._meta.pk_fields:
+            if is_foreign(field) and getattr(hydrated.object, field.attname) is None:
+                # SQLite would make one up, which may be that of somebody else's object.
+                raise IntegrityError(f"{self.model_label} needs {field.name}, its key: set it in create()")
+        hydrated.save(force_insert=True)
 
     def update(self, pk: Any, data: Any) -> None:
         """Write what ``data`` may say into the object with the primary key ``pk``, and save it.
