@@ -36,7 +36,7 @@ class State(models.TextChoices):
     SHUT = "shut"
 
 
-def _define() -> SimpleNamespace:  # noqa: C901 - a list
+def _define() -> SimpleNamespace:
     class Labelled:
         app_label = "app"
 
