@@ -294,49 +294,6 @@ def test_a_failure_after_the_commit_is_logged_and_counted(
         say("without a transaction")
 
 
-# -- several databases
-
-
-@pytest.fixture
-def other(transactional_db: None, tmp_path: Any) -> Iterator[str]:
-    name, engine = str(tmp_path / "other.sqlite3"), "django.db.backends.sqlite3"
-    connections.settings["other"] = {**connections.settings["default"], "ENGINE": engine, "NAME": name, "OPTIONS": {}}
-    try:
-        yield "other"
-    finally:
-        connections["other"].close()
-        del connections["other"], connections.settings["other"]
-
-
-@pytest.mark.parametrize("first", ["default", "other"])
-def test_they_wait_for_all_databases(other: str, first: str, writes: list[int]) -> None:
-    outer = transaction.atomic(using=first)
-    inner = transaction.atomic(using=other if first == "default" else "default")
-    with outer:
-        say("outer")
-        with inner:
-            say("both")
-        assert heard() == []
-    assert heard() == ["outer", "both"]
-    assert writes == [2]
-
-
-@pytest.mark.parametrize("inner_fails", [True, False])
-def test_a_rollback_of_any_database_drops_them(other: str, inner_fails: bool) -> None:
-    with contextlib.suppress(Rollback), transaction.atomic():
-        say("outer")
-        with contextlib.suppress(Rollback), transaction.atomic(using=other):
-            say("both")
-            with contextlib.suppress(Rollback), transaction.atomic():
-                say("a savepoint's")
-                raise Rollback
-            if inner_fails:
-                raise Rollback
-        if not inner_fails:
-            raise Rollback
-    assert heard() == (["outer"] if inner_fails else [])
-
-
 # -- autocommit off
 
 
