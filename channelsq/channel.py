@@ -14,7 +14,7 @@ __all__ = ["Channel", "Group"]
 
 
 class _Target:
-    """What can be sent to.  Inside a consumer sends wait for its success, elsewhere they go at once."""
+    """What can be sent to.  Sends wait for the consumer's success and the transaction's commit, if there are such."""
 
     name: str
     channel_layer: ChannelLayerWrapper
@@ -65,11 +65,12 @@ class Channel(_Target):
     def send(self, content: dict[str, Any], immediately: bool = False, *, delay: float = 0.0) -> None:
         """Send a message to the channel.
 
-        Inside a consumer it goes out when the consumer has returned, and not at all if that raises.
+        Inside a consumer it goes out when the consumer has returned, and not at all if that raises.  In a database
+        transaction it waits for the commit first, and is dropped on rollback; what fails then is logged and counted.
 
         Args:
             content: a dict with str keys of None, bool, int, float, str, bytes, list, tuple and dict.
-            immediately: do not wait for the consumer's end.
+            immediately: do not wait for the consumer's end, nor for a commit.
             delay: seconds until a worker may take it (Celery's countdown).
 
         Raises:

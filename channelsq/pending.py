@@ -1,4 +1,4 @@
-"""The sends of the consumer that is running, held until it has succeeded."""
+"""Sends that are held until the consumer that is running has succeeded, and its transactions are committed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from channelsq import commits
 from channelsq.exceptions import ChannelFull
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
 
     #: The message that the consumer handles; None if there is none.
     message: Message | None = None
+
+    #: True once its consumer has failed.
+    failed = False
 
     #: Layers that :meth:`settle` could send nothing on, as far as is known.
     refused: tuple[ChannelLayerWrapper, ...] = ()
@@ -52,20 +56,15 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
 
     def fail(self) -> None:
         """Drop what is held, except for what is certain, which is sent; if that cannot be, it is logged."""
-        self.closed = True
+        self.closed = self.failed = True
         held = list(self.items())
         self.clear()
         if self.certain is None:
             return
         certain = {id(send) for send in self.certain}
         for layer, sends in held:
-            left = [send for send in sends if id(send) in certain]
-            try:
-                if left:
-                    layer.dispatch(left)
-            except Exception as error:
-                # The consumer's own failure is what is raised.
-                logger.error("could not tell of what was committed: %s", error, extra={"action": "send_failed"})
+            # The consumer's own failure is what is raised.
+            _dispatch_committed(layer, [send for send in sends if id(send) in certain])
 
     def settle(self, at_once: bool = False) -> None:
         """Send what is held, in order and with as few writes as there are layers.
@@ -96,6 +95,48 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
             raise failures[0]
 
 
+class _Uncommitted:
+    """A send that was made in one or several database transactions.
+
+    Args:
+        layer: where it is to be sent.
+        send: what was prepared.
+        certain: whether it goes out even if the consumer fails.
+        pending: what holds the sends of the consumer that made it; None outside of consumers.
+    """
+
+    __slots__ = ("certain", "layer", "pending", "send", "transactions")
+
+    def __init__(self, layer: ChannelLayerWrapper, send: Send, certain: bool, pending: Pending | None) -> None:
+        self.layer, self.send, self.certain, self.pending = layer, send, certain, pending
+        self.transactions = 0
+
+
+def _release(committed: list[_Uncommitted]) -> None:
+    """Have sends go on, now that their transaction is committed: to their consumer's others, or out."""
+    out: dict[ChannelLayerWrapper, list[Send]] = {}
+    for each in committed:
+        pending = each.pending
+        if pending is None or pending.closed:
+            if pending is None or each.certain or not pending.failed:
+                out.setdefault(each.layer, []).append(each.send)
+        elif each.certain:
+            pending.hold_certain(each.layer, (each.send,))
+        else:
+            pending.hold(each.layer, each.send)
+    for layer, sends in out.items():
+        _dispatch_committed(layer, sends)
+
+
+def _dispatch_committed(layer: ChannelLayerWrapper, sends: list[Send]) -> None:
+    """Send what can fail nobody any more, as its transaction is committed; a failure is logged and counted."""
+    try:
+        if sends:
+            layer.dispatch(sends)
+    except Exception as error:
+        layer.note_unsent(sends, error)
+
+
 #: What is held where the code runs; None outside of consumers.
 held_here: ContextVar[Pending | None] = ContextVar("channelsq_pending", default=None)
 
@@ -106,7 +147,8 @@ def _current() -> Pending | None:
 
 
 class PendingMessageStore:
-    """The sends of the consumer that is running, held until it has succeeded.
+    """The sends of the consumer that is running, held until it has succeeded; those made in a database transaction
+    are held, in a consumer or not, until that is committed.
 
     The store belongs to the running context, so that it is one per worker thread, and follows a consumer
     into ``async_to_sync`` and ``sync_to_async``.
@@ -127,17 +169,31 @@ class PendingMessageStore:
         self.hold(sender.channel_layer, sender.prepare(message))
 
     def hold(self, layer: ChannelLayerWrapper, send: Send) -> None:
-        """Hold one prepared send; outside a consumer it goes out at once."""
+        """Hold one prepared send; outside a consumer and a transaction it goes out at once."""
+        transactions = commits.transactions()
         pending = held_here.get()
-        if pending is None or pending.closed:
+        if transactions:
+            uncommitted = _Uncommitted(layer, send, False, _current())
+            for connection in transactions:
+                commits.wait(connection, uncommitted, _release)
+        elif pending is None or pending.closed:
             layer.dispatch((send,))
         else:
             pending.hold(layer, send)
 
-    def hold_certain(self, layer: ChannelLayerWrapper, sends: Sequence[Send]) -> None:
-        """Hold prepared sends that go out even if the consumer fails; outside a consumer they go out at once."""
+    def hold_certain(self, layer: ChannelLayerWrapper, sends: Sequence[Send], connection: Any = None) -> None:
+        """Hold prepared sends that tell of a change of a database; they go out even if the consumer fails.
+
+        Args:
+            layer: where they are to be sent.
+            sends: what was prepared.
+            connection: that of the database, if its transaction, and no other, is to be waited for.
+        """
         pending = _current()
-        if pending is None:
+        if connection is not None and commits.is_waited_for(connection):
+            for send in sends:
+                commits.wait(connection, _Uncommitted(layer, send, True, pending), _release)
+        elif pending is None:
             layer.dispatch(sends)
         else:
             pending.hold_certain(layer, sends)
@@ -147,11 +203,13 @@ class PendingMessageStore:
         """Hold sends within a ``with`` block, on top of what is being held; gives them.
 
         What :meth:`send_and_flush` has not sent at the block's end is dropped, except for what is certain.
+        Transactions that are open already are none of the block's: nothing in it waits for them.
         """
         held = Pending()
         token = held_here.set(held)
         try:
-            yield held
+            with commits.from_outside():
+                yield held
         finally:
             held_here.reset(token)
             held.fail()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,14 +10,15 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from django.apps import apps
-from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, ValidationError
+from django.core.exceptions import FieldDoesNotExist, MultipleObjectsReturned, ObjectDoesNotExist, ValidationError
 from django.core.serializers.base import DeserializationError
-from django.db import DEFAULT_DB_ALIAS, DataError, IntegrityError, router
+from django.db import DEFAULT_DB_ALIAS, DataError, IntegrityError, connections, router
 from django.db.models import Model
+from django.db.models.expressions import DatabaseDefault
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from channelsq.auth import channel_session_user
-from channelsq.binding.commits import after_commit
+from channelsq.binding.stored import stored_values
 from channelsq.channel import Group
 from channelsq.exceptions import BadFrame
 from channelsq.message import Message
@@ -42,7 +42,15 @@ _BEFORE = "_binding_group_names"
 _NESTED = 16
 
 #: What is raised for a key, a field or a value from a client that the model, or the database, does not know.
-_BAD_DATA = (DataError, DeserializationError, FieldDoesNotExist, IntegrityError, ObjectDoesNotExist, ValidationError)
+_BAD_DATA = (
+    DataError,
+    DeserializationError,
+    FieldDoesNotExist,
+    IntegrityError,
+    MultipleObjectsReturned,
+    ObjectDoesNotExist,
+    ValidationError,
+)
 
 #: What the signal has brought that tells of a coming change; nothing if somebody tells of it by hand.
 _signal: ContextVar[Mapping[str, Any]] = ContextVar("channelsq_binding_signal", default=MappingProxyType({}))
@@ -203,19 +211,20 @@ class Binding(metaclass=BindingMetaclass):
         """Note the groups that ``instance`` is in before ``action``; also to be called for changes without signals."""
         before = cls._before(instance, action, _signal.get())
         changes = vars(instance).setdefault(_BEFORE, {}).setdefault(cls, deque(maxlen=_NESTED))
-        changes.append(set() if before is None else cls._groups(before))
+        changes.append((before, set() if before is None else cls._groups(before)))
 
     @classmethod
     def _before(cls, instance: Any, action: str, signal: Mapping[str, Any]) -> Any:
         """The object that says where ``instance`` belongs before a change; None if it is not there yet."""
         if action == DELETE:
-            if signal.get("origin", instance) is not instance:
+            if signal.get("origin", instance) is not instance and not instance.get_deferred_fields():
                 return instance  # one of many, and Django has just read them
             return cls._stored(instance, signal.get("using")) or instance
         if action == CREATE and not instance._state.adding:
             return None  # somebody tells of an object that was made without signals
         key = cls.model._meta.pk_fields
-        if any(getattr(instance, field.attname) is None for field in key):
+        values = [getattr(instance, field.attname) for field in key]
+        if any(value is None or isinstance(value, DatabaseDefault) for value in values):
             return None
         if action == CREATE and all(field.has_default() or field.has_db_default() for field in key):
             return None  # which Django inserts without a look
@@ -227,8 +236,11 @@ class Binding(metaclass=BindingMetaclass):
         """``instance`` with the fields that the database has, or None."""
         using = using or router.db_for_write(cls.model, instance=instance)
         stored = cls.model._base_manager.using(using).filter(pk=instance.pk).first()
-        if stored is None:
-            return None
+        return None if stored is None else cls._like(instance, stored)
+
+    @classmethod
+    def _like(cls, instance: Any, stored: Any) -> Any:
+        """``stored``, with what ``instance`` has besides the fields."""
         ours, theirs = vars(stored), vars(instance)
         # What is no field, such as what an application has left there; but nothing that was computed of the fields.
         ours.update({name: theirs[name] for name in theirs.keys() - ours.keys() if not hasattr(cls.model, name)})
@@ -239,6 +251,26 @@ class Binding(metaclass=BindingMetaclass):
         return stored
 
     @classmethod
+    def _after(cls, instance: Any, signal: Mapping[str, Any]) -> Any:
+        """``instance`` as the database has it after a save: itself, if known to be the same; None without a row.
+
+        The row is read if somebody tells of a change by hand, if not all was saved, or if a value was assigned that
+        only the database can tell, such as an expression.
+        """
+        using = signal.get("using") or instance._state.db or DEFAULT_DB_ALIAS
+        if "signal" not in signal:
+            return cls._stored(instance, using) or instance
+        values = None
+        if signal.get("update_fields") is None:
+            values = stored_values(cls.model, instance, using)
+        if values is None:
+            return cls._stored(instance, using)
+        names = [field.attname for field in cls.model._meta.concrete_fields]
+        if all(vars(instance)[name] is value for name, value in zip(names, values, strict=True)):
+            return instance
+        return cls._like(instance, cls.model.from_db(using, names, values))
+
+    @classmethod
     def _groups(cls, instance: Any) -> set[str]:
         names = cls.group_names(instance)
         if isinstance(names, (str, bytes)):
@@ -247,38 +279,36 @@ class Binding(metaclass=BindingMetaclass):
 
     @classmethod
     def post_change_receiver(cls, instance: Any, action: str, **kwargs: Any) -> None:
-        """Tell the groups of ``action``, once it is certain.
+        """Tell the groups of ``action``, once it is certain, with what the database has; after a delete, had.
 
         Args:
-            instance: as it is after the change.
+            instance: what was changed; it is left as it is.
             action: what was done.
             kwargs: what the signal brought.
         """
-        before = cls._groups_before(instance)
-        after = set() if action == DELETE else cls._groups(instance)
-        if after != before and kwargs.get("update_fields") is not None:
-            # It says that it has moved; but not all that it says was saved.
-            after = cls._groups(cls._stored(instance, kwargs.get("using")) or instance)
+        row, before = cls._noted_before(instance)
+        now = None if action == DELETE else cls._after(instance, kwargs)
+        after = set() if now is None else cls._groups(now)
         self = cls()
-        self.instance = instance
+        self.instance = now or row or instance
         # A client that is in an old and in a new group ends with the object there.
-        self.send_messages(instance, before - after, DELETE, **kwargs)
-        self.send_messages(instance, before & after, UPDATE, **kwargs)
-        self.send_messages(instance, after - before, CREATE, **kwargs)
+        self.send_messages(self.instance, before - after, DELETE, **kwargs)
+        self.send_messages(self.instance, before & after, UPDATE, **kwargs)
+        self.send_messages(self.instance, after - before, CREATE, **kwargs)
 
     @classmethod
-    def _groups_before(cls, instance: Any) -> set[str]:
-        """What :meth:`pre_change_receiver` noted last; the instance keeps nothing of it."""
-        noted: dict[type[Binding], deque[set[str]]] = vars(instance).get(_BEFORE, {})
+    def _noted_before(cls, instance: Any) -> tuple[Any, set[str]]:
+        """The object and its groups that :meth:`pre_change_receiver` noted last; the instance keeps nothing of it."""
+        noted: dict[type[Binding], deque[tuple[Any, set[str]]]] = vars(instance).get(_BEFORE, {})
         changes = noted.get(cls)
         if not changes:
-            return set()
-        groups = changes.pop()
+            return None, set()
+        row, groups = changes.pop()
         if not changes:
             del noted[cls]
         if not noted:
             delattr(instance, _BEFORE)
-        return groups
+        return row, groups
 
     def send_messages(self, instance: Any, group_names: Iterable[str], action: str, **kwargs: Any) -> None:
         """Send what tells of ``action`` to groups, when the transaction is committed.
@@ -307,8 +337,7 @@ class Binding(metaclass=BindingMetaclass):
         using = kwargs.get("using") or instance._state.db or DEFAULT_DB_ALIAS
         # Checked now, while the change can still fail with it.
         sends = [group.prepare(message) for group in groups]
-        layer = groups[0].channel_layer
-        after_commit(using, functools.partial(pending_message_store.hold_certain, layer, sends))
+        pending_message_store.hold_certain(groups[0].channel_layer, sends, connections[using])
 
     # -- inbound
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.core import serializers
+from django.core.exceptions import FieldDoesNotExist
 from django.core.serializers.base import DeserializationError, DeserializedObject
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DataError
+from django.db import DataError, IntegrityError
 
 from channelsq.binding.base import Binding
+from channelsq.binding.fields import field_of, fields_of, is_foreign, is_generated, is_kept, keys_of, parts_of
 from channelsq.exceptions import BadFrame
 from channelsq.generic.websockets import WebsocketDemultiplexer, WebsocketMultiplexer
 from channelsq.message import Message
@@ -63,22 +66,44 @@ class WebsocketBinding(Binding):
         """The payload that tells of ``action`` on ``instance``."""
         return {
             "action": action,
-            "pk": instance.pk,
+            "pk": self._key(instance),
             "data": self.serialize_data(instance),
             "model": self.model_label,
         }
 
+    @staticmethod
+    def _key(instance: Any) -> Any:
+        """Return the primary key, or what Django's serializer writes for one that JSON cannot hold."""
+        if type(instance.pk) in (int, str, UUID):
+            return instance.pk
+        try:
+            DjangoJSONEncoder().encode(instance.pk)
+        except TypeError:
+            return json.loads(serializers.serialize("json", [instance], fields=()))[0]["pk"]
+        return instance.pk
+
     def serialize_data(self, instance: Any) -> dict[str, Any]:
         """What goes out of ``instance``, by field: what JSON can hold."""
-        names = None if self._all_fields() else self.fields
-        if self.fields is None:
-            names = [field.name for field in instance._meta.get_fields() if field.name not in (self.exclude or ())]
+        is_included = self._included()
+        names = [field.name for field in instance._meta.get_fields() if is_included(field)]
         data: dict[str, Any] = json.loads(serializers.serialize("json", [instance], fields=names))[0]["fields"]
         return data
 
     @classmethod
     def _all_fields(cls) -> bool:
         return cls.fields is not None and (cls.fields == "__all__" or "__all__" in cls.fields)
+
+    @classmethod
+    def _named(cls) -> set[Any]:
+        """Return what :attr:`fields` name, without what ``"__all__"`` stands for."""
+        return fields_of(cls.model, cls.fields or ())
+
+    @classmethod
+    def _included(cls) -> Callable[[Any], bool]:
+        """Return what says whether a field is one of the binding's, however its attributes spell it."""
+        named = None if cls.fields is None or cls._all_fields() else cls._named()
+        excluded = {part for field in fields_of(cls.model, cls.exclude or ()) for part in parts_of(cls.model, field)}
+        return lambda field: field not in excluded and (named is None or field in named)
 
     @classmethod
     def get_handler(cls) -> Callable[..., None]:
@@ -113,19 +138,42 @@ class WebsocketBinding(Binding):
         return body["action"], body.get("pk"), data
 
     def writable(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """The part of ``data`` that clients may write: the binding's fields, and never the primary key."""
-        key = self.model._meta.pk.name
-        if self.fields is not None:
-            return {
-                name: value
-                for name, value in data.items()
-                if name != key and (self._all_fields() or name in self.fields)
-            }
-        return {name: value for name, value in data.items() if name != key and name not in (self.exclude or ())}
+        """The part of ``data`` that clients may write: the binding's fields, and never a key.
+
+        It is the field that counts, however ``data`` spell it.  Left out are primary keys, also those of parents and
+        the links to them, fields that the database computes and, unless :attr:`fields` names them, those that are not
+        ``editable``.
+
+        Raises:
+            FieldDoesNotExist: they name a relation that is kept in other objects.
+        """
+        is_included, named, keys = self._included(), self._named(), keys_of(self.model)
+        writable = {}
+        for name, value in data.items():
+            field = field_of(self.model, name)
+            if field is None:
+                # Of an unknown name Django complains, where any field may be written.
+                if (self.fields is None or self._all_fields()) and name not in (self.exclude or ()):
+                    writable[name] = value
+            elif is_included(field) and field not in keys and not is_generated(field):
+                if not is_kept(field):
+                    raise FieldDoesNotExist(f"{self.model_label} does not keep {name}: it is kept in other objects")
+                if field.editable or field in named:
+                    writable[name] = value
+        return writable
 
     def create(self, data: Any) -> None:
-        """Make and save an object of what ``data`` may say."""
-        self._hydrate(None, self.writable(data or {})).save()
+        """Make and save an object of what ``data`` may say; one that is there is never written into.
+
+        Raises:
+            IntegrityError: there is one with the same key; or the key is a relation, which data never write.
+        """
+        hydrated = self._hydrate(None, self.writable(data or {}))
+        for field in self.model._meta.pk_fields:
+            if is_foreign(field) and getattr(hydrated.object, field.attname) is None:
+                # SQLite would make one up, which may be that of somebody else's object.
+                raise IntegrityError(f"{self.model_label} needs {field.name}, its key: set it in create()")
+        hydrated.save(force_insert=True)
 
     def update(self, pk: Any, data: Any) -> None:
         """Write what ``data`` may say into the object with the primary key ``pk``, and save it.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from django.core import signals
@@ -103,6 +104,28 @@ class AsgiHandler(BaseHandler):
             return response, request.response_later
         response._handler_class = type(self)  # type: ignore[attr-defined]
         return response, False
+
+    def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        """As Django's, but ResponseLater is no failure: the view's transactions are committed, so its sends leave."""
+        if super().make_view_atomic(view) is view:
+            return view
+
+        @functools.wraps(view)
+        def commit_later(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return view(*args, **kwargs)
+            except ResponseLater as later:
+                return later
+
+        atomic = super().make_view_atomic(commit_later)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            response = atomic(*args, **kwargs)
+            if isinstance(response, ResponseLater):
+                raise response
+            return response
+
+        return run
 
     def _get_response(self, request: HttpRequest) -> HttpResponseBase:
         # Here, inside the middleware: farther out Django would take the exception for a failure.

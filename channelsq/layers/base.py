@@ -141,6 +141,8 @@ class BaseChannelLayer(ABC):
         #: How many group messages this process dropped because a member's channel was full.
         self.dropped = 0
         self._dropped_logged = -1.0
+        #: How often this process could not send what was to leave after a commit, or not all of it.
+        self.unsent = 0
 
     @property
     def in_process(self) -> bool:
@@ -248,6 +250,18 @@ class BaseChannelLayer(ABC):
                 self.dropped,
                 extra={"action": "group_message_dropped"},
             )
+
+    def note_unsent(self, sends: Sequence[Send], error: Exception) -> None:
+        """Count and log that not all of ``sends`` could be sent, after the commit that they waited for."""
+        self.unsent += 1
+        logger.error(
+            "%d messages after a commit, the first to %s, were not all sent: %s (%d such failures in this process)",
+            len(sends),
+            sends[0].target,
+            error,
+            self.unsent,
+            extra={"action": "send_failed"},
+        )
 
     # -- receiving --------------------------------------------------------------------------
 
