@@ -8,7 +8,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from kombu.transport import redis as kombu_redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from channelsq.transport import codec
@@ -24,6 +23,7 @@ from channelsq.transport.commands import (
     send,
     transaction,
 )
+from channelsq.transport.kombu_channel import KombuChannel, take_connection
 from channelsq.transport.qos import Ack, QoS
 from channelsq.transport.streams import Copy, Entry, Streams, ack_commands, parse_tag
 
@@ -44,7 +44,7 @@ _IDLE = 1.0
 _ENOUGH = 3
 
 
-class AcknowledgingChannel(kombu_redis.Channel):
+class AcknowledgingChannel(KombuChannel):
     """Sends what its QoS collects: with the next poll, or on a connection of its own."""
 
     connection: Transport
@@ -191,7 +191,7 @@ class AcknowledgingChannel(kombu_redis.Channel):
             return True
         try:
             if self._ack_connection is None:
-                self._ack_connection = self.pool.get_connection()
+                self._ack_connection = take_connection(self.pool)
             elif monotonic() - self._ack_used > _IDLE and self._ack_connection.can_read(timeout=0):
                 self._ack_connection.disconnect()  # what there is to read can only be its end
             send(self._ack_connection, self._transaction(acks))

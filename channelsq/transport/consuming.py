@@ -61,7 +61,6 @@ class ConsumingChannel(AcknowledgingChannel):
     max_dead_letters: int
     quarantine: Quarantine
     priority_steps: list[int]
-    _brpop_sent_at: float | None
     _in_poll: Any
     _queue_cycle: Any
 
@@ -274,7 +273,7 @@ class ConsumingChannel(AcknowledgingChannel):
             connection.disconnect()
             raise
         self._asked = self._in_poll = None
-        self._flush_brpop_reauth()  # type: ignore[attr-defined]
+        self.flush_reauth()
         self._absorb(poll, reply)
 
     def _absorb(self, poll: Poll, reply: Any) -> None:
