@@ -14,7 +14,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Message
 from redis.exceptions import RedisError
 
-from channelsq.transport import codec
+from channelsq.transport import codec, publishing
 from channelsq.transport.commands import Command
 from channelsq.transport.consuming import SILENCE, ConsumingChannel
 from channelsq.transport.leases import Leases
@@ -104,7 +104,12 @@ class Channel(ConsumingChannel):
 
     def _put(self, queue: str, message: codec.Payload, **kwargs: Any) -> None:
         step = self._q_for_pri(queue, self._get_message_priority(message))  # type: ignore[attr-defined]
-        self.streams.put(self.streams.key(step), codec.encode(message), codec.lifetime(message), self._expiring(queue))
+        data, lifetime, expires = codec.encode(message), codec.lifetime(message), self._expiring(queue)
+        publication = publishing.begin()
+        try:
+            self.streams.put(self.streams.key(step), data, lifetime, expires)
+        finally:
+            publishing.end(publication)
 
     def _put_fanout(self, exchange: str, message: codec.Payload, routing_key: str, **kwargs: Any) -> None:
         body, encoding = self.encode_body(message["body"], "base64")  # Kombu's fanout messages are JSON
@@ -357,6 +362,7 @@ class Channel(ConsumingChannel):
 
 
 def _after_fork() -> None:
+    publishing.forget()
     for channel in list(_channels):
         channel.forget_after_fork()
 

@@ -16,7 +16,7 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from channelsq.transport import burial, codec
+from channelsq.transport import burial, codec, publishing
 from channelsq.transport.acking import AcknowledgingChannel
 from channelsq.transport.commands import Command, call, exchange, load, pack, read, send
 from channelsq.transport.poll import Poll, rounded
@@ -302,6 +302,8 @@ class ConsumingChannel(AcknowledgingChannel):
             total += len(entries)
             most = max(most, len(entries))
             busy.append(key)
+        if busy:
+            publishing.wait()
         if poll.kind == "look":
             if busy:
                 self._busy = None  # nor the only one any more
