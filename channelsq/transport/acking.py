@@ -22,6 +22,7 @@ from channelsq.transport.commands import (
     transaction,
 )
 from channelsq.transport.enduring import SETTLE, EnduringChannel, words_of
+from channelsq.transport.kombu_channel import KombuChannel, take_connection
 from channelsq.transport.qos import Ack, QoS
 from channelsq.transport.streams import Copy, Entry, Streams, ack_commands, parse_tag
 
@@ -40,7 +41,7 @@ _IDLE = 1.0
 _ENOUGH = 3
 
 
-class AcknowledgingChannel(EnduringChannel):
+class AcknowledgingChannel(EnduringChannel, KombuChannel):
     """Sends what its QoS collects: with the next poll, or on a connection of its own."""
 
     connection: Transport
@@ -183,7 +184,7 @@ class AcknowledgingChannel(EnduringChannel):
             return True
         try:
             if self._ack_connection is None:
-                self._ack_connection = self.pool.get_connection()
+                self._ack_connection = take_connection(self.pool)
             elif monotonic() - self._ack_used > _IDLE and self._ack_connection.can_read(timeout=0):
                 self._ack_connection.disconnect()  # what there is to read can only be its end
             send(self._ack_connection, self._transaction(acks))

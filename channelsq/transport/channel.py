@@ -14,7 +14,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Message
 from redis.exceptions import RedisError
 
-from channelsq.transport import codec
+from channelsq.transport import codec, publishing
 from channelsq.transport.commands import Command
 from channelsq.transport.consuming import SILENCE, ConsumingChannel
 from channelsq.transport.leases import Leases
@@ -69,7 +69,6 @@ class Channel(ConsumingChannel):
     #: Messages are never collected on the way to Redis: an error would come after the publisher was told of success.
     supports_batch_publish = False
 
-    _expires: dict[str, int]
     _fanout_queues: dict[str, tuple[str, str]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -98,14 +97,19 @@ class Channel(ConsumingChannel):
         elif type(self.max_dead_letters) is not int or not 1 <= self.max_dead_letters <= 1_000_000:
             problem = f"max_dead_letters is {self.max_dead_letters!r}; it is a whole number from 1 to 1000000"
         if problem:
-            self._disconnect_pools()  # type: ignore[attr-defined]
+            self._disconnect_pools()
             raise ValueError(f"transport option {problem}")
 
     # -- Publishing
 
     def _put(self, queue: str, message: codec.Payload, **kwargs: Any) -> None:
         step = self._q_for_pri(queue, self._get_message_priority(message))  # type: ignore[attr-defined]
-        self.streams.put(self.streams.key(step), codec.encode(message), codec.lifetime(message), self._expiring(queue))
+        data, lifetime, expires = codec.encode(message), codec.lifetime(message), self._expiring(queue)
+        publication = publishing.begin()
+        try:
+            self.streams.put(self.streams.key(step), data, lifetime, expires)
+        finally:
+            publishing.end(publication)
 
     def _put_fanout(self, exchange: str, message: codec.Payload, routing_key: str, **kwargs: Any) -> None:
         body, encoding = self.encode_body(message["body"], "base64")  # Kombu's fanout messages are JSON
@@ -121,7 +125,7 @@ class Channel(ConsumingChannel):
 
     def _expiring(self, queue: str) -> dict[str, int]:
         """The keys of a queue with x-expires, and that in ms."""
-        expires = self._expires.get(queue)
+        expires = self.queue_expires.get(queue)
         return dict.fromkeys(self.keys_of(queue), expires) if expires else {}
 
     def _new_queue(self, queue: str, **kwargs: Any) -> None:
@@ -142,8 +146,7 @@ class Channel(ConsumingChannel):
         self.auto_delete_queues.discard(queue)
         member = self.sep.join([routing_key or "", pattern or "", queue or ""])
         with self.conn_or_acquire(kwargs.get("client")) as client:
-            client.srem(self.keyprefix_queue % (exchange,), member)
-            client.srem(self.keyprefix_binding_permanent % (exchange,), member)  # type: ignore[attr-defined]
+            self.unbind(client, exchange, member)
         self.streams.delete(self.keys_of(queue))
 
     def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
@@ -159,7 +162,7 @@ class Channel(ConsumingChannel):
     def join(self, queues: list[str]) -> None:
         """Become a consumer of queues, with a lease; an empty list for the lease alone."""
         self._joined.update(dict.fromkeys(queues))
-        expires = {key: self._expires.get(queue, 0) for queue in queues for key in self.keys_of(queue)}
+        expires = {key: self.queue_expires.get(queue, 0) for queue in queues for key in self.keys_of(queue)}
         self.streams.join(expires)
         self._leased = True
         self._renew()
@@ -194,8 +197,6 @@ class Channel(ConsumingChannel):
         self._sentinel_manager = manager  # the new one is the new pool's
         pool.connection_kwargs["socket_timeout"] = max(1.0, self.lease / 3)
         return pool
-
-    _sentinel_manager: Any
 
     def basic_consume(
         self,
@@ -361,6 +362,7 @@ class Channel(ConsumingChannel):
 
 
 def _after_fork() -> None:
+    publishing.forget()
     for channel in list(_channels):
         channel.forget_after_fork()
 

@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 from hiredis import pack_command
 from redis.exceptions import NoScriptError, ResponseError
 
+from channelsq.transport.kombu_channel import take_connection
+
 #: What redis-py reads: None, int, bytes, list, dict (RESP3), or an error as a value.
 Reply: TypeAlias = Any
 Argument: TypeAlias = str | bytes | int
@@ -74,7 +76,7 @@ def exchange(pool: Any, commands: Sequence[Command]) -> list[Reply]:
         redis.ConnectionError: also for a connection that broke half way, when any of them may have run.
         ServerAway: one was refused, as the server is away for now; those behind it may have run.
     """
-    connection = pool.get_connection()
+    connection = take_connection(pool)
     try:
         send(connection, commands)
         return [read(connection) for _ in commands]

@@ -16,7 +16,7 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from channelsq.transport import burial, codec
+from channelsq.transport import burial, codec, publishing
 from channelsq.transport.acking import AcknowledgingChannel
 from channelsq.transport.commands import Command, call, exchange, load, pack, read, send
 from channelsq.transport.poll import Poll, rounded
@@ -61,7 +61,6 @@ class ConsumingChannel(AcknowledgingChannel):
     max_dead_letters: int
     quarantine: Quarantine
     priority_steps: list[int]
-    _brpop_sent_at: float | None
     _in_poll: Any
     _queue_cycle: Any
 
@@ -274,7 +273,7 @@ class ConsumingChannel(AcknowledgingChannel):
             connection.disconnect()
             raise
         self._asked = self._in_poll = None
-        self._flush_brpop_reauth()  # type: ignore[attr-defined]
+        self.flush_reauth()
         self._absorb(poll, reply)
 
     def _absorb(self, poll: Poll, reply: Any) -> None:
@@ -303,6 +302,8 @@ class ConsumingChannel(AcknowledgingChannel):
             total += len(entries)
             most = max(most, len(entries))
             busy.append(key)
+        if busy:
+            publishing.wait()
         if poll.kind == "look":
             if busy:
                 self._busy = None  # nor the only one any more

@@ -1,0 +1,86 @@
+"""Kombu's Redis channel as Kombu 5.7 has it, whichever of 5.5, 5.6 and 5.7 is installed.
+
+The transport is built on private parts of Kombu's own.  The parts that differ between those versions, and between
+the redis-py versions that go with them, are here and nowhere else; ``tests/transport/test_versions.py`` holds them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from kombu.transport import redis as kombu_redis
+from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[attr-defined]  # not in its stubs
+
+#: What redis-py's pools must be told before 5.3, and warn about since.
+_COMMAND_NAME = () if redis.VERSION >= (5, 3) else ("_",)
+
+#: The names of sets of bindings, as formats; Kombu 5.7 keeps a second set of those that never expire.
+_BINDINGS = [
+    getattr(kombu_redis.Channel, name)
+    for name in ("keyprefix_queue", "keyprefix_binding_permanent")
+    if hasattr(kombu_redis.Channel, name)
+]
+
+
+def take_connection(pool: Any) -> Any:
+    """Take a connection out of a pool of redis-py's; give it back with ``pool.release``."""
+    return pool.get_connection(*_COMMAND_NAME)
+
+
+class KombuChannel(kombu_redis.Channel):
+    """The base of the transport's channel."""
+
+    #: Seconds that a poll waits; Kombu sets it for each channel since 5.6.
+    brpop_timeout: float | None = 1
+
+    #: When the poll that is under way was sent; Kombu's since 5.7.
+    _brpop_sent_at: float | None = None
+
+    #: redis-py's objects for Sentinel, of each of a channel's pools; Kombu's since 5.7.
+    _sentinel_manager: Any = None
+    _async_sentinel_manager: Any = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: ``x-expires`` in ms of the queues that this channel has declared.
+        self.queue_expires: dict[str, int] = {}
+        super().__init__(*args, **kwargs)
+
+    @property
+    def active_queues(self) -> list[str]:  # type: ignore[override]
+        """The consumed queues without those of fanout exchanges, in their order (before 5.7: in any)."""
+        fanout = self.active_fanout_queues
+        return list(dict.fromkeys(queue for queue in self._active_queues if queue not in fanout))
+
+    def prepare_queue_arguments(self, arguments: Any, **kwargs: Any) -> Any:
+        """Make ``x-expires`` of a queue's ``expires``, as for RabbitMQ (Kombu's since 5.7)."""
+        return to_rabbitmq_queue_arguments(arguments, **kwargs)
+
+    def _new_queue(self, queue: str, **kwargs: Any) -> None:
+        super()._new_queue(queue, **kwargs)
+        try:
+            self.queue_expires[queue] = int(kwargs["arguments"]["x-expires"])
+        except (KeyError, TypeError, ValueError):
+            self.queue_expires.pop(queue, None)
+
+    def unbind(self, client: Any, exchange: str, member: str) -> None:
+        """Forget a queue's binding, as Kombu writes it, to an exchange."""
+        for name in _BINDINGS:
+            client.srem(name % (exchange,), member)
+
+    def flush_reauth(self) -> None:
+        """Send the new credentials that a provider has given meanwhile, if any (since Kombu 5.7)."""
+        flush = getattr(super(), "_flush_brpop_reauth", None)
+        if flush is not None:
+            flush()
+
+    def _disconnect_pools(self) -> None:
+        managers, self._sentinel_manager, self._async_sentinel_manager = (
+            (self._sentinel_manager, self._async_sentinel_manager),
+            None,
+            None,
+        )
+        super()._disconnect_pools()  # type: ignore[misc]
+        for manager in managers:
+            for sentinel in getattr(manager, "sentinels", ()):
+                sentinel.close()
