@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -76,7 +77,7 @@ class Storm:
         self.client.send("work", {"number": self.numbers, "seconds": seconds})
         return f"message {self.numbers}"
 
-    @contextmanager
+    @contextlib.contextmanager
     def _confirming(self) -> Iterator[Celery]:
         """A Celery app whose messages have arrived when they are sent."""
         with operator(self.broker) as app:
@@ -155,3 +156,37 @@ def test_a_storm_while_consumers_and_tasks_run(storm: Storm) -> None:
     storm.may_lose = 0
     after = [storm.message() for _ in range(30)]
     storm.wait_for("done", after, timeout=20)
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+def test_events_that_are_turned_on_after_a_lost_connection(
+    request: pytest.FixtureRequest, tmp_path: Path, pool: str
+) -> None:
+    """Celery makes a new event dispatcher then, and the fast path must look at that."""
+    request.param = "redis-streams-quiet"
+    storm = Storm(tmp_path, make_broker(request), pool)
+    try:
+        storm.start()
+        sent = [storm.message()]
+        storm.wait_for("done", sent)
+        storm.drop()
+        sent += [storm.message() for _ in range(3)]
+        storm.wait_for("done", sent)
+        with operator(storm.broker) as app, app.connection_for_read() as connection:
+            app.control.enable_events()
+            seen: list[str] = []
+            receiver = app.events.Receiver(connection, {"task-succeeded": lambda event: seen.append(event["uuid"])})
+            listening = threading.Thread(target=receiver.capture, kwargs={"limit": None, "wakeup": False}, daemon=True)
+            listening.start()
+
+            def heard() -> bool:
+                storm.message()
+                return bool(seen)
+
+            try:
+                wait_until(heard, "the event of a consumer", 30, interval=0.5)
+            finally:
+                receiver.should_stop = True
+                listening.join(10)
+    finally:
+        storm.stop()
