@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from celery.worker import state
 from kombu.exceptions import ContentDisallowed
 
 from channelsq.ending import is_end
@@ -45,8 +46,13 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
     lean = lean_of(app, consumer, tasks, tasks_of(app).values())
     signing = layer.channel_layer.signing
     clock = layer.channel_layer.expiry_clock
+    solo = type(consumer.pool).__module__.endswith(".solo")
 
     def on_message(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
+        if solo and state.active_requests:
+            # The signal handler of a cold shutdown reads the connection in the middle of a consumer; what it finds
+            # there is not begun, and goes back with the connection.
+            return None
         try:
             if signing is not None:
                 _check_signature(message, task.name, signing)
