@@ -14,7 +14,9 @@ from channelsq.transport.enduring import EnduringChannel, EnduringTransport
 
 
 class QoS(kombu_redis.QoS):
-    """Notes which messages were taken, also in a Redis that is full: else a message that was taken would be lost."""
+    """Notes which messages were taken, and are done with, also in a Redis that is full: else they would be lost, or
+    come again.
+    """
 
     channel: EnduringChannel
 
@@ -33,6 +35,32 @@ class QoS(kombu_redis.QoS):
                 )
             # In any other case it could be neither noted nor put back.  It is run, and lost only with this worker.
             virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """The message is done with."""
+        try:
+            super().ack(delivery_tag)
+        except ServerAway as error:
+            self._forget(delivery_tag, error)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """The message is not wanted; with ``requeue`` it comes again."""
+        try:
+            super().reject(delivery_tag, requeue)
+        except ServerAway as error:
+            if requeue:
+                raise
+            self._forget(delivery_tag, error)
+
+    def _forget(self, delivery_tag: str, error: ServerAway) -> None:
+        """Note in a Redis that is full that a message is done with; it refuses transactions, whatever is in them."""
+        if not error.full:
+            raise error
+        prefix = self.channel.global_keyprefix
+        self.channel.write_if_full(
+            ("ZREM", prefix + self.unacked_index_key, delivery_tag), ("HDEL", prefix + self.unacked_key, delivery_tag)
+        )
+        virtual.QoS.ack(self, delivery_tag)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Give back what dead workers held; in a Redis that is full that has to wait."""
