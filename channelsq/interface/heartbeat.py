@@ -78,8 +78,8 @@ class Heartbeat:
         #: Who joined a group although the socket is gone.
         self._strays: list[str] = []
         self._afterwards = False
-        #: Processes whose key was not there at the last look, and since when, by the monotonic clock.
-        self._missed: dict[str, float] = {}
+        #: Processes that seemed to be dead at the last look, and when this one claimed them, by the monotonic clock.
+        self._claimed: dict[str, float] = {}
         self._due = 0.0
         self._told = False
         self._warned = False
@@ -265,15 +265,21 @@ class Heartbeat:
     # -- after the dead
 
     def _sweep(self) -> None:
-        # A Redis that evicts may have dropped the key of one that lives, which sets it again with its next beat.
-        now, before = time.monotonic(), self._missed
-        self._missed = {process: before.get(process, now) for process in self._presence.dead()}
-        if any(process not in before for process in self._missed):
-            self._due = now + self._every + _GATHER
-        for process, since in self._missed.items():
-            if process == self._process or now - since < self._every:
+        # A Redis that evicts may have dropped the key of one that lives.  So each is claimed first, and tidied up after
+        # if the claim still stands when one that lives would have taken it away, with its next beat.
+        now, before = time.monotonic(), self._claimed
+        self._claimed = {}
+        for process in self._presence.dead():
+            since = before.get(process)
+            if process == self._process:
                 continue
-            if self._presence.claim(process, _CLAIM):
+            if since is None:
+                if self._presence.claim(process, _CLAIM):
+                    self._claimed[process] = now
+                    self._due = now + self._every + _GATHER
+            elif now - since < self._every:
+                self._claimed[process] = since
+            elif self._presence.keep(process, _CLAIM):
                 # First of all, so that it knows if it comes back, and no late consumer adds who is not found then.
                 self._presence.condemn(process)
                 self._tidy_up(process)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from time import time
+from time import monotonic, sleep, time
 from typing import Any
 
+from celery.worker import state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.json import dumps
 
 from channelsq.transport.away import ServerAway
 from channelsq.transport.enduring import EnduringChannel, EnduringTransport
+
+#: Seconds that a server may refuse to note a message that was taken, and between two attempts.
+_NOTED_WITHIN, _NOTED_EVERY = 30.0, 0.25
 
 
 class QoS(kombu_redis.QoS):
@@ -21,19 +25,30 @@ class QoS(kombu_redis.QoS):
     channel: EnduringChannel
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note that a message is taken."""
+        """Note that a message is taken; a server that refuses that is waited for, as the message is nowhere else."""
+        until = monotonic() + _NOTED_WITHIN
+        while True:
+            try:
+                return self._note(message, delivery_tag)
+            except ServerAway:
+                if monotonic() > until or state.should_stop is not None or state.should_terminate is not None:
+                    break
+            sleep(_NOTED_EVERY)
+        virtual.QoS.append(self, message, delivery_tag)  # it is run all the same, and lost only with this worker
+
+    def _note(self, message: Any, delivery_tag: str) -> None:
         try:
             super().append(message, delivery_tag)
         except ServerAway as error:
-            if error.full:
-                info = message.delivery_info
-                noted = dumps([message._raw, info["exchange"], info["routing_key"]])
-                prefix = self.channel.global_keyprefix
-                self.channel.write_if_full(
-                    ("ZADD", prefix + self.unacked_index_key, str(time()), delivery_tag),
-                    ("HSET", prefix + self.unacked_key, delivery_tag, noted),
-                )
-            # In any other case it could be neither noted nor put back.  It is run, and lost only with this worker.
+            if not error.full:
+                raise
+            info = message.delivery_info
+            noted = dumps([message._raw, info["exchange"], info["routing_key"]])
+            prefix = self.channel.global_keyprefix
+            self.channel.write_if_full(
+                ("ZADD", prefix + self.unacked_index_key, str(time()), delivery_tag),
+                ("HSET", prefix + self.unacked_key, delivery_tag, noted),
+            )
             virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
