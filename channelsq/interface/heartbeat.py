@@ -78,8 +78,8 @@ class Heartbeat:
         #: Who joined a group although the socket is gone.
         self._strays: list[str] = []
         self._afterwards = False
-        #: Processes whose key was not there at the last look, and since when, by the monotonic clock.
-        self._missed: dict[str, float] = {}
+        #: Processes that seemed to be dead at the last look, and when this one claimed them, by the monotonic clock.
+        self._claimed: dict[str, float] = {}
         self._due = 0.0
         self._told = False
         self._warned = False
@@ -269,18 +269,24 @@ class Heartbeat:
 
     def _look_for_the_dead(self) -> None:
         """Tidy up after them in a thread of its own: a broker that is slow, or away, must not stop this heart."""
-        # A Redis that evicts may have dropped the key of one that lives, which sets it again with its next beat.
-        now, before = time.monotonic(), self._missed
-        self._missed = {process: before.get(process, now) for process in self._presence.dead()}
-        if any(process not in before for process in self._missed):
-            self._due = now + self._every + _GATHER
-        if self._sweeper is not None and self._sweeper.is_alive():
-            return
-        dead = [
-            process
-            for process, since in self._missed.items()
-            if process != self._process and now - since >= self._every
-        ]
+        # A Redis that evicts may have dropped the key of one that lives.  So each is claimed first, and tidied up after
+        # if the claim still stands when one that lives would have taken it away, with its next beat.
+        now, before = time.monotonic(), self._claimed
+        is_sweeping = self._sweeper is not None and self._sweeper.is_alive()
+        self._claimed = {}
+        dead: list[str] = []
+        for process in self._presence.dead():
+            since = before.get(process)
+            if process == self._process:
+                continue
+            if since is None:
+                if self._presence.claim(process, _CLAIM):
+                    self._claimed[process] = now
+                    self._due = now + self._every + _GATHER
+            elif is_sweeping or now - since < self._every:
+                self._claimed[process] = since
+            else:
+                dead.append(process)
         if dead:
             self._sweeper = threading.Thread(target=self._sweep, args=[dead], name="channelsq-sweep", daemon=True)
             self._sweeper.start()
@@ -288,7 +294,7 @@ class Heartbeat:
     def _sweep(self, dead: Iterable[str]) -> None:
         try:
             for process in dead:
-                if self._presence.claim(process, _CLAIM):
+                if self._presence.keep(process, _CLAIM):
                     # First of all, so that it knows if it comes back, and no late consumer adds who is not found then.
                     self._presence.condemn(process)
                     self._tidy_up(process)

@@ -54,8 +54,8 @@ class Presence:
         key, everybody, milliseconds = self._key("interface", process), f"{self._prefix}:interfaces", lifetime * 1000
 
         def command() -> Beat:
-            # Only what a Redis that is full does, too.
-            with self._client.pipeline(transaction=True) as pipe:
+            # Only what a Redis that is full does, too, and no transaction, which that refuses.
+            with self._client.pipeline(transaction=False) as pipe:
                 pipe.pexpire(key, int(milliseconds))
                 pipe.sismember(everybody, process)
                 pipe.delete(self._key("sweep", process))  # whoever is at it leaves the rest to this process

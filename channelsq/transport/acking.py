@@ -14,12 +14,10 @@ from channelsq.transport import codec
 from channelsq.transport.commands import (
     Command,
     Reply,
-    call,
     exchange,
     load,
     read,
     send,
-    transaction,
 )
 from channelsq.transport.enduring import SETTLE, EnduringChannel, words_of
 from channelsq.transport.kombu_channel import KombuChannel, take_connection
@@ -258,8 +256,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         held = parse_tag(delivery_tag)
         if held is None:
             return True
-        acked, _ = call(self.pool, *transaction(ack_commands([held])))[-1]
-        return bool(acked)
+        return self.streams.acknowledge(*held)
 
     def give_back(self, copies: list[Copy]) -> None:
         """Put what is held at the end of its queue.  From any thread."""

@@ -112,8 +112,3 @@ def run(pool: Any, script: Script, keys: Sequence[str], *args: Argument) -> Repl
 def load(pool: Any, script: Script) -> None:
     """Give the server a script."""
     call(pool, ("SCRIPT", "LOAD", script.text))
-
-
-def transaction(commands: Sequence[Command]) -> list[Command]:
-    """Commands between MULTI and EXEC; nothing for nothing."""
-    return [("MULTI",), *commands, ("EXEC",)] if commands else []

@@ -28,6 +28,7 @@ SIZE = Script("size")
 HELD = Script("held")
 BURY = Script("bury")
 ABSOLVE = Script("absolve")
+ACKNOWLEDGE = Script("acknowledge")
 PURGE = Script("purge")
 
 
@@ -235,6 +236,10 @@ class Streams:
     def holds_command(self, key: str, entry: str) -> Command:
         """Gives an empty list if this consumer does not hold an entry, else one with what is known of it."""
         return ("XPENDING", key, GROUP, entry, entry, 1, self.consumer)
+
+    def acknowledge(self, key: str, entry: str) -> bool:
+        """Acknowledge an entry now; false if nobody holds it any more."""
+        return bool(run(self._pool(), ACKNOWLEDGE, [key], GROUP, entry))
 
     def bury(self, entry: Entry, dead: str, keep: int, fields: Iterable[Argument]) -> bool:
         """Move an entry into the stream ``dead``, of which the last ``keep`` entries stay; false if it is not held."""

@@ -26,6 +26,7 @@ from channelsq.binding.websockets import WebsocketBinding, WebsocketBindingWithM
 from channelsq.test import WSClient
 from tests.support.binding_models import State, binding_models
 from tests.support.bindings import forgotten_afterwards
+from tests.support.ids import steady_repr
 
 pytestmark = pytest.mark.django_db
 
@@ -115,7 +116,7 @@ ASSIGNED: list[tuple[str, Any]] = [
         for name, value in ASSIGNED
         if model == "Thing" or name not in ("lower", "size", "key")
     ],
-    ids=lambda value: str(value)[:30],
+    ids=lambda value: steady_repr(value)[:30],
 )
 def test_the_payload_is_the_row(models: Any, client: WSClient, model: str, name: str, value: Any) -> None:
     """On create and on update; and the instance is left as it is without a binding."""
