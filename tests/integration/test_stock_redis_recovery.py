@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,11 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
 
 @pytest.fixture
-def url(redis_url: str) -> Iterator[str]:
+def url(redis_url: str) -> str:
     url = redis_url.rsplit("/", 1)[0] + "/12"
     with redis.Redis.from_url(url) as client:
         client.flushdb()
-    yield url
+    return url
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
