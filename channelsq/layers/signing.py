@@ -157,7 +157,7 @@ class Signing:
         expires, mac, inner = body[1 : 1 + _EXPIRES], body[1 + _EXPIRES : 1 + _SIZE], body[1 + _SIZE :]
         problem = self._problem(_message(b"bare", queue, expires, inner), mac)
         if problem is None and int.from_bytes(expires, "big") < (time.time() - SKEW) * 1000:
-            problem = "its time was over"
+            problem = "its time was over (or the clocks of two machines differ by more than a minute)"
         if problem is not None:
             self._refuse(queue, problem)
         return inner

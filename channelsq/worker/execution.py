@@ -196,7 +196,7 @@ def done_report(message: Message) -> Send | None:
     if reply_channel is None or order is None or not names.is_process_channel(reply_channel.name):
         return None
     if type(order) is int and 0 <= order < 2**63:
-        return _tuple(Send, (reply_channel.name, done_message(order), False, 0.0, order))
+        return _tuple(Send, (reply_channel.name, done_message(order), False, 0.0, order, None))
     return None  # of a server that is dead, which nobody waits for; or of nobody's
 
 
