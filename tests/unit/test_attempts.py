@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 
-from channelsq import Channel, Group, conf, consumer
+from channelsq import Channel, Group, conf, consumer, ending, handler
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.attempts import ATTEMPT, HANDED_KEY, WIRE_KEY
 from channelsq.exceptions import BrokerUnavailable, ConsumeLater, ResponseLater
@@ -20,6 +20,19 @@ from channelsq.message import Message
 from channelsq.worker.execution import ATTEMPTS_KEY, run_consumer
 from tests.unit.http_support import django_settings
 from tests.unit.layer_support import drain, installed, message_on, replies, wrapped
+
+
+class SystemDied(BaseException):
+    """A worker's death, as far as the code after it can tell: nothing of it runs."""
+
+
+@pytest.fixture(autouse=True)
+def _death(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_worker_ends", False)
+    real = ending.is_end
+    for module in (ending, handler):
+        monkeypatch.setattr(module, "is_end", lambda error: isinstance(error, SystemDied) or real(error))
+
 
 RUN = {"status": 200, "content": b"hello"}
 
@@ -172,10 +185,6 @@ def test_an_unsafe_request_is_not_begun_again(
     assert asked[-1]["abort"] is True
     assert asked[-1]["status"] == 502
     assert "is not run again: an earlier run of it had begun" in caplog.text
-
-
-class SystemDied(BaseException):
-    """A worker's death, as far as the code after it can tell: nothing of it runs."""
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ from channelsq.binding.websockets import WebsocketBinding, WebsocketBindingWithM
 from channelsq.test import WSClient
 from tests.support.binding_models import State, binding_models
 from tests.support.bindings import forgotten_afterwards
-from tests.support.ids import steady_repr
 
 pytestmark = pytest.mark.django_db
 
@@ -116,44 +115,42 @@ ASSIGNED: list[tuple[str, Any]] = [
         for name, value in ASSIGNED
         if model == "Thing" or name not in ("lower", "size", "key")
     ],
-    ids=lambda value: steady_repr(value)[:30],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_the_payload_is_the_row(models: Any, client: WSClient, model: str, name: str, value: Any) -> None:
     """On create and on update; and the instance is left as it is without a binding."""
     bound = getattr(models, model)
     if value == "OWNER":
         value = str(User.objects.create(username="ann").pk)
-    if hasattr(value, "resolve_expression") and isinstance(value, type(F("x") + 1)):
-        value_on_create: Any = 4
-    else:
-        value_on_create = value
-    bare = bound(**{name: value_on_create})
-    bare.save()
-    unbound = {key: type(each) for key, each in vars(bare).items()}
-    bare.delete()
+    first = 4 if name == "size" and hasattr(value, "resolve_expression") else value  # nothing to count from yet
 
+    def save_twice() -> Iterator[Any]:
+        """Give the object after each save, and what its values became of."""
+        made = bound(**{name: first})
+        made.save()
+        yield made, {key: type(each) for key, each in vars(made).items()}
+        if name == "key":
+            return
+        setattr(made, name, value)
+        before = dict(vars(made))
+        made.save()
+        yield made, {key for key, each in vars(made).items() if each is not before[key]}
+
+    unbound = [changes for _, changes in save_twice()]
+    bound.objects.all().delete()
     bind(bound)
-    made = bound(**{name: value_on_create})
-    made.save()
-    assert {key: type(each) for key, each in vars(made).items()} == unbound
-    assert told(client) == [("create", *row(bound, made.pk))]
-    if name == "key":
-        return
-    setattr(made, name, value)
-    before = dict(vars(made))
-    made.save()
-    changed = {key for key, each in vars(made).items() if each is not before[key]}
-    assert changed <= {"changed", "file"}
-    assert told(client) == [("update", *row(bound, made.pk))]
+    for (made, changes), action, expected in zip(save_twice(), ("create", "update"), unbound, strict=False):
+        assert changes == expected
+        assert told(client) == [(action, *row(bound, made.pk))]
 
 
 def test_a_counter_that_counts_in_the_database(models: Any, client: WSClient) -> None:
     bind(models.Plain, fields=["count"])
     thing = models.Plain.objects.create(count=4)
     told(client)
-    thing.count = F("count") + 1
-    thing.save()
-    thing.save()
+    for _ in range(2):
+        thing.count = F("count") + 1
+        thing.save()
     assert [data for _, _, data in told(client)] == [{"count": 5}, {"count": 6}]
 
 
@@ -286,7 +283,7 @@ def test_what_another_receiver_deletes_is_in_no_group(models: Any, client: WSCli
     try:
         bind(models.Plain, fields=["count"])
         thing.count = F("count") + 1
-        thing.save()
+        thing.save(update_fields=["count"])
     finally:
         post_save.disconnect(undo, sender=models.Plain)
     assert [(action, data) for action, _, data in told(client)] == [("delete", {"count": 0})]
@@ -309,9 +306,9 @@ def test_attributes_that_are_no_fields_are_there(models: Any, client: WSClient) 
         (lambda thing: setattr(thing, "at", SUMMER), 1),
         (lambda thing: setattr(thing, "count", "5"), 1),
         (lambda thing: setattr(thing, "price", decimal.Decimal("1.5")), 1),
-        (lambda thing: setattr(thing, "count", F("count") + 1), 2),
+        (lambda thing: setattr(thing, "price", "1.005"), 2),
     ],
-    ids=["nothing", "aware", "str", "decimal", "expression"],
+    ids=["nothing", "aware", "str", "decimal", "rounded"],
 )
 def test_the_row_is_read_only_where_need_be(models: Any, change: Callable[[Any], None], more: int) -> None:
     thing = models.Plain.objects.create()

@@ -99,7 +99,7 @@ def test_whatever_tracer_celery_gives_a_consumer_runs_in_a_context(app: Celery, 
 
     task.__trace__ = tracer
     before = look()
-    assert task.__trace__("id", [], {}) == ("id", [], {})
+    assert task.__trace__("id", [], {}) == ("id", [], {}, None)
     assert look() == before
     assert bare(task.__trace__) is tracer
     once = task.__trace__

@@ -29,7 +29,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Celery:
 
 
 def set_up(app: Celery) -> Any:
-    connection.install(sender=SimpleNamespace(app=app))
+    connection.install(sender=SimpleNamespace(app=app, pool_cls="prefork"))
     return app.conf
 
 
