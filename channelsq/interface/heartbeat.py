@@ -279,7 +279,7 @@ class Heartbeat:
             since = before.get(process)
             if process == self._process:
                 continue
-            if since is None:
+            if since is None or now - since >= _CLAIM:  # which has ended by then, and may be another's
                 if self._presence.claim(process, _CLAIM):
                     self._claimed[process] = now
                     self._due = now + self._every + _GATHER

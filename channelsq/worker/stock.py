@@ -27,13 +27,13 @@ class QoS(kombu_redis.QoS):
     def append(self, message: Any, delivery_tag: str) -> None:
         """Note that a message is taken; a server that refuses that is waited for, as the message is nowhere else."""
         until = monotonic() + _NOTED_WITHIN
-        while True:
+        while monotonic() < until and state.should_stop is None and state.should_terminate is None:
             try:
-                return self._note(message, delivery_tag)
+                self._note(message, delivery_tag)
             except ServerAway:
-                if monotonic() > until or state.should_stop is not None or state.should_terminate is not None:
-                    break
-            sleep(_NOTED_EVERY)
+                sleep(_NOTED_EVERY)
+            else:
+                return
         virtual.QoS.append(self, message, delivery_tag)  # it is run all the same, and lost only with this worker
 
     def _note(self, message: Any, delivery_tag: str) -> None:
