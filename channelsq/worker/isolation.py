@@ -72,11 +72,6 @@ class IsolatedTracer:
         return fresh().run(self.tracer, *args, **kwargs)
 
 
-def isolated(tracer: Any) -> Any:
-    """Return a tracer with contexts; None for none."""
-    return tracer if tracer is None or isinstance(tracer, IsolatedTracer) else IsolatedTracer(tracer)
-
-
 def bare(tracer: Any) -> Any:
-    """Return Celery's own tracer, for callers that are in a message's context already."""
+    """Return the tracer itself, for callers that are in a message's context already."""
     return tracer.tracer if isinstance(tracer, IsolatedTracer) else tracer

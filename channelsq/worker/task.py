@@ -18,7 +18,7 @@ from channelsq.pending import held_here
 from channelsq.utils import name_that_thing
 from channelsq.worker.execution import run_consumer
 from channelsq.worker.guard import GuardedTracer
-from channelsq.worker.isolation import fresh, isolated
+from channelsq.worker.isolation import IsolatedTracer, fresh
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
@@ -81,7 +81,8 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
 
     @__trace__.setter
     def __trace__(self, tracer: Any) -> None:
-        self.channelsq_tracer = None if tracer is None else isolated(GuardedTracer(self, tracer))
+        ready = tracer is None or isinstance(tracer, IsolatedTracer)  # as a tool that puts it back does
+        self.channelsq_tracer = tracer if ready else IsolatedTracer(GuardedTracer(self, tracer))
 
     def apply(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task here, as Celery's; in a new context, also for another try of its own."""

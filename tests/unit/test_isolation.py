@@ -101,7 +101,7 @@ def test_whatever_tracer_celery_gives_a_consumer_runs_in_a_context(app: Celery, 
     before = look()
     assert task.__trace__("id", [], {}) == ("id", [], {}, None)
     assert look() == before
-    assert bare(task.__trace__) is tracer
+    assert bare(task.__trace__).tracer is tracer
     once = task.__trace__
     task.__trace__ = once  # as a test that puts it back does
     assert isinstance(once, IsolatedTracer)
