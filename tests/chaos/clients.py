@@ -185,6 +185,8 @@ class Clients:
         next_at = time.monotonic() + self._random.uniform(0, self.pause)
         while not reader.done() and not self.ending:
             now = time.monotonic()
+            if turn.opened is None and now - turn.began > self.patience:
+                return  # its consumer failed, as its groups could not be reached; a page would try again
             for what in again:
                 await credit.acquire()
                 await self._send(turn, socket, what, due)
