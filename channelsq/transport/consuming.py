@@ -289,7 +289,7 @@ class ConsumingChannel(AcknowledgingChannel):
             if not self._lost_group(reply):
                 raise reply
             logger.warning("Redis lost its consumer groups: %s", reply, extra={"action": "groups_lost"})
-            self.join(self.active_queues)  # type: ignore[arg-type]
+            self.join(self.active_queues)
             return
         if poll.kind == "claim":
             self._taken_over(reply, poll.asked)

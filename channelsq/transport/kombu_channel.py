@@ -32,7 +32,7 @@ class KombuChannel(kombu_redis.Channel):
     """The base of the transport's channel."""
 
     #: Seconds that a poll waits; Kombu sets it for each channel since 5.6.
-    brpop_timeout: float | None = 1
+    brpop_timeout: int = 1
 
     #: When the poll that is under way was sent; Kombu's since 5.7.
     _brpop_sent_at: float | None = None

@@ -75,7 +75,11 @@ class Turns:
 @pytest.mark.parametrize("hub", [False, True], ids=["drain", "hub"])
 def test_the_publishers_answer_comes_first(url: str, proxy: Proxy, hub: bool) -> None:
     """Redis's answer reaches the consumer first, by some milliseconds here."""
-    with Peer(f"redis-streams://127.0.0.1:{proxy.port}/0") as publisher, Peer(url, hub=hub) as consumer, Turns(consumer) as turns:
+    with (
+        Peer(f"redis-streams://127.0.0.1:{proxy.port}/0") as publisher,
+        Peer(url, hub=hub) as consumer,
+        Turns(consumer) as turns,
+    ):
         publisher.publish(JOBS, 0)  # which also opens the connections
         wait_until(lambda: 0 in turns.received, "the first message")
         for number in range(1, 41):
