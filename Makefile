@@ -2,6 +2,7 @@
 #
 #   make run        the chat on http://127.0.0.1:8000 (PORT=... for another)
 #   make test       every test, some files at once (ARGS="tests/unit -k routing" for some, WORKERS=0 one by one)
+#   make matrix     some tests on the lowest and newest versions of what channelsq needs, on each Python found
 #   make lint       ruff, and whether the formatting is right
 #   make format     put the formatting right
 #   make types      mypy --strict
@@ -12,7 +13,7 @@
 #   make bench      the benchmarks, five to ten minutes (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types reference autobahn fuzz bench venv clean
+.PHONY: help run test matrix lint format types reference autobahn fuzz bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
@@ -31,6 +32,9 @@ run: .venv/.ready
 
 test: .venv/.ready
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+matrix: .venv/.ready
+	$(BIN)/python .ci/matrix.py $(ARGS)
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
@@ -61,7 +65,7 @@ bench: .venv/.ready
 venv: .venv/.ready
 
 clean:
-	rm -rf .venv .venv-autobahn .venv-fuzz .venv-peers .fuzz build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles
+	rm -rf .venv .venv-matrix .venv-autobahn .venv-fuzz .venv-peers .fuzz build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles
 
 # Stale when what is to be installed has changed, or when the Python it was made with is gone.
 ifneq ($(shell $(BIN)/python -c "print('works')" 2>/dev/null),works)

