@@ -3,6 +3,7 @@
 #   make run        the chat on http://127.0.0.1:8000 (PORT=... for another)
 #   make test       every test, some files at once (ARGS="tests/unit -k routing" for some, WORKERS=0 one by one)
 #   make matrix     some tests on the lowest and newest versions of what channelsq needs, on each Python found
+#   make test-ways  tests of workers on the pools and brokers that make test leaves out
 #   make lint       ruff, and whether the formatting is right
 #   make format     put the formatting right
 #   make types      mypy --strict
@@ -13,7 +14,7 @@
 #   make bench      the benchmarks, five to ten minutes (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test matrix lint format types reference autobahn fuzz bench venv clean
+.PHONY: help run test test-ways matrix lint format types reference autobahn fuzz bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
@@ -35,6 +36,9 @@ test: .venv/.ready
 
 matrix: .venv/.ready
 	$(BIN)/python .ci/matrix.py $(ARGS)
+
+test-ways: .venv/.ready
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --other-ways tests/integration $(ARGS)
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,8 +37,28 @@ _LONGEST = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Have an option for the ways that ``make test`` leaves to ``make test-ways``."""
+    parser.addoption("--other-ways", action="store_true", help="run the ways that are not usual, and nothing else")
+
+
+def _choose_ways(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the other ways out, or all but those; a test that is named is run in any case."""
+    if any("::" in str(arg) for arg in config.args):
+        return
+    others = config.getoption("--other-ways")
+    chosen, left = [], []
+    for item in items:
+        ways = item.get_closest_marker("ways")
+        is_usual = ways is None or re.search(ways.args[0], item.name) is not None
+        (left if is_usual is others else chosen).append(item)
+    items[:] = chosen
+    config.hook.pytest_deselected(items=left)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order the files for pytest-xdist; a single process begins with what it was asked for first."""
+    _choose_ways(config, items)
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     here = Path(__file__).parent

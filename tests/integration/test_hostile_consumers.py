@@ -14,7 +14,11 @@ from tests.support.processes import Process, Processes
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.timeout(180),
+    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet"),
+]
 
 POOLS = ["solo", "threads", "prefork"]
 

@@ -15,7 +15,11 @@ from tests.support.brokers import Broker, LayerClient, make_broker, operator
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.timeout(120),
+    pytest.mark.ways(r"redis-streams-(threads|prefork)-warning|embedded|direct|\[threads|\[prefork"),
+]
 
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.project.visitors_settings"}
 

@@ -18,7 +18,7 @@ from tests.support.servers import RedisServer, redis_binary
 from tests.support.swarm import Swarm
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180), pytest.mark.ways(r"redis-streams-threads")]
 
 SOCKETS = 10
 

@@ -21,7 +21,7 @@ from tests.support.processes import Process
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways(r"redis-streams (threads|prefork)")]
 
 #: Seconds until what a dead worker held comes again.
 LEASE = "2"

@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.support.demo import fresh_redis
 from tests.support.project import Project
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180), pytest.mark.ways(r"redis-streams', 'threads|memory")]
 
 #: Broker, worker's pool, how HTTP is answered.
 SITES = [

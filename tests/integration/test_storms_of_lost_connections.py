@@ -18,7 +18,11 @@ from tests.support.project import Project
 from tests.support.proxy import Loop, Proxy
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.timeout(180),
+    pytest.mark.ways(r"redis-streams.*(threads|prefork)|(threads|prefork).*redis-streams"),
+]
 
 #: Seconds that Kombu's stock transport may need to find what a lost connection took along, and the work after that.
 PATIENCE = 60.0

@@ -17,7 +17,11 @@ from tests.support.processes import Process, Processes
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.timeout(120),
+    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet"),
+]
 
 POOLS = ["solo", "threads", "prefork"]
 
