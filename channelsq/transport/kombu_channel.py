@@ -38,7 +38,7 @@ def keep_polling(cycle: Any, hub: Any) -> None:
     Args:
         cycle: the transport's poller, registered with the event loop.
     """
-    if kombu.VERSION >= (5, 7):
+    if kombu.VERSION >= (5, 7):  # type: ignore[attr-defined]  # not in its stubs
         return
 
     def on_disconnect(connection: Any) -> None:
