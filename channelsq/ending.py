@@ -21,7 +21,7 @@ from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
 from celery.utils.serialization import get_pickleable_exception
 
-#: What Celery takes for news of its pool; a consumer that waits for another task's result may have them from there.
+#: Exceptions that Celery takes for news of its pool; a consumer may have them of another task whose result it reads.
 _OF_THE_POOL = Terminated, TimeLimitExceeded, WorkerLostError
 
 

@@ -97,7 +97,7 @@ class ViewConsumer:
         except ResponseLater:
             pass
         except BaseException as error:
-            # Nothing that a view raises ends its worker, so the client must not wait; if the worker ends, another
+            # A view cannot end its worker by what it raises, so the client must not wait; if the worker ends, another
             # one answers, unless this one has begun to.
             if reply.sent or not is_end(error):
                 reply.fail()

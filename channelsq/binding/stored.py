@@ -28,7 +28,7 @@ class Unsure(Exception):
 #: Gives what is stored for a value that is not None, or raises :class:`Unsure`.
 Stored = Callable[[Any, Any], Any]
 
-#: What a conversion raises for a value that is none, or that the database has understood otherwise.
+#: Errors of a conversion: the value is none of its kind, or the database has understood it otherwise.
 _FAILURES = (Unsure, ValidationError, ArithmeticError, TypeError, ValueError, RecursionError)
 
 #: Digits that every database keeps of a decimal; SQLite has floating point.

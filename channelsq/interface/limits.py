@@ -20,7 +20,7 @@ class Limits:
     pipelined: int = 64
     #: What of a body travels in ``http.request`` itself, and in each chunk after it.
     body_chunk: int = 256 * 1024
-    #: What of all bodies together is kept, on disk, until their answers begin, for another run of their requests.
+    #: Bytes of all bodies together that are kept, on disk, until their answers begin, for other runs of their requests.
     body_kept: int = _GIB
     #: How long an answer may stand still once another run of its request has been refused.
     doubt: float = 5.0

@@ -1,4 +1,4 @@
-"""What a request's body has brought so far, kept in a temporary file for another run of the request."""
+"""A temporary file that keeps the parts of a request's body for another run of the request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What channelsq does to py-amqp's connections, so that no wait on one is without end.
+"""Changes to py-amqp's connections, so that every wait on one has an end.
 
 py-amqp hands each connection, once it is open, to the function in its option ``on_open``: one of the two here.  The
 one private part of py-amqp that is used is ``_read``.

@@ -32,7 +32,7 @@ class Clock:
         self._ask = ask
         self._server = server
         self._lock = threading.Lock()
-        #: What the server's clock is ahead of the monotonic one.
+        #: Seconds by which the server's clock is ahead of the monotonic one.
         self._ahead: float | None = None
         self._due = float("-inf")
         self._told = 0.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("channelsq.layers")
 
-#: What the policies' names begin with, and what is dropped.
+#: Beginnings of the policies' names, and the keys that each drops.
 _DROPPED = {
     "allkeys": "any key: queues with all messages in them, answers, groups, and the leases of workers",
     "volatile": "keys that expire: answers on their way, groups, and the leases of workers",

@@ -199,7 +199,7 @@ class KombuSender:
     def check_writable(self, queue: Queue) -> None:
         """Raise BrokerUnavailable if the Redis that a queue is in refuses what needs memory, or any write."""
         with self.producer() as producer:
-            # Nothing is written, as there is no such key; it would be refused all the same.
+            # There is no such key, so this writes nothing; it would be refused all the same.
             channel_of(producer).client.set(f"{queue.name}.probe", "1", xx=True)
 
     def _admit(self, producer: Producer, queue: Queue, capacity: int, channel: str) -> None:
@@ -225,7 +225,7 @@ def is_temporary(queue: Queue) -> bool:
 
 
 def _again(producer: Producer, call: Callable[[], _Result]) -> _Result:
-    """What ``call`` gives; called again on a new connection if this one turns out to be lost."""
+    """Return the result of ``call``, which is called again on a new connection if this one is lost."""
     connection: Any = producer.connection
     try:
         return call()

@@ -31,13 +31,13 @@ CODES = frozenset(
     }
 )
 
-#: What other texts begin with: of a connection too many, and of a wait that a master's end has ended.
+#: Beginnings of other texts: of a connection too many, and of a wait that a master's end has ended.
 _STARTS = ("ERR max number of clients reached", "UNBLOCKED force")
 
-#: What stands before the server's text in the error of a whole transaction, and of redis-py's pipelines.
+#: Texts before the server's own in the error of a whole transaction, and of redis-py's pipelines.
 _ABORTED, _IN_PIPELINE = "because of: ", "of pipeline caused error: "
 
-#: What redis-py leaves out of the text of these errors, where it does not keep it in ``status_code``.
+#: Codes that redis-py leaves out of the text of these errors, where it does not keep them in ``status_code``.
 _CODE_OF = {
     "ReadOnlyError": "READONLY",
     "OutOfMemoryError": FULL,

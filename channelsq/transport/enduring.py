@@ -1,4 +1,4 @@
-"""What Kombu's Redis transport lacks to outlive a server that refuses for now: for streams, and for workers on lists.
+"""Additions to Kombu's Redis transport that outlive a server that refuses: for streams, and for workers on lists.
 
 A refusal counts as a lost connection (see :mod:`channelsq.transport.away`), and nobody is connected before the server
 would write again.  What a consumer needs to go on is written also to a server that is full: it is little, and without

@@ -13,7 +13,7 @@ import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[attr-defined]  # not in its stubs
 
-#: What redis-py's pools must be told before 5.3, and warn about since.
+#: An argument that redis-py's pools need before 5.3, and warn about since.
 _COMMAND_NAME = () if redis.VERSION >= (5, 3) else ("_",)
 
 #: The names of sets of bindings, as formats; Kombu 5.7 keeps a second set of those that never expire.

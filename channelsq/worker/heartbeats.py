@@ -43,7 +43,7 @@ def beat_for(connection: Any) -> None:
     if interval and now - connection.last_heartbeat_sent > interval * 0.75:
         connection.send_heartbeat()
         connection.last_heartbeat_sent = now
-        # What has come from the broker meanwhile is not read yet.
+        # Messages that have come from the broker meanwhile are not read yet.
         connection.last_heartbeat_received = now
 
 

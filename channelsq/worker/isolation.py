@@ -22,7 +22,7 @@ from django.core.cache import caches
 
 
 class _Thread(threading.local):
-    """What the contexts of a thread's messages are copies of."""
+    """The base of which the contexts of a thread's messages are copies."""
 
     base: Context | None = None
 

@@ -205,7 +205,7 @@ class PreforkLane:
         self._conclude(batch, outcomes)
         begun = len(outcomes) + 1
         self._interrupted(batch[begun - 1 : begun])
-        # What was cancelled is given back with the channel, as what runs is.
+        # A cancelled request is given back with the channel, as running ones are.
         self._put_off([each for each in batch[begun:] if not (each.acknowledged or each._already_cancelled)])
         self._go_on()
 

@@ -367,7 +367,7 @@ class LeanRequest(requests.Request):
 
 
 class _Told:
-    """What stands for a pool whose process was told to end."""
+    """A stand-in for a pool whose process was told to end."""
 
     @staticmethod
     def terminate_job(pid: Any, signal: Any = None) -> None:

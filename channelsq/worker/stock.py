@@ -110,7 +110,7 @@ class SentinelTransport(EnduringTransport, kombu_redis.SentinelTransport):
     Channel = SentinelChannel
 
 
-#: What stands for each of Kombu's transports.
+#: The replacement of each of Kombu's transports.
 _INSTEAD: dict[Any, type[EnduringTransport]] = {
     kombu_redis.Transport: Transport,
     kombu_redis.SentinelTransport: SentinelTransport,

@@ -76,7 +76,7 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
 
     @property
     def __trace__(self) -> Any:
-        """What Celery runs the task with, wherever it does: guarded, and in a new context for each message."""
+        """The tracer with which Celery runs the task: guarded, and in a new context for each message."""
         return self.channelsq_tracer
 
     @__trace__.setter

@@ -111,7 +111,7 @@ def test_an_interface_server_whose_connections_were_forgotten(site: Site) -> Non
     with site.socket() as socket:
         ask(socket, "before")
         site.loop.run(way.forget())
-        # Nothing of it fails: the request waits for a connection that is new.
+        # The request does not fail: it waits for a new connection.
         assert httpx.get(f"{site.project.url}/", timeout=60).status_code == 200
         ask(socket, "after")
 

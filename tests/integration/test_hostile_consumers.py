@@ -114,7 +114,7 @@ def test_receivers(start: Start, client: LayerClient, broker: Broker, pool: str)
     for moment in ("started", "finished", "prerun", "postrun", "success", "failure", "received"):
         for way in ("KeyboardInterrupt", "SystemExit", "MemoryError", "WorkerShutdown", "Unprintable"):
             client.send("hostile.quiet", {"at": moment, "way": way, "order": order})
-            # What the guard around Celery's tracer has told was told by the consumer, too: the client has done with it.
+            # The guard around Celery's tracer and the consumer may both report the message done.
             wait_until(lambda order=order: client.receive() == {"done": order}, f"{way} at {moment}")
             order += 1
     client.send("hostile.quiet", {"at": "", "way": "", "order": order})

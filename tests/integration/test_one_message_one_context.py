@@ -1,4 +1,4 @@
-"""Nothing that a consumer, a view or a task leaves in its context is there for the next one of the same thread."""
+"""Consumers, views and tasks leave nothing in their context for the next one of the same thread."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Worker:
         return self.client.receive()
 
     def looks(self) -> dict[str, Any]:
-        """What a consumer sees."""
+        """The context that a consumer sees."""
         answer = self.ask("look")
         del answer["id"]
         return answer
@@ -169,7 +169,7 @@ class Site(NamedTuple):
     project: Project
 
     def page(self, path: str, language: str = "de") -> str:
-        """What a page says."""
+        """The text of a page."""
         answer = httpx.get(self.project.url + path, headers={"Accept-Language": language}, timeout=30, trust_env=False)
         assert answer.status_code == 200, answer.text
         return answer.text

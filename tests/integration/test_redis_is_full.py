@@ -84,7 +84,7 @@ def test_a_backlog_is_worked_off_and_nothing_runs_twice(
 
 
 def test_long_consumers_keep_their_messages(server: RedisServer, project: Project) -> None:
-    """What runs for several leases while nothing can be written is not begun by the other worker."""
+    """A consumer that runs for several leases, while nothing can be written, is not begun by the other worker."""
     layer = RedisChannelLayer(url=server.url.replace("redis:", "redis-streams:"))
     workers = [project.new_worker("-P", "threads", "-c", "2") for _ in range(2)]
     reply = layer.new_channel("answers!")

@@ -184,7 +184,7 @@ def test_a_consumer_may_do_something_else_when_it_is_ended(
 
 @pytest.mark.parametrize("broker", ["redis-streams-quiet"], indirect=True)
 def test_a_batch_that_is_cut(site: Site, client: LayerClient) -> None:
-    """What was done of it counts as done, and what was not begun is begun by the next worker alone."""
+    """Its finished messages count as done, and the next worker alone begins those that were not begun."""
     worker = site.start("prefork", "--prefetch-multiplier", "32", processes=1)
     send(client, *[0] * 20)  # by which it learns that they are quick
     site.wait_for("end", 20)

@@ -64,7 +64,7 @@ def _too_much() -> None:
     bytearray(1 << 62)
 
 
-#: What each name raises.
+#: The exception that each name stands for.
 WAYS: dict[str, Callable[[], object]] = {
     "MemoryError": MemoryError,
     "real MemoryError": _too_much,

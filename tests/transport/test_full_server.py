@@ -1,4 +1,4 @@
-"""What a consumer does on a server that has no memory left, and on one that refuses."""
+"""The transport's consumers on a server that has no memory left, and on one that refuses."""
 
 from __future__ import annotations
 

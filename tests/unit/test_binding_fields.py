@@ -1,4 +1,4 @@
-"""What clients may write, and what goes out: fields count, however they are spelt."""
+"""Fields that clients may write, and that go out, however they are spelt."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def client() -> WSClient:
 
 
 def told(client: WSClient) -> list[tuple[str, Any, Any]]:
-    """What a client was told: actions, primary keys, and data."""
+    """The messages that a client got: actions, primary keys, and data."""
     payloads = [each["payload"] for each in iter(client.receive, None)]
     return [(each["action"], each["pk"], each["data"]) for each in payloads]
 
@@ -82,7 +82,7 @@ def row(model: Any, pk: Any) -> tuple[Any, Any]:
 UTC = datetime.UTC
 SUMMER = datetime.datetime(2026, 7, 1, 12, 30, 15, 123456, tzinfo=ZoneInfo("Europe/Berlin"))
 
-#: What an application may assign, by field.
+#: Values that an application may assign, by field.
 ASSIGNED: list[tuple[str, Any]] = [
     ("count", "5"), ("count", True), ("count", 2.0), ("count", Value(3)),
     ("text", 7), ("text", Value("v")), ("text", State.SHUT), ("text", Upper(Value("v"))),

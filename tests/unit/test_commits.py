@@ -359,7 +359,7 @@ def test_the_import_reads_no_settings() -> None:
 
 
 def run(consumer: Callable[..., Any], channel: str = "work", **content: Any) -> list[Any]:
-    """What a client hears of a consumer."""
+    """Answers of a consumer to a client."""
     client = Client()
     with apply_routes([route(channel, consumer)]), contextlib.suppress(Rollback):
         client.send_and_consume(channel, content)
@@ -367,7 +367,7 @@ def run(consumer: Callable[..., Any], channel: str = "work", **content: Any) -> 
 
 
 class InConsumers:
-    """What holds in a worker, and in any of Django's test cases."""
+    """Rules that hold in a worker, and in any of Django's test cases."""
 
     def test_the_consumers_end_comes_after_the_commit(self) -> None:
         def consumer(message: Any) -> None:

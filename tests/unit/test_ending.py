@@ -1,4 +1,4 @@
-"""What a consumer raises, told from the end of its worker."""
+"""Exceptions of a consumer, told from the end of its worker."""
 
 from __future__ import annotations
 
