@@ -99,13 +99,18 @@ def pythons() -> dict[int, Path]:
 
 
 def environments(found: dict[int, Path]) -> list[Environment]:
-    """Return the oldest Python with the lowest versions and the newest with the newest, whole; others in short."""
+    """Return the oldest Python with the lowest versions and the newest with the newest, whole; others in short.
+
+    The newest on the Python of .venv is left out where that is not the newest: make test has it, pinned.
+    """
     oldest, newest = min(found), max(found)
     made = []
     for minor, python in found.items():
         for resolution, whole in (("lowest", oldest), ("newest", newest)):
             tests = WHOLE if minor == whole else CONTRACT
             if resolution == "lowest" and minor not in (oldest, newest):
+                continue
+            if resolution == "newest" and minor == sys.version_info.minor != newest:
                 continue
             made.append(Environment(python, minor, resolution, tuple(tests)))
     return made
