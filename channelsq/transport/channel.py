@@ -362,7 +362,6 @@ class Channel(ConsumingChannel):
 
 
 def _after_fork() -> None:
-    publishing.forget()
     for channel in list(_channels):
         channel.forget_after_fork()
 

@@ -8,6 +8,7 @@ Redis for each message that it receives, which hides this; here the consumer wai
 
 from __future__ import annotations
 
+import os
 import time
 
 #: Seconds that a message waits at most for the answers of those who publish at the moment.
@@ -48,6 +49,5 @@ def wait() -> None:
         time.sleep(STEP)
 
 
-def forget() -> None:
-    """In a forked child: the parent's threads are not here."""
-    _under_way.clear()
+# The parent's threads are not in a forked child.
+os.register_at_fork(after_in_child=_under_way.clear)
