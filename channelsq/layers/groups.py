@@ -193,7 +193,7 @@ class RedisGroups(GroupStore):
             pool = redis.ConnectionPool(**chosen, decode_responses=True)
             self.client = redis.Redis(connection_pool=pool)
         #: This server's, by which memberships end.
-        self.clock = Clock(self.client.time, str(maybe_sanitize_url(url)))
+        self.clock = Clock(lambda: self.call(self.client.time), str(maybe_sanitize_url(url)))
         self._members = self.client.register_script(
             resources.files("channelsq.layers").joinpath("group_members.lua").read_text()
         )
