@@ -190,13 +190,14 @@ def test_requests_that_had_not_begun_are_not_refused(site: Site) -> None:
 
 
 def test_a_request_whose_client_has_left_is_not_begun_again(site: Site) -> None:
-    site.another_worker()
+    first = site.another_worker()
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{site.url}/repeats/charge/?card=9", timeout=2)
     wait_until(lambda: site.recorded("charges"), "the view to begin", 20)
     replace_worker(site)
-    # The queue is served in order, so what comes later shows that it was looked at.
-    wait_until(lambda: "not run again" in site.workers[0].output, "the worker to look at it", 30)
+    # On Kombu's stock transport it may have come to the first worker itself, after the visibility timeout.
+    both = first, site.workers[0]
+    wait_until(lambda: any("not run again" in worker.output for worker in both), "a worker to look at it", 30)
     assert site.recorded("charges") == ["POST 9"]
 
 
@@ -249,12 +250,13 @@ def test_an_answer_that_was_handed_on_is_never_joined_of_two_runs(site: Site) ->
 
 
 def test_a_frame_that_must_not_be_handled_twice(site: Site) -> None:
-    site.another_worker()
+    first = site.another_worker()
     with connect(f"{site.ws_url}/repeats/pay/", compression=None) as socket:
         socket.send("slow")
         wait_until(lambda: site.recorded("payments"), "the consumer to begin", 20)
         replace_worker(site)
-        wait_until(lambda: "not run again" in site.workers[0].output, "the worker to look at it", 30)
+        both = first, site.workers[0]
+        wait_until(lambda: any("not run again" in worker.output for worker in both), "a worker to look at it", 30)
         socket.send("next")
         assert socket.recv(timeout=30) == "paid next"
     assert site.recorded("payments") == ["slow", "next"]
