@@ -16,6 +16,9 @@ KEPT = 86_400.0
 #: Seconds that a mark outlives its run where the acknowledgement of the message leaves later than the end is noted.
 KEPT_AFTER = 600.0
 
+#: Seconds between two looks of a process for marks whose time is over.
+CLEAN_EVERY = 60.0
+
 #: Marks that a process keeps in its own memory; the oldest are dropped.
 MOST_IN_MEMORY = 10_000
 
@@ -75,27 +78,26 @@ class RedisBegun(BegunStore):
     """
 
     def __init__(self, groups: RedisGroups) -> None:
-        self._groups = groups
+        self.groups = groups
         self._client: Any = groups.client
         #: The sorted set's key.
         self.key = f"{groups.prefix}:begun"
+        self._clean_at = 0.0
 
     def begin(self, mark: str) -> bool:
         now = time.time()
-
-        def command() -> bool:
-            with self._client.pipeline(transaction=False) as pipe:
-                pipe.zremrangebyscore(self.key, "-inf", now)
-                pipe.zadd(self.key, {mark: now + KEPT}, nx=True)
-                return bool(pipe.execute()[-1])
-
-        return bool(self._groups.call(command))
+        if now >= self._clean_at:
+            self._clean_at = now + CLEAN_EVERY
+            self.groups.call(lambda: self._client.zremrangebyscore(self.key, "-inf", now))
+        # One command, past redis-py's pipelines: an unsafe request waits for it.
+        command = "ZADD", self.key, "NX", now + KEPT, mark
+        return bool(self.groups.call(lambda: self._client.execute_command(*command)))
 
     def end(self, mark: str, after: float) -> None:
         if after:
-            self._groups.call(lambda: self._client.zadd(self.key, {mark: time.time() + after}, xx=True))
+            self.groups.call(lambda: self._client.zadd(self.key, {mark: time.time() + after}, xx=True))
         else:
-            self._groups.call(lambda: self._client.zrem(self.key, mark))
+            self.groups.call(lambda: self._client.zrem(self.key, mark))
 
     def flush(self) -> None:
-        self._groups.call(lambda: self._client.unlink(self.key))
+        self.groups.call(lambda: self._client.unlink(self.key))

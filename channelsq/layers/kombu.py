@@ -108,6 +108,7 @@ class KombuChannelLayer(BaseChannelLayer):
         self._lock = threading.RLock()
         self._group_store: GroupStore | None = None
         self._marks = MemoryBegun()
+        self._redis_marks: RedisBegun | None = None
         self._sender = KombuSender(self, connections)
         self._receiver = KombuReceiver(self)
         #: The queues that this process has sent to or received from, for flush().
@@ -387,9 +388,11 @@ class KombuChannelLayer(BaseChannelLayer):
     @property
     def _begun(self) -> BegunStore | None:
         groups = self._groups if self._has_groups else None
-        if isinstance(groups, RedisGroups):
-            return RedisBegun(groups)
-        return self._marks if self.in_process else None
+        if not isinstance(groups, RedisGroups):
+            return self._marks if self.in_process else None
+        if self._redis_marks is None or self._redis_marks.groups is not groups:
+            self._redis_marks = RedisBegun(groups)
+        return self._redis_marks
 
     @cached_property
     def _kept_after(self) -> float:  # type: ignore[override]
