@@ -24,7 +24,7 @@ def raised(way: str) -> BaseException:
 
 
 def in_thread(error: BaseException) -> BaseException:
-    """What :func:`failure_of` makes of it where a consumer cannot be the user's own call."""
+    """Return the result of :func:`failure_of` where a consumer cannot be the user's own call."""
     found: list[BaseException] = []
     thread = threading.Thread(target=lambda: found.append(failure_of(error, "tests.consumer")))
     thread.start()

@@ -1,4 +1,4 @@
-"""What is raised around a consumer costs neither a thread nor a prefetch slot."""
+"""Exceptions that are raised around a consumer cost neither a thread nor a prefetch slot."""
 
 from __future__ import annotations
 

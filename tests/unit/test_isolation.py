@@ -41,7 +41,7 @@ def look() -> tuple[str | None, str, int, str]:
 
 @pytest.fixture
 def clean() -> Iterator[tuple[str | None, str, int, str]]:
-    """What a new context holds, with something else in the test's own."""
+    """The content of a new context, with something else in the test's own."""
     with translation.override("fr"), timezone.override("America/Lima"), decimal.localcontext(prec=9):
         token = _variable.set("the thread's")
         yield fresh().run(look)
