@@ -306,7 +306,7 @@ class KombuChannelLayer(BaseChannelLayer):
     @property
     def clock(self) -> Clock:
         """The clock that all processes share: that of the Redis with the groups, if there is one."""
-        groups = self._groups if self._has_groups else None
+        groups = self.group_store
         return groups.clock if isinstance(groups, RedisGroups) else _OWN_CLOCK
 
     @property
@@ -387,7 +387,7 @@ class KombuChannelLayer(BaseChannelLayer):
 
     @property
     def _begun(self) -> BegunStore | None:
-        groups = self._groups if self._has_groups else None
+        groups = self.group_store
         if not isinstance(groups, RedisGroups):
             return self._marks if self.in_process else None
         if self._redis_marks is None or self._redis_marks.groups is not groups:

@@ -104,8 +104,8 @@ def task_message(
         body: the packed message.
         delay: seconds to hold it back.
         expiry: seconds that it lives after that.
-        identity: its id; a new one if left out.
         expires: when that is, by the clock of the layer; None where brokers expire messages themselves.
+        identity: its id; a new one if left out.
         signing: the layer's.
     """
     identity = identity or str(uuid.uuid4())
