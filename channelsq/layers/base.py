@@ -87,6 +87,9 @@ class BaseChannelLayer(ABC):
     #: Seconds that ``receive(block=True)`` waits before it gives ``(None, None)``.
     block_timeout: ClassVar[float] = 1.0
 
+    #: Whether a worker reads the layer through a connection of its own, whatever Celery's broker is.
+    has_source: ClassVar[bool] = False
+
     #: What signs messages, and looks at signatures; None for nothing.
     signing: Signing | None = None
 

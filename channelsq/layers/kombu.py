@@ -127,7 +127,7 @@ class KombuChannelLayer(BaseChannelLayer):
         Raises:
             InvalidChannelLayerError: there is neither ``CONFIG["url"]`` nor a Celery broker, or Kombu cannot read it.
         """
-        url = self._url or conf.celery_broker_url()
+        url = self._broker_url()
         if not url:
             raise InvalidChannelLayerError(
                 'the channel layer knows no broker: set CHANNEL_LAYERS["default"]["CONFIG"]["url"], '
@@ -138,6 +138,9 @@ class KombuChannelLayer(BaseChannelLayer):
                 check_broker_url(each, is_redis=each.partition("://")[0] in self.redis_schemes)
             self._readable_url = url
         return url
+
+    def _broker_url(self) -> str:
+        return self._url or conf.celery_broker_url()
 
     @property
     def scheme(self) -> str:
@@ -163,6 +166,11 @@ class KombuChannelLayer(BaseChannelLayer):
         return same_broker(self.url, url)
 
     @property
+    def _is_celerys(self) -> bool:
+        """Whether Celery's broker is the layer's."""
+        return self.is_on(conf.celery_broker_url())
+
+    @property
     def transport_options(self) -> dict[str, Any]:
         """Celery's ``broker_transport_options`` with those of ``CONFIG`` on top."""
         return {**(conf.celery_app().conf.broker_transport_options or {}), **self._transport_options}
@@ -178,7 +186,7 @@ class KombuChannelLayer(BaseChannelLayer):
         app = conf.celery_app()
         options = patience.layer_options(self.url, self.transport_options, listens=listens)
         heartbeat = patience.heartbeat(app) if listens and self.is_amqp else 0.0
-        ssl = app.conf.broker_use_ssl if self._url is None or self.is_on(conf.celery_broker_url()) else None
+        ssl = app.conf.broker_use_ssl if self._url is None or self._is_celerys else None
         return Connection(
             self.url,
             ssl=ssl or False,

@@ -1,13 +1,12 @@
-"""The channel layer for Redis and Valkey: channels and groups in the same server.
+"""The channel layer for Redis and Valkey: channels on Redis Streams, groups in the same server.
 
-On the transport's own URLs (``redis-streams://`` …) it talks to Redis itself, see :mod:`channelsq.layers.direct`;
-on Kombu's (``redis://`` …) as any Kombu layer does.
+It talks to Redis itself, see :mod:`channelsq.layers.direct`.  Celery's broker may be another one.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, cast
 
@@ -42,9 +41,9 @@ def _url_of(hosts: object) -> str:
         )
     if len(hosts) != 1:
         raise InvalidChannelLayerError(
-            f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), not of {len(hosts)}: a "
-            "Celery worker reads one broker; for more, run one Redis (or Valkey) on a larger machine, keep groups in "
-            "another by CONFIG['groups_url'], or divide the site into several layers"
+            f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), not of {len(hosts)}: "
+            "channels are not divided among servers; for more, run one Redis (or Valkey) on a larger machine, keep "
+            "groups in another by CONFIG['groups_url'], or divide the site into several layers"
         )
     (host,) = hosts
     if isinstance(host, str):
@@ -59,21 +58,35 @@ def _url_of(hosts: object) -> str:
     )
 
 
+def _streams_url(url: str) -> str:
+    """Return the URL of the same Redis for the transport on streams; raises InvalidChannelLayerError."""
+    with suppress(ValueError):
+        translated = streams_url(url)
+        if translated.partition("://")[0] in RedisChannelLayer.redis_schemes:
+            return translated
+    raise InvalidChannelLayerError(
+        f"RedisChannelLayer needs a redis:// or rediss:// URL, not {shown(url)!r}; "
+        "for other brokers use channelsq.layers.KombuChannelLayer"
+    )
+
+
 class RedisChannelLayer(KombuChannelLayer):
-    """Channels on Redis, groups as sets in the same Redis.
+    """Channels on Redis Streams, groups as sets in the same Redis.
 
     Args:
-        url: ``redis-streams://``, ``rediss-streams://`` or ``redis-streams+socket://`` for streams, ``redis://``,
-            ``rediss://`` or ``redis+socket://`` for Kombu's own, slower transport; the Celery app's broker if left
+        url: the Redis, as ``redis://``, ``rediss://``, ``redis+socket://`` or ``unix://``, or as the transport's own
+            ``redis-streams://``, ``rediss-streams://`` or ``redis-streams+socket://``; the Celery app's broker if left
             out.
-        hosts: a Redis as Channels 1 writes it, a list of one ``redis://`` URL or of one ``(host, port)``.  As that
-            chose no transport, it is streams, unless the Celery app's broker is this Redis by another.
+        hosts: a Redis as Channels 1 writes it, a list of one ``redis://`` URL or of one ``(host, port)``.
         config: see :class:`KombuChannelLayer`.
 
     Raises:
         InvalidChannelLayerError: the URL is no Redis URL, or ``config`` has a key of Channels 1's Redis layer that
             has no meaning here; the text says what to do.
     """
+
+    #: Whether a worker reads the layer through a connection of its own, whatever Celery's broker is.
+    has_source = True
 
     def __init__(
         self,
@@ -89,49 +102,36 @@ class RedisChannelLayer(KombuChannelLayer):
             if url is not None:
                 raise InvalidChannelLayerError("RedisChannelLayer takes CONFIG['url'] or CONFIG['hosts'], not both")
             url = _url_of(hosts)
-        #: The URL of a host, until it is known whether the Celery app's broker is at it.
-        self._host = None if hosts is None else url
-        if self._host is not None:
-            with contextlib.suppress(ValueError):  # which _check() words better
-                url = streams_url(self._host)
-        super().__init__(url=url, **config)
-        if url is not None:
-            self._check(url)
+        super().__init__(url=url if url is None or not isinstance(url, str) else _streams_url(url), **config)
         self.sender = DirectSender(self, self._connections)
 
-    def _check(self, url: str) -> None:
-        if url.partition("://")[0] not in self.redis_schemes:
-            raise InvalidChannelLayerError(
-                f"RedisChannelLayer needs a redis:// or rediss:// URL, not {shown(url)!r}; "
-                "for other brokers use channelsq.layers.KombuChannelLayer"
-            )
+    @property
+    def kombu_url(self) -> str:
+        """The URL at which another Kombu program reaches the layer's queues (``redis-streams://…``)."""
+        return self.url
+
+    def _broker_url(self) -> str:
+        url = super()._broker_url()
+        return _streams_url(url) if url else url
 
     @property
-    def url(self) -> str:
-        if self._host is not None:
-            host, self._host = self._host, None
-            if same_broker(host, conf.celery_broker_url()):
-                self._url = host
-        url = super().url
-        self._check(url)
-        return url
+    def transport_options(self) -> dict[str, Any]:
+        """Those of ``CONFIG``, on top of Celery's ``broker_transport_options`` if its broker is this Redis."""
+        return super().transport_options if self._is_celerys else dict(self._transport_options)
 
-    @cached_property
-    def streams(self) -> bool:
-        """Whether the broker is the streams transport."""
-        return "-streams" in self.scheme
+    @property
+    def _is_celerys(self) -> bool:
+        """Whether Celery's broker is this Redis, by whatever transport."""
+        try:
+            return same_broker(self.url, streams_url(conf.celery_broker_url()))
+        except ValueError:
+            return False
 
     def dispatch(self, sends: Sequence[Send]) -> None:
-        if not self.streams:
-            super().dispatch(sends)
-            return
         self._send(sends, self.sender.dispatch)
 
     def settle(self, sends: Sequence[Send]) -> None:
-        if self.streams:
-            self._send(sends, self.sender.settle)
-        else:
-            super().settle(sends)
+        self._send(sends, self.sender.settle)
 
     def _send(self, sends: Sequence[Send], send: Callable[[Sequence[Send]], None]) -> None:
         for each in sends:
@@ -169,7 +169,7 @@ class RedisChannelLayer(KombuChannelLayer):
     @cached_property
     def _groups_are_here(self) -> bool:
         """Whether a change of a group and the word of it to the socket's process are one transaction."""
-        return self.streams and not self.has_other_groups
+        return not self.has_other_groups
 
     def _note(self, change: Change) -> list[Command]:
         told = note(change)

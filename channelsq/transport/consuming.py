@@ -385,6 +385,30 @@ class ConsumingChannel(AcknowledgingChannel):
             self.stream_qos.put_back(poll.acks)
         super()._on_connection_disconnect(connection)  # type: ignore[misc]
 
+    def poll(self, seconds: float) -> list[Entry]:
+        """Send the acknowledgements that wait, wait for messages, and return them; without an event loop.
+
+        The caller has the QoS hold each entry, or gives it back.  Other threads may acknowledge meanwhile, and end the
+        wait with :meth:`interrupt`.
+
+        Raises:
+            redis.ConnectionError: the connection is lost; the next poll makes another.
+        """
+        self._brpop_start(seconds)
+        while self._asked is not None:
+            try:
+                self._read_poll()
+            except Empty:  # only the acknowledgements are confirmed yet
+                continue
+        entries = list(self._buffer)
+        self._buffer.clear()
+        return entries
+
+    def interrupt(self) -> None:
+        """End a poll that waits in another thread."""
+        if self._client_id and self._asked is not None:
+            exchange(self.pool, [("CLIENT", "UNBLOCK", self._client_id)])
+
     # -- Delivery
 
     def can_deliver(self) -> bool:
