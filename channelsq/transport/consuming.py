@@ -19,6 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from channelsq.transport import burial, codec, publishing
 from channelsq.transport.acking import AcknowledgingChannel
 from channelsq.transport.commands import Command, call, exchange, load, pack, read, send
+from channelsq.transport.kombu_channel import take_connection
 from channelsq.transport.poll import Poll, rounded
 from channelsq.transport.quarantine import Quarantine
 from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Entry, read_streams
@@ -394,6 +395,9 @@ class ConsumingChannel(AcknowledgingChannel):
         Raises:
             redis.ConnectionError: the connection is lost; the next poll makes another.
         """
+        client = self.client
+        if getattr(client, "connection", None) is None:  # Kombu's poller does this for an event loop
+            client.connection = take_connection(client.connection_pool)
         self._brpop_start(seconds)
         while self._asked is not None:
             try:

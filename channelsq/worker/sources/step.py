@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from celery import bootsteps
+from celery.app.trace import build_tracer
 
 from channelsq import shutdown
 from channelsq.layers.redis import RedisChannelLayer
@@ -16,6 +17,7 @@ from channelsq.worker.sources.intake import Intake
 from channelsq.worker.sources.runner import Runner
 from channelsq.worker.sources.selection import selection_of
 from channelsq.worker.sources.stream_source import StreamSource
+from channelsq.worker.task import ConsumerTask
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -71,6 +73,7 @@ class Sources(bootsteps.StartStopStep):
         selection = selection_of(worker)
         for alias, tasks in tasks_of(worker.app).items():
             if tasks.layer.has_source and (channels := selection.of(alias)):
+                _trace(tasks, worker.hostname)
                 intake = Intake(tasks, worker.hostname, self.eventer_of, worker)
                 yield Crew(tasks, channels, _threads(worker), intake)
 
@@ -99,3 +102,10 @@ class Sources(bootsteps.StartStopStep):
 def _threads(worker: Any) -> int:
     """Return how many consumers of a layer run at once: as many as tasks do in the worker's pool."""
     return 1 if "solo" in str(worker.pool_cls.__module__) else int(worker.concurrency)
+
+
+def _trace(tasks: ConsumerTasks, hostname: str) -> None:
+    """Give consumers' tasks a tracer, as Celery does when its own broker is connected."""
+    for name, task in tasks.app.tasks.items():
+        if isinstance(task, ConsumerTask) and task.layer is tasks.layer:
+            task.__trace__ = build_tracer(name, task, tasks.app.loader, hostname, app=tasks.app)
