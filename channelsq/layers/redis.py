@@ -58,6 +58,15 @@ def _url_of(hosts: object) -> str:
     )
 
 
+def _number(name: str, value: object, least: int) -> int | None:
+    """Return a whole number of ``CONFIG``; raises InvalidChannelLayerError."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= 1000):
+        return value
+    raise InvalidChannelLayerError(
+        f"RedisChannelLayer's CONFIG[{name!r}] must be a whole number from {least} to 1000, not {value!r}"
+    )
+
+
 def _streams_url(url: str) -> str:
     """Return the URL of the same Redis for the transport on streams; raises InvalidChannelLayerError."""
     with suppress(ValueError):
@@ -78,6 +87,10 @@ class RedisChannelLayer(KombuChannelLayer):
             ``redis-streams://``, ``rediss-streams://`` or ``redis-streams+socket://``; the Celery app's broker if left
             out.
         hosts: a Redis as Channels 1 writes it, a list of one ``redis://`` URL or of one ``(host, port)``.
+        threads: how many consumers run at once in a worker, or in each of its channel processes; None for as many as
+            its pool has threads, 1 with ``-P solo``, 8 with ``-P prefork``.
+        processes: how many processes of their own a worker's consumers run in, 0 for threads of the worker; None for
+            one with ``-P prefork``, else none.
         config: see :class:`KombuChannelLayer`.
 
     Raises:
@@ -93,6 +106,8 @@ class RedisChannelLayer(KombuChannelLayer):
         *,
         url: str | None = None,
         hosts: Sequence[str | tuple[str, int]] | None = None,
+        threads: int | None = None,
+        processes: int | None = None,
         **config: Any,
     ) -> None:
         for name, remedy in _OF_CHANNELS_1.items():
@@ -103,6 +118,8 @@ class RedisChannelLayer(KombuChannelLayer):
                 raise InvalidChannelLayerError("RedisChannelLayer takes CONFIG['url'] or CONFIG['hosts'], not both")
             url = _url_of(hosts)
         super().__init__(url=url if url is None or not isinstance(url, str) else _streams_url(url), **config)
+        self.threads = _number("threads", threads, 1)
+        self.processes = _number("processes", processes, 0)
         self.sender = DirectSender(self, self._connections)
 
     @property

@@ -21,8 +21,8 @@ from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.worker import connection, database, dead, heartbeats, pool
 from channelsq.worker.consumers import ConsumerTasks, tasks_of
 from channelsq.worker.execution import report_done
-from channelsq.worker.sources import selection
-from channelsq.worker.sources.step import Sources
+from channelsq.worker.sources import control, selection
+from channelsq.worker.sources.step import OPTIONS, Sources
 from channelsq.worker.task import ConsumerTask, make_channel_task
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def install(app: Celery) -> None:
     if any(layer.has_source for layer in layers):
         signals.celeryd_init.connect(selection.divide, weak=False)
         app.steps["worker"].add(Sources)
+        app.user_options["worker"].update(OPTIONS)
+        control.install()
     signals.worker_init.connect(connection.install, weak=False)
     signals.worker_init.connect(database.keep_connections, weak=False)
     signals.worker_ready.connect(heartbeats.install, weak=False)

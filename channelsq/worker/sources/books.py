@@ -7,7 +7,9 @@ Neither concerns messages of a layer.  ``inspect`` shows both, see :mod:`channel
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from celery.worker import state
 
 if TYPE_CHECKING:
     from channelsq.worker.sources.request import Request
@@ -32,3 +34,27 @@ def waiting() -> Iterator[Request]:
     for identity, request in tuple(reserved.items()):
         if identity not in active and identity not in scheduled:
             yield request
+
+
+def clear() -> None:
+    """Forget every message; a worker begins in this process."""
+    reserved.clear()
+    active.clear()
+    scheduled.clear()
+
+
+def answer(what: str) -> Any:
+    """Return what this process knows: ``active``, ``reserved``, ``scheduled`` or ``counts``, as ``inspect`` has it."""
+    match what:
+        case "active":
+            return [request.info() for request in tuple(active.values())]
+        case "reserved":
+            return [request.info() for request in waiting()]
+        case "scheduled":
+            return [
+                {"eta": request.eta and request.eta.isoformat(), "priority": 6, "request": request.info()}
+                for request in tuple(scheduled.values())
+            ]
+        case "counts":
+            return dict(state.total_count)
+    raise ValueError(f"nothing is known of {what!r}")

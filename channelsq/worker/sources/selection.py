@@ -51,6 +51,12 @@ def divide(instance: Any = None, **kwargs: Any) -> None:
             instance.app.amqp.queues._consume_from = {}
 
     instance.setup_queues = setup_queues
+    banner = instance.startup_info
+
+    def startup_info(*args: Any, **options: Any) -> str:
+        return f"{banner(*args, **options)}{_shown(instance)}"
+
+    instance.startup_info = startup_info
 
 
 def selection_of(worker: Any) -> Selection:
@@ -67,3 +73,12 @@ def _queues(app: Celery) -> set[str]:
         if each.layer.has_source
         for channel in each.channels
     }
+
+
+def _shown(worker: Any) -> str:
+    """Return what the worker's banner says of channels."""
+    sources = worker.channelsq_sources
+    lines = ["", " -------------- [channels]", f"                .> {sources.described}"]
+    for alias, channels in sources.channels.items():
+        lines.append(f"                .> {tasks_of(worker.app)[alias].layer}: {', '.join(channels)}")
+    return "\n".join([*lines, ""])

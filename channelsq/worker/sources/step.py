@@ -1,4 +1,4 @@
-"""The step of Celery's worker that starts the sources and their runners."""
+"""The step of Celery's worker that reads channel layers."""
 
 from __future__ import annotations
 
@@ -6,106 +6,199 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import click
 from celery import bootsteps
-from celery.app.trace import build_tracer
+from celery.worker import state
 
-from channelsq import shutdown
-from channelsq.layers.redis import RedisChannelLayer
-from channelsq.worker.consumers import ConsumerTasks, tasks_of
+from channelsq import conf, shutdown
+from channelsq.asgi import channel_layers
+from channelsq.worker.consumers import tasks_of
 from channelsq.worker.sources import books
-from channelsq.worker.sources.intake import Intake
-from channelsq.worker.sources.runner import Runner
+from channelsq.worker.sources.crew import Crew
 from channelsq.worker.sources.selection import selection_of
-from channelsq.worker.sources.stream_source import StreamSource
-from channelsq.worker.task import ConsumerTask
+from channelsq.worker.sources.supervisor import Supervisor
 
 logger = logging.getLogger("channelsq.worker")
 
-#: How many messages a source holds for each thread.
-PREFETCH = 4
+#: Threads of a channel process whose number nobody chose.
+DEFAULT_THREADS = 8
 
-
-class Crew:
-    """A source and its runner.
-
-    Args:
-        tasks: the layer's consumers.
-        channels: which of its channels to read.
-        threads: how many consumers run at once.
-        intake: makes requests of what comes.
-    """
-
-    def __init__(self, tasks: ConsumerTasks, channels: list[str], threads: int, intake: Intake) -> None:
-        layer = tasks.layer.channel_layer
-        assert isinstance(layer, RedisChannelLayer)
-        self.tasks = tasks
-        self.threads = threads
-        self.source = StreamSource(layer, intake, channels, threads * PREFETCH)
-        self.runner = Runner(self.source, threads, f"channelsq-{tasks.layer.alias}")
+#: Options of ``celery worker``.
+OPTIONS = (
+    click.Option(
+        ["--channel-threads"],
+        type=click.IntRange(1, 1000),
+        help="How many consumers of a channel layer run at once, in each process.",
+    ),
+    click.Option(
+        ["--channel-processes"],
+        type=click.IntRange(0, 1000),
+        help="How many processes of their own consumers run in; 0 for threads of the worker.",
+    ),
+)
 
 
 class Sources(bootsteps.StartStopStep):
-    """Reads the channel layers beside Celery's own broker.
+    """Reads the channel layers, beside Celery's own broker and pool.
 
     Celery restarts the steps of its *consumer* when its broker is lost, or is absent at the start; this is a step of
     the worker itself, which goes on meanwhile.
+
+    Args:
+        worker: Celery's.
+        channel_threads: the option ``--channel-threads``.
+        channel_processes: the option ``--channel-processes``.
     """
 
     requires = ("celery.worker.components:Pool",)
     label = "Channel layers"
 
-    def __init__(self, worker: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        worker: Any,
+        channel_threads: int | None = None,
+        channel_processes: int | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(worker, **options)
         worker.channelsq_sources = self
         self._worker = worker
-        self.crews: list[Crew] = []
+        selection = selection_of(worker)
+        #: The channels that are read, by the alias of their layer.
+        self.channels = {
+            alias: channels
+            for alias, tasks in tasks_of(worker.app).items()
+            if tasks.layer.has_source and (channels := selection.of(alias))
+        }
+        #: How many consumers of a layer run at once, in each process.
+        self.threads = self._number_of_threads() if channel_threads is None else channel_threads
+        #: How many processes run consumers; 0 if threads of the worker do.
+        self.processes = self._number_of_processes() if channel_processes is None else channel_processes
+        self.crew: Crew | None = None
+        self.supervisor: Supervisor | None = None
+
+    # -- Celery's
 
     def start(self, worker: Any) -> None:
-        """See Celery's."""
-        books.reserved.clear()
-        books.active.clear()
-        books.scheduled.clear()
-        self.crews = [*self._make(worker)]
-        for crew in self.crews:
-            crew.runner.start()
-
-    def _make(self, worker: Any) -> Iterator[Crew]:
-        selection = selection_of(worker)
-        for alias, tasks in tasks_of(worker.app).items():
-            if tasks.layer.has_source and (channels := selection.of(alias)):
-                _trace(tasks, worker.hostname)
-                intake = Intake(tasks, worker.hostname, self.eventer_of, worker)
-                yield Crew(tasks, channels, _threads(worker), intake)
-
-    def eventer_of(self, identity: str) -> Any:
-        """Return what events of a message go to; None for nothing."""
-        return getattr(getattr(self._worker, "consumer", None), "event_dispatcher", None)
+        """Start reading."""
+        if not self.channels:
+            return
+        if self.processes:
+            self.supervisor = Supervisor(
+                worker.app,
+                worker.hostname,
+                self.channels,
+                self.processes,
+                self.threads,
+                self._send_event,
+                {
+                    "loglevel": worker.loglevel,
+                    "logfile": worker.logfile,
+                    "max_messages": conf.recycled_after("messages"),
+                    "max_memory": conf.recycled_after("memory"),
+                },
+            )
+            self.supervisor.tell("revoked", revoke=list(state.revoked))
+            self.supervisor.start()
+        else:
+            self.crew = Crew(worker.app, worker.hostname, self.channels, self.threads, self._eventer_of, worker)
+            self.crew.start()
+        logger.info("%s", self.described, extra={"action": "sources_started"})
 
     def close(self, worker: Any) -> None:
-        """See Celery's; the worker is told to end, and begins nothing more."""
+        """Begin nothing more, as the worker is told to end."""
         shutdown.begin()
-        for crew in self.crews:
-            crew.runner.stop()
+        if self.crew is not None:
+            self.crew.stop()
+        if self.supervisor is not None:
+            self.supervisor.stop("cold" if state.should_terminate else "warm")
 
     def stop(self, worker: Any) -> None:
-        """See Celery's; a warm shutdown waits for the consumers that run."""
+        """End; a warm shutdown waits for the consumers that run."""
         self.close(worker)
-        for crew in self.crews:
-            crew.runner.wait()
-            crew.source.close()
+        if self.crew is not None:
+            self.crew.wait()
+            self.crew.close()
+        if self.supervisor is not None:
+            self.supervisor.wait()
 
     def terminate(self, worker: Any) -> None:
-        """See Celery's; a cold shutdown leaves the consumers that run to the end of their lease."""
-        self.close(worker)
+        """End; a cold shutdown ends the processes, with the consumers that run, but cannot end threads."""
+        if self.supervisor is not None:
+            self.supervisor.stop("cold")
+        self.stop(worker)
 
+    def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]  # as Celery's own steps
+        """Return what ``inspect stats`` tells of the sources."""
+        return {"channels": {"runs_in": self.described, "read": self.channels}}
 
-def _threads(worker: Any) -> int:
-    """Return how many consumers of a layer run at once: as many as tasks do in the worker's pool."""
-    return 1 if "solo" in str(worker.pool_cls.__module__) else int(worker.concurrency)
+    # -- how
 
+    def _number_of_processes(self) -> int:
+        chosen = max(self._chosen("processes"), default=None)
+        if chosen is not None:
+            return chosen
+        return 1 if "prefork" in self._worker.pool_cls.__module__ else 0
 
-def _trace(tasks: ConsumerTasks, hostname: str) -> None:
-    """Give consumers' tasks a tracer, as Celery does when its own broker is connected."""
-    for name, task in tasks.app.tasks.items():
-        if isinstance(task, ConsumerTask) and task.layer is tasks.layer:
-            task.__trace__ = build_tracer(name, task, tasks.app.loader, hostname, app=tasks.app)
+    def _number_of_threads(self) -> int:
+        chosen = max(self._chosen("threads"), default=None)
+        pool = self._worker.pool_cls.__module__
+        if chosen is not None:
+            return chosen
+        if "solo" in pool:
+            return 1
+        return DEFAULT_THREADS if "prefork" in pool else int(self._worker.concurrency)
+
+    def _chosen(self, name: str) -> Iterator[int]:
+        for alias in self.channels:
+            number = getattr(channel_layers[alias], name)
+            if number is not None:
+                yield number
+
+    @property
+    def described(self) -> str:
+        """Where consumers run, in words."""
+        if not self.channels:
+            return "no channel is read"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        if not self.processes:
+            return f"consumers run in {threads} of the worker"
+        processes = "a process" if self.processes == 1 else f"{self.processes} processes"
+        return f"consumers run in {processes} of {threads}"
+
+    # -- events
+
+    def _eventer_of(self, identity: str) -> Any:
+        """Return what events of a message go to; None for nothing."""
+        if not conf.sends_events(identity):
+            return None
+        return getattr(getattr(self._worker, "consumer", None), "event_dispatcher", None)
+
+    def _send_event(self, kind: str, fields: dict[str, Any]) -> None:
+        dispatcher = getattr(getattr(self._worker, "consumer", None), "event_dispatcher", None)
+        if dispatcher is not None and dispatcher.enabled:
+            dispatcher.send(kind, **fields)
+
+    # -- questions
+
+    def ask(self, what: str) -> list[Any]:
+        """Return what every part answers; see :func:`channelsq.worker.sources.books.answer`."""
+        if self.supervisor is not None:
+            return list(self.supervisor.ask(what))
+        return [] if self.crew is None else [books.answer(what)]
+
+    def read(self, alias: str, channel: str) -> None:
+        """Read one more channel."""
+        if channel not in self.channels.setdefault(alias, []):
+            self.channels[alias].append(channel)
+            for part in (self.crew, self.supervisor):
+                if part is not None:
+                    part.read(alias, channel)
+
+    def cease(self, alias: str, channel: str) -> None:
+        """Read a channel no more."""
+        if channel in self.channels.get(alias, ()):
+            self.channels[alias].remove(channel)
+            for part in (self.crew, self.supervisor):
+                if part is not None:
+                    part.cease(alias, channel)

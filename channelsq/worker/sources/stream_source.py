@@ -35,13 +35,22 @@ class StreamSource:
         intake: makes requests of what comes.
         channels: which channels to read.
         credit: how many messages it may hold at once, without those that wait for their time.
+        opened: is told the name under which it holds messages, at each connection.
     """
 
-    def __init__(self, layer: RedisChannelLayer, intake: Intake, channels: Iterable[str], credit: int) -> None:
+    def __init__(
+        self,
+        layer: RedisChannelLayer,
+        intake: Intake,
+        channels: Iterable[str],
+        credit: int,
+        opened: Callable[[str], None],
+    ) -> None:
         self._layer = layer
         self._intake = intake
         self._wanted = dict.fromkeys(channels)
         self._credit = credit
+        self._opened = opened
         self._connection: Connection | None = None
         self._channel: Channel | None = None
         self._consumer: Consumer | None = None
@@ -60,11 +69,6 @@ class StreamSource:
     def is_connected(self) -> bool:
         """Whether it reads its queues now, as far as is known."""
         return self._channel is not None and not self._away
-
-    @property
-    def consumer_name(self) -> str | None:
-        """The name under which it holds messages; None before it is connected."""
-        return None if self._channel is None else self._channel.streams.consumer
 
     # -- for the runner
 
@@ -163,6 +167,7 @@ class StreamSource:
             channel.basic_qos(0, self._credit + len(self._delayed), False)
             queues = [self._layer.queue(name) for name in self._wanted]
             consumer = Consumer(channel, queues=queues, on_message=_refuse)
+            self._opened(channel.streams.consumer)
             consumer.consume()
         except BaseException:
             connection.close()

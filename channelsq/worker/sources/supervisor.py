@@ -1,0 +1,282 @@
+"""A worker's channel processes: started, told what the worker is told, and started again when one dies."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from celery import Celery
+
+from channelsq.asgi import channel_layers
+from channelsq.exceptions import ChannelsqError
+from channelsq.layers.redis import RedisChannelLayer
+from channelsq.transport.channel import Channel
+from channelsq.worker.sources.pipe import Pipe
+from channelsq.worker.sources.process import CUT
+
+logger = logging.getLogger("channelsq.worker")
+
+#: Seconds that a process must have lived for another to be started at once in its place, and between two starts else.
+LIVED, PAUSE = 10.0, 1.0
+
+#: Seconds that a process has to answer a question.
+ANSWERED_WITHIN = 1.0
+
+
+class Supervisor:
+    """The channel processes of a worker.
+
+    Args:
+        app: the worker's.
+        hostname: the worker's.
+        channels: the channels to read, by the alias of their layer.
+        processes: how many processes.
+        threads: how many consumers of a layer run at once in each.
+        on_event: is told the type and the fields of events.
+        settings: ``loglevel``, ``logfile``, ``max_messages`` (after which a process is recycled; 0 for never) and
+            ``max_memory`` (KB).
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        hostname: str,
+        channels: Mapping[str, Sequence[str]],
+        processes: int,
+        threads: int,
+        on_event: Callable[[str, dict[str, Any]], None],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._channels = {alias: list(names) for alias, names in channels.items()}
+        self._number = processes
+        self.threads = threads
+        self._on_event = on_event
+        self._options = {"app": name_of(app), "hostname": hostname, "threads": threads, **settings}
+        self._lock = threading.Lock()
+        self._children: list[Child] = []
+        self._monitors: list[threading.Thread] = []
+        self._stopping: str | None = None
+        self._wake = threading.Event()
+        #: What a new process is told first, by kind.
+        self._told: dict[str, dict[str, Any]] = {}
+
+    # -- for the worker
+
+    def start(self) -> None:
+        """Start the processes."""
+        for number in range(self._number):
+            monitor = threading.Thread(target=self._keep_one, name=f"channelsq-process-{number}", daemon=True)
+            self._monitors.append(monitor)
+            monitor.start()
+
+    def stop(self, how: str = "warm") -> None:
+        """Have the processes end, and return at once.
+
+        Args:
+            how: ``"warm"`` if consumers that run may finish, ``"cold"`` if not.
+        """
+        with self._lock:
+            self._stopping = how
+        self._wake.set()
+        for child in self.children():
+            child.pipe.send(stop=how)
+
+    def wait(self) -> None:
+        """Wait until the processes have ended."""
+        for monitor in self._monitors:
+            monitor.join()
+
+    def children(self) -> list[Child]:
+        """Return the processes that live."""
+        with self._lock:
+            return list(self._children)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether each process has begun to read."""
+        children = self.children()
+        return len(children) >= self._number and all(child.ready.is_set() for child in children)
+
+    def tell(self, kind: str, **message: Any) -> None:
+        """Tell every process something, and each that is started later.
+
+        Args:
+            kind: what it is about; what was told about it before is forgotten.
+            message: see :class:`channelsq.worker.sources.process.ChannelProcess`.
+        """
+        with self._lock:
+            self._told[kind] = message
+        for child in self.children():
+            child.pipe.send(**message)
+
+    def ask(self, what: str) -> Iterator[Any]:
+        """Return what each process answers to a question; nothing of one that does not answer."""
+        asked = [(child, child.ask(what)) for child in self.children()]
+        until = time.monotonic() + ANSWERED_WITHIN
+        for child, number in asked:
+            answer = child.answer(number, max(0.0, until - time.monotonic()))
+            if answer is not None:
+                yield answer
+
+    def read(self, alias: str, channel: str) -> None:
+        """Have one more channel read."""
+        self._channels[alias].append(channel)
+        for child in self.children():
+            child.pipe.send(read=channel, alias=alias)
+
+    def cease(self, alias: str, channel: str) -> None:
+        """Have a channel read no more."""
+        self._channels[alias].remove(channel)
+        for child in self.children():
+            child.pipe.send(cease=channel, alias=alias)
+
+    # -- one process
+
+    def _keep_one(self) -> None:
+        """In a thread: start a process, and again when it has ended, until the worker ends."""
+        while self._stopping is None:
+            began = time.monotonic()
+            try:
+                child = self._start()
+            except OSError:
+                logger.exception("a channel process could not be started", extra={"action": "process_failed"})
+            else:
+                self._follow(child)
+            if self._stopping is None and time.monotonic() - began < LIVED:
+                self._wake.wait(PAUSE)
+
+    def _start(self) -> Child:
+        mine, its = socket.socketpair()
+        with its:
+            options = {**self._options, "channels": self._channels}
+            program = [sys.executable, *_flags(), "-m", "channelsq.worker.sources.process"]
+            its.set_inheritable(True)
+            process = subprocess.Popen(  # noqa: S603  # this program
+                [*program, str(its.fileno()), json.dumps(options)], pass_fds=[its.fileno()]
+            )
+        child = Child(process, Pipe(mine))
+        with self._lock:
+            self._children.append(child)
+            told, stopping = [*self._told.values()], self._stopping
+        for message in told:
+            child.pipe.send(**message)
+        if stopping is not None:
+            child.pipe.send(stop=stopping)
+        return child
+
+    def _follow(self, child: Child) -> None:
+        """Do what a process asks for, until it has ended."""
+        for message in child.pipe.messages():
+            match message:
+                case {"ready": _}:
+                    child.ready.set()
+                case {"holds": alias, "consumer": consumer}:
+                    child.holds.append((alias, consumer))
+                case {"event": kind, "fields": fields}:
+                    self._on_event(kind, fields)
+                case {"answer": number, "value": value}:
+                    child.answered(number, value)
+                case {"recycle": _}:
+                    logger.info("process %d is recycled", child.process.pid, extra={"action": "process_recycled"})
+                    child.pipe.send(stop="recycle")
+        code = child.process.wait()
+        with self._lock:
+            self._children.remove(child)
+        if code == CUT:
+            self._leave(child, guilty=False)
+        elif code < 0 or code not in (0, 4):
+            logger.error(
+                "the channel process %d ended with %s; another one is started, and what it had begun is counted",
+                child.process.pid, f"signal {-code}" if code < 0 else f"exit code {code}",
+                extra={"action": "process_died"},
+            )  # fmt: skip
+            self._leave(child, guilty=True)
+
+    def _leave(self, child: Child, *, guilty: bool) -> None:
+        """Leave what a process held to other workers now, without waiting for the end of its lease.
+
+        Args:
+            guilty: whether a message may be to blame for its end, so that its death is counted.
+        """
+        for alias, consumer in child.holds:
+            layer = cast(RedisChannelLayer, channel_layers[alias].channel_layer)
+            try:
+                with layer.open_connection() as connection:
+                    channel = cast(Channel, connection.default_channel)
+                    keys = [key for name in self._channels[alias] for key in channel.keys_of(layer.queue(name).name)]
+                    if guilty:
+                        channel.streams.expire_lease(consumer)
+                    else:
+                        channel.streams.absolve(keys, [consumer])
+            except (ChannelsqError, OSError) as error:  # then when the lease has ended
+                logger.warning("%s: %s", alias, error, extra={"action": "leave_failed"})
+
+
+class Child:
+    """One channel process.
+
+    Args:
+        process: the process.
+        pipe: to it.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], pipe: Pipe) -> None:
+        self.process = process
+        self.pipe = pipe
+        self.ready = threading.Event()
+        #: The alias of a layer, and the name under which messages of it are held.
+        self.holds: list[tuple[str, str]] = []
+        self._changed = threading.Condition()
+        self._asked = 0
+        self._answers: dict[int, Any] = {}
+
+    def ask(self, what: str) -> int:
+        """Ask the process something; returns the number of the question."""
+        with self._changed:
+            self._asked += 1
+            number = self._asked
+            self._answers.clear()  # what came too late
+        self.pipe.send(ask=what, number=number)
+        return number
+
+    def answered(self, number: int, value: Any) -> None:
+        """Note an answer."""
+        with self._changed:
+            self._answers[number] = value
+            self._changed.notify_all()
+
+    def answer(self, number: int, seconds: float) -> Any:
+        """Return an answer; None if there is none within so many seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: number in self._answers, seconds)
+            return self._answers.pop(number, None)
+
+
+def name_of(app: Celery) -> str:
+    """Return the name by which another process finds a Celery app, as ``-A`` takes it.
+
+    Raises:
+        RuntimeError: the app is in no module.
+    """
+    for name, module in tuple(sys.modules.items()):
+        if module is None or name == "__main__":
+            continue
+        for attribute, value in tuple(vars(module).items()) if hasattr(module, "__dict__") else ():
+            if value is app:
+                return f"{name}:{attribute}"
+    raise RuntimeError(
+        f"{app!r} is in no module, so that a channel process could not find it; give the worker's pool as threads or "
+        "solo, or make the app in a module"
+    )
+
+
+def _flags() -> list[str]:
+    """Return the interpreter's options, for a process like this one."""
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return]
