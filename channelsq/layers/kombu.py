@@ -9,11 +9,11 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import Any, ClassVar
 
-from kombu import Connection, Exchange, Queue
+from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import KombuError
 
 from channelsq import conf, names
@@ -225,6 +225,10 @@ class KombuChannelLayer(BaseChannelLayer):
         return (KombuError, OSError, Blocked, *transport.connection_errors, *transport.channel_errors)
 
     # -- sending ----------------------------------------------------------------------------
+
+    def producer(self) -> AbstractContextManager[Producer]:
+        """Return a Kombu producer on the layer's broker; what fails in its block is a BrokerUnavailable."""
+        return self._sender.producer()
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         self._sender.dispatch(*self.sort(sends))

@@ -33,6 +33,7 @@ class Crew:
         eventer_of: decides about events.
         sender: of Celery's signal ``task_received``.
         opened: is told the alias of a layer and the name under which its messages are held, at each connection.
+        pool_keeps_limits: whether Celery's pool can end a task that takes too long.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Crew:
         eventer_of: EventerOf,
         sender: Any,
         opened: Callable[[str, str], None] = lambda alias, consumer: None,
+        *,
+        pool_keeps_limits: bool = False,
     ) -> None:
         self.threads = threads
         self.sources: dict[str, StreamSource] = {}
@@ -53,7 +56,7 @@ class Crew:
             _trace(tasks, hostname)
             layer = tasks.layer.channel_layer
             assert isinstance(layer, RedisChannelLayer)
-            intake = Intake(tasks, hostname, eventer_of, sender)
+            intake = Intake(tasks, hostname, eventer_of, sender, pool_keeps_limits=pool_keeps_limits)
             source = self.sources[alias] = StreamSource(
                 layer, intake, names, threads * PREFETCH, partial(opened, alias)
             )

@@ -25,7 +25,7 @@ from channelsq.worker.consumers import ConsumerTasks, log_unrouted
 from channelsq.worker.execution import report_done
 from channelsq.worker.guard import unhandled
 from channelsq.worker.plan import Plan
-from channelsq.worker.sources.request import EventerOf, Request
+from channelsq.worker.sources.request import EventerOf, HandedOver, Request
 from channelsq.worker.task import ConsumerTask
 
 if TYPE_CHECKING:
@@ -56,14 +56,18 @@ class Intake:
         hostname: the worker's.
         eventer_of: decides about events.
         sender: of ``task_received``.
+        pool_keeps_limits: whether Celery's pool can end a task that takes too long.
     """
 
-    def __init__(self, tasks: ConsumerTasks, hostname: str, eventer_of: EventerOf, sender: Any) -> None:
+    def __init__(
+        self, tasks: ConsumerTasks, hostname: str, eventer_of: EventerOf, sender: Any, *, pool_keeps_limits: bool
+    ) -> None:
         self._tasks = tasks
         self._layer = tasks.layer
         self._hostname = hostname
         self._eventer_of = eventer_of
         self._sender = sender
+        self._pool_keeps_limits = pool_keeps_limits
         self._signing: Signing | None = tasks.layer.channel_layer.signing
         #: The channel of each queue.
         self._channels = {tasks.layer.queue(channel).name: channel for channel in tasks.channels}
@@ -141,7 +145,7 @@ class Intake:
             report_done(mine)
         plan = self._plan(self._tasks.task_of(route.consumer))
         qos = self._channel.stream_qos
-        return Request(plan, qos, entry, mine, {**kwargs} if kwargs else {}, self._eventer_of)
+        return self._kind(plan)(plan, qos, entry, mine, {**kwargs} if kwargs else {}, self._eventer_of)
 
     def _take_any(self, entry: Entry) -> Request | None:
         """Return the request of whatever message; None if it is not to be run, which is dealt with."""
@@ -213,13 +217,16 @@ class Intake:
         retries = headers.get("retries")
         if type(retries) is int and retries:
             mine._run.retries = retries
-        request = Request(
-            self._plan(task), self._channel.stream_qos, entry, mine, {**kwargs}, self._eventer_of, headers
-        )
+        plan, qos = self._plan(task), self._channel.stream_qos
+        request = self._kind(plan)(plan, qos, entry, mine, {**kwargs}, self._eventer_of, headers)
         request._expires = _moment(headers.get("expires"), "expires")
         eta = _moment(headers.get("eta"), "eta")
         request.due = eta.timestamp() if eta is not None else 0.0
         return request
+
+    def _kind(self, plan: Plan) -> type[Request]:
+        task = plan.task
+        return HandedOver if self._pool_keeps_limits and (task.time_limit or task.soft_time_limit) else Request
 
     def _plan(self, task: ConsumerTask) -> Plan:
         """Return how a task's consumer is run, looked at once a poll."""

@@ -68,7 +68,14 @@ class ChannelProcess:
         self._code = ENDED
         self._app = app
         self.crew = Crew(
-            app, options["hostname"], options["channels"], options["threads"], self._eventer_of, self, self._opened
+            app,
+            options["hostname"],
+            options["channels"],
+            options["threads"],
+            self._eventer_of,
+            self,
+            self._opened,
+            pool_keeps_limits=options["pool_keeps_limits"],
         )
 
     def _opened(self, alias: str, consumer: str) -> None:

@@ -361,3 +361,12 @@ class Request(request.Request):
         """Have it handled once more."""
         self.leave()
         self.reject(requeue=True)
+
+
+class HandedOver(Request):
+    """A message that Celery's pool is to handle, since threads cannot keep its consumer's time limit."""
+
+    def _run(self) -> None:
+        self._plan.task.hand_over(self._mine, self._kwargs)
+        self.leave()
+        self.acknowledge()

@@ -96,12 +96,21 @@ class Sources(bootsteps.StartStopStep):
                     "logfile": worker.logfile,
                     "max_messages": conf.recycled_after("messages"),
                     "max_memory": conf.recycled_after("memory"),
+                    "pool_keeps_limits": self._pool_keeps_limits,
                 },
             )
             self.supervisor.tell("revoked", revoke=list(state.revoked))
             self.supervisor.start()
         else:
-            self.crew = Crew(worker.app, worker.hostname, self.channels, self.threads, self._eventer_of, worker)
+            self.crew = Crew(
+                worker.app,
+                worker.hostname,
+                self.channels,
+                self.threads,
+                self._eventer_of,
+                worker,
+                pool_keeps_limits=self._pool_keeps_limits,
+            )
             self.crew.start()
         logger.info("%s", self.described, extra={"action": "sources_started"})
 
@@ -138,7 +147,7 @@ class Sources(bootsteps.StartStopStep):
         chosen = max(self._chosen("processes"), default=None)
         if chosen is not None:
             return chosen
-        return 1 if "prefork" in self._worker.pool_cls.__module__ else 0
+        return int(self._pool_keeps_limits)
 
     def _number_of_threads(self) -> int:
         chosen = max(self._chosen("threads"), default=None)
@@ -148,6 +157,10 @@ class Sources(bootsteps.StartStopStep):
         if "solo" in pool:
             return 1
         return DEFAULT_THREADS if "prefork" in pool else int(self._worker.concurrency)
+
+    @property
+    def _pool_keeps_limits(self) -> bool:
+        return "prefork" in self._worker.pool_cls.__module__
 
     def _chosen(self, name: str) -> Iterator[int]:
         for alias in self.channels:

@@ -266,7 +266,7 @@ def name_of(app: Celery) -> str:
         RuntimeError: the app is in no module.
     """
     for name, module in tuple(sys.modules.items()):
-        if module is None or name == "__main__":
+        if module is None or name == "__main__" or name.partition(".")[0] == "celery":
             continue
         for attribute, value in tuple(vars(module).items()) if hasattr(module, "__dict__") else ():
             if value is app:
