@@ -92,7 +92,7 @@ class Ours(Stack):
         super().__init__(logs, f"channelsq-{pool}")
         self.env["DJANGO_SETTINGS_MODULE"] = "benchmarks.sites.ours.settings"
         python = sys.executable
-        chosen = ["-P", pool] + (["-c", "8"] if pool == "threads" else [])
+        chosen = [] if pool == POOLS[0] else ["-P", pool, "--prefetch-multiplier", "32"]
         self.worker = self._start("worker", python, "-m", "celery", "-A", "benchmarks.sites.ours", "worker", *chosen)
         self.front = self._start("interface", python, "-m", "channelsq.interface", *FRONT, "--port", str(self.port))
         self.front.wait_for_port(self.port)

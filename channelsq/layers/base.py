@@ -87,9 +87,6 @@ class BaseChannelLayer(ABC):
     #: Seconds that ``receive(block=True)`` waits before it gives ``(None, None)``.
     block_timeout: ClassVar[float] = 1.0
 
-    #: Whether a worker reads the layer through a connection of its own, whatever Celery's broker is.
-    has_source: ClassVar[bool] = False
-
     #: What signs messages, and looks at signatures; None for nothing.
     signing: Signing | None = None
 
@@ -154,6 +151,11 @@ class BaseChannelLayer(ABC):
 
     def is_on(self, url: str) -> bool:
         """Whether ``url`` is that of the layer's broker, as Celery's workers reach it; perhaps written differently."""
+        return False
+
+    @property
+    def has_source(self) -> bool:
+        """Whether a worker reads the layer through a connection of its own, beside Celery's broker."""
         return False
 
     # -- identity ---------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Parcel:
     """What one consumer sent, to leave in one transaction with the acknowledgement of its message.
 
     Args:
-        layer: the layer that the message came by.
+        layer: the layer that the message came by; None if that is not known.
     """
 
     __slots__ = ("commands", "envelopes", "layer")
@@ -47,9 +47,13 @@ class Parcel:
     envelopes: Sequence[tuple[Place, list[Entry]]]
     commands: Sequence[Command]
 
-    def __init__(self, layer: RedisChannelLayer) -> None:
+    def __init__(self, layer: RedisChannelLayer | None = None) -> None:
         self.layer = layer
         self.envelopes = self.commands = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From the process that ran the consumer to the one that acknowledges: without the layer."""
+        return _parcel, (self.envelopes, self.commands)
 
     def add_envelope(self, place: Place, entries: list[Entry]) -> None:
         """Have entries sent to a process's reply queue."""
@@ -67,6 +71,12 @@ class Parcel:
 
     def __bool__(self) -> bool:
         return bool(self.envelopes or self.commands)
+
+
+def _parcel(envelopes: Any, commands: Any) -> Parcel:
+    parcel = Parcel()
+    parcel.envelopes, parcel.commands = envelopes, commands
+    return parcel
 
 
 #: What a consumer sends on its success goes in here instead of being sent, while this is set.

@@ -127,7 +127,7 @@ class KombuChannelLayer(BaseChannelLayer):
         Raises:
             InvalidChannelLayerError: there is neither ``CONFIG["url"]`` nor a Celery broker, or Kombu cannot read it.
         """
-        url = self._broker_url()
+        url = self._url or conf.celery_broker_url()
         if not url:
             raise InvalidChannelLayerError(
                 'the channel layer knows no broker: set CHANNEL_LAYERS["default"]["CONFIG"]["url"], '
@@ -138,9 +138,6 @@ class KombuChannelLayer(BaseChannelLayer):
                 check_broker_url(each, is_redis=each.partition("://")[0] in self.redis_schemes)
             self._readable_url = url
         return url
-
-    def _broker_url(self) -> str:
-        return self._url or conf.celery_broker_url()
 
     @property
     def scheme(self) -> str:

@@ -1,12 +1,13 @@
-"""The channel layer for Redis and Valkey: channels on Redis Streams, groups in the same server.
+"""The channel layer for Redis and Valkey: channels and groups in the same server.
 
-It talks to Redis itself, see :mod:`channelsq.layers.direct`.  Celery's broker may be another one.
+On the transport's own URLs (``redis-streams://`` …) it talks to Redis itself, see :mod:`channelsq.layers.direct`;
+on Kombu's (``redis://`` …) as any Kombu layer does.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cached_property
 from typing import Any, cast
 
@@ -41,9 +42,9 @@ def _url_of(hosts: object) -> str:
         )
     if len(hosts) != 1:
         raise InvalidChannelLayerError(
-            f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), not of {len(hosts)}: "
-            "channels are not divided among servers; for more, run one Redis (or Valkey) on a larger machine, keep "
-            "groups in another by CONFIG['groups_url'], or divide the site into several layers"
+            f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), not of {len(hosts)}: a "
+            "Celery worker reads one broker; for more, run one Redis (or Valkey) on a larger machine, keep groups in "
+            "another by CONFIG['groups_url'], or divide the site into several layers"
         )
     (host,) = hosts
     if isinstance(host, str):
@@ -67,39 +68,26 @@ def _number(name: str, value: object, least: int) -> int | None:
     )
 
 
-def _streams_url(url: str) -> str:
-    """Return the URL of the same Redis for the transport on streams; raises InvalidChannelLayerError."""
-    with suppress(ValueError):
-        translated = streams_url(url)
-        if translated.partition("://")[0] in RedisChannelLayer.redis_schemes:
-            return translated
-    raise InvalidChannelLayerError(
-        f"RedisChannelLayer needs a redis:// or rediss:// URL, not {shown(url)!r}; "
-        "for other brokers use channelsq.layers.KombuChannelLayer"
-    )
-
-
 class RedisChannelLayer(KombuChannelLayer):
-    """Channels on Redis Streams, groups as sets in the same Redis.
+    """Channels on Redis, groups as sets in the same Redis.
 
     Args:
-        url: the Redis, as ``redis://``, ``rediss://``, ``redis+socket://`` or ``unix://``, or as the transport's own
-            ``redis-streams://``, ``rediss-streams://`` or ``redis-streams+socket://``; the Celery app's broker if left
+        url: ``redis-streams://``, ``rediss-streams://`` or ``redis-streams+socket://`` for streams, ``redis://``,
+            ``rediss://`` or ``redis+socket://`` for Kombu's own, slower transport; the Celery app's broker if left
             out.
-        hosts: a Redis as Channels 1 writes it, a list of one ``redis://`` URL or of one ``(host, port)``.
-        threads: how many consumers run at once in a worker, or in each of its channel processes; None for as many as
-            its pool has threads, 1 with ``-P solo``, 8 with ``-P prefork``.
-        processes: how many processes of their own a worker's consumers run in, 0 for threads of the worker; None for
-            one with ``-P prefork``, else none.
+        hosts: a Redis as Channels 1 writes it, a list of one ``redis://`` URL or of one ``(host, port)``.  As that
+            chose no transport, it is streams, unless the Celery app's broker is this Redis by another.
+        threads: how many consumers run at once in a worker, or in each of its channel processes, where the layer is
+            on streams and Celery's broker is another one; None for as many as the worker's pool has threads, 1 with
+            ``-P solo``, 8 with ``-P prefork``.
+        processes: how many processes of their own a worker's consumers run in then, 0 for threads of the worker; None
+            for one with ``-P prefork``, else none.
         config: see :class:`KombuChannelLayer`.
 
     Raises:
         InvalidChannelLayerError: the URL is no Redis URL, or ``config`` has a key of Channels 1's Redis layer that
             has no meaning here; the text says what to do.
     """
-
-    #: Whether a worker reads the layer through a connection of its own, whatever Celery's broker is.
-    has_source = True
 
     def __init__(
         self,
@@ -117,38 +105,66 @@ class RedisChannelLayer(KombuChannelLayer):
             if url is not None:
                 raise InvalidChannelLayerError("RedisChannelLayer takes CONFIG['url'] or CONFIG['hosts'], not both")
             url = _url_of(hosts)
-        super().__init__(url=url if url is None or not isinstance(url, str) else _streams_url(url), **config)
+        #: The URL of a host, until it is known whether the Celery app's broker is at it.
+        self._host = None if hosts is None else url
+        if self._host is not None:
+            with contextlib.suppress(ValueError):  # which _check() words better
+                url = streams_url(self._host)
+        super().__init__(url=url, **config)
+        if url is not None:
+            self._check(url)
         self.threads = _number("threads", threads, 1)
         self.processes = _number("processes", processes, 0)
         self.sender = DirectSender(self, self._connections)
 
+    def _check(self, url: str) -> None:
+        if url.partition("://")[0] not in self.redis_schemes:
+            raise InvalidChannelLayerError(
+                f"RedisChannelLayer needs a redis:// or rediss:// URL, not {shown(url)!r}; "
+                "for other brokers use channelsq.layers.KombuChannelLayer"
+            )
+
+    @property
+    def url(self) -> str:
+        if self._host is not None:
+            host, self._host = self._host, None
+            if same_broker(host, conf.celery_broker_url()):
+                self._url = host
+        url = super().url
+        self._check(url)
+        return url
+
+    @cached_property
+    def streams(self) -> bool:
+        """Whether the broker is the streams transport."""
+        return "-streams" in self.scheme
+
     @property
     def kombu_url(self) -> str:
-        """The URL at which another Kombu program reaches the layer's queues (``redis-streams://…``)."""
+        """The URL at which another Kombu program reaches the layer's queues."""
         return self.url
 
-    def _broker_url(self) -> str:
-        url = super()._broker_url()
-        return _streams_url(url) if url else url
+    @property
+    def has_source(self) -> bool:
+        """Whether a worker reads the layer through a connection of its own: on streams that are not Celery's broker."""
+        return self.streams and not self._is_celerys
 
     @property
     def transport_options(self) -> dict[str, Any]:
-        """Those of ``CONFIG``, on top of Celery's ``broker_transport_options`` if its broker is this Redis."""
+        """Those of ``CONFIG``, on top of Celery's ``broker_transport_options`` if its broker is the layer's."""
         return super().transport_options if self._is_celerys else dict(self._transport_options)
 
-    @property
-    def _is_celerys(self) -> bool:
-        """Whether Celery's broker is this Redis, by whatever transport."""
-        try:
-            return same_broker(self.url, streams_url(conf.celery_broker_url()))
-        except ValueError:
-            return False
-
     def dispatch(self, sends: Sequence[Send]) -> None:
+        if not self.streams:
+            super().dispatch(sends)
+            return
         self._send(sends, self.sender.dispatch)
 
     def settle(self, sends: Sequence[Send]) -> None:
-        self._send(sends, self.sender.settle)
+        if self.streams:
+            self._send(sends, self.sender.settle)
+        else:
+            super().settle(sends)
 
     def _send(self, sends: Sequence[Send], send: Callable[[Sequence[Send]], None]) -> None:
         for each in sends:
@@ -186,7 +202,7 @@ class RedisChannelLayer(KombuChannelLayer):
     @cached_property
     def _groups_are_here(self) -> bool:
         """Whether a change of a group and the word of it to the socket's process are one transaction."""
-        return not self.has_other_groups
+        return self.streams and not self.has_other_groups
 
     def _note(self, change: Change) -> list[Command]:
         told = note(change)

@@ -22,7 +22,7 @@ from channelsq.worker import connection, database, dead, heartbeats, pool
 from channelsq.worker.consumers import ConsumerTasks, tasks_of
 from channelsq.worker.execution import report_done
 from channelsq.worker.sources import control, selection
-from channelsq.worker.sources.step import OPTIONS, Sources
+from channelsq.worker.sources.step import Sources
 from channelsq.worker.task import ConsumerTask, make_channel_task
 
 if TYPE_CHECKING:
@@ -73,12 +73,13 @@ def install(app: Celery) -> None:
     signals.task_revoked.connect(_on_revoked, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)
     signals.worker_init.connect(_on_init, weak=False)
+    if not all(layer.has_source for layer in layers):
+        signals.worker_init.connect(pool.choose, weak=False)
     signals.worker_shutting_down.connect(_on_shutting_down, weak=False)
     app.steps["worker"].add(_Shutdown)
     if any(layer.has_source for layer in layers):
         signals.celeryd_init.connect(selection.divide, weak=False)
         app.steps["worker"].add(Sources)
-        app.user_options["worker"].update(OPTIONS)
         control.install()
     signals.worker_init.connect(connection.install, weak=False)
     signals.worker_init.connect(database.keep_connections, weak=False)

@@ -26,7 +26,14 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
 @pytest.fixture(
     scope="module",
-    params=["redis", "redis-streams", "redis-streams quiet", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)],
+    params=[
+        "redis",
+        "redis-streams",
+        "redis-streams quiet",
+        pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
+        "redis beside streams",
+        pytest.param("rabbitmq beside streams", marks=pytest.mark.rabbitmq),
+    ],
 )
 def broker(request: pytest.FixtureRequest) -> Broker:
     """On streams messages go a way of their own through the worker, and a still shorter one where nothing is logged."""

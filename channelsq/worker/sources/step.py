@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import click
 from celery import bootsteps
 from celery.worker import state
 
@@ -22,20 +21,6 @@ logger = logging.getLogger("channelsq.worker")
 
 #: Threads of a channel process whose number nobody chose.
 DEFAULT_THREADS = 8
-
-#: Options of ``celery worker``.
-OPTIONS = (
-    click.Option(
-        ["--channel-threads"],
-        type=click.IntRange(1, 1000),
-        help="How many consumers of a channel layer run at once, in each process.",
-    ),
-    click.Option(
-        ["--channel-processes"],
-        type=click.IntRange(0, 1000),
-        help="How many processes of their own consumers run in; 0 for threads of the worker.",
-    ),
-)
 
 
 class Sources(bootsteps.StartStopStep):
@@ -139,7 +124,7 @@ class Sources(bootsteps.StartStopStep):
 
     def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]  # as Celery's own steps
         """Return what ``inspect stats`` tells of the sources."""
-        return {"channels": {"runs_in": self.described, "read": self.channels}}
+        return {self.label: {"runs": self.described, "reads": self.channels}}
 
     # -- how
 
