@@ -129,18 +129,21 @@ def shutdown_timeout() -> float:
     return seconds
 
 
-def sends_events(identity: str) -> bool:
-    """``CHANNEL_EVENTS``: whether Celery's events are sent of a consumer's message, by the message's id.
+def sends_events(identity: str | None = None) -> bool:
+    """``CHANNEL_EVENTS``: whether Celery's events are sent of a consumer's message.
 
     True or False for all or none, or the part of them that is sampled, 0 to 1.  The events of one message are sent
     all or none.
+
+    Args:
+        identity: the message's id; None to ask whether any message's are.
     """
     part = getattr(settings, "CHANNEL_EVENTS", False)
     if isinstance(part, bool):
         return part
     if not isinstance(part, (int, float)) or not 0 <= part <= 1:
         raise ImproperlyConfigured(f"CHANNEL_EVENTS must be True, False or a part from 0 to 1, not {part!r}")
-    return zlib.crc32(identity.encode()) < part * 2**32
+    return part > 0 if identity is None else zlib.crc32(identity.encode()) < part * 2**32
 
 
 def recycled_after(limit: str) -> int:

@@ -180,6 +180,9 @@ def _on_ready(sender: Any = None, **kwargs: Any) -> None:
         layer = tasks.layer.channel_layer
         if isinstance(layer, KombuChannelLayer):  # not in the worker's event loop, as it waits for an answer
             threading.Thread(target=warn_of_eviction, args=(layer,), name="channelsq-eviction", daemon=True).start()
+    sources = getattr(getattr(sender, "controller", None), "channelsq_sources", None)
+    if sources is not None:
+        sources.tell_of_events()
     pool.end_what_runs(sender)
     worker_ready.send(sender=sender)
     if "prefork" not in type(getattr(sender, "pool", None)).__module__:

@@ -94,9 +94,10 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         **options: Any,
     ) -> Any:
         """Send the task, as Celery's; another try of a message goes where the message came from, to its layer."""
-        where = options.get("routing_key"), options.get("exchange")
-        if producer is None and self.layer.has_source and args and where == (self.layer.queue(args[0]).name, ""):
+        queue = options.get("queue") or options.get("routing_key")
+        if producer is None and queue and args and self.layer.has_source and queue == self.layer.queue(args[0]).name:
             layer: Any = self.layer.channel_layer
+            options = {**options, "queue": self.layer.queue(args[0])}
             with layer.producer() as producer:
                 return super().apply_async(args, kwargs, task_id, producer, *more, **options)
         return super().apply_async(args, kwargs, task_id, producer, *more, **options)

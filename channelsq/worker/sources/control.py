@@ -101,6 +101,12 @@ def _rate_limit(sources: Any, command: Command, state: Any, task_name: str, rate
     return answer
 
 
+def _events(sources: Any, command: Command, state: Any, **kwargs: Any) -> Any:
+    answer = command(state, **kwargs)
+    sources.tell_of_events()
+    return answer
+
+
 def _channel_of(state: Any, queue: str) -> tuple[str, str] | None:
     """Return the alias of a layer, and the channel of it, that a queue is of; None if it is Celery's."""
     for alias, tasks in tasks_of(state.app).items():
@@ -136,6 +142,8 @@ _AROUND: dict[str, Callable[..., Any]] = {
     "query_task": _query_task,
     "revoke": _revoke,
     "rate_limit": _rate_limit,
+    "enable_events": _events,
+    "disable_events": _events,
     "add_consumer": _add_consumer,
     "cancel_consumer": _cancel_consumer,
 }

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,7 @@ from celery.app import trace
 from celery.app.utils import find_app
 from celery.worker import state
 
-from channelsq import shutdown
+from channelsq import conf, shutdown
 from channelsq.worker import database
 from channelsq.worker.sources import books
 from channelsq.worker.sources.crew import Crew
@@ -49,7 +50,7 @@ class Eventer:
 
     def send(self, kind: str, **fields: Any) -> None:
         """Send an event; see Celery's."""
-        self._pipe.send(event=kind, fields=fields)
+        self._pipe.send(event=kind, fields={"timestamp": time.time(), **fields})
 
 
 class ChannelProcess:
@@ -82,7 +83,7 @@ class ChannelProcess:
         self._pipe.send(holds=alias, consumer=consumer)
 
     def _eventer_of(self, identity: str) -> Any:
-        return self._eventer if self._eventer.enabled else None
+        return self._eventer if self._eventer.enabled and conf.sends_events(identity) else None
 
     def run(self) -> int:
         """Run consumers until the worker says that it is over, or is gone; returns the exit code."""

@@ -276,8 +276,7 @@ class Request(request.Request):
             self.parcel = Parcel(self._mine.channel_layer.channel_layer)  # type: ignore[arg-type]  # it has a source
         elif not self._settle_first():
             return
-        eventer = self._eventer
-        self._finish(quick.run(plan, self._mine, self._kwargs, self.describe, self.parcel), eventer)
+        self._finish(quick.run(plan, self._mine, self._kwargs, self.describe, self.parcel))
 
     def _begin(self, started: float) -> None:
         self.worker_pid = self._plan.pid  # type: ignore[assignment]  # as Celery itself
@@ -308,14 +307,14 @@ class Request(request.Request):
         self.acknowledge()
         return True
 
-    def _finish(self, failure: quick.Failure | None, eventer: Any) -> None:
+    def _finish(self, failure: quick.Failure | None) -> None:
         """Do what the outcome asks for."""
         self.leave()
         if failure is not None:
             self.on_success(failure)  # which knows what to do about a failure
             return
         self.acknowledge()
-        if eventer is not None:
+        if self._eventer is not None:
             self.send_event("task-succeeded", result="None", runtime=time() - (self.time_start or 0.0))
 
     def _give_up(self, error: BaseException) -> None:

@@ -14,6 +14,7 @@ from channelsq.asgi import channel_layers
 from channelsq.worker.consumers import tasks_of
 from channelsq.worker.sources import books
 from channelsq.worker.sources.crew import Crew
+from channelsq.worker.sources.events import Relay
 from channelsq.worker.sources.selection import selection_of
 from channelsq.worker.sources.supervisor import Supervisor
 
@@ -59,6 +60,7 @@ class Sources(bootsteps.StartStopStep):
         self.threads = self._number_of_threads() if channel_threads is None else channel_threads
         #: How many processes run consumers; 0 if threads of the worker do.
         self.processes = self._number_of_processes() if channel_processes is None else channel_processes
+        self._relay = Relay(worker)
         self.crew: Crew | None = None
         self.supervisor: Supervisor | None = None
 
@@ -75,7 +77,7 @@ class Sources(bootsteps.StartStopStep):
                 self.channels,
                 self.processes,
                 self.threads,
-                self._send_event,
+                self._relay.send,
                 {
                     "loglevel": worker.loglevel,
                     "logfile": worker.logfile,
@@ -92,7 +94,7 @@ class Sources(bootsteps.StartStopStep):
                 worker.hostname,
                 self.channels,
                 self.threads,
-                self._eventer_of,
+                self._relay.of,
                 worker,
                 pool_keeps_limits=self._pool_keeps_limits,
             )
@@ -166,16 +168,10 @@ class Sources(bootsteps.StartStopStep):
 
     # -- events
 
-    def _eventer_of(self, identity: str) -> Any:
-        """Return what events of a message go to; None for nothing."""
-        if not conf.sends_events(identity):
-            return None
-        return getattr(getattr(self._worker, "consumer", None), "event_dispatcher", None)
-
-    def _send_event(self, kind: str, fields: dict[str, Any]) -> None:
-        dispatcher = getattr(getattr(self._worker, "consumer", None), "event_dispatcher", None)
-        if dispatcher is not None and dispatcher.enabled:
-            dispatcher.send(kind, **fields)
+    def tell_of_events(self) -> None:
+        """Tell the processes whether events are wanted."""
+        if self.supervisor is not None:
+            self.supervisor.tell("events", events=self._relay.enabled)
 
     # -- questions
 

@@ -51,7 +51,7 @@ class Supervisor:
         channels: Mapping[str, Sequence[str]],
         processes: int,
         threads: int,
-        on_event: Callable[[str, dict[str, Any]], None],
+        on_event: Callable[..., None],
         settings: Mapping[str, Any],
     ) -> None:
         self._channels = {alias: list(names) for alias, names in channels.items()}
@@ -180,7 +180,7 @@ class Supervisor:
                 case {"holds": alias, "consumer": consumer}:
                     child.holds.append((alias, consumer))
                 case {"event": kind, "fields": fields}:
-                    self._on_event(kind, fields)
+                    self._on_event(kind, **fields)
                 case {"answer": number, "value": value}:
                     child.answered(number, value)
                 case {"recycle": _}:
