@@ -1,6 +1,6 @@
-"""Settings from the environment: TEST_BROKER, TEST_LAYER (if not on that), TEST_GROUPS (Redis), TEST_DATABASE, TEST_VISIBILITY (seconds),
-TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a dead letter), TEST_HOSTS (allowed),
-TEST_SIGNING (of messages), TEST_THREADS and TEST_PROCESSES (of consumers);
+"""Settings from the environment: TEST_BROKER, TEST_LAYER (where channels are, if not on that), TEST_GROUPS (Redis),
+TEST_DATABASE, TEST_VISIBILITY (seconds), TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a
+dead letter), TEST_HOSTS (allowed), TEST_SIGNING (of messages), TEST_THREADS and TEST_PROCESSES (of consumers);
 TEST_RERUN (methods of requests that may run again), TEST_SHUTDOWN (seconds for answers that stream);
 TEST_RECORDS and TEST_FILE are for views and consumers."""
 
