@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(180),
-    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet"),
+    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet|beside.*prefork|prefork.*beside"),
 ]
 
 POOLS = ["solo", "threads", "prefork"]
@@ -28,6 +28,7 @@ BROKERS = [
     "redis-streams",
     "redis",
     pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
+    "redis beside streams",
 ]
 
 Start = Callable[..., Process]

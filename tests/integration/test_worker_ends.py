@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(120),
-    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet"),
+    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet|beside.*prefork|prefork.*beside"),
 ]
 
 POOLS = ["solo", "threads", "prefork"]
@@ -31,6 +31,7 @@ BROKERS = [
     "redis-streams",
     "redis",
     pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
+    "redis beside streams",
 ]
 
 #: How long a consumer takes that is to be ended.

@@ -13,6 +13,7 @@ from kombu.exceptions import ContentDisallowed
 from kombu.serialization import prepare_accept_content
 from kombu.transport.virtual import Message as KombuMessage
 
+from channelsq.ending import is_end
 from channelsq.layers import codec
 from channelsq.layers.signing import HEADER, Refused
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, raw_body
@@ -82,7 +83,8 @@ class Intake:
     def take(self, channel: Channel, entries: Iterable[Entry]) -> list[Request]:
         """Return the requests of entries, which the channel holds from now on.
 
-        An entry that cannot be handled is acknowledged, or becomes a dead letter, and is logged.
+        An entry that cannot be handled is acknowledged, or becomes a dead letter, and is logged; it does not stop the
+        others.
         """
         self._channel = channel
         self._now = channel.server_time()
@@ -91,22 +93,28 @@ class Intake:
         does_info, does_debug = _received.isEnabledFor(logging.INFO), logger.isEnabledFor(logging.DEBUG)
         taken: list[Request] = []
         for entry in entries:
+            request = None
             try:
                 request = self._take_compact(entry) or self._take_any(entry)
-            except Exception as error:  # of whatever a message can hold; it must not stop the others
+                if request is None:
+                    continue
+                request.take()
+                if does_debug:
+                    extra = {"action": "message_received", "channel": request._mine.channel_name}
+                    logger.debug("%s -> %s [%s]", request._mine.channel_name, request.name, request.id, extra=extra)
+                if does_info:
+                    self._log(request)
+                self._announce(request)
+            except BaseException as error:  # of whatever a message can hold, or of a receiver of a signal
+                if request is not None:
+                    request.give_up(error)
+                    continue
+                if is_end(error):
+                    raise
                 unhandled(error, channel.queue_of(entry.key), None)
                 channel.stream_qos.drop(entry)
-                continue
-            if request is None:
-                continue
-            request.take()
-            if does_debug:
-                extra = {"action": "message_received", "channel": request._mine.channel_name}
-                logger.debug("%s -> %s [%s]", request._mine.channel_name, request.name, request.id, extra=extra)
-            if does_info:
-                self._log(request)
-            self._announce(request)
-            taken.append(request)
+            else:
+                taken.append(request)
         return taken
 
     def _take_compact(self, entry: Entry) -> Request | None:
