@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 
 TITLES = {
     "echo": "Echo over WebSocket",
+    "brokers": "Celery's broker",
     "connect": "Connecting",
     "fanout": "Fan-out to a group",
     "http": "A trivial Django view",
@@ -131,6 +132,8 @@ def markdown(results: Results, options: dict[str, Any]) -> str:
     ]
     if results.failures:
         parts += ["## Failed", "\n".join(f"- {' '.join(each.split())}" for each in results.failures)]
+    if results.missing:
+        parts += ["## Left out", "\n".join(f"- {each}" for each in results.missing.values())]
     for part, title in TITLES.items():
         if series := [each for each in results.series if each.part == part]:
             parts += [f"## {title}", *_metric_tables(series)]

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
-from benchmarks import client, frames, httpload
+from benchmarks import client, frames, httpload, peers, services
 from benchmarks.__main__ import PARTS, parser
 from benchmarks.client import Load
+from benchmarks.consumers import on_broker
 from benchmarks.frames import CLOSE, PING, PONG, TEXT, WrongAnswer, client_frame, server_frame, take_frame
-from benchmarks.results import REFERENCE, Results
-from benchmarks.targets import TARGETS
+from benchmarks.programs import free_port
+from benchmarks.results import Results
+from benchmarks.services import Unavailable
+from benchmarks.targets import TARGETS, Target
 from benchmarks.windows import percentile
 
 PIDS = [os.getpid()]
@@ -226,11 +230,47 @@ def test_percentiles() -> None:
 
 def test_targets_compare_medians() -> None:
     results = Results()
-    for rate in (300.0, 500.0, 400.0):
-        results.add("echo", "100 sockets", REFERENCE, "messages/s", rate)
-        results.add("echo", "100 sockets", "Channels 4, sync consumer", "messages/s", 100.0)
-    assert TARGETS[0].row(results)[2:] == ["4 x", "met"]
-    assert TARGETS[1].row(results)[2] == "not measured"
+    for rate in (300.0, 800.0, 700.0):
+        results.add("brokers", "100 sockets", on_broker("streams"), "messages/s", rate)
+        results.add("brokers", "100 sockets", "Channels 4, sync consumer", "messages/s", 100.0)
+    assert TARGETS[0].row(results)[2:] == ["7 x", "met"]
+    assert TARGETS[1].row(results)[2:] == ["not measured", ""]
+
+
+def test_a_row_that_could_not_be_measured_says_why() -> None:
+    results = Results(missing={"RabbitMQ": "no RabbitMQ: connection refused"})
+    rows = [target.row(results) for target in TARGETS if target.needs == "RabbitMQ"]
+    assert rows
+    assert {(*row[2:],) for row in rows} == {("not measured", "no RabbitMQ: connection refused")}
+
+
+def test_a_target_without_a_limit_is_only_told() -> None:
+    target = Target("what", None, True, "x", lambda results: 1.5)
+    assert target.row(Results()) == ["what", "", "1.5 x", ""]
+
+
+def test_an_absent_postgres_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "PYTHON", sys.executable)
+    monkeypatch.setenv("BENCH_POSTGRES", f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+    with pytest.raises(Unavailable, match=r"no PostgreSQL: .+BENCH_POSTGRES"):
+        services.postgres()
+
+
+def test_an_absent_rabbitmq_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_RABBITMQ", f"amqp://guest:guest@127.0.0.1:{free_port()}//")
+    with pytest.raises(Unavailable, match=r"no RabbitMQ: .+refused"):
+        services.Vhost()
+
+
+@pytest.mark.parametrize(("given", "brokers"), [("redis", ("redis",)), ("amqp,streams", ("amqp", "streams"))])
+def test_brokers_are_chosen_by_name(given: str, brokers: tuple[str, ...]) -> None:
+    assert parser().parse_args(["--celery-broker", given]).celery_broker == brokers
+
+
+def test_an_unknown_broker_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--celery-broker", "sqs"])
+    assert "no broker sqs; there are streams, redis, amqp" in capsys.readouterr().err
 
 
 def test_the_readme_names_every_part_and_option() -> None:

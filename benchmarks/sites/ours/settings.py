@@ -1,4 +1,9 @@
-"""channelsq's production settings: its own transport, everything else as shipped."""
+"""channelsq's production settings: channels on Redis streams, everything else as shipped.
+
+``BENCH_CELERY_BROKER`` is Celery's broker, which need not be the Redis of the channels.
+"""
+
+import os
 
 from benchmarks.sites.common import (
     ALLOWED_HOSTS,
@@ -26,14 +31,14 @@ __all__ = [
 
 INSTALLED_APPS = ["channelsq", "benchmarks.sites.ours"]
 
-CELERY_BROKER_URL = REDIS.replace("redis://", "redis-streams://")
+CELERY_BROKER_URL = os.environ["BENCH_CELERY_BROKER"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channelsq.layers.RedisChannelLayer",
-        "CONFIG": {"channel_capacity": {SINK: SINK_CAPACITY}},
+        "CONFIG": {"url": REDIS.replace("redis://", "redis-streams://"), "channel_capacity": {SINK: SINK_CAPACITY}},
         "ROUTING": "benchmarks.sites.ours.routing.channel_routing",
     }
 }
