@@ -16,6 +16,8 @@ from benchmarks.stacks import BROKERS, POOLS, WS, raise_limit
 PARTS: dict[str, Callable[[Run], None]] = {
     "echo": parts.echo,
     "brokers": consumers.brokers,
+    "waiting": consumers.waiting,
+    "database": consumers.database,
     "connect": parts.connect,
     "fanout": parts.fanout,
     "http": parts.http,

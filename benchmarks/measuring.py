@@ -152,12 +152,12 @@ class Run:
         """Who echoes."""
         return [*self._ours("/echo/"), *self.peers("/echo/{}/")]
 
-    def peers(self, path: str, *kinds: str) -> list[Contestant]:
+    def peers(self, path: str, *kinds: str, stack: Stack | None = None) -> list[Contestant]:
         """Channels 4 with its kinds of consumers, ``sync`` and ``async``, which is put into ``path``."""
-        assert self.peer
+        stack = stack or self.peer
+        assert stack
         return [
-            Contestant(f"Channels 4, {kind} consumer", self.peer, path.format(kind))
-            for kind in kinds or ("sync", "async")
+            Contestant(f"Channels 4, {kind} consumer", stack, path.format(kind)) for kind in kinds or ("sync", "async")
         ]
 
     def rooms(self) -> list[Contestant]:

@@ -24,6 +24,8 @@ HERE = Path(__file__).parent
 TITLES = {
     "echo": "Echo over WebSocket",
     "brokers": "Celery's broker",
+    "waiting": "Consumers that wait",
+    "database": "Consumers that ask a database",
     "connect": "Connecting",
     "fanout": "Fan-out to a group",
     "http": "A trivial Django view",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.consumers import SOCKETS, on_broker
+from benchmarks.consumers import QUERY, SOCKETS, WAITS, blocked, on_broker
 from benchmarks.parts import PAGES
 from benchmarks.results import REFERENCE, Results
 from benchmarks.stacks import BROKERS
@@ -90,7 +90,7 @@ def _on_brokers() -> list[Target]:
     """Echoes, with each of Celery's brokers."""
     return [
         Target(
-            f"{SOCKETS} echoing, Celery on {shown}, against {theirs}",
+            f"{SOCKETS} echoing, Celery on {shown}, against {theirs.replace(',', '').removesuffix(' consumer')}",
             limit,
             True,
             "x",
@@ -99,6 +99,20 @@ def _on_brokers() -> list[Target]:
         )
         for broker, shown in BROKERS.items()
         for theirs, limit in ((SYNC, 6.5), (ASYNC, 2.4))
+    ]
+
+
+def _waiting() -> list[Target]:
+    """Echoes of consumers that block."""
+    return [
+        Target(
+            f"{blocked(us)}, against Channels 4 sync",
+            limit,
+            True,
+            "x",
+            _rate("waiting", REFERENCE, SYNC, blocked(us)),
+        )
+        for us, limit in zip(WAITS, (5, 7, 8), strict=True)
     ]
 
 
@@ -120,6 +134,16 @@ def _pages() -> list[Target]:
 
 TARGETS = [
     *_on_brokers(),
+    *_waiting(),
+    Target(f"{QUERY}, against Channels 4 sync", 2, True, "x", _rate("database", REFERENCE, SYNC, QUERY), "PostgreSQL"),
+    Target(
+        "the same, against Channels 4 async with database_sync_to_async",
+        1.7,
+        True,
+        "x",
+        _rate("database", REFERENCE, ASYNC, QUERY),
+        "PostgreSQL",
+    ),
     Target("100 sockets echoing, solo pool, against Channels 4 sync", 5, True, "x", _rate("echo", SOLO, SYNC)),
     Target("the same, against Channels 4 async", 1.8, True, "x", _rate("echo", SOLO, ASYNC)),
     Target(

@@ -7,6 +7,7 @@ import os
 
 from benchmarks.sites.common import (
     ALLOWED_HOSTS,
+    DATABASES,
     DEBUG,
     REDIS,
     ROOT_URLCONF,
@@ -22,6 +23,7 @@ __all__ = [
     "CELERY_BROKER_URL",
     "CELERY_TASK_IGNORE_RESULT",
     "CHANNEL_LAYERS",
+    "DATABASES",
     "DEBUG",
     "INSTALLED_APPS",
     "ROOT_URLCONF",
