@@ -18,6 +18,8 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "brokers": consumers.brokers,
     "waiting": consumers.waiting,
     "database": consumers.database,
+    "processes": consumers.processes,
+    "observed": consumers.observed,
     "connect": parts.connect,
     "fanout": parts.fanout,
     "http": parts.http,

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 
 from benchmarks.measuring import Run
 from benchmarks.parts import PAGES, count_echoes, count_pages
 from benchmarks.results import REFERENCE
-from benchmarks.services import Unavailable, postgres
-from benchmarks.stacks import BROKERS, Contestant, Ours, Peer, pooled
+from benchmarks.services import Unavailable, postgres, worker_option
+from benchmarks.stacks import BROKERS, Contestant, Ours, Peer, Setup, pooled
 
 SOCKETS = "100 sockets"
 
 #: The work of consumers that ask the database.
 QUERY = f"{SOCKETS}, a consumer with one SELECT"
+
+#: The option of the worker for consumers in processes of their own, and the contestants with it.
+PROCESSES = "--channel-processes"
+ONE_PROCESS, TWO_PROCESSES = (f"{REFERENCE}, prefork for tasks, {PROCESSES} {count}" for count in (1, 2))
+
+#: The contestants that are watched, or limited, while they echo.
+TIME_LIMIT, EVENTS = f"{REFERENCE}, task_time_limit 300", f"{REFERENCE}, -E and celery events"
 
 #: How long consumers block, in microseconds.
 WAITS = (500, 1000, 5000)
@@ -59,10 +65,49 @@ def database(run: Run) -> None:
     except Unavailable as error:
         run.lack(error)
         return
-    setup = replace(pooled("threads", run.broker), name="database", env=env)
+    setup = Setup("database", run.broker, env=env)
     with ExitStack() as guests:
         ours = run.join(guests, lambda: Ours(run.logs, setup), "/query/")
         theirs = run.join(guests, lambda: Peer(run.logs, run.ws, env), "/query/sync/")
         contestants = [Contestant(REFERENCE, ours, "/query/")] if ours else []
         contestants += run.peers("/query/{}/", stack=theirs) if theirs else []
         run.turns("database", QUERY, contestants, partial(count_echoes, run))
+
+
+def processes(run: Run) -> None:
+    """Echoes with a prefork pool for tasks and consumers in processes of their own."""
+    try:
+        worker_option(PROCESSES)
+    except Unavailable as error:
+        run.lack(error)
+        return
+    _against_shipped(
+        run,
+        "processes",
+        {
+            name: Setup(f"processes-{count}", run.broker, ("-P", "prefork", PROCESSES, str(count)))
+            for count, name in ((1, ONE_PROCESS), (2, TWO_PROCESSES))
+        },
+    )
+
+
+def observed(run: Run) -> None:
+    """Echoes while tasks have a time limit, and while a process receives the worker's events."""
+    _against_shipped(
+        run,
+        "observed",
+        {
+            TIME_LIMIT: Setup("time-limit", run.broker, env={"BENCH_TIME_LIMIT": "300"}),
+            EVENTS: Setup("events", run.broker, ("-E",), events=True),
+        },
+    )
+
+
+def _against_shipped(run: Run, part: str, setups: dict[str, Setup]) -> None:
+    """Echo with these setups, by name, and with the worker as shipped."""
+    with ExitStack() as guests:
+        contestants = run.shipped("/echo/")
+        for name, setup in setups.items():
+            if stack := run.join(guests, partial(Ours, run.logs, setup), "/echo/"):
+                contestants.append(Contestant(name, stack, "/echo/"))
+        run.turns(part, SOCKETS, contestants, partial(count_echoes, run))

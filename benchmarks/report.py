@@ -26,6 +26,8 @@ TITLES = {
     "brokers": "Celery's broker",
     "waiting": "Consumers that wait",
     "database": "Consumers that ask a database",
+    "processes": "Consumers in processes of their own",
+    "observed": "Time limits and events",
     "connect": "Connecting",
     "fanout": "Fan-out to a group",
     "http": "A trivial Django view",

@@ -1,4 +1,4 @@
-"""The machine's own servers that some rows need: RabbitMQ and PostgreSQL. A row without its server is left out."""
+"""RabbitMQ, PostgreSQL, options of the worker: what some rows need, and are left out without."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 
 import kombu
 import kombu.exceptions
 
 from benchmarks import peers
+from benchmarks.programs import ROOT, environment
 
 #: Where RabbitMQ and PostgreSQL are, unless the environment says so.
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
@@ -81,3 +83,16 @@ def postgres() -> str:
     if done.returncode:
         raise Unavailable("PostgreSQL", f"{done.stderr.strip().splitlines()[-1]} (BENCH_POSTGRES names another)")
     return url
+
+
+def worker_option(name: str) -> None:
+    """Make sure that ``celery worker`` has this option, which takes a number.
+
+    Raises:
+        Unavailable: it does not know the option.
+    """
+    args = [sys.executable, "-m", "celery", "-A", "benchmarks.sites.ours", "worker", name, "1", "--help"]
+    nowhere = {"BENCH_REDIS": "redis://127.0.0.1:1/0", "BENCH_CELERY_BROKER": "redis://127.0.0.1:1/0"}
+    done = subprocess.run(args, cwd=ROOT, env=environment(nowhere), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Unavailable(name, (done.stderr or done.stdout).strip().splitlines()[-1])

@@ -103,12 +103,14 @@ class Setup:
         broker: Celery's broker, a key of ``BROKERS``; the channels are on Redis streams in any case.
         worker: options of ``celery worker``.
         env: what the programs find in their environment; see ``sites/ours/settings.py``.
+        events: whether a process receives the worker's events, as Flower does.
     """
 
     name: str = "threads"
     broker: str = "streams"
     worker: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    events: bool = False
 
 
 def pooled(pool: str, broker: str = "streams") -> Setup:
@@ -135,6 +137,8 @@ class Ours(Stack):
         self.env["DJANGO_SETTINGS_MODULE"] = "benchmarks.sites.ours.settings"
         self.env["BENCH_CELERY_BROKER"] = self._broker_url()
         self.worker = self._start("worker", *celery("ours"), "worker", *setup.worker)
+        if setup.events:
+            self._start("events", *celery("ours"), "events", "--camera", "celery.events.snapshot.Polaroid")
         interface = [sys.executable, "-m", "channelsq.interface"]
         self.front = self._start("interface", *interface, *FRONT, "--port", str(self.port))
         self._listens(self.front, self.port)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.consumers import QUERY, SOCKETS, WAITS, blocked, on_broker
+from benchmarks.consumers import (
+    EVENTS,
+    ONE_PROCESS,
+    PROCESSES,
+    QUERY,
+    SOCKETS,
+    TIME_LIMIT,
+    TWO_PROCESSES,
+    WAITS,
+    blocked,
+    on_broker,
+)
 from benchmarks.parts import PAGES
 from benchmarks.results import REFERENCE, Results
 from benchmarks.stacks import BROKERS
@@ -162,6 +173,36 @@ TARGETS = [
         _ratio("echo", "messages/s", ("1000 sockets", REFERENCE), (SOCKETS, REFERENCE)),
     ),
     *_pages(),
+    Target(
+        "100 sockets echoing, prefork for tasks and consumers in one process of their own, against threads",
+        0.9,
+        True,
+        "x",
+        _rate("processes", ONE_PROCESS, REFERENCE),
+        PROCESSES,
+    ),
+    Target(
+        "the same with two processes, against one",
+        None,
+        True,
+        "x",
+        _rate("processes", TWO_PROCESSES, ONE_PROCESS),
+        PROCESSES,
+    ),
+    Target(
+        "100 sockets echoing with task_time_limit 300, against none",
+        0.8,
+        True,
+        "x",
+        _rate("observed", TIME_LIMIT, REFERENCE),
+    ),
+    Target(
+        "100 sockets echoing with -E and a receiver of events, against none",
+        0.8,
+        True,
+        "x",
+        _rate("observed", EVENTS, REFERENCE),
+    ),
     Target("fan-out to 1000, sent from outside, against the pubsub layer", 15, True, "x", _fan("outside")),
     Target("fan-out to 1000, sent from a consumer, against the pubsub layer", 15, True, "x", _fan("consumer")),
     Target("fan-out time a member at 5000, against 1000", 1.25, False, "x", _linear),

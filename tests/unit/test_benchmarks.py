@@ -262,6 +262,12 @@ def test_an_absent_rabbitmq_is_told_with_its_reason(monkeypatch: pytest.MonkeyPa
         services.Vhost()
 
 
+def test_an_option_that_the_worker_does_not_know_is_told() -> None:
+    services.worker_option("--concurrency")
+    with pytest.raises(Unavailable, match=r"no --channel-nonsense: .*No such option"):
+        services.worker_option("--channel-nonsense")
+
+
 @pytest.mark.parametrize(("given", "brokers"), [("redis", ("redis",)), ("amqp,streams", ("amqp", "streams"))])
 def test_brokers_are_chosen_by_name(given: str, brokers: tuple[str, ...]) -> None:
     assert parser().parse_args(["--celery-broker", given]).celery_broker == brokers

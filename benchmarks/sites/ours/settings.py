@@ -1,6 +1,7 @@
 """channelsq's production settings: channels on Redis streams, everything else as shipped.
 
-``BENCH_CELERY_BROKER`` is Celery's broker, which need not be the Redis of the channels.
+``BENCH_CELERY_BROKER`` is Celery's broker, which need not be the Redis of the channels; ``BENCH_TIME_LIMIT`` gives
+every task a time limit.
 """
 
 import os
@@ -22,6 +23,7 @@ __all__ = [
     "CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP",
     "CELERY_BROKER_URL",
     "CELERY_TASK_IGNORE_RESULT",
+    "CELERY_TASK_TIME_LIMIT",
     "CHANNEL_LAYERS",
     "DATABASES",
     "DEBUG",
@@ -36,6 +38,7 @@ INSTALLED_APPS = ["channelsq", "benchmarks.sites.ours"]
 CELERY_BROKER_URL = os.environ["BENCH_CELERY_BROKER"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_TIME_LIMIT = int(os.environ.get("BENCH_TIME_LIMIT", 0)) or None
 
 CHANNEL_LAYERS = {
     "default": {
