@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import consumers, parts, peers, report, resources
+from benchmarks import consumers, parts, peers, report, resources, tasks
 from benchmarks.measuring import Options, Run
 from benchmarks.stacks import BROKERS, POOLS, WS, raise_limit
 
@@ -20,6 +20,8 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "database": consumers.database,
     "processes": consumers.processes,
     "observed": consumers.observed,
+    "tasks": tasks.tasks,
+    "idle": tasks.idle,
     "connect": parts.connect,
     "fanout": parts.fanout,
     "http": parts.http,

@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.frames import WrongAnswer
 from benchmarks.programs import Talk
 from benchmarks.results import REFERENCE, Results
 from benchmarks.services import Unavailable
 from benchmarks.stacks import Contestant, Ours, Peer, Stack, pooled
+
+Joined = TypeVar("Joined", bound=Stack)
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,13 @@ class Run:
         self.client.ask("close")
         stack.settle()
 
-    def join(self, guests: ExitStack, make: Callable[[], Stack], path: str) -> Stack | None:
+    def join(self, guests: ExitStack, make: Callable[[], Joined], path: str = "") -> Joined | None:
         """Start one more stack for a part, until ``guests`` ends.
 
         Args:
             guests: stops the stack in the end.
             make: starts it.
-            path: the address of its echo.
+            path: the address of its echo; nothing is waited for if it has none.
 
         Returns:
             The stack; None if it cannot run here or does not answer, which is told and noted.
@@ -113,7 +116,8 @@ class Run:
             return None
         guests.callback(stack.stop)
         try:
-            self._first_echo(stack, path)
+            if path:
+                self._first_echo(stack, path)
         except WrongAnswer as error:
             self.fail(f"{stack.name} does not answer: {error}")
             print(stack.tails(), flush=True)

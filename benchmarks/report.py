@@ -28,6 +28,8 @@ TITLES = {
     "database": "Consumers that ask a database",
     "processes": "Consumers in processes of their own",
     "observed": "Time limits and events",
+    "tasks": "Ordinary tasks beside consumers",
+    "idle": "Idle workers",
     "connect": "Connecting",
     "fanout": "Fan-out to a group",
     "http": "A trivial Django view",

@@ -6,9 +6,9 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks import peers, proc
 from benchmarks.frames import WrongAnswer
@@ -29,7 +29,7 @@ FRONT = ("--max-connections", "50000")
 
 
 class Stack:
-    """Servers that answer on one port."""
+    """A Redis, and the programs that use it."""
 
     name: str
 
@@ -118,7 +118,47 @@ def pooled(pool: str, broker: str = "streams") -> Setup:
     return Setup(pool, broker, () if pool == POOLS[0] else ("-P", pool, "--prefetch-multiplier", "32"))
 
 
-class Ours(Stack):
+class Working(Stack):
+    """A stack with a Celery worker.
+
+    Args:
+        logs: the folder for the programs' output.
+        name: what its logs are called, before the broker's name.
+        setup: how the worker is run.
+
+    Attributes:
+        site: the project in ``sites/``.
+    """
+
+    site: ClassVar[str]
+
+    def __init__(self, logs: Path, name: str, setup: Setup) -> None:
+        self.vhost = Vhost() if setup.broker == "amqp" else None
+        self.setup = setup
+        super().__init__(logs, f"{name}-{setup.broker}", setup.env)
+        self.env["DJANGO_SETTINGS_MODULE"] = f"benchmarks.sites.{self.site}.settings"
+        self.env["BENCH_CELERY_BROKER"] = self._broker_url()
+        self.worker = self._start("worker", *celery(self.site), "worker", *setup.worker)
+
+    def _broker_url(self) -> str:
+        if self.vhost:
+            return self.vhost.url
+        if self.setup.broker == "redis":
+            return self.redis.url.removesuffix("/0") + "/1"
+        return self.redis.url.replace("redis://", "redis-streams://")
+
+    def tasks(self) -> Talk:
+        """A process besides the servers that sends tasks; see :mod:`benchmarks.taskload`."""
+        return Talk([sys.executable, "-m", "benchmarks.taskload", self.site], self.env)
+
+    def stop(self) -> None:
+        """Stop every process, and delete what RabbitMQ held."""
+        super().stop()
+        if self.vhost:
+            self.vhost.delete()
+
+
+class Ours(Working):
     """One interface process and one worker process of channelsq.
 
     Args:
@@ -130,31 +170,33 @@ class Ours(Stack):
         WrongAnswer: the interface server does not start.
     """
 
+    site = "ours"
+
     def __init__(self, logs: Path, setup: Setup) -> None:
-        self.vhost = Vhost() if setup.broker == "amqp" else None
-        self.setup = setup
-        super().__init__(logs, f"channelsq-{setup.name}-{setup.broker}", setup.env)
-        self.env["DJANGO_SETTINGS_MODULE"] = "benchmarks.sites.ours.settings"
-        self.env["BENCH_CELERY_BROKER"] = self._broker_url()
-        self.worker = self._start("worker", *celery("ours"), "worker", *setup.worker)
+        super().__init__(logs, f"channelsq-{setup.name}", setup)
         if setup.events:
             self._start("events", *celery("ours"), "events", "--camera", "celery.events.snapshot.Polaroid")
         interface = [sys.executable, "-m", "channelsq.interface"]
         self.front = self._start("interface", *interface, *FRONT, "--port", str(self.port))
         self._listens(self.front, self.port)
 
-    def _broker_url(self) -> str:
-        if self.vhost:
-            return self.vhost.url
-        if self.setup.broker == "redis":
-            return self.redis.url.removesuffix("/0") + "/1"
-        return self.redis.url.replace("redis://", "redis-streams://")
 
-    def stop(self) -> None:
-        """Stop every process, and delete what RabbitMQ held."""
-        super().stop()
-        if self.vhost:
-            self.vhost.delete()
+class Stock(Working):
+    """One Celery worker of a Django project without channelsq.
+
+    Args:
+        logs: the folder for the programs' output.
+        setup: how the worker is run; ``streams`` is channelsq's own, in whose place there is ``redis``.
+
+    Raises:
+        Unavailable: Celery's broker is not on this machine.
+    """
+
+    site = "stock"
+
+    def __init__(self, logs: Path, setup: Setup) -> None:
+        broker = "redis" if setup.broker == "streams" else setup.broker
+        super().__init__(logs, f"celery-{setup.name}", replace(setup, broker=broker))
 
 
 class Peer(Stack):

@@ -20,6 +20,7 @@ from benchmarks.consumers import (
 from benchmarks.parts import PAGES
 from benchmarks.results import REFERENCE, Results
 from benchmarks.stacks import BROKERS
+from benchmarks.tasks import COMPUTING, ECHOES, IDLE, POOLS, STOCK, named
 
 SYNC, ASYNC = "Channels 4, sync consumer", "Channels 4, async consumer"
 SOLO = f"{REFERENCE}, solo pool"
@@ -68,6 +69,16 @@ def _ratio(part: str, metric: str, one: tuple[str, str], other: tuple[str, str])
     def value(results: Results) -> float | None:
         above, below = (results.median(part, work, who, metric) for work, who in (one, other))
         return None if above is None or not below else above / below
+
+    return value
+
+
+def _difference(part: str, metric: str, one: tuple[str, str], other: tuple[str, str]) -> Value:
+    """The difference of two medians, each named by work and contestant."""
+
+    def value(results: Results) -> float | None:
+        above, below = (results.median(part, work, who, metric) for work, who in (one, other))
+        return None if above is None or below is None else above - below
 
     return value
 
@@ -143,6 +154,48 @@ def _pages() -> list[Target]:
     ]
 
 
+def _tasks() -> list[Target]:
+    """Ordinary tasks beside consumers."""
+    found: list[Target] = []
+    for beside in (ECHOES, COMPUTING):
+        for pool in POOLS:
+            who, text = (beside.work, named(pool)), f"{beside.work}, -P {pool}"
+            stock = (beside.work, named(pool, STOCK))
+            rate, p99 = (_ratio("tasks", metric, who, stock) for metric in ("tasks/s", "p99 ms"))
+            found += [
+                Target(f"{text}: tasks/s, against a stock worker with that load beside it", 0.95, True, "x", rate),
+                Target("the same: p99 of a task", 1.05, False, "x", p99),
+            ]
+            if beside is ECHOES:
+                kept = _median("tasks", *who, "messages/s beside")
+                found.append(Target("the same: echoes that were kept up", None, True, "a second", kept))
+    return found
+
+
+def _idle() -> list[Target]:
+    """An idle worker, against stock Celery with the same pool."""
+    threads, stock = ((IDLE, named("threads", who)) for who in (REFERENCE, STOCK))
+    processes, stock_processes = ((IDLE, named("prefork", who)) for who in (REFERENCE, STOCK))
+    used = "% of a core"
+    return [
+        Target(
+            "idle worker, threads: CPU more than stock Celery's",
+            1,
+            False,
+            used,
+            _difference("idle", used, threads, stock),
+        ),
+        Target("the same, prefork", 1, False, used, _difference("idle", used, processes, stock_processes)),
+        Target(
+            "idle worker, threads: memory more than stock Celery's",
+            30,
+            False,
+            "MB",
+            _difference("idle", "MB", threads, stock),
+        ),
+    ]
+
+
 TARGETS = [
     *_on_brokers(),
     *_waiting(),
@@ -203,6 +256,8 @@ TARGETS = [
         "x",
         _rate("observed", EVENTS, REFERENCE),
     ),
+    *_tasks(),
+    *_idle(),
     Target("fan-out to 1000, sent from outside, against the pubsub layer", 15, True, "x", _fan("outside")),
     Target("fan-out to 1000, sent from a consumer, against the pubsub layer", 15, True, "x", _fan("consumer")),
     Target("fan-out time a member at 5000, against 1000", 1.25, False, "x", _linear),

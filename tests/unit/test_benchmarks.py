@@ -19,7 +19,10 @@ from benchmarks.frames import CLOSE, PING, PONG, TEXT, WrongAnswer, client_frame
 from benchmarks.programs import free_port
 from benchmarks.results import Results
 from benchmarks.services import Unavailable
+from benchmarks.sites.tasks import answer
 from benchmarks.targets import TARGETS, Target
+from benchmarks.taskload import TaskLoad
+from benchmarks.tasks import IDLE, STOCK, named
 from benchmarks.windows import percentile
 
 PIDS = [os.getpid()]
@@ -247,6 +250,44 @@ def test_a_row_that_could_not_be_measured_says_why() -> None:
 def test_a_target_without_a_limit_is_only_told() -> None:
     target = Target("what", None, True, "x", lambda results: 1.5)
     assert target.row(Results()) == ["what", "", "1.5 x", ""]
+
+
+class Answering:
+    """A task that runs at once, in place, and answers as often as it is told to."""
+
+    def __init__(self, answers: Callable[[int], int]) -> None:
+        self.answers = answers
+
+    def delay(self, port: int, number: int) -> None:
+        for _ in range(self.answers(number)):
+            answer(port, number)
+
+
+def test_tasks_are_counted() -> None:
+    with contextlib.closing(TaskLoad(Answering(lambda number: 1))) as load:
+        assert load.once()["latency"] > 0
+        told = load.load(width=4, warm=0.01, seconds=0.05)
+        assert told["count"] > 3
+        assert not load.begun
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [pytest.param(2, "answered twice", id="doubled"), pytest.param(0, "1 tasks did not answer", id="missing")],
+)
+def test_a_task_that_does_not_answer_once_fails(times: int, said: str) -> None:
+    with contextlib.closing(TaskLoad(Answering(lambda number: times if number == 9 else 1))) as load:
+        load.socket.settimeout(0.2)
+        with pytest.raises(WrongAnswer, match=said):
+            load.load(width=1, warm=0, seconds=0.3)
+
+
+def test_a_difference_is_of_medians() -> None:
+    results = Results()
+    results.add("idle", IDLE, named("threads"), "MB", 90.0)
+    results.add("idle", IDLE, named("threads", STOCK), "MB", 70.0)
+    rows = [target.row(results) for target in TARGETS]
+    assert [row[2:] for row in rows if row[2] != "not measured"] == [["20 MB", "met"]]
 
 
 def test_an_absent_postgres_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:

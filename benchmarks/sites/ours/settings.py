@@ -33,7 +33,7 @@ __all__ = [
     "USE_TZ",
 ]
 
-INSTALLED_APPS = ["channelsq", "benchmarks.sites.ours"]
+INSTALLED_APPS = ["channelsq", "benchmarks.sites", "benchmarks.sites.ours"]
 
 CELERY_BROKER_URL = os.environ["BENCH_CELERY_BROKER"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
