@@ -1,4 +1,4 @@
-"""What is measured of 100 sockets in other circumstances than those of the part ``echo``."""
+"""Echoes of 100 sockets with other brokers, consumers and options of the worker than in the part ``echo``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from benchmarks.measuring import Run
 from benchmarks.parts import PAGES, count_echoes, count_pages
 from benchmarks.results import REFERENCE
 from benchmarks.services import Unavailable, postgres, worker_option
-from benchmarks.stacks import BROKERS, Contestant, Ours, Peer, Setup, pooled
+from benchmarks.stacks import BROKERS, Contestant, Ours, Peer, Setup
 
+#: The work of most of these parts.
 SOCKETS = "100 sockets"
 
 #: The work of consumers that ask the database.
@@ -20,7 +21,7 @@ QUERY = f"{SOCKETS}, a consumer with one SELECT"
 PROCESSES = "--channel-processes"
 ONE_PROCESS, TWO_PROCESSES = (f"{REFERENCE}, prefork for tasks, {PROCESSES} {count}" for count in (1, 2))
 
-#: The contestants that are watched, or limited, while they echo.
+#: The contestants with a time limit, and with a receiver of their events.
 TIME_LIMIT, EVENTS = f"{REFERENCE}, task_time_limit 300", f"{REFERENCE}, -E and celery events"
 
 #: How long consumers block, in microseconds.
@@ -28,10 +29,10 @@ WAITS = (500, 1000, 5000)
 
 
 def brokers(run: Run) -> None:
-    """An echo and a Django view, with each of Celery's brokers; the channels are on Redis streams."""
+    """Measure echoes and a Django view with each of Celery's brokers; the channels are on Redis streams."""
     with ExitStack() as guests:
         stacks = {
-            on_broker(broker): run.join(guests, partial(Ours, run.logs, pooled("threads", broker)), "/echo/")
+            on_broker(broker): run.join(guests, partial(Ours, run.logs, Setup(f"on-{broker}", broker)), "/echo/")
             for broker in run.options.brokers
         }
         ours = [(name, stack) for name, stack in stacks.items() if stack]
@@ -42,24 +43,24 @@ def brokers(run: Run) -> None:
 
 
 def on_broker(broker: str) -> str:
-    """The contestant whose Celery is on that broker, a key of ``BROKERS``."""
+    """Return the name of the contestant whose Celery is on ``broker``, a key of ``BROKERS``."""
     return f"{REFERENCE}, Celery on {BROKERS[broker]}"
 
 
 def waiting(run: Run) -> None:
-    """Consumers that block for a time, as one that asks another service does."""
+    """Measure echoes of consumers that block first, as a call of another service does."""
     for us in WAITS:
         contestants = [*run.shipped(f"/wait/{us}/"), *run.peers(f"/wait/{us}/{{}}/", "sync")]
         run.turns("waiting", blocked(us), contestants, partial(count_echoes, run))
 
 
 def blocked(us: int) -> str:
-    """The work of a consumer that blocks for so many microseconds."""
+    """Return the name of the work of consumers that block for ``us`` microseconds."""
     return f"{SOCKETS}, a consumer that blocks for {us / 1000:g} ms"
 
 
 def database(run: Run) -> None:
-    """Consumers with one query of a local PostgreSQL."""
+    """Measure echoes of consumers with one query of a local PostgreSQL."""
     try:
         env = {"BENCH_DATABASE": postgres()}
     except Unavailable as error:
@@ -75,7 +76,7 @@ def database(run: Run) -> None:
 
 
 def processes(run: Run) -> None:
-    """Echoes with a prefork pool for tasks and consumers in processes of their own."""
+    """Measure echoes with a prefork pool for tasks and consumers in processes of their own."""
     try:
         worker_option(PROCESSES)
     except Unavailable as error:
@@ -92,7 +93,7 @@ def processes(run: Run) -> None:
 
 
 def observed(run: Run) -> None:
-    """Echoes while tasks have a time limit, and while a process receives the worker's events."""
+    """Measure echoes while tasks have a time limit, and while a process receives the worker's events."""
     _against_shipped(
         run,
         "observed",

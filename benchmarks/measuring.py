@@ -76,8 +76,11 @@ class Run:
     def start(self) -> None:
         """Start every stack, and wait until each has answered."""
         assert self.ws
-        for pool in self.options.pools:
-            self.ours[pool] = Ours(self.logs, pooled(pool, self.broker))
+        try:
+            for pool in self.options.pools:
+                self.ours[pool] = Ours(self.logs, pooled(pool, self.broker))
+        except Unavailable as error:
+            raise SystemExit(f"benchmarks: {error}") from None
         self.peer = Peer(self.logs, self.ws)
         for contestant in self.echoes():
             self.wait_for(contestant.stack, contestant.path)
@@ -129,7 +132,7 @@ class Run:
         return Ours(self.logs, stack.setup) if isinstance(stack, Ours) else Peer(self.logs, self.ws)
 
     def lack(self, error: Unavailable) -> None:
-        """Tell and note what this machine or this version has not."""
+        """Tell and note why a row cannot be measured."""
         print(f"  left out: {error}", flush=True)
         self.results.missing[error.need] = str(error)
 

@@ -40,8 +40,20 @@ TITLES = {
     "soak": "Soak",
 }
 
-_OURS = ["channelsq", "celery", "kombu", "django", "redis", "hiredis", "uvicorn", "uvloop", "httptools", "websockets"]
-_THEIRS = ["channels", "channels_redis", "django", "redis", "hiredis", "uvicorn", "uvloop", "httptools", "websockets"]
+_OURS = [
+    "channelsq",
+    "celery",
+    "kombu",
+    "django",
+    "redis",
+    "hiredis",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "websockets",
+    "psycopg",
+]
+_THEIRS = ["channels", "channels_redis", *_OURS[3:]]
 
 
 def machine() -> dict[str, Any]:

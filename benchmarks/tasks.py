@@ -51,12 +51,12 @@ COMPUTING = Beside("tasks beside a consumer that computes", "/compute/10000/", 1
 
 
 def named(pool: str, who: str = REFERENCE) -> str:
-    """The contestant with that pool, of channelsq or ``STOCK``."""
+    """Return the name of the contestant with that pool, of channelsq or ``STOCK``."""
     return f"{who}, -P {pool}"
 
 
 def tasks(run: Run) -> None:
-    """Tasks on channelsq's worker, and on a stock one beside which channelsq's worker has the same load."""
+    """Measure tasks on channelsq's worker, and on a stock one beside which channelsq's worker has the same load."""
     with ExitStack() as guests:
         load = run.join(guests, partial(Ours, run.logs, Setup("load", run.broker)), "/echo/")
         if load is None:
@@ -72,7 +72,7 @@ def tasks(run: Run) -> None:
 
 
 def _workers(run: Run, guests: ExitStack, kind: str) -> Iterator[tuple[str, Working]]:
-    """Start channelsq's worker and a stock one with each pool; each has run a task when it is given."""
+    """Start channelsq's worker and a stock one with each pool; yield each once it has run a task."""
     for pool, options in POOLS.items():
         if pool not in run.options.pools:
             continue
@@ -86,6 +86,7 @@ def _workers(run: Run, guests: ExitStack, kind: str) -> Iterator[tuple[str, Work
 
 
 def _runs_tasks(run: Run, worker: Working) -> bool:
+    """Send a task; return whether the worker runs it."""
     sender = worker.tasks()
     try:
         sender.ask("once")
@@ -115,13 +116,14 @@ def _tasks(run: Run, senders: dict[str, Talk], beside: Beside, contestant: Conte
 
 
 def idle(run: Run) -> None:
-    """The processor time and memory of a worker that has nothing to do."""
+    """Measure the processor time and memory of a worker without work."""
     with ExitStack() as guests:
         contestants = [Contestant(name, worker, "") for name, worker in _workers(run, guests, "idle")]
         run.turns("idle", IDLE, contestants, partial(_idle, max(3.0, run.options.seconds * 4)))
 
 
 def _idle(seconds: float, contestant: Contestant) -> dict[str, float]:
+    """Watch the contestant's worker for so many seconds."""
     assert isinstance(contestant.stack, Working)
     pids = contestant.stack.worker.pids()
     before = proc.cpu_seconds(pids)
