@@ -85,6 +85,7 @@ class ConsumingChannel(AcknowledgingChannel):
         self._ramp = 1
         self._pace = 0.0  # seconds a message took, on average
         self._delivered_at: float | None = None
+        self._polled = 0  # how many messages poll() has returned last
         self._take_over_at = 0.0
         self._greeted: Any = None  # the socket that these two were asked on
         self._client_id = 0
@@ -398,6 +399,8 @@ class ConsumingChannel(AcknowledgingChannel):
         client = self.client
         if getattr(client, "connection", None) is None:  # Kombu's poller does this for an event loop
             client.connection = take_connection(client.connection_pool)
+        if self._delivered_at is not None and self._polled:
+            self._measure((monotonic() - self._delivered_at) / self._polled)
         self._brpop_start(seconds)
         while self._asked is not None:
             try:
@@ -406,6 +409,7 @@ class ConsumingChannel(AcknowledgingChannel):
                 continue
         entries = list(self._buffer)
         self._buffer.clear()
+        self._delivered_at, self._polled = monotonic(), len(entries)
         return entries
 
     def interrupt(self) -> None:

@@ -18,8 +18,9 @@ from channelsq.worker.sources.runner import Runner
 from channelsq.worker.sources.stream_source import StreamSource
 from channelsq.worker.task import ConsumerTask
 
-#: How many messages a source holds for each thread.
-PREFETCH = 4
+#: How many messages a source holds for each thread, and at least.  It asks for no more than are handled in some
+#: milliseconds, so that slow consumers leave the others to other workers.
+PREFETCH, LEAST = 4, 32
 
 
 class Crew:
@@ -58,7 +59,7 @@ class Crew:
             assert isinstance(layer, RedisChannelLayer)
             intake = Intake(tasks, hostname, eventer_of, sender, pool_keeps_limits=pool_keeps_limits)
             source = self.sources[alias] = StreamSource(
-                layer, intake, names, threads * PREFETCH, partial(opened, alias)
+                layer, intake, names, max(LEAST, threads * PREFETCH), partial(opened, alias)
             )
             self._runners.append(Runner(source, threads, f"channelsq-{alias}"))
 
