@@ -98,7 +98,7 @@ class StreamSource:
         if channel is None:
             return
         try:
-            channel.flush_acks(wait=False)
+            channel.flush_acks(wait=self._closing.is_set())  # then no poll comes that would read the answer
         except channel.connection_errors as error:
             logger.warning("acknowledgements wait, Redis is away: %s", error, extra={"action": "acks_wait"})
         except Exception:  # they wait, too, and the thread is counted on
