@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
-from kombu import Connection
 from kombu.exceptions import ContentDisallowed, DecodeError, OperationalError
 
 from channelsq import conf
-from channelsq.asgi import channel_layers
 from channelsq.transport.codec import ForeignPayload
 from channelsq.transport.dead import DeadLetter, DeadLetters
 from channelsq.worker.dead import read_arguments
@@ -24,7 +21,7 @@ _HEADINGS = ("ID", "CHANNEL", "WHEN", "DEATHS", "KEYS")
 
 
 class Command(BaseCommand):
-    """Looks at the dead letters on the Celery app's broker, and on those of layers that are elsewhere."""
+    """Looks at the dead letters on the Celery app's broker, and at those alone."""
 
     help = (
         "Lists the dead letters: messages with which too many workers died, put aside by the broker transport "
@@ -54,9 +51,10 @@ class Command(BaseCommand):
         """
         action, ids, queue = options["action"], options["ids"], options["queue"]
         _check_arguments(action, ids, options["every"])
-        with contextlib.ExitStack() as stack:
-            letters = _on_every_broker([stack.enter_context(connection) for connection in _connections()])
+        with conf.celery_app().connection_for_write() as connection:
+            away: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
             try:
+                letters = DeadLetters(connection)
                 if action == "list":
                     self._list(letters.all(queue))
                     return
@@ -69,8 +67,8 @@ class Command(BaseCommand):
                     self._each(letters.delete, letters.all(queue) if options["every"] else chosen, "deleted")
             except ValueError as error:
                 raise CommandError(str(error)) from error
-            except letters.away as error:
-                raise CommandError(f"a broker does not answer: {error}") from error
+            except away as error:
+                raise CommandError(f"the broker {connection.as_uri()} does not answer: {error}") from error
 
     def _list(self, letters: Iterable[DeadLetter]) -> None:
         found = [(each.id, each.queue, _when(each), str(each.deaths), _summary(each)) for each in letters]
@@ -136,74 +134,7 @@ def _check_arguments(action: str, ids: list[str], every: bool) -> None:
         raise CommandError(problem)
 
 
-class _Letters:
-    """The dead letters of several brokers."""
-
-    def __init__(self) -> None:
-        self._brokers: list[DeadLetters] = []
-        self._homes: dict[DeadLetter, DeadLetters] = {}
-        #: What is raised when a broker does not answer.
-        self.away: tuple[type[BaseException], ...] = (OperationalError,)
-
-    def add(self, connection: Connection) -> None:
-        """Add a broker's.
-
-        Raises:
-            ValueError: it keeps none.
-            CommandError: it does not answer.
-        """
-        away: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
-        try:
-            self._brokers.append(DeadLetters(connection))
-        except away as error:
-            raise CommandError(f"the broker {connection.as_uri()} does not answer: {error}") from error
-        self.away += away
-
-    def all(self, queue: str | None) -> Iterator[DeadLetter]:
-        return self._noted(lambda broker: broker.all(queue))
-
-    def find(self, identity: str, queue: str | None) -> list[DeadLetter]:
-        return list(self._noted(lambda broker: broker.find(identity, queue)))
-
-    def replay(self, letter: DeadLetter) -> bool:
-        return self._homes[letter].replay(letter)
-
-    def delete(self, letter: DeadLetter) -> bool:
-        return self._homes[letter].delete(letter)
-
-    def _noted(self, found: Callable[[DeadLetters], Iterable[DeadLetter]]) -> Iterator[DeadLetter]:
-        for broker in self._brokers:
-            for letter in found(broker):
-                self._homes[letter] = broker
-                yield letter
-
-
-def _connections() -> Iterator[Connection]:
-    """Return connections to Celery's broker, and to those of layers that are elsewhere."""
-    yield conf.celery_app().connection_for_write()
-    for alias in channel_layers.configs:
-        if channel_layers[alias].has_source:
-            layer: Any = channel_layers[alias].channel_layer
-            yield layer.open_connection()
-
-
-def _on_every_broker(connections: list[Connection]) -> _Letters:
-    """Return the dead letters of brokers; of Celery's only if that keeps some, where layers have their own.
-
-    Raises:
-        CommandError: no broker keeps dead letters, or one does not answer.
-    """
-    letters = _Letters()
-    for number, connection in enumerate(connections):
-        try:
-            letters.add(connection)
-        except ValueError as error:
-            if number or len(connections) == 1:
-                raise CommandError(str(error)) from error
-    return letters
-
-
-def _find(letters: _Letters, identity: str, queue: str | None) -> DeadLetter:
+def _find(letters: DeadLetters, identity: str, queue: str | None) -> DeadLetter:
     found = letters.find(identity, queue)
     if not found:
         where = f" of {queue}" if queue else ""
