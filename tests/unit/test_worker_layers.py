@@ -54,7 +54,9 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
         ({"default": {**REDIS, "CONFIG": {}}}, ["default"]),
     ],
 )
-def test_workers_consume_the_layers_on_their_broker_and_those_with_sources(app: Celery, layers: Any, aliases: list[str]) -> None:
+def test_workers_consume_the_layers_on_their_broker_and_those_with_sources(
+    app: Celery, layers: Any, aliases: list[str]
+) -> None:
     with override_settings(CHANNEL_LAYERS=layers):
         assert [layer.alias for layer in setup.consumed(app)] == aliases
 

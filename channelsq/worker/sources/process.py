@@ -59,7 +59,7 @@ class ChannelProcess:
     Args:
         app: the Celery app.
         pipe: to the worker.
-        options: see :meth:`channelsq.worker.sources.supervisor.Supervisor.options`.
+        options: see :class:`channelsq.worker.sources.supervisor.Supervisor`.
     """
 
     def __init__(self, app: Celery, pipe: Pipe, options: dict[str, Any]) -> None:
@@ -88,7 +88,6 @@ class ChannelProcess:
     def run(self) -> int:
         """Run consumers until the worker says that it is over, or is gone; returns the exit code."""
         self.crew.start()
-        self._pipe.send(ready=os.getpid())
         if self._options["max_messages"] or self._options["max_memory"]:
             threading.Thread(target=self._watch, name="channelsq-recycling", daemon=True).start()
         for message in self._pipe.messages():

@@ -98,12 +98,6 @@ class Supervisor:
         with self._lock:
             return list(self._children)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether each process has begun to read."""
-        children = self.children()
-        return len(children) >= self._number and all(child.ready.is_set() for child in children)
-
     def tell(self, kind: str, **message: Any) -> None:
         """Tell every process something, and each that is started later.
 
@@ -175,8 +169,6 @@ class Supervisor:
         """Do what a process asks for, until it has ended."""
         for message in child.pipe.messages():
             match message:
-                case {"ready": _}:
-                    child.ready.set()
                 case {"holds": alias, "consumer": consumer}:
                     child.holds.append((alias, consumer))
                 case {"event": kind, "fields": fields}:
@@ -230,7 +222,6 @@ class Child:
     def __init__(self, process: subprocess.Popen[bytes], pipe: Pipe) -> None:
         self.process = process
         self.pipe = pipe
-        self.ready = threading.Event()
         #: The alias of a layer, and the name under which messages of it are held.
         self.holds: list[tuple[str, str]] = []
         self._changed = threading.Condition()
