@@ -147,7 +147,8 @@ def test_as_many_wait_at_once_as_there_may_be_threads() -> None:
     with running(source, 3):
         source.put(*[wait] * 10)
         wait_until(lambda: len(now) == 3, "three run")
-        assert not threading.Event().wait(0.1) and len(now) == 3  # longer than what a stall takes
+        assert not threading.Event().wait(0.1)  # longer than what a stall takes
+        assert len(now) == 3
         assert len(threads()) == 3
         go.set()
         wait_until(lambda: len(source.sent) == 10, "all are done")
