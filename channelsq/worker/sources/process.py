@@ -1,7 +1,8 @@
 """A channel process: a part of a worker that only runs consumers, in threads of its own.
 
-A worker whose pool forks has no threads that could hold a lock in the moment of a fork, so it starts such processes
-(``python -m channelsq.worker.sources.process``) instead; see :mod:`channelsq.worker.sources.supervisor`.
+A thread beside a pool that forks could hold a lock at the moment of a fork, which the child would wait for.  So a
+worker with such a pool starts processes like this (``python -m channelsq.worker.sources.process``) for its consumers;
+see :mod:`channelsq.worker.sources.supervisor`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from channelsq.worker.sources.pipe import Pipe
 #: What a process says last: that it holds nothing any more, or what ended with it although it was not to blame.  One
 #: that ends without a word died.
 DONE, CUT = "done", "cut"
+
+#: Seconds for which a process in the place of one that died serves other messages, before it takes what that one held:
+#: the guilty one is among those, and may end this one at once.
+RELUCTANCE = 1.0
 
 #: Seconds between two looks at whether the worker is there, and whether the process is to be recycled.
 _LOOK_EVERY = 1.0
@@ -78,6 +83,7 @@ class ChannelProcess:
             self,
             self._opened,
             pool_keeps_limits=options["pool_keeps_limits"],
+            reluctance=RELUCTANCE if options["after_death"] else 0.0,
         )
 
     def _opened(self, alias: str, consumer: str) -> None:

@@ -9,6 +9,7 @@ from time import monotonic, time
 from typing import Any, ClassVar
 
 from celery.worker import request, state
+from kombu.exceptions import OperationalError
 
 from channelsq.ending import is_end
 from channelsq.layers.direct import Parcel
@@ -84,7 +85,7 @@ class Request(request.Request):
         headers: the message's, if they say more than its compact form does.
     """
 
-    # What no message of a channel has more to say about.
+    # What Celery's __init__ sets, and is the same for every message of a channel.
     _terminate_on_ack: Any = None
     _connection_errors = ()
     _utc = _decoded = True
@@ -366,6 +367,11 @@ class HandedOver(Request):
     """A message that Celery's pool is to handle, since threads cannot keep its consumer's time limit."""
 
     def _run(self) -> None:
-        self._plan.task.hand_over(self._mine, self._kwargs)
+        try:
+            self._plan.task.hand_over(self._mine, self._kwargs)
+        except OperationalError as error:  # after some attempts, which keep this from coming round at once
+            logger.warning("%s was not handed over: %s", self.humaninfo(), error, extra={"action": "not_handed_over"})
+            self.give_back()
+            return
         self.leave()
         self.acknowledge()
