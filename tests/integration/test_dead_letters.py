@@ -53,7 +53,7 @@ def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: P
             socket.send("after")
             if pool != "prefork":  # there only a process of the pool ends
                 project.worker.wait()
-                project.start_worker(*options)
+                project.start_worker(*options, waits=False)  # a source reads before its worker is ready
                 project.worker.wait()
                 project.start_worker(*options)
             assert socket.recv(timeout=30) == "after"

@@ -63,14 +63,16 @@ class Project:
         """Start the interface server."""
         self.interface, _ = self.processes.interface("--access-log", *args, env=self.env, port=self.port)
 
-    def start_worker(self, *args: str) -> None:
+    def start_worker(self, *args: str, waits: bool = True) -> None:
         """Start a worker."""
-        self.worker = self.new_worker(*args)
+        self.worker = self.new_worker(*args, waits=waits)
 
-    def new_worker(self, *args: str) -> Process:
-        """Start one more worker."""
+    def new_worker(self, *args: str, waits: bool = True) -> Process:
+        """Start one more worker, and wait until it is ready."""
         name = f"{self.port}-{next(self._numbers)}@%h"
-        return self.processes.worker("-n", name, *QUICK, *args, env=self.env, app="tests.project", loglevel="WARNING")
+        return self.processes.worker(
+            "-n", name, *QUICK, *args, env=self.env, app="tests.project", loglevel="WARNING", waits=waits
+        )
 
     @property
     def worker_output(self) -> str:
