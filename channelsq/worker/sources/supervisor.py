@@ -15,7 +15,6 @@ from typing import Any, cast
 from celery import Celery
 
 from channelsq.asgi import channel_layers
-from channelsq.exceptions import ChannelsqError
 from channelsq.layers.redis import RedisChannelLayer
 from channelsq.transport.channel import Channel
 from channelsq.worker.sources.pipe import Pipe
@@ -62,6 +61,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._children: list[Child] = []
         self._monitors: list[threading.Thread] = []
+        self._leaving: list[threading.Thread] = []
         self._stopping: str | None = None
         self._wake = threading.Event()
         #: What a new process is told first, by kind.
@@ -92,6 +92,8 @@ class Supervisor:
         """Wait until the processes have ended."""
         for monitor in self._monitors:
             monitor.join()
+        for leaving in self._leaving:
+            leaving.join()
 
     def children(self) -> list[Child]:
         """Return the processes that live."""
@@ -190,14 +192,24 @@ class Supervisor:
         with self._lock:
             self._children.remove(child)
         if code == CUT:
-            self._leave(child, guilty=False)
+            self._leave_aside(child, guilty=False)
         elif code < 0 or code not in (0, 4):
             logger.error(
                 "the channel process %d ended with %s; another one is started, and what it had begun is counted",
                 child.process.pid, f"signal {-code}" if code < 0 else f"exit code {code}",
                 extra={"action": "process_died"},
             )  # fmt: skip
-            self._leave(child, guilty=True)
+            self._leave_aside(child, guilty=True)
+
+    def _leave_aside(self, child: Child, *, guilty: bool) -> None:
+        """Call :meth:`_leave` in a thread: a layer that does not answer must not delay the next process."""
+        leaving = threading.Thread(
+            target=self._leave, args=(child,), kwargs={"guilty": guilty}, name="channelsq-leaving", daemon=True
+        )
+        with self._lock:
+            self._leaving = [thread for thread in self._leaving if thread.is_alive()]
+            self._leaving.append(leaving)
+        leaving.start()
 
     def _leave(self, child: Child, *, guilty: bool) -> None:
         """Leave what a process held to other workers now, without waiting for the end of its lease.
@@ -215,7 +227,7 @@ class Supervisor:
                         channel.streams.expire_lease(consumer)
                     else:
                         channel.streams.absolve(keys, [consumer])
-            except (ChannelsqError, OSError) as error:  # then when the lease has ended
+            except Exception as error:  # of whatever its connection raises; then when the lease has ended
                 logger.warning("%s: %s", alias, error, extra={"action": "leave_failed"})
 
 
