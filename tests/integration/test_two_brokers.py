@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -305,14 +306,21 @@ def test_the_layers_broker_goes_away(stack: Stack, trouble: str) -> None:
     assert "Traceback" not in worker.output
 
 
+def _held(server: redis.Redis) -> int:
+    pending: Any = server.xpending("stream:echo", "kombu")
+    return int(pending["pending"])
+
+
 def test_messages_whose_time_comes_while_the_layers_broker_is_away(stack: Stack) -> None:
     stack.have_worker()
     client = stack.client()
     try:
-        for value in range(10):
-            client.send("echo", {"value": value}, delay=2.0)
         client.send("echo", {"value": "now"})
-        assert client.receive()["echo"] == "now"
+        assert client.receive(30)["echo"] == "now"
+        for value in range(10):
+            client.send("echo", {"value": value}, delay=1.5 + value / 10)
+        with redis.Redis(port=stack.layer.port) as server:
+            wait_until(lambda: _held(server) == 10, "the worker to hold them")
         began = time.monotonic()
         stack.loop.run(stack.to_layer.cut())
         wait_until(lambda: time.monotonic() - began > LASTS, "some seconds to pass", 20, interval=0.2)
