@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import needs
@@ -35,6 +36,10 @@ _LONGEST = (
     "integration/",
     "transport/",
 )
+
+# On a busy machine a test may take its time over an example, and Hypothesis over making one.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

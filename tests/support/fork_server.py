@@ -29,21 +29,20 @@ def main(packages: list[str]) -> dict[str, Any] | None:
     for line in iter(sys.stdin.buffer.readline, b""):
         request = json.loads(line)
         if "wait" in request:
-            _, status = os.waitpid(request["wait"], os.WNOHANG)
-            done = _ == request["wait"]
-            answer = os.waitstatus_to_exitcode(status) if done else None
+            ended, status = os.waitpid(request["wait"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if ended else None
         else:
             answer = os.fork()
             if not answer:
                 os.close(answers)
                 return dict(request)
+            os.setpgid(answer, answer)  # before anybody knows of it: it is ended with its children, by their group
         os.write(answers, json.dumps(answer).encode() + b"\n")
     return None
 
 
 def become(program: dict[str, Any]) -> None:
-    """Turn this process into one that was started for the program: its session, files, folder and environment."""
-    os.setsid()
+    """Turn this process into one that was started for the program: its files, folder and environment."""
     for name, number in ((os.devnull, 0), (program["log"], 1), (program["log"], 2)):
         opened = os.open(name, os.O_RDWR | os.O_APPEND)
         os.dup2(opened, number)

@@ -1,7 +1,7 @@
 """Programs that need not import Django, Celery and Kombu again, which takes most of the time until they are ready.
 
 The tests start hundreds of workers and interface servers.  Each of them is a process of its own, with its own
-environment, session and log; only the packages that it finds imported are those of its fork server,
+environment and log; only the packages that it finds imported are those of its fork server,
 :mod:`tests.support.fork_server`.
 """
 
@@ -32,18 +32,18 @@ _COMMON = (
     "redis.asyncio",
 )  # fmt: skip
 
-#: Of each kind of program, by its module or script.  Only a worker has ``celery.worker`` imported: channelsq asks.
-_PACKAGES = {
-    "celery": (
-        *_COMMON, "celery.__main__", "celery.apps.worker", "celery.bin.celery", "celery.concurrency.prefork",
-        "celery.concurrency.solo", "celery.concurrency.thread", "celery.worker.autoscale", "celery.worker.components",
-        "celery.worker.consumer", "celery.worker.strategy",
-    ),
-    "channelsq.interface": (
-        *_COMMON, "httptools", "uvicorn", "uvicorn.protocols.http.httptools_impl", "uvloop", "websockets",
-        "websockets.extensions.permessage_deflate", "websockets.server",
-    ),
-}  # fmt: skip
+_WORKER = (
+    *_COMMON, "celery.__main__", "celery.apps.worker", "celery.bin.celery", "celery.concurrency.prefork",
+    "celery.concurrency.solo", "celery.concurrency.thread", "celery.worker.autoscale", "celery.worker.components",
+    "celery.worker.consumer", "celery.worker.strategy",
+)  # fmt: skip
+
+#: Without ``celery.worker``: channelsq asks whether it is imported.
+_INTERFACE = (
+    *_COMMON, "django.core.management.commands.runserver", "django.core.management.commands.migrate", "httptools",
+    "uvicorn", "uvicorn.protocols.http.httptools_impl", "uvloop", "websockets",
+    "websockets.extensions.permessage_deflate", "websockets.server",
+)  # fmt: skip
 
 
 class _Server:
@@ -80,40 +80,36 @@ class _Server:
 
 
 @cache
-def _server(kind: str) -> _Server:
-    return _Server(_PACKAGES[kind])
-
-
-def _kind(args: Sequence[str]) -> str | None:
-    """The kind of program that a command starts; None if no fork server is for it."""
-    if args[0] == sys.executable and len(args) > 2 and args[1] == "-m":
-        return args[2] if args[2] in _PACKAGES else None
-    return "celery" if Path(args[0]).parent == Path(sys.executable).parent and Path(args[0]).name == "celery" else None
+def _server(packages: tuple[str, ...]) -> _Server:
+    return _Server(packages)
 
 
 class Forked:
     """A running program; the part of :class:`subprocess.Popen` that the tests use."""
 
-    def __init__(self, kind: str, args: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> None:
-        is_module = args[0] == sys.executable
+    def __init__(
+        self,
+        packages: tuple[str, ...],
+        args: Sequence[str],
+        log: Path,
+        env: Mapping[str, str],
+        cwd: Path,
+    ) -> None:
         self.args = list(args)
         self.returncode: int | None = None
-        self._server = _server(kind)
-        self.pid: int = self._server.ask(
-            {
-                "module": kind if is_module else None,
-                "argv": [kind, *args[3:]] if is_module else self.args,
-                "log": str(log.absolute()),
-                "env": dict(env),
-                "cwd": str(cwd),
-            }
-        )
+        self._server = _server(packages)
+        self._lock = threading.Lock()
+        program = self.args[1:] if args[0] == sys.executable else self.args
+        module = program.pop(1) if program[0] == "-m" else None
+        request = {"module": module, "argv": program, "log": str(log.absolute()), "env": dict(env), "cwd": str(cwd)}
+        self.pid: int = self._server.ask(request)
 
     def poll(self) -> int | None:
         """Return the exit code, or None while the program runs."""
-        if self.returncode is None:
-            self.returncode = self._server.ask({"wait": self.pid})
-        return self.returncode
+        with self._lock:  # nobody can be told twice
+            if self.returncode is None:
+                self.returncode = self._server.ask({"wait": self.pid})
+            return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the program's end and return its exit code.
@@ -142,5 +138,8 @@ class Forked:
 
 def start(args: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> Forked | None:
     """Start a program by a fork server; None if none is for programs of its kind."""
-    kind = _kind(args)
-    return Forked(kind, args, log, env, cwd) if kind else None
+    if Path(args[0]) == Path(sys.executable).with_name("celery"):
+        return Forked(_WORKER, args, log, env, cwd)
+    if args[0] == sys.executable and args[1] in ("-m", "manage.py"):
+        return Forked(_INTERFACE, args, log, env, cwd)
+    return None
