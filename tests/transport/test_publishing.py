@@ -147,6 +147,7 @@ def app(server: RedisServer, proxy: Proxy, url: str) -> Iterator[Celery]:
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")  # redis-py deprecates what Celery's backend calls
+@pytest.mark.filterwarnings("default::ResourceWarning")  # a worker that ends in its process leaves connections open
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_task_is_received_when_its_call_has_returned(app: Celery, pool: str) -> None:
     """As Celery's own integration tests have it, whose worker is a thread of the process that calls."""
