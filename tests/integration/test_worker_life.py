@@ -60,6 +60,7 @@ def test_queues_can_be_chosen(start_worker: StartWorker) -> None:
     assert ".> websocket.receive " in rest.output
 
 
+@pytest.mark.ways(r"redis-streams|threads")
 @pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
@@ -80,6 +81,7 @@ def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
         assert worker.wait() == 0
 
 
+@pytest.mark.ways(r"redis-streams|threads")
 @pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
@@ -121,6 +123,7 @@ def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: Layer
     assert client.nothing()
 
 
+@pytest.mark.ways(r"redis|threads")
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_a_consumer_cannot_end_its_worker(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     # More of them than the worker takes at once.
@@ -150,6 +153,7 @@ def test_an_http_client_waits_no_longer_for_a_consumer_that_was_killed(
     assert client.receive() == {"content": b"", "more_content": False, "abort": True}
 
 
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
 @pytest.mark.parametrize(
     ("args", "shown"),
     [

@@ -23,7 +23,9 @@ from typing import Any
 _SCRIPT = Path(__file__).with_name("fork_server.py")
 
 _COMMON = (
-    "asyncio", "celery", "celery.app.amqp", "celery.app.base", "celery.fixups.django", "celery.loaders.app",
+    "asyncio", "celery", "celery.app.amqp", "celery.app.base", "celery.app.control", "celery.app.events",
+    "celery.app.log", "celery.backends.base", "celery.contrib.django.task", "celery.fixups.django",
+    "celery.loaders.app",
     "django.contrib.messages", "django.core.checks", "django.core.handlers.asgi", "django.core.handlers.wsgi",
     "django.core.management", "django.db.backends.sqlite3.base", "django.db.migrations", "django.db.models",
     "django.forms", "django.http", "django.middleware.csrf", "django.template", "django.test.signals",
