@@ -23,12 +23,20 @@ from tests.support.servers import (
 
 #: What takes longest, begun first when files are run at once: nobody waits in the end for one who began late.
 _LONGEST = (
+    "integration/test_repeated_requests.py",
     "integration/test_worker_life.py",
-    "browser/test_chat.py",
-    "integration/test_end_to_end_runserver.py",
     "transport/test_celery.py",
+    "integration/test_end_to_end_runserver.py",
+    "integration/test_dead_interfaces.py",
+    "integration/test_workers.py",
+    "integration/test_worker.py",
+    "integration/test_half_open_amqp.py",
+    "integration/test_redis_is_full.py",
+    "browser/",
     "integration/test_survival.py",
     "chaos/",
+    "integration/test_worker_ends.py",
+    "integration/test_hostile_consumers.py",
     "integration/test_end_to_end_",
     "integration/test_docs_tutorial.py",
     "integration/test_interface_cli.py",
