@@ -210,6 +210,7 @@ class Channel(EnduringChannel):
     qos: Any
     _closing: bool
     _do_restore_message: Any
+    _q_for_pri: Any
 
     @property
     def broker(self) -> _Broker:
@@ -224,6 +225,13 @@ class Channel(EnduringChannel):
             return None if self._closing else callback(message)
 
         return super().basic_consume(queue, no_ack, callback if no_ack else take, consumer_tag, **kwargs)
+
+    def _size(self, queue: str) -> int:
+        """See Kombu's; without a transaction, as a Redis that is full refuses those, and queues are declared so."""
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            for priority in self.priority_steps:
+                pipe.llen(self._q_for_pri(queue, priority))
+            return sum(pipe.execute())
 
     def check(self) -> None:
         """See :meth:`EnduringChannel.check`; also put back what channels before this one could not."""
