@@ -42,7 +42,7 @@ class QoS(kombu_redis.QoS):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Tags of messages that are noted nowhere.
+        #: Tags of messages that are noted nowhere, as far as is known.
         self._unnoted: set[str] = set()
         #: Tags of messages that are done with, and still noted.
         self._done: set[str] = set()
@@ -86,10 +86,14 @@ class QoS(kombu_redis.QoS):
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """The message is not wanted; with ``requeue`` it comes again."""
-        if requeue:
-            super().reject(delivery_tag, requeue)
-        else:
+        if not requeue:
             self.ack(delivery_tag)
+        elif delivery_tag in self._unnoted:
+            self.push(self._delivered[delivery_tag])
+            self._unnoted.discard(delivery_tag)
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().reject(delivery_tag, requeue)
 
     def _try_to_forget(self) -> None:
         try:
@@ -137,9 +141,10 @@ class QoS(kombu_redis.QoS):
             self.channel.write_if_full(*self._removal(tag), *back)
 
     def push(self, message: Any) -> None:
-        """Put a message back that is noted nowhere."""
+        """Put a message back that is noted nowhere, or is without the worker knowing it: the answer was lost."""
         info = message.delivery_info
-        self.channel.write_if_full(*self._pushes(message._raw, info["exchange"], info["routing_key"]))
+        pushes = self._pushes(message._raw, info["exchange"], info["routing_key"])
+        self.channel.write_if_full(*self._removal(message.delivery_tag), *pushes)
 
     def _pushes(self, payload: Any, exchange: str, routing_key: str, leftmost: bool = False) -> list[Command]:
         pushes = _Pushes(self.channel.global_keyprefix)

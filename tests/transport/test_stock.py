@@ -153,6 +153,22 @@ def test_what_cannot_be_put_back_is_by_the_next_connection(
     assert again.take().payload == "one"
 
 
+def test_what_could_not_be_noted_in_time_is_run_and_may_be_rejected(
+    server: RedisServer, client: redis.Redis, new_worker: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channelsq.worker.stock._NOTED_WITHIN", 0.3)
+    worker = new_worker()
+    worker.ask()
+    publish(server, "one")
+    with noreplicas(server):
+        message = worker.read()
+    assert held(client) == (0, 0, 0)
+    message.reject(requeue=True)
+    assert held(client) == (1, 0, 0)
+    assert worker.take().payload == "one"
+    assert held(client) == (0, 1, 1)
+
+
 def test_what_was_done_meanwhile_is_not_put_back(
     server: RedisServer, client: redis.Redis, new_worker: Callable[[], Worker]
 ) -> None:
