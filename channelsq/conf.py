@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,36 @@ def shutdown_timeout() -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
         raise ImproperlyConfigured(f"CHANNEL_SHUTDOWN_TIMEOUT must be seconds, 0 or more, not {seconds!r}")
     return seconds
+
+
+def sends_events(identity: str | None = None) -> bool:
+    """``CHANNEL_EVENTS``: whether Celery's events are sent of a consumer's message.
+
+    True or False for all or none, or the part of them that is sampled, 0 to 1.  The events of one message are sent
+    all or none.
+
+    Args:
+        identity: the message's id; None to ask whether any message's are.
+    """
+    part = getattr(settings, "CHANNEL_EVENTS", False)
+    if isinstance(part, bool):
+        return part
+    if not isinstance(part, (int, float)) or not 0 <= part <= 1:
+        raise ImproperlyConfigured(f"CHANNEL_EVENTS must be True, False or a part from 0 to 1, not {part!r}")
+    return part > 0 if identity is None else zlib.crc32(identity.encode()) < part * 2**32
+
+
+def recycled_after(limit: str) -> int:
+    """``CHANNEL_MAX_MESSAGES`` and ``CHANNEL_MAX_MEMORY``: when a channel process is replaced; 0 for never.
+
+    Args:
+        limit: ``"messages"``, a number of them, or ``"memory"``, in KB.
+    """
+    name = f"CHANNEL_MAX_{limit.upper()}"
+    number = getattr(settings, name, 0)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ImproperlyConfigured(f"{name} must be a whole number, 0 for no limit, not {number!r}")
+    return number
 
 
 def allowed_origins() -> list[str]:

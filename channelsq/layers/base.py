@@ -153,6 +153,11 @@ class BaseChannelLayer(ABC):
         """Whether ``url`` is that of the layer's broker, as Celery's workers reach it; perhaps written differently."""
         return False
 
+    @property
+    def has_source(self) -> bool:
+        """Whether a worker reads the layer through a connection of its own, beside Celery's broker."""
+        return False
+
     # -- identity ---------------------------------------------------------------------------
 
     @property

@@ -7,14 +7,13 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from channelsq import conf, names
+from channelsq import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.capacity import Rooms
 from channelsq.layers.signing import sign_bare
@@ -35,12 +34,26 @@ Place = tuple[str, int, tuple[str, str] | None]
 
 
 class Parcel:
-    """What one consumer sent, to leave in one transaction with the acknowledgement of its message."""
+    """What one consumer sent, to leave in one transaction with the acknowledgement of its message.
+
+    Args:
+        layer: the layer that the message came by; None if that is not known.
+    """
+
+    __slots__ = ("commands", "envelopes", "layer")
 
     # Most have the first and nothing of the second; nothing is made before it is needed.
     #: For each process's reply queue what goes there.
-    envelopes: Sequence[tuple[Place, list[Entry]]] = ()
-    commands: Sequence[Command] = ()
+    envelopes: Sequence[tuple[Place, list[Entry]]]
+    commands: Sequence[Command]
+
+    def __init__(self, layer: RedisChannelLayer | None = None) -> None:
+        self.layer = layer
+        self.envelopes = self.commands = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From the process that ran the consumer to the one that acknowledges: without the layer."""
+        return _parcel, (self.envelopes, self.commands)
 
     def add_envelope(self, place: Place, entries: list[Entry]) -> None:
         """Have entries sent to a process's reply queue."""
@@ -58,6 +71,12 @@ class Parcel:
 
     def __bool__(self) -> bool:
         return bool(self.envelopes or self.commands)
+
+
+def _parcel(envelopes: Any, commands: Any) -> Parcel:
+    parcel = Parcel()
+    parcel.envelopes, parcel.commands = envelopes, commands
+    return parcel
 
 
 #: What a consumer sends on its success goes in here instead of being sent, while this is set.
@@ -90,12 +109,6 @@ class DirectSender:
             layer = self._layer
             self._commands = StreamCommands(prefix, layer.expiry, layer.queue_prefix, layer.signing)
         return self._commands
-
-    @cached_property
-    def _joins_acks(self) -> bool:
-        """Whether a worker of this process acknowledges on the layer's own broker."""
-        prefix = (conf.celery_app().conf.broker_transport_options or {}).get("global_keyprefix", "")
-        return self._layer.is_on(conf.celery_broker_url()) and self.commands.prefix == prefix
 
     # -- connections ------------------------------------------------------------------------
 
@@ -137,7 +150,7 @@ class DirectSender:
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         """Send now; see :meth:`BaseChannelLayer.dispatch`."""
-        parcel = Parcel()
+        parcel = Parcel(self._layer)
         full = self._pack(parcel, sends)
         self.send(parcel)
         if full is not None:
@@ -145,14 +158,14 @@ class DirectSender:
 
     def commands_for(self, sends: Sequence[Send]) -> list[Command]:
         """The commands that send what there is room for, for a transaction of the caller's."""
-        parcel = Parcel()
+        parcel = Parcel(self._layer)
         self._pack(parcel, sends)
         return self.render((parcel,))
 
     def settle(self, sends: Sequence[Send]) -> None:
         """Send with the acknowledgement of the message that is being handled; now, if none is, or it is elsewhere."""
         parcel = collected_here.get()
-        if parcel is None or not self._joins_acks:
+        if parcel is None or parcel.layer is not self._layer:
             self.dispatch(sends)
             return
         full = self._pack(parcel, sends)
@@ -162,7 +175,7 @@ class DirectSender:
     def join_acknowledgement(self, commands: Sequence[Command]) -> bool:
         """Have commands carried out with the acknowledgement of the message that is handled; False if none is."""
         parcel = collected_here.get()
-        if parcel is None or not self._joins_acks:
+        if parcel is None or parcel.layer is not self._layer:
             return False
         parcel.add_commands(commands)
         return True

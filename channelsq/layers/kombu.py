@@ -9,11 +9,11 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import Any, ClassVar
 
-from kombu import Connection, Exchange, Queue
+from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import KombuError
 
 from channelsq import conf, names
@@ -163,6 +163,11 @@ class KombuChannelLayer(BaseChannelLayer):
         return same_broker(self.url, url)
 
     @property
+    def _is_celerys(self) -> bool:
+        """Whether Celery's broker is the layer's."""
+        return self.is_on(conf.celery_broker_url())
+
+    @property
     def transport_options(self) -> dict[str, Any]:
         """Celery's ``broker_transport_options`` with those of ``CONFIG`` on top."""
         return {**(conf.celery_app().conf.broker_transport_options or {}), **self._transport_options}
@@ -178,7 +183,7 @@ class KombuChannelLayer(BaseChannelLayer):
         app = conf.celery_app()
         options = patience.layer_options(self.url, self.transport_options, listens=listens)
         heartbeat = patience.heartbeat(app) if listens and self.is_amqp else 0.0
-        ssl = app.conf.broker_use_ssl if self._url is None or self.is_on(conf.celery_broker_url()) else None
+        ssl = app.conf.broker_use_ssl if self._url is None or self._is_celerys else None
         return Connection(
             self.url,
             ssl=ssl or False,
@@ -217,6 +222,10 @@ class KombuChannelLayer(BaseChannelLayer):
         return (KombuError, OSError, Blocked, *transport.connection_errors, *transport.channel_errors)
 
     # -- sending ----------------------------------------------------------------------------
+
+    def producer(self) -> AbstractContextManager[Producer]:
+        """Return a Kombu producer on the layer's broker; what fails in its block is a BrokerUnavailable."""
+        return self._sender.producer()
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         self._sender.dispatch(*self.sort(sends))

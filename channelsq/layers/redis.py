@@ -59,6 +59,15 @@ def _url_of(hosts: object) -> str:
     )
 
 
+def _number(name: str, value: object, least: int) -> int | None:
+    """Return a whole number of ``CONFIG``; raises InvalidChannelLayerError."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= 1000):
+        return value
+    raise InvalidChannelLayerError(
+        f"RedisChannelLayer's CONFIG[{name!r}] must be a whole number from {least} to 1000, not {value!r}"
+    )
+
+
 class RedisChannelLayer(KombuChannelLayer):
     """Channels on Redis, groups as sets in the same Redis.
 
@@ -68,6 +77,11 @@ class RedisChannelLayer(KombuChannelLayer):
             out.
         hosts: a Redis as Channels 1 writes it, a list of one ``redis://`` URL or of one ``(host, port)``.  As that
             chose no transport, it is streams, unless the Celery app's broker is this Redis by another.
+        threads: how many consumers run at once in a worker, or in each of its channel processes, where the layer is
+            on streams and Celery's broker is another one; None for as many as the worker's pool has threads, 1 with
+            ``-P solo``, 8 with ``-P prefork``.
+        processes: how many processes of their own a worker's consumers run in then, 0 for threads of the worker; None
+            for one with ``-P prefork``, else none.
         config: see :class:`KombuChannelLayer`.
 
     Raises:
@@ -80,6 +94,8 @@ class RedisChannelLayer(KombuChannelLayer):
         *,
         url: str | None = None,
         hosts: Sequence[str | tuple[str, int]] | None = None,
+        threads: int | None = None,
+        processes: int | None = None,
         **config: Any,
     ) -> None:
         for name, remedy in _OF_CHANNELS_1.items():
@@ -97,6 +113,8 @@ class RedisChannelLayer(KombuChannelLayer):
         super().__init__(url=url, **config)
         if url is not None:
             self._check(url)
+        self.threads = _number("threads", threads, 1)
+        self.processes = _number("processes", processes, 0)
         self.sender = DirectSender(self, self._connections)
 
     def _check(self, url: str) -> None:
@@ -120,6 +138,21 @@ class RedisChannelLayer(KombuChannelLayer):
     def streams(self) -> bool:
         """Whether the broker is the streams transport."""
         return "-streams" in self.scheme
+
+    @property
+    def kombu_url(self) -> str:
+        """The URL at which another Kombu program reaches the layer's queues."""
+        return self.url
+
+    @property
+    def has_source(self) -> bool:
+        """Whether a worker reads the layer through a connection of its own: on streams that are not Celery's broker."""
+        return self.streams and not self._is_celerys
+
+    @property
+    def transport_options(self) -> dict[str, Any]:
+        """Those of ``CONFIG``, on top of Celery's ``broker_transport_options`` if its broker is the layer's."""
+        return super().transport_options if self._is_celerys else dict(self._transport_options)
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         if not self.streams:

@@ -19,6 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from channelsq.transport import burial, codec, publishing
 from channelsq.transport.acking import AcknowledgingChannel
 from channelsq.transport.commands import Command, call, exchange, load, pack, read, send
+from channelsq.transport.kombu_channel import take_connection
 from channelsq.transport.poll import Poll, rounded
 from channelsq.transport.quarantine import Quarantine
 from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Entry, read_streams
@@ -84,6 +85,7 @@ class ConsumingChannel(AcknowledgingChannel):
         self._ramp = 1
         self._pace = 0.0  # seconds a message took, on average
         self._delivered_at: float | None = None
+        self._polled = 0  # how many messages poll() has returned last
         self._take_over_at = 0.0
         self._greeted: Any = None  # the socket that these two were asked on
         self._client_id = 0
@@ -384,6 +386,36 @@ class ConsumingChannel(AcknowledgingChannel):
             self._asked = None
             self.stream_qos.put_back(poll.acks)
         super()._on_connection_disconnect(connection)  # type: ignore[misc]
+
+    def poll(self, seconds: float) -> list[Entry]:
+        """Send the acknowledgements that wait, wait for messages, and return them; without an event loop.
+
+        The caller has the QoS hold each entry, or gives it back.  Other threads may acknowledge meanwhile, and end the
+        wait with :meth:`interrupt`.
+
+        Raises:
+            redis.ConnectionError: the connection is lost; the next poll makes another.
+        """
+        client = self.client
+        if getattr(client, "connection", None) is None:  # Kombu's poller does this for an event loop
+            client.connection = take_connection(client.connection_pool)
+        if self._delivered_at is not None and self._polled:
+            self._measure((monotonic() - self._delivered_at) / self._polled)
+        self._brpop_start(seconds)
+        while self._asked is not None:
+            try:
+                self._read_poll()
+            except Empty:  # only the acknowledgements are confirmed yet
+                continue
+        entries = list(self._buffer)
+        self._buffer.clear()
+        self._delivered_at, self._polled = monotonic(), len(entries)
+        return entries
+
+    def interrupt(self) -> None:
+        """End a poll that waits in another thread."""
+        if self._client_id and self._asked is not None:
+            exchange(self.pool, [("CLIENT", "UNBLOCK", self._client_id)])
 
     # -- Delivery
 

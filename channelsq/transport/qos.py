@@ -68,6 +68,8 @@ class QoS(kombu_redis.QoS):
 
     def deliver(self, message: Any, delivery_tag: str) -> None:
         """As :meth:`append`, for who settles each message with :meth:`settle`."""
+        if self._dirty:
+            self._flush()  # type: ignore[attr-defined]
         self._delivered[delivery_tag] = message  # type: ignore[index]
 
     def settle(self, key: str, entry: str, delivery_tag: str, parcel: Any) -> None:

@@ -190,6 +190,10 @@ class Streams:
         """Say that this consumer is gone."""
         call(self._pool(), ("DEL", self.lease_key))
 
+    def expire_lease(self, consumer: str) -> None:
+        """Say that another consumer is dead, so that what it holds is taken over now; that counts as a death."""
+        call(self._pool(), ("DEL", self.lease_prefix + consumer))
+
     def absolve(self, keys: Sequence[str], consumers: Iterable[str]) -> None:
         """Say that consumers, which were this process's, are gone, and that nothing they hold is to blame."""
         run(self._pool(), ABSOLVE, keys, GROUP, self.lease_prefix, *consumers)

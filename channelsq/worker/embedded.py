@@ -17,8 +17,8 @@ from channelsq.asgi import channel_layers
 from channelsq.exceptions import ChannelLayerError
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
+from channelsq.worker.consumers import ConsumerTasks, log_unrouted
 from channelsq.worker.execution import report_done
-from channelsq.worker.setup import ConsumerTasks, log_unrouted
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper

@@ -31,7 +31,7 @@ from channelsq.worker.request import LeanRequest
 from channelsq.worker.straight import Straight
 
 if TYPE_CHECKING:
-    from channelsq.worker.setup import ConsumerTasks
+    from channelsq.worker.consumers import ConsumerTasks
 
 #: Celery's own, so that its messages stay where people look for them.
 _received = logging.getLogger("celery.worker.strategy")

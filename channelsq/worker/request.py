@@ -283,7 +283,7 @@ class LeanRequest(requests.Request):
             self._run_at_most_once()
             return
         self._begin(plan.pid, time())
-        self.parcel = Parcel()
+        self.parcel = Parcel(self._mine.channel_layer.channel_layer)  # type: ignore[arg-type]  # it is on streams
         self.finish(quick.run(plan, self._mine, self._kwargs, self.describe, self.parcel))
 
     def _run_at_most_once(self) -> None:

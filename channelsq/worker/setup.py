@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps, signals
 
-from channelsq import broker, conf, names, shutdown
+from channelsq import broker, conf, shutdown
 from channelsq.asgi import channel_layers, check_queues_apart
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import ChannelsqError
@@ -18,99 +18,35 @@ from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.urls import shown
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
-from channelsq.utils import name_that_thing
 from channelsq.worker import connection, database, dead, heartbeats, pool
+from channelsq.worker.consumers import ConsumerTasks, tasks_of
 from channelsq.worker.execution import report_done
-from channelsq.worker.task import ConsumerTask, make_channel_task, make_consumer_task
+from channelsq.worker.sources import control, selection
+from channelsq.worker.sources.step import Sources
+from channelsq.worker.task import ConsumerTask, make_channel_task
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
-    from channelsq.routing import Consumer
 
 logger = logging.getLogger("channelsq.worker")
 
 
-class ConsumerTasks:
-    """The tasks of one layer's consumers.
-
-    Args:
-        app: the Celery app that gets them.
-        layer: the layer whose routing is read.
-        http_consumer: what gets HTTP requests that no route claims, instead of Django's views.
-    """
-
-    def __init__(self, app: Celery, layer: ChannelLayerWrapper, http_consumer: Consumer | None = None) -> None:
-        self.app = app
-        self.layer = layer
-        layer.router.check_default(http_consumer)
-        self._names: dict[int, str] = {}
-        self._tasks: Any = app.tasks  # asking the app for it takes a lock
-        taken = {name for name, task in app.tasks.items() if getattr(task, "layer", None) is not layer}
-        for route in layer.router.routes():
-            if id(route.consumer) in self._names:
-                continue
-            # Two consumers may share a dotted path (made in a loop, or one class under several as_route());
-            # every process reads the same routing in the same order, so a number tells them apart everywhere.
-            base = name = name_that_thing(route.consumer)
-            number = 1
-            while name in taken:
-                number += 1
-                name = f"{base}#{number}"
-            taken.add(name)
-            self._names[id(route.consumer)] = name
-            if name not in app.tasks:
-                make_consumer_task(app, layer, route.consumer, name)
-
-    @property
-    def channels(self) -> list[str]:
-        """The channels that workers consume: all routed ones but reply and single-reader channels."""
-        return sorted(
-            channel
-            for channel in self.layer.router.channels
-            if not names.is_process_channel(channel) and not names.is_single_reader(channel)
-        )
-
-    def resolve(self, message: Message) -> tuple[ConsumerTask, dict[str, Any], bool] | None:
-        """The task for ``message``, its route's keyword arguments and whether it is ordered; None if unrouted."""
-        resolved = self.layer.router.resolve(message)
-        if resolved is None:
-            return None
-        route, kwargs = resolved
-        return self.task_of(route.consumer), {**kwargs}, route.ordered
-
-    def task_of(self, consumer: Consumer) -> ConsumerTask:
-        """The task of a route's consumer."""
-        return self._tasks[self._names[id(consumer)]]  # type: ignore[no-any-return]
-
-
-def log_unrouted(message: Message) -> None:
-    """Say that no route claims ``message``, and report it done so that its socket goes on."""
-    logger.error(
-        "channel %s: no route claims a message with keys %s%s; it was dropped",
-        message.channel.name,
-        sorted(message.content),
-        f" and path {message['path']!r}" if "path" in message else "",
-        extra={"action": "unrouted", "channel": message.channel.name},
-    )
-    report_done(message)
-
-
 def consumed(app: Celery) -> list[ChannelLayerWrapper]:
-    """The layers that ``app``'s workers consume: all that are on its broker.
+    """Return the layers that ``app``'s workers consume: those with sources, and those on its broker.
 
     Raises:
         InvalidChannelLayerError: the settings of one cannot be used.
     """
     url = conf.celery_broker_url(app)
     layers = [channel_layers[alias] for alias in channel_layers.configs]
-    return [layer for layer in layers if not layer.in_process and layer.is_on(url)]
+    return [layer for layer in layers if not layer.in_process and (layer.has_source or layer.is_on(url))]
 
 
 _installed: set[int] = set()
 
 
 def install(app: Celery) -> None:
-    """Make ``app``'s workers consume the channels of every layer on ``app``'s broker.  Safe to call again.
+    """Make ``app``'s workers consume the channels of layers, see :func:`consumed`.  Safe to call again.
 
     Raises:
         InvalidChannelLayerError, InvalidRouting: the settings or a routing cannot be used.
@@ -130,15 +66,21 @@ def install(app: Celery) -> None:
         tasks = ConsumerTasks(app, layer)
         for channel in tasks.channels:
             make_channel_task(app, layer, channel)
-            app.amqp.queues.select_add(layer.queue(channel))
-        _tasks_of.setdefault(id(app), {})[layer.alias] = tasks
+            if not layer.has_source:
+                app.amqp.queues.select_add(layer.queue(channel))
+        tasks_of(app)[layer.alias] = tasks
     dead.install(app)
     signals.task_revoked.connect(_on_revoked, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)
     signals.worker_init.connect(_on_init, weak=False)
-    signals.worker_init.connect(pool.choose, weak=False)
+    if not all(layer.has_source for layer in layers):
+        signals.worker_init.connect(pool.choose, weak=False)
     signals.worker_shutting_down.connect(_on_shutting_down, weak=False)
     app.steps["worker"].add(_Shutdown)
+    if any(layer.has_source for layer in layers):
+        signals.celeryd_init.connect(selection.divide, weak=False)
+        app.steps["worker"].add(Sources)
+        control.install()
     signals.worker_init.connect(connection.install, weak=False)
     signals.worker_init.connect(database.keep_connections, weak=False)
     signals.worker_ready.connect(heartbeats.install, weak=False)
@@ -161,14 +103,6 @@ def install_or_refuse(app: Celery) -> None:
             raise SystemExit(problem)
 
         signals.celeryd_init.connect(refuse, weak=False)
-
-
-_tasks_of: dict[int, dict[str, ConsumerTasks]] = {}
-
-
-def tasks_of(app: Celery) -> dict[str, ConsumerTasks]:
-    """What :func:`install` made for ``app``, by the aliases of the layers that its workers consume."""
-    return _tasks_of.get(id(app), {})
 
 
 def _refuse_unusable_layers(**kwargs: Any) -> None:
@@ -246,6 +180,9 @@ def _on_ready(sender: Any = None, **kwargs: Any) -> None:
         layer = tasks.layer.channel_layer
         if isinstance(layer, KombuChannelLayer):  # not in the worker's event loop, as it waits for an answer
             threading.Thread(target=warn_of_eviction, args=(layer,), name="channelsq-eviction", daemon=True).start()
+    sources = getattr(getattr(sender, "controller", None), "channelsq_sources", None)
+    if sources is not None:
+        sources.tell_of_events()
     pool.end_what_runs(sender)
     worker_ready.send(sender=sender)
     if "prefork" not in type(getattr(sender, "pool", None)).__module__:

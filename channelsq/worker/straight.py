@@ -23,8 +23,8 @@ from channelsq.worker.task import ChannelTask
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
     from channelsq.layers.signing import Signing
+    from channelsq.worker.consumers import ConsumerTasks
     from channelsq.worker.lean import Lean
-    from channelsq.worker.setup import ConsumerTasks
 
 logger = logging.getLogger("channelsq.worker")
 

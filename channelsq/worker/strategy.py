@@ -22,10 +22,10 @@ from channelsq.message import Message
 from channelsq.transport import burial
 from channelsq.transport.codec import DEATHS
 from channelsq.transport.consuming import ConsumingChannel
+from channelsq.worker.consumers import log_unrouted, tasks_of
 from channelsq.worker.execution import report_done
 from channelsq.worker.guard import unhandled
 from channelsq.worker.lean import lean_of
-from channelsq.worker.setup import log_unrouted, tasks_of
 
 logger = logging.getLogger("channelsq.worker")
 

@@ -84,6 +84,34 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         ready = tracer is None or isinstance(tracer, IsolatedTracer)  # as a tool that puts it back does
         self.channelsq_tracer = tracer if ready else IsolatedTracer(GuardedTracer(self, tracer))
 
+    def apply_async(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: Any = None,
+        producer: Any = None,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        """Send the task, as Celery's; another try of a message goes where the message came from, to its layer."""
+        queue = options.get("queue") or options.get("routing_key")
+        if producer is None and queue and args and self.layer.has_source and queue == self.layer.queue(args[0]).name:
+            layer: Any = self.layer.channel_layer
+            options = {**options, "queue": self.layer.queue(args[0])}
+            with layer.producer() as producer:
+                return super().apply_async(args, kwargs, task_id, producer, *more, **options)
+        return super().apply_async(args, kwargs, task_id, producer, *more, **options)
+
+    def hand_over(self, message: Message, kwargs: dict[str, Any]) -> None:
+        """Send a message as an ordinary task to Celery's broker, for what threads cannot do: to keep a time limit.
+
+        Raises:
+            kombu.exceptions.OperationalError: the broker does not answer.
+        """
+        args, signing = [message.channel_name, message.content], self.layer.channel_layer.signing
+        headers = {} if signing is None else {HEADER: signing.call(str(self.name), message.id, args, kwargs)}
+        self.apply_async(args, kwargs, message.id, serializer="msgpack", headers=headers)
+
     def apply(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task here, as Celery's; in a new context, also for another try of its own."""
         return fresh().run(super().apply, *args, **kwargs)

@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(180),
-    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet"),
+    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet|beside.*prefork|prefork.*beside"),
 ]
 
 POOLS = ["solo", "threads", "prefork"]
@@ -28,6 +28,7 @@ BROKERS = [
     "redis-streams",
     "redis",
     pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
+    "redis beside streams",
 ]
 
 Start = Callable[..., Process]
@@ -123,9 +124,9 @@ def test_receivers(start: Start, client: LayerClient, broker: Broker, pool: str)
 
 
 @pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis"], indirect=True)
+@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis", "redis beside streams"], indirect=True)
 def test_views(broker: Broker, processes: Processes, tmp_path: Path, pool: str) -> None:
-    project = Project(tmp_path, broker.url)
+    project = Project(tmp_path, broker.url, broker.env)
     project.start_interface()
     try:
         project.start_worker("-P", pool, "-c", "2")
@@ -143,7 +144,7 @@ def test_views(broker: Broker, processes: Processes, tmp_path: Path, pool: str) 
 
 
 @pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis-streams"], indirect=True)
+@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis-streams", "redis beside streams"], indirect=True)
 def test_what_ends_the_process_is_a_death(start: Start, client: LayerClient, pool: str, tmp_path: Path) -> None:
     """Twice, as is set here, makes a dead letter: its socket goes on."""
 

@@ -188,6 +188,11 @@ def _remember(sender: Any = None, **kwargs: Any) -> None:
     prerun.append(sender.name)
 
 
+def tell_prerun(message: Message) -> None:
+    """Answers with the tasks that ``task_prerun`` was sent for."""
+    _answer(message, prerun=sorted(set(prerun)))
+
+
 def listen(message: Message) -> None:
     """From now on ``task_prerun`` has a receiver, or none any more."""
     if message["on"]:

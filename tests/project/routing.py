@@ -50,6 +50,7 @@ channel_routing = [
     route("database", "tests.project.consumers.database"),
     route("listen", "tests.project.consumers.listen"),
     route("request", "tests.project.consumers.request"),
+    route("prerun", "tests.project.consumers.tell_prerun"),
     route("books", "tests.project.consumers.books"),
     route("rejected", "tests.project.consumers.rejected"),
     route("picky", "tests.project.consumers.echo", path="^/only-this/$"),

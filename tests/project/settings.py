@@ -1,6 +1,6 @@
-"""Settings from the environment: TEST_BROKER, TEST_GROUPS (Redis), TEST_DATABASE, TEST_VISIBILITY (seconds),
-TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a dead letter), TEST_HOSTS (allowed),
-TEST_SIGNING (of messages);
+"""Settings from the environment: TEST_BROKER, TEST_LAYER (where channels are, if not on that), TEST_GROUPS (Redis),
+TEST_DATABASE, TEST_VISIBILITY (seconds), TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a
+dead letter), TEST_HOSTS (allowed), TEST_SIGNING (of messages), TEST_THREADS and TEST_PROCESSES (of consumers);
 TEST_RERUN (methods of requests that may run again), TEST_SHUTDOWN (seconds for answers that stream);
 TEST_RECORDS and TEST_FILE are for views and consumers."""
 
@@ -50,6 +50,13 @@ if "TEST_SHUTDOWN" in os.environ:
     CHANNEL_SHUTDOWN_TIMEOUT = float(os.environ["TEST_SHUTDOWN"])
 
 _config = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"))}
+if "TEST_LAYER" in os.environ:  # channels that are not on Celery's broker
+    _config["url"] = os.environ["TEST_LAYER"]
+    CHANNEL_EVENTS = True
+    _config["transport_options"] = globals().pop("CELERY_BROKER_TRANSPORT_OPTIONS", {})
+for _name in ("threads", "processes"):
+    if f"TEST_{_name.upper()}" in os.environ:
+        _config[_name] = int(os.environ[f"TEST_{_name.upper()}"])
 if "TEST_SIGNING" in os.environ:
     _config["signing"] = os.environ["TEST_SIGNING"]
 CHANNEL_LAYERS = {
@@ -59,7 +66,7 @@ CHANNEL_LAYERS = {
             "CONFIG": _config,
             "ROUTING": "tests.project.routing.channel_routing",
         }
-        if CELERY_BROKER_URL.startswith("redis")
+        if os.environ.get("TEST_LAYER", CELERY_BROKER_URL).startswith("redis")
         else {
             "BACKEND": "channelsq.layers.KombuChannelLayer",
             "CONFIG": {"groups_url": os.environ["TEST_GROUPS"], **_config},

@@ -17,11 +17,19 @@ from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 
 
 class Broker:
-    """A broker's URLs, and what tells the test project to use it."""
+    """A broker's URLs, and what tells the test project to use it.
 
-    def __init__(self, url: str, groups_url: str, *, quiet: bool = False) -> None:
+    Args:
+        url: of the broker that carries the channels.
+        groups_url: of the Redis that holds the groups.
+        quiet: whether its worker is to log nothing of each message.
+        celery_url: of Celery's own broker, if that is another.
+    """
+
+    def __init__(self, url: str, groups_url: str, *, quiet: bool = False, celery_url: str | None = None) -> None:
         self.url = url
         self.groups_url = groups_url
+        self.celery_url = celery_url or url
         #: Whether its worker is to log nothing of each message.
         self.quiet = quiet
 
@@ -30,14 +38,27 @@ class Broker:
         """Environment for the test project's processes."""
         return {
             "DJANGO_SETTINGS_MODULE": "tests.project.settings",
-            "TEST_BROKER": self.url,
+            "TEST_BROKER": self.celery_url,
             "TEST_GROUPS": self.groups_url,
+            **({"TEST_LAYER": self.url} if self.has_source else {}),
         }
+
+    @property
+    def has_source(self) -> bool:
+        """Whether channels and tasks have brokers of their own."""
+        return self.celery_url != self.url
 
 
 def make_broker(request: pytest.FixtureRequest) -> Broker:
-    """The broker that a fixture's parameter names; groups are in Redis for all."""
+    """The broker that a fixture's parameter names; groups are in Redis for all.
+
+    ``"X beside streams"`` has Celery's tasks on X, and the channels on streams of their own.
+    """
     redis_url = request.getfixturevalue("redis_url").rsplit("/", 1)[0] + "/3"
+    if request.param.endswith(" beside streams"):
+        channels = redis_url.replace("/3", "/5")
+        celery_url = redis_url if request.param.startswith("redis") else request.getfixturevalue("rabbitmq_url")
+        return Broker(channels.replace("redis:", "redis-streams:"), channels, celery_url=celery_url)
     if request.param == "redis":
         return Broker(redis_url, redis_url)
     if request.param.startswith("redis-streams"):
@@ -51,7 +72,7 @@ def make_broker(request: pytest.FixtureRequest) -> Broker:
 @contextlib.contextmanager
 def operator(broker: Broker) -> Iterator[Celery]:
     """A Celery app of this process on the broker, to inspect, control and send with; no connection of it is left."""
-    with Celery("operator", broker=broker.url, set_as_current=False) as app:
+    with Celery("operator", broker=broker.celery_url, set_as_current=False) as app:
         try:
             yield app
         finally:

@@ -205,7 +205,7 @@ def test_the_workers_examples_are_options_that_celery_gets() -> None:
 
     from channelsq import route
     from channelsq.asgi import ChannelLayerWrapper
-    from channelsq.worker.setup import ConsumerTasks
+    from channelsq.worker.consumers import ConsumerTasks
 
     names = example("docs/worker.md", "@consumer")
     consumers = [names[name] for name in ("receive", "notify", "tick", "fetch", "wait_for_upload")]

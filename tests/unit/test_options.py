@@ -9,7 +9,7 @@ from celery import Celery
 from channelsq import consumer
 from channelsq.options import ATTRIBUTE
 from channelsq.routing import route
-from channelsq.worker.setup import ConsumerTasks
+from channelsq.worker.consumers import ConsumerTasks
 from channelsq.worker.task import ConsumerTask
 from tests.unit.layer_support import wrapped
 

@@ -10,7 +10,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from channelsq import conf
 from channelsq.asgi import channel_layers
-from channelsq.worker.setup import install, tasks_of
+from channelsq.worker.consumers import tasks_of
+from channelsq.worker.setup import install
 
 if TYPE_CHECKING:
     from celery import Celery

@@ -1,0 +1,60 @@
+"""Which messages a worker has: apart from Celery's own books of tasks.
+
+Celery's autoscaler counts what is reserved there, and Celery cancels what is active there when its broker is lost.
+Neither concerns messages of a layer.  ``inspect`` shows both, see :mod:`channelsq.worker.sources.control`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from celery.worker import state
+
+if TYPE_CHECKING:
+    from channelsq.worker.sources.request import Request
+
+#: Messages that were taken and are not handled yet, by id.
+reserved: dict[str, Request] = {}
+
+#: Those of them whose consumers run.
+active: dict[str, Request] = {}
+
+#: Those of them that wait for their time, or for a rate limit.
+scheduled: dict[str, Request] = {}
+
+
+def find(identity: str) -> Request | None:
+    """Return the message with an id that this process has, if it has it."""
+    return reserved.get(identity)
+
+
+def waiting() -> Iterator[Request]:
+    """Return the messages that are neither handled nor scheduled yet."""
+    for identity, request in tuple(reserved.items()):
+        if identity not in active and identity not in scheduled:
+            yield request
+
+
+def clear() -> None:
+    """Forget every message; a worker begins in this process."""
+    reserved.clear()
+    active.clear()
+    scheduled.clear()
+
+
+def answer(what: str) -> Any:
+    """Return what this process knows: ``active``, ``reserved``, ``scheduled`` or ``counts``, as ``inspect`` has it."""
+    match what:
+        case "active":
+            return [request.info() for request in tuple(active.values())]
+        case "reserved":
+            return [request.info() for request in waiting()]
+        case "scheduled":
+            return [
+                {"eta": request.eta and request.eta.isoformat(), "priority": 6, "request": request.info()}
+                for request in tuple(scheduled.values())
+            ]
+        case "counts":
+            return dict(state.total_count)
+    raise ValueError(f"nothing is known of {what!r}")

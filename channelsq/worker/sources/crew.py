@@ -1,0 +1,104 @@
+"""The sources and runners of one process, whether that is the worker itself or one of its channel processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from celery import Celery
+from celery.app.trace import build_tracer
+
+from channelsq.layers.redis import RedisChannelLayer
+from channelsq.worker.consumers import ConsumerTasks, tasks_of
+from channelsq.worker.sources import books
+from channelsq.worker.sources.intake import Intake
+from channelsq.worker.sources.request import EventerOf
+from channelsq.worker.sources.runner import Runner
+from channelsq.worker.sources.stream_source import StreamSource
+from channelsq.worker.task import ConsumerTask
+
+#: How many messages a source holds for each thread, and at least.  It asks for no more than are handled in some
+#: milliseconds, so that slow consumers leave the others to other workers.
+PREFETCH, LEAST = 4, 32
+
+
+class Crew:
+    """Reads layers and runs their consumers in threads of this process.
+
+    Args:
+        app: the Celery app.
+        hostname: the worker's.
+        channels: the channels to read, by the alias of their layer.
+        threads: how many consumers of a layer run at once.
+        eventer_of: decides about events.
+        sender: of Celery's signal ``task_received``.
+        opened: is told the alias of a layer and the name under which its messages are held, at each connection.
+        pool_keeps_limits: whether Celery's pool can end a task that takes too long.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        hostname: str,
+        channels: Mapping[str, Sequence[str]],
+        threads: int,
+        eventer_of: EventerOf,
+        sender: Any,
+        opened: Callable[[str, str], None] = lambda alias, consumer: None,
+        *,
+        pool_keeps_limits: bool = False,
+    ) -> None:
+        self.threads = threads
+        self.sources: dict[str, StreamSource] = {}
+        self._runners: list[Runner] = []
+        for alias, names in channels.items():
+            tasks = tasks_of(app)[alias]
+            _trace(tasks, hostname)
+            layer = tasks.layer.channel_layer
+            assert isinstance(layer, RedisChannelLayer)
+            intake = Intake(tasks, hostname, eventer_of, sender, pool_keeps_limits=pool_keeps_limits)
+            source = self.sources[alias] = StreamSource(
+                layer, intake, names, max(LEAST, threads * PREFETCH), partial(opened, alias)
+            )
+            self._runners.append(Runner(source, threads, f"channelsq-{alias}"))
+
+    def start(self) -> None:
+        """Start reading."""
+        books.clear()
+        for runner in self._runners:
+            runner.start()
+
+    def stop(self) -> None:
+        """Begin nothing more; what was not begun is left to other workers.  Safe to call again."""
+        for runner in self._runners:
+            runner.stop()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the consumers that run are done; False if that took longer than so many seconds."""
+        return all(runner.wait(seconds) for runner in self._runners)
+
+    def settle(self) -> None:
+        """Send the outcomes of finished consumers now."""
+        for source in self.sources.values():
+            source.settle()
+
+    def close(self) -> None:
+        """Give back what is held, and close the connections."""
+        for source in self.sources.values():
+            source.close()
+
+    def read(self, alias: str, channel: str) -> None:
+        """Read one more channel."""
+        self.sources[alias].read(channel)
+
+    def cease(self, alias: str, channel: str) -> None:
+        """Read a channel no more."""
+        self.sources[alias].cease(channel)
+
+
+def _trace(tasks: ConsumerTasks, hostname: str) -> None:
+    """Give consumers' tasks a tracer, as Celery does when its own broker is connected."""
+    for name, task in tasks.app.tasks.items():
+        if isinstance(task, ConsumerTask) and task.layer is tasks.layer:
+            task.__trace__ = build_tracer(name, task, tasks.app.loader, hostname, app=tasks.app)

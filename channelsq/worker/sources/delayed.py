@@ -1,0 +1,61 @@
+"""Messages that wait in a worker for their time: an ETA, or a rate limit."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from time import time
+
+from celery.utils.time import rate
+from kombu.utils.limits import TokenBucket
+
+from channelsq.worker.sources import books
+from channelsq.worker.sources.request import Request
+
+
+class Delayed:
+    """The delayed messages of a source.  Used by the thread that polls."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Request]] = []
+        self._number = itertools.count()
+        self._buckets: dict[str, tuple[str, TokenBucket]] = {}
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, request: Request, due: float) -> None:
+        """Have a request wait until ``time.time()`` is ``due``."""
+        books.scheduled[request.id] = request
+        heapq.heappush(self._heap, (due, next(self._number), request))
+
+    def due(self) -> list[Request]:
+        """Return the requests whose time has come."""
+        now, found = time(), []
+        while self._heap and self._heap[0][0] <= now:
+            request = heapq.heappop(self._heap)[2]
+            books.scheduled.pop(request.id, None)
+            found.append(request)
+        return found
+
+    def seconds(self, most: float) -> float:
+        """Return the seconds until the next one is due, at most ``most``."""
+        return most if not self._heap else max(0.001, min(most, self._heap[0][0] - time()))
+
+    def clear(self) -> list[Request]:
+        """Return every request, whether its time has come or not, and forget them."""
+        heap, self._heap = self._heap, []
+        for _, _, request in heap:
+            books.scheduled.pop(request.id, None)
+        return [request for _, _, request in heap]
+
+    def limited_until(self, request: Request) -> float:
+        """Return the ``time.time()`` at which the rate limit of a request's task lets it begin; 0 for now."""
+        limit = request.task.rate_limit
+        if not limit:
+            return 0.0
+        known = self._buckets.get(request.name)
+        if known is None or known[0] != str(limit):
+            known = self._buckets[request.name] = str(limit), TokenBucket(rate(limit), capacity=1)
+        bucket = known[1]
+        return 0.0 if bucket.can_consume(1) else time() + max(0.001, bucket.expected_time(1))

@@ -1,0 +1,333 @@
+"""From a stream's entry to the request of a consumer: decode, check, expire, route."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+from celery.app.trace import LOG_RECEIVED
+from kombu.exceptions import ContentDisallowed
+from kombu.serialization import prepare_accept_content
+from kombu.transport.virtual import Message as KombuMessage
+
+from channelsq.ending import is_end
+from channelsq.layers import codec
+from channelsq.layers.signing import HEADER, Refused
+from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, raw_body
+from channelsq.message import Message
+from channelsq.transport import burial
+from channelsq.transport.channel import Channel
+from channelsq.transport.codec import DEATHS, ForeignPayload, decode_compact
+from channelsq.transport.streams import Entry
+from channelsq.worker.consumers import ConsumerTasks, log_unrouted
+from channelsq.worker.execution import report_done
+from channelsq.worker.guard import unhandled
+from channelsq.worker.plan import Plan
+from channelsq.worker.sources.request import EventerOf, HandedOver, Request
+from channelsq.worker.task import ConsumerTask
+
+if TYPE_CHECKING:
+    from channelsq.layers.signing import Signing
+
+logger = logging.getLogger("channelsq.worker")
+
+#: Celery's own, so that its messages stay where people look for them.
+_received = logging.getLogger("celery.worker.strategy")
+
+#: The first byte of a message in the transport's compact form: a msgpack list of four.
+_COMPACT = 0x94
+
+_NONE_ALIVE = "", -1
+
+#: Headers of a signed message that are taken although the signature does not cover them.
+_HARMLESS = (
+    "lang", "id", "root_id", "parent_id", "eta", "expires", "ignore_result", "origin", "redelivered", "argsrepr",
+    "kwargsrepr", "task", DEATHS, EXPIRES_HEADER,
+)  # fmt: skip
+
+
+class Intake:
+    """Makes requests of the entries of one layer.
+
+    Args:
+        tasks: the layer's consumers.
+        hostname: the worker's.
+        eventer_of: decides about events.
+        sender: of ``task_received``.
+        pool_keeps_limits: whether Celery's pool can end a task that takes too long.
+    """
+
+    def __init__(
+        self, tasks: ConsumerTasks, hostname: str, eventer_of: EventerOf, sender: Any, *, pool_keeps_limits: bool
+    ) -> None:
+        self._tasks = tasks
+        self._layer = tasks.layer
+        self._hostname = hostname
+        self._eventer_of = eventer_of
+        self._sender = sender
+        self._pool_keeps_limits = pool_keeps_limits
+        self._signing: Signing | None = tasks.layer.channel_layer.signing
+        #: The channel of each queue.
+        self._channels = {tasks.layer.queue(channel).name: channel for channel in tasks.channels}
+        self._accept = prepare_accept_content(tasks.app.conf.accept_content)
+        self._plans: dict[str, Plan] = {}
+        self._looked_at: set[str] = set()
+        # Of the poll:
+        self._channel: Channel
+        self._now = 0
+        self._alive: tuple[str, int] = _NONE_ALIVE
+
+    def take(self, channel: Channel, entries: Iterable[Entry]) -> list[Request]:
+        """Return the requests of entries, which the channel holds from now on.
+
+        An entry that cannot be handled is acknowledged, or becomes a dead letter, and is logged; it does not stop the
+        others.
+        """
+        self._channel = channel
+        self._now = channel.server_time()
+        self._alive = _NONE_ALIVE
+        self._looked_at.clear()
+        does_info, does_debug = _received.isEnabledFor(logging.INFO), logger.isEnabledFor(logging.DEBUG)
+        taken: list[Request] = []
+        for entry in entries:
+            request = None
+            try:
+                request = self._take_compact(entry) or self._take_any(entry)
+                if request is None:
+                    continue
+                request.take()
+                if does_debug:
+                    extra = {"action": "message_received", "channel": request._mine.channel_name}
+                    logger.debug("%s -> %s [%s]", request._mine.channel_name, request.name, request.id, extra=extra)
+                if does_info:
+                    self._log(request)
+                self._announce(request)
+            except BaseException as error:  # of whatever a message can hold, or of a receiver of a signal
+                if request is not None:
+                    request.give_up(error)
+                    continue
+                if is_end(error):
+                    raise
+                unhandled(error, channel.queue_of(entry.key), None)
+                channel.stream_qos.drop(entry)
+            else:
+                taken.append(request)
+        return taken
+
+    def _take_compact(self, entry: Entry) -> Request | None:
+        """Return the request of a message as layers send it; None if it is something else, or is not to be run."""
+        key, identity, data, redelivered, _ = entry
+        if not data or data[0] != _COMPACT or redelivered:
+            return None
+        queue = self._channel.queue_of(key)
+        try:
+            name, message_id, body, lifetime = decode_compact(data)
+            (sent_to, content), _, _ = codec.loads(body)
+        except (ForeignPayload, TypeError, ValueError):
+            return None
+        channel = self._channels.get(queue)
+        if name != queue or sent_to != channel or message_id is None or type(content) is not dict:
+            return None
+        if self._signing is not None and not self._signing.is_signed(queue, message_id, body):
+            return None
+        if lifetime is not None:
+            # An entry that was found to be alive, and its lifetime: a younger one with the same is alive, too.
+            oldest, same = self._alive
+            if lifetime != same or identity < oldest:
+                if int(identity.partition("-")[0]) + lifetime <= self._now:
+                    return None
+                self._alive = identity, lifetime
+        try:
+            mine = Message(content, channel, self._layer)
+            resolved = self._layer.router.resolve(mine)
+        except (TypeError, ValueError):  # none of ours has such a value
+            return None
+        if resolved is None:
+            return None
+        route, kwargs = resolved
+        mine.id = message_id
+        if not route.ordered:
+            report_done(mine)
+        plan = self._plan(self._tasks.task_of(route.consumer))
+        qos = self._channel.stream_qos
+        return self._kind(plan)(plan, qos, entry, mine, {**kwargs} if kwargs else {}, self._eventer_of)
+
+    def _take_any(self, entry: Entry) -> Request | None:
+        """Return the request of whatever message; None if it is not to be run, which is dealt with."""
+        payload = self._channel.open(entry)
+        if payload is None:
+            return None
+        queue = self._channel.queue_of(entry.key)
+        message = KombuMessage(payload, channel=self._channel, accept=self._accept)
+        headers = message.headers
+        try:
+            if headers.get("task") == queue:
+                return self._channel_message(entry, message, queue)
+            return self._retry(entry, message, queue)
+        except Refused as error:  # which is logged
+            burial.set_aside(message, f"{error}, where CONFIG['signing'] asks for it")
+        except (TypeError, ValueError) as error:
+            channel = self._channels.get(queue, queue)
+            logger.error(
+                "channel %s: a message was refused: %s", channel, error,
+                extra={"action": "foreign_message_refused", "channel": channel},
+            )  # fmt: skip
+            burial.set_aside(message, str(error))
+        return None
+
+    def _channel_message(self, entry: Entry, message: Any, queue: str) -> Request | None:
+        """Return the request of a message that was sent to a channel."""
+        channel = self._channels[queue]
+        if self._signing is not None:
+            body = raw_body(message) if message.content_type == CONTENT_TYPE else b""
+            self._signing.check_task(queue, message.headers.get("id"), body)
+            message.headers = {name: message.headers[name] for name in _HARMLESS if name in message.headers}
+            if "retries" in message.headers:
+                message.headers["retries"] = 0  # further tries are the consumer's task's
+        mine = Message(_content(message, channel), channel, self._layer)
+        resolved = self._tasks.resolve(mine)
+        if resolved is None:
+            log_unrouted(mine)
+            self._channel.stream_qos.drop(entry)
+            return None
+        task, kwargs, ordered = resolved
+        if not ordered:
+            report_done(mine)
+        return self._request(entry, message, mine, task, kwargs)
+
+    def _retry(self, entry: Entry, message: Any, queue: str) -> Request | None:
+        """Return the request of another try of a consumer's task."""
+        name = message.headers.get("task")
+        task: Any = self._tasks.app.tasks.get(name)
+        channel = self._channels.get(queue)
+        if not isinstance(task, ConsumerTask) or task.layer is not self._layer or channel is None:
+            raise ValueError(f"it is for the task {name!r}, which is no consumer of the layer {self._layer.alias!r}")
+        args, kwargs, _ = _payload(message)
+        if not (isinstance(args, (list, tuple)) and len(args) == 2 and isinstance(kwargs, dict)):
+            raise ValueError(f"the arguments of the task {name!r} are not a channel and its message")
+        if self._signing is not None:
+            self._signing.check_call(name, message.headers.get("id"), args, kwargs, message.headers.get(HEADER))
+        mine = Message(args[1], args[0], self._layer)
+        return self._request(entry, message, mine, task, kwargs)
+
+    def _request(
+        self, entry: Entry, message: Any, mine: Message, task: ConsumerTask, kwargs: dict[str, Any]
+    ) -> Request:
+        headers = message.headers
+        identity = headers.get("id")
+        if not isinstance(identity, str):
+            raise ValueError("it has no id")
+        mine.id = identity
+        mine.is_redelivered = entry.redelivered
+        retries = headers.get("retries")
+        if type(retries) is int and retries:
+            mine._run.retries = retries
+        plan, qos = self._plan(task), self._channel.stream_qos
+        request = self._kind(plan)(plan, qos, entry, mine, {**kwargs}, self._eventer_of, headers)
+        request._expires = _moment(headers.get("expires"), "expires")
+        eta = _moment(headers.get("eta"), "eta")
+        request.due = eta.timestamp() if eta is not None else 0.0
+        return request
+
+    def _kind(self, plan: Plan) -> type[Request]:
+        task = plan.task
+        return HandedOver if self._pool_keeps_limits and (task.time_limit or task.soft_time_limit) else Request
+
+    def _plan(self, task: ConsumerTask) -> Plan:
+        """Return how a task's consumer is run, looked at once a poll."""
+        name = str(task.name)
+        plan = self._plans.get(name)
+        if plan is None:
+            plan = self._plans[name] = Plan(task)
+            plan.fields = {
+                "ignore_result": task.ignore_result,
+                "headers": {},  # of the publisher's own there are none, and Celery need not look for them
+                "properties": {},
+                "reply_to": None,
+                "hostname": self._hostname,
+                "is_eager": False,
+                "argsrepr": "(…)",  # content stays out of logs; see quick.told()
+                "kwargsrepr": "{…}",
+            }
+        if name not in self._looked_at:
+            self._looked_at.add(name)
+            plan.look()
+        return plan
+
+    def _log(self, request: Request) -> None:
+        context = {
+            "id": request.id,
+            "name": request.name,
+            "args": request.argsrepr,
+            "kwargs": request.kwargsrepr,
+            "eta": request.eta,
+        }
+        _received.info(LOG_RECEIVED, context, extra={"data": context})
+
+    def _announce(self, request: Request) -> None:
+        """Tell who listens that a message was received, as Celery does."""
+        if signals.task_received.receivers:
+            signals.task_received.send(sender=self._sender, request=request)
+        eventer = request.eventer
+        if eventer is not None and eventer.enabled and request.task.send_events:
+            eventer.send(
+                "task-received",
+                uuid=request.id,
+                name=request.name,
+                args=request.argsrepr,
+                kwargs=request.kwargsrepr,
+                root_id=request.root_id,
+                parent_id=request.parent_id,
+                retries=request._mine._run.retries,
+                eta=request.eta and request.eta.isoformat(),
+                expires=None if request._expires is None else request._expires.isoformat(),
+            )
+
+
+def _moment(text: Any, name: str) -> datetime | None:
+    """Return a header's moment.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else text
+        return moment if moment.tzinfo is not None else moment.astimezone()
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(f"the header {name} is {text!r}, not a moment in ISO 8601") from None
+
+
+def _payload(message: Any) -> tuple[Any, Any, Any]:
+    """Return args, kwargs and embed of a task message; three times None if it has none.
+
+    Raises:
+        ValueError: its serializer is not accepted.
+    """
+    try:
+        if message.content_type == CONTENT_TYPE:
+            args, kwargs, embed = codec.loads(message.body)
+        else:
+            args, kwargs, embed = message.payload
+    except ContentDisallowed as error:  # pickle, say
+        raise ValueError(str(error)) from None
+    except Exception:  # whatever a decoder raises
+        return None, None, None
+    return args, kwargs, embed
+
+
+def _content(message: Any, channel: str) -> dict[str, Any]:
+    """Return the content of a channel's message.
+
+    Raises:
+        ValueError: it is none.
+    """
+    args, _, embed = _payload(message)
+    match args:
+        case [str(sent_to), dict(content)] if sent_to == channel and isinstance(embed, dict):
+            return content
+    raise ValueError(f"it is no message of a channel, which Channel({channel!r}).send({{...}}) makes")

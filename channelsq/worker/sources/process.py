@@ -1,0 +1,194 @@
+"""A channel process: a part of a worker that only runs consumers, in threads of its own.
+
+A worker whose pool forks has no threads that could hold a lock in the moment of a fork, so it starts such processes
+(``python -m channelsq.worker.sources.process``) instead; see :mod:`channelsq.worker.sources.supervisor`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from celery import Celery, signals
+from celery.app import trace
+from celery.app.utils import find_app
+from celery.worker import state
+
+from channelsq import conf, shutdown
+from channelsq.worker import database
+from channelsq.worker.sources import books
+from channelsq.worker.sources.crew import Crew
+from channelsq.worker.sources.pipe import Pipe
+
+#: What a process says last: that it holds nothing any more, or what ended with it although it was not to blame.  One
+#: that ends without a word died.
+DONE, CUT = "done", "cut"
+
+#: Seconds between two looks at whether the worker is there, and whether the process is to be recycled.
+_LOOK_EVERY = 1.0
+
+
+class Eventer:
+    """Sends events through the worker.
+
+    Args:
+        pipe: to the worker.
+    """
+
+    #: Of Celery's dispatcher; what is sent here has passed the worker's own.
+    groups: frozenset[str] = frozenset()
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self.enabled = False
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Send an event; see Celery's."""
+        self._pipe.send(event=kind, fields={"timestamp": time.time(), **fields})
+
+
+class ChannelProcess:
+    """What runs in a channel process.
+
+    Args:
+        app: the Celery app.
+        pipe: to the worker.
+        options: see :class:`channelsq.worker.sources.supervisor.Supervisor`.
+    """
+
+    def __init__(self, app: Celery, pipe: Pipe, options: dict[str, Any]) -> None:
+        self._pipe = pipe
+        self._eventer = Eventer(pipe)
+        self._options = options
+        self._app = app
+        self._ending: threading.Thread | None = None
+        self.crew = Crew(
+            app,
+            options["hostname"],
+            options["channels"],
+            options["threads"],
+            self._eventer_of,
+            self,
+            self._opened,
+            pool_keeps_limits=options["pool_keeps_limits"],
+        )
+
+    def _opened(self, alias: str, consumer: str) -> None:
+        self._pipe.send(holds=alias, consumer=consumer)
+
+    def _eventer_of(self, identity: str) -> Any:
+        return self._eventer if self._eventer.enabled and conf.sends_events(identity) else None
+
+    def run(self) -> None:
+        """Run consumers until the worker says that it is over, or is gone."""
+        self.crew.start()
+        self._pipe.send(ready=os.getpid())
+        threading.Thread(target=self._watch, name="channelsq-watch", daemon=True).start()
+        for message in self._pipe.messages():
+            if message.get("stop") == "cold":
+                self._cut()
+                return
+            self._obey(message)
+        self._begin_to_end().join()
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"stop": _}:
+                self._begin_to_end()
+            case {"revoke": ids}:
+                state.revoked.update(ids)
+            case {"events": on}:
+                self._eventer.enabled = on
+            case {"rate_limit": limit, "task": name} if name in self._app.tasks:
+                self._app.tasks[name].rate_limit = limit
+            case {"read": channel, "alias": alias}:
+                self.crew.read(alias, channel)
+            case {"cease": channel, "alias": alias}:
+                self.crew.cease(alias, channel)
+            case {"ask": what, "number": number}:
+                self._pipe.send(answer=number, value=books.answer(what))
+
+    def _begin_to_end(self) -> threading.Thread:
+        """Let consumers that run finish, in a thread: meanwhile the worker may say that there is no time for that."""
+        if self._ending is None:
+            self._ending = threading.Thread(target=self._end, name="channelsq-ending", daemon=True)
+            self._ending.start()
+        return self._ending
+
+    def _end(self) -> None:
+        shutdown.begin()
+        self.crew.stop()
+        self.crew.wait()
+        self.crew.close()
+        self._pipe.send(ended=DONE)
+        self._pipe.close()
+
+    def _cut(self) -> None:
+        """Have what runs end with the process; the worker leaves it to other workers."""
+        shutdown.begin()
+        self.crew.stop()
+        self.crew.settle()
+        self._pipe.send(ended=CUT)
+
+    def _watch(self) -> None:
+        """Ask to be recycled after enough messages, or when the process has grown; end when the worker is gone.
+
+        The end of the pipe does not tell of the latter alone: processes of the pool are forked with the worker's end.
+        """
+        most, memory = self._options["max_messages"], self._options["max_memory"]
+        asked = False
+        pause = threading.Event()
+        while not pause.wait(_LOOK_EVERY):
+            if os.getppid() != self._options["worker"]:
+                self._pipe.close()
+                return
+            if not asked and ((most and state.all_total_count[0] >= most) or (memory and _resident_kb() > memory)):
+                asked = True
+                self._pipe.send(recycle=True)
+
+
+def _resident_kb() -> int:
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def _leave_to_worker(number: int, frame: object) -> None:
+    """Handle a signal: the worker gets it, too, and says what is to be done.
+
+    A handler and not SIG_IGN, as programs that a consumer starts would ignore the signal as well.
+    """
+
+
+def main() -> None:
+    """Run a channel process; its arguments are a descriptor and its options in JSON."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, _leave_to_worker)
+    end = socket.socket(fileno=int(sys.argv[1]))
+    end.set_inheritable(False)
+    pipe = Pipe(end)
+    options: dict[str, Any] = json.loads(sys.argv[2])
+    app: Celery = find_app(options["app"])
+    app.loader.init_worker()
+    app.finalize()
+    app.log.setup(options["loglevel"], options["logfile"], redirect_stdouts=False, hostname=options["hostname"])
+    trace.setup_worker_optimizations(app, options["hostname"])
+    database.keep_connections(SimpleNamespace(app=app))
+    shutdown.reset()
+    process = ChannelProcess(app, pipe, options)
+    signals.worker_process_init.send(sender=process)
+    process.run()
+    signals.worker_process_shutdown.send(sender=process, pid=os.getpid(), exitcode=0)
+
+
+if __name__ == "__main__":
+    main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # threads that still run, after a cold shutdown, end with it

@@ -1,0 +1,291 @@
+"""The threads that run a source's consumers: one leads, the others follow.
+
+The thread that leads polls the source, then runs what the poll brought; its next poll carries the outcomes.  While
+consumers compute, that one thread does everything, since a second one would only contend for the interpreter.  Where
+consumers wait, for a database say, others take jobs off the same backlog, or lead in its place.
+
+How many threads take part follows from what is measured: a consumer whose thread computes for a quarter of its time
+leaves room for four.  A consumer that is not known yet, or stalls for once, is noticed after :data:`STALL`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic, process_time, thread_time
+from typing import Protocol
+
+from channelsq.worker.sources.load import Load
+
+logger = logging.getLogger("channelsq.worker")
+
+#: Seconds without progress after which another thread takes part, if the runner's threads compute little.
+STALL = 0.002
+
+#: Seconds without progress after which one does in any case: a consumer may compute outside of the interpreter.
+LONG_STALL = 0.02
+
+#: Seconds that a finished job's outcome may wait for the next poll.
+HOLD = 0.005
+
+#: Seconds that a poll waits for a message.
+WAIT = 1.0
+
+#: Seconds of waiting in a job from which its thread sends the outcomes of earlier jobs first.
+NOTICEABLE = 0.0002
+
+#: Seconds without a job after which no thread watches for stalls.
+QUIET = 0.05
+
+#: Processor time, as a part of a second a second, up to which the process is thought to be waiting for something.
+IDLE = 0.7
+
+
+class Job(Protocol):
+    """A message that is to be handled."""
+
+    def run(self) -> None:
+        """Run its consumer, and note the outcome with the source."""
+
+
+class Source(Protocol):
+    """A layer's queues, for a runner."""
+
+    def poll(self, seconds: float) -> Sequence[Job]:
+        """Send what is settled, wait for messages, and return them.  In one thread at a time.
+
+        Raises nothing: a lost connection is logged, and waited for.
+        """
+
+    def settle(self) -> None:
+        """Send what is settled.  From any thread; raises nothing."""
+
+    def has_credit(self) -> bool:
+        """Return whether another message may be taken."""
+
+    def give_back(self, jobs: Sequence[Job]) -> None:
+        """Leave jobs that were not begun to other workers; raises nothing."""
+
+    def interrupt(self) -> None:
+        """Have a poll that waits return soon.  From any thread; raises nothing."""
+
+
+class Runner:
+    """Runs the jobs of one source.
+
+    Args:
+        source: where they come from.
+        limit: how many threads there may be.
+        name: for the threads.
+    """
+
+    def __init__(self, source: Source, limit: int, name: str) -> None:
+        self._source = source
+        self.limit = limit
+        self._name = name
+        self._change = threading.Condition()
+        self._backlog: deque[Job] = deque()  # bounded by the source's credit
+        self._threads: set[threading.Thread] = set()
+        self._number = 0
+        self._idle = 0
+        self._running = 0
+        self._polling = False
+        self._watching = False
+        self._stopping = False
+        self._progress = 0.0  # when a job was begun or finished last
+        self._load = Load(limit)
+
+    # -- its life
+
+    def start(self) -> None:
+        """Start the first thread."""
+        with self._change:
+            self._add_thread()
+
+    def stop(self) -> None:
+        """Begin no more jobs; what was not begun is given back."""
+        with self._change:
+            self._stopping = True
+            left, self._backlog = list(self._backlog), deque()
+            self._change.notify_all()
+        self._source.interrupt()
+        if left:
+            self._source.give_back(left)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the running jobs are done; False if that took longer than so many seconds."""
+        until = None if seconds is None else monotonic() + seconds
+        for thread in tuple(self._threads):
+            thread.join(None if until is None else max(0.0, until - monotonic()))
+            if thread.is_alive():
+                return False
+        return True
+
+    @property
+    def running(self) -> int:
+        """How many jobs run."""
+        return self._running
+
+    # -- the threads
+
+    def _add_thread(self) -> None:
+        self._number += 1
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{self._number}", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        """In a thread: take one step after the other."""
+        try:
+            worker = _Worker(self)
+            while worker.step():
+                pass
+        finally:
+            with self._change:
+                self._threads.discard(threading.current_thread())
+
+    def _may_begin(self) -> bool:
+        return self._running < self._load.allowed
+
+    def _call_another(self) -> None:
+        """Have another thread take part if there is something for it, or watch if no thread does."""
+        if self._stopping or (self._watching and not (self._may_begin() and (self._backlog or not self._polling))):
+            return
+        if self._idle:
+            self._change.notify()
+        elif len(self._threads) < self.limit:
+            self._add_thread()
+
+
+class _Worker:
+    """One thread of a runner.
+
+    Args:
+        runner: the runner, whose private state its threads share.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._clock = thread_time()
+        self._unsent = False  # whether it has finished jobs whose outcomes may not be sent
+        self._sent_at = monotonic()
+        self._begun: tuple[float, bool] | None = None  # when its job began, and whether it was the only one
+
+    def step(self) -> bool:
+        """Run a job, poll, send or wait; False when the thread is to end."""
+        runner = self._runner
+        with runner._change:
+            self._finish()
+            step = self._next()
+        if step is _END:
+            self._send()
+            return False
+        if step is _POLL:
+            self._poll()
+        elif step is _SEND:
+            self._send()
+        else:
+            self._run(step)  # type: ignore[arg-type]
+        return True
+
+    def _next(self) -> Job | object:
+        """Return the next step; under the lock."""
+        runner = self._runner
+        while not runner._stopping:
+            if runner._backlog:
+                if runner._may_begin():
+                    return self._begin(runner._backlog.popleft())
+            elif not runner._polling and runner._may_begin() and runner._source.has_credit():
+                runner._polling = True
+                return _POLL
+            if self._unsent:
+                return _SEND
+            self._wait()
+        return _END
+
+    def _begin(self, job: Job) -> Job:
+        runner = self._runner
+        runner._running += 1
+        runner._progress = now = monotonic()
+        self._begun = now, runner._running == 1
+        if runner._running < runner.limit:
+            runner._call_another()
+        return job
+
+    def _finish(self) -> None:
+        """Note the end of the job that was begun last; under the lock."""
+        if self._begun is None:
+            return
+        runner = self._runner
+        (begun, alone), self._begun = self._begun, None
+        runner._running -= 1
+        runner._progress = now = monotonic()
+        runner._load.add(now, now - begun, self._computed(), alone=alone and not runner._running)
+
+    def _wait(self) -> None:
+        """Wait for a change; one thread at a time looks whether the others are stuck."""
+        runner = self._runner
+        runner._idle += 1
+        try:
+            if runner._watching or (monotonic() - runner._progress > QUIET and not runner._running):
+                runner._change.wait()
+                return
+            runner._watching = True
+            then, used = monotonic(), process_time()
+            try:
+                if runner._change.wait(STALL):
+                    return
+            finally:
+                runner._watching = False
+            now = monotonic()
+            stalled = now - runner._progress
+            if runner._running and stalled >= STALL and not runner._may_begin():
+                idle = (process_time() - used) < IDLE * (now - then)
+                if idle or stalled >= LONG_STALL:
+                    runner._load.stalled(runner._running)
+        finally:
+            runner._idle -= 1
+
+    def _poll(self) -> None:
+        runner = self._runner
+        jobs: Sequence[Job] = ()
+        try:
+            jobs = runner._source.poll(WAIT)
+        except BaseException:  # of this code, out of memory say: what was fetched comes again with its lease
+            logger.exception("a poll was interrupted", extra={"action": "poll_failed"})
+        self._unsent = False
+        now = self._sent_at = monotonic()
+        with runner._change:
+            runner._polling = False
+            runner._load.compute(now, self._computed())
+            if not runner._stopping:
+                runner._backlog.extend(jobs)
+                return
+        if jobs:
+            runner._source.give_back(jobs)
+
+    def _run(self, job: Job) -> None:
+        runner = self._runner
+        if self._unsent and (runner._load.waiting > NOTICEABLE or monotonic() - self._sent_at > HOLD):
+            self._send()
+        try:
+            job.run()
+        except BaseException:
+            # The message is not acknowledged, and comes again when this worker has ended.
+            logger.exception("%r failed in the worker", job, extra={"action": "run_failed"})
+        self._unsent = True
+
+    def _computed(self) -> float:
+        """Return the seconds that the thread has computed since it asked last."""
+        before, self._clock = self._clock, thread_time()
+        return self._clock - before
+
+    def _send(self) -> None:
+        self._unsent = False
+        self._runner._source.settle()
+        self._sent_at = monotonic()
+
+
+_POLL, _SEND, _END = object(), object(), object()
