@@ -121,7 +121,8 @@ def _add_consumer(sources: Any, command: Command, state: Any, queue: str, *args:
     ours = _channel_of(state, queue)
     if ours is None:
         return command(state, queue, *args, **kwargs)
-    sources.read(*ours)
+    if not sources.read(*ours):
+        return {"error": f"the worker was started with -Q or -X so that it reads nothing of the layer {ours[0]!r}"}
     return {"ok": f"add consumer {safe_str(queue)}"}
 
 

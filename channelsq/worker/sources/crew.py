@@ -74,9 +74,10 @@ class Crew:
         for runner in self._runners:
             runner.stop()
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the consumers that run are done; False if that took longer than so many seconds."""
-        return all(runner.wait(seconds) for runner in self._runners)
+    def wait(self) -> None:
+        """Wait until the consumers that run are done."""
+        for runner in self._runners:
+            runner.wait()
 
     def settle(self) -> None:
         """Send the outcomes of finished consumers now."""

@@ -68,6 +68,9 @@ class Sources(bootsteps.StartStopStep):
         self.threads = self._number_of_threads() if channel_threads is None else channel_threads
         #: How many processes run consumers; 0 if threads of the worker do.
         self.processes = self._number_of_processes() if channel_processes is None else channel_processes
+        conf.sends_events()  # settings that cannot be used end the worker here, not its first message
+        #: When channel processes are replaced, see :func:`channelsq.conf.recycled_after`.
+        self._recycled_after = {f"max_{limit}": conf.recycled_after(limit) for limit in ("messages", "memory")}
         self._relay = Relay(worker)
         # Of Celery 5.5 and later.
         self._celery_waits: Callable[[], None] = getattr(worker, "wait_for_soft_shutdown", lambda: None)
@@ -92,8 +95,7 @@ class Sources(bootsteps.StartStopStep):
                 {
                     "loglevel": worker.loglevel,
                     "logfile": worker.logfile,
-                    "max_messages": conf.recycled_after("messages"),
-                    "max_memory": conf.recycled_after("memory"),
+                    **self._recycled_after,
                     "pool_keeps_limits": self._pool_keeps_limits,
                 },
             )
@@ -222,13 +224,16 @@ class Sources(bootsteps.StartStopStep):
             return list(self.supervisor.ask(what))
         return [] if self.crew is None else [books.answer(what)]
 
-    def read(self, alias: str, channel: str) -> None:
-        """Read one more channel."""
-        if channel not in self.channels.setdefault(alias, []):
+    def read(self, alias: str, channel: str) -> bool:
+        """Read one more channel; returns False if the layer has no source, as none of its channels was selected."""
+        if alias not in self.channels:
+            return False
+        if channel not in self.channels[alias]:
             self.channels[alias].append(channel)
             for part in (self.crew, self.supervisor):
                 if part is not None:
                     part.read(alias, channel)
+        return True
 
     def cease(self, alias: str, channel: str) -> None:
         """Read a channel no more."""

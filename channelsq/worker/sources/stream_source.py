@@ -24,6 +24,9 @@ logger = logging.getLogger("channelsq.worker")
 #: Seconds between two attempts to connect, as sockets wait meanwhile.
 EVERY = 0.5
 
+#: Seconds that a poll takes at most while no message may be taken.
+WITHOUT_CREDIT = 0.05
+
 #: Seconds between two looks for an answer to acknowledgements that nothing was sent after.
 LOOK_EVERY = 0.5
 
@@ -61,16 +64,6 @@ class StreamSource:
         self._away = 0  # how often connecting has failed in a row
         self._looked = 0.0
 
-    @property
-    def channels(self) -> list[str]:
-        """The channels that it reads."""
-        return list(self._wanted)
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether it reads its queues now, as far as is known."""
-        return self._channel is not None and not self._away
-
     # -- for the runner
 
     def poll(self, seconds: float) -> list[Request]:
@@ -80,8 +73,10 @@ class StreamSource:
             channel = self._open()
             self._carry_out()
             ready = self._whose_time_has_come(channel)
-            if not self._wanted:
-                self._closing.wait(seconds)
+            if not (self._wanted and channel.qos.can_consume()):
+                # The channel would not send acknowledgements either.  No message ends this wait, so it is short.
+                self.settle()
+                self._closing.wait(0.0 if ready else self._delayed.seconds(WITHOUT_CREDIT if self._wanted else seconds))
                 return ready
             entries = channel.poll(0.001 if ready else self._delayed.seconds(seconds))
             if monotonic() - self._looked > LOOK_EVERY:
@@ -111,9 +106,9 @@ class StreamSource:
             logger.exception("acknowledgements could not be sent", extra={"action": "acks_wait"})
 
     def has_credit(self) -> bool:
-        """Return whether another message may be taken."""
+        """Return whether another message may be taken, or one that waits may begin soon."""
         channel = self._channel
-        return channel is None or bool(channel.qos.can_consume())
+        return channel is None or len(self._delayed) > 0 or bool(channel.qos.can_consume())
 
     def give_back(self, jobs: Sequence[Any]) -> None:
         """Leave messages that were not begun to other workers."""
@@ -165,12 +160,14 @@ class StreamSource:
         channel = self._channel
         if channel is not None and not channel.closed:
             return channel
+        for request in self._delayed.clear():  # of the closed channel, which has given them back
+            request.leave()
         connection = self._layer.open_connection()
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, interval_max=0)
             channel = cast(Channel, connection.default_channel)
             channel.render = self._layer.sender.render
-            channel.basic_qos(0, self._credit + len(self._delayed), False)
+            channel.basic_qos(0, self._credit, False)
             queues = [self._layer.queue(name) for name in list(self._wanted)]  # another thread may add one
             consumer = Consumer(channel, queues=queues, on_message=_refuse)
             self._opened(channel.streams.consumer)

@@ -124,12 +124,6 @@ class Supervisor:
         with self._lock:
             return list(self._children)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether each process has begun to read."""
-        children = self.children()
-        return len(children) >= self._number and all(child.ready.is_set() for child in children)
-
     def tell(self, kind: str, **message: Any) -> None:
         """Tell every process something, and each that is started later.
 
