@@ -277,7 +277,7 @@ class Child:
         instead_of: the one that is to end when this one is ready.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], pipe: Pipe, instead_of: Child | None) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], pipe: Pipe, instead_of: Child | None = None) -> None:
         self.process = process
         self.pipe = pipe
         self.instead_of = instead_of
