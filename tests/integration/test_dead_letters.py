@@ -30,10 +30,15 @@ pytestmark = pytest.mark.redis
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: Path, pool: str) -> None:
+@pytest.mark.parametrize(
+    ("pool", "where"), [("threads", ""), ("prefork", ""), ("threads", "beside"), ("prefork", "beside")]
+)
+@pytest.mark.ways("^(?!.*threads-beside)")
+def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: Path, pool: str, where: str) -> None:
     url = redis_url.replace("redis:", "redis-streams:").rsplit("/", 1)[0] + "/5"
     env = {"TEST_VISIBILITY": "1", "TEST_DEATHS": "2"}
+    if where == "beside":  # Celery's broker
+        env |= {"TEST_BROKER": redis_url, "TEST_LAYER": url}
     project = Project(tmp_path, url, env)
     try:
         project.start_interface("--order-timeout", "300")
@@ -57,6 +62,7 @@ def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: P
             letters = DeadLetters(connection)
             (letter,) = letters.all("websocket.receive")
             assert killed == [f"kill {letter.task_id}"] * 2
+            assert letter.id in project.processes.manage("deadletters", env=project.env)
             assert letters.delete(letter)
     finally:
         project.stop()

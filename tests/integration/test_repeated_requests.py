@@ -21,7 +21,11 @@ from tests.support.processes import Process
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways(r"redis-streams (threads|prefork)")]
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.timeout(120),
+    pytest.mark.ways(r"redis-streams threads|beside streams prefork"),
+]
 
 T = TypeVar("T")
 
@@ -33,11 +37,13 @@ class Site(Project):
     """The test project on a broker, with workers that are killed."""
 
     pool = "threads"
+    has_source = False
     workers: list[Process]
 
-    def another_worker(self, *args: str) -> Process:
-        """Start one more worker of the site's pool."""
-        worker = self.new_worker("-P", self.pool, "-c", "2", *args)
+    def another_worker(self, *args: str, slots: int = 2) -> Process:
+        """Start one more worker of the site's pool, which runs so many consumers at once."""
+        threads = ("--channel-threads", str(slots)) if self.has_source else ()
+        worker = self.new_worker("-P", self.pool, "-c", str(slots), *threads, *args)
         self.workers.append(worker)
         return worker
 
@@ -70,20 +76,26 @@ WAYS = [
     "redis prefork",
     pytest.param("rabbitmq threads", marks=pytest.mark.rabbitmq),
     pytest.param("rabbitmq prefork", marks=pytest.mark.rabbitmq),
+    "redis beside streams threads",
+    "redis beside streams prefork",
+    "redis beside streams solo",
 ]
 
 
 @pytest.fixture(scope="module", params=WAYS)
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    kind, pool = request.param.split()
+    kind, pool = request.param.rsplit(" ", 1)
     request.param = kind
     broker: Broker = make_broker(request)
-    if kind != "rabbitmq":
+    if broker.has_source:
+        url = fresh_redis(broker.groups_url)
+        broker = Broker(url.replace("redis:", "redis-streams:"), url, celery_url=fresh_redis(url))
+    elif kind != "rabbitmq":
         url = fresh_redis(broker.groups_url)
         broker = Broker(url.replace("redis:", f"{kind}:"), url)
     env = {**broker.env, "TEST_VISIBILITY": LEASE, "TEST_SHUTDOWN": "2"}
-    site = Site(tmp_path_factory.mktemp(f"{kind}-{pool}"), env=env)
-    site.pool, site.workers = pool, []
+    site = Site(tmp_path_factory.mktemp(f"{kind}-{pool}".replace(" ", "-")), env=env)
+    site.pool, site.workers, site.has_source = pool, [], broker.has_source
     site.embedded = False
     site.start_interface("--order-timeout", "5")
     yield site
@@ -186,7 +198,7 @@ def test_an_unsafe_request_that_had_begun_is_not_begun_again(site: Site) -> None
 
 
 def test_requests_that_had_not_begun_are_not_refused(site: Site) -> None:
-    site.another_worker("--prefetch-multiplier", "8", "-c", "1")
+    site.another_worker("--prefetch-multiplier", "8", slots=1)
     requests = [begin(site, "POST", f"/repeats/charge/?card={card}") for card in range(6)]
     wait_until(lambda: site.recorded("charges"), "a view to begin", 20)
     (first,) = site.recorded("charges")

@@ -190,14 +190,20 @@ class Processes:
         return process, port
 
     def worker(
-        self, *args: str, env: Mapping[str, str] | None = None, app: str = "app", loglevel: str = "INFO"
+        self,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        app: str = "app",
+        loglevel: str = "INFO",
+        waits: bool = True,
     ) -> Process:
         """Start ``celery -A app worker`` and wait until it is ready, which not every app says at ``WARNING``.
 
         At ``INFO`` and below, consumers are run by Celery's tracer, as its log lines are asked for.
         """
         process = self.start("celery", "-A", app, "worker", "--loglevel", loglevel, *args, env=env)
-        process.wait_for_output(r"\bready\.", timeout=60)
+        if waits:
+            process.wait_for_output(r"\bready\.", timeout=60)
         return process
 
     def runserver(

@@ -171,7 +171,7 @@ class Supervisor:
                 self._follow(child)
                 if child.is_replaced:
                     return
-                if child.ready.is_set():
+                if child.was_ready:
                     instead_of = None
             if self._stopping is None and time.monotonic() - began < LIVED:
                 self._wake.wait(PAUSE)
