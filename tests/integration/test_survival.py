@@ -166,8 +166,10 @@ def test_a_worker_is_told_to_stop(stack: Stack) -> None:
     swarm.wait_for(200)
     started = time.monotonic()
     assert stack.workers[0].terminate() == 0
-    # Less than a second on a machine that has nothing else to do; the consumers take a few milliseconds.
-    assert time.monotonic() - started < 5
+    # Less than a second on a machine that has nothing else to do; the consumers take a few milliseconds.  Celery takes
+    # longer to end processes of its own.
+    assert time.monotonic() - started < (5 if stack.pool != "prefork" else 30)
+    assert swarm.longest_gap(started) < BACK_WITHIN
     swarm.wait_for(100)
     assert swarm.stop() == set()
     assert stack.runs() == Counter(swarm.sent) == swarm.answers  # none lost, none twice

@@ -139,6 +139,10 @@ class Process:
         """Send it (not its children) a signal."""
         self.popen.send_signal(number)
 
+    def signal_all(self, number: int) -> None:
+        """Send it and its children a signal."""
+        os.killpg(self.popen.pid, number)
+
     def terminate(self, timeout: float = 30.0) -> int:
         """SIGTERM, then wait for its end; gives its exit code, AssertionError if it hangs."""
         self.signal(signal.SIGTERM)
