@@ -83,6 +83,7 @@ class ConsumingChannel(AcknowledgingChannel):
         #: The one stream that had anything when all were asked last, and when those in front of it were.
         self._busy: str | None = None
         self._looked_at = 0.0
+        self._looked_last = False  # whether the last poll looked in front of the busy stream
         self._ramp = 1
         self._pace = 0.0  # seconds a message took, on average
         self._delivered_at: float | None = None
@@ -199,9 +200,12 @@ class ConsumingChannel(AcknowledgingChannel):
         busy = self._busy
         if busy not in keys:
             return Poll(connection, "take", wanted, keys), self.streams.take_command(keys, wanted)
-        if now - self._looked_at >= SLICE and (ahead := keys[: keys.index(busy)]):
-            self._looked_at = now
+        # Never twice in a row: where polls are slow to follow each other, the busy stream would never be read.
+        may_look = now - self._looked_at >= SLICE and not self._looked_last
+        if may_look and (ahead := keys[: keys.index(busy)]):
+            self._looked_at, self._looked_last = now, True
             return Poll(connection, "look", wanted), self.streams.take_command(ahead, wanted)
+        self._looked_last = False
         wanted = rounded(wanted)
         return Poll(connection, "more", wanted), self._read_command([busy], wanted, None)
 

@@ -108,7 +108,7 @@ def _events(sources: Any, command: Command, state: Any, **kwargs: Any) -> Any:
 
 
 def _channel_of(state: Any, queue: str) -> tuple[str, str] | None:
-    """Return the alias of a layer, and the channel of it, that a queue is of; None if it is Celery's."""
+    """Return the layer's alias and the channel of a queue; None if the queue is Celery's."""
     for alias, tasks in tasks_of(state.app).items():
         if tasks.layer.has_source:
             for channel in tasks.channels:

@@ -236,7 +236,7 @@ class Intake:
         if not isinstance(identity, str):
             raise ValueError("it has no id")
         mine.id = identity
-        mine.is_redelivered = entry.redelivered
+        mine.is_redelivered = entry.redelivered or bool(headers.get("redelivered"))  # by a copy, if given back
         retries = headers.get("retries")
         if type(retries) is int and retries:
             mine._run.retries = retries

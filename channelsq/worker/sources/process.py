@@ -1,7 +1,8 @@
 """A channel process: a part of a worker that only runs consumers, in threads of its own.
 
-A worker whose pool forks has no threads that could hold a lock in the moment of a fork, so it starts such processes
-(``python -m channelsq.worker.sources.process``) instead; see :mod:`channelsq.worker.sources.supervisor`.
+A thread beside a pool that forks could hold a lock at the moment of a fork, which the child would wait for.  So a
+worker with such a pool starts processes like this (``python -m channelsq.worker.sources.process``) for its consumers;
+see :mod:`channelsq.worker.sources.supervisor`.
 """
 
 from __future__ import annotations

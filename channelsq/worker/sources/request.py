@@ -86,7 +86,7 @@ class Request(request.Request):
         headers: the message's, if they say more than its compact form does.
     """
 
-    # What no message of a channel has more to say about.
+    # What Celery's __init__ sets, and is the same for every message of a channel.
     _terminate_on_ack: Any = None
     _connection_errors = ()
     _utc = _decoded = True
