@@ -221,7 +221,7 @@ class Supervisor:
     def _heed(self, child: Child, message: dict[str, Any]) -> None:
         match message:
             case {"ready": _}:
-                child.ready.set()
+                child.was_ready = True
                 replaced, child.instead_of = child.instead_of, None
                 if replaced is not None:
                     replaced.pipe.send(stop="recycle")
@@ -285,7 +285,7 @@ class Child:
         self.is_replaced = False
         #: What it said before it ended; None if it died.
         self.last_word: str | None = None
-        self.ready = threading.Event()
+        self.was_ready = False
         #: The alias of a layer, and the name under which messages of it are held.
         self.holds: list[tuple[str, str]] = []
         self._changed = threading.Condition()
