@@ -436,6 +436,10 @@ class ConsumingChannel(AcknowledgingChannel):
         """Have the next :meth:`poll` return entries of the last one again, in front of others."""
         self._buffer.extendleft(reversed([*entries]))
 
+    def put_off_take_over(self, seconds: float) -> None:
+        """Leave what dead consumers hold to others for so many seconds."""
+        self._take_over_at = monotonic() + seconds
+
     def interrupt(self) -> None:
         """End a poll that waits in another thread."""
         if self._client_id and self._asked is not None:

@@ -35,6 +35,7 @@ class Crew:
         sender: of Celery's signal ``task_received``.
         opened: is told the alias of a layer and the name under which its messages are held, at each connection.
         pool_keeps_limits: whether Celery's pool can end a task that takes too long.
+        reluctance: seconds for which it leaves what dead consumers hold, at first.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Crew:
         opened: Callable[[str, str], None] = lambda alias, consumer: None,
         *,
         pool_keeps_limits: bool = False,
+        reluctance: float = 0.0,
     ) -> None:
         self.threads = threads
         self.sources: dict[str, StreamSource] = {}
@@ -59,7 +61,7 @@ class Crew:
             assert isinstance(layer, RedisChannelLayer)
             intake = Intake(tasks, hostname, eventer_of, sender, pool_keeps_limits=pool_keeps_limits)
             source = self.sources[alias] = StreamSource(
-                layer, intake, names, max(LEAST, threads * PREFETCH), partial(opened, alias)
+                layer, intake, names, max(LEAST, threads * PREFETCH), partial(opened, alias), reluctance
             )
             self._runners.append(Runner(source, threads, f"channelsq-{alias}"))
 

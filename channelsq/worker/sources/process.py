@@ -32,6 +32,10 @@ from channelsq.worker.sources.pipe import Pipe
 #: that ends without a word died.
 DONE, CUT = "done", "cut"
 
+#: Seconds for which a process in the place of one that died serves other messages, before it takes what that one held:
+#: the guilty one is among those, and may end this one at once.
+RELUCTANCE = 1.0
+
 #: Seconds between two looks at whether the worker is there, and whether the process is to be recycled.
 _LOOK_EVERY = 1.0
 
@@ -79,6 +83,7 @@ class ChannelProcess:
             self,
             self._opened,
             pool_keeps_limits=options["pool_keeps_limits"],
+            reluctance=RELUCTANCE if options["after_death"] else 0.0,
         )
 
     def _opened(self, alias: str, consumer: str) -> None:

@@ -40,6 +40,7 @@ class StreamSource:
         channels: which channels to read.
         credit: how many messages it may hold at once, without those that wait for their time.
         opened: is told the name under which it holds messages, at each connection.
+        reluctance: seconds for which it leaves what dead consumers hold, at its first connection.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class StreamSource:
         channels: Iterable[str],
         credit: int,
         opened: Callable[[str], None],
+        reluctance: float = 0.0,
     ) -> None:
         self._layer = layer
         self._intake = intake
         self._wanted = dict.fromkeys(channels)
         self._credit = credit
         self._opened = opened
+        self._reluctance = reluctance
         self._connection: Connection | None = None
         self._channel: Channel | None = None
         self._consumer: Consumer | None = None
@@ -172,6 +175,9 @@ class StreamSource:
             consumer = Consumer(channel, queues=queues, on_message=_refuse)
             self._opened(channel.streams.consumer)
             consumer.consume()
+            if self._reluctance:
+                channel.put_off_take_over(self._reluctance)
+                self._reluctance = 0.0
         except BaseException:
             connection.close()
             raise

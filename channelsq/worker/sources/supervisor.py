@@ -161,14 +161,15 @@ class Supervisor:
 
     def _keep_one(self, instead_of: Child | None) -> None:
         """In a thread: start a process, and again when it has ended, until the worker ends."""
+        died = False
         while self._stopping is None:
             began = time.monotonic()
             try:
-                child = self._start(instead_of)
+                child = self._start(instead_of, after_death=died)
             except Exception:
                 logger.exception("a channel process could not be started", extra={"action": "process_failed"})
             else:
-                self._follow(child)
+                died = self._follow(child)
                 if child.is_replaced:
                     return
                 if child.was_ready:
@@ -176,10 +177,10 @@ class Supervisor:
             if self._stopping is None and time.monotonic() - began < LIVED:
                 self._wake.wait(PAUSE)
 
-    def _start(self, instead_of: Child | None) -> Child:
+    def _start(self, instead_of: Child | None, *, after_death: bool) -> Child:
         mine, its = socket.socketpair()
         with its:
-            options = {**self._options, "channels": self._channels}
+            options = {**self._options, "channels": self._channels, "after_death": after_death}
             program = [sys.executable, *_flags(), "-m", "channelsq.worker.sources.process"]
             its.set_inheritable(True)
             process = subprocess.Popen(  # noqa: S603  # this program
@@ -195,8 +196,8 @@ class Supervisor:
             child.pipe.send(stop=stopping)
         return child
 
-    def _follow(self, child: Child) -> None:
-        """Do what a process asks for, until it has ended."""
+    def _follow(self, child: Child) -> bool:
+        """Do what a process asks for, until it has ended; returns whether a message may be to blame for that."""
         threading.Thread(target=child.close_when_ended, name="channelsq-process-end", daemon=True).start()
         for message in child.pipe.messages():
             try:
@@ -207,7 +208,7 @@ class Supervisor:
         with self._lock:
             self._children.remove(child)
         if child.last_word == DONE:
-            return
+            return False
         is_to_blame = child.last_word != CUT and self._stopping != "cold"
         if is_to_blame:
             logger.error(
@@ -217,6 +218,7 @@ class Supervisor:
                 extra={"action": "process_died"},
             )  # fmt: skip
         self._leave_aside(child, guilty=is_to_blame)
+        return is_to_blame
 
     def _heed(self, child: Child, message: dict[str, Any]) -> None:
         match message:
