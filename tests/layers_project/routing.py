@@ -21,5 +21,4 @@ other_routing = [
 third_routing = [
     route("websocket.connect", consumers.connect),
     route("websocket.receive", consumers.receive),
-    route("fail", consumers.fail_once),
 ]
