@@ -12,7 +12,6 @@ import importlib
 import json
 import os
 import runpy
-import signal
 import sys
 from typing import Any
 
@@ -50,7 +49,6 @@ def become(program: dict[str, Any]) -> None:
     os.chdir(program["cwd"])
     os.environ.clear()
     os.environ.update(program["env"])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     importlib.invalidate_caches()
     sys.argv = program["argv"]
 
