@@ -11,7 +11,7 @@
 #   make autobahn   the WebSocket test suite of Autobahn, some minutes (ARGS='"7.*" -7.1.*' for some cases)
 #   make chaos      processes killed, frozen and cut off for five minutes (ARGS="--seconds 60 --seed 7 --sockets 200")
 #   make fuzz       what comes from outside, made up, a minute each (ARGS="--seconds 300 frames")
-#   make bench      the benchmarks, five to ten minutes (ARGS="echo http" for parts of them)
+#   make bench      the benchmarks, about half an hour (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-ways matrix lint format types reference autobahn fuzz bench venv clean

@@ -9,12 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import parts, peers, report, resources
+from benchmarks import consumers, parts, peers, report, resources, tasks
 from benchmarks.measuring import Options, Run
-from benchmarks.stacks import POOLS, WS, raise_limit
+from benchmarks.stacks import BROKERS, POOLS, WS, raise_limit
 
 PARTS: dict[str, Callable[[Run], None]] = {
     "echo": parts.echo,
+    "brokers": consumers.brokers,
+    "waiting": consumers.waiting,
+    "database": consumers.database,
+    "processes": consumers.processes,
+    "observed": consumers.observed,
+    "tasks": tasks.tasks,
+    "idle": tasks.idle,
     "connect": parts.connect,
     "fanout": parts.fanout,
     "http": parts.http,
@@ -30,10 +37,18 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _pools(text: str) -> tuple[str, ...]:
-    pools = tuple(text.split(","))
-    if unknown := set(pools) - set(POOLS):
-        raise argparse.ArgumentTypeError(f"no pool {', '.join(sorted(unknown))}; there are {', '.join(POOLS)}")
-    return pools
+    return _among(text, "pool", POOLS)
+
+
+def _brokers(text: str) -> tuple[str, ...]:
+    return _among(text, "broker", tuple(BROKERS))
+
+
+def _among(text: str, kind: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    named = tuple(text.split(","))
+    if unknown := set(named) - set(known):
+        raise argparse.ArgumentTypeError(f"no {kind} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return named
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,9 +58,16 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)}, soak; all (without soak) [all]")
-    add("--rounds", type=int, default=3, help="turns of each contestant [%(default)s]")
+    add("--rounds", type=int, default=5, help="turns of each contestant [%(default)s]")
     add("--seconds", type=float, default=1.5, help="how long an echo is counted; others take a share [%(default)s]")
     add("--pools", type=_pools, default=POOLS, help="pools of channelsq's workers [threads,solo,prefork]")
+    add(
+        "--celery-broker",
+        type=_brokers,
+        default=("streams",),
+        metavar="BROKERS",
+        help="Celery's brokers, of streams, redis, amqp; every part uses the first, the part brokers each [streams]",
+    )
     add("--sockets", type=_numbers, default=(1, 100, 1000), help="sockets that echo [1,100,1000]")
     add("--members", type=_numbers, default=(100, 1000, 5000), help="sockets that a broadcast goes to [100,1000,5000]")
     add("--crowd", type=int, default=10_000, help="idle sockets beside 200 that talk [%(default)s]")
@@ -77,7 +99,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Only so many files may be open; sockets in the thousands may fail: see ulimit -Hn", flush=True)
     peers.make()
     options = Options(
-        chosen.rounds, chosen.seconds, chosen.pools, chosen.sockets, chosen.members, chosen.crowd, chosen.soak
+        rounds=chosen.rounds,
+        seconds=chosen.seconds,
+        pools=chosen.pools,
+        brokers=chosen.celery_broker,
+        sockets=chosen.sockets,
+        members=chosen.members,
+        crowd=chosen.crowd,
+        soak=chosen.soak,
     )
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="channelsq-benchmarks-") as logs:

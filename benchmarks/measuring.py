@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.frames import WrongAnswer
 from benchmarks.programs import Talk
 from benchmarks.results import REFERENCE, Results
-from benchmarks.stacks import Contestant, Ours, Peer, Stack
+from benchmarks.services import Unavailable
+from benchmarks.stacks import Contestant, Ours, Peer, Stack, pooled
+
+Joined = TypeVar("Joined", bound=Stack)
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class Options:
         rounds: how often each contestant's turn comes.
         seconds: how long one echo is counted; other parts take a share of it.
         pools: the Celery pools of channelsq's workers.
+        brokers: Celery's brokers; every part uses the first, and the part ``brokers`` each of them.
         sockets: how many sockets echo.
         members: how many sockets a broadcast goes to.
         crowd: how many idle sockets there are beside those that talk.
@@ -30,6 +36,7 @@ class Options:
     rounds: int
     seconds: float
     pools: tuple[str, ...]
+    brokers: tuple[str, ...]
     sockets: tuple[int, ...]
     members: tuple[int, ...]
     crowd: int
@@ -61,11 +68,19 @@ class Run:
             self._client = Talk([sys.executable, "-m", "benchmarks.client"], {})
         return self._client
 
+    @property
+    def broker(self) -> str:
+        """Celery's broker in every part but ``brokers``."""
+        return self.options.brokers[0]
+
     def start(self) -> None:
         """Start every stack, and wait until each has answered."""
         assert self.ws
-        for pool in self.options.pools:
-            self.ours[pool] = Ours(self.logs, pool)
+        try:
+            for pool in self.options.pools:
+                self.ours[pool] = Ours(self.logs, pooled(pool, self.broker))
+        except Unavailable as error:
+            raise SystemExit(f"benchmarks: {error}") from None
         self.peer = Peer(self.logs, self.ws)
         for contestant in self.echoes():
             self.wait_for(contestant.stack, contestant.path)
@@ -73,12 +88,53 @@ class Run:
     def wait_for(self, stack: Stack, path: str) -> None:
         """Wait until a stack's workers answer."""
         try:
-            self.client.ask("open", port=stack.port, path=path, count=1)
-            self.client.ask("echo_once")
-            self.client.ask("close")
+            self._first_echo(stack, path)
         except WrongAnswer as error:
             raise SystemExit(f"benchmarks: {stack.name} does not start: {error}\n{stack.tails()}") from None
+
+    def _first_echo(self, stack: Stack, path: str) -> None:
+        self.client.ask("open", port=stack.port, path=path, count=1)
+        self.client.ask("echo_once")
+        self.client.ask("close")
         stack.settle()
+
+    def join(self, guests: ExitStack, make: Callable[[], Joined], path: str = "") -> Joined | None:
+        """Start one more stack for a part, until ``guests`` ends.
+
+        Args:
+            guests: stops the stack in the end.
+            make: starts it.
+            path: the address of its echo; nothing is waited for if it has none.
+
+        Returns:
+            The stack; None if it cannot run here or does not answer, which is told and noted.
+        """
+        try:
+            stack = make()
+        except Unavailable as error:
+            self.lack(error)
+            return None
+        except WrongAnswer as error:
+            self.fail(str(error))
+            return None
+        guests.callback(stack.stop)
+        try:
+            if path:
+                self._first_echo(stack, path)
+        except WrongAnswer as error:
+            self.fail(f"{stack.name} does not answer: {error}")
+            print(stack.tails(), flush=True)
+            return None
+        return stack
+
+    def fresh(self, stack: Stack) -> Stack:
+        """Start another stack like this one."""
+        return Ours(self.logs, stack.setup) if isinstance(stack, Ours) else Peer(self.logs, self.ws)
+
+    def lack(self, error: Unavailable) -> None:
+        """Tell and note why a row cannot be measured."""
+        print(f"  left out: {error}", flush=True)
+        self.results.missing[error.need] = str(error)
 
     def stop(self) -> None:
         """Stop everything."""
@@ -92,33 +148,42 @@ class Run:
     def _named(self, pool: str) -> str:
         return REFERENCE if pool == "threads" else f"{REFERENCE}, {pool} pool"
 
-    def _ours(self, path: str, pools: Sequence[str] = ()) -> list[Contestant]:
-        chosen = [pool for pool in self.ours if not pools or pool in pools]
-        return [Contestant(self._named(pool), self.ours[pool], path, "ours") for pool in chosen]
+    def _ours(self, path: str) -> list[Contestant]:
+        return [Contestant(self._named(pool), stack, path, "ours") for pool, stack in self.ours.items()]
+
+    def shipped(self, path: str) -> list[Contestant]:
+        """The worker as shipped, at ``path``; none if its pool was not chosen."""
+        return [each for each in self._ours(path) if each.name == REFERENCE]
 
     def echoes(self) -> list[Contestant]:
         """Who echoes."""
-        assert self.peer
+        return [*self._ours("/echo/"), *self.peers("/echo/{}/")]
+
+    def peers(self, path: str, *kinds: str, stack: Stack | None = None) -> list[Contestant]:
+        """Channels 4 with its kinds of consumers, ``sync`` and ``async``, which is put into ``path``."""
+        stack = stack or self.peer
+        assert stack
         return [
-            *self._ours("/echo/"),
-            Contestant("Channels 4, sync consumer", self.peer, "/echo/sync/"),
-            Contestant("Channels 4, async consumer", self.peer, "/echo/async/"),
+            Contestant(f"Channels 4, {kind} consumer", stack, path.format(kind)) for kind in kinds or ("sync", "async")
         ]
 
     def rooms(self) -> list[Contestant]:
         """Who broadcasts."""
         assert self.peer
         return [
-            *self._ours("/fan/{group}/", ["threads"]),
+            *self.shipped("/fan/{group}/"),
             Contestant("Channels 4, core layer", self.peer, "/fan/core/{group}/", "peer:core"),
             Contestant("Channels 4, pubsub layer", self.peer, "/fan/pubsub/{group}/", "peer:pubsub"),
         ]
 
     def pages(self) -> list[Contestant]:
         """Who serves a Django view."""
+        return [*self._ours("/hello/"), *self.peer_pages()]
+
+    def peer_pages(self) -> list[Contestant]:
+        """Django's own ASGI handler."""
         assert self.peer
         return [
-            *self._ours("/hello/"),
             Contestant("Django's ASGI handler, sync view", self.peer, "/hello/"),
             Contestant("Django's ASGI handler, async view", self.peer, "/hello-async/"),
         ]

@@ -11,6 +11,7 @@ from benchmarks.stacks import WS, Contestant, Peer
 
 #: Connections of the HTTP load.
 HTTP_CONNECTIONS = 50
+PAGES = f"{HTTP_CONNECTIONS} connections"
 
 #: Groups besides the one that is sent to.
 OTHER_GROUPS = (0, 1000, 10000)
@@ -50,21 +51,23 @@ def choose_ws(run: Run) -> None:
 def echo(run: Run) -> None:
     """Each socket sends, waits for its echo, sends again."""
     for count in run.options.sockets:
+        work = f"{count} {'socket' if count == 1 else 'sockets'}"
+        run.turns("echo", work, run.echoes(), partial(count_echoes, run, count=count))
 
-        def measure(contestant: Contestant, count: int = count) -> dict[str, float]:
-            run.open(contestant, count)
-            contestant.stack.settle()
-            told = run.client.ask("echo", warm=0.3, seconds=run.options.seconds, pids=contestant.stack.pids())
-            run.client.ask("close")
-            return {
-                "messages/s": told["rate"],
-                "p50 ms": told["p50"],
-                "p99 ms": told["p99"],
-                "CPU us a message": told["cpu"],
-                "client's core": told["client"],
-            }
 
-        run.turns("echo", f"{count} {'socket' if count == 1 else 'sockets'}", run.echoes(), measure)
+def count_echoes(run: Run, contestant: Contestant, count: int = 100) -> dict[str, float]:
+    """Let ``count`` sockets echo for a while."""
+    run.open(contestant, count)
+    contestant.stack.settle()
+    told = run.client.ask("echo", warm=0.3, seconds=run.options.seconds, pids=contestant.stack.pids())
+    run.client.ask("close")
+    return {
+        "messages/s": told["rate"],
+        "p50 ms": told["p50"],
+        "p99 ms": told["p99"],
+        "CPU us a message": told["cpu"],
+        "client's core": told["client"],
+    }
 
 
 def connect(run: Run) -> None:
@@ -103,27 +106,28 @@ def fanout(run: Run) -> None:
 
 def http(run: Run) -> None:
     """A trivial Django view."""
+    run.turns("http", PAGES, run.pages(), partial(count_pages, run))
 
-    def measure(contestant: Contestant) -> dict[str, float]:
-        told = run.client.ask(
-            "http",
-            port=contestant.stack.port,
-            path=contestant.path,
-            body="Hello, world",
-            connections=HTTP_CONNECTIONS,
-            warm=0.3,
-            seconds=run.options.seconds,
-            pids=contestant.stack.pids(),
-        )
-        return {
-            "requests/s": told["rate"],
-            "p50 ms": told["p50"],
-            "p99 ms": told["p99"],
-            "CPU us a request": told["cpu"],
-            "client's core": told["client"],
-        }
 
-    run.turns("http", f"{HTTP_CONNECTIONS} connections", run.pages(), measure)
+def count_pages(run: Run, contestant: Contestant) -> dict[str, float]:
+    """Ask for the view for a while."""
+    told = run.client.ask(
+        "http",
+        port=contestant.stack.port,
+        path=contestant.path,
+        body="Hello, world",
+        connections=HTTP_CONNECTIONS,
+        warm=0.3,
+        seconds=run.options.seconds,
+        pids=contestant.stack.pids(),
+    )
+    return {
+        "requests/s": told["rate"],
+        "p50 ms": told["p50"],
+        "p99 ms": told["p99"],
+        "CPU us a request": told["cpu"],
+        "client's core": told["client"],
+    }
 
 
 def publish(run: Run) -> None:

@@ -22,7 +22,17 @@ from benchmarks.proc import family
 ROOT = Path(__file__).resolve().parents[1]
 
 #: What the caller's own environment must not tell the programs.
-_PRIVATE = ("BROKER_URL", "DATABASE_URL", "DEBUG", "DJANGO_SETTINGS_MODULE", "PORT", "REDIS_URL", "SECRET_KEY")
+_PRIVATE = (
+    "BROKER_URL",
+    "CELERY_BROKER_URL",
+    "CELERY_RESULT_BACKEND",
+    "DATABASE_URL",
+    "DEBUG",
+    "DJANGO_SETTINGS_MODULE",
+    "PORT",
+    "REDIS_URL",
+    "SECRET_KEY",
+)
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -124,7 +134,7 @@ class Talk:
         self.popen = subprocess.Popen(
             self.args, cwd=ROOT, env=environment(env), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        self._answer()
+        self.answer()
 
     def ask(self, do: str, **what: Any) -> dict[str, Any]:
         """Ask, and wait for the answer.
@@ -132,12 +142,21 @@ class Talk:
         Raises:
             WrongAnswer: it says that something went wrong, or ended.
         """
+        self.tell(do, **what)
+        return self.answer()
+
+    def tell(self, do: str, **what: Any) -> None:
+        """Ask without waiting; :meth:`answer` must follow."""
         assert self.popen.stdin
         self.popen.stdin.write(json.dumps({"do": do, **what}).encode() + b"\n")
         self.popen.stdin.flush()
-        return self._answer()
 
-    def _answer(self) -> dict[str, Any]:
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer to :meth:`tell`.
+
+        Raises:
+            WrongAnswer: it says that something went wrong, or ended.
+        """
         assert self.popen.stdout
         line = self.popen.stdout.readline()
         if not line:

@@ -23,6 +23,13 @@ HERE = Path(__file__).parent
 
 TITLES = {
     "echo": "Echo over WebSocket",
+    "brokers": "Celery's broker",
+    "waiting": "Consumers that wait",
+    "database": "Consumers that ask a database",
+    "processes": "Consumers in processes of their own",
+    "observed": "Time limits and events",
+    "tasks": "Ordinary tasks beside consumers",
+    "idle": "Idle workers",
     "connect": "Connecting",
     "fanout": "Fan-out to a group",
     "http": "A trivial Django view",
@@ -33,8 +40,20 @@ TITLES = {
     "soak": "Soak",
 }
 
-_OURS = ["channelsq", "celery", "kombu", "django", "redis", "hiredis", "uvicorn", "uvloop", "httptools", "websockets"]
-_THEIRS = ["channels", "channels_redis", "django", "redis", "hiredis", "uvicorn", "uvloop", "httptools", "websockets"]
+_OURS = [
+    "channelsq",
+    "celery",
+    "kombu",
+    "django",
+    "redis",
+    "hiredis",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "websockets",
+    "psycopg",
+]
+_THEIRS = ["channels", "channels_redis", *_OURS[3:]]
 
 
 def machine() -> dict[str, Any]:
@@ -131,6 +150,8 @@ def markdown(results: Results, options: dict[str, Any]) -> str:
     ]
     if results.failures:
         parts += ["## Failed", "\n".join(f"- {' '.join(each.split())}" for each in results.failures)]
+    if results.missing:
+        parts += ["## Left out", "\n".join(f"- {each}" for each in results.missing.values())]
     for part, title in TITLES.items():
         if series := [each for each in results.series if each.part == part]:
             parts += [f"## {title}", *_metric_tables(series)]

@@ -9,7 +9,7 @@ from functools import partial
 from benchmarks import proc
 from benchmarks.measuring import Run
 from benchmarks.results import REFERENCE
-from benchmarks.stacks import Contestant, Ours, Peer, Stack
+from benchmarks.stacks import Contestant
 
 #: Sockets that the memory of one is counted with.
 IDLE = 2000
@@ -29,7 +29,7 @@ def memory(run: Run) -> None:
     """
 
     def measure(contestant: Contestant, deflate: bool) -> dict[str, float]:
-        fresh: Stack = Ours(run.logs) if isinstance(contestant.stack, Ours) else Peer(run.logs, run.ws)
+        fresh = run.fresh(contestant.stack)
         try:
             run.wait_for(fresh, contestant.path)
             there = Contestant(contestant.name, fresh, contestant.path)
@@ -59,7 +59,7 @@ def crowd(run: Run) -> None:
     """
 
     def measure(contestant: Contestant) -> dict[str, float]:
-        fresh: Stack = Ours(run.logs) if isinstance(contestant.stack, Ours) else Peer(run.logs, run.ws)
+        fresh = run.fresh(contestant.stack)
         there = Contestant(contestant.name, fresh, contestant.path)
         seconds = max(5.0, run.options.seconds * 10)
         found: dict[str, float] = {}

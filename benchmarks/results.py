@@ -42,6 +42,8 @@ class Results:
     series: list[Series] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: Why rows were not measured, by what they need: a server, an option of the worker.
+    missing: dict[str, str] = field(default_factory=dict)
 
     def add(self, part: str, work: str, contestant: str, metric: str, value: float) -> None:
         """Note the value of one more round."""

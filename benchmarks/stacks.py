@@ -1,19 +1,25 @@
-"""What is measured: each a stack of server processes with a Redis of its own."""
+"""The stacks of server processes that are measured, each with a Redis of its own."""
 
 from __future__ import annotations
 
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks import peers, proc
+from benchmarks.frames import WrongAnswer
 from benchmarks.programs import Program, Redis, Talk, environment, free_port
+from benchmarks.services import Vhost
 
 #: Celery pools, the shipped default first.
 POOLS = ("threads", "solo", "prefork")
+
+#: Celery's brokers, the default of the benchmarks first, and what the tables call them.
+BROKERS = {"streams": "redis-streams://", "redis": "redis://", "amqp": "RabbitMQ"}
 
 #: uvicorn's WebSocket implementations.
 WS = ("websockets", "websockets-sansio", "wsproto")
@@ -23,19 +29,27 @@ FRONT = ("--max-connections", "50000")
 
 
 class Stack:
-    """Servers that answer on one port."""
+    """A Redis, and the programs that use it."""
 
     name: str
 
-    def __init__(self, logs: Path, name: str) -> None:
+    def __init__(self, logs: Path, name: str, env: Mapping[str, str]) -> None:
         self.name = name
         self.logs = logs
         self.port = free_port()
         self.redis = Redis(logs, name)
         self.programs: list[Program] = [self.redis]
-        self.env = {"BENCH_REDIS": self.redis.url}
+        self.env = {"BENCH_REDIS": self.redis.url, **env}
         self.front: Program
-        self.redis.wait_for_port(self.redis.port)
+        self._listens(self.redis, self.redis.port)
+
+    def _listens(self, program: Program, port: int) -> None:
+        """Wait until ``program`` listens; stop the stack and raise WrongAnswer if it does not."""
+        try:
+            program.wait_for_port(port)
+        except WrongAnswer:
+            self.stop()
+            raise
 
     def _start(self, part: str, *args: str) -> Program:
         program = Program(args, self.logs / f"{self.name}-{part}.log", self.env)
@@ -80,22 +94,109 @@ class Stack:
             program.stop()
 
 
-class Ours(Stack):
+@dataclass(frozen=True)
+class Setup:
+    """A way to run channelsq's worker.
+
+    Attributes:
+        name: what its logs are called.
+        broker: Celery's broker, a key of ``BROKERS``; the channels are on Redis streams in any case.
+        worker: options of ``celery worker``.
+        env: what the programs find in their environment; see ``sites/ours/settings.py``.
+        events: whether a process receives the worker's events, as Flower does.
+    """
+
+    name: str = "threads"
+    broker: str = "streams"
+    worker: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    events: bool = False
+
+
+def pooled(pool: str, broker: str = "streams") -> Setup:
+    """Return the setup of a Celery pool; ``threads`` is the shipped default and is not named to the worker."""
+    return Setup(pool, broker, () if pool == POOLS[0] else ("-P", pool, "--prefetch-multiplier", "32"))
+
+
+class Working(Stack):
+    """A stack with a Celery worker.
+
+    Args:
+        logs: the folder for the programs' output.
+        name: what its logs are called, before the broker's name.
+        setup: how the worker is run.
+
+    Attributes:
+        site: the project in ``sites/``.
+    """
+
+    site: ClassVar[str]
+
+    def __init__(self, logs: Path, name: str, setup: Setup) -> None:
+        self.vhost = Vhost() if setup.broker == "amqp" else None
+        self.setup = setup
+        super().__init__(logs, f"{name}-{setup.broker}", setup.env)
+        self.env["DJANGO_SETTINGS_MODULE"] = f"benchmarks.sites.{self.site}.settings"
+        self.env["BENCH_CELERY_BROKER"] = self._broker_url()
+        self.worker = self._start("worker", *celery(self.site), "worker", *setup.worker)
+
+    def _broker_url(self) -> str:
+        if self.vhost:
+            return self.vhost.url
+        if self.setup.broker == "redis":
+            return self.redis.url.removesuffix("/0") + "/1"
+        return self.redis.url.replace("redis://", "redis-streams://")
+
+    def tasks(self) -> Talk:
+        """A process besides the servers that sends tasks; see :mod:`benchmarks.taskload`."""
+        return Talk([sys.executable, "-m", "benchmarks.taskload", self.site], self.env)
+
+    def stop(self) -> None:
+        """Stop every process, and delete what RabbitMQ held."""
+        super().stop()
+        if self.vhost:
+            self.vhost.delete()
+
+
+class Ours(Working):
     """One interface process and one worker process of channelsq.
 
     Args:
         logs: the folder for the programs' output.
-        pool: the worker's Celery pool; ``threads`` is the shipped default and is not named to it.
+        setup: how the worker is run.
+
+    Raises:
+        Unavailable: Celery's broker is not on this machine.
+        WrongAnswer: the interface server does not start.
     """
 
-    def __init__(self, logs: Path, pool: str = "threads") -> None:
-        super().__init__(logs, f"channelsq-{pool}")
-        self.env["DJANGO_SETTINGS_MODULE"] = "benchmarks.sites.ours.settings"
-        python = sys.executable
-        chosen = [] if pool == POOLS[0] else ["-P", pool, "--prefetch-multiplier", "32"]
-        self.worker = self._start("worker", python, "-m", "celery", "-A", "benchmarks.sites.ours", "worker", *chosen)
-        self.front = self._start("interface", python, "-m", "channelsq.interface", *FRONT, "--port", str(self.port))
-        self.front.wait_for_port(self.port)
+    site = "ours"
+
+    def __init__(self, logs: Path, setup: Setup) -> None:
+        super().__init__(logs, f"channelsq-{setup.name}", setup)
+        if setup.events:
+            self._start("events", *celery("ours"), "events", "--camera", "celery.events.snapshot.Polaroid")
+        interface = [sys.executable, "-m", "channelsq.interface"]
+        self.front = self._start("interface", *interface, *FRONT, "--port", str(self.port))
+        self._listens(self.front, self.port)
+
+
+class Stock(Working):
+    """One Celery worker of a Django project without channelsq.
+
+    Args:
+        logs: the folder for the programs' output.
+        setup: how the worker is run; ``streams`` is channelsq's own, in whose place there is ``redis``.
+
+    Raises:
+        Unavailable: Celery's broker is not on this machine.
+    """
+
+    site = "stock"
+
+    def __init__(self, logs: Path, setup: Setup) -> None:
+        broker = "redis" if setup.broker == "streams" else setup.broker
+        super().__init__(logs, f"celery-{setup.name}", replace(setup, broker=broker))
 
 
 class Peer(Stack):
@@ -104,14 +205,20 @@ class Peer(Stack):
     Args:
         logs: the folder for the programs' output.
         ws: uvicorn's WebSocket implementation.
+        env: what the programs find in their environment; see ``sites/common.py``.
     """
 
-    def __init__(self, logs: Path, ws: str) -> None:
-        super().__init__(logs, f"channels-{ws}")
+    def __init__(self, logs: Path, ws: str, env: Mapping[str, str] | None = None) -> None:
+        super().__init__(logs, f"channels-{ws}", env or {})
         uvicorn = [peers.PYTHON, "-m", "uvicorn", "benchmarks.sites.peer.asgi:application"]
         options = ["--ws", ws, "--loop", "uvloop", "--http", "httptools", "--log-level", "warning", "--no-access-log"]
         self.front = self._start("uvicorn", *uvicorn, *options, "--port", str(self.port))
-        self.front.wait_for_port(self.port)
+        self._listens(self.front, self.port)
+
+
+def celery(site: str) -> list[str]:
+    """Return the beginning of a ``celery`` command of one of the projects in ``sites/``."""
+    return [sys.executable, "-m", "celery", "-A", f"benchmarks.sites.{site}"]
 
 
 @dataclass(frozen=True)

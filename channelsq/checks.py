@@ -6,7 +6,7 @@ channelsq.E002     the routing cannot be read
 channelsq.E003     a layer inside one process under a command that works in several
 channelsq.E004     the layer has no broker URL
 channelsq.E005     the groups have no Redis
-channelsq.E006     workers would read the layer through Celery, whose broker is another one
+channelsq.E006     the layer is read by Celery, whose broker is another one
 channelsq.E007     a layer other than the default one cannot be used, or shares another's queues
 channelsq.W001     CHANNEL_LAYERS is missing
 channelsq.W002     ALLOWED_HOSTS is empty outside DEBUG

@@ -43,7 +43,7 @@ def _url_of(hosts: object) -> str:
     if len(hosts) != 1:
         raise InvalidChannelLayerError(
             f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), not of {len(hosts)}: a "
-            "Celery worker reads one broker; for more, run one Redis (or Valkey) on a larger machine, keep groups in "
+            "layer is on one server; for more, run one Redis (or Valkey) on a larger machine, keep groups in "
             "another by CONFIG['groups_url'], or divide the site into several layers"
         )
     (host,) = hosts

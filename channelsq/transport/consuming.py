@@ -83,9 +83,11 @@ class ConsumingChannel(AcknowledgingChannel):
         #: The one stream that had anything when all were asked last, and when those in front of it were.
         self._busy: str | None = None
         self._looked_at = 0.0
+        self._looked_last = False  # whether the last poll looked in front of the busy stream
         self._ramp = 1
         self._pace = 0.0  # seconds a message took, on average
         self._delivered_at: float | None = None
+        self._polled = 0  # how many messages poll() has returned last
         self._take_over_at = 0.0
         self._greeted: Any = None  # the socket that these two were asked on
         self._client_id = 0
@@ -198,9 +200,12 @@ class ConsumingChannel(AcknowledgingChannel):
         busy = self._busy
         if busy not in keys:
             return Poll(connection, "take", wanted, keys), self.streams.take_command(keys, wanted)
-        if now - self._looked_at >= SLICE and (ahead := keys[: keys.index(busy)]):
-            self._looked_at = now
+        # Never twice in a row: where polls are slow to follow each other, the busy stream would never be read.
+        may_look = now - self._looked_at >= SLICE and not self._looked_last
+        if may_look and (ahead := keys[: keys.index(busy)]):
+            self._looked_at, self._looked_last = now, True
             return Poll(connection, "look", wanted), self.streams.take_command(ahead, wanted)
+        self._looked_last = False
         wanted = rounded(wanted)
         return Poll(connection, "more", wanted), self._read_command([busy], wanted, None)
 
@@ -400,6 +405,8 @@ class ConsumingChannel(AcknowledgingChannel):
         client = self.client
         if getattr(client, "connection", None) is None:  # Kombu's poller does this for an event loop
             client.connection = take_connection(client.connection_pool)
+        if self._delivered_at is not None and self._polled:
+            self._measure((monotonic() - self._delivered_at) / self._polled)
         self._brpop_start(seconds)
         while self._asked is not None:
             try:
@@ -408,6 +415,7 @@ class ConsumingChannel(AcknowledgingChannel):
                 continue
         entries = list(self._buffer)
         self._buffer.clear()
+        self._delivered_at, self._polled = monotonic(), len(entries)
         return entries
 
     def _return(self) -> None:
@@ -427,6 +435,10 @@ class ConsumingChannel(AcknowledgingChannel):
     def unread(self, entries: Iterable[Entry]) -> None:
         """Have the next :meth:`poll` return entries of the last one again, in front of others."""
         self._buffer.extendleft(reversed([*entries]))
+
+    def put_off_take_over(self, seconds: float) -> None:
+        """Leave what dead consumers hold to others for so many seconds."""
+        self._take_over_at = monotonic() + seconds
 
     def interrupt(self) -> None:
         """End a poll that waits in another thread."""

@@ -90,7 +90,8 @@ def run_batch(items: list[Item]) -> list[Outcome]:
         message = None
         try:
             plan = _plans.get(name) or _plans.setdefault(name, Plan(current_app.tasks[name]))
-            parcel.layer = plan.layer.channel_layer
+            if plan.layer is not None:
+                parcel.layer = plan.layer.channel_layer
             if name not in looked_at:
                 looked_at.add(name)
                 plan.look()

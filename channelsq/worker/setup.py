@@ -114,7 +114,8 @@ def _refuse_unusable_layers(**kwargs: Any) -> None:
         for alias in channel_layers.configs:
             if alias not in tasks_of(app) and not channel_layers[alias].in_process:
                 logger.warning(
-                    "the channel layer %s is not on the broker %s, so this worker does not consume it",
+                    "the channel layer %s is not on Celery's broker %s, so this worker does not consume it (on "
+                    "redis-streams:// a RedisChannelLayer may be anywhere)",
                     channel_layers[alias],
                     shown(conf.celery_broker_url(app)),
                     extra={"action": "layer_not_consumed"},

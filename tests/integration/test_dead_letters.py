@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from celery import Celery
 from django.core.management import CommandError, call_command
+from django.test import override_settings
 from websockets.sync.client import connect
 
 from channelsq import Channel, conf
-from channelsq.asgi import ChannelLayerWrapper
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.layers import RedisChannelLayer, codec
 from channelsq.transport import burial
 from channelsq.transport.codec import encode_compact
@@ -25,15 +26,21 @@ from channelsq.transport.commands import call
 from channelsq.transport.dead import DeadLetter, DeadLetters
 from tests.support.project import Project
 from tests.support.waiting import wait_until
+from tests.unit.layer_support import installed
 
 pytestmark = pytest.mark.redis
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: Path, pool: str) -> None:
+@pytest.mark.parametrize(
+    ("pool", "where"), [("threads", ""), ("prefork", ""), ("threads", "beside"), ("prefork", "beside")]
+)
+@pytest.mark.ways("^(?!.*threads-beside)")
+def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: Path, pool: str, where: str) -> None:
     url = redis_url.replace("redis:", "redis-streams:").rsplit("/", 1)[0] + "/5"
     env = {"TEST_VISIBILITY": "1", "TEST_DEATHS": "2"}
+    if where == "beside":  # Celery's broker
+        env |= {"TEST_BROKER": redis_url, "TEST_LAYER": url}
     project = Project(tmp_path, url, env)
     try:
         project.start_interface("--order-timeout", "300")
@@ -57,6 +64,7 @@ def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: P
             letters = DeadLetters(connection)
             (letter,) = letters.all("websocket.receive")
             assert killed == [f"kill {letter.task_id}"] * 2
+            assert letter.id in project.processes.manage("deadletters", env=project.env)
             assert letters.delete(letter)
     finally:
         project.stop()
@@ -251,3 +259,31 @@ def test_brokers_without(run: Run, monkeypatch: pytest.MonkeyPatch, broker: str,
         with pytest.raises(CommandError, match=problem) as caught:
             run()
     assert "secret" not in str(caught.value)
+
+
+def test_letters_of_a_layer_that_is_not_on_celerys_broker(
+    run: Run, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, queue = redis_url.replace("redis:", "redis-streams:"), f"tick-{secrets.token_hex(4)}"
+    layers = {
+        "default": {"BACKEND": "channelsq.layers.RedisChannelLayer", "CONFIG": {"url": url}, "ROUTING": []},
+        "memory": {"BACKEND": "channelsq.layers.InMemoryChannelLayer", "ROUTING": []},
+    }
+    with (
+        Celery("tasks", broker="memory://", set_as_current=False) as app,
+        override_settings(CHANNEL_LAYERS=layers),
+        installed(None),
+    ):
+        monkeypatch.setattr(conf, "_celery_app", app)
+        with channel_layers["default"].channel_layer.open_connection() as connection:  # type: ignore[attr-defined]
+            letters = DeadLetters(connection)
+            letter = bury(letters, queue, encode_compact(queue, "an id", codec.dumps([[queue, {}], {}, {}]), None))
+            try:
+                assert letter.id in run("--queue", queue)
+                assert letter.id in run("--queue", queue, "--layer", "default")
+            finally:
+                letters.delete(letter)
+        with pytest.raises(CommandError, match="'memory' is on no broker"):
+            run("--layer", "memory")
+        with pytest.raises(CommandError, match="'nowhere'"):
+            run("--layer", "nowhere")

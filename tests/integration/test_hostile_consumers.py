@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(180),
-    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet"),
+    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet|beside.*prefork|prefork.*beside"),
 ]
 
 POOLS = ["solo", "threads", "prefork"]
@@ -28,6 +28,7 @@ BROKERS = [
     "redis-streams",
     "redis",
     pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
+    "redis beside streams",
 ]
 
 Start = Callable[..., Process]
@@ -49,13 +50,13 @@ def client(broker: Broker) -> Iterator[LayerClient]:
 def start(broker: Broker, processes: Processes, tmp_path: Path) -> Start:
     """Starts a worker with two threads or processes; with events but on the quiet broker."""
 
-    def start(pool: str, *args: str, **env: str) -> Process:
+    def start(pool: str, *args: str, waits: bool = True, **env: str) -> Process:
         env = {**broker.env, "TEST_DATABASE": str(tmp_path / "db"), "TEST_RECORDS": str(tmp_path), **env}
         options = ("-n", f"{tmp_path.name}@%h", "--without-mingle", "--without-gossip", "-P", pool, "-c", "2")
         if not broker.quiet:
             options = (*options, "-E")
         level = "WARNING" if broker.quiet else "INFO"
-        return processes.worker(*options, *args, env=env, app="tests.project", loglevel=level)
+        return processes.worker(*options, *args, env=env, app="tests.project", loglevel=level, waits=waits)
 
     return start
 
@@ -123,9 +124,9 @@ def test_receivers(start: Start, client: LayerClient, broker: Broker, pool: str)
 
 
 @pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis"], indirect=True)
+@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis", "redis beside streams"], indirect=True)
 def test_views(broker: Broker, processes: Processes, tmp_path: Path, pool: str) -> None:
-    project = Project(tmp_path, broker.url)
+    project = Project(tmp_path, broker.url, broker.env)
     project.start_interface()
     try:
         project.start_worker("-P", pool, "-c", "2")
@@ -143,18 +144,19 @@ def test_views(broker: Broker, processes: Processes, tmp_path: Path, pool: str) 
 
 
 @pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis-streams"], indirect=True)
+@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis-streams", "redis beside streams"], indirect=True)
 def test_what_ends_the_process_is_a_death(start: Start, client: LayerClient, pool: str, tmp_path: Path) -> None:
     """Twice, as is set here, makes a dead letter: its socket goes on."""
 
-    def run() -> Process:
-        return start(pool, "-Q", "hostile.leaves_at_once,echo", TEST_DEATHS="2", TEST_VISIBILITY="1")
+    def run(*, waits: bool = True) -> Process:
+        env = {"TEST_DEATHS": "2", "TEST_VISIBILITY": "1"}
+        return start(pool, "-Q", "hostile.leaves_at_once,echo", waits=waits, **env)
 
     worker = run()
     client.send("hostile.leaves_at_once", {"code": 0, "order": 0})
     if pool != "prefork":  # there only a process of the pool ends
         worker.wait()
-        worker = run()
+        worker = run(waits=False)  # a source reads before its worker is ready
         worker.wait()
         worker = run()
     assert client.receive(30) == {"done": 0}

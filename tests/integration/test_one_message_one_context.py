@@ -18,7 +18,9 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(120),
-    pytest.mark.ways(r"redis-streams-(threads|prefork)-warning|embedded|direct|\[threads|\[prefork"),
+    pytest.mark.ways(
+        r"redis-streams-threads-warning|beside streams-prefork|embedded|direct|\[threads|\[prefork|\[beside"
+    ),
 ]
 
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.project.visitors_settings"}
@@ -48,6 +50,7 @@ class Way(NamedTuple):
 
 STREAMS = [Way("redis-streams", pool) for pool in ("solo", "threads", "prefork")]
 EVENTS = [Way("redis-streams", pool, ("-E",)) for pool in ("solo", "threads", "prefork")]
+SOURCES = [Way("redis beside streams", pool, ("--channel-threads", "1")) for pool in ("solo", "threads", "prefork")]
 KOMBU = [Way("redis", pool) for pool in ("solo", "threads", "prefork")]
 WAYS = [
     *STREAMS,
@@ -55,6 +58,7 @@ WAYS = [
     Way("redis-streams", "threads", (), "INFO"),
     Way("redis-streams", "prefork", (), "INFO"),
     *KOMBU,
+    *SOURCES,
 ]
 RABBIT = Way("rabbitmq", "threads")
 EVERY_WAY = [*WAYS, pytest.param(RABBIT, marks=pytest.mark.rabbitmq)]
@@ -134,7 +138,7 @@ def test_consumers_and_tasks_leave_nothing_to_consumers(start: Any, way: Way) ->
     assert len({(answer["cache"], answer["connection"]) for answer in more}) == 1
 
 
-@pytest.mark.parametrize("way", [*STREAMS, *KOMBU], ids=str)
+@pytest.mark.parametrize("way", [*STREAMS, *KOMBU, *SOURCES], ids=str)
 def test_receivers_of_celerys_signals_share_the_context(start: Any, way: Way) -> None:
     worker = start(way, TEST_SIGNALS="celery")
     answer = worker.ask("look")
@@ -145,7 +149,7 @@ def test_receivers_of_celerys_signals_share_the_context(start: Any, way: Way) ->
     assert sorted(worker.recorded(4)[2:]) == ["task_failure: stained", "task_postrun: stained"]
 
 
-@pytest.mark.parametrize("way", [*STREAMS, EVENTS[1]], ids=str)
+@pytest.mark.parametrize("way", [*STREAMS, EVENTS[1], *SOURCES], ids=str)
 def test_receivers_of_the_consumers_signals_share_the_context(start: Any, way: Way) -> None:
     worker = start(way, TEST_SIGNALS="consumer")
     assert worker.ask("stain") == STAINED
@@ -154,7 +158,7 @@ def test_receivers_of_the_consumers_signals_share_the_context(start: Any, way: W
     assert worker.looks()["span"] == "span of "
 
 
-@pytest.mark.parametrize("way", [*STREAMS, EVENTS[1], KOMBU[0]], ids=str)
+@pytest.mark.parametrize("way", [*STREAMS, EVENTS[1], KOMBU[0], *SOURCES], ids=str)
 def test_the_log_of_queries_is_the_consumers_own(start: Any, way: Way) -> None:
     worker = start(way, TEST_DEBUG="1")
     assert [worker.ask("queries")["queries"] for _ in range(4)] == [3] * 4
@@ -175,19 +179,21 @@ class Site(NamedTuple):
         return answer.text
 
 
-@pytest.fixture(params=["embedded", "solo", "threads", "prefork"])
+@pytest.fixture(params=["embedded", "solo", "threads", "prefork", "beside"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    if request.param == "embedded":
-        broker_url = None
-    else:
-        request.param, pool = "redis-streams-quiet", request.param
-        broker_url = make_broker(request).url
-    project = Project(tmp_path, broker_url, {**SETTINGS, "TEST_DEBUG": "1", "TEST_SIGNALS": "consumer"})
+    pool = request.param
+    env, args = {}, ("-P", pool, "-c", "1")
+    if pool != "embedded":
+        request.param = "redis beside streams" if pool == "beside" else "redis-streams-quiet"
+        env = make_broker(request).env
+    if pool == "beside":
+        args = ("-P", "prefork", "--channel-threads", "1")
+    project = Project(tmp_path, None, {**env, **SETTINGS, "TEST_DEBUG": "1", "TEST_SIGNALS": "consumer"})
     try:
         project.migrate()
         project.start_interface()
-        if broker_url is not None:
-            project.start_worker("-P", pool, "-c", "1")
+        if pool != "embedded":
+            project.start_worker(*args)
         yield Site(project)
     finally:
         project.stop()

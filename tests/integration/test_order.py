@@ -20,10 +20,12 @@ SOCKETS = 200
 FRAMES = 8
 
 
-@pytest.fixture
-def project(redis_url: str, tmp_path: Path) -> Iterator[Project]:
+@pytest.fixture(params=["on Celery's broker", "beside it"])
+def project(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> Iterator[Project]:
     url = redis_url.replace("redis:", "redis-streams:").rsplit("/", 1)[0] + "/6"
     env = {"TEST_FAST": "1", "TEST_VISIBILITY": "3", "TEST_CAPACITY": "1000"}
+    if request.param == "beside it":
+        env |= {"TEST_BROKER": redis_url, "TEST_LAYER": url}
     project = Project(tmp_path, url, env)
     yield project
     project.stop()

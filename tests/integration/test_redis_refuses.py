@@ -56,7 +56,8 @@ class Stack:
         self.redis = RedisServer(binary, data, OPTIONS)
         self.redis.start()
         url = self.redis.url.replace("redis:", "redis-streams:") if self.on_streams else self.redis.url
-        env = {"TEST_CAPACITY": "1000", "TEST_VISIBILITY": "30" if self.on_streams else "4"}
+        # On Kombu's stock transport nothing may be left to the visibility timeout, which is an hour.
+        env = {"TEST_CAPACITY": "1000", "TEST_VISIBILITY": "30" if self.on_streams else "3600"}
         if "beside" in kind:
             env |= {"TEST_LAYER": url, "TEST_BROKER": celery_url}
         self.project = Project(directory, url, env)
@@ -110,16 +111,14 @@ def test_everybody_goes_on(stack: Stack, code: str) -> None:
     assert stack.status("/own/1") == 200
     swarm.wait_for(100)
     lost = swarm.stop(patience=60)
-    # Every frame is answered.  Kombu's stock transport takes a message and notes it in two steps: a connection that is
-    # cut between them takes the message along.
-    assert len(lost) <= (0 if stack.on_streams else SOCKETS), lost
+    assert not lost, lost
     assert worker.running
     assert worker.pid == pid
     new = worker.output[said:]
     assert "Unrecoverable" not in new
     assert "could not be sent" not in new, new
     runs = Counter(project.recorded("count"))
-    assert swarm.sent - set(runs) <= lost
+    assert swarm.sent <= set(runs)
     assert sum(runs.values()) - len(runs) <= 2 * SOCKETS
     if stack.on_streams:
         assert new.count("\n") < 40, new  # it is said, and not again and again

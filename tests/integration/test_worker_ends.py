@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(120),
-    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet"),
+    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet|beside.*prefork|prefork.*beside"),
 ]
 
 POOLS = ["solo", "threads", "prefork"]
@@ -31,6 +31,7 @@ BROKERS = [
     "redis-streams",
     "redis",
     pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
+    "redis beside streams",
 ]
 
 #: How long a consumer takes that is to be ended.
@@ -70,7 +71,7 @@ class Site:
         }
         name = f"{self._records.parent.name}-{next(self._names)}@%h"
         options = ["-n", name, "--without-mingle", "--without-gossip", "-P", pool, "-c", str(processes)]
-        options += ["-Q", "hostile.lasts,hostile.lasts_limited,echo"]
+        options += ["-Q", "hostile.lasts,hostile.lasts_limited,echo" + (",celery" if broker.has_source else "")]
         options += [] if broker.quiet else ["-E"]
         level = "WARNING" if broker.quiet else "INFO"
         return self._processes.worker(*options, *args, env=env, app="tests.project", loglevel=level)
@@ -125,7 +126,7 @@ def assert_silent(worker: Process) -> None:
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_cold_shutdown(site: Site, client: LayerClient, pool: str) -> None:
+def test_cold_shutdown(site: Site, client: LayerClient, broker: Broker, pool: str) -> None:
     worker = site.start(pool)
     send(client, *[SECONDS] * 3)
     if pool == "solo":
@@ -136,13 +137,16 @@ def test_cold_shutdown(site: Site, client: LayerClient, pool: str) -> None:
     worker.wait(20)
     assert_silent(worker)
     ended = site.noted("end")
-    assert len(ended) == (3 if pool == "threads" else 0)  # threads cannot be ended
+    if broker.has_source and pool == "solo":
+        assert len(ended) == 1  # in a thread, too
+    else:
+        assert len(ended) == (3 if pool == "threads" else 0)  # threads cannot be ended
     site.start(pool)
     assert_answers(client, 3)
     assert sorted(site.noted("end")) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis"], indirect=True)
+@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis", "redis beside streams"], indirect=True)
 @pytest.mark.parametrize("pool", POOLS)
 def test_soft_shutdown_that_runs_out(site: Site, client: LayerClient, pool: str) -> None:
     worker = site.start(pool, "--", "worker.soft_shutdown_timeout=1")
@@ -234,6 +238,8 @@ def revoke(broker: Broker, number: int) -> None:
         app.control.revoke(wait_until(find, "the request", 20), terminate=True)
 
 
+# Threads cannot be ended, see test_channel_processes.py.
+@pytest.mark.parametrize("broker", BROKERS[:-1], indirect=True)
 def test_revoke_with_terminate(site: Site, client: LayerClient, broker: Broker) -> None:
     worker = site.start("prefork", processes=1)
     send(client, 60)
@@ -278,6 +284,21 @@ def test_cancelled_with_the_connection(site: Site, client: LayerClient, redis_se
     assert_answers(client, 2)
     assert sorted(site.noted("end")) == [0, 1]
     assert "cannot end its worker" not in worker.output
+
+
+@pytest.mark.parametrize("broker", ["redis beside streams"], indirect=True)
+def test_a_lost_connection_cancels_nothing_in_channel_processes(
+    site: Site, client: LayerClient, redis_server: RedisServer
+) -> None:
+    setting = "worker.cancel_long_running_tasks_on_connection_loss=(bool)True"
+    worker = site.start("prefork", "--", setting, processes=2)
+    send(client, SECONDS, SECONDS)
+    site.wait_for_active(2)
+    with redis.Redis(port=redis_server.port) as operator:
+        operator.execute_command("CLIENT", "KILL", "TYPE", "normal")
+    assert_answers(client, 2)
+    assert sorted(site.noted("begin")) == sorted(site.noted("end")) == [0, 1]
+    assert worker.running
 
 
 def test_a_signal_to_every_process(site: Site, client: LayerClient) -> None:

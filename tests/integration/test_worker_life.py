@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +13,23 @@ from tests.support.brokers import Broker, LayerClient, operator
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.timeout(120),
+    # One pool each is usual on Kombu's Redis, and where layers have sources.
+    pytest.mark.ways(
+        r"^(?!.*\[((prefork|solo)-redis|redis-(prefork|solo))\])"
+        r"(?!.*\[((threads|solo)-redis beside.*|redis beside.*-(threads|solo))\])"
+    ),
+]
 
-ALL_BROKERS = ["redis", "redis-streams", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
+ALL_BROKERS = [
+    "redis",
+    "redis-streams",
+    pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
+    "redis beside streams",
+]
+OLD_AND_NEW = ["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq), "redis beside streams"]
 
 StartWorker = Callable[..., Process]
 
@@ -40,6 +55,7 @@ def start_worker(broker: Broker, processes: Processes, tmp_path: Path) -> StartW
     return start
 
 
+@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
 def test_database_connections_are_kept(start_worker: StartWorker, client: LayerClient) -> None:
     start_worker("-P", "solo", "-Q", "database")
     used = []
@@ -50,7 +66,16 @@ def test_database_connections_are_kept(start_worker: StartWorker, client: LayerC
 
 
 @pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
-def test_queues_can_be_chosen(start_worker: StartWorker) -> None:
+def test_queues_can_be_chosen(start_worker: StartWorker, broker: Broker) -> None:
+    if broker.has_source:
+        only = start_worker("-Q", "once")
+        assert re.search(r"\.> default \(.*\): once\n", only.output)
+        assert ".> celery " not in only.output
+        rest = start_worker("-X", "once,celery")
+        assert re.search(r"\.> default \(.*\): .*websocket\.receive", rest.output)
+        assert not re.search(r"\.> default \(.*\): (.*, )?once\b", rest.output)
+        assert ".> celery " not in rest.output
+        return
     only = start_worker("-Q", "once")
     assert ".> once " in only.output
     assert ".> websocket.receive " not in only.output
@@ -60,6 +85,7 @@ def test_queues_can_be_chosen(start_worker: StartWorker) -> None:
     assert ".> websocket.receive " in rest.output
 
 
+@pytest.mark.ways(r"redis-streams|threads")
 @pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
@@ -72,6 +98,7 @@ def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: Lay
     assert worker.wait() == 0
 
 
+@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
 def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
     worker = start_worker("-Q", "slow")
     with operator(broker) as app:
@@ -80,6 +107,7 @@ def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
         assert worker.wait() == 0
 
 
+@pytest.mark.ways(r"redis-streams|threads")
 @pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
@@ -110,6 +138,7 @@ def test_a_message_that_was_read_in_time_does_not_expire_with_its_worker(
     assert client.receive() == {"done": 1}
 
 
+@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
 def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: LayerClient) -> None:
     first = start_worker("-Q", "once,echo")
     client.send("once", {"seconds": 300})
@@ -121,6 +150,7 @@ def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: Layer
     assert client.nothing()
 
 
+@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_a_consumer_cannot_end_its_worker(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     # More of them than the worker takes at once.
@@ -133,23 +163,26 @@ def test_a_consumer_cannot_end_its_worker(start_worker: StartWorker, client: Lay
     assert worker.output.count("raised SystemExit(3); a consumer cannot end its worker") >= 5
 
 
-def test_time_limit_in_prefork(start_worker: StartWorker, client: LayerClient) -> None:
-    worker = start_worker("-Q", "limited", "-P", "prefork", "-c", "1")
+@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
+def test_time_limit_in_prefork(start_worker: StartWorker, client: LayerClient, broker: Broker) -> None:
+    worker = start_worker("-Q", "limited" + (",celery" if broker.has_source else ""), "-P", "prefork", "-c", "1")
     client.send("limited", {"seconds": 60, "order": 4})
     assert "started" in client.receive()
     assert client.receive() == {"done": 4}
     worker.wait_for_output("Hard time limit .* exceeded")
 
 
+@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
 def test_an_http_client_waits_no_longer_for_a_consumer_that_was_killed(
-    start_worker: StartWorker, client: LayerClient
+    start_worker: StartWorker, client: LayerClient, broker: Broker
 ) -> None:
-    start_worker("-Q", "http.request", "-P", "prefork", "-c", "1")
+    start_worker("-Q", "http.request" + (",celery" if broker.has_source else ""), "-P", "prefork", "-c", "1")
     client.send("http.request", {"path": "/limited/", "method": "GET", "seconds": 60})
     assert "started" in client.receive()
     assert client.receive() == {"content": b"", "more_content": False, "abort": True}
 
 
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
 @pytest.mark.parametrize(
     ("args", "shown"),
     [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NoReturn
 
+from billiard import current_process
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery import current_task, signals
 from celery.exceptions import WorkerShutdown, WorkerTerminate
@@ -219,3 +222,31 @@ def leaves_at_once(message: Message) -> None:
     """Ends its process without a word."""
     record("leaves", message.id)
     os._exit(message["code"])
+
+
+def kills_process(message: Message) -> None:
+    """Ends its process as it is told to, or answers."""
+    record("kills-process", f"{message['way']} {message.id} {os.getpid()}")
+    if message["way"] == "segfault":
+        ctypes.string_at(0)
+    elif message["way"] == "exit":
+        os._exit(message.get("code", 0))
+    elif message["way"] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif message["way"] == "grow":
+        _grown.append(bytearray(64 << 20))
+        _grown[-1][:] = b"x" * len(_grown[-1])
+    assert message.reply_channel is not None
+    message.reply_channel.send({"pid": os.getpid(), "number": message["number"]})
+
+
+_grown: list[bytearray] = []
+
+
+@consumer(time_limit=2)
+def limited_answer(message: Message) -> None:
+    """Answers with where it runs, and then takes as long as it is told to."""
+    assert message.reply_channel is not None
+    pid, name = os.getpid(), current_process().name
+    message.reply_channel.send({"pid": pid, "id": message.id, "process": name}, immediately=True)
+    time.sleep(message["seconds"])

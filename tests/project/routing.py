@@ -4,7 +4,10 @@ from channelsq import route, route_class
 from tests.project.classes import Board, Greeter
 
 #: Consumers of :mod:`tests.project.hostile`.
-HOSTILE = "hostile", "bound", "once", "rated", "quiet", "lasts", "lasts_limited", "leaves_at_once"
+HOSTILE = (
+    "hostile", "bound", "once", "rated", "quiet", "lasts", "lasts_limited", "leaves_at_once", "kills_process",
+    "limited_answer",
+)  # fmt: skip
 
 channel_routing = [
     route_class(Board, path=r"^/notes/(?P<board>\w+)/$"),

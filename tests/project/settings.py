@@ -2,7 +2,7 @@
 TEST_DATABASE, TEST_VISIBILITY (seconds), TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a
 dead letter), TEST_HOSTS (allowed), TEST_SIGNING (of messages), TEST_THREADS and TEST_PROCESSES (of consumers);
 TEST_RERUN (methods of requests that may run again), TEST_SHUTDOWN (seconds for answers that stream);
-TEST_RECORDS and TEST_FILE are for views and consumers."""
+CHANNEL_MAX_MESSAGES and CHANNEL_MAX_MEMORY; TEST_RECORDS and TEST_FILE are for views and consumers."""
 
 import os
 
@@ -46,6 +46,9 @@ if "TEST_VISIBILITY" in os.environ:
 
 if "TEST_RERUN" in os.environ:
     CHANNEL_RERUN_METHODS = os.environ["TEST_RERUN"].split(",")
+for _name in ("CHANNEL_MAX_MESSAGES", "CHANNEL_MAX_MEMORY"):
+    if _name in os.environ:
+        globals()[_name] = int(os.environ[_name])
 if "TEST_SHUTDOWN" in os.environ:
     CHANNEL_SHUTDOWN_TIMEOUT = float(os.environ["TEST_SHUTDOWN"])
 

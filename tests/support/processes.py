@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.support.forked import Forked
+from tests.support.forked import start as forked_start
 from tests.support.ports import free_port, is_open
 from tests.support.waiting import wait_until
 
@@ -57,11 +59,19 @@ class Process:
             self.args[0] = sys.executable
         elif (bin_dir / self.args[0]).exists():
             self.args[0] = str(bin_dir / self.args[0])
-        with log.open("wb") as output:
-            self.popen = subprocess.Popen(
+        log.write_bytes(b"")
+        self.popen = self._start(environment(env), cwd, is_plain=any(key.startswith("PYTHON") for key in env or ()))
+
+    def _start(self, env: Mapping[str, str], cwd: Path, *, is_plain: bool) -> subprocess.Popen[bytes] | Forked:
+        """Start the program, by a fork server unless there is none for it, or its Python reads ``env``."""
+        forked = None if is_plain else forked_start(self.args, self.log, env, cwd)
+        if forked is not None:
+            return forked
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
                 self.args,
                 cwd=cwd,
-                env=environment(env),
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -184,14 +194,20 @@ class Processes:
         return process, port
 
     def worker(
-        self, *args: str, env: Mapping[str, str] | None = None, app: str = "app", loglevel: str = "INFO"
+        self,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        app: str = "app",
+        loglevel: str = "INFO",
+        waits: bool = True,
     ) -> Process:
         """Start ``celery -A app worker`` and wait until it is ready, which not every app says at ``WARNING``.
 
         At ``INFO`` and below, consumers are run by Celery's tracer, as its log lines are asked for.
         """
         process = self.start("celery", "-A", app, "worker", "--loglevel", loglevel, *args, env=env)
-        process.wait_for_output(r"\bready\.", timeout=60)
+        if waits:
+            process.wait_for_output(r"\bready\.", timeout=60)
         return process
 
     def runserver(

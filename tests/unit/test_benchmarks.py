@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
-from benchmarks import client, frames, httpload
+from benchmarks import client, frames, httpload, peers, services
 from benchmarks.__main__ import PARTS, parser
 from benchmarks.client import Load
+from benchmarks.consumers import on_broker
 from benchmarks.frames import CLOSE, PING, PONG, TEXT, WrongAnswer, client_frame, server_frame, take_frame
-from benchmarks.results import REFERENCE, Results
-from benchmarks.targets import TARGETS
+from benchmarks.programs import free_port
+from benchmarks.results import Results
+from benchmarks.services import Unavailable
+from benchmarks.sites.tasks import answer
+from benchmarks.targets import TARGETS, Target
+from benchmarks.taskload import TaskLoad
+from benchmarks.tasks import IDLE, STOCK, named
 from benchmarks.windows import percentile
 
 PIDS = [os.getpid()]
@@ -226,11 +233,91 @@ def test_percentiles() -> None:
 
 def test_targets_compare_medians() -> None:
     results = Results()
-    for rate in (300.0, 500.0, 400.0):
-        results.add("echo", "100 sockets", REFERENCE, "messages/s", rate)
-        results.add("echo", "100 sockets", "Channels 4, sync consumer", "messages/s", 100.0)
-    assert TARGETS[0].row(results)[2:] == ["4 x", "met"]
-    assert TARGETS[1].row(results)[2] == "not measured"
+    for rate in (300.0, 800.0, 700.0):
+        results.add("brokers", "100 sockets", on_broker("streams"), "messages/s", rate)
+        results.add("brokers", "100 sockets", "Channels 4, sync consumer", "messages/s", 100.0)
+    assert TARGETS[0].row(results)[2:] == ["7 x", "met"]
+    assert TARGETS[1].row(results)[2:] == ["not measured", ""]
+
+
+def test_a_row_that_could_not_be_measured_says_why() -> None:
+    results = Results(missing={"RabbitMQ": "no RabbitMQ: connection refused"})
+    rows = [target.row(results) for target in TARGETS if target.needs == "RabbitMQ"]
+    assert rows
+    assert {(*row[2:],) for row in rows} == {("not measured", "no RabbitMQ: connection refused")}
+
+
+def test_a_target_without_a_limit_is_only_told() -> None:
+    target = Target("what", None, True, "x", lambda results: 1.5)
+    assert target.row(Results()) == ["what", "", "1.5 x", ""]
+
+
+class Answering:
+    """A task that runs at once, in place, and answers as often as it is told to."""
+
+    def __init__(self, answers: Callable[[int], int]) -> None:
+        self.answers = answers
+
+    def delay(self, port: int, number: int) -> None:
+        for _ in range(self.answers(number)):
+            answer(port, number)
+
+
+def test_tasks_are_counted() -> None:
+    with contextlib.closing(TaskLoad(Answering(lambda number: 1))) as load:
+        assert load.once()["latency"] > 0
+        told = load.load(width=4, warm=0.01, seconds=0.05)
+        assert told["count"] > 3
+        assert not load.begun
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [pytest.param(2, "answered twice", id="doubled"), pytest.param(0, "1 tasks did not answer", id="missing")],
+)
+def test_a_task_that_does_not_answer_once_fails(times: int, said: str) -> None:
+    with contextlib.closing(TaskLoad(Answering(lambda number: times if number == 9 else 1))) as load:
+        load.socket.settimeout(0.2)
+        with pytest.raises(WrongAnswer, match=said):
+            load.load(width=1, warm=0, seconds=0.3)
+
+
+def test_a_difference_is_of_medians() -> None:
+    results = Results()
+    results.add("idle", IDLE, named("threads"), "MB", 90.0)
+    results.add("idle", IDLE, named("threads", STOCK), "MB", 70.0)
+    rows = [target.row(results) for target in TARGETS]
+    assert [row[2:] for row in rows if row[2] != "not measured"] == [["20 MB", "met"]]
+
+
+def test_an_absent_postgres_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "PYTHON", sys.executable)
+    monkeypatch.setenv("BENCH_POSTGRES", f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+    with pytest.raises(Unavailable, match=r"no PostgreSQL: .+BENCH_POSTGRES"):
+        services.postgres()
+
+
+def test_an_absent_rabbitmq_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_RABBITMQ", f"amqp://guest:guest@127.0.0.1:{free_port()}//")
+    with pytest.raises(Unavailable, match=r"no RabbitMQ: .+refused"):
+        services.Vhost()
+
+
+def test_an_option_that_the_worker_does_not_know_is_told() -> None:
+    services.worker_option("--concurrency")
+    with pytest.raises(Unavailable, match=r"no --channel-nonsense: .*No such option"):
+        services.worker_option("--channel-nonsense")
+
+
+@pytest.mark.parametrize(("given", "brokers"), [("redis", ("redis",)), ("amqp,streams", ("amqp", "streams"))])
+def test_brokers_are_chosen_by_name(given: str, brokers: tuple[str, ...]) -> None:
+    assert parser().parse_args(["--celery-broker", given]).celery_broker == brokers
+
+
+def test_an_unknown_broker_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--celery-broker", "sqs"])
+    assert "no broker sqs; there are streams, redis, amqp" in capsys.readouterr().err
 
 
 def test_the_readme_names_every_part_and_option() -> None:

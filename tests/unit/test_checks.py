@@ -13,6 +13,7 @@ from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
 from channelsq import checks, conf
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from tests.unit.layer_support import installed
 
 LAYERS = "channelsq.layers."
@@ -46,6 +47,12 @@ def found(entry: Any, **settings: Any) -> dict[str, django_checks.CheckMessage]:
     """What the checks say of ``entry`` as the default layer, by id."""
     with override_settings(CHANNEL_LAYERS={"default": entry}, **settings):
         return by_id(checks.check_layers(None))
+
+
+def wrapped_layer(entry: Any) -> ChannelLayerWrapper:
+    """Return the default layer that ``entry`` makes."""
+    with override_settings(CHANNEL_LAYERS={"default": entry}):
+        return channel_layers["default"]
 
 
 def by_id(messages: list[django_checks.CheckMessage]) -> dict[str, django_checks.CheckMessage]:
@@ -200,16 +207,26 @@ def test_e005_no_redis_for_the_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_e006_two_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_broker(monkeypatch, "redis://elsewhere.example")
-    messages = found(REDIS)
+    use_broker(monkeypatch, "amqp://elsewhere.example")
+    messages = found(AMQP)
     assert list(messages) == ["E006"]
     assert "Leave the url out of CONFIG" in str(messages["E006"].hint)
     with installed(None):
         use_broker(monkeypatch, None)
-        assert list(found(REDIS)) == ["E006"]
+        assert list(found(AMQP)) == ["E006"]
     with installed(None):
-        use_broker(monkeypatch, "redis://writes.example", broker_read_url="redis-streams://redis.example/0")
-        assert found(REDIS) == {}
+        use_broker(monkeypatch, "amqp://writes.example", broker_read_url="amqp://rabbit.example")
+        assert found(AMQP) == {}
+
+
+@pytest.mark.parametrize("broker", [None, "memory://", "amqp://rabbit.example", "redis://redis.example/0"])
+def test_e006_does_not_concern_a_layer_that_workers_read_by_themselves(
+    monkeypatch: pytest.MonkeyPatch, broker: str | None
+) -> None:
+    use_broker(monkeypatch, broker)
+    assert found(REDIS) == {}
+    with installed(None):  # through Kombu's own transport they read it as Celery's queues
+        assert list(found({**REDIS, "CONFIG": {"url": "redis://redis.example/1"}})) == ["E006"]
 
 
 def test_e005_and_e006_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,6 +378,14 @@ def test_e007_another_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_urls_of_one_broker_may_differ_in_what_is_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in ("amqp://rabbit.example", "amqp://rabbit.example:5672/", "amqp://rabbit.example//"):
+        use_broker(monkeypatch, url)
+        with installed(None):
+            assert found(AMQP) == {}, url
+    for url in ("amqp://rabbit.example/site", "amqps://rabbit.example", "amqp://other@rabbit.example"):
+        use_broker(monkeypatch, url)
+        with installed(None):
+            assert list(found(AMQP)) == ["E006"], url
     for url in (
         "redis-streams://redis.example",
         "redis-streams://redis.example:6379/",
@@ -368,8 +393,8 @@ def test_urls_of_one_broker_may_differ_in_what_is_default(monkeypatch: pytest.Mo
     ):
         use_broker(monkeypatch, url)
         with installed(None):
-            assert found(REDIS) == {}
+            assert not wrapped_layer(REDIS).has_source, url
     for url in ("redis-streams://redis.example/1", "redis://redis.example/0", "redis-streams://:pw@redis.example/0"):
         use_broker(monkeypatch, url)
         with installed(None):
-            assert list(found(REDIS)) == ["E006"]
+            assert wrapped_layer(REDIS).has_source, url

@@ -7,6 +7,7 @@ from typing import Any
 
 import celery
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from channelsq import conf
@@ -136,3 +137,33 @@ def test_the_celery_app_is_the_projects_in_every_thread(monkeypatch: pytest.Monk
     thread.start()
     thread.join(10)
     assert found == [mine]
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_events_of_all_or_none(value: bool) -> None:
+    with override_settings(CHANNEL_EVENTS=value):
+        assert conf.sends_events() is value
+        assert conf.sends_events("an id") is value
+
+
+@pytest.mark.parametrize(("part", "least", "most"), [(0, 0, 0), (0.1, 60, 140), (1, 1000, 1000), (1.0, 1000, 1000)])
+def test_events_of_a_sample(part: float, least: int, most: int) -> None:
+    with override_settings(CHANNEL_EVENTS=part):
+        assert conf.sends_events() is (part > 0)
+        assert least <= sum(conf.sends_events(str(number)) for number in range(1000)) <= most
+
+
+@pytest.mark.parametrize("value", ["yes", None, -0.1, 1.5, [1]])
+def test_events_of_nothing_else(value: object) -> None:
+    with override_settings(CHANNEL_EVENTS=value), pytest.raises(ImproperlyConfigured, match="CHANNEL_EVENTS"):
+        conf.sends_events()
+
+
+@pytest.mark.parametrize(("limit", "name"), [("messages", "CHANNEL_MAX_MESSAGES"), ("memory", "CHANNEL_MAX_MEMORY")])
+def test_when_a_channel_process_is_replaced(limit: str, name: str) -> None:
+    assert conf.recycled_after(limit) == 0
+    with override_settings(**{name: 500}):
+        assert conf.recycled_after(limit) == 500
+    for value in (-1, 1.5, True, "many"):
+        with override_settings(**{name: value}), pytest.raises(ImproperlyConfigured, match=name):
+            conf.recycled_after(limit)

@@ -348,3 +348,20 @@ def test_nothing_speaks_of_speed_without_a_benchmark() -> None:
     for page in PAGES:
         claim = re.search(r"\b(fast(er|est)?|blazing|lightning)\b", without_blocks(page), re.IGNORECASE)
         assert claim is None, f"{page.name}: {claim}"
+
+
+def test_the_page_on_any_celery_has_the_options_the_settings_and_their_numbers() -> None:
+    from celery.bin.worker import worker
+
+    from channelsq.worker.sources import crew, events, options, step
+
+    page = (DOCS / "any-celery.md").read_text()
+    flags = {flag for option in options.OPTIONS for flag in option.opts}
+    assert set(re.findall(r"--channel-\w+", page)) == flags
+    assert flags <= {flag for parameter in worker.params for flag in parameter.opts}
+    assert f"{step.DEFAULT_THREADS} threads" in page
+    assert f"up to {crew.PREFETCH} messages for each of its threads" in page
+    assert f"up to {events.MOST:,} of them" in page
+    for setting in ("CHANNEL_EVENTS", "CHANNEL_MAX_MESSAGES", "CHANNEL_MAX_MEMORY"):
+        assert f"`{setting}" in page
+        assert f"`{setting}`" in (DOCS / "settings.md").read_text()

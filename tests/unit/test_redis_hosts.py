@@ -53,7 +53,7 @@ def test_a_host_is_on_the_transport_that_the_celery_app_chose_for_it(
         ({"hosts": []}, "not of 0"),
         (
             {"hosts": ["redis://a", "redis://b"]},
-            r"not of 2: a Celery worker reads one broker; .*groups_url.*layers",
+            r"not of 2: a layer is on one server; .*groups_url.*layers",
         ),
         ({"hosts": "redis://a"}, "must be a list of one URL or .*, not str"),
         ({"hosts": [("a",)]}, "a tuple that is neither"),

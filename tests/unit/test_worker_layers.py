@@ -18,7 +18,8 @@ from tests.unit.layer_support import installed
 URL = "redis-streams://redis.example/0"
 REDIS = {"BACKEND": "channelsq.layers.RedisChannelLayer", "ROUTING": [], "CONFIG": {"url": URL}}
 OTHER = {**REDIS, "CONFIG": {"url": URL, "prefix": "other"}}
-ELSEWHERE = {**REDIS, "CONFIG": {"url": "redis-streams://redis.example/1"}}
+BESIDE = {**REDIS, "CONFIG": {"url": "redis-streams://redis.example/1"}}
+ELSEWHERE = {**REDIS, "CONFIG": {"url": "redis://redis.example/1"}}
 MEMORY = {"BACKEND": "channelsq.layers.InMemoryChannelLayer", "ROUTING": []}
 
 
@@ -46,13 +47,16 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     [
         ({"default": REDIS}, ["default"]),
         ({"default": REDIS, "other": OTHER}, ["default", "other"]),
+        ({"default": BESIDE, "other": OTHER}, ["default", "other"]),
         ({"default": ELSEWHERE, "other": OTHER}, ["other"]),
         ({"default": MEMORY, "other": OTHER}, ["other"]),
         ({"default": MEMORY, "own": OWN}, []),
         ({"default": {**REDIS, "CONFIG": {}}}, ["default"]),
     ],
 )
-def test_workers_consume_the_layers_on_their_broker(app: Celery, layers: Any, aliases: list[str]) -> None:
+def test_workers_consume_the_layers_on_their_broker_and_those_with_sources(
+    app: Celery, layers: Any, aliases: list[str]
+) -> None:
     with override_settings(CHANNEL_LAYERS=layers):
         assert [layer.alias for layer in setup.consumed(app)] == aliases
 
@@ -62,7 +66,7 @@ def test_workers_consume_the_layers_on_their_broker(app: Celery, layers: Any, al
     [
         ({"default": MEMORY}, "lives inside one process"),
         ({"other": MEMORY}, r"the channel layer other .* lives inside one process"),
-        ({"default": ELSEWHERE}, r'differ.*CELERY_BROKER_URL = "redis-streams://.*redis.example/1"'),
+        ({"default": ELSEWHERE}, r'differ.*CELERY_BROKER_URL = "redis://.*redis.example/1"'),
         ({"default": OWN}, "on no broker that a Celery worker can read"),
     ],
     ids=["memory", "other", "elsewhere", "own"],

@@ -1,14 +1,32 @@
-"""Plain consumers: an echo, and a room whose members hear what one of them says."""
+"""Plain consumers: echoes, and a room whose members hear what one of them says."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.sites import work
 from channelsq import Group
 
 
 def echo(message: Any) -> None:
     """Send back what came."""
+    message.reply_channel.send({"text": message["text"]})
+
+
+def wait(message: Any, us: str) -> None:
+    """Block for so many microseconds, then send back what came."""
+    work.wait(int(us))
+    message.reply_channel.send({"text": message["text"]})
+
+
+def query(message: Any) -> None:
+    """Send back what the database answers."""
+    message.reply_channel.send({"text": work.query(message["text"])})
+
+
+def compute(message: Any, us: str) -> None:
+    """Use the processor for so many microseconds, then send back what came."""
+    work.compute(int(us))
     message.reply_channel.send({"text": message["text"]})
 
 

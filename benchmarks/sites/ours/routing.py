@@ -1,4 +1,4 @@
-"""Which consumer gets what; WebSockets to ``/echo/`` are accepted because no route refuses them."""
+"""Which consumer gets what; WebSockets outside of rooms are accepted because no route refuses them."""
 
 from channelsq import route
 
@@ -9,4 +9,7 @@ channel_routing = [
     route("websocket.receive", "benchmarks.sites.ours.consumers.say", path=FAN),
     route("websocket.disconnect", "benchmarks.sites.ours.consumers.leave", path=FAN),
     route("websocket.receive", "benchmarks.sites.ours.consumers.echo", path=r"^/echo/$"),
+    route("websocket.receive", "benchmarks.sites.ours.consumers.wait", path=r"^/wait/(?P<us>\d+)/$"),
+    route("websocket.receive", "benchmarks.sites.ours.consumers.query", path=r"^/query/$"),
+    route("websocket.receive", "benchmarks.sites.ours.consumers.compute", path=r"^/compute/(?P<us>\d+)/$"),
 ]

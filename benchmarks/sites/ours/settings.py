@@ -1,7 +1,14 @@
-"""channelsq's production settings: its own transport, everything else as shipped."""
+"""channelsq's production settings: channels on Redis streams, everything else as shipped.
+
+``BENCH_CELERY_BROKER`` is Celery's broker, which need not be the Redis of the channels; ``BENCH_TIME_LIMIT`` gives
+every task a time limit.
+"""
+
+import os
 
 from benchmarks.sites.common import (
     ALLOWED_HOSTS,
+    DATABASES,
     DEBUG,
     REDIS,
     ROOT_URLCONF,
@@ -16,7 +23,9 @@ __all__ = [
     "CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP",
     "CELERY_BROKER_URL",
     "CELERY_TASK_IGNORE_RESULT",
+    "CELERY_TASK_TIME_LIMIT",
     "CHANNEL_LAYERS",
+    "DATABASES",
     "DEBUG",
     "INSTALLED_APPS",
     "ROOT_URLCONF",
@@ -24,16 +33,17 @@ __all__ = [
     "USE_TZ",
 ]
 
-INSTALLED_APPS = ["channelsq", "benchmarks.sites.ours"]
+INSTALLED_APPS = ["channelsq", "benchmarks.sites", "benchmarks.sites.ours"]
 
-CELERY_BROKER_URL = REDIS.replace("redis://", "redis-streams://")
+CELERY_BROKER_URL = os.environ["BENCH_CELERY_BROKER"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_TIME_LIMIT = int(os.environ.get("BENCH_TIME_LIMIT", 0)) or None
 
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channelsq.layers.RedisChannelLayer",
-        "CONFIG": {"channel_capacity": {SINK: SINK_CAPACITY}},
+        "CONFIG": {"url": REDIS.replace("redis://", "redis-streams://"), "channel_capacity": {SINK: SINK_CAPACITY}},
         "ROUTING": "benchmarks.sites.ours.routing.channel_routing",
     }
 }

@@ -19,6 +19,9 @@ application = ProtocolTypeRouter(
             [
                 path("echo/sync/", consumers.EchoSync.as_asgi()),
                 path("echo/async/", consumers.EchoAsync.as_asgi()),
+                path("wait/<int:us>/sync/", consumers.WaitSync.as_asgi()),
+                path("query/sync/", consumers.QuerySync.as_asgi()),
+                path("query/async/", consumers.QueryAsync.as_asgi()),
                 path("fan/core/<slug:group>/", consumers.FanCore.as_asgi()),
                 path("fan/pubsub/<slug:group>/", consumers.FanPubsub.as_asgi()),
             ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from channels.db import database_sync_to_async  # type: ignore[import-untyped]
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer  # type: ignore[import-untyped]
+
+from benchmarks.sites import work
 
 #: No such layer, so the echoes have none: they need none, and are the faster for it.
 NO_LAYER = "none"
@@ -28,6 +31,31 @@ class EchoAsync(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Send back what came."""
         await self.send(text_data=text_data)
+
+
+class WaitSync(EchoSync):
+    """An echo that blocks first."""
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Block for as long as the address says, then send back what came."""
+        work.wait(self.scope["url_route"]["kwargs"]["us"])
+        self.send(text_data=text_data)
+
+
+class QuerySync(EchoSync):
+    """An echo through the database."""
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Send back what the database answers."""
+        self.send(text_data=work.query(text_data or ""))
+
+
+class QueryAsync(EchoAsync):
+    """An echo through the database, from an asynchronous consumer."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Send back what the database answers."""
+        await self.send(text_data=await database_sync_to_async(work.query)(text_data or ""))
 
 
 class FanCore(AsyncWebsocketConsumer):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from benchmarks.sites.common import (
     ALLOWED_HOSTS,
+    DATABASES,
     DEBUG,
     REDIS,
     ROOT_URLCONF,
@@ -15,6 +16,7 @@ __all__ = [
     "ALLOWED_HOSTS",
     "ASGI_APPLICATION",
     "CHANNEL_LAYERS",
+    "DATABASES",
     "DEBUG",
     "INSTALLED_APPS",
     "ROOT_URLCONF",

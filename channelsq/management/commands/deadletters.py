@@ -7,9 +7,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
+from kombu import Connection
 from kombu.exceptions import ContentDisallowed, DecodeError, OperationalError
 
 from channelsq import conf
+from channelsq.asgi import channel_layers
+from channelsq.exceptions import InvalidChannelLayerError
+from channelsq.layers import KombuChannelLayer
 from channelsq.transport.codec import ForeignPayload
 from channelsq.transport.dead import DeadLetter, DeadLetters
 from channelsq.worker.dead import read_arguments
@@ -21,7 +25,7 @@ _HEADINGS = ("ID", "CHANNEL", "WHEN", "DEATHS", "KEYS")
 
 
 class Command(BaseCommand):
-    """Looks at the dead letters on the Celery app's broker, and at those alone."""
+    """Looks at the dead letters on one broker: that of a layer, or the Celery app's."""
 
     help = (
         "Lists the dead letters: messages with which too many workers died, put aside by the broker transport "
@@ -37,6 +41,12 @@ class Command(BaseCommand):
         parser.add_argument("ids", nargs="*", metavar="ID", help="Of dead letters, as list shows them.")
         parser.add_argument("--queue", metavar="NAME", help="Only those of this channel or queue.")
         parser.add_argument(
+            "--layer",
+            metavar="ALIAS",
+            help="Those on the broker of this entry of CHANNEL_LAYERS (default: of the default layer, if workers read "
+            "that apart from Celery's broker; else those on Celery's broker).",
+        )
+        parser.add_argument(
             "--all", action="store_true", dest="every", help="Replay or delete all, or with --queue all of it."
         )
         parser.add_argument(
@@ -51,7 +61,7 @@ class Command(BaseCommand):
         """
         action, ids, queue = options["action"], options["ids"], options["queue"]
         _check_arguments(action, ids, options["every"])
-        with conf.celery_app().connection_for_write() as connection:
+        with _connection(options["layer"]) as connection:
             away: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
             try:
                 letters = DeadLetters(connection)
@@ -120,6 +130,26 @@ class Command(BaseCommand):
             return True
         self.stdout.write("nothing deleted")
         return False
+
+
+def _connection(alias: str | None) -> Connection:
+    """Return a connection to the broker that is looked at.
+
+    Raises:
+        CommandError: there is no such layer, or it has no broker.
+    """
+    if alias is None:
+        default = conf.DEFAULT_CHANNEL_LAYER
+        if default not in channel_layers.configs or not channel_layers[default].has_source:
+            return conf.celery_app().connection_for_write()
+        alias = default
+    try:
+        layer = channel_layers[alias].channel_layer
+    except InvalidChannelLayerError as error:
+        raise CommandError(str(error)) from error
+    if not isinstance(layer, KombuChannelLayer):
+        raise CommandError(f"the channel layer {alias!r} is on no broker, so that it keeps no dead letters")
+    return layer.open_connection()
 
 
 def _check_arguments(action: str, ids: list[str], every: bool) -> None:

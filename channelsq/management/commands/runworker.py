@@ -28,8 +28,8 @@ class Command(BaseCommand):
             "--layer",
             "--alias",
             metavar="ALIAS",
-            help="Consume only the channels of this entry of CHANNEL_LAYERS (default: every layer on the Celery app's "
-            "broker); ordinary Celery queues are then left to others, unless it is the default layer.",
+            help="Consume only the channels of this entry of CHANNEL_LAYERS (default: every layer that this "
+            "worker can read); ordinary Celery queues are then left to others, unless it is the default layer.",
         )
         parser.add_argument(
             "--only-channels",
@@ -61,7 +61,11 @@ class Command(BaseCommand):
         if options["threads"] is not None:
             if options["threads"] < 1:
                 raise CommandError(f"--threads must be 1 or more, not {options['threads']}")
-            argv += ["--concurrency", str(options["threads"])]
+            layers = [tasks.layer for tasks in tasks_of(app).values()]
+            if any(layer.has_source for layer in layers):
+                argv += ["--channel-threads", str(options["threads"])]
+            if not all(layer.has_source for layer in layers):
+                argv += ["--concurrency", str(options["threads"])]
         if options["verbosity"] >= 2:
             logging.getLogger("channelsq").setLevel(logging.DEBUG)
         app.worker_main(argv)
@@ -78,8 +82,9 @@ def _queues(app: Celery, alias: str | None, only: list[str] | None, exclude: lis
         )
     if alias and alias not in tasks:
         raise CommandError(
-            f"the channel layer {layer} is not on the broker of the Celery app {app.main!r}, which is the one that "
-            "this worker reads; make a second Celery app with that broker and start `celery -A <its module> worker`."
+            f"the channel layer {layer} is read by Celery, and is not on the broker of the Celery app {app.main!r}; "
+            "make a second Celery app with that broker and start `celery -A <its module> worker`, or put the layer "
+            "on redis-streams://."
         )
     every = [(each.layer, channel) for each in tasks.values() for channel in each.channels]
     chosen = [

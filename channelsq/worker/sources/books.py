@@ -1,6 +1,6 @@
-"""Which messages a worker has: apart from Celery's own books of tasks.
+"""The messages that this process has, apart from Celery's own record of tasks (:mod:`celery.worker.state`).
 
-Celery's autoscaler counts what is reserved there, and Celery cancels what is active there when its broker is lost.
+Celery's autoscaler counts the reserved tasks there, and Celery cancels the active ones when its broker is lost.
 Neither concerns messages of a layer.  ``inspect`` shows both, see :mod:`channelsq.worker.sources.control`.
 """
 

@@ -108,7 +108,7 @@ def _events(sources: Any, command: Command, state: Any, **kwargs: Any) -> Any:
 
 
 def _channel_of(state: Any, queue: str) -> tuple[str, str] | None:
-    """Return the alias of a layer, and the channel of it, that a queue is of; None if it is Celery's."""
+    """Return the layer's alias and the channel of a queue; None if the queue is Celery's."""
     for alias, tasks in tasks_of(state.app).items():
         if tasks.layer.has_source:
             for channel in tasks.channels:
@@ -121,7 +121,8 @@ def _add_consumer(sources: Any, command: Command, state: Any, queue: str, *args:
     ours = _channel_of(state, queue)
     if ours is None:
         return command(state, queue, *args, **kwargs)
-    sources.read(*ours)
+    if not sources.read(*ours):
+        return {"error": f"the worker was started with -Q or -X so that it reads nothing of the layer {ours[0]!r}"}
     return {"ok": f"add consumer {safe_str(queue)}"}
 
 

@@ -18,8 +18,9 @@ from channelsq.worker.sources.runner import Runner
 from channelsq.worker.sources.stream_source import StreamSource
 from channelsq.worker.task import ConsumerTask
 
-#: How many messages a source holds for each thread.
-PREFETCH = 4
+#: How many messages a source holds for each thread, and at least.  It asks for no more than are handled in some
+#: milliseconds, so that slow consumers leave the others to other workers.
+PREFETCH, LEAST = 4, 32
 
 
 class Crew:
@@ -34,6 +35,7 @@ class Crew:
         sender: of Celery's signal ``task_received``.
         opened: is told the alias of a layer and the name under which its messages are held, at each connection.
         pool_keeps_limits: whether Celery's pool can end a task that takes too long.
+        reluctance: seconds for which it leaves what dead consumers hold, at first.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Crew:
         opened: Callable[[str, str], None] = lambda alias, consumer: None,
         *,
         pool_keeps_limits: bool = False,
+        reluctance: float = 0.0,
     ) -> None:
         self.threads = threads
         self.sources: dict[str, StreamSource] = {}
@@ -58,7 +61,7 @@ class Crew:
             assert isinstance(layer, RedisChannelLayer)
             intake = Intake(tasks, hostname, eventer_of, sender, pool_keeps_limits=pool_keeps_limits)
             source = self.sources[alias] = StreamSource(
-                layer, intake, names, threads * PREFETCH, partial(opened, alias)
+                layer, intake, names, max(LEAST, threads * PREFETCH), partial(opened, alias), reluctance
             )
             self._runners.append(Runner(source, threads, f"channelsq-{alias}"))
 
@@ -73,9 +76,10 @@ class Crew:
         for runner in self._runners:
             runner.stop()
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the consumers that run are done; False if that took longer than so many seconds."""
-        return all(runner.wait(seconds) for runner in self._runners)
+    def wait(self) -> None:
+        """Wait until the consumers that run are done."""
+        for runner in self._runners:
+            runner.wait()
 
     def settle(self) -> None:
         """Send the outcomes of finished consumers now."""

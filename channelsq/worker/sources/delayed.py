@@ -14,7 +14,7 @@ from channelsq.worker.sources.request import Request
 
 
 class Delayed:
-    """The delayed messages of a source.  Used by the thread that polls."""
+    """The delayed messages of a source.  Other threads than the one that polls may only ask for their number."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Request]] = []

@@ -14,6 +14,7 @@ from kombu.exceptions import ContentDisallowed
 from kombu.serialization import prepare_accept_content
 from kombu.transport.virtual import Message as KombuMessage
 
+from channelsq.ending import is_end
 from channelsq.layers import codec
 from channelsq.layers.signing import HEADER, Refused
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, raw_body
@@ -87,7 +88,8 @@ class Intake:
     def take(self, channel: Channel, entries: Iterable[Entry]) -> list[Request]:
         """Return the requests of entries, which the channel holds from now on.
 
-        An entry that cannot be handled is acknowledged, or becomes a dead letter, and is logged.
+        An entry that cannot be handled is acknowledged, or becomes a dead letter, and is logged; it does not stop the
+        others.
 
         Raises:
             redis.ConnectionError, redis.TimeoutError, ServerAway: an entry could not become a dead letter; the next
@@ -101,27 +103,33 @@ class Intake:
         taken: list[Request] = []
         entries = list(entries)
         for place, entry in enumerate(entries):
+            request = None
             try:
                 request = self._take_compact(entry) or self._take_any(entry)
-            except _LOST:
-                channel.unread(entries[place:])
-                if taken:
-                    return taken
-                raise
-            except Exception as error:  # of whatever a message can hold; it must not stop the others
+                if request is None:
+                    continue
+                request.take()
+                if does_debug:
+                    extra = {"action": "message_received", "channel": request._mine.channel_name}
+                    logger.debug("%s -> %s [%s]", request._mine.channel_name, request.name, request.id, extra=extra)
+                if does_info:
+                    self._log(request)
+                self._announce(request)
+            except BaseException as error:  # of whatever a message can hold, or of a receiver of a signal
+                if request is not None:
+                    request.give_up(error)
+                    continue
+                if isinstance(error, _LOST):
+                    channel.unread(entries[place:])
+                    if taken:
+                        return taken
+                    raise
+                if is_end(error):
+                    raise
                 unhandled(error, channel.queue_of(entry.key), None)
                 channel.stream_qos.drop(entry)
-                continue
-            if request is None:
-                continue
-            request.take()
-            if does_debug:
-                extra = {"action": "message_received", "channel": request._mine.channel_name}
-                logger.debug("%s -> %s [%s]", request._mine.channel_name, request.name, request.id, extra=extra)
-            if does_info:
-                self._log(request)
-            self._announce(request)
-            taken.append(request)
+            else:
+                taken.append(request)
         return taken
 
     def _take_compact(self, entry: Entry) -> Request | None:
@@ -228,7 +236,7 @@ class Intake:
         if not isinstance(identity, str):
             raise ValueError("it has no id")
         mine.id = identity
-        mine.is_redelivered = entry.redelivered
+        mine.is_redelivered = entry.redelivered or bool(headers.get("redelivered"))  # by a copy, if given back
         retries = headers.get("retries")
         if type(retries) is int and retries:
             mine._run.retries = retries

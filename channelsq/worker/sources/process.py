@@ -1,7 +1,8 @@
 """A channel process: a part of a worker that only runs consumers, in threads of its own.
 
-A worker whose pool forks has no threads that could hold a lock in the moment of a fork, so it starts such processes
-(``python -m channelsq.worker.sources.process``) instead; see :mod:`channelsq.worker.sources.supervisor`.
+A thread beside a pool that forks could hold a lock at the moment of a fork, which the child would wait for.  So a
+worker with such a pool starts processes like this (``python -m channelsq.worker.sources.process``) for its consumers;
+see :mod:`channelsq.worker.sources.supervisor`.
 """
 
 from __future__ import annotations
@@ -27,10 +28,15 @@ from channelsq.worker.sources import books
 from channelsq.worker.sources.crew import Crew
 from channelsq.worker.sources.pipe import Pipe
 
-#: Exit codes: told to end, told to end at once, and recycled.
-ENDED, CUT, RECYCLED = 0, 3, 4
+#: What a process says last: that it holds nothing any more, or what ended with it although it was not to blame.  One
+#: that ends without a word died.
+DONE, CUT = "done", "cut"
 
-#: Seconds between two looks at whether the process is to be recycled.
+#: Seconds for which a process in the place of one that died serves other messages, before it takes what that one held:
+#: the guilty one is among those, and may end this one at once.
+RELUCTANCE = 1.0
+
+#: Seconds between two looks at whether the worker is there, and whether the process is to be recycled.
 _LOOK_EVERY = 1.0
 
 
@@ -59,15 +65,15 @@ class ChannelProcess:
     Args:
         app: the Celery app.
         pipe: to the worker.
-        options: see :meth:`channelsq.worker.sources.supervisor.Supervisor.options`.
+        options: see :class:`channelsq.worker.sources.supervisor.Supervisor`.
     """
 
     def __init__(self, app: Celery, pipe: Pipe, options: dict[str, Any]) -> None:
         self._pipe = pipe
         self._eventer = Eventer(pipe)
         self._options = options
-        self._code = ENDED
         self._app = app
+        self._ending: threading.Thread | None = None
         self.crew = Crew(
             app,
             options["hostname"],
@@ -77,6 +83,7 @@ class ChannelProcess:
             self,
             self._opened,
             pool_keeps_limits=options["pool_keeps_limits"],
+            reluctance=RELUCTANCE if options["after_death"] else 0.0,
         )
 
     def _opened(self, alias: str, consumer: str) -> None:
@@ -85,28 +92,22 @@ class ChannelProcess:
     def _eventer_of(self, identity: str) -> Any:
         return self._eventer if self._eventer.enabled and conf.sends_events(identity) else None
 
-    def run(self) -> int:
-        """Run consumers until the worker says that it is over, or is gone; returns the exit code."""
+    def run(self) -> None:
+        """Run consumers until the worker says that it is over, or is gone."""
         self.crew.start()
         self._pipe.send(ready=os.getpid())
-        if self._options["max_messages"] or self._options["max_memory"]:
-            threading.Thread(target=self._watch, name="channelsq-recycling", daemon=True).start()
+        threading.Thread(target=self._watch, name="channelsq-watch", daemon=True).start()
         for message in self._pipe.messages():
-            if not self._obey(message):
-                break
-        self._end()
-        return self._code
+            if message.get("stop") == "cold":
+                self._cut()
+                return
+            self._obey(message)
+        self._begin_to_end().join()
 
-    def _obey(self, message: dict[str, Any]) -> bool:
+    def _obey(self, message: dict[str, Any]) -> None:
         match message:
-            case {"stop": "warm"}:
-                return False
-            case {"stop": "cold"}:
-                self._code = CUT
-                return False
-            case {"stop": "recycle"}:
-                self._code = RECYCLED
-                return False
+            case {"stop": _}:
+                self._begin_to_end()
             case {"revoke": ids}:
                 state.revoked.update(ids)
             case {"events": on}:
@@ -119,25 +120,44 @@ class ChannelProcess:
                 self.crew.cease(alias, channel)
             case {"ask": what, "number": number}:
                 self._pipe.send(answer=number, value=books.answer(what))
-        return True
+
+    def _begin_to_end(self) -> threading.Thread:
+        """Let consumers that run finish, in a thread: meanwhile the worker may say that there is no time for that."""
+        if self._ending is None:
+            self._ending = threading.Thread(target=self._end, name="channelsq-ending", daemon=True)
+            self._ending.start()
+        return self._ending
 
     def _end(self) -> None:
         shutdown.begin()
         self.crew.stop()
-        if self._code == CUT:  # what runs ends with the process; then the worker leaves it to other workers
-            self.crew.settle()
-            return
         self.crew.wait()
         self.crew.close()
+        self._pipe.send(ended=DONE)
+        self._pipe.close()
+
+    def _cut(self) -> None:
+        """Have what runs end with the process; the worker leaves it to other workers."""
+        shutdown.begin()
+        self.crew.stop()
+        self.crew.settle()
+        self._pipe.send(ended=CUT)
 
     def _watch(self) -> None:
-        """Have the process recycled when it has run enough messages, or has grown."""
+        """Ask to be recycled after enough messages, or when the process has grown; end when the worker is gone.
+
+        The end of the pipe does not tell of the latter alone: processes of the pool are forked with the worker's end.
+        """
         most, memory = self._options["max_messages"], self._options["max_memory"]
+        asked = False
         pause = threading.Event()
         while not pause.wait(_LOOK_EVERY):
-            if (most and state.all_total_count[0] >= most) or (memory and _resident_kb() > memory):
-                self._pipe.send(recycle=True)
+            if os.getppid() != self._options["worker"]:
+                self._pipe.close()
                 return
+            if not asked and ((most and state.all_total_count[0] >= most) or (memory and _resident_kb() > memory)):
+                asked = True
+                self._pipe.send(recycle=True)
 
 
 def _resident_kb() -> int:
@@ -145,11 +165,20 @@ def _resident_kb() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
-def main() -> int:
+def _leave_to_worker(number: int, frame: object) -> None:
+    """Handle a signal: the worker gets it, too, and says what is to be done.
+
+    A handler and not SIG_IGN, as programs that a consumer starts would ignore the signal as well.
+    """
+
+
+def main() -> None:
     """Run a channel process; its arguments are a descriptor and its options in JSON."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the worker is told, and says what is to be done
-    pipe = Pipe(socket.socket(fileno=int(sys.argv[1])))
+        signal.signal(number, _leave_to_worker)
+    end = socket.socket(fileno=int(sys.argv[1]))
+    end.set_inheritable(False)
+    pipe = Pipe(end)
     options: dict[str, Any] = json.loads(sys.argv[2])
     app: Celery = find_app(options["app"])
     app.loader.init_worker()
@@ -160,13 +189,12 @@ def main() -> int:
     shutdown.reset()
     process = ChannelProcess(app, pipe, options)
     signals.worker_process_init.send(sender=process)
-    code = process.run()
-    signals.worker_process_shutdown.send(sender=process, pid=os.getpid(), exitcode=code)
-    return code
+    process.run()
+    signals.worker_process_shutdown.send(sender=process, pid=os.getpid(), exitcode=0)
 
 
 if __name__ == "__main__":
-    code = main()
+    main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # threads that still run, after a cold shutdown, end with it
+    os._exit(0)  # threads that still run, after a cold shutdown, end with it

@@ -86,7 +86,7 @@ class Request(request.Request):
         headers: the message's, if they say more than its compact form does.
     """
 
-    # What no message of a channel has more to say about.
+    # What Celery's __init__ sets, and is the same for every message of a channel.
     _terminate_on_ack: Any = None
     _connection_errors = ()
     _utc = _decoded = True
@@ -269,7 +269,7 @@ class Request(request.Request):
             elif not ((self._expires or self.id in state.revoked) and self.revoked()):
                 self._run()
         except BaseException as error:
-            self._give_up(error)
+            self.give_up(error)
 
     def _run(self) -> None:
         plan = self._plan
@@ -319,7 +319,7 @@ class Request(request.Request):
         if self._eventer is not None:
             self.send_event("task-succeeded", result="None", runtime=time() - (self.time_start or 0.0))
 
-    def _give_up(self, error: BaseException) -> None:
+    def give_up(self, error: BaseException) -> None:
         """Be done with a message whose handling failed outside of its consumer; raise the end of the worker."""
         if is_end(error):
             raise error

@@ -36,7 +36,7 @@ WAIT = 1.0
 #: Seconds of waiting in a job from which its thread sends the outcomes of earlier jobs first.
 NOTICEABLE = 0.0002
 
-#: Seconds without a job after which no thread watches for stalls.
+#: Seconds without progress after which no thread watches for stalls, unless one could let another job begin.
 QUIET = 0.05
 
 #: Processor time, as a part of a second a second, up to which the process is thought to be waiting for something.
@@ -114,27 +114,18 @@ class Runner:
         if left:
             self._source.give_back(left)
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the running jobs are done; False if that took longer than so many seconds."""
-        until = None if seconds is None else monotonic() + seconds
+    def wait(self) -> None:
+        """Wait until the running jobs are done."""
         for thread in tuple(self._threads):
-            thread.join(None if until is None else max(0.0, until - monotonic()))
-            if thread.is_alive():
-                return False
-        return True
-
-    @property
-    def running(self) -> int:
-        """How many jobs run."""
-        return self._running
+            thread.join()
 
     # -- the threads
 
     def _add_thread(self) -> None:
         self._number += 1
         thread = threading.Thread(target=self._work, name=f"{self._name}-{self._number}", daemon=True)
-        self._threads.add(thread)
         thread.start()
+        self._threads.add(thread)
 
     def _work(self) -> None:
         """In a thread: take one step after the other."""
@@ -156,7 +147,14 @@ class Runner:
         if self._idle:
             self._change.notify()
         elif len(self._threads) < self.limit:
-            self._add_thread()
+            try:
+                self._add_thread()
+            except RuntimeError as error:  # the system has no more; those that there are go on
+                self.limit = len(self._threads)
+                logger.error(
+                    "%s: no thread beside the first %d: %s", self._name, self.limit, error,
+                    extra={"action": "no_thread"},
+                )  # fmt: skip
 
 
 class _Worker:
@@ -229,7 +227,8 @@ class _Worker:
         runner = self._runner
         runner._idle += 1
         try:
-            if runner._watching or (monotonic() - runner._progress > QUIET and not runner._running):
+            is_quiet = monotonic() - runner._progress > QUIET
+            if runner._watching or (is_quiet and (not runner._running or runner._may_begin())):
                 runner._change.wait()
                 return
             runner._watching = True

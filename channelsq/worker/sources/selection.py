@@ -35,7 +35,7 @@ class Selection:
 
 
 def divide(instance: Any = None, **kwargs: Any) -> None:
-    """Receiver of ``celeryd_init``: have Celery see those names of ``-Q`` and ``-X`` alone that are its own.
+    """Take the channels' names out of ``-Q`` and ``-X`` before Celery reads them; a receiver of ``celeryd_init``.
 
     Where ``-Q`` names channels alone, the worker consumes, and declares, nothing on Celery's broker.
     """

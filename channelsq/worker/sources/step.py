@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 from celery import bootsteps
@@ -22,6 +24,12 @@ logger = logging.getLogger("channelsq.worker")
 
 #: Threads of a channel process whose number nobody chose.
 DEFAULT_THREADS = 8
+
+#: Seconds between two looks at whether a warm shutdown has become a cold one.
+LOOK_EVERY = 0.2
+
+#: Seconds that a channel process has to end in a cold shutdown.
+CUT_WITHIN = 5.0
 
 
 class Sources(bootsteps.StartStopStep):
@@ -60,7 +68,13 @@ class Sources(bootsteps.StartStopStep):
         self.threads = self._number_of_threads() if channel_threads is None else channel_threads
         #: How many processes run consumers; 0 if threads of the worker do.
         self.processes = self._number_of_processes() if channel_processes is None else channel_processes
+        conf.sends_events()  # settings that cannot be used end the worker here, not its first message
+        #: When channel processes are replaced, see :func:`channelsq.conf.recycled_after`.
+        self._recycled_after = {f"max_{limit}": conf.recycled_after(limit) for limit in ("messages", "memory")}
         self._relay = Relay(worker)
+        # Of Celery 5.5 and later.
+        self._celery_waits: Callable[[], None] = getattr(worker, "wait_for_soft_shutdown", lambda: None)
+        worker.wait_for_soft_shutdown = self.wait_softly
         self.crew: Crew | None = None
         self.supervisor: Supervisor | None = None
 
@@ -81,8 +95,7 @@ class Sources(bootsteps.StartStopStep):
                 {
                     "loglevel": worker.loglevel,
                     "logfile": worker.logfile,
-                    "max_messages": conf.recycled_after("messages"),
-                    "max_memory": conf.recycled_after("memory"),
+                    **self._recycled_after,
                     "pool_keeps_limits": self._pool_keeps_limits,
                 },
             )
@@ -115,14 +128,44 @@ class Sources(bootsteps.StartStopStep):
         if self.crew is not None:
             self.crew.wait()
             self.crew.close()
-        if self.supervisor is not None:
-            self.supervisor.wait()
+        while self.supervisor is not None and not self.supervisor.wait(LOOK_EVERY):
+            if state.should_terminate:  # a cold shutdown after all
+                self._cut(self.supervisor)
+
+    def _cut(self, supervisor: Supervisor) -> None:
+        supervisor.stop("cold")
+        if not supervisor.wait(CUT_WITHIN):  # one is stopped, or does not let its main thread run
+            supervisor.kill()
+            supervisor.wait()
 
     def terminate(self, worker: Any) -> None:
         """End; a cold shutdown ends the processes, with the consumers that run, but cannot end threads."""
         if self.supervisor is not None:
-            self.supervisor.stop("cold")
+            self._cut(self.supervisor)
         self.stop(worker)
+
+    def wait_softly(self) -> None:
+        """Let consumers that run finish within ``worker_soft_shutdown_timeout``, as Celery does its own tasks.
+
+        Celery calls this in the handler of a signal, which may have come while this thread held a lock; so all is
+        done in another.
+        """
+        seconds = float(self._worker.app.conf.worker_soft_shutdown_timeout)
+        if seconds > 0 and self.channels:
+            until = monotonic() + seconds
+            ending = threading.Thread(target=self._finish, name="channelsq-soft-shutdown", daemon=True)
+            ending.start()
+            self._celery_waits()
+            ending.join(max(0.0, until - monotonic()))
+        else:
+            self._celery_waits()
+
+    def _finish(self) -> None:
+        self.close(self._worker)
+        if self.crew is not None:
+            self.crew.wait()
+        if self.supervisor is not None:
+            self.supervisor.wait()
 
     def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]  # as Celery's own steps
         """Return what ``inspect stats`` tells of the sources."""
@@ -181,13 +224,16 @@ class Sources(bootsteps.StartStopStep):
             return list(self.supervisor.ask(what))
         return [] if self.crew is None else [books.answer(what)]
 
-    def read(self, alias: str, channel: str) -> None:
-        """Read one more channel."""
-        if channel not in self.channels.setdefault(alias, []):
+    def read(self, alias: str, channel: str) -> bool:
+        """Read one more channel; returns False if the layer has no source, as none of its channels was selected."""
+        if alias not in self.channels:
+            return False
+        if channel not in self.channels[alias]:
             self.channels[alias].append(channel)
             for part in (self.crew, self.supervisor):
                 if part is not None:
                     part.read(alias, channel)
+        return True
 
     def cease(self, alias: str, channel: str) -> None:
         """Read a channel no more."""

@@ -24,6 +24,9 @@ logger = logging.getLogger("channelsq.worker")
 #: Seconds between two attempts to connect, as sockets wait meanwhile.
 EVERY = 0.5
 
+#: Seconds that a poll takes at most while no message may be taken.
+WITHOUT_CREDIT = 0.05
+
 #: Seconds between two looks for an answer to acknowledgements that nothing was sent after.
 LOOK_EVERY = 0.5
 
@@ -37,6 +40,7 @@ class StreamSource:
         channels: which channels to read.
         credit: how many messages it may hold at once, without those that wait for their time.
         opened: is told the name under which it holds messages, at each connection.
+        reluctance: seconds for which it leaves what dead consumers hold, at its first connection.
     """
 
     def __init__(
@@ -46,12 +50,14 @@ class StreamSource:
         channels: Iterable[str],
         credit: int,
         opened: Callable[[str], None],
+        reluctance: float = 0.0,
     ) -> None:
         self._layer = layer
         self._intake = intake
         self._wanted = dict.fromkeys(channels)
         self._credit = credit
         self._opened = opened
+        self._reluctance = reluctance
         self._connection: Connection | None = None
         self._channel: Channel | None = None
         self._consumer: Consumer | None = None
@@ -60,16 +66,6 @@ class StreamSource:
         self._closing = threading.Event()
         self._away = 0  # how often connecting has failed in a row
         self._looked = 0.0
-
-    @property
-    def channels(self) -> list[str]:
-        """The channels that it reads."""
-        return list(self._wanted)
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether it reads its queues now, as far as is known."""
-        return self._channel is not None and not self._away
 
     # -- for the runner
 
@@ -80,8 +76,10 @@ class StreamSource:
             channel = self._open()
             self._carry_out()
             ready = self._whose_time_has_come(channel)
-            if not self._wanted:
-                self._closing.wait(seconds)
+            if not (self._wanted and channel.qos.can_consume()):
+                # The channel would not send acknowledgements either.  No message ends this wait, so it is short.
+                self.settle()
+                self._closing.wait(0.0 if ready else self._delayed.seconds(WITHOUT_CREDIT if self._wanted else seconds))
                 return ready
             entries = channel.poll(0.001 if ready else self._delayed.seconds(seconds))
             if monotonic() - self._looked > LOOK_EVERY:
@@ -104,16 +102,16 @@ class StreamSource:
         if channel is None:
             return
         try:
-            channel.flush_acks(wait=False)
+            channel.flush_acks(wait=self._closing.is_set())  # then no poll comes that would read the answer
         except channel.connection_errors as error:
             logger.warning("acknowledgements wait, Redis is away: %s", error, extra={"action": "acks_wait"})
         except Exception:  # they wait, too, and the thread is counted on
             logger.exception("acknowledgements could not be sent", extra={"action": "acks_wait"})
 
     def has_credit(self) -> bool:
-        """Return whether another message may be taken."""
+        """Return whether another message may be taken, or one that waits may begin soon."""
         channel = self._channel
-        return channel is None or bool(channel.qos.can_consume())
+        return channel is None or len(self._delayed) > 0 or bool(channel.qos.can_consume())
 
     def give_back(self, jobs: Sequence[Any]) -> None:
         """Leave messages that were not begun to other workers."""
@@ -165,16 +163,21 @@ class StreamSource:
         channel = self._channel
         if channel is not None and not channel.closed:
             return channel
+        for request in self._delayed.clear():  # of the closed channel, which has given them back
+            request.leave()
         connection = self._layer.open_connection()
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, interval_max=0)
             channel = cast(Channel, connection.default_channel)
             channel.render = self._layer.sender.render
-            channel.basic_qos(0, self._credit + len(self._delayed), False)
+            channel.basic_qos(0, self._credit, False)
             queues = [self._layer.queue(name) for name in list(self._wanted)]  # another thread may add one
             consumer = Consumer(channel, queues=queues, on_message=_refuse)
             self._opened(channel.streams.consumer)
             consumer.consume()
+            if self._reluctance:
+                channel.put_off_take_over(self._reluctance)
+                self._reluctance = 0.0
         except BaseException:
             connection.close()
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from channelsq.asgi import channel_layers
 from channelsq.layers.redis import RedisChannelLayer
 from channelsq.transport.channel import Channel
 from channelsq.worker.sources.pipe import Pipe
-from channelsq.worker.sources.process import CUT
+from channelsq.worker.sources.process import CUT, DONE
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -57,7 +58,13 @@ class Supervisor:
         self._number = processes
         self.threads = threads
         self._on_event = on_event
-        self._options = {"app": name_of(app), "hostname": hostname, "threads": threads, **settings}
+        self._options = {
+            "app": name_of(app),
+            "hostname": hostname,
+            "threads": threads,
+            "worker": os.getpid(),
+            **settings,
+        }
         self._lock = threading.Lock()
         self._children: list[Child] = []
         self._monitors: list[threading.Thread] = []
@@ -71,8 +78,14 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the processes."""
-        for number in range(self._number):
-            monitor = threading.Thread(target=self._keep_one, name=f"channelsq-process-{number}", daemon=True)
+        for _ in range(self._number):
+            self._add()
+
+    def _add(self, instead_of: Child | None = None) -> None:
+        """Keep one more process, or one in the place of another that is to end."""
+        with self._lock:
+            self._monitors = [monitor for monitor in self._monitors if monitor.is_alive()]
+            monitor = threading.Thread(target=self._keep_one, args=(instead_of,), name="channelsq-process", daemon=True)
             self._monitors.append(monitor)
             monitor.start()
 
@@ -80,31 +93,36 @@ class Supervisor:
         """Have the processes end, and return at once.
 
         Args:
-            how: ``"warm"`` if consumers that run may finish, ``"cold"`` if not.
+            how: ``"warm"`` if consumers that run may finish, ``"cold"`` if not; which stays so.
         """
         with self._lock:
-            self._stopping = how
+            self._stopping = how = "cold" if self._stopping == "cold" else how
         self._wake.set()
         for child in self.children():
             child.pipe.send(stop=how)
 
-    def wait(self) -> None:
-        """Wait until the processes have ended."""
-        for monitor in self._monitors:
-            monitor.join()
-        for leaving in self._leaving:
-            leaving.join()
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the processes have ended; False if that took longer than so many seconds."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while True:
+            with self._lock:
+                thread = next((each for each in (*self._monitors, *self._leaving) if each.is_alive()), None)
+            if thread is None:
+                return True
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+            if until is not None and time.monotonic() >= until:
+                return not thread.is_alive() and self.wait(0)
+
+    def kill(self) -> None:
+        """End processes that do not do what they are told."""
+        for child in self.children():
+            logger.error("the channel process %d is killed", child.process.pid, extra={"action": "process_killed"})
+            child.process.kill()
 
     def children(self) -> list[Child]:
         """Return the processes that live."""
         with self._lock:
             return list(self._children)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether each process has begun to read."""
-        children = self.children()
-        return len(children) >= self._number and all(child.ready.is_set() for child in children)
 
     def tell(self, kind: str, **message: Any) -> None:
         """Tell every process something, and each that is started later.
@@ -141,29 +159,34 @@ class Supervisor:
 
     # -- one process
 
-    def _keep_one(self) -> None:
+    def _keep_one(self, instead_of: Child | None) -> None:
         """In a thread: start a process, and again when it has ended, until the worker ends."""
+        died = False
         while self._stopping is None:
             began = time.monotonic()
             try:
-                child = self._start()
-            except OSError:
+                child = self._start(instead_of, after_death=died)
+            except Exception:
                 logger.exception("a channel process could not be started", extra={"action": "process_failed"})
             else:
-                self._follow(child)
+                died = self._follow(child)
+                if child.is_replaced:
+                    return
+                if child.was_ready:
+                    instead_of = None
             if self._stopping is None and time.monotonic() - began < LIVED:
                 self._wake.wait(PAUSE)
 
-    def _start(self) -> Child:
+    def _start(self, instead_of: Child | None, *, after_death: bool) -> Child:
         mine, its = socket.socketpair()
         with its:
-            options = {**self._options, "channels": self._channels}
+            options = {**self._options, "channels": self._channels, "after_death": after_death}
             program = [sys.executable, *_flags(), "-m", "channelsq.worker.sources.process"]
             its.set_inheritable(True)
             process = subprocess.Popen(  # noqa: S603  # this program
                 [*program, str(its.fileno()), json.dumps(options)], pass_fds=[its.fileno()]
             )
-        child = Child(process, Pipe(mine))
+        child = Child(process, Pipe(mine), instead_of)
         with self._lock:
             self._children.append(child)
             told, stopping = [*self._told.values()], self._stopping
@@ -173,33 +196,49 @@ class Supervisor:
             child.pipe.send(stop=stopping)
         return child
 
-    def _follow(self, child: Child) -> None:
-        """Do what a process asks for, until it has ended."""
+    def _follow(self, child: Child) -> bool:
+        """Do what a process asks for, until it has ended; returns whether a message may be to blame for that."""
+        threading.Thread(target=child.close_when_ended, name="channelsq-process-end", daemon=True).start()
         for message in child.pipe.messages():
-            match message:
-                case {"ready": _}:
-                    child.ready.set()
-                case {"holds": alias, "consumer": consumer}:
-                    child.holds.append((alias, consumer))
-                case {"event": kind, "fields": fields}:
-                    self._on_event(kind, **fields)
-                case {"answer": number, "value": value}:
-                    child.answered(number, value)
-                case {"recycle": _}:
-                    logger.info("process %d is recycled", child.process.pid, extra={"action": "process_recycled"})
-                    child.pipe.send(stop="recycle")
+            try:
+                self._heed(child, message)
+            except Exception:
+                logger.exception("a message of a channel process was lost", extra={"action": "process_unheard"})
         code = child.process.wait()
         with self._lock:
             self._children.remove(child)
-        if code == CUT:
-            self._leave_aside(child, guilty=False)
-        elif code < 0 or code not in (0, 4):
+        if child.last_word == DONE:
+            return False
+        is_to_blame = child.last_word != CUT and self._stopping != "cold"
+        if is_to_blame:
             logger.error(
-                "the channel process %d ended with %s; another one is started, and what it had begun is counted",
+                "the channel process %d died of %s; what it had begun is counted, and %s",
                 child.process.pid, f"signal {-code}" if code < 0 else f"exit code {code}",
+                "another one is started" if self._stopping is None else "left to other workers",
                 extra={"action": "process_died"},
             )  # fmt: skip
-            self._leave_aside(child, guilty=True)
+        self._leave_aside(child, guilty=is_to_blame)
+        return is_to_blame
+
+    def _heed(self, child: Child, message: dict[str, Any]) -> None:
+        match message:
+            case {"ready": _}:
+                child.was_ready = True
+                replaced, child.instead_of = child.instead_of, None
+                if replaced is not None:
+                    replaced.pipe.send(stop="recycle")
+            case {"holds": alias, "consumer": consumer}:
+                child.holds.append((alias, consumer))
+            case {"event": kind, "fields": fields}:
+                self._on_event(kind, **fields)
+            case {"answer": number, "value": value}:
+                child.answered(number, value)
+            case {"recycle": _}:  # it goes on until the other one is ready
+                logger.info("process %d is recycled", child.process.pid, extra={"action": "process_recycled"})
+                child.is_replaced = True
+                self._add(child)
+            case {"ended": word}:
+                child.last_word = word
 
     def _leave_aside(self, child: Child, *, guilty: bool) -> None:
         """Call :meth:`_leave` in a thread: a layer that does not answer must not delay the next process."""
@@ -237,17 +276,31 @@ class Child:
     Args:
         process: the process.
         pipe: to it.
+        instead_of: the one that is to end when this one is ready.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], pipe: Pipe) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], pipe: Pipe, instead_of: Child | None = None) -> None:
         self.process = process
         self.pipe = pipe
-        self.ready = threading.Event()
+        self.instead_of = instead_of
+        #: Whether another one is, or will be, in its place.
+        self.is_replaced = False
+        #: What it said before it ended; None if it died.
+        self.last_word: str | None = None
+        self.was_ready = False
         #: The alias of a layer, and the name under which messages of it are held.
         self.holds: list[tuple[str, str]] = []
         self._changed = threading.Condition()
         self._asked = 0
         self._answers: dict[int, Any] = {}
+
+    def close_when_ended(self) -> None:
+        """In a thread: wait for the end of the process, and close the pipe.
+
+        A program that a consumer has forked may hold the other end.
+        """
+        self.process.wait()
+        self.pipe.close()
 
     def ask(self, what: str) -> int:
         """Ask the process something; returns the number of the question."""

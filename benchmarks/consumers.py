@@ -1,0 +1,114 @@
+"""Echoes of 100 sockets with other brokers, consumers and options of the worker than in the part ``echo``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+
+from benchmarks.measuring import Run
+from benchmarks.parts import PAGES, count_echoes, count_pages
+from benchmarks.results import REFERENCE
+from benchmarks.services import Unavailable, postgres, worker_option
+from benchmarks.stacks import BROKERS, Contestant, Ours, Peer, Setup
+
+#: The work of most of these parts.
+SOCKETS = "100 sockets"
+
+#: The work of consumers that ask the database.
+QUERY = f"{SOCKETS}, a consumer with one SELECT"
+
+#: The option of the worker for consumers in processes of their own, and the contestants with it.
+PROCESSES = "--channel-processes"
+ONE_PROCESS, TWO_PROCESSES = (f"{REFERENCE}, prefork for tasks, {PROCESSES} {count}" for count in (1, 2))
+
+#: The contestants with a time limit, and with a receiver of their events.
+TIME_LIMIT, EVENTS = f"{REFERENCE}, task_time_limit 300", f"{REFERENCE}, -E and celery events"
+
+#: How long consumers block, in microseconds.
+WAITS = (500, 1000, 5000)
+
+
+def brokers(run: Run) -> None:
+    """Measure echoes and a Django view with each of Celery's brokers; the channels are on Redis streams."""
+    with ExitStack() as guests:
+        stacks = {
+            on_broker(broker): run.join(guests, partial(Ours, run.logs, Setup(f"on-{broker}", broker)), "/echo/")
+            for broker in run.options.brokers
+        }
+        ours = [(name, stack) for name, stack in stacks.items() if stack]
+        echoes = [Contestant(name, stack, "/echo/") for name, stack in ours]
+        pages = [Contestant(name, stack, "/hello/") for name, stack in ours]
+        run.turns("brokers", SOCKETS, [*echoes, *run.peers("/echo/{}/")], partial(count_echoes, run))
+        run.turns("brokers", PAGES, [*pages, *run.peer_pages()], partial(count_pages, run))
+
+
+def on_broker(broker: str) -> str:
+    """Return the name of the contestant whose Celery is on ``broker``, a key of ``BROKERS``."""
+    return f"{REFERENCE}, Celery on {BROKERS[broker]}"
+
+
+def waiting(run: Run) -> None:
+    """Measure echoes of consumers that block first, as a call of another service does."""
+    for us in WAITS:
+        contestants = [*run.shipped(f"/wait/{us}/"), *run.peers(f"/wait/{us}/{{}}/", "sync")]
+        run.turns("waiting", blocked(us), contestants, partial(count_echoes, run))
+
+
+def blocked(us: int) -> str:
+    """Return the name of the work of consumers that block for ``us`` microseconds."""
+    return f"{SOCKETS}, a consumer that blocks for {us / 1000:g} ms"
+
+
+def database(run: Run) -> None:
+    """Measure echoes of consumers with one query of a local PostgreSQL."""
+    try:
+        env = {"BENCH_DATABASE": postgres()}
+    except Unavailable as error:
+        run.lack(error)
+        return
+    setup = Setup("database", run.broker, env=env)
+    with ExitStack() as guests:
+        ours = run.join(guests, lambda: Ours(run.logs, setup), "/query/")
+        theirs = run.join(guests, lambda: Peer(run.logs, run.ws, env), "/query/sync/")
+        contestants = [Contestant(REFERENCE, ours, "/query/")] if ours else []
+        contestants += run.peers("/query/{}/", stack=theirs) if theirs else []
+        run.turns("database", QUERY, contestants, partial(count_echoes, run))
+
+
+def processes(run: Run) -> None:
+    """Measure echoes with a prefork pool for tasks and consumers in processes of their own."""
+    try:
+        worker_option(PROCESSES)
+    except Unavailable as error:
+        run.lack(error)
+        return
+    _against_shipped(
+        run,
+        "processes",
+        {
+            name: Setup(f"processes-{count}", run.broker, ("-P", "prefork", PROCESSES, str(count)))
+            for count, name in ((1, ONE_PROCESS), (2, TWO_PROCESSES))
+        },
+    )
+
+
+def observed(run: Run) -> None:
+    """Measure echoes while tasks have a time limit, and while a process receives the worker's events."""
+    _against_shipped(
+        run,
+        "observed",
+        {
+            TIME_LIMIT: Setup("time-limit", run.broker, env={"BENCH_TIME_LIMIT": "300"}),
+            EVENTS: Setup("events", run.broker, ("-E",), events=True),
+        },
+    )
+
+
+def _against_shipped(run: Run, part: str, setups: dict[str, Setup]) -> None:
+    """Echo with these setups, by name, and with the worker as shipped."""
+    with ExitStack() as guests:
+        contestants = run.shipped("/echo/")
+        for name, setup in setups.items():
+            if stack := run.join(guests, partial(Ours, run.logs, setup), "/echo/"):
+                contestants.append(Contestant(name, stack, "/echo/"))
+        run.turns(part, SOCKETS, contestants, partial(count_echoes, run))

@@ -1,0 +1,5 @@
+"""A Django project with Celery alone, as a team has it without channelsq."""
+
+from benchmarks.sites.stock.celery import app as celery_app
+
+__all__ = ["celery_app"]

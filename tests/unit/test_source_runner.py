@@ -1,0 +1,272 @@
+"""The threads that run jobs: what they take, in which order, and what ends them."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from channelsq.worker.sources import runner as runner_module
+from channelsq.worker.sources.runner import Runner
+from tests.support.waiting import wait_until
+
+
+class Job:
+    """A message whose consumer is ``function``."""
+
+    def __init__(self, source: Memory, function: Callable[[], object]) -> None:
+        self._source = source
+        self._function = function
+
+    def run(self) -> None:
+        try:
+            self._function()
+        finally:
+            self._source.done(self)
+
+
+class Memory:
+    """A source whose queue is in memory.
+
+    Args:
+        credit: how many jobs may be held at once.
+    """
+
+    def __init__(self, credit: int = 100) -> None:
+        self._change = threading.Condition()
+        self._queue: deque[Job] = deque()
+        self._credit = credit
+        self._interrupted = False
+        self._held: list[Job] = []
+        self._unsent: list[Job] = []
+        self.sent: list[Job] = []
+        self.given_back: list[Job] = []
+        self.polls = self.asked = self.polling = self.most_polling = 0
+
+    def put(self, *functions: Callable[[], object]) -> list[Job]:
+        jobs = [Job(self, function) for function in functions]
+        with self._change:
+            self._queue.extend(jobs)
+            self._change.notify_all()
+        return jobs
+
+    def done(self, job: Job) -> None:
+        with self._change:
+            self._held.remove(job)
+            self._unsent.append(job)
+
+    # -- for the runner
+
+    def poll(self, seconds: float) -> Sequence[Job]:
+        with self._change:
+            self.polls += 1
+            self.polling += 1
+            self.most_polling = max(self.most_polling, self.polling)
+            self._send()
+            self._change.wait_for(lambda: self._queue or self._interrupted, seconds)
+            found: list[Job] = []
+            while self._queue and len(self._held) < self._credit:
+                found.append(self._queue.popleft())
+                self._held.append(found[-1])
+            self.polling -= 1
+            return found
+
+    def settle(self) -> None:
+        with self._change:
+            self._send()
+
+    def _send(self) -> None:
+        self.sent += self._unsent
+        self._unsent.clear()
+
+    def has_credit(self) -> bool:
+        self.asked += 1
+        return len(self._held) < self._credit
+
+    def give_back(self, jobs: Sequence[Job]) -> None:
+        self.given_back += jobs
+
+    def interrupt(self) -> None:
+        with self._change:
+            self._interrupted = True
+            self._change.notify_all()
+
+
+@contextmanager
+def running(source: Memory, limit: int) -> Iterator[Runner]:
+    runner = Runner(source, limit, "test-runner")
+    runner.start()
+    try:
+        yield runner
+    finally:
+        runner.stop()
+        runner.wait()
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("test-runner-")]
+
+
+def test_one_thread_keeps_the_order() -> None:
+    source, order = Memory(), list[int]()
+    jobs = source.put(*(lambda number=number: order.append(number) for number in range(300)))
+    with running(source, 1):
+        wait_until(lambda: len(source.sent) == 300, "every outcome is sent")
+        assert order == list(range(300))
+        assert source.sent == jobs
+        assert len(threads()) == 1
+    assert source.most_polling == 1
+    assert threads() == []
+
+
+def test_a_job_that_waits_does_not_hold_up_the_batch() -> None:
+    source, go = Memory(), threading.Event()
+    with running(source, 4):
+        (blocked, *others) = source.put(go.wait, *[lambda: None] * 50)
+        wait_until(lambda: len(source.sent) == 50, "the others are done")
+        assert set(source.sent) == set(others)
+        assert blocked not in source.sent
+        (later,) = source.put(lambda: None)
+        wait_until(lambda: later in source.sent, "one that came later is done, too")
+        go.set()
+        wait_until(lambda: blocked in source.sent, "the blocked one is done")
+    assert source.most_polling == 1
+
+
+def test_as_many_wait_at_once_as_there_may_be_threads() -> None:
+    source, go = Memory(), threading.Event()
+    now: list[int] = []
+
+    def wait() -> None:
+        now.append(1)
+        go.wait()
+
+    with running(source, 3):
+        source.put(*[wait] * 10)
+        wait_until(lambda: len(now) == 3, "three run")
+        assert not threading.Event().wait(0.1)  # longer than what a stall takes
+        assert len(now) == 3
+        assert len(threads()) == 3
+        go.set()
+        wait_until(lambda: len(source.sent) == 10, "all are done")
+
+
+def test_the_outcome_of_a_short_job_does_not_wait_for_a_long_one() -> None:
+    source, go = Memory(), threading.Event()
+    with running(source, 2):
+        (short, _) = source.put(lambda: None, go.wait)
+        wait_until(lambda: source.sent == [short], "its outcome is sent")
+        go.set()
+
+
+def test_stop_gives_back_what_was_not_begun() -> None:
+    source, go, begun = Memory(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        begun.set()
+        go.wait()
+
+    with running(source, 1) as runner:
+        (job, *others) = source.put(first, *[lambda: None] * 5)
+        assert begun.wait(10)
+        runner.stop()
+        assert source.given_back == others
+        assert source.sent == []
+        polls = source.polls
+        go.set()
+        runner.wait()
+        assert source.sent == [job]  # what ran to its end is told
+        assert source.polls == polls
+        runner.stop()  # again
+        assert source.given_back == others
+
+
+def test_stop_gives_back_what_a_poll_still_brings() -> None:
+    class Late(Memory):
+        def interrupt(self) -> None:
+            self.put(lambda: None)  # at the last moment
+            super().interrupt()
+
+    source = Late()
+    with running(source, 2) as runner:
+        wait_until(lambda: source.polling, "a poll waits")
+        runner.stop()
+        runner.wait()
+        assert len(source.given_back) == 1
+        assert source.sent == []
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(3), KeyboardInterrupt(), MemoryError()], ids=repr)
+def test_what_a_job_raises_does_not_end_its_thread(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    source = Memory()
+
+    def fail() -> None:
+        raise error
+
+    with running(source, 1):
+        (thread,) = threads()
+        source.put(fail)
+        (after,) = source.put(lambda: None)
+        wait_until(lambda: after in source.sent, "the next one is done")
+        assert threads() == [thread]
+    assert "failed in the worker" in caplog.text
+
+
+def test_a_poll_that_raises_does_not_end_its_thread(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Memory):
+        def poll(self, seconds: float) -> Sequence[Job]:
+            if not self.polls:
+                self.polls += 1
+                raise MemoryError("once")
+            return super().poll(seconds)
+
+    source = Broken()
+    with running(source, 1):
+        (job,) = source.put(lambda: None)
+        wait_until(lambda: job in source.sent, "it is done")
+    assert "a poll was interrupted" in caplog.text
+
+
+def test_an_idle_runner_does_nothing() -> None:
+    source = Memory()
+    with running(source, 4):
+        go = threading.Event()
+        source.put(*[lambda: go.wait(0.05)] * 8)  # so that there are several threads
+        wait_until(lambda: len(source.sent) == 8, "they are done")
+        assert len(threads()) > 1
+        polls, asked = source.polls, source.asked
+        assert not threading.Event().wait(0.5)
+        assert source.polls - polls <= 1  # each waits for a second
+        assert source.asked - asked <= 4
+
+
+def test_without_credit_nothing_is_polled_and_nobody_asks_over_and_over() -> None:
+    source, go = Memory(credit=2), threading.Event()
+    with running(source, 4):
+        source.put(*[go.wait] * 3)
+        wait_until(lambda: len(source._held) == 2 and not source.polling, "two are held")
+        assert not threading.Event().wait(0.1)
+        polls, asked = source.polls, source.asked
+        assert not threading.Event().wait(0.3)
+        assert source.polls == polls
+        assert source.asked - asked < 10
+        go.set()
+        wait_until(lambda: len(source.sent) == 3, "the third is taken when there is credit again")
+
+
+def test_a_system_without_more_threads(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    source = Memory()
+
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    with running(source, 4) as runner:
+        monkeypatch.setattr(runner_module.threading, "Thread", Refused)
+        source.put(*[lambda: threading.Event().wait(0.05)] * 4)
+        wait_until(lambda: len(source.sent) == 4, "one thread runs them all")
+        assert runner.limit == 1
+    assert caplog.text.count("can't start new thread") == 1

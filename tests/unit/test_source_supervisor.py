@@ -1,0 +1,56 @@
+"""How a channel process finds the worker's app, and what it answers to questions."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import types
+
+import pytest
+from celery import Celery
+from celery.app.utils import find_app
+
+from channelsq.worker.sources.pipe import Pipe
+from channelsq.worker.sources.supervisor import Child, name_of
+
+
+def test_an_app_is_found_by_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Celery("named", broker="memory://", set_as_current=False) as app:
+        module = types.ModuleType("a_project_of_mine")
+        module.queue = app  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        name = name_of(app)
+        assert name == "a_project_of_mine:queue"
+        assert find_app(name) is app
+
+
+def test_an_app_that_no_module_has() -> None:
+    with (
+        Celery("hidden", broker="memory://", set_as_current=False) as app,
+        pytest.raises(RuntimeError, match="is in no module"),
+    ):
+        name_of(app)
+
+
+def test_the_module_that_was_started_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has another ``__main__``."""
+    with Celery("main", broker="memory://", set_as_current=False) as app:
+        started = types.ModuleType("__main__")
+        started.app = app  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "__main__", started)
+        with pytest.raises(RuntimeError):
+            name_of(app)
+
+
+def test_answers_find_their_questions() -> None:
+    mine, its = socket.socketpair()
+    with mine, its, subprocess.Popen(["true"]) as process:
+        child, other = Child(process, Pipe(mine)), Pipe(its).messages()
+        first = child.ask("active")
+        assert child.answer(first, 0.01) is None  # it does not answer in time
+        second = child.ask("active")
+        assert [next(other)["number"] for _ in range(2)] == [first, second]
+        threading.Timer(0.05, lambda: (child.answered(first, "late"), child.answered(second, ["found"]))).start()
+        assert child.answer(second, 10) == ["found"]
