@@ -72,7 +72,7 @@ class ConsumingChannel(AcknowledgingChannel):
         self._start_acknowledging()
         self._asked: Poll | None = None
         self._buffer: deque[Entry] = deque()
-        self._returning: deque[str] = deque()  # tags of what :meth:`poll` is to give back first
+        self._returning: deque[str] = deque()  # tags of what is to be given back
         #: Consumers of each queue by their tag: the callback, and whether it needs no acknowledgements.
         self._subscribers: dict[str, dict[str, tuple[Callable[[codec.Payload], Any], bool]]] = {}
         self._queues: dict[str, str] = {}  # of each stream's key
@@ -401,7 +401,6 @@ class ConsumingChannel(AcknowledgingChannel):
         Raises:
             redis.ConnectionError: the connection is lost; the next poll makes another.
         """
-        self._return()
         client = self.client
         if getattr(client, "connection", None) is None:  # Kombu's poller does this for an event loop
             client.connection = take_connection(client.connection_pool)
@@ -418,7 +417,12 @@ class ConsumingChannel(AcknowledgingChannel):
         self._delivered_at, self._polled = monotonic(), len(entries)
         return entries
 
-    def _return(self) -> None:
+    def give_back_waiting(self) -> None:
+        """Give back what :meth:`give_back_later` has noted.
+
+        Raises:
+            redis.ConnectionError: the connection is still lost; the rest waits on.
+        """
         while self._returning:
             tag = self._returning[0]
             try:
@@ -429,7 +433,7 @@ class ConsumingChannel(AcknowledgingChannel):
             self._returning.popleft()
 
     def give_back_later(self, delivery_tag: str) -> None:
-        """Have the next :meth:`poll` give a delivered message back, since the connection is lost now."""
+        """Note that a delivered message is to be given back when there is a connection; from any thread."""
         self._returning.append(delivery_tag)
 
     def unread(self, entries: Iterable[Entry]) -> None:

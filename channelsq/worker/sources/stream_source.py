@@ -75,6 +75,7 @@ class StreamSource:
         try:
             channel = self._open()
             self._carry_out()
+            channel.give_back_waiting()  # whether or not there is credit, which it frees
             ready = self._whose_time_has_come(channel)
             if not (self._wanted and channel.qos.can_consume()):
                 # The channel would not send acknowledgements either.  No message ends this wait, so it is short.
