@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import needs
@@ -22,12 +24,20 @@ from tests.support.servers import (
 
 #: What takes longest, begun first when files are run at once: nobody waits in the end for one who began late.
 _LONGEST = (
+    "integration/test_repeated_requests.py",
     "integration/test_worker_life.py",
-    "browser/test_chat.py",
-    "integration/test_end_to_end_runserver.py",
     "transport/test_celery.py",
+    "integration/test_end_to_end_runserver.py",
+    "integration/test_dead_interfaces.py",
+    "integration/test_workers.py",
+    "integration/test_worker.py",
+    "integration/test_half_open_amqp.py",
+    "integration/test_redis_is_full.py",
+    "browser/",
     "integration/test_survival.py",
     "chaos/",
+    "integration/test_worker_ends.py",
+    "integration/test_hostile_consumers.py",
     "integration/test_end_to_end_",
     "integration/test_docs_tutorial.py",
     "integration/test_interface_cli.py",
@@ -35,6 +45,16 @@ _LONGEST = (
     "integration/",
     "transport/",
 )
+
+# On a busy machine a test may take its time over an example, and Hypothesis over making one.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C handled as in a terminal: a shell that runs the tests in the background has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,8 +92,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests that run whole programs wait most of the time."""
-    return min(os.cpu_count() or 1, 3) + 1
+    """More than there are cores: tests that run whole programs wait most of the time."""
+    return 2 * min(os.cpu_count() or 1, 3) + 1
 
 
 @pytest.fixture(scope="session")

@@ -35,12 +35,12 @@ from channelsq.layers.signing import Signing, is_required
 from channelsq.layers.urls import check_broker_url, check_groups_url, same_broker, shown
 from channelsq.layers.wire import Entry
 from channelsq.transport import SCHEMES
-from channelsq.transport.away import as_away
+from channelsq.transport.away import is_unreachable
 
 #: The prefix with which queues are called as their channels.
 DEFAULT_PREFIX = "channelsq"
 
-#: Seconds that a consumer's outcome waits for a Redis that refuses for now, and between two attempts.
+#: Seconds that a consumer's outcome waits for a Redis that is away, and between two attempts.
 OUTCOME_WAITS, _OUTCOME_EVERY = 30.0, 0.25
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -231,7 +231,7 @@ class KombuChannelLayer(BaseChannelLayer):
         self._sender.dispatch(*self.sort(sends))
 
     def settle(self, sends: Sequence[Send]) -> None:
-        """Send the outcome of a consumer; a Redis that refuses for now is waited for, :data:`OUTCOME_WAITS` seconds.
+        """Send the outcome of a consumer; a Redis that is away is waited for, :data:`OUTCOME_WAITS` seconds.
 
         Else the outcome would be lost, as the consumer's message is acknowledged when it has failed, too.
         """
@@ -240,7 +240,8 @@ class KombuChannelLayer(BaseChannelLayer):
             try:
                 return self.dispatch(sends)
             except BrokerUnavailable as error:
-                if error.__cause__ is None or as_away(error.__cause__) is None or time.monotonic() > until:
+                is_redis = self.scheme in self.redis_schemes
+                if not is_redis or not is_unreachable(error.__cause__) or time.monotonic() > until:
                     raise
             time.sleep(_OUTCOME_EVERY)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 #: The code of a full server.  It refuses what needs more memory, and that alone.
 FULL = "OOM"
@@ -69,6 +71,10 @@ class ServerAway(RedisError, OSError):
         return f"{type(self).__name__}({str(self)!r})"
 
 
+#: What is raised where a server could not be asked, or refused for now: :class:`ServerAway` is an OSError.
+UNREACHABLE = RedisConnectionError, RedisTimeoutError, OSError
+
+
 def is_away(text: str) -> bool:
     """Whether an error's text, as the server sent it, says that it is away for now."""
     if text.partition(" ")[0] in CODES or text.startswith(_STARTS):
@@ -89,6 +95,18 @@ def as_away(error: BaseException) -> ServerAway | None:
         return error
     text = text_of(error)
     return ServerAway(text) if is_away(text) else None
+
+
+def is_unreachable(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, says that the server is away or its connection lost.
+
+    Kombu raises errors of its own from redis-py's, in whose text the code is missing.
+    """
+    while error is not None:
+        if isinstance(error, UNREACHABLE) or as_away(error) is not None:
+            return True
+        error = error.__cause__
+    return False
 
 
 def watch(params: dict[str, Any]) -> dict[str, Any]:

@@ -331,6 +331,7 @@ class Channel(ConsumingChannel):
             self._in_poll.disconnect()  # else Kombu would wait for its answer
         self._in_poll = None
         self._buffer.clear()
+        self._returning.clear()
         self._subscribers.clear()
         self._joined.clear()
         self._touched = {}

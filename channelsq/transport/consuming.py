@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -72,6 +72,7 @@ class ConsumingChannel(AcknowledgingChannel):
         self._start_acknowledging()
         self._asked: Poll | None = None
         self._buffer: deque[Entry] = deque()
+        self._returning: deque[str] = deque()  # tags of what is to be given back
         #: Consumers of each queue by their tag: the callback, and whether it needs no acknowledgements.
         self._subscribers: dict[str, dict[str, tuple[Callable[[codec.Payload], Any], bool]]] = {}
         self._queues: dict[str, str] = {}  # of each stream's key
@@ -415,6 +416,29 @@ class ConsumingChannel(AcknowledgingChannel):
         self._buffer.clear()
         self._delivered_at, self._polled = monotonic(), len(entries)
         return entries
+
+    def give_back_waiting(self) -> None:
+        """Give back what :meth:`give_back_later` has noted.
+
+        Raises:
+            redis.ConnectionError: the connection is still lost; the rest waits on.
+        """
+        while self._returning:
+            tag = self._returning[0]
+            try:
+                self.stream_qos.reject(tag, requeue=True)
+            except ResponseError as error:  # Redis was emptied meanwhile
+                logger.warning("%s cannot be given back: %s", tag, error, extra={"action": "give_back_failed"})
+                self.stream_qos.discard(tag)
+            self._returning.popleft()
+
+    def give_back_later(self, delivery_tag: str) -> None:
+        """Note that a delivered message is to be given back when there is a connection; from any thread."""
+        self._returning.append(delivery_tag)
+
+    def unread(self, entries: Iterable[Entry]) -> None:
+        """Have the next :meth:`poll` return entries of the last one again, in front of others."""
+        self._buffer.extendleft(reversed([*entries]))
 
     def put_off_take_over(self, seconds: float) -> None:
         """Leave what dead consumers hold to others for so many seconds."""

@@ -31,6 +31,9 @@ class EnduringChannel(kombu_redis.Channel):
     """A channel of Kombu's whose connections raise ServerAway."""
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        if getattr(self.connection, "client", None) is None:
+            # Kombu would raise AttributeError, which ends a worker that closes what it has lost.
+            raise ConnectionError("the connection is closed")
         return watch(super()._connparams(asynchronous))  # type: ignore[misc]
 
     def check(self) -> None:

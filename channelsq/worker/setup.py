@@ -62,12 +62,15 @@ def install(app: Celery) -> None:
         return
     decompression.bound()
     app.conf.accept_content = [*{*app.conf.accept_content, "json", "msgpack"}]
-    for layer in layers:
+    # Layers on several brokers may have queues of the same names.  Celery knows those on its own broker.
+    for layer in sorted(layers, key=lambda layer: layer.has_source):
         tasks = ConsumerTasks(app, layer)
         for channel in tasks.channels:
-            make_channel_task(app, layer, channel)
+            queue = layer.queue(channel)
+            if not layer.has_source or queue.name not in app.tasks:
+                make_channel_task(app, layer, channel)
             if not layer.has_source:
-                app.amqp.queues.select_add(layer.queue(channel))
+                app.amqp.queues.select_add(queue)
         tasks_of(app)[layer.alias] = tasks
     dead.install(app)
     signals.task_revoked.connect(_on_revoked, weak=False)

@@ -1,20 +1,33 @@
-"""Kombu's own Redis transport as a worker with channels uses it: it outlives a Redis that refuses for now."""
+"""Kombu's own Redis transport as a worker with channels uses it: it outlives a Redis that refuses for now.
+
+Kombu takes a message off its list with BRPOP and then notes it among the unacknowledged ones, from where it is put back
+if its worker dies.  Between the two the message exists in the worker alone.  What of this a Redis refuses, or a lost
+connection leaves open, the worker does as soon as the server takes it: until then it keeps the messages.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
 from time import monotonic, sleep, time
 from typing import Any
 
 from celery.worker import state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
-from kombu.utils.json import dumps
+from kombu.utils.json import dumps, loads
 
-from channelsq.transport.away import ServerAway
+from channelsq.transport.away import UNREACHABLE, ServerAway
+from channelsq.transport.commands import Command
 from channelsq.transport.enduring import EnduringChannel, EnduringTransport
+
+logger = logging.getLogger("channelsq.worker")
 
 #: Seconds that a server may refuse to note a message that was taken, and between two attempts.
 _NOTED_WITHIN, _NOTED_EVERY = 30.0, 0.25
+
+#: A broker: where it is, and the prefix of its keys.
+_Broker = tuple[Any, ...]
 
 
 class QoS(kombu_redis.QoS):
@@ -22,19 +35,32 @@ class QoS(kombu_redis.QoS):
     come again.
     """
 
-    channel: EnduringChannel
+    channel: Channel
+    _delivered: Any
+    _flush: Any
+    _remove_from_indices: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Tags of messages that are noted nowhere, as far as is known.
+        self._unnoted: set[str] = set()
+        #: Tags of messages that are done with, and still noted.
+        self._done: set[str] = set()
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note that a message is taken; a server that refuses that is waited for, as the message is nowhere else."""
+        """Note that a message is taken; a server that cannot be told is waited for, as the message is nowhere else."""
         until = monotonic() + _NOTED_WITHIN
-        while monotonic() < until and state.should_stop is None and state.should_terminate is None:
+        while True:
             try:
                 self._note(message, delivery_tag)
-            except ServerAway:
-                sleep(_NOTED_EVERY)
-            else:
-                return
-        virtual.QoS.append(self, message, delivery_tag)  # it is run all the same, and lost only with this worker
+            except UNREACHABLE:
+                ends = self.channel._closing or state.should_stop is not None or state.should_terminate is not None
+                if not ends and monotonic() < until:
+                    sleep(_NOTED_EVERY)
+                    continue
+                self._unnoted.add(delivery_tag)
+                virtual.QoS.append(self, message, delivery_tag)  # it is lost only with this worker
+            return
 
     def _note(self, message: Any, delivery_tag: str) -> None:
         try:
@@ -52,33 +78,105 @@ class QoS(kombu_redis.QoS):
             virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """The message is done with."""
-        try:
-            super().ack(delivery_tag)
-        except ServerAway as error:
-            self._forget(delivery_tag, error)
+        """The message is done with; a server that cannot be told now is told later."""
+        virtual.QoS.ack(self, delivery_tag)
+        self._done.add(delivery_tag)
+        if not self.channel.closed:  # else give_back() tells it
+            self._try_to_forget()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """The message is not wanted; with ``requeue`` it comes again."""
-        try:
+        if not requeue:
+            self.ack(delivery_tag)
+        elif delivery_tag in self._unnoted:
+            self.push(self._delivered[delivery_tag])
+            self._unnoted.discard(delivery_tag)
+            virtual.QoS.ack(self, delivery_tag)
+        else:
             super().reject(delivery_tag, requeue)
-        except ServerAway as error:
-            if requeue:
-                raise
-            self._forget(delivery_tag, error)
 
-    def _forget(self, delivery_tag: str, error: ServerAway) -> None:
-        """Note in a Redis that is full that a message is done with; it refuses transactions, whatever is in them."""
-        if not error.full:
-            raise error
+    def _try_to_forget(self) -> None:
+        try:
+            self._forget_done(self)
+        except UNREACHABLE as error:
+            logger.debug("messages that are done with are noted until Redis takes it: %r", error)
+
+    def _forget_done(self, through: QoS) -> None:
+        for tag in tuple(self._done):
+            through.forget(tag)
+            self._done.discard(tag)
+            self._unnoted.discard(tag)
+
+    def forget(self, delivery_tag: str) -> None:
+        """Delete the note of a message; a Redis that is full refuses transactions, whatever is in them."""
+        try:
+            self._remove_from_indices(delivery_tag).execute()
+        except ServerAway as error:
+            if not error.full:
+                raise
+            self.channel.write_if_full(*self._removal(delivery_tag))
+
+    def _removal(self, delivery_tag: str) -> tuple[Command, Command]:
         prefix = self.channel.global_keyprefix
-        self.channel.write_if_full(
-            ("ZREM", prefix + self.unacked_index_key, delivery_tag), ("HDEL", prefix + self.unacked_key, delivery_tag)
+        return (
+            ("ZREM", prefix + self.unacked_index_key, delivery_tag),
+            ("HDEL", prefix + self.unacked_key, delivery_tag),
         )
-        virtual.QoS.ack(self, delivery_tag)
+
+    # -- messages that are put back
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        """Put a message back that is noted, also in a Redis that is full: it moves from one key to another."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)
+        except ServerAway as error:
+            if not error.full:
+                raise
+            with self.channel.conn_or_acquire(client) as one:
+                noted = one.hget(self.unacked_key, tag)
+            back: list[Command] = []
+            if noted:
+                payload, exchange, routing_key = loads(noted)
+                back = self._pushes(payload, exchange, routing_key, leftmost)
+            self.channel.write_if_full(*self._removal(tag), *back)
+
+    def push(self, message: Any) -> None:
+        """Put a message back that is noted nowhere, or is without the worker knowing it: the answer was lost."""
+        info = message.delivery_info
+        pushes = self._pushes(message._raw, info["exchange"], info["routing_key"])
+        self.channel.write_if_full(*self._removal(message.delivery_tag), *pushes)
+
+    def _pushes(self, payload: Any, exchange: str, routing_key: str, leftmost: bool = False) -> list[Command]:
+        pushes = _Pushes(self.channel.global_keyprefix)
+        self.channel._do_restore_message(payload, exchange, routing_key, pushes, leftmost)
+        return pushes.commands
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Put back all that is not done with; what cannot be now is put back by the next connection."""
+        try:
+            self.give_back(self)
+        except UNREACHABLE as error:
+            logger.debug("%d messages are put back when Redis takes them: %r", len(self._delivered), error)
+            _left[self.channel.broker].append(self)
+
+    def give_back(self, through: QoS) -> None:
+        """Put back all that is not done with, and forget the rest.
+
+        Args:
+            through: of an open channel, at the same broker.
+        """
+        self._flush()
+        self._forget_done(through)
+        for tag, message in tuple(self._delivered.items()):
+            if tag in self._unnoted:
+                through.push(message)
+            else:
+                through.restore_by_tag(tag)
+            self._delivered.pop(tag, None)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Give back what dead workers held; in a Redis that is full that has to wait."""
+        self._try_to_forget()
         try:
             super().restore_visible(*args, **kwargs)
         except ServerAway as error:
@@ -86,10 +184,71 @@ class QoS(kombu_redis.QoS):
                 raise
 
 
+#: What closed channels could not put back, by broker.
+_left: defaultdict[_Broker, list[QoS]] = defaultdict(list)
+
+
+class _Pushes:
+    """A pipeline that runs nothing.
+
+    Args:
+        prefix: the keys' global one.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.commands: list[Command] = []
+
+    def lpush(self, key: str, value: str) -> None:
+        """Add to the end that is taken last."""
+        self.commands.append(("LPUSH", self.prefix + key, value))
+
+    def rpush(self, key: str, value: str) -> None:
+        """Add to the end that is taken next."""
+        self.commands.append(("RPUSH", self.prefix + key, value))
+
+
 class Channel(EnduringChannel):
     """``redis://``."""
 
     QoS = QoS
+    qos: Any
+    _closing: bool
+    _do_restore_message: Any
+    _q_for_pri: Any
+
+    @property
+    def broker(self) -> _Broker:
+        """Where messages are put back."""
+        client: Any = self.connection.client
+        return client.hostname, client.port, client.virtual_host, self.global_keyprefix
+
+    def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: Any, **kwargs: Any) -> Any:
+        """See Kombu's; a message that is read while the channel is closed is put back, and not run as well."""
+
+        def take(message: Any) -> Any:
+            return None if self._closing else callback(message)
+
+        return super().basic_consume(queue, no_ack, callback if no_ack else take, consumer_tag, **kwargs)
+
+    def _size(self, queue: str) -> int:
+        """See Kombu's; without a transaction, as a Redis that is full refuses those, and queues are declared so."""
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            for priority in self.priority_steps:
+                pipe.llen(self._q_for_pri(queue, priority))
+            return sum(pipe.execute())
+
+    def check(self) -> None:
+        """See :meth:`EnduringChannel.check`; also put back what channels before this one could not."""
+        super().check()
+        left = _left.pop(self.broker, [])
+        while left:
+            try:
+                left[-1].give_back(self.qos)
+            except UNREACHABLE:
+                _left[self.broker] += left
+                raise
+            left.pop()
 
 
 class Transport(EnduringTransport):
@@ -98,10 +257,8 @@ class Transport(EnduringTransport):
     Channel = Channel
 
 
-class SentinelChannel(EnduringChannel, kombu_redis.SentinelChannel):
+class SentinelChannel(Channel, kombu_redis.SentinelChannel):
     """``sentinel://``."""
-
-    QoS = QoS
 
 
 class SentinelTransport(EnduringTransport, kombu_redis.SentinelTransport):

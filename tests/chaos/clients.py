@@ -37,8 +37,9 @@ class Turn:
     #: What was sent, in order, with times; and answers.
     sent: list[tuple[str, float]] = field(default_factory=list)
     answers: list[tuple[str, float]] = field(default_factory=list)
-    #: Numbers of the group's messages, as they came.
+    #: Numbers of the group's messages, as they came, and when.
     group: list[int] = field(default_factory=list)
+    group_times: list[float] = field(default_factory=list)
     #: Texts of the driver's last message to the group.
     last: int = 0
     #: What came that was for somebody else, or is nothing that was sent.
@@ -166,6 +167,7 @@ class Clients:
                         credit.release()
                 case ["group", room, what] if room == room_of(turn.number):
                     turn.group.append(int(what))
+                    turn.group_times.append(now)
                 case ["last", room] if room == room_of(turn.number):
                     turn.last += 1
                 case _:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import shutil
 import signal
@@ -11,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.chaos import LEASE, LIFETIME
-from tests.chaos.site import Site
+from tests.chaos.site import Site, freeze
+from tests.support.servers import RedisServer
 
 #: Shortest and longest time of each fault, in seconds: of a process that is stopped, of a network that is broken; of
 #: one that is killed, until another is started.
@@ -38,6 +40,16 @@ FAULTS: dict[str, tuple[float, float]] = {
     "redis empty": (0.1, LIFETIME + 2.0),
     "rabbitmq pause": (0.5, 3.0),
     "rabbitmq sleep": (LIFETIME + 1.0, LIFETIME + 3.0),
+    "tasks kill": (0.1, LIFETIME + 3.0),
+    "tasks pause": (0.5, 3.0),
+    "tasks sleep": (LIFETIME + 1.0, LIFETIME + 8.0),
+    "tasks cut": (0.3, LEASE + 6.0),
+    "tasks freeze": (0.3, LEASE + 6.0),
+    "tasks forget": (1.0, 3.0),
+    "layer cut": (0.3, LEASE + 3.0),
+    "layer freeze": (0.3, LEASE + 3.0),
+    "layer forget": (1.0, 3.0),
+    "channels kill": (0.1, 0.1),
     "publisher cut": (0.3, 3.0),
     "publisher freeze": (0.3, 3.0),
     "publisher forget": (1.0, 2.0),
@@ -64,7 +76,9 @@ class Fault:
     ended: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.target} {self.kind.partition(' ')[2]} {self.seconds:.1f} s"
+        who = self.kind.partition(" ")[0]
+        part = "" if self.target.startswith(who) else f"'s {who}"
+        return f"{self.target}{part} {self.kind.partition(' ')[2]} {self.seconds:.1f} s"
 
     @property
     def verb(self) -> str:
@@ -75,16 +89,22 @@ class Fault:
     def repeats(self) -> bool:
         """Whether a message that a worker had may run again because of it."""
         who, _, verb = self.kind.partition(" ")
-        return (
-            who in ("redis", "rabbitmq")
+        # Celery's own broker has nothing to do with messages of channels.
+        return who != "tasks" and (
+            who in ("redis", "rabbitmq", "channels")
             or (who == "worker" and verb in {"kill", "sleep", "pause", *_REPEATS})
             or verb in _REPEATS
         )
 
 
-def kinds_on(scheme: str) -> list[str]:
-    """The faults that there are on a broker, by its URL's scheme."""
-    return [kind for kind in FAULTS if scheme == "amqp" or not kind.startswith("rabbitmq")]
+def kinds_on(scheme: str, tasks: str = "", pool: str = "") -> list[str]:
+    """The faults that there are on a broker, by its URL's scheme, and by that of Celery's own, if there is one."""
+    absent = set() if scheme == "amqp" else {"rabbitmq"}
+    if not tasks:
+        absent |= {"tasks", "layer", "channels"}
+    elif pool not in ("", "prefork"):
+        absent.add("channels")
+    return [kind for kind in FAULTS if kind.partition(" ")[0] not in absent]
 
 
 def plan(seed: int, kinds: Sequence[str]) -> Iterator[tuple[list[Fault], float]]:
@@ -99,7 +119,11 @@ def plan(seed: int, kinds: Sequence[str]) -> Iterator[tuple[list[Fault], float]]
                 chance.shuffle(deck)
             kind = deck.pop()
             who = kind.partition(" ")[0]
-            target = f"{who}-{chance.randrange(2)}" if who in ("interface", "worker") else who
+            target = who
+            if who in ("interface", "worker"):
+                target = f"{who}-{chance.randrange(2)}"
+            elif who in ("layer", "channels") or kind in ("tasks cut", "tasks freeze", "tasks forget"):
+                target = f"worker-{chance.randrange(2)}"
             fault = Fault(kind, target, chance.uniform(*FAULTS[kind]))
             if all(other.target != fault.target for other in together):
                 together.append(fault)
@@ -116,10 +140,15 @@ def happen(site: Site, fault: Fault) -> None:
         site.rabbit.pause()
         time.sleep(fault.seconds)
         site.rabbit.resume()
+    elif fault.target == "tasks":
+        _tasks(site, fault)
     else:
         place = site.places[fault.target]
         process = place.process
         match fault.verb:
+            case "kill" if fault.kind == "channels kill":
+                for pid in place.channel_processes():
+                    os.kill(pid, signal.SIGKILL)
             case "kill":
                 process.kill()
                 time.sleep(fault.seconds)
@@ -130,16 +159,39 @@ def happen(site: Site, fault: Fault) -> None:
                 time.sleep(fault.seconds)
                 site.start_process(place)
             case "pause" | "sleep":
-                process.signal(signal.SIGSTOP)
+                process.signal_all(signal.SIGSTOP)
                 time.sleep(fault.seconds)
-                process.signal(signal.SIGCONT)
+                process.signal_all(signal.SIGCONT)
             case verb:
-                for proxy in place.proxies:
+                ways = place.proxies
+                if fault.kind.startswith("layer"):
+                    ways = place.to_layer
+                elif fault.kind.startswith("tasks"):
+                    assert place.to_tasks is not None
+                    ways = [place.to_tasks]
+                for proxy in ways:
                     site.loop.run(proxy.lag(0.2) if verb == "lag" else getattr(proxy, verb)())
                 time.sleep(fault.seconds)
-                for proxy in place.proxies:
+                for proxy in ways:
                     site.loop.run(proxy.heal())
     fault.ended = time.monotonic()
+
+
+def _tasks(site: Site, fault: Fault) -> None:
+    server = site.tasks
+    assert server is not None
+    if fault.verb == "kill":
+        if isinstance(server, RedisServer):
+            assert server.process is not None
+            server.process.kill()
+        else:
+            server.stop()
+        time.sleep(fault.seconds)
+        server.start()
+    else:
+        freeze(server, frozen=True)
+        time.sleep(fault.seconds)
+        freeze(server, frozen=False)
 
 
 def _redis(site: Site, fault: Fault) -> None:

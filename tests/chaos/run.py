@@ -34,6 +34,8 @@ class Options:
         broadcasts: messages a second to groups.
         scheme: the broker's URL scheme.
         kinds: which faults; all that there are on the broker, if left out.
+        tasks: the scheme of Celery's own broker beside that; empty for none.
+        pool: the workers'; empty for the usual one.
     """
 
     seconds: float = 300.0
@@ -43,6 +45,8 @@ class Options:
     broadcasts: float = 15.0
     scheme: str = "redis-streams"
     kinds: Sequence[str] = ()
+    tasks: str = ""
+    pool: str = ""
 
 
 class Chaos:
@@ -58,7 +62,7 @@ class Chaos:
     def __init__(self, options: Options, directory: Path, binary: str, say: Callable[[str], None]) -> None:
         self.options = options
         self.rooms = -(-options.sockets // ROOM)
-        self.site = Site(directory, binary, options.scheme, self.rooms, options.broadcasts)
+        self.site = Site(directory, binary, options.scheme, self.rooms, options.broadcasts, options.tasks, options.pool)
         self.faults: list[Fault] = []
         self.problems: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -89,6 +93,7 @@ class Chaos:
             self._wait(lambda: clients.open == clients.count and not clients.unanswered, "every answer")
             site.wait_until_idle()
             self._look_at_groups()
+            self._look_at_tasks()
             site.loop.run(clients.finish())
             self.say("all sockets are closed")
             site.wait_until_idle()
@@ -112,7 +117,7 @@ class Chaos:
 
     def _break(self) -> None:
         end = time.monotonic() + self.options.seconds
-        kinds = self.options.kinds or kinds_on(self.options.scheme)
+        kinds = self.options.kinds or kinds_on(self.options.scheme, self.options.tasks, self.options.pool)
         with ThreadPoolExecutor() as pool:
             for together, calm in plan(self.options.seed, kinds):
                 self.say(" and ".join(map(str, together)))
@@ -156,12 +161,27 @@ class Chaos:
         finally:
             layer.close()
 
+    def _look_at_tasks(self) -> None:
+        """Celery's tasks run as ever."""
+        if self.site.tasks is None:
+            return
+        sent = {f"task {number}" for number in range(50)}
+        with self.site.celery() as app:
+            for line in sent:
+                app.send_task("chaos.write", (line,))
+        try:
+            wait_until(lambda: sent <= self.site.tasks_done(), "tasks to be done", 60, interval=0.2)
+        except AssertionError:
+            self.problems.append(f"{len(sent - self.site.tasks_done())} of {len(sent)} tasks were not done")
+
     def keys(self) -> Counter[str]:
         """Redis's keys; what is named after a process that lives counts as that process's."""
         with self.site.client as client:
             lives = client.smembers("channelsq:interfaces")
             found: Counter[str] = Counter()
             for key in client.scan_iter(count=1000):
+                if key == "unacked_mutex":  # of Kombu's own transport, for as long as a sweep lasts
+                    continue
                 name = key
                 for process in lives:
                     name = name.replace(process, "<interface>")
@@ -186,8 +206,13 @@ class Chaos:
         if self.options.scheme != "redis-streams":
             return
         workers = sum(place.kind == "worker" for place in self.site.places.values())
+
+        def are_gone() -> bool:
+            # One that was taken for dead, as it slept, is a consumer again only with the next message that it is given.
+            return all(consumers <= workers and not held for consumers, held in self._consumers())
+
         try:
-            wait_until(lambda: all(one == (workers, 0) for one in self._consumers()), "dead consumers to be gone", 30)
+            wait_until(are_gone, "dead consumers to be gone", 30)
         except AssertionError:
             self.problems.append(f"consumers, and what they hold, of websocket.*: {self._consumers()}")
 

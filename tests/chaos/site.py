@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import redis
+from celery import Celery
+from kombu import pools
 
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 from tests.support.demo import QUICK
@@ -17,6 +20,9 @@ from tests.support.proxy import Loop, Proxy
 from tests.support.rabbit import RabbitServer
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
+
+#: Options of a Redis that loses nothing when it is killed.
+_DURABLE = "--appendonly", "yes", "--appendfsync", "always"
 
 #: Threads of a worker.
 THREADS = 4
@@ -32,11 +38,13 @@ class Place:
         name: ``"interface-0"``.
         proxies: its ways to the broker, and to the groups if they are elsewhere.
         port: where it listens; 0 if it does not.
+        to_tasks: its way to Celery's broker, if that is not the layer's.
     """
 
-    def __init__(self, name: str, proxies: list[Proxy], port: int) -> None:
+    def __init__(self, name: str, proxies: list[Proxy], port: int, to_tasks: Proxy | None = None) -> None:
         self.name = name
-        self.proxies = proxies
+        self.to_layer = proxies
+        self.to_tasks = to_tasks
         self.port = port
         self.process: Process
         #: All that have been here.
@@ -46,6 +54,18 @@ class Place:
     def kind(self) -> str:
         """``"interface"``."""
         return self.name.partition("-")[0]
+
+    @property
+    def proxies(self) -> list[Proxy]:
+        """All its ways."""
+        return self.to_layer if self.to_tasks is None else [*self.to_layer, self.to_tasks]
+
+    def channel_processes(self) -> list[int]:
+        """A worker's processes that run consumers, if it has such."""
+        threads = Path(f"/proc/{self.process.pid}/task").iterdir()  # each has the children that it has started
+        children = [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
+        program = b"channelsq.worker.sources.process"
+        return [pid for pid in children if program in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 class Site:
@@ -57,10 +77,22 @@ class Site:
         scheme: ``"redis-streams"``, ``"redis"`` or ``"amqp"``.
         rooms: how many groups the publisher sends to.
         broadcasts: how many messages it sends a second.
+        tasks: ``"redis"`` or ``"amqp"`` for a broker of Celery's own beside the layer's; empty for none.
+        pool: the workers'; empty for the usual one.
     """
 
-    def __init__(self, directory: Path, binary: str, scheme: str, rooms: int, broadcasts: float) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        binary: str,
+        scheme: str,
+        rooms: int,
+        broadcasts: float,
+        tasks: str = "",
+        pool: str = "",
+    ) -> None:
         self.scheme = scheme
+        self.pool = pool
         self.rooms = rooms
         self.broadcasts = broadcasts
         #: Workers that were started anew, as their transport had ended them.
@@ -69,18 +101,28 @@ class Site:
         self.journal.mkdir()
         data = directory / "redis"
         data.mkdir()
-        self.redis = RedisServer(binary, data, ["--appendonly", "yes", "--appendfsync", "always"])
+        self.redis = RedisServer(binary, data, _DURABLE)
         self.rabbit: RabbitServer | None = None
         if scheme == "amqp":
             data = directory / "rabbitmq"
             data.mkdir()
             self.rabbit = RabbitServer(data)
+        self.tasks: RedisServer | RabbitServer | None = None
+        if tasks:
+            data = directory / "tasks"
+            data.mkdir()
+            self.tasks = RabbitServer(data) if tasks == "amqp" else RedisServer(binary, data, _DURABLE)
         servers = [self.redis.port] if self.rabbit is None else [self.rabbit.port, self.redis.port]
         self.loop = Loop()
         self.processes = Processes(directory / "logs")
         names = ["interface-0", "interface-1", "worker-0", "worker-1", "publisher"]
         self.places = {
-            name: Place(name, [Proxy(free_port(), port) for port in servers], free_port() if "interface" in name else 0)
+            name: Place(
+                name,
+                [Proxy(free_port(), port) for port in servers],
+                free_port() if "interface" in name else 0,
+                Proxy(free_port(), self.tasks.port) if self.tasks is not None and "worker" in name else None,
+            )
             for name in names
         }
 
@@ -110,21 +152,33 @@ class Site:
         self.redis.start()
         if self.rabbit is not None:
             self.rabbit.start()
+        if self.tasks is not None:
+            self.tasks.start()
         for place in self.places.values():
             for proxy in place.proxies:
                 self.loop.run(proxy.start())
         for place in self.places.values():
             if place.name != "publisher":
                 self.start_process(place)
+        if self.tasks is not None:  # a worker's consumers may have processes of their own, which begin when it is ready
+            workers = sum(place.kind == "worker" for place in self.places.values())
+            with self.client as client:
+                wait_until(lambda: len(client.keys("stream-lease:*")) == workers, "all consumers to be there", 60)
 
     def start_process(self, place: Place) -> None:
         """Start a process where there is none; returns when it is ready."""
         env = {
             "DJANGO_SETTINGS_MODULE": "tests.chaos.project.settings",
-            "CHAOS_BROKER": self.url(place.proxies[0].port),
-            "CHAOS_GROUPS": f"redis://127.0.0.1:{place.proxies[-1].port}/0",
+            "CHAOS_BROKER": self.url(place.to_layer[0].port),
+            "CHAOS_GROUPS": f"redis://127.0.0.1:{place.to_layer[-1].port}/0",
             "CHAOS_JOURNAL": str(self.journal),
         }
+        if self.tasks is not None:
+            port = self.tasks.port if place.to_tasks is None else place.to_tasks.port
+            env |= {
+                "CHAOS_LAYER": env["CHAOS_BROKER"],
+                "CHAOS_BROKER": self.tasks.url.replace(f":{self.tasks.port}", f":{port}"),
+            }
         start = self.processes.start
         if place.kind == "interface":
             process = start("python", "-m", "tests.chaos.project.serve", "--port", str(place.port), env=env)
@@ -132,7 +186,8 @@ class Site:
         elif place.kind == "worker":
             name = f"{place.name}-{len(place.processes)}-{place.proxies[0].port}@%h"
             command = ("celery", "-A", "tests.chaos.project", "worker", "--loglevel", "WARNING")
-            process = start(*command, "-n", name, "-c", str(THREADS), *QUICK, env=env)
+            pool = ("-P", self.pool) if self.pool else ()
+            process = start(*command, "-n", name, *pool, "-c", str(THREADS), *QUICK, env=env)
             process.wait_for_output(r"\bready\.", timeout=60)
         else:
             module = "tests.chaos.project.publish"
@@ -186,16 +241,32 @@ class Site:
                 found[name] = client.xlen(f"stream:websocket.{name}")
         return {name: count for name, count in found.items() if count}
 
+    @contextlib.contextmanager
+    def celery(self) -> Iterator[Celery]:
+        """A Celery app of this process on Celery's own broker, past every proxy."""
+        assert self.tasks is not None
+        with Celery("chaos", broker=self.tasks.url, set_as_current=False) as app:
+            try:
+                yield app
+            finally:
+                pools.reset()
+
+    def tasks_done(self) -> set[str]:
+        """What Celery's tasks have written down."""
+        return {line for path in self.journal.glob("tasks-*") for line in path.read_text().splitlines()}
+
     def stop(self) -> None:
         """Stop everything."""
         for place in self.places.values():
             for process in place.processes[-1:]:
                 with contextlib.suppress(ProcessLookupError):
-                    process.signal(signal.SIGCONT)
+                    process.signal_all(signal.SIGCONT)
         if self.redis.process is not None:
             self.redis.process.signal(signal.SIGCONT)
         if self.rabbit is not None:
             self.rabbit.resume()
+        if self.tasks is not None:
+            freeze(self.tasks, frozen=False)
         self.processes.stop()
         for place in self.places.values():
             for proxy in place.proxies:
@@ -204,3 +275,13 @@ class Site:
         self.redis.stop()
         if self.rabbit is not None:
             self.rabbit.stop()
+        if self.tasks is not None:
+            self.tasks.stop()
+
+
+def freeze(server: RedisServer | RabbitServer, *, frozen: bool) -> None:
+    """Have a server stand still, or go on."""
+    if isinstance(server, RabbitServer):
+        (server.pause if frozen else server.resume)()
+    elif server.process is not None:
+        server.process.signal(signal.SIGSTOP if frozen else signal.SIGCONT)

@@ -45,15 +45,21 @@ def client(server: RedisServer) -> Iterator[Any]:
 
 
 @pytest.fixture
-def project(server: RedisServer, tmp_path: Path) -> Iterator[Project]:
+def project(request: pytest.FixtureRequest, server: RedisServer, redis_url: str, tmp_path: Path) -> Iterator[Project]:
+    """With the layer beside Celery's broker, another Redis, if a test asks for that."""
     (tmp_path / "project").mkdir()
     url = server.url.replace("redis:", "redis-streams:")
-    project = Project(tmp_path / "project", url, {"TEST_CAPACITY": "1000", "TEST_VISIBILITY": str(LEASE)})
+    env = {"TEST_CAPACITY": "1000", "TEST_VISIBILITY": str(LEASE)}
+    if getattr(request, "param", None) == "redis beside streams":
+        env |= {"TEST_LAYER": url, "TEST_BROKER": redis_url}
+    project = Project(tmp_path / "project", url, env)
     yield project
     project.stop()
 
 
+@pytest.mark.ways(r"redis-streams|prefork")
 @pytest.mark.parametrize("pool", ["threads", "solo", "prefork"])
+@pytest.mark.parametrize("project", ["redis-streams", "redis beside streams"], indirect=True)
 def test_a_backlog_is_worked_off_and_nothing_runs_twice(
     server: RedisServer, project: Project, client: Any, pool: str
 ) -> None:
@@ -83,10 +89,13 @@ def test_a_backlog_is_worked_off_and_nothing_runs_twice(
     layer.close()
 
 
-def test_long_consumers_keep_their_messages(server: RedisServer, project: Project) -> None:
+@pytest.mark.parametrize(
+    ("project", "pool"), [("redis-streams", "threads"), ("redis beside streams", "prefork")], indirect=["project"]
+)
+def test_long_consumers_keep_their_messages(server: RedisServer, project: Project, pool: str) -> None:
     """A consumer that runs for several leases, while nothing can be written, is not begun by the other worker."""
     layer = RedisChannelLayer(url=server.url.replace("redis:", "redis-streams:"))
-    workers = [project.new_worker("-P", "threads", "-c", "2") for _ in range(2)]
+    workers = [project.new_worker("-P", pool, "-c", "2") for _ in range(2)]
     reply = layer.new_channel("answers!")
     for _ in range(3):
         layer.send("slow", {"seconds": 4 * LEASE, "reply_channel": reply})

@@ -138,7 +138,8 @@ def test_two_layers_of_one_prefix_are_refused(layers: dict[str, Any], tmp_path: 
         site.processes.stop()
 
 
-def test_a_layer_on_another_broker_is_not_the_workers(tmp_path: Path, redis_url: str) -> None:
+def test_a_layer_on_another_broker_is_the_workers_too(tmp_path: Path, redis_url: str) -> None:
+    """Their queues have the same names, as neither has a prefix."""
     elsewhere = redis_url.replace("redis:", "redis-streams:").rsplit("/", 1)[0] + "/8"
     here = elsewhere.removesuffix("8") + "9"
     config = {
@@ -148,25 +149,22 @@ def test_a_layer_on_another_broker_is_not_the_workers(tmp_path: Path, redis_url:
     site = Site(config, tmp_path)
     try:
         worker = site.worker()
-        worker.wait_for_output(r"the channel layer other .* does not consume it")
-        refused = site.manage("runworker", "--layer", "other")
-        assert refused.wait() == 1
-        assert "make a second Celery app with that broker" in refused.output
-        # Its own worker, by the environment; the interface of the same layer.
-        own = Site(config, tmp_path / "own", TEST_BROKER=elsewhere)
-        try:
-            its = own.worker()
-            _, url = own.interface("--layer", "other")
-            with socket_on(url) as socket:
-                assert ask(socket, "where") == f"other other {its.pid}"
-                # What it sends to the first layer's group leaves at once, as the acknowledgement goes elsewhere.
-                _, first_url = site.interface()
-                with socket_on(first_url) as first:
-                    assert ask(first, "where") == f"default default {worker.pid}"
-                    assert ask(socket, "tell default hello") == "other told default"
-                    assert first.recv(timeout=30) == "hello from other"
-        finally:
-            own.processes.stop()
+        _, first_url = site.interface()
+        _, url = site.interface("--layer", "other")
+        with socket_on(first_url) as first, socket_on(url) as socket:
+            assert ask(first, "where") == f"default default {worker.pid}"
+            assert ask(socket, "where") == f"other other {worker.pid}"
+            assert ask(socket, "tell default hello") == "other told default"
+            assert first.recv(timeout=30) == "hello from other"
+            assert ask(first, "tell other hello") == "default told other"
+            assert socket.recv(timeout=30) == "hello from default"
+            assert ask(first, "fail") == "retried on default"
+        assert "DuplicateTaskNameWarning" not in worker.output
+        assert worker.terminate() == 0
+        chosen = site.worker("-Q", "websocket.connect,websocket.receive")  # of both
+        with socket_on(first_url) as first, socket_on(url) as socket:
+            assert ask(first, "where") == f"default default {chosen.pid}"
+            assert ask(socket, "where") == f"other other {chosen.pid}"
     finally:
         site.processes.stop()
 

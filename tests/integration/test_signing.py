@@ -22,19 +22,28 @@ from tests.support.demo import fresh_redis
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways(r"^(?!.*\[redis(?!-streams| beside))")]
 
 
-@pytest.fixture(scope="module", params=["redis", "redis-streams", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "redis",
+        "redis-streams",
+        "redis beside streams",
+        pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
+    ],
+)
 def broker(request: pytest.FixtureRequest) -> Broker:
-    fresh_redis(request.getfixturevalue("redis_url"))
-    return make_broker(request)
+    broker = make_broker(request)
+    with redis.Redis.from_url(broker.groups_url) as client:
+        client.flushdb()
+    return broker
 
 
 @pytest.fixture(scope="module")
 def project(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    env = {"TEST_BROKER": broker.url, "TEST_GROUPS": broker.groups_url, "TEST_SIGNING": "require"}
-    project = Project(tmp_path_factory.mktemp("signed"), broker.groups_url, env)
+    project = Project(tmp_path_factory.mktemp("signed"), broker.groups_url, {**broker.env, "TEST_SIGNING": "require"})
     try:
         project.start("--metrics")
         yield project
@@ -171,14 +180,15 @@ def test_a_consumer_called_past_its_channel(
     assert is_well(victim)
 
 
-@pytest.mark.parametrize("broker", ["redis-streams"], indirect=True)  # where everybody can read along
+@pytest.mark.parametrize("broker", ["redis-streams", "redis beside streams"], indirect=True)  # anybody can read along
 def test_a_message_that_was_recorded(project: Project, broker: Broker, victim: ClientConnection, channel: str) -> None:
     """It cannot be moved to another channel, nor get another id.  As it was it can be replayed, as docs say."""
     key = "stream:websocket.receive"
     with redis.Redis.from_url(broker.groups_url) as client, ThreadPoolExecutor(1) as threads:
         last = client.xinfo_stream(key)["last-generated-id"]
         recording = threads.submit(client.xread, {key: last}, block=20_000)
-        wait_until(lambda: client.info("clients")["blocked_clients"] >= 2, "the recorder")  # beside the worker
+        blocked = 2 + broker.has_source  # beside the worker, and its other connection
+        wait_until(lambda: client.info("clients")["blocked_clients"] >= blocked, "the recorder")
         victim.send("recorded")
         assert victim.recv(timeout=30) == "tea: recorded"
         [(_, [(_, fields)])] = recording.result(30)
@@ -194,11 +204,16 @@ def test_a_message_that_was_recorded(project: Project, broker: Broker, victim: C
         assert victim.recv(timeout=30) == "tea: recorded"
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo"])
-def test_other_pools(redis_url: str, tmp_path_factory: pytest.TempPathFactory, pool: str) -> None:
-    """The rest of this file is about threads."""
-    url = fresh_redis(redis_url)
+@pytest.mark.ways("^(?!.* beside )")
+@pytest.mark.parametrize(
+    "way", ["prefork on streams", "solo on streams", "threads beside streams", "solo beside streams"]
+)
+def test_other_pools(redis_url: str, tmp_path_factory: pytest.TempPathFactory, way: str) -> None:
+    """The rest of this file is about threads, and about a channel process where the layer is beside Celery's broker."""
+    url, pool = fresh_redis(redis_url), way.partition(" ")[0]
     env = {"TEST_BROKER": url.replace("redis:", "redis-streams:"), "TEST_GROUPS": url, "TEST_SIGNING": "require"}
+    if "beside" in way:
+        env |= {"TEST_LAYER": env["TEST_BROKER"], "TEST_BROKER": url}
     project = Project(tmp_path_factory.mktemp(pool), url, env)
     try:
         project.start_interface()

@@ -85,6 +85,7 @@ def test_queues_can_be_chosen(start_worker: StartWorker, broker: Broker) -> None
     assert ".> websocket.receive " in rest.output
 
 
+@pytest.mark.ways(r"redis-streams|threads")
 @pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
@@ -106,6 +107,7 @@ def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
         assert worker.wait() == 0
 
 
+@pytest.mark.ways(r"redis-streams|threads")
 @pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
@@ -180,6 +182,7 @@ def test_an_http_client_waits_no_longer_for_a_consumer_that_was_killed(
     assert client.receive() == {"content": b"", "more_content": False, "abort": True}
 
 
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
 @pytest.mark.parametrize(
     ("args", "shown"),
     [

@@ -1,4 +1,4 @@
-"""Both layers route the same channels, to consumers that answer differently."""
+"""All layers route the same channels, to consumers that answer differently."""
 
 from channelsq import route
 from tests.layers_project import consumers
@@ -16,4 +16,9 @@ other_routing = [
     route("websocket.connect", consumers.connect),
     route("websocket.receive", consumers.receive),
     route("job", consumers.job),
+]
+
+third_routing = [
+    route("websocket.connect", consumers.connect),
+    route("websocket.receive", consumers.receive),
 ]

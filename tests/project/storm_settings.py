@@ -13,3 +13,5 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_throttle": 1,
     "unacked_mutex_expire": 1,
 }
+if "transport_options" in CHANNEL_LAYERS["default"]["CONFIG"]:  # of channels that are not on Celery's broker
+    CHANNEL_LAYERS["default"]["CONFIG"]["transport_options"] = {"lease": 5.0}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from celery import shared_task
 
 from channelsq import Channel, Group
+from tests.project.records import record
 
 
 @shared_task
@@ -19,3 +22,10 @@ def tell_prerun(reply_channel: str) -> None:
     from tests.project.consumers import prerun
 
     Channel(reply_channel).send({"prerun": sorted(set(prerun))})
+
+
+@shared_task
+def write(name: str, line: str, seconds: float = 0.0) -> None:
+    """Take a while, and write a line into a record."""
+    time.sleep(seconds)
+    record(name, line)

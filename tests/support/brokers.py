@@ -56,8 +56,9 @@ def make_broker(request: pytest.FixtureRequest) -> Broker:
     """
     redis_url = request.getfixturevalue("redis_url").rsplit("/", 1)[0] + "/3"
     if request.param.endswith(" beside streams"):
-        channels = redis_url.replace("/3", "/5")
-        celery_url = redis_url if request.param.startswith("redis") else request.getfixturevalue("rabbitmq_url")
+        on_redis = request.param.startswith("redis")
+        channels = redis_url.replace("/3", "/5" if on_redis else "/9")  # what one leaves is not there for the other
+        celery_url = redis_url if on_redis else request.getfixturevalue("rabbitmq_url")
         return Broker(channels.replace("redis:", "redis-streams:"), channels, celery_url=celery_url)
     if request.param == "redis":
         return Broker(redis_url, redis_url)

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.support.forked import Forked
+from tests.support.forked import start as forked_start
 from tests.support.ports import free_port, is_open
 from tests.support.waiting import wait_until
 
@@ -57,11 +59,19 @@ class Process:
             self.args[0] = sys.executable
         elif (bin_dir / self.args[0]).exists():
             self.args[0] = str(bin_dir / self.args[0])
-        with log.open("wb") as output:
-            self.popen = subprocess.Popen(
+        log.write_bytes(b"")
+        self.popen = self._start(environment(env), cwd, is_plain=any(key.startswith("PYTHON") for key in env or ()))
+
+    def _start(self, env: Mapping[str, str], cwd: Path, *, is_plain: bool) -> subprocess.Popen[bytes] | Forked:
+        """Start the program, by a fork server unless there is none for it, or its Python reads ``env``."""
+        forked = None if is_plain else forked_start(self.args, self.log, env, cwd)
+        if forked is not None:
+            return forked
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
                 self.args,
                 cwd=cwd,
-                env=environment(env),
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -128,6 +138,10 @@ class Process:
     def signal(self, number: int) -> None:
         """Send it (not its children) a signal."""
         self.popen.send_signal(number)
+
+    def signal_all(self, number: int) -> None:
+        """Send it and its children a signal."""
+        os.killpg(self.popen.pid, number)
 
     def terminate(self, timeout: float = 30.0) -> int:
         """SIGTERM, then wait for its end; gives its exit code, AssertionError if it hangs."""

@@ -112,10 +112,10 @@ def test_a_task_that_expires_is_revoked_by_its_worker(celery: Any, worker: Worke
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_killed_worker_loses_nothing(celery: Any, worker: Worker, server: RedisServer, pool: str) -> None:
     total = 300
-    first = worker(pool, LEASE="1")
     with celery.app.producer_pool.acquire(block=True) as producer:
         for number in range(total):
-            celery.late.apply_async(("killed", number, 0.004), producer=producer)
+            celery.late.apply_async(("killed", number, 0.01), producer=producer)
+    first = worker(pool, LEASE="1")
     wait_until(lambda: len(done(celery, "killed")) >= 60, "a part of it to be done", interval=0.005)
     first.kill()
     at_death = len(done(celery, "killed"))
@@ -135,11 +135,11 @@ def test_a_terminated_worker_loses_and_doubles_nothing(
     celery: Any, worker: Worker, server: RedisServer, pool: str
 ) -> None:
     total = 300
-    first = worker(pool)
     with celery.app.producer_pool.acquire(block=True) as producer:
         for number in range(total):
             task = celery.late if number % 2 else celery.ran
-            task.apply_async(("terminated", number, 0.004), producer=producer)
+            task.apply_async(("terminated", number, 0.01), producer=producer)
+    first = worker(pool)
     wait_until(lambda: len(done(celery, "terminated")) >= 50, "a part of it to be done", interval=0.005)
     first.signal(signal.SIGTERM)
     # A child of the prefork pool waits up to 30 s for the parent to have read its last results; on redis:// too.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery, Task
 from celery.contrib.testing.worker import start_worker
-from celery.signals import task_received
+from celery.signals import setup_logging, task_received
 
 from channelsq.transport import publishing
 from tests.support.apps import as_before
@@ -111,6 +111,10 @@ def test_a_child_does_not_wait_for_its_parents_publishers() -> None:
         publishing.end(publication)
 
 
+def _no_logging(**kwargs: object) -> None:
+    """Set up no logging: Celery does it only if nothing listens to its signal."""
+
+
 @pytest.fixture
 def app(server: RedisServer, proxy: Proxy, url: str) -> Iterator[Celery]:
     """A project that publishes over the late link."""
@@ -123,6 +127,8 @@ def app(server: RedisServer, proxy: Proxy, url: str) -> Iterator[Celery]:
             broker_connection_retry_on_startup=True,
         )
         app.set_current()
+        # The worker would set the level of this process's root logger, for all tests that follow.
+        setup_logging.connect(_no_logging)
 
         @app.task(bind=True, shared=False)
         def add(self: Task[Any, Any], x: int, y: int) -> int:
@@ -136,10 +142,12 @@ def app(server: RedisServer, proxy: Proxy, url: str) -> Iterator[Celery]:
             return seen
 
         yield app
+        setup_logging.disconnect(_no_logging)
         app.close()
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")  # redis-py deprecates what Celery's backend calls
+@pytest.mark.filterwarnings("default::ResourceWarning")  # a worker that ends in its process leaves connections open
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_task_is_received_when_its_call_has_returned(app: Celery, pool: str) -> None:
     """As Celery's own integration tests have it, whose worker is a thread of the process that calls."""

@@ -58,7 +58,7 @@ def damaged(name: str) -> st.SearchStrategy[bytes]:
 @pytest.mark.parametrize("name", SEEDS)
 def test_damaged_seeds(name: str) -> None:
     @given(damaged(name))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def hold(data: bytes) -> None:
         targets.TARGETS[name](data)
 
@@ -94,7 +94,7 @@ _HEADERS = st.lists(
     _HEADERS,
     st.integers(0, 255),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_header_soup_is_always_answered(method: str, target: str, headers: list[tuple[str, str]], cut: int) -> None:
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
     targets.handshake(bytes([cut]) + "\r\n".join(lines).encode("latin-1"))
@@ -120,6 +120,6 @@ _ENTRIES = st.lists(
 
 
 @given(_ENTRIES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_envelopes_hold(entries: list[Any]) -> None:
     targets.envelopes(codec.dumps(entries))

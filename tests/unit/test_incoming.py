@@ -118,7 +118,7 @@ _FRAMES = st.one_of(
 
 
 @given(st.lists(_FRAMES, max_size=8), st.lists(st.integers(1, 60), min_size=1, max_size=20), st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_same_comes_out_with_and_without_the_short_way(frames: list[bytes], cuts: list[int], deflate: bool) -> None:
     quick, slow = Recorder(deflate), SlowRecorder(deflate)
     data, start, number = b"".join(frames), 0, 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import redis
 from celery import signals
 from celery.app.trace import LOG_RECEIVED
 from kombu.exceptions import ContentDisallowed
@@ -19,6 +20,7 @@ from channelsq.layers.signing import HEADER, Refused
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, raw_body
 from channelsq.message import Message
 from channelsq.transport import burial
+from channelsq.transport.away import ServerAway
 from channelsq.transport.channel import Channel
 from channelsq.transport.codec import DEATHS, ForeignPayload, decode_compact
 from channelsq.transport.streams import Entry
@@ -41,6 +43,9 @@ _received = logging.getLogger("celery.worker.strategy")
 _COMPACT = 0x94
 
 _NONE_ALIVE = "", -1
+
+#: What Redis, or the way to it, raises while it is away.
+_LOST = redis.ConnectionError, redis.TimeoutError, ServerAway
 
 #: Headers of a signed message that are taken although the signature does not cover them.
 _HARMLESS = (
@@ -85,6 +90,10 @@ class Intake:
 
         An entry that cannot be handled is acknowledged, or becomes a dead letter, and is logged; it does not stop the
         others.
+
+        Raises:
+            redis.ConnectionError, redis.TimeoutError, ServerAway: an entry could not become a dead letter; the next
+                poll returns it again.
         """
         self._channel = channel
         self._now = channel.server_time()
@@ -92,7 +101,8 @@ class Intake:
         self._looked_at.clear()
         does_info, does_debug = _received.isEnabledFor(logging.INFO), logger.isEnabledFor(logging.DEBUG)
         taken: list[Request] = []
-        for entry in entries:
+        entries = list(entries)
+        for place, entry in enumerate(entries):
             request = None
             try:
                 request = self._take_compact(entry) or self._take_any(entry)
@@ -109,6 +119,11 @@ class Intake:
                 if request is not None:
                     request.give_up(error)
                     continue
+                if isinstance(error, _LOST):
+                    channel.unread(entries[place:])
+                    if taken:
+                        return taken
+                    raise
                 if is_end(error):
                     raise
                 unhandled(error, channel.queue_of(entry.key), None)

@@ -63,11 +63,12 @@ class Taken:
         return payload
 
     def reject_log_error(self, log: Any, errors: tuple[type[Exception], ...], requeue: bool = False) -> None:
-        """Reject the message; a lost connection is logged, as the message comes again with it."""
+        """Reject the message; if the connection is lost, when there is another one."""
         try:
             self.channel.qos.reject(self.delivery_tag, requeue=requeue)
         except errors as error:
-            log.critical("Couldn't reject %r, reason: %r", self.delivery_tag, error, exc_info=True)
+            log.warning("%s is given back later: %s", self.delivery_tag, error, extra={"action": "give_back_waits"})
+            self.channel.give_back_later(self.delivery_tag)
 
 
 class Request(request.Request):
@@ -369,8 +370,10 @@ class HandedOver(Request):
     def _run(self) -> None:
         try:
             self._plan.task.hand_over(self._mine, self._kwargs)
-        except OperationalError as error:  # after some attempts, which keep this from coming round at once
-            logger.warning("%s was not handed over: %s", self.humaninfo(), error, extra={"action": "not_handed_over"})
+        except OperationalError as error:
+            logger.warning(
+                "%s waits, since Celery's broker is away: %s", self.humaninfo(), error, extra={"action": "not_begun"}
+            )
             self.give_back()
             return
         self.leave()

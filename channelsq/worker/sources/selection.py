@@ -45,8 +45,9 @@ def divide(instance: Any = None, **kwargs: Any) -> None:
         included, excluded = str_to_list(include) or None, str_to_list(exclude) or []
         ours = _queues(instance.app)
         instance.channelsq_selection = Selection(instance.app, included, excluded)
-        theirs = [name for name in included or () if name not in ours]
-        select(theirs, [name for name in excluded if name not in ours])
+        known = instance.app.amqp.queues  # a layer on Celery's broker may have a queue of the same name
+        theirs = [name for name in included or () if name not in ours or name in known]
+        select(theirs, [name for name in excluded if name not in ours or name in known])
         if included and not theirs:
             instance.app.amqp.queues._consume_from = {}
 

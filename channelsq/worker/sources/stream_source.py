@@ -10,6 +10,7 @@ from time import monotonic, time
 from typing import Any, cast
 
 from kombu import Connection, Consumer
+from kombu.exceptions import OperationalError
 
 from channelsq.layers.redis import RedisChannelLayer
 from channelsq.layers.urls import shown
@@ -70,9 +71,11 @@ class StreamSource:
 
     def poll(self, seconds: float) -> list[Request]:
         """Send what is settled, wait for messages, and return those that may begin."""
+        ready: list[Request] = []
         try:
             channel = self._open()
             self._carry_out()
+            channel.give_back_waiting()  # whether or not there is credit, which it frees
             ready = self._whose_time_has_come(channel)
             if not (self._wanted and channel.qos.can_consume()):
                 # The channel would not send acknowledgements either.  No message ends this wait, so it is short.
@@ -87,8 +90,12 @@ class StreamSource:
                 self._came_back()
             return ready + self._begin_or_hold(channel, self._intake.take(channel, entries))
         except self._errors() as error:
-            self._wait_for(error)
-            return []
+            self._lost(error)
+        except Exception:  # of this code, or of options that cannot be used
+            logger.exception("%s: reading failed", shown(self._layer.url), extra={"action": "poll_failed"})
+        if not ready:  # those whose time has come do not need the connection to begin
+            self._closing.wait(EVERY)
+        return ready
 
     def settle(self) -> None:
         """Send what is settled."""
@@ -165,7 +172,7 @@ class StreamSource:
             channel = cast(Channel, connection.default_channel)
             channel.render = self._layer.sender.render
             channel.basic_qos(0, self._credit, False)
-            queues = [self._layer.queue(name) for name in self._wanted]
+            queues = [self._layer.queue(name) for name in list(self._wanted)]  # another thread may add one
             consumer = Consumer(channel, queues=queues, on_message=_refuse)
             self._opened(channel.streams.consumer)
             consumer.consume()
@@ -180,10 +187,10 @@ class StreamSource:
 
     def _errors(self) -> tuple[type[BaseException], ...]:
         connection = self._connection or self._layer.open_connection()
-        return (OSError, *connection.connection_errors, *connection.channel_errors)
+        return (OSError, OperationalError, *connection.connection_errors, *connection.channel_errors)
 
-    def _wait_for(self, error: BaseException) -> None:
-        """Log a lost connection, the first, second, fourth, eighth time in a row, and wait for the next attempt."""
+    def _lost(self, error: BaseException) -> None:
+        """Log a lost connection, the first, second, fourth, eighth time in a row."""
         self._away += 1
         if self._away & (self._away - 1) == 0:
             logger.warning(
@@ -191,7 +198,6 @@ class StreamSource:
                 shown(self._layer.url), error, EVERY,
                 extra={"action": "source_away"},
             )  # fmt: skip
-        self._closing.wait(EVERY)
 
     def _came_back(self) -> None:
         self._away = 0
@@ -199,7 +205,8 @@ class StreamSource:
 
     def _carry_out(self) -> None:
         while self._orders:
-            self._orders.popleft()()
+            self._orders[0]()  # which may fail, as the connection is lost, and is then done with the next one
+            self._orders.popleft()
 
     def _add_queue(self, channel: str) -> None:
         consumer = self._consumer

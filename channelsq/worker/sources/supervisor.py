@@ -16,7 +16,6 @@ from typing import Any, cast
 from celery import Celery
 
 from channelsq.asgi import channel_layers
-from channelsq.exceptions import ChannelsqError
 from channelsq.layers.redis import RedisChannelLayer
 from channelsq.transport.channel import Channel
 from channelsq.worker.sources.pipe import Pipe
@@ -69,6 +68,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._children: list[Child] = []
         self._monitors: list[threading.Thread] = []
+        self._leaving: list[threading.Thread] = []
         self._stopping: str | None = None
         self._wake = threading.Event()
         #: What a new process is told first, by kind.
@@ -106,12 +106,12 @@ class Supervisor:
         until = None if seconds is None else time.monotonic() + seconds
         while True:
             with self._lock:
-                monitor = next((each for each in self._monitors if each.is_alive()), None)
-            if monitor is None:
+                thread = next((each for each in (*self._monitors, *self._leaving) if each.is_alive()), None)
+            if thread is None:
                 return True
-            monitor.join(None if until is None else max(0.0, until - time.monotonic()))
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
             if until is not None and time.monotonic() >= until:
-                return not monitor.is_alive() and self.wait(0)
+                return not thread.is_alive() and self.wait(0)
 
     def kill(self) -> None:
         """End processes that do not do what they are told."""
@@ -172,7 +172,7 @@ class Supervisor:
                 died = self._follow(child)
                 if child.is_replaced:
                     return
-                if child.ready.is_set():
+                if child.was_ready:
                     instead_of = None
             if self._stopping is None and time.monotonic() - began < LIVED:
                 self._wake.wait(PAUSE)
@@ -217,13 +217,13 @@ class Supervisor:
                 "another one is started" if self._stopping is None else "left to other workers",
                 extra={"action": "process_died"},
             )  # fmt: skip
-        self._leave(child, guilty=is_to_blame)
+        self._leave_aside(child, guilty=is_to_blame)
         return is_to_blame
 
     def _heed(self, child: Child, message: dict[str, Any]) -> None:
         match message:
             case {"ready": _}:
-                child.ready.set()
+                child.was_ready = True
                 replaced, child.instead_of = child.instead_of, None
                 if replaced is not None:
                     replaced.pipe.send(stop="recycle")
@@ -239,6 +239,16 @@ class Supervisor:
                 self._add(child)
             case {"ended": word}:
                 child.last_word = word
+
+    def _leave_aside(self, child: Child, *, guilty: bool) -> None:
+        """Call :meth:`_leave` in a thread: a layer that does not answer must not delay the next process."""
+        leaving = threading.Thread(
+            target=self._leave, args=(child,), kwargs={"guilty": guilty}, name="channelsq-leaving", daemon=True
+        )
+        with self._lock:
+            self._leaving = [thread for thread in self._leaving if thread.is_alive()]
+            self._leaving.append(leaving)
+        leaving.start()
 
     def _leave(self, child: Child, *, guilty: bool) -> None:
         """Leave what a process held to other workers now, without waiting for the end of its lease.
@@ -256,7 +266,7 @@ class Supervisor:
                         channel.streams.expire_lease(consumer)
                     else:
                         channel.streams.absolve(keys, [consumer])
-            except (ChannelsqError, OSError) as error:  # then when the lease has ended
+            except Exception as error:  # of whatever its connection raises; then when the lease has ended
                 logger.warning("%s: %s", alias, error, extra={"action": "leave_failed"})
 
 
@@ -277,7 +287,7 @@ class Child:
         self.is_replaced = False
         #: What it said before it ended; None if it died.
         self.last_word: str | None = None
-        self.ready = threading.Event()
+        self.was_ready = False
         #: The alias of a layer, and the name under which messages of it are held.
         self.holds: list[tuple[str, str]] = []
         self._changed = threading.Condition()

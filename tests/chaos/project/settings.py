@@ -1,5 +1,5 @@
-"""Settings from the environment: CHAOS_BROKER, CHAOS_GROUPS (Redis, where the broker is none), and CHAOS_JOURNAL, the
-folder of the consumers' files."""
+"""Settings from the environment: CHAOS_BROKER, CHAOS_LAYER (where channels are, if not on that), CHAOS_GROUPS (Redis,
+where the broker is none), and CHAOS_JOURNAL, the folder of the consumers' files."""
 
 import os
 
@@ -21,14 +21,18 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_interval": 0.5,
     "unacked_restore_throttle": 1,
 }
-_amqp = CELERY_BROKER_URL.startswith("amqp:")
+_config = {"capacity": 2000}
+if "CHAOS_LAYER" in os.environ:
+    _config["url"] = os.environ["CHAOS_LAYER"]
+    _config["transport_options"] = dict(CELERY_BROKER_TRANSPORT_OPTIONS)
+_amqp = CELERY_BROKER_URL.startswith("amqp:") and "CHAOS_LAYER" not in os.environ
 if not CELERY_BROKER_URL.startswith("redis-streams:"):
     CELERY_BROKER_TRANSPORT_OPTIONS |= {"socket_timeout": 5, "read_timeout": 5}
     CELERY_BROKER_HEARTBEAT = 2
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": f"channelsq.layers.{'KombuChannelLayer' if _amqp else 'RedisChannelLayer'}",
-        "CONFIG": {"capacity": 2000} | ({"groups_url": os.environ["CHAOS_GROUPS"]} if _amqp else {}),
+        "CONFIG": _config | ({"groups_url": os.environ["CHAOS_GROUPS"]} if _amqp else {}),
         "ROUTING": "tests.chaos.project.consumers.channel_routing",
     }
 }
