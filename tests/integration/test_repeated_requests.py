@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(120),
-    pytest.mark.ways(r"redis-streams threads|beside streams prefork"),
+    pytest.mark.ways(r"redis-streams (threads|prefork)"),
 ]
 
 T = TypeVar("T")
@@ -76,9 +76,6 @@ WAYS = [
     "redis prefork",
     pytest.param("rabbitmq threads", marks=pytest.mark.rabbitmq),
     pytest.param("rabbitmq prefork", marks=pytest.mark.rabbitmq),
-    "redis beside streams threads",
-    "redis beside streams prefork",
-    "redis beside streams solo",
 ]
 
 

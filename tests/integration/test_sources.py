@@ -19,7 +19,7 @@ from channelsq.layers import codec
 from channelsq.transport.codec import encode, encode_compact
 from channelsq.transport.dead import DeadLetter, DeadLetters
 from channelsq.worker.sources import books
-from channelsq.worker.sources.crew import PREFETCH, Crew
+from channelsq.worker.sources.crew import LEAST, PREFETCH, Crew
 from channelsq.worker.sources.request import HandedOver, Request
 from tests.support.waiting import wait_until
 from tests.unit.source_support import app_with_source
@@ -27,7 +27,7 @@ from tests.unit.source_support import app_with_source
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
 
 THREADS = 2
-CREDIT = THREADS * PREFETCH
+CREDIT = max(LEAST, THREADS * PREFETCH)
 
 #: The contents of the messages that a consumer has had.
 handled: list[Any] = []

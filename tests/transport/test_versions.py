@@ -32,6 +32,8 @@ def peer(url: str) -> Any:
 def test_what_versions_differ_in_is_used_in_one_module() -> None:
     used = set()
     for path in (ROOT / "channelsq").rglob("*.py"):
+        if path.parent.name == "sources":  # whose _expires is that of Celery's requests
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in VARIED:
                 used.add(path.name)

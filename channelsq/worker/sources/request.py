@@ -371,9 +371,7 @@ class HandedOver(Request):
         try:
             self._plan.task.hand_over(self._mine, self._kwargs)
         except OperationalError as error:
-            logger.warning(
-                "%s waits, since Celery's broker is away: %s", self.humaninfo(), error, extra={"action": "not_begun"}
-            )
+            logger.warning("%s was not handed over: %s", self.humaninfo(), error, extra={"action": "not_handed_over"})
             self.give_back()
             return
         self.leave()
