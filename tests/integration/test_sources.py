@@ -29,6 +29,9 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
 THREADS = 2
 CREDIT = max(LEAST, THREADS * PREFETCH)
 
+#: Delayed messages, which may all begin without another being done.
+MANY = THREADS * PREFETCH
+
 #: The contents of the messages that a consumer has had.
 handled: list[Any] = []
 
@@ -325,16 +328,16 @@ def test_receivers_of_task_received(site: Site) -> None:
 
 def test_a_delay(site: Site) -> None:
     began, found = monotonic(), list[Any]()
-    for number in range(CREDIT + 2):  # more than the credit, of which they take none meanwhile
+    for number in range(MANY + 2):
         site.send("job", n=number, delay=0.5)
     site.send("job", n="now")
 
     def all_came() -> bool:
         found.extend(request.args[1]["n"] for request in site.poll(0.1))
-        return len(found) == CREDIT + 3
+        return len(found) == MANY + 3
 
     wait_until(all_came, "all came")
-    assert found == ["now", *range(CREDIT + 2)]
+    assert found == ["now", *range(MANY + 2)]
     assert monotonic() - began > 0.5
     assert books.scheduled == {}
 
