@@ -329,7 +329,7 @@ def test_receivers_of_task_received(site: Site) -> None:
 def test_a_delay(site: Site) -> None:
     began, found = monotonic(), list[Any]()
     for number in range(MANY + 2):
-        site.send("job", n=number, delay=0.5)
+        site.send("job", n=number, delay=2)
     site.send("job", n="now")
 
     def all_came() -> bool:
@@ -338,7 +338,7 @@ def test_a_delay(site: Site) -> None:
 
     wait_until(all_came, "all came")
     assert found == ["now", *range(MANY + 2)]
-    assert monotonic() - began > 0.5
+    assert monotonic() - began > 2
     assert books.scheduled == {}
 
 
