@@ -12,7 +12,6 @@ channelsq.W001     CHANNEL_LAYERS is missing
 channelsq.W002     ALLOWED_HOSTS is empty outside DEBUG
 channelsq.W003     "channelsq" stands below "django.contrib.staticfiles"
 channelsq.W004     a layer inside one process in production (``check --deploy``)
-channelsq.W005     RedisChannelLayer on Kombu's stock Redis transport
 channelsq.W006     session keys are taken from URLs in production (``check --deploy``)
 channelsq.W007     every page may open a WebSocket in production (``check --deploy``)
 channelsq.W008     the broker is reached over the internet without TLS (``check --deploy``)
@@ -35,9 +34,7 @@ from django.core.checks import CheckMessage
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers, check_queues_apart
 from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError
-from channelsq.layers import RedisChannelLayer
 from channelsq.layers.urls import shown
-from channelsq.transport import streams_url
 
 TAG = "channelsq"
 
@@ -65,7 +62,7 @@ def _default_layer() -> ChannelLayerWrapper | None:
 
 
 def check_layers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """E001 to E007, W001 and W005."""
+    """E001 to E007 and W001."""
     if not getattr(settings, "CHANNEL_LAYERS", None):
         return [checks.Warning("CHANNEL_LAYERS is not set.", hint=f"Write it {conf.REMEDY}.", id="channelsq.W001")]
     try:
@@ -137,26 +134,7 @@ def _check_broker(layer: ChannelLayerWrapper) -> list[CheckMessage]:
                 id="channelsq.E006",
             )
         )
-    if not found:
-        found += _check_transport(layer)
     return found
-
-
-def _check_transport(layer: ChannelLayerWrapper) -> list[CheckMessage]:
-    redis_layer = layer.channel_layer
-    if not isinstance(redis_layer, RedisChannelLayer) or redis_layer.streams:
-        return []
-    scheme = redis_layer.scheme
-    better = streams_url(f"{scheme}://")
-    return [
-        checks.Warning(
-            f"The broker is on {scheme}://, Kombu's stock Redis transport: messages are fetched one at a time, several "
-            "times slower, and what a killed worker held comes back only after visibility_timeout, an hour by default.",
-            hint=f"Write {better} for {scheme}:// in CHANNEL_LAYERS and in the Celery app's broker_url "
-            "(channelsq.transport.streams_url() does); see docs/transport.md.",
-            id="channelsq.W005",
-        )
-    ]
 
 
 def _is_multi_process_command(argv: Sequence[str]) -> bool:

@@ -11,8 +11,8 @@ ALLOWED_HOSTS        the names the site is reached by, divided by commas
 HTTPS                1 or 0, whether the site is only reached by https; the opposite of DEBUG if unset
 CSRF_TRUSTED_ORIGINS more origins that may post forms and open sockets, divided by commas
 DATABASE_URL         such as postgres://user:password@host/name; SQLite if unset
-REDIS_URL            redis:// or rediss://; broker (as redis-streams:// or rediss-streams://), channels and groups
-BROKER_URL           another broker for channels and tasks, such as amqp://; the groups stay in REDIS_URL
+REDIS_URL            redis:// or rediss://, for channels, groups and, unless BROKER_URL is set, tasks
+BROKER_URL           another broker for tasks, such as amqp://
 ==================== =================================================================================
 """
 
@@ -180,14 +180,9 @@ REDIS_URL = redis_url()
 BROKER_URL = os.environ.get("BROKER_URL", "")
 
 CHANNEL_LAYER: dict[str, Any]
-if BROKER_URL:
-    CHANNEL_LAYER = {
-        "BACKEND": "channelsq.layers.KombuChannelLayer",
-        "CONFIG": {"url": BROKER_URL, "groups_url": REDIS_URL or None},
-    }
-elif REDIS_URL:
-    BROKER_URL = streams_url(REDIS_URL)  # channelsq's own transport: faster, and quicker to recover
-    CHANNEL_LAYER = {"BACKEND": "channelsq.layers.RedisChannelLayer", "CONFIG": {"url": BROKER_URL}}
+if REDIS_URL:
+    BROKER_URL = BROKER_URL or streams_url(REDIS_URL)  # channelsq's own transport: quicker to recover than Kombu's
+    CHANNEL_LAYER = {"BACKEND": "channelsq.layers.RedisChannelLayer", "CONFIG": {"url": REDIS_URL}}
 else:
     CHANNEL_LAYER = {"BACKEND": "channelsq.layers.InMemoryChannelLayer"}
 CHANNEL_LAYERS = {"default": {**CHANNEL_LAYER, "ROUTING": "app.routing.channel_routing"}}
@@ -197,6 +192,10 @@ if BROKER_URL:
     CELERY_BROKER_URL = BROKER_URL
 else:
     CELERY_TASK_ALWAYS_EAGER = True  # .delay() runs in place: no worker could be told
+# Threads for tasks and consumers alike fit into a small dyno.  With Celery's own default, prefork, each process of the
+# pool and the one that then runs the consumers takes the memory of a whole Django project.
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_CONCURRENCY = 8
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = TIME_ZONE

@@ -127,7 +127,7 @@ class KombuChannelLayer(BaseChannelLayer):
         Raises:
             InvalidChannelLayerError: there is neither ``CONFIG["url"]`` nor a Celery broker, or Kombu cannot read it.
         """
-        url = self._url or conf.celery_broker_url()
+        url = self._url or self._celerys_url()
         if not url:
             raise InvalidChannelLayerError(
                 'the channel layer knows no broker: set CHANNEL_LAYERS["default"]["CONFIG"]["url"], '
@@ -138,6 +138,10 @@ class KombuChannelLayer(BaseChannelLayer):
                 check_broker_url(each, is_redis=each.partition("://")[0] in self.redis_schemes)
             self._readable_url = url
         return url
+
+    def _celerys_url(self) -> str:
+        """Return the Celery app's broker, as the layer spells it; empty if it names none."""
+        return conf.celery_broker_url()
 
     @property
     def scheme(self) -> str:

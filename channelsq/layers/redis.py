@@ -1,17 +1,15 @@
-"""The channel layer for Redis and Valkey: channels and groups in the same server.
+"""The channel layer for Redis and Valkey: channels on streams and groups as sets, in the same server.
 
-On the transport's own URLs (``redis-streams://`` …) it talks to Redis itself, see :mod:`channelsq.layers.direct`;
-on Kombu's (``redis://`` …) as any Kombu layer does.
+It talks to Redis itself, see :mod:`channelsq.layers.direct`.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, cast
 
-from channelsq import conf, names
+from channelsq import names
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.base import Send
 from channelsq.layers.begun import RedisBegun
@@ -69,25 +67,27 @@ def _number(name: str, value: object, least: int) -> int | None:
 
 
 class RedisChannelLayer(KombuChannelLayer):
-    """Channels on Redis, groups as sets in the same Redis.
+    """Channels on Redis Streams, groups as sets in the same Redis.
+
+    A worker reads it through connections of its own, whatever Celery's broker is.
 
     Args:
-        url: ``redis-streams://``, ``rediss-streams://`` or ``redis-streams+socket://`` for streams, ``redis://``,
-            ``rediss://`` or ``redis+socket://`` for Kombu's own, slower transport; the Celery app's broker if left
-            out.
-        hosts: a Redis as Channels 1 writes it, a list of one ``redis://`` URL or of one ``(host, port)``.  As that
-            chose no transport, it is streams, unless the Celery app's broker is this Redis by another.
-        threads: how many consumers run at once in a worker, or in each of its channel processes, where the layer is
-            on streams and Celery's broker is another one; None for as many as the worker's pool has threads, 1 with
-            ``-P solo``, 8 with ``-P prefork``.
-        processes: how many processes of their own a worker's consumers run in then, 0 for threads of the worker; None
-            for one with ``-P prefork``, else none.
+        url: the Redis: ``redis://``, ``rediss://``, ``unix://`` or ``redis+socket://``, or the transport's spelling of
+            these, such as ``redis-streams://``; the Celery app's broker if left out.
+        hosts: a Redis as Channels 1 writes it, a list of one ``redis://`` URL or of one ``(host, port)``.
+        threads: how many consumers run at once in a worker, or in each of its channel processes; None for as many as
+            the worker's pool has threads, 1 with ``-P solo``, 8 with ``-P prefork``.
+        processes: how many processes of their own a worker's consumers run in, 0 for threads of the worker; None for
+            one with ``-P prefork``, else none.
         config: see :class:`KombuChannelLayer`.
 
     Raises:
         InvalidChannelLayerError: the URL is no Redis URL, or ``config`` has a key of Channels 1's Redis layer that
             has no meaning here; the text says what to do.
     """
+
+    #: Workers read the layer through connections of their own.
+    has_source = True
 
     def __init__(
         self,
@@ -105,66 +105,50 @@ class RedisChannelLayer(KombuChannelLayer):
             if url is not None:
                 raise InvalidChannelLayerError("RedisChannelLayer takes CONFIG['url'] or CONFIG['hosts'], not both")
             url = _url_of(hosts)
-        #: The URL of a host, until it is known whether the Celery app's broker is at it.
-        self._host = None if hosts is None else url
-        if self._host is not None:
-            with contextlib.suppress(ValueError):  # which _check() words better
-                url = streams_url(self._host)
         super().__init__(url=url, **config)
-        if url is not None:
-            self._check(url)
+        if url is not None and isinstance(url, str):
+            self._url = self._streams_url(url)
         self.threads = _number("threads", threads, 1)
         self.processes = _number("processes", processes, 0)
         self.sender = DirectSender(self, self._connections)
 
-    def _check(self, url: str) -> None:
-        if url.partition("://")[0] not in self.redis_schemes:
+    def _streams_url(self, url: str) -> str:
+        try:
+            streams = streams_url(url)
+        except ValueError:
+            streams = ""
+        if any(each.partition("://")[0] not in self.redis_schemes for each in streams.split(";")):
             raise InvalidChannelLayerError(
                 f"RedisChannelLayer needs a redis:// or rediss:// URL, not {shown(url)!r}; "
                 "for other brokers use channelsq.layers.KombuChannelLayer"
             )
+        return streams
 
-    @property
-    def url(self) -> str:
-        if self._host is not None:
-            host, self._host = self._host, None
-            if same_broker(host, conf.celery_broker_url()):
-                self._url = host
-        url = super().url
-        self._check(url)
-        return url
-
-    @cached_property
-    def streams(self) -> bool:
-        """Whether the broker is the streams transport."""
-        return "-streams" in self.scheme
+    def _celerys_url(self) -> str:
+        url = super()._celerys_url()
+        return self._streams_url(url) if url else url
 
     @property
     def kombu_url(self) -> str:
         """The URL at which another Kombu program reaches the layer's queues."""
         return self.url
 
-    @property
-    def has_source(self) -> bool:
-        """Whether a worker reads the layer through a connection of its own: on streams that are not Celery's broker."""
-        return self.streams and not self._is_celerys
+    def is_on(self, url: str) -> bool:
+        try:
+            return same_broker(self.url, streams_url(url))
+        except ValueError:  # it is no Redis
+            return False
 
     @property
     def transport_options(self) -> dict[str, Any]:
-        """Those of ``CONFIG``, on top of Celery's ``broker_transport_options`` if its broker is the layer's."""
+        """Those of ``CONFIG``, on top of Celery's ``broker_transport_options`` if its broker is the same Redis."""
         return super().transport_options if self._is_celerys else dict(self._transport_options)
 
     def dispatch(self, sends: Sequence[Send]) -> None:
-        if not self.streams:
-            super().dispatch(sends)
-            return
         self._send(sends, self.sender.dispatch)
 
     def settle(self, sends: Sequence[Send]) -> None:
-        if self.streams:
-            self._send(sends, self.sender.settle)
-        else:
-            super().settle(sends)
+        self._send(sends, self.sender.settle)
 
     def _send(self, sends: Sequence[Send], send: Callable[[Sequence[Send]], None]) -> None:
         for each in sends:
@@ -202,7 +186,7 @@ class RedisChannelLayer(KombuChannelLayer):
     @cached_property
     def _groups_are_here(self) -> bool:
         """Whether a change of a group and the word of it to the socket's process are one transaction."""
-        return self.streams and not self.has_other_groups
+        return not self.has_other_groups
 
     def _note(self, change: Change) -> list[Command]:
         told = note(change)

@@ -12,6 +12,8 @@ See docs/transport.md.
 
 from __future__ import annotations
 
+import re
+
 from kombu.transport import TRANSPORT_ALIASES
 
 __all__ = ["SCHEMES", "register", "streams_url"]
@@ -49,6 +51,8 @@ def streams_url(url: str) -> str:
         if not separator or scheme not in {*_STREAMS, *_STREAMS.values()}:
             shown = f"{scheme}://" if separator else "a URL without a scheme"  # the rest may hold a password
             raise ValueError(f"{shown} is no Redis; write it as redis://host:6379/0 or rediss://host:6379/0")
+        if scheme == "unix":  # redis-py's spelling, which names the database otherwise than Kombu's
+            rest = re.sub(r"(?<=[?&])db=", "virtual_host=", rest)
         translated.append(f"{_STREAMS.get(scheme, scheme)}://{rest}")
     return ";".join(translated)
 

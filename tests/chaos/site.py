@@ -12,7 +12,8 @@ import redis
 from celery import Celery
 from kombu import pools
 
-from channelsq.layers import KombuChannelLayer, RedisChannelLayer
+from channelsq.layers import KombuChannelLayer
+from tests.support.brokers import layer_on
 from tests.support.demo import QUICK
 from tests.support.ports import free_port
 from tests.support.processes import Process, Processes
@@ -145,7 +146,7 @@ class Site:
         """A channel layer of this process, past every proxy."""
         if self.rabbit is not None:
             return KombuChannelLayer(url=self.rabbit.url, groups_url=self.redis.url)
-        return RedisChannelLayer(url=self.url(self.redis.port))
+        return layer_on(self.url(self.redis.port))
 
     def start(self) -> None:
         """Start all but the publisher."""

@@ -43,7 +43,7 @@ def make_layer(request: pytest.FixtureRequest) -> Iterator[MakeLayer]:
         elif request.param == "kombu-memory":
             layer = KombuChannelLayer(url="memory://", prefix=prefix, **config)
         elif request.param == "redis":
-            layer = RedisChannelLayer(url=request.getfixturevalue("redis_url"), prefix=prefix, **config)
+            layer = KombuChannelLayer(url=request.getfixturevalue("redis_url"), prefix=prefix, **config)
         elif request.param == "redis-streams":
             url = request.getfixturevalue("redis_url").replace("redis:", "redis-streams:")
             layer = RedisChannelLayer(url=url, prefix=prefix, **config)

@@ -19,8 +19,9 @@ from channelsq.interface import heartbeat
 from channelsq.interface.config import Limits
 from channelsq.interface.heartbeat import Heartbeat
 from channelsq.interface.replies import Delivery
-from channelsq.layers import RedisChannelLayer
+from channelsq.layers import KombuChannelLayer
 from tests.support import needs
+from tests.support.brokers import layer_on
 from tests.support.demo import fresh_redis
 from tests.support.ports import free_port
 from tests.support.project import Project
@@ -39,7 +40,7 @@ class Site:
         broker = url.replace("redis://", f"{scheme}://")
         self.project = Project(directory, broker, {"TEST_GROUPS": url})
         self.client: Any = redis.Redis.from_url(url, decode_responses=True)
-        self.layer = RedisChannelLayer(url=broker)
+        self.layer = layer_on(broker)
 
     def interface(self) -> Any:
         self.project.port = free_port()
@@ -242,7 +243,7 @@ def test_a_redis_that_was_restarted_empty_gets_the_memberships_back(tmp_path: Pa
         server.stop()
 
 
-def heart_of(layer: RedisChannelLayer, limits: Limits) -> Heartbeat:
+def heart_of(layer: KombuChannelLayer, limits: Limits) -> Heartbeat:
     assert layer.presence is not None
     return Heartbeat(ChannelLayerWrapper(layer, "default", []), layer.presence, limits, lambda: None)
 
@@ -256,7 +257,7 @@ def test_who_comes_back_while_another_tidies_up_is_left_alone(make_site: Any, mo
     presence.note(frozen, {f"websocket.send.{frozen}!{n}": f"/left/{n}/" for n in range(100)}, [])
     site.layer.group_add("room", f"websocket.send.{frozen}!new")
     site.expire(frozen)
-    layer = RedisChannelLayer(url=site.layer.url)
+    layer = layer_on(site.layer.url)
     heart = heart_of(layer, Limits(heartbeat_every=0.1))
     heart.start()
     try:
@@ -286,7 +287,7 @@ def test_nobody_joins_a_group_for_a_server_that_is_gone(make_site: Any, scheme: 
     presence.beat("gone", 60)
     if end == "killed":
         site.expire("gone")
-        layer = RedisChannelLayer(url=site.layer.url)
+        layer = layer_on(site.layer.url)
         heart = heart_of(layer, Limits(heartbeat_every=0.1))
         heart.start()
         wait_until(lambda: "gone" not in site.processes, "somebody to have tidied up", 30)
@@ -318,7 +319,7 @@ def test_who_joins_a_group_after_its_socket_has_closed_does_not_stay(make_site: 
 
 def test_a_server_that_was_taken_for_dead_restores_nothing(make_site: Any) -> None:
     site = make_site("redis-streams")
-    layer = RedisChannelLayer(url=site.layer.url)
+    layer = layer_on(site.layer.url)
     heart = heart_of(layer, Limits(heartbeat_every=0.1))
     channel = layer.new_channel("websocket.send!")
     key = f"channelsq:sockets:{layer.process}"
@@ -352,7 +353,7 @@ def test_nobody_is_taken_for_dead_because_redis_was_away(tmp_path: Path) -> None
     directory.mkdir()
     server = RedisServer(binary, directory, ["--appendonly", "yes", "--appendfsync", "always"])
     server.start()
-    layers = [RedisChannelLayer(url=server.url.replace("redis://", "redis-streams://")) for _ in range(2)]
+    layers = [layer_on(server.url.replace("redis://", "redis-streams://")) for _ in range(2)]
     presence = layers[0].presence
     assert presence is not None
     heart = heart_of(layers[1], Limits(heartbeat_every=0.2, heartbeat_lifetime=1))
@@ -386,7 +387,7 @@ def test_another_goes_on_where_one_was_told_to_stop(make_site: Any, monkeypatch:
     presence.beat("dead", 60)
     presence.note("dead", {f"websocket.send.dead!{n}": f"/left/{n}/" for n in range(100)}, [])
     site.expire("dead")
-    layer = RedisChannelLayer(url=site.layer.url)
+    layer = layer_on(site.layer.url)
     heart = heart_of(layer, Limits(heartbeat_every=0.1))
     heart.start()
     wait_until(lambda: site.client.hlen("channelsq:sockets:dead") <= 98, "it to be tidied up after", 30)
@@ -415,7 +416,7 @@ def test_two_do_not_tidy_up_after_the_same_server_however_long_it_takes(
     site.layer.presence.beat(dead, 60)
     site.layer.presence.note(dead, {f"websocket.send.{dead}!{n}": f"/left/{n}/" for n in range(6)}, [])
     site.expire(dead)
-    layers = [RedisChannelLayer(url=site.layer.url) for _ in range(2)]
+    layers = [layer_on(site.layer.url) for _ in range(2)]
     hearts = []
     for layer in layers:
         presence = layer.presence

@@ -11,8 +11,8 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.link import link_for
 from channelsq.interface.replies import Replies
 from channelsq.interface.stats import Stats
-from channelsq.layers import RedisChannelLayer
 from tests.support import needs
+from tests.support.brokers import layer_on
 from tests.support.servers import RedisServer, redis_binary
 from tests.support.waiting import wait_until
 
@@ -27,7 +27,7 @@ def test_clients_that_leave_while_redis_is_away_are_forgotten_when_it_is_back(tm
     # It comes back with what it held.
     server = RedisServer(binary, tmp_path, ["--appendonly", "yes", "--appendfsync", "always"])
     server.start()
-    layer = RedisChannelLayer(url=server.url.replace("redis", scheme, 1))
+    layer = layer_on(server.url.replace("redis", scheme, 1))
     stats = Stats()
     link = link_for(ChannelLayerWrapper(layer, "default", []), stats)
     clients = [layer.new_channel("websocket.send!") for _ in range(5)]

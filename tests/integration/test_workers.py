@@ -16,7 +16,7 @@ import redis
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect, unix_connect
 
-from channelsq.layers import RedisChannelLayer
+from tests.support.brokers import layer_on
 from tests.support.demo import fresh_redis
 from tests.support.metrics import Metrics
 from tests.support.ports import free_port, is_open
@@ -34,7 +34,7 @@ class Site:
         broker = url.replace("redis:", "redis-streams:")
         self.project = Project(directory, broker, {"TEST_GROUPS": url})
         self.client: Any = redis.Redis.from_url(url, decode_responses=True)
-        self.layer = RedisChannelLayer(url=broker)
+        self.layer = layer_on(broker)
 
     def start(self, *args: str, workers: int = 2, env: dict[str, str] | None = None) -> Process:
         process = self.project.processes.start(

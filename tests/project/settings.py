@@ -52,10 +52,10 @@ for _name in ("CHANNEL_MAX_MESSAGES", "CHANNEL_MAX_MEMORY"):
 if "TEST_SHUTDOWN" in os.environ:
     CHANNEL_SHUTDOWN_TIMEOUT = float(os.environ["TEST_SHUTDOWN"])
 
+CHANNEL_EVENTS = True
 _config = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"))}
 if "TEST_LAYER" in os.environ:  # channels that are not on Celery's broker
     _config["url"] = os.environ["TEST_LAYER"]
-    CHANNEL_EVENTS = True
     _config["transport_options"] = globals().pop("CELERY_BROKER_TRANSPORT_OPTIONS", {})
 for _name in ("threads", "processes"):
     if f"TEST_{_name.upper()}" in os.environ:
@@ -69,7 +69,7 @@ CHANNEL_LAYERS = {
             "CONFIG": _config,
             "ROUTING": "tests.project.routing.channel_routing",
         }
-        if os.environ.get("TEST_LAYER", CELERY_BROKER_URL).startswith("redis")
+        if os.environ.get("TEST_LAYER", CELERY_BROKER_URL).startswith("redis-streams")
         else {
             "BACKEND": "channelsq.layers.KombuChannelLayer",
             "CONFIG": {"groups_url": os.environ["TEST_GROUPS"], **_config},

@@ -16,6 +16,12 @@ from channelsq.channel import Channel
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 
 
+def layer_on(url: str, **config: Any) -> KombuChannelLayer:
+    """Return a layer as the test project has it: on channelsq's streams, or on Kombu's own transport."""
+    kind = RedisChannelLayer if url.startswith("redis-streams") else KombuChannelLayer
+    return kind(url=url, **config)
+
+
 class Broker:
     """A broker's URLs, and what tells the test project to use it.
 
@@ -40,13 +46,13 @@ class Broker:
             "DJANGO_SETTINGS_MODULE": "tests.project.settings",
             "TEST_BROKER": self.celery_url,
             "TEST_GROUPS": self.groups_url,
-            **({"TEST_LAYER": self.url} if self.has_source else {}),
+            **({"TEST_LAYER": self.url} if self.url != self.celery_url else {}),
         }
 
     @property
     def has_source(self) -> bool:
-        """Whether channels and tasks have brokers of their own."""
-        return self.celery_url != self.url
+        """Whether the worker reads the channels through connections of its own."""
+        return self.url.startswith("redis-streams")
 
 
 def make_broker(request: pytest.FixtureRequest) -> Broker:
@@ -84,8 +90,7 @@ class LayerClient:
     """A reply channel of this process, and what arrives there."""
 
     def __init__(self, broker: Broker) -> None:
-        kind = RedisChannelLayer if broker.url.startswith("redis") else KombuChannelLayer
-        self.layer = ChannelLayerWrapper(kind(url=broker.url, groups_url=broker.groups_url), "default", [])
+        self.layer = ChannelLayerWrapper(layer_on(broker.url, groups_url=broker.groups_url), "default", [])
         self.reply_channel: str = self.layer.new_channel("websocket.send!")
 
     def send(self, channel: str, content: Mapping[str, Any] | None = None, **options: Any) -> None:

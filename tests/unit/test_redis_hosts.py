@@ -34,17 +34,35 @@ def test_a_host_is_on_streams(monkeypatch: pytest.MonkeyPatch, host: Any, url: s
     broker(monkeypatch, url if celery == "same" else celery)
     layer = RedisChannelLayer(hosts=[host])
     assert layer.own_url == layer.url == url
-    assert layer.streams
 
 
-@pytest.mark.parametrize("host", [("localhost", 6379), "redis://localhost:6379", "redis://localhost/0"])
-def test_a_host_is_on_the_transport_that_the_celery_app_chose_for_it(
-    monkeypatch: pytest.MonkeyPatch, host: Any
-) -> None:
-    broker(monkeypatch, "redis://localhost:6379/0")
-    layer = RedisChannelLayer(hosts=(host,))
-    assert layer.is_on("redis://localhost:6379/0")
-    assert not layer.streams
+@pytest.mark.parametrize(
+    ("url", "streams"),
+    [
+        ("redis://:secret@localhost:6379/2", "redis-streams://:secret@localhost:6379/2"),
+        ("rediss://localhost", "rediss-streams://localhost"),
+        ("redis+socket:///run/redis.sock?virtual_host=2", "redis-streams+socket:///run/redis.sock?virtual_host=2"),
+        ("unix:///run/redis.sock?db=2", "redis-streams+socket:///run/redis.sock?virtual_host=2"),
+        ("unix://user@/run/redis.sock?password=x&db=2", "redis-streams+socket://user@/run/redis.sock?password=x&virtual_host=2"),
+        ("redis-streams://localhost", "redis-streams://localhost"),
+    ],
+)  # fmt: skip
+def test_every_spelling_is_on_streams(monkeypatch: pytest.MonkeyPatch, url: str, streams: str) -> None:
+    broker(monkeypatch, "amqp://rabbit.example")
+    layer = RedisChannelLayer(url=url)
+    assert layer.url == layer.kombu_url == streams
+    assert layer.is_on(url)
+    assert layer.is_on(streams)
+    broker(monkeypatch, url)
+    assert RedisChannelLayer().url == streams
+
+
+def test_a_broker_that_is_no_redis_is_not_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker(monkeypatch, "amqp://:secret@rabbit.example")
+    layer = RedisChannelLayer()
+    with pytest.raises(InvalidChannelLayerError, match="needs a redis:// or rediss:// URL") as raised:
+        _ = layer.url
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

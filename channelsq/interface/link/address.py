@@ -16,9 +16,6 @@ from channelsq.layers.params import redis_channel, redis_params, unusable
 from channelsq.layers.urls import shown
 from channelsq.transport.commands import Command
 
-#: The schemes of single servers; Sentinel names one that may change.
-_SCHEMES = ("redis-streams", "rediss-streams", "redis-streams+socket")
-
 #: Seconds to connect, unless the transport options say otherwise.
 _CONNECT_TIMEOUT = 5.0
 
@@ -72,7 +69,7 @@ def address_of(layer: object) -> Address | None:
         InvalidChannelLayerError: the URL and the options contradict each other, or certificates cannot be read.
     """
     # Not for a subclass, whose own way of sending would be passed over.
-    if type(layer) is not RedisChannelLayer or layer.scheme not in _SCHEMES or ";" in layer.url:
+    if type(layer) is not RedisChannelLayer or ";" in layer.url:
         return None
     channel = redis_channel(layer)
     params = redis_params(layer, channel)

@@ -25,14 +25,14 @@ _config = {"capacity": 2000}
 if "CHAOS_LAYER" in os.environ:
     _config["url"] = os.environ["CHAOS_LAYER"]
     _config["transport_options"] = dict(CELERY_BROKER_TRANSPORT_OPTIONS)
-_amqp = CELERY_BROKER_URL.startswith("amqp:") and "CHAOS_LAYER" not in os.environ
+_layer = os.environ.get("CHAOS_LAYER", CELERY_BROKER_URL)
 if not CELERY_BROKER_URL.startswith("redis-streams:"):
     CELERY_BROKER_TRANSPORT_OPTIONS |= {"socket_timeout": 5, "read_timeout": 5}
     CELERY_BROKER_HEARTBEAT = 2
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": f"channelsq.layers.{'KombuChannelLayer' if _amqp else 'RedisChannelLayer'}",
-        "CONFIG": _config | ({"groups_url": os.environ["CHAOS_GROUPS"]} if _amqp else {}),
+        "BACKEND": f"channelsq.layers.{'RedisChannelLayer' if _layer.startswith('redis-streams') else 'KombuChannelLayer'}",
+        "CONFIG": _config | ({"groups_url": os.environ["CHAOS_GROUPS"]} if _layer.startswith("amqp") else {}),
         "ROUTING": "tests.chaos.project.consumers.channel_routing",
     }
 }
