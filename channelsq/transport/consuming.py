@@ -49,10 +49,6 @@ SILENCE = 15.0
 _MOST_CACHED = 256
 
 
-#: Is given an entry and its queue; says whether it has taken it, and then owes the QoS what a delivered message does.
-Take = Callable[[str, Entry], bool]
-
-
 class ConsumingChannel(AcknowledgingChannel):
     """Polls streams and delivers what they hold."""
 
@@ -64,9 +60,6 @@ class ConsumingChannel(AcknowledgingChannel):
     priority_steps: list[int]
     _in_poll: Any
     _queue_cycle: Any
-
-    #: Asked once in each turn of the event loop for what is to take entries that are delivered for the first time.
-    straight: Callable[[ConsumingChannel], Take | None] | None = None
 
     def _start_consuming(self) -> None:
         self._start_acknowledging()
@@ -465,20 +458,9 @@ class ConsumingChannel(AcknowledgingChannel):
         started = flushed = monotonic()
         if limit is not None and self._delivered_at is not None:
             self._measure(started - self._delivered_at)
-        buffer, qos, queues, subscribers = self._buffer, self.qos, self._queues, self._subscribers
-        take = self.straight(self) if self.straight is not None and limit is None else None
+        buffer, qos = self._buffer, self.qos
         while buffer and not self.closed and qos.can_consume():
-            entry = buffer.popleft()
-            key, _, _, redelivered, _ = entry
-            if (
-                take is not None
-                and not redelivered
-                and (queue := queues.get(key, "")) in subscribers
-                and take(queue, entry)
-            ):
-                delivered += 1
-            else:
-                delivered += self._deliver_entry(entry)
+            delivered += self._deliver_entry(buffer.popleft())
             now = monotonic()
             if limit is not None:
                 if delivered >= limit:

@@ -25,7 +25,6 @@ from channelsq.transport.consuming import ConsumingChannel
 from channelsq.worker.consumers import log_unrouted, tasks_of
 from channelsq.worker.execution import report_done
 from channelsq.worker.guard import unhandled
-from channelsq.worker.lean import lean_of
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -43,7 +42,6 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
     channel = task.channel
     layer = task.layer
     tasks = tasks_of(app)[layer.alias]
-    lean = lean_of(app, consumer, tasks, tasks_of(app).values())
     signing = layer.channel_layer.signing
     clock = layer.channel_layer.expiry_clock
     solo = type(consumer.pool).__module__.endswith(".solo")
@@ -89,8 +87,6 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
         if not ordered:
             report_done(mine)
         payload = [[channel, content], kwargs, embed]
-        if lean is not None and not callbacks and lean.take(message, target, payload, mine):
-            return None
         # Celery reads a message's parts from these again and again; the content itself stays out of its log.
         message.headers = {
             **message.headers,

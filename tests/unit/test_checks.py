@@ -225,8 +225,11 @@ def test_e006_does_not_concern_a_layer_that_workers_read_by_themselves(
 ) -> None:
     use_broker(monkeypatch, broker)
     assert found(REDIS) == {}
+    with installed(None):
+        assert found({**REDIS, "CONFIG": {"url": "redis://redis.example/1"}}) == {}
     with installed(None):  # through Kombu's own transport they read it as Celery's queues
-        assert list(found({**REDIS, "CONFIG": {"url": "redis://redis.example/1"}})) == ["E006"]
+        kombu = {"BACKEND": LAYERS + "KombuChannelLayer", "ROUTING": [], "CONFIG": {"url": "redis://redis.example/1"}}
+        assert list(found(kombu)) == ["E006"]
 
 
 def test_e005_and_e006_together(monkeypatch: pytest.MonkeyPatch) -> None:

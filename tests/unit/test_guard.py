@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +11,6 @@ from celery.exceptions import Reject
 
 from channelsq import ending
 from channelsq.worker.guard import GuardedTracer
-from channelsq.worker.lanes import ThreadLane
-from tests.support.waiting import wait_until
 
 
 def guarded(error: BaseException | None) -> Any:
@@ -49,45 +46,3 @@ def test_the_end_of_the_worker_is_raised(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(ending, "_worker_ends", True)
     with pytest.raises(SystemExit):
         guarded(SystemExit(1))("id", ["channel", {}], {})
-
-
-class Request:
-    """A request of which something fails outside of its consumer."""
-
-    def __init__(self, ran: list[str], fails: str = "") -> None:
-        self.ran = ran
-        self.fails = fails
-        self.channel = SimpleNamespace(flush_acks=lambda wait: None, free_credit=self.free_credit)
-        self.channel.connection_errors = (OSError,)
-
-    def free_credit(self) -> None:
-        if self.fails == "free_credit":
-            self.fails = ""
-            raise MemoryError
-
-    @property
-    def abandoned(self) -> bool:
-        if self.fails == "abandoned":
-            raise MemoryError
-        return False
-
-    def run(self) -> None:
-        self.ran.append("run")
-        if self.fails == "run":
-            raise MemoryError
-
-    def humaninfo(self) -> str:
-        return "a request"
-
-
-@pytest.mark.parametrize("fails", ["abandoned", "run", "free_credit"])
-def test_a_thread_that_fails_is_there_for_the_next(fails: str) -> None:
-    ran: list[str] = []
-    with ThreadPoolExecutor(1) as executor:
-        lane = ThreadLane(executor, 1, None)
-        lane.put(Request(ran, fails))
-        wait_until(lambda: lane._threads == 0, "the thread has nothing to do")
-        ran.clear()
-        lane.put(Request(ran))
-        wait_until(lambda: ran == ["run"], "the next one")
-        wait_until(lambda: lane._threads == 0, "the thread has nothing to do")

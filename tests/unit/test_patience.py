@@ -15,7 +15,7 @@ from amqp.transport import TCPTransport
 from celery import Celery
 
 from channelsq import conf
-from channelsq.layers import KombuChannelLayer, RedisChannelLayer, amqp_internals, patience
+from channelsq.layers import KombuChannelLayer, amqp_internals, patience
 from channelsq.layers.amqp_internals import SILENCE, bound, bound_publisher
 from channelsq.worker import connection, heartbeats, pool
 
@@ -92,7 +92,7 @@ def test_layers(app: Celery) -> None:
     assert listening.heartbeat == 10
     set_up(app)  # in a worker
     assert amqp.open_connection().transport_options["on_open"] is bound_publisher
-    redis = RedisChannelLayer(url="redis://localhost").open_connection()
+    redis = KombuChannelLayer(url="redis://localhost").open_connection()
     assert redis.transport_options["unacked_mutex_expire"] == 5
     assert redis.transport_options["socket_timeout"] == 15
 

@@ -19,7 +19,8 @@ URL = "redis-streams://redis.example/0"
 REDIS = {"BACKEND": "channelsq.layers.RedisChannelLayer", "ROUTING": [], "CONFIG": {"url": URL}}
 OTHER = {**REDIS, "CONFIG": {"url": URL, "prefix": "other"}}
 BESIDE = {**REDIS, "CONFIG": {"url": "redis-streams://redis.example/1"}}
-ELSEWHERE = {**REDIS, "CONFIG": {"url": "redis://redis.example/1"}}
+KOMBU = {"BACKEND": "channelsq.layers.KombuChannelLayer", "ROUTING": []}
+ELSEWHERE = {**KOMBU, "CONFIG": {"url": "redis://redis.example/1"}}
 MEMORY = {"BACKEND": "channelsq.layers.InMemoryChannelLayer", "ROUTING": []}
 
 
@@ -48,6 +49,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
         ({"default": REDIS}, ["default"]),
         ({"default": REDIS, "other": OTHER}, ["default", "other"]),
         ({"default": BESIDE, "other": OTHER}, ["default", "other"]),
+        ({"default": {**REDIS, "CONFIG": {"url": "redis://redis.example/2"}}}, ["default"]),
         ({"default": ELSEWHERE, "other": OTHER}, ["other"]),
         ({"default": MEMORY, "other": OTHER}, ["other"]),
         ({"default": MEMORY, "own": OWN}, []),

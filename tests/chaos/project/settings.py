@@ -31,7 +31,7 @@ if not CELERY_BROKER_URL.startswith("redis-streams:"):
     CELERY_BROKER_HEARTBEAT = 2
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": f"channelsq.layers.{'RedisChannelLayer' if _layer.startswith('redis-streams') else 'KombuChannelLayer'}",
+        "BACKEND": f"channelsq.layers.{'Redis' if _layer.startswith('redis-streams') else 'Kombu'}ChannelLayer",
         "CONFIG": _config | ({"groups_url": os.environ["CHAOS_GROUPS"]} if _layer.startswith("amqp") else {}),
         "ROUTING": "tests.chaos.project.consumers.channel_routing",
     }
