@@ -6,7 +6,6 @@ channelsq.E002     the routing cannot be read
 channelsq.E003     a layer inside one process under a command that works in several
 channelsq.E004     the layer has no broker URL
 channelsq.E005     the groups have no Redis
-channelsq.E006     the layer is read by Celery, whose broker is another one
 channelsq.E007     a layer other than the default one cannot be used, or shares another's queues
 channelsq.W001     CHANNEL_LAYERS is missing
 channelsq.W002     ALLOWED_HOSTS is empty outside DEBUG
@@ -124,16 +123,6 @@ def _check_broker(layer: ChannelLayerWrapper) -> list[CheckMessage]:
         getattr(layer, "groups_url", None)
     except InvalidChannelLayerError as error:
         found.append(checks.Error(str(error), id="channelsq.E005"))
-    if not layer.has_source and hasattr(layer, "url") and not layer.is_on(conf.celery_broker_url()):
-        found.append(
-            checks.Error(
-                f"The broker of CHANNEL_LAYERS['default'], {shown(layer.url)}, is not the Celery app's, "
-                f"{shown(conf.celery_broker_url()) or 'which names none'}, so its workers would never see the "
-                "channels' messages.",
-                hint=conf.BROKER_REMEDY.format(url=shown(layer.url)),
-                id="channelsq.E006",
-            )
-        )
     return found
 
 

@@ -28,14 +28,6 @@ REMEDY = (
 )
 
 
-#: What to do when a layer and the Celery app are on different brokers; ``url`` is the layer's.
-BROKER_REMEDY = (
-    "Leave the url out of CONFIG (or hosts, or the prefix of an IPCChannelLayer), so that the layer uses the Celery "
-    "app's broker; or have the app use the layer's: CELERY_BROKER_URL = \"{url}\"; or use a RedisChannelLayer on "
-    "redis-streams://, which workers read wherever it is"
-)
-
-
 @dataclass(frozen=True)
 class LayerSettings:
     """One entry of ``CHANNEL_LAYERS``, its keys checked."""

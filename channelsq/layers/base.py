@@ -155,7 +155,7 @@ class BaseChannelLayer(ABC):
 
     @property
     def has_source(self) -> bool:
-        """Whether a worker reads the layer through a connection of its own, beside Celery's broker."""
+        """Whether a worker in another process can read the layer."""
         return False
 
     # -- identity ---------------------------------------------------------------------------

@@ -54,6 +54,15 @@ _OWN_CLOCK = Clock()
 _tuple = tuple.__new__
 
 
+def _number(name: str, value: object, least: int) -> int | None:
+    """Return a whole number of ``CONFIG``; raises InvalidChannelLayerError."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= 1000):
+        return value
+    raise InvalidChannelLayerError(
+        f"CHANNEL_LAYERS CONFIG[{name!r}] must be a whole number from {least} to 1000, not {value!r}"
+    )
+
+
 class KombuChannelLayer(BaseChannelLayer):
     """Channels on a Kombu broker, groups in Redis.
 
@@ -65,6 +74,10 @@ class KombuChannelLayer(BaseChannelLayer):
             queues: layers and sites with different prefixes can share a broker.
         transport_options: for Kombu's transport, on top of Celery's ``broker_transport_options``.
         connections: how many connections this process publishes on at most.
+        threads: how many consumers run at once in a worker, or in each of its channel processes; None for as many as
+            the worker's pool has threads, 1 with ``-P solo``, 8 with ``-P prefork``.
+        processes: how many processes of their own a worker's consumers run in, 0 for threads of the worker; None for
+            one with ``-P prefork``, else none.
         signing: whether messages are signed: True if what is not is refused, ``"sign"`` if it is only told of.
         config: see :class:`BaseChannelLayer`.
     """
@@ -82,6 +95,8 @@ class KombuChannelLayer(BaseChannelLayer):
         prefix: str = DEFAULT_PREFIX,
         transport_options: Mapping[str, Any] | None = None,
         connections: int = 10,
+        threads: int | None = None,
+        processes: int | None = None,
         signing: bool | str = False,
         **config: Any,
     ) -> None:
@@ -105,6 +120,8 @@ class KombuChannelLayer(BaseChannelLayer):
         self.queue_prefix = "" if prefix == DEFAULT_PREFIX else f"{prefix}:"
         self._transport_options = dict(transport_options or {})
         self._connections = connections
+        self.threads = _number("threads", threads, 1)
+        self.processes = _number("processes", processes, 0)
         self._lock = threading.RLock()
         self._group_store: GroupStore | None = None
         self._marks = MemoryBegun()
@@ -152,6 +169,15 @@ class KombuChannelLayer(BaseChannelLayer):
     def in_process(self) -> bool:
         return self.scheme == "memory"
 
+    @property
+    def has_source(self) -> bool:
+        return not self.in_process
+
+    @property
+    def kombu_url(self) -> str:
+        """The URL at which another Kombu program reaches the layer's queues."""
+        return self.url
+
     @cached_property
     def signing(self) -> Signing | None:  # type: ignore[override]
         """What signs messages, and looks at signatures; None for nothing, as for what leaves no process."""
@@ -176,10 +202,11 @@ class KombuChannelLayer(BaseChannelLayer):
         """Celery's ``broker_transport_options`` with those of ``CONFIG`` on top."""
         return {**(conf.celery_app().conf.broker_transport_options or {}), **self._transport_options}
 
-    def open_connection(self, *, listens: bool = False) -> Connection:
+    def open_connection(self, kind: type[Connection] = Connection, *, listens: bool = False) -> Connection:
         """A new connection to the broker; nothing is sent before it is used.
 
         Args:
+            kind: of connection.
             listens: whether its user waits for what comes, calling ``heartbeat_check()`` every second meanwhile; else
                 it asks and waits for answers.
         """
@@ -188,7 +215,7 @@ class KombuChannelLayer(BaseChannelLayer):
         options = patience.layer_options(self.url, self.transport_options, listens=listens)
         heartbeat = patience.heartbeat(app) if listens and self.is_amqp else 0.0
         ssl = app.conf.broker_use_ssl if self._url is None or self._is_celerys else None
-        return Connection(
+        return kind(
             self.url,
             ssl=ssl or False,
             transport_options=options,

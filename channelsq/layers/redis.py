@@ -57,15 +57,6 @@ def _url_of(hosts: object) -> str:
     )
 
 
-def _number(name: str, value: object, least: int) -> int | None:
-    """Return a whole number of ``CONFIG``; raises InvalidChannelLayerError."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= 1000):
-        return value
-    raise InvalidChannelLayerError(
-        f"RedisChannelLayer's CONFIG[{name!r}] must be a whole number from {least} to 1000, not {value!r}"
-    )
-
-
 class RedisChannelLayer(KombuChannelLayer):
     """Channels on Redis Streams, groups as sets in the same Redis.
 
@@ -75,10 +66,6 @@ class RedisChannelLayer(KombuChannelLayer):
         url: the Redis: ``redis://``, ``rediss://``, ``unix://`` or ``redis+socket://``, or the transport's spelling of
             these, such as ``redis-streams://``; the Celery app's broker if left out.
         hosts: a Redis as Channels 1 writes it, a list of one ``redis://`` URL or of one ``(host, port)``.
-        threads: how many consumers run at once in a worker, or in each of its channel processes; None for as many as
-            the worker's pool has threads, 1 with ``-P solo``, 8 with ``-P prefork``.
-        processes: how many processes of their own a worker's consumers run in, 0 for threads of the worker; None for
-            one with ``-P prefork``, else none.
         config: see :class:`KombuChannelLayer`.
 
     Raises:
@@ -86,16 +73,11 @@ class RedisChannelLayer(KombuChannelLayer):
             has no meaning here; the text says what to do.
     """
 
-    #: Workers read the layer through connections of their own.
-    has_source = True
-
     def __init__(
         self,
         *,
         url: str | None = None,
         hosts: Sequence[str | tuple[str, int]] | None = None,
-        threads: int | None = None,
-        processes: int | None = None,
         **config: Any,
     ) -> None:
         for name, remedy in _OF_CHANNELS_1.items():
@@ -108,8 +90,6 @@ class RedisChannelLayer(KombuChannelLayer):
         super().__init__(url=url, **config)
         if url is not None and isinstance(url, str):
             self._url = self._streams_url(url)
-        self.threads = _number("threads", threads, 1)
-        self.processes = _number("processes", processes, 0)
         self.sender = DirectSender(self, self._connections)
 
     def _streams_url(self, url: str) -> str:
@@ -127,11 +107,6 @@ class RedisChannelLayer(KombuChannelLayer):
     def _celerys_url(self) -> str:
         url = super()._celerys_url()
         return self._streams_url(url) if url else url
-
-    @property
-    def kombu_url(self) -> str:
-        """The URL at which another Kombu program reaches the layer's queues."""
-        return self.url
 
     def is_on(self, url: str) -> bool:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from kombu.exceptions import ContentDisallowed, DecodeError
@@ -13,8 +13,12 @@ from kombu.serialization import loads, prepare_accept_content
 from channelsq.layers.signing import HEADER, Refused
 from channelsq.message import Message
 from channelsq.transport import burial
+from channelsq.worker.consumers import tasks_of
 from channelsq.worker.execution import report_done
-from channelsq.worker.task import ChannelTask, ConsumerTask
+from channelsq.worker.task import ConsumerTask
+
+if TYPE_CHECKING:
+    from channelsq.asgi import ChannelLayerWrapper
 
 
 def read_arguments(payload: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]] | None:
@@ -43,17 +47,30 @@ def read_arguments(payload: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any
     return (list(args), kwargs) if isinstance(args, (list, tuple)) and isinstance(kwargs, dict) else None
 
 
-def _is_ours(task: Any, payload: Mapping[str, Any], arguments: tuple[list[Any], dict[str, Any]]) -> bool:
+def _layer_of(app: Celery, name: str) -> ChannelLayerWrapper | None:
+    """Return the layer of the channel or consumer that a message names as its task; None if it names neither."""
+    task: Any = app.tasks.get(name)
+    if isinstance(task, ConsumerTask):
+        return task.layer
+    for tasks in tasks_of(app).values():
+        if name in (tasks.layer.queue(channel).name for channel in tasks.channels):
+            return tasks.layer
+    return None
+
+
+def _is_ours(
+    layer: ChannelLayerWrapper, name: str, payload: Mapping[str, Any], arguments: tuple[list[Any], dict[str, Any]]
+) -> bool:
     """Whether a message is signed, if it must be."""
-    signing = task.layer.channel_layer.signing
+    signing = layer.channel_layer.signing
     if signing is None:
         return True
     headers = payload["headers"]
     try:
-        if isinstance(task, ChannelTask):
-            signing.check_task(task.name, headers.get("id"), payload["body"])
+        if name == layer.queue(arguments[0][0]).name:
+            signing.check_task(name, headers.get("id"), payload["body"])
         else:
-            signing.check_call(task.name, headers.get("id"), *arguments, headers.get(HEADER))
+            signing.check_call(name, headers.get("id"), *arguments, headers.get(HEADER))
     except Refused:
         return False
     return True
@@ -63,16 +80,19 @@ def install(app: Celery) -> None:
     """Report the dead letters of ``app``'s channels from now on."""
 
     def report(queue: str, payload: Mapping[str, Any]) -> None:
-        task: Any = app.tasks.get(str(payload["headers"].get("task")))
-        if not isinstance(task, (ChannelTask, ConsumerTask)):
+        name = str(payload["headers"].get("task"))
+        layer = _layer_of(app, name)
+        if layer is None:
             return
         try:
             arguments = read_arguments(payload)
         except (ContentDisallowed, DecodeError):
             return  # nobody waits for what is no message of ours
-        if arguments is not None and len(arguments[0]) == 2 and _is_ours(task, payload, arguments):
-            channel, content = arguments[0]
-            with contextlib.suppress(TypeError, AttributeError):  # of one that has no names, or no content
-                report_done(Message(content, channel, task.layer))
+        if arguments is None or len(arguments[0]) != 2:
+            return
+        with contextlib.suppress(TypeError, AttributeError):  # of one that has no names, or no content
+            if _is_ours(layer, name, payload, arguments):
+                channel, content = arguments[0]
+                report_done(Message(content, channel, layer))
 
     burial.listen(report)

@@ -35,6 +35,7 @@ class Plan:
         "_tracer",
         "call",
         "fields",
+        "is_handed_over",
         "late",
         "layer",
         "name",
@@ -61,6 +62,8 @@ class Plan:
         self.rerun: bool | None = getattr(task, "rerun", None)
         #: Whether the message is acknowledged after it ran.
         self.late = True
+        #: Whether Celery's pool runs it, since threads cannot keep its time limit.
+        self.is_handed_over = False
         #: Whether Celery's tracer is not needed, unless the consumer raises.
         self.quick = False
         self._tracer: Any = None

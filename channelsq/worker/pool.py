@@ -1,37 +1,16 @@
-"""The pool that a worker gets when nobody chose one, threads, and how a cold shutdown ends what runs in a pool.
-
-Consumers mostly wait, for the database and for the broker, so threads serve more of them in less memory than
-processes do.  ``-P``/``--pool``, ``-c``/``--concurrency`` and the settings ``worker_pool`` and
-``worker_concurrency`` are respected.
-"""
+"""How a cold shutdown ends the tasks that run in a pool without processes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import click
 from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 from celery.worker import state
-from click.core import ParameterSource
 
-from channelsq import conf
 from channelsq.ending import end_worker
 from channelsq.worker.task import ConsumerTask
-
-#: Threads of a worker whose concurrency nobody chose.
-DEFAULT_THREADS = 8
-
-
-def choose(sender: Any = None, **kwargs: Any) -> None:
-    """Receiver of ``worker_init``, which Celery sends just before it makes the pool."""
-    if _chosen(sender, "pool", "worker_pool"):
-        return
-    sender.pool_cls = "threads"
-    if not _chosen(sender, "concurrency", "worker_concurrency"):
-        sender.concurrency = DEFAULT_THREADS
-
 
 #: The methods of Celery's consumer that its signal handlers for a cold shutdown call; the second one until Celery 5.5.
 _CANCELS = "cancel_active_requests", "cancel_all_unacked_requests"
@@ -73,13 +52,3 @@ def _wait_for_threads(cancel: Callable[[], None]) -> Callable[[], None]:
             raise WorkerShutdown(EX_FAILURE)
 
     return end
-
-
-def _chosen(worker: Any, option: str, setting: str) -> bool:
-    context = click.get_current_context(silent=True)
-    while context is not None:
-        source = context.get_parameter_source(option) if option in context.params else None
-        if source is not None and source is not ParameterSource.DEFAULT:
-            return True
-        context = context.parent
-    return conf.is_chosen(worker.app, setting)

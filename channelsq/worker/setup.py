@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps, signals
 
-from channelsq import broker, conf, shutdown
+from channelsq import broker, shutdown
 from channelsq.asgi import channel_layers, check_queues_apart
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import ChannelsqError
 from channelsq.layers import decompression
 from channelsq.layers.eviction import warn_of_eviction
 from channelsq.layers.kombu import KombuChannelLayer
-from channelsq.layers.urls import shown
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
-from channelsq.worker import connection, database, dead, heartbeats, pool
+from channelsq.worker import connection, database, dead, pool
 from channelsq.worker.consumers import ConsumerTasks, tasks_of
 from channelsq.worker.execution import report_done
 from channelsq.worker.sources import control, selection
 from channelsq.worker.sources.step import Sources
-from channelsq.worker.task import ConsumerTask, make_channel_task
+from channelsq.worker.task import ConsumerTask
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
@@ -31,15 +30,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("channelsq.worker")
 
 
-def consumed(app: Celery) -> list[ChannelLayerWrapper]:
-    """Return the layers that ``app``'s workers consume: those with sources, and those on its broker.
+def consumed() -> list[ChannelLayerWrapper]:
+    """Return the layers that workers consume.
 
     Raises:
         InvalidChannelLayerError: the settings of one cannot be used.
     """
-    url = conf.celery_broker_url(app)
     layers = [channel_layers[alias] for alias in channel_layers.configs]
-    return [layer for layer in layers if not layer.in_process and (layer.has_source or layer.is_on(url))]
+    return [layer for layer in layers if layer.has_source]
 
 
 _installed: set[int] = set()
@@ -55,38 +53,26 @@ def install(app: Celery) -> None:
         return
     _installed.add(id(app))
     broker.lend(app)
-    layers = consumed(app)
+    layers = consumed()
     check_queues_apart(layers)
     signals.celeryd_init.connect(_refuse_unusable_layers, weak=False)
     if not layers:
         return
     decompression.bound()
     app.conf.accept_content = [*{*app.conf.accept_content, "json", "msgpack"}]
-    # Layers on several brokers may have queues of the same names.  Celery knows those on its own broker.
-    for layer in sorted(layers, key=lambda layer: layer.has_source):
-        tasks = ConsumerTasks(app, layer)
-        for channel in tasks.channels:
-            queue = layer.queue(channel)
-            if not layer.has_source or queue.name not in app.tasks:
-                make_channel_task(app, layer, channel)
-            if not layer.has_source:
-                app.amqp.queues.select_add(queue)
-        tasks_of(app)[layer.alias] = tasks
+    for layer in layers:
+        tasks_of(app)[layer.alias] = ConsumerTasks(app, layer)
     dead.install(app)
     signals.task_revoked.connect(_on_revoked, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)
     signals.worker_init.connect(_on_init, weak=False)
-    if not all(layer.has_source for layer in layers):
-        signals.worker_init.connect(pool.choose, weak=False)
     signals.worker_shutting_down.connect(_on_shutting_down, weak=False)
     app.steps["worker"].add(_Shutdown)
-    if any(layer.has_source for layer in layers):
-        signals.celeryd_init.connect(selection.divide, weak=False)
-        app.steps["worker"].add(Sources)
-        control.install()
+    signals.celeryd_init.connect(selection.divide, weak=False)
+    app.steps["worker"].add(Sources)
+    control.install()
     signals.worker_init.connect(connection.install, weak=False)
     signals.worker_init.connect(database.keep_connections, weak=False)
-    signals.worker_ready.connect(heartbeats.install, weak=False)
     signals.worker_ready.connect(_on_ready, weak=False)
     signals.worker_process_init.connect(_on_process_ready, weak=False)
 
@@ -109,17 +95,7 @@ def install_or_refuse(app: Celery) -> None:
 
 
 def _refuse_unusable_layers(**kwargs: Any) -> None:
-    app = kwargs["instance"].app
-    if tasks_of(app):
-        for alias in channel_layers.configs:
-            if alias not in tasks_of(app) and not channel_layers[alias].in_process:
-                logger.warning(
-                    "the channel layer %s is not on Celery's broker %s, so this worker does not consume it (on "
-                    "redis-streams:// a RedisChannelLayer may be anywhere)",
-                    channel_layers[alias],
-                    shown(conf.celery_broker_url(app)),
-                    extra={"action": "layer_not_consumed"},
-                )
+    if tasks_of(kwargs["instance"].app):
         return
     # SystemExit, because Celery logs and swallows every other exception of a signal's receiver.
     aliases = channel_layers.configs
@@ -131,12 +107,7 @@ def _refuse_unusable_layers(**kwargs: Any) -> None:
             "KombuChannelLayer) to run workers apart, or use `manage.py runserver` or `python -m channelsq.interface`, "
             "which run them inside."
         )
-    if not hasattr(layer, "url"):
-        raise SystemExit(f"channelsq: the channel layer {layer} is on no broker that a Celery worker can read.")
-    raise SystemExit(
-        f"channelsq: the channel layer {layer} and the Celery app's broker_url differ, so this worker would never see "
-        f"the channels' messages. {conf.BROKER_REMEDY.format(url=shown(layer.url))}"
-    )
+    raise SystemExit(f"channelsq: the channel layer {layer} is on no broker that a Celery worker can read.")
 
 
 def _message_of(sender: Any, args: Any) -> Message | None:

@@ -1,4 +1,4 @@
-"""The two kinds of Celery task: one for each routed channel, one for each consumer."""
+"""The Celery task of a consumer."""
 
 from __future__ import annotations
 
@@ -37,24 +37,6 @@ VERIFIED = "channelsq_verified"
 
 class Verified:
     """What nobody can write into a message."""
-
-
-class ChannelTask(Task):  # type: ignore[type-arg]
-    """Stands for a channel in the worker: its strategy routes each message to a consumer's task."""
-
-    abstract = True
-    Strategy = "channelsq.worker.strategy:strategy"
-    ignore_result = True
-    acks_late = True
-    typing = False
-    layer: ClassVar[ChannelLayerWrapper]
-    channel: ClassVar[str]
-
-    def run(self, *args: Any, **kwargs: Any) -> None:
-        """Never called by a worker: its strategy hands the message on."""
-        raise NotImplementedError(
-            f"{self.name} is a channel, not a task to call; send to it with Channel({self.channel!r}).send(...)"
-        )
 
 
 class ConsumerTask(Task):  # type: ignore[type-arg]
@@ -180,15 +162,6 @@ def _is_redelivered(request: Any) -> bool:
     """Return whether the message of a task's request was delivered before."""
     headers = getattr(request, "headers", None) or {}
     return bool((request.delivery_info or {}).get("redelivered") or headers.get("redelivered"))
-
-
-def make_channel_task(app: Celery, layer: ChannelLayerWrapper, channel: str) -> ChannelTask:
-    """Register the task that stands for ``channel``; it is called as the channel's queue."""
-    name = layer.queue(channel).name
-    known = {"name": name, "layer": layer, "channel": channel, "__module__": __name__}
-    kind = type("ChannelTask", (ChannelTask,), known)
-    app.register_task(kind())
-    return app.tasks[name]  # type: ignore[return-value]
 
 
 def make_consumer_task(

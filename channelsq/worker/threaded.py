@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 from celery.worker import state
 
-from channelsq.worker.pool import DEFAULT_THREADS
+from channelsq.worker.embedded import DEFAULT_THREADS
 
 
 class ThreadedCeleryWorker:

@@ -49,7 +49,7 @@ class Command(BaseCommand):
             "--concurrency",
             type=int,
             metavar="N",
-            help="How many consumers run at once (default: 8, or worker_concurrency).",
+            help="How many consumers run at once (default: as many as the pool has threads, 8 with prefork).",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -61,11 +61,7 @@ class Command(BaseCommand):
         if options["threads"] is not None:
             if options["threads"] < 1:
                 raise CommandError(f"--threads must be 1 or more, not {options['threads']}")
-            layers = [tasks.layer for tasks in tasks_of(app).values()]
-            if any(layer.has_source for layer in layers):
-                argv += ["--channel-threads", str(options["threads"])]
-            if not all(layer.has_source for layer in layers):
-                argv += ["--concurrency", str(options["threads"])]
+            argv += ["--channel-threads", str(options["threads"])]
         if options["verbosity"] >= 2:
             logging.getLogger("channelsq").setLevel(logging.DEBUG)
         app.worker_main(argv)
@@ -81,11 +77,7 @@ def _queues(app: Celery, alias: str | None, only: list[str] | None, exclude: lis
             "message; set REDIS_URL (or CHANNEL_LAYERS to another layer), or use `manage.py runserver`."
         )
     if alias and alias not in tasks:
-        raise CommandError(
-            f"the channel layer {layer} is read by Celery, and is not on the broker of the Celery app {app.main!r}; "
-            "make a second Celery app with that broker and start `celery -A <its module> worker`, or put the layer "
-            "on redis-streams://."
-        )
+        raise CommandError(f"the channel layer {layer} is on no broker that a Celery worker can read.")
     every = [(each.layer, channel) for each in tasks.values() for channel in each.channels]
     chosen = [
         (each, channel)

@@ -110,10 +110,9 @@ def _events(sources: Any, command: Command, state: Any, **kwargs: Any) -> Any:
 def _channel_of(state: Any, queue: str) -> tuple[str, str] | None:
     """Return the layer's alias and the channel of a queue; None if the queue is Celery's."""
     for alias, tasks in tasks_of(state.app).items():
-        if tasks.layer.has_source:
-            for channel in tasks.channels:
-                if tasks.layer.queue(channel).name == queue:
-                    return alias, channel
+        for channel in tasks.channels:
+            if tasks.layer.queue(channel).name == queue:
+                return alias, channel
     return None
 
 

@@ -9,12 +9,16 @@ from typing import Any
 from celery import Celery
 from celery.app.trace import build_tracer
 
+from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.redis import RedisChannelLayer
 from channelsq.worker.consumers import ConsumerTasks, tasks_of
 from channelsq.worker.sources import books
-from channelsq.worker.sources.intake import Intake
+from channelsq.worker.sources.kombu_intake import KombuIntake
+from channelsq.worker.sources.kombu_source import KombuSource
 from channelsq.worker.sources.request import EventerOf
 from channelsq.worker.sources.runner import Runner
+from channelsq.worker.sources.source import LayerSource
+from channelsq.worker.sources.stream_intake import StreamIntake
 from channelsq.worker.sources.stream_source import StreamSource
 from channelsq.worker.task import ConsumerTask
 
@@ -52,17 +56,22 @@ class Crew:
         reluctance: float = 0.0,
     ) -> None:
         self.threads = threads
-        self.sources: dict[str, StreamSource] = {}
+        self.sources: dict[str, LayerSource] = {}
         self._runners: list[Runner] = []
         for alias, names in channels.items():
             tasks = tasks_of(app)[alias]
             _trace(tasks, hostname)
             layer = tasks.layer.channel_layer
-            assert isinstance(layer, RedisChannelLayer)
-            intake = Intake(tasks, hostname, eventer_of, sender, pool_keeps_limits=pool_keeps_limits)
-            source = self.sources[alias] = StreamSource(
-                layer, intake, names, max(LEAST, threads * PREFETCH), partial(opened, alias), reluctance
-            )
+            credit = max(LEAST, threads * PREFETCH)
+            source: LayerSource
+            if isinstance(layer, RedisChannelLayer):
+                intake = StreamIntake(tasks, hostname, eventer_of, sender, pool_keeps_limits=pool_keeps_limits)
+                source = StreamSource(layer, intake, names, credit, partial(opened, alias), reluctance)
+            else:
+                assert isinstance(layer, KombuChannelLayer)
+                any_intake = KombuIntake(tasks, hostname, eventer_of, sender, pool_keeps_limits=pool_keeps_limits)
+                source = KombuSource(layer, any_intake, names, credit)
+            self.sources[alias] = source
             self._runners.append(Runner(source, threads, f"channelsq-{alias}"))
 
     def start(self) -> None:

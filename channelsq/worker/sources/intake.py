@@ -1,34 +1,26 @@
-"""From a stream's entry to the request of a consumer: decode, check, expire, route."""
+"""From a broker's message to the request of a consumer: check, route, and tell of it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import redis
 from celery import signals
 from celery.app.trace import LOG_RECEIVED
 from kombu.exceptions import ContentDisallowed
 from kombu.serialization import prepare_accept_content
-from kombu.transport.virtual import Message as KombuMessage
 
-from channelsq.ending import is_end
 from channelsq.layers import codec
 from channelsq.layers.signing import HEADER, Refused
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, raw_body
 from channelsq.message import Message
-from channelsq.transport import burial
-from channelsq.transport.away import ServerAway
-from channelsq.transport.channel import Channel
-from channelsq.transport.codec import DEATHS, ForeignPayload, decode_compact
-from channelsq.transport.streams import Entry
+from channelsq.transport.codec import DEATHS
 from channelsq.worker.consumers import ConsumerTasks, log_unrouted
 from channelsq.worker.execution import report_done
-from channelsq.worker.guard import unhandled
 from channelsq.worker.plan import Plan
-from channelsq.worker.sources.request import EventerOf, HandedOver, Request
+from channelsq.worker.sources.request import EventerOf, Request
 from channelsq.worker.task import ConsumerTask
 
 if TYPE_CHECKING:
@@ -39,23 +31,18 @@ logger = logging.getLogger("channelsq.worker")
 #: Celery's own, so that its messages stay where people look for them.
 _received = logging.getLogger("celery.worker.strategy")
 
-#: The first byte of a message in the transport's compact form: a msgpack list of four.
-_COMPACT = 0x94
-
-_NONE_ALIVE = "", -1
-
-#: What Redis, or the way to it, raises while it is away.
-_LOST = redis.ConnectionError, redis.TimeoutError, ServerAway
-
 #: Headers of a signed message that are taken although the signature does not cover them.
 _HARMLESS = (
     "lang", "id", "root_id", "parent_id", "eta", "expires", "ignore_result", "origin", "redelivered", "argsrepr",
     "kwargsrepr", "task", DEATHS, EXPIRES_HEADER,
 )  # fmt: skip
 
+#: A broker's message, as a source holds it.
+Held = TypeVar("Held")
 
-class Intake:
-    """Makes requests of the entries of one layer.
+
+class Intake(ABC, Generic[Held]):
+    """Makes requests of the messages of one layer.
 
     Args:
         tasks: the layer's consumers.
@@ -77,123 +64,55 @@ class Intake:
         self._signing: Signing | None = tasks.layer.channel_layer.signing
         #: The channel of each queue.
         self._channels = {tasks.layer.queue(channel).name: channel for channel in tasks.channels}
-        self._accept = prepare_accept_content(tasks.app.conf.accept_content)
+        #: Content types that are decoded.
+        self.accept = prepare_accept_content(tasks.app.conf.accept_content)
         self._plans: dict[str, Plan] = {}
         self._looked_at: set[str] = set()
-        # Of the poll:
-        self._channel: Channel
-        self._now = 0
-        self._alive: tuple[str, int] = _NONE_ALIVE
 
-    def take(self, channel: Channel, entries: Iterable[Entry]) -> list[Request]:
-        """Return the requests of entries, which the channel holds from now on.
+    # -- what a subclass knows of the broker
 
-        An entry that cannot be handled is acknowledged, or becomes a dead letter, and is logged; it does not stop the
-        others.
+    @abstractmethod
+    def _make(
+        self, plan: Plan, held: Held, mine: Message, kwargs: dict[str, Any], headers: dict[str, Any] | None = None
+    ) -> Request:
+        """Return the request of a message."""
 
-        Raises:
-            redis.ConnectionError, redis.TimeoutError, ServerAway: an entry could not become a dead letter; the next
-                poll returns it again.
-        """
-        self._channel = channel
-        self._now = channel.server_time()
-        self._alive = _NONE_ALIVE
-        self._looked_at.clear()
-        does_info, does_debug = _received.isEnabledFor(logging.INFO), logger.isEnabledFor(logging.DEBUG)
-        taken: list[Request] = []
-        entries = list(entries)
-        for place, entry in enumerate(entries):
-            request = None
-            try:
-                request = self._take_compact(entry) or self._take_any(entry)
-                if request is None:
-                    continue
-                request.take()
-                if does_debug:
-                    extra = {"action": "message_received", "channel": request._mine.channel_name}
-                    logger.debug("%s -> %s [%s]", request._mine.channel_name, request.name, request.id, extra=extra)
-                if does_info:
-                    self._log(request)
-                self._announce(request)
-            except BaseException as error:  # of whatever a message can hold, or of a receiver of a signal
-                if request is not None:
-                    request.give_up(error)
-                    continue
-                if isinstance(error, _LOST):
-                    channel.unread(entries[place:])
-                    if taken:
-                        return taken
-                    raise
-                if is_end(error):
-                    raise
-                unhandled(error, channel.queue_of(entry.key), None)
-                channel.stream_qos.drop(entry)
-            else:
-                taken.append(request)
-        return taken
+    @abstractmethod
+    def _drop(self, held: Held) -> None:
+        """Acknowledge a message that is not run."""
 
-    def _take_compact(self, entry: Entry) -> Request | None:
-        """Return the request of a message as layers send it; None if it is something else, or is not to be run."""
-        key, identity, data, redelivered, _ = entry
-        if not data or data[0] != _COMPACT or redelivered:
-            return None
-        queue = self._channel.queue_of(key)
-        try:
-            name, message_id, body, lifetime = decode_compact(data)
-            (sent_to, content), _, _ = codec.loads(body)
-        except (ForeignPayload, TypeError, ValueError):
-            return None
-        channel = self._channels.get(queue)
-        if name != queue or sent_to != channel or message_id is None or type(content) is not dict:
-            return None
-        if self._signing is not None and not self._signing.is_signed(queue, message_id, body):
-            return None
-        if lifetime is not None:
-            # An entry that was found to be alive, and its lifetime: a younger one with the same is alive, too.
-            oldest, same = self._alive
-            if lifetime != same or identity < oldest:
-                if int(identity.partition("-")[0]) + lifetime <= self._now:
-                    return None
-                self._alive = identity, lifetime
-        try:
-            mine = Message(content, channel, self._layer)
-            resolved = self._layer.router.resolve(mine)
-        except (TypeError, ValueError):  # none of ours has such a value
-            return None
-        if resolved is None:
-            return None
-        route, kwargs = resolved
-        mine.id = message_id
-        if not route.ordered:
-            report_done(mine)
-        plan = self._plan(self._tasks.task_of(route.consumer))
-        qos = self._channel.stream_qos
-        return self._kind(plan)(plan, qos, entry, mine, {**kwargs} if kwargs else {}, self._eventer_of)
+    @abstractmethod
+    def _set_aside(self, held: Held, message: Any, reason: str) -> None:
+        """Have a message that cannot be run kept for people to look at, where the broker can do that."""
 
-    def _take_any(self, entry: Entry) -> Request | None:
+    @abstractmethod
+    def _was_delivered(self, held: Held) -> bool:
+        """Return whether the broker says that the message was delivered before."""
+
+    def _has_expired(self, held: Held) -> bool:
+        """Return whether a message has expired, where the broker does not look."""
+        return False
+
+    # -- reading a message
+
+    def _read(self, held: Held, message: Any, queue: str) -> Request | None:
         """Return the request of whatever message; None if it is not to be run, which is dealt with."""
-        payload = self._channel.open(entry)
-        if payload is None:
-            return None
-        queue = self._channel.queue_of(entry.key)
-        message = KombuMessage(payload, channel=self._channel, accept=self._accept)
-        headers = message.headers
         try:
-            if headers.get("task") == queue:
-                return self._channel_message(entry, message, queue)
-            return self._retry(entry, message, queue)
+            if message.headers.get("task") == queue:
+                return self._channel_message(held, message, queue)
+            return self._retry(held, message, queue)
         except Refused as error:  # which is logged
-            burial.set_aside(message, f"{error}, where CONFIG['signing'] asks for it")
+            self._set_aside(held, message, f"{error}, where CONFIG['signing'] asks for it")
         except (TypeError, ValueError) as error:
             channel = self._channels.get(queue, queue)
             logger.error(
                 "channel %s: a message was refused: %s", channel, error,
                 extra={"action": "foreign_message_refused", "channel": channel},
             )  # fmt: skip
-            burial.set_aside(message, str(error))
+            self._set_aside(held, message, str(error))
         return None
 
-    def _channel_message(self, entry: Entry, message: Any, queue: str) -> Request | None:
+    def _channel_message(self, held: Held, message: Any, queue: str) -> Request | None:
         """Return the request of a message that was sent to a channel."""
         channel = self._channels[queue]
         if self._signing is not None:
@@ -206,14 +125,22 @@ class Intake:
         resolved = self._tasks.resolve(mine)
         if resolved is None:
             log_unrouted(mine)
-            self._channel.stream_qos.drop(entry)
+            self._drop(held)
+            return None
+        if self._has_expired(held):
+            logger.warning(
+                "channel %s: a message expired before a worker took it", channel,
+                extra={"action": "message_expired", "channel": channel},
+            )  # fmt: skip
+            report_done(mine)
+            self._drop(held)
             return None
         task, kwargs, ordered = resolved
         if not ordered:
             report_done(mine)
-        return self._request(entry, message, mine, task, kwargs)
+        return self._request(held, message, mine, task, kwargs)
 
-    def _retry(self, entry: Entry, message: Any, queue: str) -> Request | None:
+    def _retry(self, held: Held, message: Any, queue: str) -> Request | None:
         """Return the request of another try of a consumer's task."""
         name = message.headers.get("task")
         task: Any = self._tasks.app.tasks.get(name)
@@ -226,30 +153,23 @@ class Intake:
         if self._signing is not None:
             self._signing.check_call(name, message.headers.get("id"), args, kwargs, message.headers.get(HEADER))
         mine = Message(args[1], args[0], self._layer)
-        return self._request(entry, message, mine, task, kwargs)
+        return self._request(held, message, mine, task, kwargs)
 
-    def _request(
-        self, entry: Entry, message: Any, mine: Message, task: ConsumerTask, kwargs: dict[str, Any]
-    ) -> Request:
+    def _request(self, held: Held, message: Any, mine: Message, task: ConsumerTask, kwargs: dict[str, Any]) -> Request:
         headers = message.headers
         identity = headers.get("id")
         if not isinstance(identity, str):
             raise ValueError("it has no id")
         mine.id = identity
-        mine.is_redelivered = entry.redelivered or bool(headers.get("redelivered"))  # by a copy, if given back
+        mine.is_redelivered = self._was_delivered(held) or bool(headers.get("redelivered"))  # by a copy, if given back
         retries = headers.get("retries")
         if type(retries) is int and retries:
             mine._run.retries = retries
-        plan, qos = self._plan(task), self._channel.stream_qos
-        request = self._kind(plan)(plan, qos, entry, mine, {**kwargs}, self._eventer_of, headers)
+        request = self._make(self._plan(task), held, mine, {**kwargs}, headers)
         request._expires = _moment(headers.get("expires"), "expires")
         eta = _moment(headers.get("eta"), "eta")
         request.due = eta.timestamp() if eta is not None else 0.0
         return request
-
-    def _kind(self, plan: Plan) -> type[Request]:
-        task = plan.task
-        return HandedOver if self._pool_keeps_limits and (task.time_limit or task.soft_time_limit) else Request
 
     def _plan(self, task: ConsumerTask) -> Plan:
         """Return how a task's consumer is run, looked at once a poll."""
@@ -270,7 +190,25 @@ class Intake:
         if name not in self._looked_at:
             self._looked_at.add(name)
             plan.look()
+            plan.is_handed_over = self._pool_keeps_limits and bool(task.time_limit or task.soft_time_limit)
         return plan
+
+    # -- telling of it
+
+    def _admit(self, request: Request) -> bool:
+        """Have the worker hold a request, and tell those who listen; False if that failed, and it is done with."""
+        try:
+            request.take()
+            if logger.isEnabledFor(logging.DEBUG):
+                extra = {"action": "message_received", "channel": request._mine.channel_name}
+                logger.debug("%s -> %s [%s]", request._mine.channel_name, request.name, request.id, extra=extra)
+            if _received.isEnabledFor(logging.INFO):
+                self._log(request)
+            self._announce(request)
+        except BaseException as error:  # of a receiver of a signal, say
+            request.give_up(error)
+            return False
+        return True
 
     def _log(self, request: Request) -> None:
         context = {

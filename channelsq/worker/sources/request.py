@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime
-from time import monotonic, time
-from typing import Any, ClassVar
+from time import time
+from typing import Any
 
 from celery.worker import request, state
 from kombu.exceptions import OperationalError
@@ -15,11 +16,7 @@ from channelsq.ending import is_end
 from channelsq.layers.direct import Parcel
 from channelsq.layers.signing import HEADER
 from channelsq.message import Message
-from channelsq.transport.codec import Payload, decode, mark_redelivered, set_deaths
-from channelsq.transport.consuming import ConsumingChannel
-from channelsq.transport.qos import QoS
 from channelsq.transport.requests import worker_is_ending
-from channelsq.transport.streams import Entry
 from channelsq.worker import quick
 from channelsq.worker.guard import unhandled
 from channelsq.worker.plan import Plan
@@ -31,55 +28,13 @@ logger = logging.getLogger("channelsq.worker")
 EventerOf = Callable[[str], Any]
 
 
-class Taken:
-    """A stream's entry, with what the transport, Celery and a request ask of a Kombu message.
-
-    Args:
-        channel: the broker channel that it came through.
-        entry: the entry.
-        headers: the message's.
-    """
-
-    __slots__ = ("channel", "death", "delivery_tag", "entry", "headers")
-
-    properties: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, channel: ConsumingChannel, entry: Entry, headers: dict[str, Any]) -> None:
-        self.channel = channel
-        self.entry = entry
-        self.delivery_tag = entry.tag
-        self.headers = headers
-        #: See :func:`channelsq.transport.burial.count_death`.
-        self.death: str | None = None
-
-    @property
-    def _raw(self) -> Payload:
-        """The payload, for a message that is given back."""
-        payload = decode(self.entry.data)
-        if self.entry.redelivered:
-            mark_redelivered(payload)
-        set_deaths(payload, self.entry.deaths)
-        payload["properties"]["delivery_tag"] = self.delivery_tag
-        return payload
-
-    def reject_log_error(self, log: Any, errors: tuple[type[Exception], ...], requeue: bool = False) -> None:
-        """Reject the message; if the connection is lost, when there is another one."""
-        try:
-            self.channel.qos.reject(self.delivery_tag, requeue=requeue)
-        except errors as error:
-            log.warning("%s is given back later: %s", self.delivery_tag, error, extra={"action": "give_back_waits"})
-            self.channel.give_back_later(self.delivery_tag)
-
-
 class Request(request.Request):
     """Celery's request for a message of which everything is known already.
 
-    Parts that few consumers ask for are made when they are asked for.
+    Parts that few consumers ask for are made when they are asked for.  What it does with the broker is a subclass's.
 
     Args:
         plan: the consumer's.
-        qos: of the broker channel that the message came through.
-        entry: the transport's entry.
         mine: the message, with its id.
         kwargs: the route's.
         eventer_of: decides about events.
@@ -102,32 +57,20 @@ class Request(request.Request):
     def __init__(
         self,
         plan: Plan,
-        qos: QoS,
-        entry: Entry,
         mine: Message,
         kwargs: dict[str, Any],
         eventer_of: EventerOf,
         headers: dict[str, Any] | None = None,
     ) -> None:
         self._plan = plan
-        self._qos = qos
-        self._source = entry
         self._mine = mine
         self._kwargs = kwargs
         self._eventer_of = eventer_of
         self._headers = headers
-        self._taken: Taken | None = None
         self.id = mine.id
         self.name = plan.name  # type: ignore[misc]  # a slot, as Celery's own __init__ has it
 
     # -- what Celery knows of a request
-
-    @property
-    def _message(self) -> Taken:
-        taken = self._taken
-        if taken is None:
-            taken = self._taken = Taken(self._qos.channel, self._source, self._all_headers)
-        return taken
 
     @property
     def _all_headers(self) -> dict[str, Any]:
@@ -141,16 +84,6 @@ class Request(request.Request):
                 "ignore_result": True,
             }
         return headers
-
-    @property
-    def _raw(self) -> Payload:
-        """The payload, for the QoS that holds this as the message."""
-        return self._message._raw
-
-    @property
-    def death(self) -> str | None:
-        """See :func:`channelsq.transport.burial.count_death`."""
-        return None if self._taken is None else self._taken.death
 
     @property
     def _eventer(self) -> Any:
@@ -238,12 +171,30 @@ class Request(request.Request):
             "delivery_info": self._delivery_info,
         }
 
+    # -- what a subclass does with the broker
+
+    @property
+    @abstractmethod
+    def is_lost(self) -> bool:
+        """Whether the connection that it came by is closed: the broker gives it to a worker again."""
+
+    @abstractmethod
+    def _settle(self) -> None:
+        """Acknowledge the message, with what is in the parcel."""
+
+    @abstractmethod
+    def _settle_first(self) -> bool:
+        """Acknowledge a message that runs at most once, and begin; return False if it must not begin."""
+
+    @abstractmethod
+    def _put_back(self) -> None:
+        """Have the broker deliver the message again."""
+
     # -- its course
 
     def take(self) -> None:
         """Note that the worker has the message."""
         books.reserved[self.id] = self
-        self._qos.deliver(self, self._source.tag)
 
     def leave(self) -> None:
         """Note that the worker has it no more."""
@@ -251,10 +202,9 @@ class Request(request.Request):
         books.active.pop(self.id, None)
         books.scheduled.pop(self.id, None)
 
-    @property
-    def channel(self) -> Any:
-        """The broker channel that it came through."""
-        return self._qos.channel
+    def abandon(self) -> None:
+        """Note that the worker has the message no more, which the broker delivers again."""
+        self.leave()
 
     def run(self) -> None:
         """Run the consumer, and do what its outcome asks for; nothing but the end of the worker is raised.
@@ -262,8 +212,8 @@ class Request(request.Request):
         A message that another worker has, or is to get, is not begun, nor one that was revoked while it waited.
         """
         try:
-            if self._qos.channel.closed:
-                self.leave()
+            if self.is_lost:
+                self.abandon()
             elif worker_is_ending():
                 self.give_back()
             elif not ((self._expires or self.id in state.revoked) and self.revoked()):
@@ -273,9 +223,12 @@ class Request(request.Request):
 
     def _run(self) -> None:
         plan = self._plan
+        if plan.is_handed_over:
+            self._hand_over()
+            return
         if plan.late:
             self._begin(time())
-            self.parcel = Parcel(self._mine.channel_layer.channel_layer)  # type: ignore[arg-type]  # it has a source
+            self._collect()
         elif not self._settle_first():
             return
         self._finish(quick.run(plan, self._mine, self._kwargs, self.describe, self.parcel))
@@ -288,26 +241,18 @@ class Request(request.Request):
         state.all_total_count[0] += 1
         self.send_event("task-started")
 
-    def on_accepted(self, pid: Any, time_accepted: float) -> None:
-        """Note that it begins; see Celery's."""
-        self._begin(time() - (monotonic() - time_accepted))
+    def _collect(self) -> None:
+        """Have what the consumer sends wait for the acknowledgement, if both can leave together."""
 
-    def _settle_first(self) -> bool:
-        """Acknowledge what runs at most once; False if it is not to begin: Redis does not know, or another had it."""
+    def _hand_over(self) -> None:
         try:
-            is_mine = self._qos.channel.acknowledge_now(self._source.tag)
-        except self._qos.channel.connection_errors as error:
-            # Redis knows whether it is acknowledged; if so, this does nothing.
-            logger.warning("%s was not begun: %s", self.humaninfo(), error, extra={"action": "not_begun"})
+            self._plan.task.hand_over(self._mine, self._kwargs)
+        except OperationalError as error:
+            logger.warning("%s was not handed over: %s", self.humaninfo(), error, extra={"action": "not_handed_over"})
             self.give_back()
-            return False
-        if not is_mine:
-            self.leave()
-            self.acknowledge()
-            return False
-        self._begin(time())
+            return
+        self.leave()
         self.acknowledge()
-        return True
 
     def _finish(self, failure: quick.Failure | None) -> None:
         """Do what the outcome asks for."""
@@ -341,11 +286,7 @@ class Request(request.Request):
         """Note that the message is done with; what its consumer sent goes out in the same transaction."""
         if not self.acknowledged:
             self.acknowledged = True
-            parcel = self.parcel
-            if parcel is not None and not (parcel.envelopes or parcel.commands):
-                parcel = None
-            entry = self._source
-            self._qos.settle(entry.key, entry.id, entry.tag, parcel)
+            self._settle()
 
     def reject(self, requeue: bool = False) -> None:
         """Note that the message is not wanted; with ``requeue`` it comes again."""
@@ -355,24 +296,10 @@ class Request(request.Request):
             self.acknowledge()
         else:
             self.acknowledged = True
-            self._message.reject_log_error(logger, self._qos.channel.connection_errors, requeue=True)
+            self._put_back()
         self.send_event("task-rejected", requeue=requeue)
 
     def give_back(self) -> None:
         """Have it handled once more."""
         self.leave()
         self.reject(requeue=True)
-
-
-class HandedOver(Request):
-    """A message that Celery's pool is to handle, since threads cannot keep its consumer's time limit."""
-
-    def _run(self) -> None:
-        try:
-            self._plan.task.hand_over(self._mine, self._kwargs)
-        except OperationalError as error:
-            logger.warning("%s was not handed over: %s", self.humaninfo(), error, extra={"action": "not_handed_over"})
-            self.give_back()
-            return
-        self.leave()
-        self.acknowledge()

@@ -12,7 +12,7 @@ from channelsq.worker.consumers import tasks_of
 
 
 class Selection:
-    """The channels with sources that a worker reads.
+    """The channels that a worker reads.
 
     Args:
         app: the worker's.
@@ -67,13 +67,8 @@ def selection_of(worker: Any) -> Selection:
 
 
 def _queues(app: Celery) -> set[str]:
-    """Return the names of the queues with sources."""
-    return {
-        each.layer.queue(channel).name
-        for each in tasks_of(app).values()
-        if each.layer.has_source
-        for channel in each.channels
-    }
+    """Return the names of the channels' queues."""
+    return {each.layer.queue(channel).name for each in tasks_of(app).values() for channel in each.channels}
 
 
 def _shown(worker: Any) -> str:

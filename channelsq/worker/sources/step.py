@@ -60,9 +60,7 @@ class Sources(bootsteps.StartStopStep):
         selection = selection_of(worker)
         #: The channels that are read, by the alias of their layer.
         self.channels = {
-            alias: channels
-            for alias, tasks in tasks_of(worker.app).items()
-            if tasks.layer.has_source and (channels := selection.of(alias))
+            alias: channels for alias, tasks in tasks_of(worker.app).items() if (channels := selection.of(alias))
         }
         #: How many consumers of a layer run at once, in each process.
         self.threads = self._number_of_threads() if channel_threads is None else channel_threads

@@ -1,0 +1,89 @@
+"""From a message of Kombu's to the request of a consumer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from kombu import Message as KombuMessage
+
+from channelsq.ending import is_end
+from channelsq.layers.kombu import KombuChannelLayer
+from channelsq.layers.wire import is_expired
+from channelsq.message import Message
+from channelsq.worker.guard import unhandled
+from channelsq.worker.plan import Plan
+from channelsq.worker.sources.intake import Intake
+from channelsq.worker.sources.kombu_request import KombuRequest
+from channelsq.worker.sources.request import Request
+
+if TYPE_CHECKING:
+    from channelsq.worker.sources.kombu_source import KombuSource
+
+
+class KombuIntake(Intake[KombuMessage]):
+    """Makes requests of Kombu's messages; see :class:`Intake`."""
+
+    _source: KombuSource
+
+    def take(self, source: KombuSource, messages: Iterable[KombuMessage]) -> list[Request]:
+        """Return the requests of messages, which the source holds from now on.
+
+        A message that cannot be handled is rejected, and logged; it does not stop the others.
+
+        Raises:
+            Exception: the transport's errors; none of the messages is held then.
+        """
+        self._source = source
+        self._looked_at.clear()
+        taken: list[Request] = []
+        try:
+            for message in messages:
+                request = self._request_of(message)
+                if request is not None and self._admit(request):
+                    taken.append(request)
+        except BaseException:
+            for request in taken:
+                request.abandon()
+            raise
+        return taken
+
+    def _request_of(self, message: KombuMessage) -> Request | None:
+        if self._source.knows(message, message.headers.get("id")):
+            return None
+        queue = str((message.delivery_info or {}).get("routing_key"))
+        try:
+            return self._read(message, message, queue)
+        except BaseException as error:  # of whatever a message can hold
+            if is_end(error) or isinstance(error, self._source.errors()):
+                raise
+            unhandled(error, queue, None)
+            self._drop(message)
+            return None
+
+    # -- what the broker knows
+
+    def _make(
+        self,
+        plan: Plan,
+        held: KombuMessage,
+        mine: Message,
+        kwargs: dict[str, Any],
+        headers: dict[str, Any] | None = None,
+    ) -> Request:
+        return KombuRequest(plan, self._source, held, mine, kwargs, self._eventer_of, headers)
+
+    def _drop(self, held: KombuMessage) -> None:
+        held.ack()
+
+    def _set_aside(self, held: KombuMessage, message: Any, reason: str) -> None:
+        held.reject()
+
+    def _was_delivered(self, held: KombuMessage) -> bool:
+        return bool(held.headers.get("redelivered") or (held.delivery_info or {}).get("redelivered"))
+
+    def _has_expired(self, held: KombuMessage) -> bool:
+        layer = self._layer.channel_layer
+        assert isinstance(layer, KombuChannelLayer)
+        # A message that was delivered before was read in time, and its worker was lost with it.
+        return is_expired(held.headers, layer.expiry_clock) and not self._was_delivered(held)
