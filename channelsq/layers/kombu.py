@@ -199,8 +199,9 @@ class KombuChannelLayer(BaseChannelLayer):
 
     @property
     def transport_options(self) -> dict[str, Any]:
-        """Celery's ``broker_transport_options`` with those of ``CONFIG`` on top."""
-        return {**(conf.celery_app().conf.broker_transport_options or {}), **self._transport_options}
+        """Those of ``CONFIG``, on top of Celery's ``broker_transport_options`` if its broker is the layer's."""
+        celerys = conf.celery_app().conf.broker_transport_options if self._is_celerys else None
+        return {**(celerys or {}), **self._transport_options}
 
     def open_connection(self, kind: type[Connection] = Connection, *, listens: bool = False) -> Connection:
         """A new connection to the broker; nothing is sent before it is used.

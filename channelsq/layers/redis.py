@@ -114,11 +114,6 @@ class RedisChannelLayer(KombuChannelLayer):
         except ValueError:  # it is no Redis
             return False
 
-    @property
-    def transport_options(self) -> dict[str, Any]:
-        """Those of ``CONFIG``, on top of Celery's ``broker_transport_options`` if its broker is the same Redis."""
-        return super().transport_options if self._is_celerys else dict(self._transport_options)
-
     def dispatch(self, sends: Sequence[Send]) -> None:
         self._send(sends, self.sender.dispatch)
 

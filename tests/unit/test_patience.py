@@ -17,7 +17,7 @@ from celery import Celery
 from channelsq import conf
 from channelsq.layers import KombuChannelLayer, amqp_internals, patience
 from channelsq.layers.amqp_internals import SILENCE, bound, bound_publisher
-from channelsq.worker import connection, heartbeats, pool
+from channelsq.worker import connection, heartbeats
 
 
 @pytest.fixture
@@ -78,9 +78,6 @@ def test_settings_with_a_prefix_are_chosen() -> None:
     app.config_from_object({"CELERY_WORKER_POOL": "prefork", "CELERY_WORKER_CONCURRENCY": 3}, namespace="CELERY")
     assert conf.is_chosen(app, "worker_pool")
     assert not conf.is_chosen(app, "broker_heartbeat")
-    worker: Any = SimpleNamespace(app=app, pool_cls="prefork", concurrency=3)
-    pool.choose(sender=worker)
-    assert (worker.pool_cls, worker.concurrency) == ("prefork", 3)
 
 
 def test_layers(app: Celery) -> None:

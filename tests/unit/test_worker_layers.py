@@ -50,17 +50,15 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
         ({"default": REDIS, "other": OTHER}, ["default", "other"]),
         ({"default": BESIDE, "other": OTHER}, ["default", "other"]),
         ({"default": {**REDIS, "CONFIG": {"url": "redis://redis.example/2"}}}, ["default"]),
-        ({"default": ELSEWHERE, "other": OTHER}, ["other"]),
+        ({"default": ELSEWHERE, "other": OTHER}, ["default", "other"]),
         ({"default": MEMORY, "other": OTHER}, ["other"]),
         ({"default": MEMORY, "own": OWN}, []),
         ({"default": {**REDIS, "CONFIG": {}}}, ["default"]),
     ],
 )
-def test_workers_consume_the_layers_on_their_broker_and_those_with_sources(
-    app: Celery, layers: Any, aliases: list[str]
-) -> None:
+def test_workers_consume_the_layers_that_other_processes_can_read(app: Celery, layers: Any, aliases: list[str]) -> None:
     with override_settings(CHANNEL_LAYERS=layers):
-        assert [layer.alias for layer in setup.consumed(app)] == aliases
+        assert [layer.alias for layer in setup.consumed()] == aliases
 
 
 @pytest.mark.parametrize(
@@ -68,10 +66,9 @@ def test_workers_consume_the_layers_on_their_broker_and_those_with_sources(
     [
         ({"default": MEMORY}, "lives inside one process"),
         ({"other": MEMORY}, r"the channel layer other .* lives inside one process"),
-        ({"default": ELSEWHERE}, r'differ.*CELERY_BROKER_URL = "redis://.*redis.example/1"'),
         ({"default": OWN}, "on no broker that a Celery worker can read"),
     ],
-    ids=["memory", "other", "elsewhere", "own"],
+    ids=["memory", "other", "own"],
 )
 def test_a_worker_with_nothing_to_consume_says_why(app: Celery, layers: Any, says: str) -> None:
     with override_settings(CHANNEL_LAYERS=layers), pytest.raises(SystemExit, match=f"(?s){says}"):
