@@ -9,23 +9,20 @@ import redis
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.channel import Channel
-from channelsq.layers import KombuChannelLayer, RedisChannelLayer
+from channelsq.layers import RedisChannelLayer
 from tests.support.project import Project
 from tests.support.servers import RedisServer
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(60), pytest.mark.ways("^(?!.*source-threads)")]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads"])
-@pytest.mark.parametrize("way", ["short", "Celery's", "source"])
 def test_it_is_acknowledged_before_it_runs(
-    redis_server: RedisServer, redis_url: str, tmp_path: Path, pool: str, way: str
+    redis_server: RedisServer, redis_url: str, tmp_path: Path, pool: str
 ) -> None:
     url = redis_url.replace("redis:", "redis-streams:").rsplit("/", 1)[0] + "/7"
-    kind = KombuChannelLayer if way == "Celery's" else RedisChannelLayer
-    env = {"TEST_BROKER": redis_url, "TEST_LAYER": url} if way == "source" else {}
-    layer = ChannelLayerWrapper(kind(url=url, groups_url=redis_url), "default", [])
-    project = Project(tmp_path, url, {"TEST_FAST": "1", **env})
+    layer = ChannelLayerWrapper(RedisChannelLayer(url=url), "default", [])
+    project = Project(tmp_path, url, {"TEST_FAST": "1"})
     try:
         worker = project.new_worker("-P", pool, "-Q", "dies")
         Channel("dies", channel_layer=layer).send({})

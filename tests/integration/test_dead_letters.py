@@ -32,16 +32,10 @@ pytestmark = pytest.mark.redis
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(
-    ("pool", "where"), [("threads", ""), ("prefork", ""), ("threads", "beside"), ("prefork", "beside")]
-)
-@pytest.mark.ways("^(?!.*threads-beside)")
-def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: Path, pool: str, where: str) -> None:
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: Path, pool: str) -> None:
     url = redis_url.replace("redis:", "redis-streams:").rsplit("/", 1)[0] + "/5"
-    env = {"TEST_VISIBILITY": "1", "TEST_DEATHS": "2"}
-    if where == "beside":  # Celery's broker
-        env |= {"TEST_BROKER": redis_url, "TEST_LAYER": url}
-    project = Project(tmp_path, url, env)
+    project = Project(tmp_path, url, {"TEST_VISIBILITY": "1", "TEST_DEATHS": "2"})
     try:
         project.start_interface("--order-timeout", "300")
         options = ("-P", pool, "-c", "2", "-Q", "websocket.connect,websocket.receive,websocket.disconnect")
@@ -51,7 +45,7 @@ def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: P
             assert socket.recv(timeout=15) == "before"
             socket.send("kill")
             socket.send("after")
-            if pool != "prefork":  # there only a process of the pool ends
+            if pool != "prefork":  # there only a channel process ends
                 project.worker.wait()
                 project.start_worker(*options, waits=False)  # a source reads before its worker is ready
                 project.worker.wait()
@@ -71,8 +65,8 @@ def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: P
 
 
 @pytest.mark.timeout(120)
-def test_what_was_in_a_batch_with_it_is_not_buried(redis_url: str, tmp_path: Path) -> None:
-    """A process of a prefork pool is given several quick messages at once, and dies with all of them."""
+def test_what_its_process_held_besides_is_not_buried(redis_url: str, tmp_path: Path) -> None:
+    """A channel process holds several messages at once, and dies with all of them."""
     url = redis_url.replace("redis:", "redis-streams:").rsplit("/", 1)[0] + "/8"
     layer = ChannelLayerWrapper(RedisChannelLayer(url=url, capacity=1000), "default", [])
     project = Project(tmp_path, url, {"TEST_FAST": "1", "TEST_DEATHS": "2", "TEST_VISIBILITY": "30"})
@@ -83,7 +77,7 @@ def test_what_was_in_a_batch_with_it_is_not_buried(redis_url: str, tmp_path: Pat
 
     try:
         worker = project.new_worker("-P", "prefork", "-c", "1", "-Q", "kills")
-        send(range(300))  # by which it learns that they are quick
+        send(range(300))  # by which it learns to ask for many
         wait_until(lambda: len(project.recorded("kills")) == 300, "the first ones")
         send(range(300, 400), killer=350)
         worker.wait_for_output("it is a dead letter now", timeout=60)

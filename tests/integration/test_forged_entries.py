@@ -59,7 +59,7 @@ ENTRIES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["redis-streams", "redis-streams quiet"])
+@pytest.fixture(params=["redis-streams"])
 def broker(request: pytest.FixtureRequest) -> Broker:
     return make_broker(request)
 
@@ -67,7 +67,7 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 @pytest.fixture
 def worker(broker: Broker, tmp_path: Any) -> Iterator[Process]:
     running = Processes(tmp_path)
-    yield running.worker(env=broker.env, app="tests.project", loglevel="WARNING" if broker.quiet else "INFO")
+    yield running.worker(env=broker.env, app="tests.project")
     running.stop()
 
 

@@ -17,19 +17,13 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(180),
-    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet|beside.*prefork|prefork.*beside"),
+    pytest.mark.ways(r"quiet.*(threads|prefork)|(threads|prefork).*quiet|prefork-redis-streams\]"),
 ]
 
 POOLS = ["solo", "threads", "prefork"]
 
-#: On streams the worker's short way, and Celery's own, as while events are on.
-BROKERS = [
-    "redis-streams-quiet",
-    "redis-streams",
-    "redis",
-    pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
-    "redis beside streams",
-]
+#: On streams without Celery's tracer, and with it, as while events are on.
+BROKERS = ["redis-streams-quiet", "redis-streams", "redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
 
 Start = Callable[..., Process]
 
@@ -124,7 +118,7 @@ def test_receivers(start: Start, client: LayerClient, broker: Broker, pool: str)
 
 
 @pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis", "redis beside streams"], indirect=True)
+@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis"], indirect=True)
 def test_views(broker: Broker, processes: Processes, tmp_path: Path, pool: str) -> None:
     project = Project(tmp_path, broker.url, broker.env)
     project.start_interface()
@@ -144,7 +138,7 @@ def test_views(broker: Broker, processes: Processes, tmp_path: Path, pool: str) 
 
 
 @pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis-streams", "redis beside streams"], indirect=True)
+@pytest.mark.parametrize("broker", ["redis-streams"], indirect=True)
 def test_what_ends_the_process_is_a_death(start: Start, client: LayerClient, pool: str, tmp_path: Path) -> None:
     """Twice, as is set here, makes a dead letter: its socket goes on."""
 

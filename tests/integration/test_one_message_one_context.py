@@ -18,9 +18,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(120),
-    pytest.mark.ways(
-        r"redis-streams-threads-warning|beside streams-prefork|embedded|direct|\[threads|\[prefork|\[beside"
-    ),
+    pytest.mark.ways(r"redis-streams-(threads|prefork)|embedded|/stain|/async|\[threads|\[prefork"),
 ]
 
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.project.visitors_settings"}
@@ -41,27 +39,17 @@ class Way(NamedTuple):
 
     broker: str
     pool: str
-    args: tuple[str, ...] = ()
     loglevel: str = "WARNING"
 
     def __str__(self) -> str:
-        return "-".join((self.broker, self.pool, *(arg.strip("-") for arg in self.args), self.loglevel.lower()))
+        return "-".join((self.broker, self.pool, self.loglevel.lower()))
 
 
 STREAMS = [Way("redis-streams", pool) for pool in ("solo", "threads", "prefork")]
-EVENTS = [Way("redis-streams", pool, ("-E",)) for pool in ("solo", "threads", "prefork")]
-SOURCES = [Way("redis beside streams", pool, ("--channel-threads", "1")) for pool in ("solo", "threads", "prefork")]
+#: Celery's tracer runs the consumers.
+TRACED = Way("redis-streams", "threads", "INFO")
 KOMBU = [Way("redis", pool) for pool in ("solo", "threads", "prefork")]
-WAYS = [
-    *STREAMS,
-    *EVENTS,
-    Way("redis-streams", "threads", (), "INFO"),
-    Way("redis-streams", "prefork", (), "INFO"),
-    *KOMBU,
-    *SOURCES,
-]
-RABBIT = Way("rabbitmq", "threads")
-EVERY_WAY = [*WAYS, pytest.param(RABBIT, marks=pytest.mark.rabbitmq)]
+RABBIT = pytest.param(Way("rabbitmq", "threads"), marks=pytest.mark.rabbitmq)
 
 
 class Worker:
@@ -72,9 +60,10 @@ class Worker:
         self.client = LayerClient(broker)
         self.project = Project(directory, None, {**broker.env, **SETTINGS, **env})
         self.project.migrate()
+        one = ("--channel-threads", "1") if broker.has_source else ()
         self.project.worker = self.project.processes.worker(
-            "-n", f"{self.project.port}@%h", "--without-mingle", "--without-gossip", "-P", way.pool, "-c", "1",
-            *way.args, env=self.project.env, app="tests.project", loglevel=way.loglevel,
+            "-n", f"{self.project.port}@%h", "--without-mingle", "--without-gossip", "-P", way.pool, "-c", "1", *one,
+            env=self.project.env, app="tests.project", loglevel=way.loglevel,
         )  # fmt: skip
 
     def ask(self, channel: str, **content: Any) -> dict[str, Any]:
@@ -121,7 +110,7 @@ def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
         worker.stop()
 
 
-@pytest.mark.parametrize("way", EVERY_WAY, ids=str)
+@pytest.mark.parametrize("way", [*STREAMS, TRACED, *KOMBU, RABBIT], ids=str)
 def test_consumers_and_tasks_leave_nothing_to_consumers(start: Any, way: Way) -> None:
     worker = start(way)
     assert worker.ask("stain") == STAINED  # the thread's first message
@@ -138,7 +127,7 @@ def test_consumers_and_tasks_leave_nothing_to_consumers(start: Any, way: Way) ->
     assert len({(answer["cache"], answer["connection"]) for answer in more}) == 1
 
 
-@pytest.mark.parametrize("way", [*STREAMS, *KOMBU, *SOURCES], ids=str)
+@pytest.mark.parametrize("way", [*STREAMS, *KOMBU], ids=str)
 def test_receivers_of_celerys_signals_share_the_context(start: Any, way: Way) -> None:
     worker = start(way, TEST_SIGNALS="celery")
     answer = worker.ask("look")
@@ -149,7 +138,7 @@ def test_receivers_of_celerys_signals_share_the_context(start: Any, way: Way) ->
     assert sorted(worker.recorded(4)[2:]) == ["task_failure: stained", "task_postrun: stained"]
 
 
-@pytest.mark.parametrize("way", [*STREAMS, EVENTS[1], *SOURCES], ids=str)
+@pytest.mark.parametrize("way", [*STREAMS, TRACED], ids=str)
 def test_receivers_of_the_consumers_signals_share_the_context(start: Any, way: Way) -> None:
     worker = start(way, TEST_SIGNALS="consumer")
     assert worker.ask("stain") == STAINED
@@ -158,7 +147,7 @@ def test_receivers_of_the_consumers_signals_share_the_context(start: Any, way: W
     assert worker.looks()["span"] == "span of "
 
 
-@pytest.mark.parametrize("way", [*STREAMS, EVENTS[1], KOMBU[0], *SOURCES], ids=str)
+@pytest.mark.parametrize("way", [*STREAMS, TRACED, KOMBU[0]], ids=str)
 def test_the_log_of_queries_is_the_consumers_own(start: Any, way: Way) -> None:
     worker = start(way, TEST_DEBUG="1")
     assert [worker.ask("queries")["queries"] for _ in range(4)] == [3] * 4
@@ -179,21 +168,19 @@ class Site(NamedTuple):
         return answer.text
 
 
-@pytest.fixture(params=["embedded", "solo", "threads", "prefork", "beside"])
+@pytest.fixture(params=["embedded", "solo", "threads", "prefork"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     pool = request.param
-    env, args = {}, ("-P", pool, "-c", "1")
+    env = {}
     if pool != "embedded":
-        request.param = "redis beside streams" if pool == "beside" else "redis-streams-quiet"
+        request.param = "redis-streams"
         env = make_broker(request).env
-    if pool == "beside":
-        args = ("-P", "prefork", "--channel-threads", "1")
     project = Project(tmp_path, None, {**env, **SETTINGS, "TEST_DEBUG": "1", "TEST_SIGNALS": "consumer"})
     try:
         project.migrate()
         project.start_interface()
         if pool != "embedded":
-            project.start_worker(*args)
+            project.start_worker("-P", pool, "-c", "1", "--channel-threads", "1")
         yield Site(project)
     finally:
         project.stop()

@@ -20,13 +20,10 @@ SOCKETS = 200
 FRAMES = 8
 
 
-@pytest.fixture(params=["on Celery's broker", "beside it"])
-def project(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> Iterator[Project]:
+@pytest.fixture
+def project(redis_url: str, tmp_path: Path) -> Iterator[Project]:
     url = redis_url.replace("redis:", "redis-streams:").rsplit("/", 1)[0] + "/6"
-    env = {"TEST_FAST": "1", "TEST_VISIBILITY": "3", "TEST_CAPACITY": "1000"}
-    if request.param == "beside it":
-        env |= {"TEST_BROKER": redis_url, "TEST_LAYER": url}
-    project = Project(tmp_path, url, env)
+    project = Project(tmp_path, url, {"TEST_FAST": "1", "TEST_VISIBILITY": "3", "TEST_CAPACITY": "1000"})
     yield project
     project.stop()
 
@@ -38,16 +35,18 @@ async def talk(number: int, socket: ClientConnection) -> None:
         await socket.send(str(frame))
 
 
-def test_order_with_two_workers_of_eight_threads_and_kills_in_between(project: Project) -> None:
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_order_with_two_workers_of_eight_threads_and_kills_in_between(project: Project, pool: str) -> None:
     project.start_interface("--order-timeout", "120")
-    workers = [project.new_worker("-c", "8") for _ in range(2)]
+    options = ("-P", pool, "-c", "8" if pool == "threads" else "1", "--channel-threads", "8")
+    workers = [project.new_worker(*options) for _ in range(2)]
     sockets = Sockets(f"{project.ws_url}/order/{{}}/", SOCKETS, talk)
     sockets.start()
     total = SOCKETS * (FRAMES + 2)
     for part in (1, 2):
         wait_until(lambda part=part: len(project.recorded("order")) > total * part * 2 // 4, "a part of the work", 60)  # type: ignore[misc]
         workers[part - 1].kill()
-        workers.append(project.new_worker("-c", "8"))
+        workers.append(project.new_worker(*options))
     sockets.join(60)
     wait_until(
         lambda: len({line for line in project.recorded("order") if line.endswith("disconnect end")}) == SOCKETS,

@@ -57,9 +57,17 @@ def project(request: pytest.FixtureRequest, server: RedisServer, redis_url: str,
     project.stop()
 
 
-@pytest.mark.ways(r"redis-streams|prefork")
-@pytest.mark.parametrize("pool", ["threads", "solo", "prefork"])
-@pytest.mark.parametrize("project", ["redis-streams", "redis beside streams"], indirect=True)
+@pytest.mark.ways(r"redis-streams-(threads|prefork)")
+@pytest.mark.parametrize(
+    ("project", "pool"),
+    [
+        ("redis-streams", "threads"),
+        ("redis-streams", "solo"),
+        ("redis-streams", "prefork"),
+        ("redis beside streams", "prefork"),
+    ],
+    indirect=["project"],
+)
 def test_a_backlog_is_worked_off_and_nothing_runs_twice(
     server: RedisServer, project: Project, client: Any, pool: str
 ) -> None:
@@ -89,9 +97,7 @@ def test_a_backlog_is_worked_off_and_nothing_runs_twice(
     layer.close()
 
 
-@pytest.mark.parametrize(
-    ("project", "pool"), [("redis-streams", "threads"), ("redis beside streams", "prefork")], indirect=["project"]
-)
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_long_consumers_keep_their_messages(server: RedisServer, project: Project, pool: str) -> None:
     """A consumer that runs for several leases, while nothing can be written, is not begun by the other worker."""
     layer = RedisChannelLayer(url=server.url.replace("redis:", "redis-streams:"))

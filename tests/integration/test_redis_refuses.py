@@ -21,12 +21,13 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(180),
-    pytest.mark.ways(r"redis-streams-threads|redis beside streams-prefork"),
+    pytest.mark.ways(r"redis-streams-(threads|prefork)"),
 ]
 
 #: Of Kombu's stock transport one pool: it is the transport that goes on.
 WAYS = [
-    *((kind, pool) for kind in ("redis-streams", "redis beside streams") for pool in ("threads", "solo", "prefork")),
+    *(("redis-streams", pool) for pool in ("threads", "solo", "prefork")),
+    ("redis beside streams", "prefork"),
     ("redis", "threads"),
 ]
 

@@ -84,10 +84,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     kind, pool = request.param.rsplit(" ", 1)
     request.param = kind
     broker: Broker = make_broker(request)
-    if broker.has_source:
-        url = fresh_redis(broker.groups_url)
-        broker = Broker(url.replace("redis:", "redis-streams:"), url, celery_url=fresh_redis(url))
-    elif kind != "rabbitmq":
+    if kind != "rabbitmq":
         url = fresh_redis(broker.groups_url)
         broker = Broker(url.replace("redis:", f"{kind}:"), url)
     env = {**broker.env, "TEST_VISIBILITY": LEASE, "TEST_SHUTDOWN": "2"}
@@ -141,9 +138,9 @@ def begin(site: Site, method: str, path: str, **options: Any) -> Request:
     return Request(lambda: httpx.stream(method, f"{site.url}{path}", timeout=60, **options))
 
 
-def replace_worker(site: Site) -> None:
+def replace_worker(site: Site, slots: int = 2) -> None:
     """Kill the worker, with its children, beside another."""
-    site.another_worker()
+    site.another_worker(slots=slots)
     site.workers.pop(0).kill()
 
 
@@ -181,7 +178,7 @@ def test_an_unsafe_request_that_had_begun_is_not_begun_again(site: Site) -> None
     methods = "POST", "DELETE", "PURGE"
     cases = [(method, where) for method in methods for where in ("charge/?card=", "raw/")]
     cases = list(site.at_once(cases))
-    site.another_worker("-c", "6")
+    site.another_worker(slots=6)
     requests = [begin(site, method, f"/repeats/{where}{card}") for card, (method, where) in enumerate(cases)]
     wait_until(lambda: len(site.recorded("charges")) == len(requests), "each view to begin", 20)
     replace_worker(site)
@@ -257,11 +254,11 @@ class Upload:
 
 
 def test_an_upload_is_read_again_as_a_whole(site: Site) -> None:
-    site.another_worker("-c", "3")
+    site.another_worker(slots=3)
     uploads = [Upload(site, kind) for kind in site.at_once(["chunked", "length", "form"])]
     for upload in uploads:
         assert upload.half_way.wait(20)
-    replace_worker(site)
+    replace_worker(site, slots=3)
     for upload in uploads:
         upload.end()
     assert site.recorded("digests") == [str(Upload.size)] * len(uploads)

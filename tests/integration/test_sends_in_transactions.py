@@ -14,7 +14,11 @@ from websockets.sync.client import ClientConnection, connect
 from tests.support.demo import fresh_redis
 from tests.support.project import Project
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(180), pytest.mark.ways(r"redis-streams', 'threads|beside|memory")]
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.timeout(180),
+    pytest.mark.ways(r"redis-streams', '(threads|prefork)|memory"),
+]
 
 #: Broker, worker's pool, how HTTP is answered.
 SITES = [
@@ -22,7 +26,6 @@ SITES = [
     ("redis-streams", "solo", "channel"),
     ("redis-streams", "prefork", "channel"),
     ("redis", "threads", "channel"),
-    ("beside", "prefork", "channel"),
     pytest.param(("amqp", "threads", "channel"), marks=pytest.mark.rabbitmq),
     ("redis-streams", "threads", "direct"),
     ("memory", "", "channel"),
@@ -37,13 +40,9 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     url = {
         "redis": redis_url,
         "redis-streams": redis_url.replace("redis:", "redis-streams:"),
-        "beside": redis_url.replace("redis:", "redis-streams:"),
         "memory": None,
     }.get(broker, "") if broker != "amqp" else request.getfixturevalue("rabbitmq_url")  # fmt: skip
     env = {"DJANGO_SETTINGS_MODULE": "tests.project.atomic_settings", "TEST_GROUPS": redis_url}
-    if broker == "beside":
-        assert url is not None
-        env |= {"TEST_BROKER": fresh_redis(redis_url), "TEST_LAYER": url}
     project = Project(tmp_path_factory.mktemp("atomic"), url, env)
     try:
         project.migrate()

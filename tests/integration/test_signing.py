@@ -22,7 +22,7 @@ from tests.support.demo import fresh_redis
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways(r"^(?!.*\[redis(?!-streams| beside))")]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways(r"^(?!.*\[redis(?!-streams))")]
 
 
 @pytest.fixture(
@@ -30,7 +30,6 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways(r"^(
     params=[
         "redis",
         "redis-streams",
-        "redis beside streams",
         pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
     ],
 )
@@ -180,15 +179,21 @@ def test_a_consumer_called_past_its_channel(
     assert is_well(victim)
 
 
-@pytest.mark.parametrize("broker", ["redis-streams", "redis beside streams"], indirect=True)  # anybody can read along
+@pytest.mark.parametrize("broker", ["redis-streams"], indirect=True)  # anybody can read along
 def test_a_message_that_was_recorded(project: Project, broker: Broker, victim: ClientConnection, channel: str) -> None:
     """It cannot be moved to another channel, nor get another id.  As it was it can be replayed, as docs say."""
     key = "stream:websocket.receive"
-    with redis.Redis.from_url(broker.groups_url) as client, ThreadPoolExecutor(1) as threads:
+    with (
+        redis.Redis.from_url(broker.groups_url) as client,
+        redis.Redis.from_url(broker.groups_url, client_name="recorder") as recorder,
+        ThreadPoolExecutor(1) as threads,
+    ):
         last = client.xinfo_stream(key)["last-generated-id"]
-        recording = threads.submit(client.xread, {key: last}, block=20_000)
-        blocked = 2 + broker.has_source  # beside the worker, and its other connection
-        wait_until(lambda: client.info("clients")["blocked_clients"] >= blocked, "the recorder")
+        recording = threads.submit(recorder.xread, {key: last}, block=20_000)
+        wait_until(
+            lambda: any(each["name"] == "recorder" and "b" in each["flags"] for each in client.client_list()),
+            "the recorder",
+        )
         victim.send("recorded")
         assert victim.recv(timeout=30) == "tea: recorded"
         [(_, [(_, fields)])] = recording.result(30)
@@ -204,16 +209,12 @@ def test_a_message_that_was_recorded(project: Project, broker: Broker, victim: C
         assert victim.recv(timeout=30) == "tea: recorded"
 
 
-@pytest.mark.ways("^(?!.* beside )")
-@pytest.mark.parametrize(
-    "way", ["prefork on streams", "solo on streams", "threads beside streams", "solo beside streams"]
-)
-def test_other_pools(redis_url: str, tmp_path_factory: pytest.TempPathFactory, way: str) -> None:
-    """The rest of this file is about threads, and about a channel process where the layer is beside Celery's broker."""
-    url, pool = fresh_redis(redis_url), way.partition(" ")[0]
+@pytest.mark.ways("prefork")
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_other_pools(redis_url: str, tmp_path_factory: pytest.TempPathFactory, pool: str) -> None:
+    """The rest of this file is about threads."""
+    url = fresh_redis(redis_url)
     env = {"TEST_BROKER": url.replace("redis:", "redis-streams:"), "TEST_GROUPS": url, "TEST_SIGNING": "require"}
-    if "beside" in way:
-        env |= {"TEST_LAYER": env["TEST_BROKER"], "TEST_BROKER": url}
     project = Project(tmp_path_factory.mktemp(pool), url, env)
     try:
         project.start_interface()

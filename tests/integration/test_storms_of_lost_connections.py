@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(180),
-    pytest.mark.ways(r"redis-streams(-quiet)?-(threads|prefork)|redis beside streams-prefork"),
+    pytest.mark.ways(r"redis-streams-(threads|prefork)"),
 ]
 
 POOLS = "threads", "prefork", "solo"
@@ -29,7 +29,6 @@ POOLS = "threads", "prefork", "solo"
 #: Of Kombu's stock transport one pool, as the transport takes care of what is lost, not the pool.
 WAYS = [
     *(("redis-streams", pool) for pool in POOLS),
-    *(("redis beside streams", pool) for pool in POOLS),
     ("redis", "threads"),
     *(pytest.param(("rabbitmq", pool), marks=pytest.mark.rabbitmq) for pool in POOLS),
     pytest.param(("rabbitmq beside streams", "prefork"), marks=pytest.mark.rabbitmq),
@@ -54,7 +53,7 @@ class Storm:
             "DJANGO_SETTINGS_MODULE": "tests.project.storm_settings",
             "TEST_BROKER": self._through_proxy(broker.celery_url),
         }
-        if broker.has_source:
+        if broker.url != broker.celery_url:
             env["TEST_LAYER"] = self._through_proxy(broker.url)
         self.project = Project(directory, None, env)
         self.client = LayerClient(broker)
@@ -182,11 +181,11 @@ def test_a_storm_while_consumers_and_tasks_run(storm: Storm) -> None:
 
 
 @pytest.mark.parametrize("pool", POOLS)
-@pytest.mark.parametrize("broker", ["redis-streams-quiet", "redis beside streams"])
+@pytest.mark.parametrize("broker", ["redis-streams"])
 def test_events_that_are_turned_on_after_a_lost_connection(
     request: pytest.FixtureRequest, tmp_path: Path, broker: str, pool: str
 ) -> None:
-    """Celery makes a new event dispatcher then, and the fast path must look at that."""
+    """Celery makes a new event dispatcher then, through which the events of consumers go."""
     request.param = broker
     storm = Storm(tmp_path, make_broker(request), pool)
     try:

@@ -21,7 +21,7 @@ from tests.support.servers import RedisServer, redis_binary
 from tests.support.swarm import Swarm
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways(r"redis-streams|prefork")]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways(r"redis-streams-(threads|prefork)")]
 
 SOCKETS = 20
 
@@ -118,9 +118,9 @@ class Stack:
     scope="module",
     params=[
         ("redis-streams", "threads"),
+        ("redis-streams", "prefork"),
+        ("redis-streams", "solo"),
         ("redis beside streams", "prefork"),
-        ("redis beside streams", "threads"),
-        ("redis beside streams", "solo"),
     ],
     ids=lambda way: "-".join(way),
 )

@@ -16,20 +16,10 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(120),
-    # One pool each is usual on Kombu's Redis, and where layers have sources.
-    pytest.mark.ways(
-        r"^(?!.*\[((prefork|solo)-redis|redis-(prefork|solo))\])"
-        r"(?!.*\[((threads|solo)-redis beside.*|redis beside.*-(threads|solo))\])"
-    ),
+    pytest.mark.ways(r"^(?!.*\[((prefork|solo)-redis|redis-(prefork|solo))\])"),  # one pool on Kombu's Redis
 ]
 
-ALL_BROKERS = [
-    "redis",
-    "redis-streams",
-    pytest.param("rabbitmq", marks=pytest.mark.rabbitmq),
-    "redis beside streams",
-]
-OLD_AND_NEW = ["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq), "redis beside streams"]
+BROKERS = ["redis", "redis-streams", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
 
 StartWorker = Callable[..., Process]
 
@@ -55,7 +45,7 @@ def start_worker(broker: Broker, processes: Processes, tmp_path: Path) -> StartW
     return start
 
 
-@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
+@pytest.mark.parametrize("broker", BROKERS, indirect=True)
 def test_database_connections_are_kept(start_worker: StartWorker, client: LayerClient) -> None:
     start_worker("-P", "solo", "-Q", "database")
     used = []
@@ -65,7 +55,7 @@ def test_database_connections_are_kept(start_worker: StartWorker, client: LayerC
     assert len(set(used)) == 1
 
 
-@pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
+@pytest.mark.parametrize("broker", BROKERS, indirect=True)
 def test_queues_can_be_chosen(start_worker: StartWorker, broker: Broker) -> None:
     if broker.has_source:
         only = start_worker("-Q", "once")
@@ -86,7 +76,7 @@ def test_queues_can_be_chosen(start_worker: StartWorker, broker: Broker) -> None
 
 
 @pytest.mark.ways(r"redis-streams|threads")
-@pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
+@pytest.mark.parametrize("broker", BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     worker = start_worker("-Q", "slow", "-P", pool, "-c", "1")
@@ -98,7 +88,7 @@ def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: Lay
     assert worker.wait() == 0
 
 
-@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
+@pytest.mark.parametrize("broker", BROKERS, indirect=True)
 def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
     worker = start_worker("-Q", "slow")
     with operator(broker) as app:
@@ -108,7 +98,7 @@ def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
 
 
 @pytest.mark.ways(r"redis-streams|threads")
-@pytest.mark.parametrize("broker", ALL_BROKERS, indirect=True)
+@pytest.mark.parametrize("broker", BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     first = start_worker("-Q", "slow", "-P", pool, "-c", "1")
@@ -138,7 +128,7 @@ def test_a_message_that_was_read_in_time_does_not_expire_with_its_worker(
     assert client.receive() == {"done": 1}
 
 
-@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
+@pytest.mark.parametrize("broker", BROKERS, indirect=True)
 def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: LayerClient) -> None:
     first = start_worker("-Q", "once,echo")
     client.send("once", {"seconds": 300})
@@ -150,7 +140,7 @@ def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: Layer
     assert client.nothing()
 
 
-@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
+@pytest.mark.parametrize("broker", BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_a_consumer_cannot_end_its_worker(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     # More of them than the worker takes at once.
@@ -163,7 +153,7 @@ def test_a_consumer_cannot_end_its_worker(start_worker: StartWorker, client: Lay
     assert worker.output.count("raised SystemExit(3); a consumer cannot end its worker") >= 5
 
 
-@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
+@pytest.mark.parametrize("broker", BROKERS, indirect=True)
 def test_time_limit_in_prefork(start_worker: StartWorker, client: LayerClient, broker: Broker) -> None:
     worker = start_worker("-Q", "limited" + (",celery" if broker.has_source else ""), "-P", "prefork", "-c", "1")
     client.send("limited", {"seconds": 60, "order": 4})
@@ -172,7 +162,7 @@ def test_time_limit_in_prefork(start_worker: StartWorker, client: LayerClient, b
     worker.wait_for_output("Hard time limit .* exceeded")
 
 
-@pytest.mark.parametrize("broker", OLD_AND_NEW, indirect=True)
+@pytest.mark.parametrize("broker", BROKERS, indirect=True)
 def test_an_http_client_waits_no_longer_for_a_consumer_that_was_killed(
     start_worker: StartWorker, client: LayerClient, broker: Broker
 ) -> None:

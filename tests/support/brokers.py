@@ -58,22 +58,22 @@ class Broker:
 def make_broker(request: pytest.FixtureRequest) -> Broker:
     """The broker that a fixture's parameter names; groups are in Redis for all.
 
-    ``"X beside streams"`` has Celery's tasks on X, and the channels on streams of their own.
+    ``"redis-streams"`` is a RedisChannelLayer with Celery's tasks on the same Redis, ``"X beside streams"`` one with
+    Celery's tasks on X.  ``"redis"`` and ``"rabbitmq"`` are a KombuChannelLayer.  ``" quiet"`` may follow each.
     """
-    redis_url = request.getfixturevalue("redis_url").rsplit("/", 1)[0] + "/3"
-    if request.param.endswith(" beside streams"):
-        on_redis = request.param.startswith("redis")
-        channels = redis_url.replace("/3", "/5" if on_redis else "/9")  # what one leaves is not there for the other
-        celery_url = redis_url if on_redis else request.getfixturevalue("rabbitmq_url")
-        return Broker(channels.replace("redis:", "redis-streams:"), channels, celery_url=celery_url)
-    if request.param == "redis":
-        return Broker(redis_url, redis_url)
-    if request.param.startswith("redis-streams"):
-        quiet = request.param.endswith("quiet")
-        if quiet:  # what a worker of the other kind left behind is not this one's
-            redis_url = redis_url.replace("/3", "/4")
-        return Broker(redis_url.replace("redis:", "redis-streams:"), redis_url, quiet=quiet)
-    return Broker(request.getfixturevalue("rabbitmq_url"), redis_url)
+    kind = request.param.removesuffix("quiet").rstrip(" -")
+    quiet = kind != request.param
+    server = request.getfixturevalue("redis_url").rsplit("/", 1)[0]
+    # A database each: what one leaves is not there for the other.
+    if kind.endswith(" beside streams"):
+        on_redis = kind.startswith("redis")
+        channels = f"{server}/{5 if on_redis else 9}"
+        celery_url = f"{server}/3" if on_redis else request.getfixturevalue("rabbitmq_url")
+        return Broker(channels.replace("redis:", "redis-streams:"), channels, quiet=quiet, celery_url=celery_url)
+    if kind == "redis-streams":
+        return Broker(f"{server}/4".replace("redis:", "redis-streams:"), f"{server}/4", quiet=quiet)
+    url = f"{server}/3" if kind == "redis" else request.getfixturevalue("rabbitmq_url")
+    return Broker(url, f"{server}/3", quiet=quiet)
 
 
 @contextlib.contextmanager

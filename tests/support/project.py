@@ -68,8 +68,12 @@ class Project:
         self.worker = self.new_worker(*args, waits=waits)
 
     def new_worker(self, *args: str, waits: bool = True) -> Process:
-        """Start one more worker, and wait until it is ready."""
+        """Start one more worker, and wait until it is ready.  Its pool is threads if no other is given: those of
+        the worker itself run its consumers then, and it starts and ends sooner than one with processes.
+        """
         name = f"{self.port}-{next(self._numbers)}@%h"
+        if "-P" not in args:
+            args = ("-P", "threads", *args)
         return self.processes.worker(
             "-n", name, *QUICK, *args, env=self.env, app="tests.project", loglevel="WARNING", waits=waits
         )
