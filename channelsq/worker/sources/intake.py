@@ -104,13 +104,16 @@ class Intake(ABC, Generic[Held]):
         except Refused as error:  # which is logged
             self._set_aside(held, message, f"{error}, where CONFIG['signing'] asks for it")
         except (TypeError, ValueError) as error:
-            channel = self._channels.get(queue, queue)
-            logger.error(
-                "channel %s: a message was refused: %s", channel, error,
-                extra={"action": "foreign_message_refused", "channel": channel},
-            )  # fmt: skip
-            self._set_aside(held, message, str(error))
+            self._refuse(held, message, queue, error)
         return None
+
+    def _refuse(self, held: Held, message: Any, queue: str, error: Exception) -> None:
+        channel = self._channels.get(queue, queue)
+        logger.error(
+            "channel %s: a message was refused: %s", channel, error,
+            extra={"action": "foreign_message_refused", "channel": channel},
+        )  # fmt: skip
+        self._set_aside(held, message, str(error))
 
     def _channel_message(self, held: Held, message: Any, queue: str) -> Request | None:
         """Return the request of a message that was sent to a channel."""

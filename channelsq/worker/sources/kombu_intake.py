@@ -48,10 +48,14 @@ class KombuIntake(Intake[KombuMessage]):
             raise
         return taken
 
+    def refuse(self, message: KombuMessage, error: Exception) -> None:
+        """Reject a message, and log why."""
+        self._refuse(message, message, _queue_of(message), error)
+
     def _request_of(self, message: KombuMessage) -> Request | None:
         if self._source.knows(message, message.headers.get("id")):
             return None
-        queue = str((message.delivery_info or {}).get("routing_key"))
+        queue = _queue_of(message)
         try:
             return self._read(message, message, queue)
         except BaseException as error:  # of whatever a message can hold
@@ -87,3 +91,7 @@ class KombuIntake(Intake[KombuMessage]):
         assert isinstance(layer, KombuChannelLayer)
         # A message that was delivered before was read in time, and its worker was lost with it.
         return is_expired(held.headers, layer.expiry_clock) and not self._was_delivered(held)
+
+
+def _queue_of(message: KombuMessage) -> str:
+    return str((message.delivery_info or {}).get("routing_key"))

@@ -97,10 +97,7 @@ class KombuSource(LayerSource):
 
     def _refuse(self, message: KombuMessage, error: Exception) -> None:
         """Reject a message that Kombu cannot unpack."""
-        logger.error(
-            "%s: a message was refused: %s", shown(self._layer.url), error, extra={"action": "foreign_message_refused"}
-        )
-        message.reject()
+        self._intake.refuse(message, error)
 
     def _on_lost(self) -> None:
         with self._lock:
