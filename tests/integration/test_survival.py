@@ -79,6 +79,8 @@ class Stack:
         self.project.env["TEST_VISIBILITY"] = str(lease)
         with ThreadPoolExecutor() as pool:
             self.workers = list(pool.map(lambda _: self.new_worker(), range(2)))
+        # A channel process starts to read after its worker is ready, on a busy machine by more than --order-timeout.
+        wait_until(self.serves, "an answer", 30)
 
     def new_worker(self) -> Process:
         """Start one more."""

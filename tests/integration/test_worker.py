@@ -17,6 +17,7 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
+from channelsq.channel import Channel
 from channelsq.layers import KombuChannelLayer, decompression
 from tests.support.brokers import Broker, LayerClient, make_broker, operator
 from tests.support.processes import Process, Processes
@@ -370,9 +371,10 @@ def test_rate_limit(worker: Process, client: LayerClient, broker: Broker) -> Non
 # Elsewhere Celery's threads pool has it already, and runs it.
 @pytest.mark.parametrize("broker", ["redis-streams"], indirect=True, scope="module")
 def test_revoked_while_it_waits_for_a_thread(worker: Process, client: LayerClient, app: Celery) -> None:
-    for _ in range(8):
-        client.send("slow", {"seconds": 3})
-    client.send("slow", {"seconds": 0, "order": 5})
+    # At once: a worker whose threads are all busy fetches nothing, but it has what came with the eighth.
+    slow, reply = Channel("slow", channel_layer=client.layer), {"reply_channel": client.reply_channel}
+    contents = [*[{"seconds": 3}] * 8, {"seconds": 0, "order": 5}]
+    client.layer.dispatch([slow.prepare({**reply, **content}) for content in contents])
 
     def waiting() -> str | None:
         nodes = app.control.inspect(timeout=1).reserved() or {}

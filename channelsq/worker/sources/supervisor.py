@@ -26,8 +26,9 @@ logger = logging.getLogger("channelsq.worker")
 #: Seconds that a process must have lived for another to be started at once in its place, and between two starts else.
 LIVED, PAUSE = 10.0, 1.0
 
-#: Seconds that a process has to answer a question.
-ANSWERED_WITHIN = 1.0
+#: Seconds that a process has to answer a question: ``celery inspect`` waits for a second, and for the rest of the
+#: worker's answer, too.
+ANSWERED_WITHIN = 0.5
 
 
 class Supervisor:
@@ -137,8 +138,8 @@ class Supervisor:
             child.pipe.send(**message)
 
     def ask(self, what: str) -> Iterator[Any]:
-        """Return what each process answers to a question; nothing of one that does not answer."""
-        asked = [(child, child.ask(what)) for child in self.children()]
+        """Return what each process answers to a question; nothing of one that is starting or does not answer."""
+        asked = [(child, child.ask(what)) for child in self.children() if child.was_ready]
         until = time.monotonic() + ANSWERED_WITHIN
         for child, number in asked:
             answer = child.answer(number, max(0.0, until - time.monotonic()))
