@@ -127,7 +127,7 @@ def test_a_worker_notices_and_is_back(site: Site, pool: str) -> None:
         told = len(worker.output)
         site.loop.run(way.freeze())
         socket.send("frozen")
-        worker.wait_for_output("Connection to broker lost", after=told)
+        worker.wait_for_output("the broker of the layer is away", after=told)
         site.loop.run(way.heal())
         await_answer(socket, "frozen", timeout=45)
         ask(socket, "after")
@@ -158,4 +158,4 @@ def test_a_long_task_in_the_solo_pool_runs_once(site: Site) -> None:
         assert client.receive()["echo"] == "next"
     finally:
         client.close()
-    assert "Connection to broker lost" not in worker.output[told:]
+    assert "the broker of the layer is away" not in worker.output[told:]
