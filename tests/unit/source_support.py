@@ -10,7 +10,7 @@ from celery import Celery
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.layers import RedisChannelLayer
+from channelsq.layers import BaseChannelLayer, RedisChannelLayer
 from channelsq.worker.consumers import ConsumerTasks, tasks_of
 
 #: Nothing answers there; most of what is tested needs no connection.
@@ -19,7 +19,12 @@ NOWHERE = "redis-streams://127.0.0.1:1/0"
 
 @contextmanager
 def app_with_source(
-    routing: Any, url: str = NOWHERE, broker: str = "memory://", alias: str = "default", **config: Any
+    routing: Any,
+    url: str = NOWHERE,
+    broker: str = "memory://",
+    alias: str = "default",
+    layer: BaseChannelLayer | None = None,
+    **config: Any,
 ) -> Iterator[tuple[Celery, ConsumerTasks]]:
     """Make a Celery app, and a layer of it that its workers read by themselves.
 
@@ -28,15 +33,16 @@ def app_with_source(
         url: the layer's.
         broker: Celery's.
         alias: the layer's.
-        config: the layer's.
+        layer: another than a RedisChannelLayer.
+        config: the RedisChannelLayer's.
     """
     before = conf._celery_app
     with Celery("beside", broker=broker, set_as_current=False) as app:
         conf._celery_app = app
         try:
-            layer = ChannelLayerWrapper(RedisChannelLayer(url=url, **config), alias, routing)
-            assert layer.has_source
-            tasks = tasks_of(app)[alias] = ConsumerTasks(app, layer)
+            wrapper = ChannelLayerWrapper(layer or RedisChannelLayer(url=url, **config), alias, routing)
+            assert wrapper.has_source
+            tasks = tasks_of(app)[alias] = ConsumerTasks(app, wrapper)
             app.finalize()
             yield app, tasks
         finally:
