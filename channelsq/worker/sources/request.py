@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from time import monotonic, time
+from time import time
 from typing import Any, ClassVar
 
 from celery.worker import request, state
@@ -287,10 +287,6 @@ class Request(request.Request):
         state.total_count[self.name] += 1
         state.all_total_count[0] += 1
         self.send_event("task-started")
-
-    def on_accepted(self, pid: Any, time_accepted: float) -> None:
-        """Note that it begins; see Celery's."""
-        self._begin(time() - (monotonic() - time_accepted))
 
     def _settle_first(self) -> bool:
         """Acknowledge what runs at most once; False if it is not to begin: Redis does not know, or another had it."""
