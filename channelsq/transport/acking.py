@@ -77,14 +77,6 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         else:
             self._wake(hub)
 
-    def free_credit(self) -> None:
-        """Have the event loop poll again, if it stopped for want of credit.  From any thread."""
-        hub = self.connection.hub if self.connection is not None else None
-        if hub is not None and self._in_poll is None:
-            self._wake(hub)
-
-    _in_poll: Any
-
     def _wake(self, hub: Any) -> None:
         if not self._waking:
             self._waking = True

@@ -170,9 +170,8 @@ class ConsumingChannel(AcknowledgingChannel):
             wanted = min(wanted, CHUNK)
             room = self.quarantine.room(self._holds, now)
             self.before_take_over(keys)
-            return Poll(connection, "claim", wanted), self.streams.take_over_command(
-                keys, wanted, self.max_deaths, room
-            )
+            claim = self.streams.take_over_command(keys, wanted, self.max_deaths, room)
+            return Poll(connection, "claim", wanted, room=room), claim
         if len(keys) > 1 and self._backlog:
             return self._ask_at_once(connection, keys, wanted, now)
         # COUNT is for each stream.  With less credit than streams, several that get a message at the same
@@ -292,7 +291,7 @@ class ConsumingChannel(AcknowledgingChannel):
             self.join(self.active_queues)
             return
         if poll.kind == "claim":
-            self._taken_over(reply, poll.asked)
+            self._taken_over(reply, poll)
             return
         total = most = 0
         busy: list[str] = []
@@ -316,7 +315,7 @@ class ConsumingChannel(AcknowledgingChannel):
         if self._backlog:
             self._ramp = min(self._ramp * 2, self.batch_size)
 
-    def _taken_over(self, reply: Any, asked: int) -> None:
+    def _taken_over(self, reply: Any, poll: Poll) -> None:
         stopped, streams = reply
         entries = [entry for _, found in read_streams(streams, claimed=True) for entry in found]
         now = monotonic()
@@ -331,8 +330,10 @@ class ConsumingChannel(AcknowledgingChannel):
         if entries:
             count = len(entries)
             logger.warning("took over %d messages that dead consumers held", count, extra={"action": "taken_over"})
-        self.quarantine.stopped(self.quarantine.room(self._holds, now) if stopped else None)
-        if len(entries) >= asked:
+        # What the server saw, not what is free now: another thread may have finished a suspect meanwhile.
+        left = poll.room - sum(self.quarantine.cost(entry.deaths) for entry in entries)
+        self.quarantine.stopped(left if stopped else None)
+        if len(entries) >= poll.asked:
             self._take_over_at = 0.0  # there may be more
 
     def _holds(self, tag: str) -> bool:

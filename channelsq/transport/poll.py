@@ -20,6 +20,8 @@ class Poll:
     asked: int
     #: The streams that are asked.
     keys: list[str] = field(default_factory=list)
+    #: The free part of the quarantine that a ``claim`` tells the server.
+    room: float = 0.0
     #: Acknowledgements in it that are not confirmed yet.
     acks: list[Ack] = field(default_factory=list)
 

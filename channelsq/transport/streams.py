@@ -77,15 +77,6 @@ def _milliseconds(time: Reply) -> int:
     return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
-def entries_of(reply: Reply) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """``(key, [(id, data), ...])`` for each stream in a reply of XREADGROUP or of take.lua."""
-    if not reply:
-        return
-    pairs = reply.items() if isinstance(reply, Mapping) else reply
-    for key, entries in pairs:
-        yield key.decode(), [(entry.decode(), _data(fields)) for entry, fields in entries]
-
-
 def _pairs(fields: Any) -> Mapping[Any, Any]:
     if not fields:
         return {}

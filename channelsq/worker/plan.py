@@ -37,7 +37,6 @@ class Plan:
         "fields",
         "is_handed_over",
         "late",
-        "layer",
         "name",
         "pid",
         "quick",
@@ -49,8 +48,6 @@ class Plan:
     def __init__(self, task: Any) -> None:
         self.task = task
         self.name: str = task.name
-        #: That of the consumer's channels; None for a task that is no consumer's.
-        self.layer: Any = getattr(task, "layer", None)
         self.pid = os.getpid()
         #: What ``task.request`` says of every message.
         self.fields: dict[str, Any] = {}

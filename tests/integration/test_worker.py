@@ -8,7 +8,6 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from channelsq.channel import Channel
 from channelsq.layers import KombuChannelLayer, decompression
 from tests.support.brokers import Broker, LayerClient, make_broker, operator
 from tests.support.processes import Process, Processes
@@ -368,37 +366,20 @@ def test_rate_limit(worker: Process, client: LayerClient, broker: Broker) -> Non
     assert client.nothing()
 
 
-# Elsewhere Celery's threads pool has it already, and runs it.
-@pytest.mark.parametrize("broker", ["redis-streams"], indirect=True, scope="module")
-def test_revoked_while_it_waits_for_a_thread(worker: Process, client: LayerClient, app: Celery) -> None:
-    # At once: a worker whose threads are all busy fetches nothing, but it has what came with the eighth.
-    slow, reply = Channel("slow", channel_layer=client.layer), {"reply_channel": client.reply_channel}
-    contents = [*[{"seconds": 3}] * 8, {"seconds": 0, "order": 5}]
-    client.layer.dispatch([slow.prepare({**reply, **content}) for content in contents])
-
-    def waiting() -> str | None:
-        nodes = app.control.inspect(timeout=1).reserved() or {}
-        waiting = chain(*nodes.values())  # until all threads take part, more than one
-        return next((task["id"] for task in waiting if task["args"][1].get("order") == 5), None)
-
-    app.control.revoke(wait_until(waiting, "the ninth message to wait", timeout=20), reply=True)
-    answers = [client.receive() for _ in range(17)]
-    assert [sorted(set(answer) - {"pid", "thread"}) for answer in answers].count(["finished"]) == 8
-    assert {"done": 5} in answers  # so that its socket goes on
-    assert client.nothing()
-    assert "Discarding revoked task: tests.project.consumers.slow" in worker.output
-
-
 def test_delay_and_revoke(worker: Process, client: LayerClient, app: Celery) -> None:
     client.send("echo", {"value": "delayed", "order": 9}, delay=300)
 
-    def scheduled() -> str | None:
+    def scheduled(order: int) -> str | None:
         nodes = app.control.inspect(timeout=1).scheduled() or {}
         waiting = [item["request"] for items in nodes.values() for item in items]
-        return next((task["id"] for task in waiting if task["name"] == "tests.project.consumers.echo"), None)
+        return next((task["id"] for task in waiting if task["args"][1].get("order") == order), None)
 
-    identity = wait_until(scheduled, "the delayed message to be scheduled", timeout=20)
+    identity = wait_until(lambda: scheduled(9), "the delayed message to be scheduled", timeout=20)
     assert client.nothing()
     client.send("echo", {"value": "soon"}, delay=0.3)
     assert client.receive()["echo"] == "soon"
-    app.control.revoke(identity)
+    app.control.revoke(identity, reply=True)
+    client.send("echo", {"value": "delayed less", "order": 10}, delay=2)
+    app.control.revoke(wait_until(lambda: scheduled(10), "the other one to be scheduled", timeout=20), reply=True)
+    assert client.receive() == {"done": 10}  # so that its socket goes on
+    assert client.nothing()

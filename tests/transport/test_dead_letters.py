@@ -157,6 +157,23 @@ def test_a_suspect_that_lives_on_lets_others_in(url: str, server: RedisServer) -
         assert time.monotonic() - started > 1  # ten leases
 
 
+def test_a_suspect_that_is_done_while_the_next_is_asked_for(url: str, server: RedisServer) -> None:
+    """Another thread may acknowledge it before the answer comes, which says that there was no room for the next."""
+    with Peer(url) as publisher:
+        publisher.publish(JOBS, 1, 2)
+    kill_with(url, server, 2, max_deaths=2)
+    with Peer(url, lease=3600, max_deaths=2) as peer:
+        peer.consume(JOBS, ack=False)
+        peer.receive(1)
+        channel = peer.channel
+        channel.end_poll()
+        channel.put_off_take_over(0)
+        channel._brpop_start(1)
+        assert channel._asked.kind == "claim"
+        peer.messages[0].ack()
+        assert peer.receive(2) == [1, 2]
+
+
 def test_what_waits_for_its_time_is_nobodys_death(url: str, server: RedisServer) -> None:
     eta = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
     with Peer(url) as publisher:
