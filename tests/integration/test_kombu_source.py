@@ -20,7 +20,7 @@ from channelsq.worker.sources.crew import Crew
 from channelsq.worker.sources.kombu_request import MOST_DEATHS
 from channelsq.worker.sources.kombu_source import KombuSource
 from tests.support.waiting import wait_until
-from tests.unit.source_support import app_with_source
+from tests.unit.source_support import NoEvents, app_with_source
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
 
@@ -54,7 +54,7 @@ class Reader:
         self._app = app_with_source([route("work", run)], layer=layer)
         app, tasks = self._app.__enter__()
         self.layer = tasks.layer
-        self.crew = Crew(app, "tests@here", {"default": ["work"]}, threads, lambda identity: None, self)
+        self.crew = Crew(app, "tests@here", {"default": ["work"]}, threads, NoEvents(), self)
         source = self.crew.sources["default"]
         assert isinstance(source, KombuSource)
         self.source = source

@@ -20,9 +20,9 @@ from channelsq.transport.codec import encode, encode_compact
 from channelsq.transport.dead import DeadLetter, DeadLetters
 from channelsq.worker.sources import books
 from channelsq.worker.sources.crew import LEAST, PREFETCH, Crew
-from channelsq.worker.sources.request import HandedOver, Request
+from channelsq.worker.sources.request import Request
 from tests.support.waiting import wait_until
-from tests.unit.source_support import app_with_source
+from tests.unit.source_support import NoEvents, app_with_source
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
 
@@ -79,7 +79,7 @@ class Site:
         self.layer = self.tasks.layer
         self.redis = self._stack.enter_context(redis.Redis.from_url(url.replace("redis-streams:", "redis:")))
         channels = {"default": self.tasks.channels}
-        self.crew = Crew(self.app, "worker@here", channels, THREADS, lambda identity: None, None,
+        self.crew = Crew(self.app, "worker@here", channels, THREADS, NoEvents(), None,
                          pool_keeps_limits=limits)  # fmt: skip
         self.source = self.crew.sources["default"]
         books.clear()
@@ -165,7 +165,7 @@ def test_a_message_becomes_a_request_and_is_acknowledged_when_it_has_run(site: S
     request.run()
     assert handled == [1]
     assert wait_until(lambda: site.length("job") == 0, "it is acknowledged")
-    assert (books.reserved, books.active) == ({}, {})
+    assert (books.reserved, books.active()) == ({}, [])
 
 
 def test_they_come_in_the_order_in_which_they_were_sent_up_to_the_credit(site: Site) -> None:
@@ -391,8 +391,8 @@ def test_a_consumer_with_a_time_limit_is_handed_to_celerys_pool(make_site: Calla
     site.send("bounded", n=1)
     site.send("job", n=2)
     by_name = {request.name.rpartition(".")[2]: request for request in site.take(2)}
-    assert type(by_name["bounded"]) is HandedOver
-    assert type(by_name["job"]) is Request
+    assert by_name["bounded"]._plan.is_handed_over
+    assert not by_name["job"]._plan.is_handed_over
     by_name["bounded"].run()
     assert handled == []
     assert _celerys_queue(site.app) == before + 1

@@ -17,29 +17,25 @@ if TYPE_CHECKING:
 #: Messages that were taken and are not handled yet, by id.
 reserved: dict[str, Request] = {}
 
-#: Those of them whose consumers run.
-active: dict[str, Request] = {}
-
 #: Those of them that wait for their time, or for a rate limit.
 scheduled: dict[str, Request] = {}
-
-
-def find(identity: str) -> Request | None:
-    """Return the message with an id that this process has, if it has it."""
-    return reserved.get(identity)
 
 
 def waiting() -> Iterator[Request]:
     """Return the messages that are neither handled nor scheduled yet."""
     for identity, request in tuple(reserved.items()):
-        if identity not in active and identity not in scheduled:
+        if request.time_start is None and identity not in scheduled:
             yield request
+
+
+def active() -> list[Request]:
+    """Return the messages whose consumers run."""
+    return [request for request in tuple(reserved.values()) if request.time_start is not None]
 
 
 def clear() -> None:
     """Forget every message; a worker begins in this process."""
     reserved.clear()
-    active.clear()
     scheduled.clear()
 
 
@@ -47,7 +43,7 @@ def answer(what: str) -> Any:
     """Return what this process knows: ``active``, ``reserved``, ``scheduled`` or ``counts``, as ``inspect`` has it."""
     match what:
         case "active":
-            return [request.info() for request in tuple(active.values())]
+            return [request.info() for request in active()]
         case "reserved":
             return [request.info() for request in waiting()]
         case "scheduled":

@@ -15,7 +15,7 @@ from channelsq.worker.consumers import ConsumerTasks, tasks_of
 from channelsq.worker.sources import books
 from channelsq.worker.sources.kombu_intake import KombuIntake
 from channelsq.worker.sources.kombu_source import KombuSource
-from channelsq.worker.sources.request import EventerOf
+from channelsq.worker.sources.request import Events
 from channelsq.worker.sources.runner import Runner
 from channelsq.worker.sources.source import LayerSource
 from channelsq.worker.sources.stream_intake import StreamIntake
@@ -35,7 +35,7 @@ class Crew:
         hostname: the worker's.
         channels: the channels to read, by the alias of their layer.
         threads: how many consumers of a layer run at once.
-        eventer_of: decides about events.
+        events: where events go.
         sender: of Celery's signal ``task_received``.
         opened: is told the alias of a layer and the name under which its messages are held, at each connection.
         pool_keeps_limits: whether Celery's pool can end a task that takes too long.
@@ -48,7 +48,7 @@ class Crew:
         hostname: str,
         channels: Mapping[str, Sequence[str]],
         threads: int,
-        eventer_of: EventerOf,
+        events: Events,
         sender: Any,
         opened: Callable[[str, str], None] = lambda alias, consumer: None,
         *,
@@ -65,11 +65,11 @@ class Crew:
             credit = max(LEAST, threads * PREFETCH)
             source: LayerSource
             if isinstance(layer, RedisChannelLayer):
-                intake = StreamIntake(tasks, hostname, eventer_of, sender, pool_keeps_limits=pool_keeps_limits)
+                intake = StreamIntake(tasks, hostname, events, sender, pool_keeps_limits=pool_keeps_limits)
                 source = StreamSource(layer, intake, names, credit, partial(opened, alias), reluctance)
             else:
                 assert isinstance(layer, KombuChannelLayer)
-                any_intake = KombuIntake(tasks, hostname, eventer_of, sender, pool_keeps_limits=pool_keeps_limits)
+                any_intake = KombuIntake(tasks, hostname, events, sender, pool_keeps_limits=pool_keeps_limits)
                 source = KombuSource(layer, any_intake, names, credit)
             self.sources[alias] = source
             self._runners.append(Runner(source, threads, f"channelsq-{alias}"))

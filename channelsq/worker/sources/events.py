@@ -32,13 +32,13 @@ class Relay:
     def enabled(self) -> bool:
         """Whether somebody asked for events of tasks, and the project for those of consumers."""
         dispatcher = self._dispatcher
-        if dispatcher is None or not dispatcher.enabled or not conf.sends_events():
+        if dispatcher is None or not dispatcher.enabled or (dispatcher.groups and "task" not in dispatcher.groups):
             return False
-        return not dispatcher.groups or "task" in dispatcher.groups
+        return conf.sends_events()
 
     def of(self, identity: str) -> Relay | None:
         """Return where the events of a message go; None for nowhere."""
-        return self if self.enabled and conf.sends_events(identity) else None
+        return self if conf.sends_events(identity) else None
 
     def send(self, kind: str, **fields: Any) -> None:
         """Send an event, as Celery's dispatcher does."""

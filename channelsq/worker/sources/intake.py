@@ -20,7 +20,7 @@ from channelsq.transport.codec import DEATHS
 from channelsq.worker.consumers import ConsumerTasks, log_unrouted
 from channelsq.worker.execution import report_done
 from channelsq.worker.plan import Plan
-from channelsq.worker.sources.request import EventerOf, Request
+from channelsq.worker.sources.request import Events, Request
 from channelsq.worker.task import ConsumerTask
 
 if TYPE_CHECKING:
@@ -47,18 +47,18 @@ class Intake(ABC, Generic[Held]):
     Args:
         tasks: the layer's consumers.
         hostname: the worker's.
-        eventer_of: decides about events.
+        events: where events go.
         sender: of ``task_received``.
         pool_keeps_limits: whether Celery's pool can end a task that takes too long.
     """
 
     def __init__(
-        self, tasks: ConsumerTasks, hostname: str, eventer_of: EventerOf, sender: Any, *, pool_keeps_limits: bool
+        self, tasks: ConsumerTasks, hostname: str, events: Events, sender: Any, *, pool_keeps_limits: bool
     ) -> None:
         self._tasks = tasks
         self._layer = tasks.layer
         self._hostname = hostname
-        self._eventer_of = eventer_of
+        self._every_event = events
         self._sender = sender
         self._pool_keeps_limits = pool_keeps_limits
         self._signing: Signing | None = tasks.layer.channel_layer.signing
@@ -67,7 +67,10 @@ class Intake(ABC, Generic[Held]):
         #: Content types that are decoded.
         self.accept = prepare_accept_content(tasks.app.conf.accept_content)
         self._plans: dict[str, Plan] = {}
+        # Looked at once a poll:
         self._looked_at: set[str] = set()
+        self._events: Events | None = None
+        self._tells = False
 
     # -- what a subclass knows of the broker
 
@@ -198,20 +201,35 @@ class Intake(ABC, Generic[Held]):
 
     # -- telling of it
 
+    def _look(self) -> None:
+        """Look at what may change from poll to poll."""
+        self._looked_at.clear()
+        self._events = self._every_event if self._every_event.enabled else None
+        self._tells = (
+            self._events is not None
+            or bool(signals.task_received.receivers)
+            or _received.isEnabledFor(logging.INFO)
+            or logger.isEnabledFor(logging.DEBUG)
+        )
+
     def _admit(self, request: Request) -> bool:
         """Have the worker hold a request, and tell those who listen; False if that failed, and it is done with."""
         try:
             request.take()
-            if logger.isEnabledFor(logging.DEBUG):
-                extra = {"action": "message_received", "channel": request._mine.channel_name}
-                logger.debug("%s -> %s [%s]", request._mine.channel_name, request.name, request.id, extra=extra)
-            if _received.isEnabledFor(logging.INFO):
-                self._log(request)
-            self._announce(request)
+            if self._tells:
+                self._tell(request)
         except BaseException as error:  # of a receiver of a signal, say
             request.give_up(error)
             return False
         return True
+
+    def _tell(self, request: Request) -> None:
+        if logger.isEnabledFor(logging.DEBUG):
+            extra = {"action": "message_received", "channel": request._mine.channel_name}
+            logger.debug("%s -> %s [%s]", request._mine.channel_name, request.name, request.id, extra=extra)
+        if _received.isEnabledFor(logging.INFO):
+            self._log(request)
+        self._announce(request)
 
     def _log(self, request: Request) -> None:
         context = {

@@ -35,7 +35,7 @@ class KombuIntake(Intake[KombuMessage]):
             Exception: the transport's errors; none of the messages is held then.
         """
         self._source = source
-        self._looked_at.clear()
+        self._look()
         taken: list[Request] = []
         try:
             for message in messages:
@@ -75,7 +75,7 @@ class KombuIntake(Intake[KombuMessage]):
         kwargs: dict[str, Any],
         headers: dict[str, Any] | None = None,
     ) -> Request:
-        return KombuRequest(plan, self._source, held, mine, kwargs, self._eventer_of, headers)
+        return KombuRequest(plan, self._source, held, mine, kwargs, self._events, headers)
 
     def _drop(self, held: KombuMessage) -> None:
         held.ack()

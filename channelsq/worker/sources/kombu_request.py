@@ -12,7 +12,7 @@ from channelsq.exceptions import BrokerUnavailable
 from channelsq.message import Message
 from channelsq.worker.execution import report_done
 from channelsq.worker.plan import Plan
-from channelsq.worker.sources.request import EventerOf, Request
+from channelsq.worker.sources.request import Events, Request
 
 if TYPE_CHECKING:
     from channelsq.worker.sources.kombu_source import KombuSource
@@ -32,7 +32,7 @@ class KombuRequest(Request):
         message: Kombu's.
         mine: the message, with its id.
         kwargs: the route's.
-        eventer_of: decides about events.
+        events: where events go; None for nowhere.
         headers: the message's.
     """
 
@@ -48,10 +48,10 @@ class KombuRequest(Request):
         message: KombuMessage,
         mine: Message,
         kwargs: dict[str, Any],
-        eventer_of: EventerOf,
+        events: Events | None,
         headers: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(plan, mine, kwargs, eventer_of, headers)
+        super().__init__(plan, mine, kwargs, events, headers)
         self._source = source
         self._message: KombuMessage = message
         self._number = source.connections

@@ -30,13 +30,14 @@ class Load:
         #: How many jobs may run at once.
         self.allowed = 1
 
-    def add(self, now: float, seconds: float, computed: float, *, alone: bool) -> None:
-        """Learn from a job.
+    def add(self, now: float, seconds: float, computed: float, jobs: int = 1, *, alone: bool) -> None:
+        """Learn from jobs.
 
         Args:
             now: by the monotonic clock.
-            seconds: how long it took.
-            computed: for how long of that its thread computed.
+            seconds: how long they took.
+            computed: for how long of that their thread computed.
+            jobs: how many they were.
             alone: whether no other job ran meanwhile.
         """
         part = min(1.0, computed / seconds) if seconds > 0 else 1.0
@@ -44,7 +45,7 @@ class Load:
         if alone or part > self._computing:
             weight = min(_MOST, max(_LEAST, seconds / _LONG * _MOST))
             self._computing += (part - self._computing) * weight
-            self.waiting += (seconds - computed - self.waiting) * weight
+            self.waiting += ((seconds - computed) / jobs - self.waiting) * weight
         self.compute(now, computed)
 
     def compute(self, now: float, computed: float) -> None:

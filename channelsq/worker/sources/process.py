@@ -54,6 +54,10 @@ class Eventer:
         self._pipe = pipe
         self.enabled = False
 
+    def of(self, identity: str) -> Eventer | None:
+        """Return where the events of a message go; None for nowhere."""
+        return self if conf.sends_events(identity) else None
+
     def send(self, kind: str, **fields: Any) -> None:
         """Send an event; see Celery's."""
         self._pipe.send(event=kind, fields={"timestamp": time.time(), **fields})
@@ -79,7 +83,7 @@ class ChannelProcess:
             options["hostname"],
             options["channels"],
             options["threads"],
-            self._eventer_of,
+            self._eventer,
             self,
             self._opened,
             pool_keeps_limits=options["pool_keeps_limits"],
@@ -88,9 +92,6 @@ class ChannelProcess:
 
     def _opened(self, alias: str, consumer: str) -> None:
         self._pipe.send(holds=alias, consumer=consumer)
-
-    def _eventer_of(self, identity: str) -> Any:
-        return self._eventer if self._eventer.enabled and conf.sends_events(identity) else None
 
     def run(self) -> None:
         """Run consumers until the worker says that it is over, or is gone."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable
 from datetime import UTC, datetime
 from time import time
-from typing import Any
+from typing import Any, Protocol
 
 from celery.worker import request, state
 from kombu.exceptions import OperationalError
@@ -24,8 +23,16 @@ from channelsq.worker.sources import books
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Returns what events of a message go to; None for nothing.
-EventerOf = Callable[[str], Any]
+
+class Events(Protocol):
+    """Decides about Celery's events of consumers."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there are any."""
+
+    def of(self, identity: str) -> Any:
+        """Return what the events of a message go to, as Celery's dispatcher; None for nowhere."""
 
 
 class Request(request.Request):
@@ -37,7 +44,7 @@ class Request(request.Request):
         plan: the consumer's.
         mine: the message, with its id.
         kwargs: the route's.
-        eventer_of: decides about events.
+        events: where events go; None for nowhere.
         headers: the message's, if they say more than its compact form does.
     """
 
@@ -59,13 +66,13 @@ class Request(request.Request):
         plan: Plan,
         mine: Message,
         kwargs: dict[str, Any],
-        eventer_of: EventerOf,
+        events: Events | None,
         headers: dict[str, Any] | None = None,
     ) -> None:
         self._plan = plan
         self._mine = mine
         self._kwargs = kwargs
-        self._eventer_of = eventer_of
+        self._events = events
         self._headers = headers
         self.id = mine.id
         self.name = plan.name  # type: ignore[misc]  # a slot, as Celery's own __init__ has it
@@ -87,7 +94,8 @@ class Request(request.Request):
 
     @property
     def _eventer(self) -> Any:
-        return self._eventer_of(self.id)
+        events = self._events
+        return None if events is None else events.of(self.id)
 
     @property
     def _task(self) -> Any:
@@ -199,8 +207,6 @@ class Request(request.Request):
     def leave(self) -> None:
         """Note that the worker has it no more."""
         books.reserved.pop(self.id, None)
-        books.active.pop(self.id, None)
-        books.scheduled.pop(self.id, None)
 
     def abandon(self) -> None:
         """Note that the worker has the message no more, which the broker delivers again."""
@@ -236,10 +242,10 @@ class Request(request.Request):
     def _begin(self, started: float) -> None:
         self.worker_pid = self._plan.pid  # type: ignore[assignment]  # as Celery itself
         self.time_start = started
-        books.active[self.id] = self
         state.total_count[self.name] += 1
         state.all_total_count[0] += 1
-        self.send_event("task-started")
+        if self._events is not None:
+            self.send_event("task-started")
 
     def _collect(self) -> None:
         """Have what the consumer sends wait for the acknowledgement, if both can leave together."""
@@ -261,7 +267,7 @@ class Request(request.Request):
             self.on_success(failure)  # which knows what to do about a failure
             return
         self.acknowledge()
-        if self._eventer is not None:
+        if self._events is not None:
             self.send_event("task-succeeded", result="None", runtime=time() - (self.time_start or 0.0))
 
     def give_up(self, error: BaseException) -> None:

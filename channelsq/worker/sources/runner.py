@@ -14,9 +14,11 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from time import monotonic, process_time, thread_time
 from typing import Protocol
 
+from channelsq.worker.sources.delays import Delays
 from channelsq.worker.sources.load import Load
 
 logger = logging.getLogger("channelsq.worker")
@@ -26,6 +28,9 @@ STALL = 0.002
 
 #: Seconds without progress after which one does in any case: a consumer may compute outside of the interpreter.
 LONG_STALL = 0.02
+
+#: Seconds for which a thread takes one job after the other without a look at the others, while one thread is enough.
+BURST = 0.001
 
 #: Seconds that a finished job's outcome may wait for the next poll.
 HOLD = 0.005
@@ -41,6 +46,12 @@ QUIET = 0.05
 
 #: Processor time, as a part of a second a second, up to which the process is thought to be waiting for something.
 IDLE = 0.7
+
+#: The part of a wait for which a thread that runs a job had no processor, from which on it is not thought to be stuck.
+DELAYED = 0.3
+
+#: Seconds that a job takes longer than it computes from which the thread's delays are looked at.
+LONGER = 0.001
 
 
 class Job(Protocol):
@@ -86,8 +97,9 @@ class Runner:
         self.limit = limit
         self._name = name
         self._change = threading.Condition()
-        self._backlog: deque[Job] = deque()  # bounded by the source's credit
+        self._backlog: deque[Job] = deque()  # bounded by the source's credit; popped from without the lock, too
         self._threads: set[threading.Thread] = set()
+        self._workers: set[_Worker] = set()
         self._number = 0
         self._idle = 0
         self._running = 0
@@ -108,7 +120,10 @@ class Runner:
         """Begin no more jobs; what was not begun is given back."""
         with self._change:
             self._stopping = True
-            left, self._backlog = list(self._backlog), deque()
+            left: list[Job] = []
+            with suppress(IndexError):
+                while True:
+                    left.append(self._backlog.popleft())
             self._change.notify_all()
         self._source.interrupt()
         if left:
@@ -129,13 +144,21 @@ class Runner:
 
     def _work(self) -> None:
         """In a thread: take one step after the other."""
+        worker = _Worker(self)
+        with self._change:
+            self._workers.add(worker)
         try:
-            worker = _Worker(self)
             while worker.step():
                 pass
         finally:
             with self._change:
                 self._threads.discard(threading.current_thread())
+                self._workers.discard(worker)
+            worker.delays.close()
+
+    def _delayed(self) -> float:
+        """Return the seconds for which the threads that run jobs have had no processor, in all; under the lock."""
+        return sum(worker.delays.seconds for worker in self._workers if worker.is_running)
 
     def _may_begin(self) -> bool:
         return self._running < self._load.allowed
@@ -166,10 +189,17 @@ class _Worker:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self.delays = Delays()
         self._clock = thread_time()
         self._unsent = False  # whether it has finished jobs whose outcomes may not be sent
         self._sent_at = monotonic()
+        self._ran = 0  # how many jobs it has run since
         self._begun: tuple[float, bool] | None = None  # when its job began, and whether it was the only one
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs a job."""
+        return self._begun is not None
 
     def step(self) -> bool:
         """Run a job, poll, send or wait; False when the thread is to end."""
@@ -194,7 +224,8 @@ class _Worker:
         while not runner._stopping:
             if runner._backlog:
                 if runner._may_begin():
-                    return self._begin(runner._backlog.popleft())
+                    with suppress(IndexError):  # another thread was quicker
+                        return self._begin(runner._backlog.popleft())
             elif not runner._polling and runner._may_begin() and runner._source.has_credit():
                 runner._polling = True
                 return _POLL
@@ -220,7 +251,10 @@ class _Worker:
         (begun, alone), self._begun = self._begun, None
         runner._running -= 1
         runner._progress = now = monotonic()
-        runner._load.add(now, now - begun, self._computed(), alone=alone and not runner._running)
+        seconds, computed = now - begun, self._computed()
+        if seconds - computed > LONGER:
+            seconds = max(computed, seconds - self.delays.since())
+        runner._load.add(now, seconds, computed, self._ran, alone=alone and not runner._running)
 
     def _wait(self) -> None:
         """Wait for a change; one thread at a time looks whether the others are stuck."""
@@ -232,7 +266,7 @@ class _Worker:
                 runner._change.wait()
                 return
             runner._watching = True
-            then, used = monotonic(), process_time()
+            then, used, delayed = monotonic(), process_time(), runner._delayed()
             try:
                 if runner._change.wait(STALL):
                     return
@@ -242,7 +276,8 @@ class _Worker:
             stalled = now - runner._progress
             if runner._running and stalled >= STALL and not runner._may_begin():
                 idle = (process_time() - used) < IDLE * (now - then)
-                if idle or stalled >= LONG_STALL:
+                waits = runner._delayed() - delayed < DELAYED * (now - then)
+                if waits and (idle or stalled >= LONG_STALL):
                     runner._load.stalled(runner._running)
         finally:
             runner._idle -= 1
@@ -269,11 +304,23 @@ class _Worker:
         runner = self._runner
         if self._unsent and (runner._load.waiting > NOTICEABLE or monotonic() - self._sent_at > HOLD):
             self._send()
-        try:
-            job.run()
-        except BaseException:
-            # The message is not acknowledged, and comes again when this worker has ended.
-            logger.exception("%r failed in the worker", job, extra={"action": "run_failed"})
+        until = monotonic() + BURST
+        self._ran = 0
+        while True:
+            try:
+                job.run()
+            except BaseException:
+                # The message is not acknowledged, and comes again when this worker has ended.
+                logger.exception("%r failed in the worker", job, extra={"action": "run_failed"})
+            self._ran += 1
+            now = monotonic()
+            if now > until or runner._stopping or runner._load.allowed > 1:
+                break
+            try:
+                job = runner._backlog.popleft()
+            except IndexError:
+                break
+            runner._progress = now
         self._unsent = True
 
     def _computed(self) -> float:

@@ -105,7 +105,7 @@ class Sources(bootsteps.StartStopStep):
                 worker.hostname,
                 self.channels,
                 self.threads,
-                self._relay.of,
+                self._relay,
                 worker,
                 pool_keeps_limits=self._pool_keeps_limits,
             )

@@ -53,7 +53,7 @@ class StreamIntake(Intake[Entry]):
         self._channel = channel
         self._now = channel.server_time()
         self._alive = _NONE_ALIVE
-        self._looked_at.clear()
+        self._look()
         taken: list[Request] = []
         entries = list(entries)
         for place, entry in enumerate(entries):
@@ -123,7 +123,7 @@ class StreamIntake(Intake[Entry]):
     def _make(
         self, plan: Plan, held: Entry, mine: Message, kwargs: dict[str, Any], headers: dict[str, Any] | None = None
     ) -> Request:
-        return StreamRequest(plan, self._channel.stream_qos, held, mine, kwargs, self._eventer_of, headers)
+        return StreamRequest(plan, self._channel.stream_qos, held, mine, kwargs, self._events, headers)
 
     def _drop(self, held: Entry) -> None:
         self._channel.stream_qos.drop(held)

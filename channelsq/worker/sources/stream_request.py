@@ -14,7 +14,7 @@ from channelsq.transport.consuming import ConsumingChannel
 from channelsq.transport.qos import QoS
 from channelsq.transport.streams import Entry
 from channelsq.worker.plan import Plan
-from channelsq.worker.sources.request import EventerOf, Request
+from channelsq.worker.sources.request import Events, Request
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -68,7 +68,7 @@ class StreamRequest(Request):
         entry: the entry.
         mine: the message, with its id.
         kwargs: the route's.
-        eventer_of: decides about events.
+        events: where events go; None for nowhere.
         headers: the message's, if they say more than its compact form does.
     """
 
@@ -81,10 +81,10 @@ class StreamRequest(Request):
         entry: Entry,
         mine: Message,
         kwargs: dict[str, Any],
-        eventer_of: EventerOf,
+        events: Events | None,
         headers: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(plan, mine, kwargs, eventer_of, headers)
+        super().__init__(plan, mine, kwargs, events, headers)
         self._qos = qos
         self._entry = entry
 

@@ -1,0 +1,45 @@
+"""How long a thread was ready to run while no processor was free.
+
+On a busy machine a thread that computes takes longer than its own processor time.  That is no sign that it waits for
+something, and another thread would only take turns with it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+
+class Delays:
+    """The delays of the calling thread, as Linux counts them (``/proc/PID/task/TID/schedstat``); none elsewhere."""
+
+    _file = -1
+    _seen = 0.0
+
+    def __init__(self) -> None:
+        try:
+            self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        self._seen = self.seconds
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of delay since the thread began; of any thread's object."""
+        if self._file < 0:
+            return 0.0
+        try:
+            return int(os.pread(self._file, 100, 0).split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):  # the thread has ended, or the kernel does not count
+            return 0.0
+
+    def since(self) -> float:
+        """Return the seconds of delay since it was asked last."""
+        before, self._seen = self._seen, self.seconds
+        return max(0.0, self._seen - before)
+
+    def close(self) -> None:
+        """Give the file back."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
