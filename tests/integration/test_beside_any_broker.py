@@ -148,14 +148,12 @@ class Choice:
 
 
 @pytest.fixture(
-    params=["redis beside streams", pytest.param("rabbitmq beside streams", marks=pytest.mark.rabbitmq)],
+    params=["redis-streams", pytest.param("rabbitmq beside streams", marks=pytest.mark.rabbitmq)],
 )
 def choice(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Choice]:
     broker = make_broker(request)
-    for url in (broker.groups_url, broker.celery_url):
-        if url.startswith("redis"):
-            with redis.Redis.from_url(url) as client:
-                client.flushdb()
+    with redis.Redis.from_url(broker.groups_url) as client:
+        client.flushdb()
     made = Choice(broker, tmp_path)
     yield made
     made.processes.stop()

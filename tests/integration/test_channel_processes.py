@@ -24,7 +24,7 @@ Start = Callable[..., Process]
 
 @pytest.fixture
 def broker(request: pytest.FixtureRequest) -> Broker:
-    request.param = "redis beside streams"
+    request.param = "redis-streams"
     return make_broker(request)
 
 

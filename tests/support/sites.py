@@ -36,8 +36,10 @@ class Site:
         return process, f"ws://127.0.0.1:{port}/"
 
     def worker(self, *args: str) -> Process:
-        """A Celery worker."""
+        """A Celery worker; its own threads run consumers if no other pool than threads is given."""
         name = f"{secrets.token_hex(4)}@%h"
+        if "-P" not in args:
+            args = ("-P", "threads", *args)
         return self.processes.worker(
             "-n", name, *QUICK, *args, env=self.env, app="tests.layers_project", loglevel="WARNING"
         )
@@ -62,3 +64,10 @@ def socket_on(url: str) -> Iterator[ClientConnection]:
 def ask(socket: ClientConnection, text: str) -> str:
     socket.send(text)
     return str(socket.recv(timeout=30))
+
+
+def is_by(answer: str, worker: Process) -> bool:
+    """Whether an answer, which ends with a process's id, is by a worker or by a channel process of it."""
+    pid = int(answer.rpartition(" ")[2])
+    parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    return worker.pid in (pid, int(parent))
