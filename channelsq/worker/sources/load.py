@@ -25,6 +25,7 @@ class Load:
         self._computing = 1.0
         self._used = 0.0  # seconds of computing since the last look
         self._looked = 0.0
+        self._busy = 0.0  # at the last look
         #: Seconds that a job waits for something, on average.
         self.waiting = 0.0
         #: How many jobs may run at once.
@@ -41,8 +42,8 @@ class Load:
             alone: whether no other job ran meanwhile.
         """
         part = min(1.0, computed / seconds) if seconds > 0 else 1.0
-        # Beside others a thread also waits for the interpreter, which says nothing of its own job.
-        if alone or part > self._computing:
+        # Beside others that compute a thread also waits for the interpreter, which says nothing of its own job.
+        if alone or part > self._computing or self._busy < FREE:
             weight = min(_MOST, max(_LEAST, seconds / _LONG * _MOST))
             self._computing += (part - self._computing) * weight
             self.waiting += ((seconds - computed) / jobs - self.waiting) * weight
@@ -53,11 +54,11 @@ class Load:
         self._used += computed
         elapsed = now - self._looked
         if elapsed >= LOOK:
-            busy = self._used / elapsed
+            self._busy = self._used / elapsed
             self._used, self._looked = 0.0, now
-            if busy > BUSY:
+            if self._busy > BUSY:
                 self._cap = max(1, min(self._cap, self.allowed) - 1)
-            elif busy < FREE and self._cap < self._limit:
+            elif self._busy < FREE and self._cap < self._limit:
                 self._cap += 1
         self.allowed = max(1, min(self._cap, self._limit, int(1 / max(self._computing, 0.01) + 0.5)))
 

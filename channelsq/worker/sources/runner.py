@@ -32,8 +32,9 @@ LONG_STALL = 0.02
 #: Seconds for which a thread takes one job after the other without a look at the others, while one thread is enough.
 BURST = 0.001
 
-#: Seconds that a finished job's outcome may wait for the next poll.
-HOLD = 0.005
+#: Seconds that a finished job's outcome may wait for those of others, and for the next poll, while jobs compute, and
+#: while they wait for something.
+HOLD, HOLD_WAITING = 0.010, 0.002
 
 #: Seconds that a poll waits for a message.
 WAIT = 1.0
@@ -107,6 +108,7 @@ class Runner:
         self._watching = False
         self._stopping = False
         self._progress = 0.0  # when a job was begun or finished last
+        self._unsent = 0.0  # since when there are outcomes that nobody has sent; 0 for none
         self._load = Load(limit)
 
     # -- its life
@@ -160,6 +162,14 @@ class Runner:
         """Return the seconds for which the threads that run jobs have had no processor, in all; under the lock."""
         return sum(worker.delays.seconds for worker in self._workers if worker.is_running)
 
+    def _is_due(self, now: float) -> bool:
+        """Return whether outcomes must be sent now, as other jobs may take long; under the lock."""
+        if not self._unsent:
+            return False
+        if self._load.waiting > NOTICEABLE:  # if every thread runs a job, nobody is left to send them
+            return self._running >= self.limit or now - self._unsent > HOLD_WAITING
+        return now - self._unsent > HOLD
+
     def _may_begin(self) -> bool:
         return self._running < self._load.allowed
 
@@ -191,8 +201,7 @@ class _Worker:
         self._runner = runner
         self.delays = Delays()
         self._clock = thread_time()
-        self._unsent = False  # whether it has finished jobs whose outcomes may not be sent
-        self._sent_at = monotonic()
+        self._sends_first = False
         self._ran = 0  # how many jobs it has run since
         self._begun: tuple[float, bool] | None = None  # when its job began, and whether it was the only one
 
@@ -228,8 +237,10 @@ class _Worker:
                         return self._begin(runner._backlog.popleft())
             elif not runner._polling and runner._may_begin() and runner._source.has_credit():
                 runner._polling = True
+                runner._unsent = 0.0
                 return _POLL
-            if self._unsent:
+            if runner._unsent and (not runner._backlog or runner._is_due(monotonic())):
+                runner._unsent = 0.0
                 return _SEND
             self._wait()
         return _END
@@ -239,6 +250,9 @@ class _Worker:
         runner._running += 1
         runner._progress = now = monotonic()
         self._begun = now, runner._running == 1
+        self._sends_first = runner._is_due(now)
+        if self._sends_first:
+            runner._unsent = 0.0
         if runner._running < runner.limit:
             runner._call_another()
         return job
@@ -251,6 +265,7 @@ class _Worker:
         (begun, alone), self._begun = self._begun, None
         runner._running -= 1
         runner._progress = now = monotonic()
+        runner._unsent = runner._unsent or now
         seconds, computed = now - begun, self._computed()
         if seconds - computed > LONGER:
             seconds = max(computed, seconds - self.delays.since())
@@ -289,8 +304,7 @@ class _Worker:
             jobs = runner._source.poll(WAIT)
         except BaseException:  # of this code, out of memory say: what was fetched comes again with its lease
             logger.exception("a poll was interrupted", extra={"action": "poll_failed"})
-        self._unsent = False
-        now = self._sent_at = monotonic()
+        now = monotonic()
         with runner._change:
             runner._polling = False
             runner._load.compute(now, self._computed())
@@ -302,8 +316,13 @@ class _Worker:
 
     def _run(self, job: Job) -> None:
         runner = self._runner
-        if self._unsent and (runner._load.waiting > NOTICEABLE or monotonic() - self._sent_at > HOLD):
+        if self._sends_first:
             self._send()
+            with runner._change:  # what that took is not the job's
+                assert self._begun is not None
+                now = monotonic()
+                self._begun = now, self._begun[1]
+                runner._load.compute(now, self._computed())
         until = monotonic() + BURST
         self._ran = 0
         while True:
@@ -321,7 +340,6 @@ class _Worker:
             except IndexError:
                 break
             runner._progress = now
-        self._unsent = True
 
     def _computed(self) -> float:
         """Return the seconds that the thread has computed since it asked last."""
@@ -329,9 +347,7 @@ class _Worker:
         return self._clock - before
 
     def _send(self) -> None:
-        self._unsent = False
         self._runner._source.settle()
-        self._sent_at = monotonic()
 
 
 _POLL, _SEND, _END = object(), object(), object()
