@@ -25,7 +25,10 @@ from tests.support.servers import (
 #: What takes longest, begun first when files are run at once: nobody waits in the end for one who began late.
 _LONGEST = (
     "integration/test_repeated_requests.py",
+    "integration/test_channel_processes.py",
+    "integration/test_two_brokers.py",
     "integration/test_worker_life.py",
+    "integration/test_redis_refuses.py",
     "transport/test_celery.py",
     "integration/test_end_to_end_runserver.py",
     "integration/test_dead_interfaces.py",

@@ -161,10 +161,12 @@ class Site:
         for place in self.places.values():
             if place.name != "publisher":
                 self.start_process(place)
-        if self.tasks is not None:  # a worker's consumers may have processes of their own, which begin when it is ready
-            workers = sum(place.kind == "worker" for place in self.places.values())
+        if self.scheme == "redis-streams":
+            # A worker's consumers may have processes of their own, which begin when it is ready; each has a lease, and
+            # so has Celery's own consumer if its broker is this Redis.
+            leases = sum(place.kind == "worker" for place in self.places.values()) * (1 if self.tasks else 2)
             with self.client as client:
-                wait_until(lambda: len(client.keys("stream-lease:*")) == workers, "all consumers to be there", 60)
+                wait_until(lambda: len(client.keys("stream-lease:*")) == leases, "all consumers to be there", 60)
 
     def start_process(self, place: Place) -> None:
         """Start a process where there is none; returns when it is ready."""

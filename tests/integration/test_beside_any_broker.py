@@ -31,7 +31,7 @@ WRITE = "tests.project.tasks.write"
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 @pytest.mark.parametrize("url", ["memory://", "filesystem://", "sqla+sqlite:///tasks.sqlite3", ""])
-@pytest.mark.ways("prefork")
+@pytest.mark.ways(r"\[(memory://)?-prefork")
 def test_channels_beside_a_broker_that_is_no_server(
     redis_url: str, processes: Processes, tmp_path: Path, url: str, pool: str
 ) -> None:

@@ -146,13 +146,12 @@ def settings_with(**env: str) -> subprocess.CompletedProcess[str]:
         ({}, "True InMemoryChannelLayer None  django.db.backends.sqlite3 None False []"),
         (
             {"REDIS_URL": "redis://r/1"},
-            "True RedisChannelLayer {'url': 'redis-streams://r/1'} redis-streams://r/1"
+            "True RedisChannelLayer {'url': 'redis://r/1'} redis-streams://r/1"
             " django.db.backends.sqlite3 None False []",
         ),
         (
             {"REDIS_URL": "redis://r/1", "BROKER_URL": "amqp://b//"},
-            "True KombuChannelLayer {'url': 'amqp://b//', 'groups_url': 'redis://r/1'} amqp://b//"
-            " django.db.backends.sqlite3 None False []",
+            "True RedisChannelLayer {'url': 'redis://r/1'} amqp://b// django.db.backends.sqlite3 None False []",
         ),
         (
             {
@@ -161,13 +160,13 @@ def settings_with(**env: str) -> subprocess.CompletedProcess[str]:
                 "REDIS_URL": "rediss://:p@h:6380",
                 "DATABASE_URL": "postgres://u:p@h/d",
             },
-            "False RedisChannelLayer {'url': 'rediss-streams://:p@h:6380?ssl_cert_reqs=none'}"
+            "False RedisChannelLayer {'url': 'rediss://:p@h:6380?ssl_cert_reqs=none'}"
             " rediss-streams://:p@h:6380?ssl_cert_reqs=none"
             " django.db.backends.postgresql require True ['.herokuapp.com']",
         ),
         (
             {"SECRET_KEY": "s", "REDIS_URL": "rediss://h:6380", "ALLOWED_HOSTS": "a.example, b.example"},
-            "False RedisChannelLayer {'url': 'rediss-streams://h:6380'} rediss-streams://h:6380"
+            "False RedisChannelLayer {'url': 'rediss://h:6380'} rediss-streams://h:6380"
             " django.db.backends.sqlite3 None True ['a.example', 'b.example']",
         ),
         (

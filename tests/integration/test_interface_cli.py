@@ -270,8 +270,8 @@ def test_a_missing_broker_is_said_and_survived(processes: Processes) -> None:
 
 @pytest.mark.redis
 def test_the_disconnects_reach_the_broker_before_the_end(processes: Processes, redis_server: RedisServer) -> None:
-    url = redis_server.url.rsplit("/", 1)[0] + "/7"
-    process, port = start(processes, env={"TEST_BROKER": url, "TEST_GROUPS": url})
+    url = redis_server.url.rsplit("/", 1)[0].replace("redis:", "redis-streams:") + "/7"
+    process, port = start(processes, env={"TEST_BROKER": url})
     layer = RedisChannelLayer(url=url)
     try:
         clients = contextlib.ExitStack()

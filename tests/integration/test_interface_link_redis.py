@@ -216,7 +216,7 @@ def test_no_way_in(ways: Ways, way: str, reason: str, caplog: pytest.LogCaptureF
 @pytest.mark.parametrize(
     "layer",
     [
-        RedisChannelLayer(url="redis://127.0.0.1/0"),
+        KombuChannelLayer(url="redis://127.0.0.1/0"),
         RedisChannelLayer(url="sentinel-streams://127.0.0.1", transport_options={"master_name": "m"})
         if "sentinel-streams" in RedisChannelLayer.redis_schemes
         else KombuChannelLayer(url="sentinel-streams://127.0.0.1"),
@@ -618,7 +618,7 @@ def test_a_fault_of_one_client_costs_the_others_nothing(server: RedisServer, lay
 
 
 def test_the_threaded_link_stops_quickly(server: RedisServer) -> None:
-    layer = RedisChannelLayer(url=server.url)
+    layer = KombuChannelLayer(url=server.url)
 
     async def scenario() -> float:
         loop = asyncio.get_running_loop()

@@ -184,7 +184,7 @@ def test_a_body_that_is_held_up_by_its_worker_is_not_slow() -> None:
 
 @pytest.fixture(scope="module")
 def broker(redis_url: str) -> str:
-    return fresh_redis(redis_url)
+    return fresh_redis(redis_url).replace("redis:", "redis-streams:")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 from celery.bin.worker import worker
 
+import channelsq.transport  # noqa: F401  # as `inspect` and `control` may meet a redis-streams:// broker, without Django
+
 OPTIONS = (
     CeleryOption(
         ["--channel-threads"],
