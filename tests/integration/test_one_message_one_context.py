@@ -60,9 +60,9 @@ class Worker:
         self.client = LayerClient(broker)
         self.project = Project(directory, None, {**broker.env, **SETTINGS, **env})
         self.project.migrate()
-        one = ("--channel-threads", "1") if broker.has_source else ()
         self.project.worker = self.project.processes.worker(
-            "-n", f"{self.project.port}@%h", "--without-mingle", "--without-gossip", "-P", way.pool, "-c", "1", *one,
+            "-n", f"{self.project.port}@%h", "--without-mingle", "--without-gossip", "-P", way.pool, "-c", "1",
+            "--channel-threads", "1",
             env=self.project.env, app="tests.project", loglevel=way.loglevel,
         )  # fmt: skip
 

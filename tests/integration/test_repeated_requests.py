@@ -37,13 +37,11 @@ class Site(Project):
     """The test project on a broker, with workers that are killed."""
 
     pool = "threads"
-    has_source = False
     workers: list[Process]
 
     def another_worker(self, *args: str, slots: int = 2) -> Process:
         """Start one more worker of the site's pool, which runs so many consumers at once."""
-        threads = ("--channel-threads", str(slots)) if self.has_source else ()
-        worker = self.new_worker("-P", self.pool, "-c", str(slots), *threads, *args)
+        worker = self.new_worker("-P", self.pool, "-c", str(slots), "--channel-threads", str(slots), *args)
         self.workers.append(worker)
         return worker
 
@@ -89,7 +87,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         broker = Broker(url.replace("redis:", f"{kind}:"), url)
     env = {**broker.env, "TEST_VISIBILITY": LEASE, "TEST_SHUTDOWN": "2"}
     site = Site(tmp_path_factory.mktemp(f"{kind}-{pool}".replace(" ", "-")), env=env)
-    site.pool, site.workers, site.has_source = pool, [], broker.has_source
+    site.pool, site.workers = pool, []
     site.embedded = False
     site.start_interface("--order-timeout", "5")
     yield site

@@ -66,7 +66,7 @@ class Site:
         }
         name = f"{self._records.parent.name}-{next(self._names)}@%h"
         options = ["-n", name, "--without-mingle", "--without-gossip", "-P", pool, "-c", str(processes)]
-        options += ["-Q", "hostile.lasts,hostile.lasts_limited,echo" + (",celery" if broker.has_source else "")]
+        options += ["-Q", "hostile.lasts,hostile.lasts_limited,echo,celery"]
         return self._processes.worker(*options, *args, env=env, app="tests.project")
 
     def noted(self, what: str) -> list[int]:
@@ -130,7 +130,7 @@ def test_cold_shutdown(site: Site, client: LayerClient, broker: Broker, pool: st
     worker.wait(20)
     assert_silent(worker)
     ended = site.noted("end")
-    if broker.has_source and pool == "solo":
+    if pool == "solo":
         assert len(ended) == 1  # in a thread, too
     else:
         assert len(ended) == (3 if pool == "threads" else 0)  # threads cannot be ended

@@ -49,11 +49,6 @@ class Broker:
             **({"TEST_LAYER": self.url} if self.url != self.celery_url else {}),
         }
 
-    @property
-    def has_source(self) -> bool:
-        """Whether the worker reads the channels through connections of its own."""
-        return True
-
 
 def make_broker(request: pytest.FixtureRequest) -> Broker:
     """The broker that a fixture's parameter names; groups are in Redis for all.
