@@ -185,6 +185,56 @@ def test_a_source_that_ends_gives_back_what_it_has_not_begun(
     assert ran == list(range(10))
 
 
+def test_what_comes_again_while_its_consumer_runs_is_run_once(read: Callable[..., Reader]) -> None:
+    begun, release = threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    def run(message: Any) -> None:
+        ran.append(message["number"])
+        begun.set()
+        release.wait(30)
+
+    reader = read(run, threads=2)
+    layer = reader.layer.channel_layer
+    send = layer.prepare("work", {"number": 1})._replace(identity="the same")
+    layer.dispatch((send,))
+    assert begun.wait(20)
+    (request,) = reader.source._held.values()
+    first = request._message
+    layer.dispatch((send,))
+    wait_until(lambda: request._message is not first, "the second one")
+    release.set()
+    wait_until(lambda: not reader.source._held, "the end")
+    assert ran == [1]
+
+
+@pytest.mark.parametrize("make", ["redis"], indirect=True)
+def test_a_consumer_that_takes_longer_than_the_visibility_timeout_runs_once(
+    make: Callable[..., KombuChannelLayer],
+) -> None:
+    options = {"visibility_timeout": 1, "unacked_restore_interval": 0.1, "unacked_restore_throttle": 1}
+    release = threading.Event()
+    ran: list[int] = []
+
+    def run(message: Any) -> None:
+        ran.append(message["number"])
+        release.wait(30)
+
+    layer = make()
+    layer._transport_options.update(options)
+    reader = Reader(layer, run, 2)
+    try:
+        reader.send(1)
+        (request,) = wait_until(lambda: [*reader.source._held.values()], "the message")
+        first = request._message
+        wait_until(lambda: request._message is not first, "it to come again")
+        release.set()
+        wait_until(lambda: not reader.source._held, "the end")
+        assert ran == [1]
+    finally:
+        reader.close()
+
+
 @AMQP
 def test_a_consumer_that_outlives_its_connection_runs_once(read: Callable[..., Reader]) -> None:
     begun, release = threading.Event(), threading.Event()

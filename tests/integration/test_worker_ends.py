@@ -211,26 +211,6 @@ def revoke(broker: Broker, number: int) -> None:
         app.control.revoke(wait_until(find, "the request", 20), terminate=True)
 
 
-# Threads cannot be ended, see test_channel_processes.py.
-@pytest.mark.ways(r"\[redis\]")
-@pytest.mark.parametrize("broker", KOMBU, indirect=True)
-def test_revoke_with_terminate(site: Site, client: LayerClient, broker: Broker) -> None:
-    worker = site.start("prefork", processes=1)
-    send(client, 60)
-    site.wait_for("begin", 1)
-    revoke(broker, 0)
-    assert client.receive() == {"done": 0}
-    send(client, 0, first=1)
-    assert [client.receive(), client.receive()] == [{"text": "answer 1"}, {"done": 1}]
-    assert site.noted("interrupted") == [0]
-    assert_silent(worker)
-    worker.terminate()
-    site.start("prefork", processes=1)
-    send(client, 0, first=2)
-    assert [client.receive(), client.receive()] == [{"text": "answer 2"}, {"done": 2}]
-    assert site.noted("begin") == [0, 1, 2]
-
-
 def test_a_hard_time_limit_is_the_only_failure(site: Site, client: LayerClient) -> None:
     worker = site.start("prefork", processes=1)
     send(client, 60, channel="hostile.lasts_limited")
@@ -243,20 +223,7 @@ def test_a_hard_time_limit_is_the_only_failure(site: Site, client: LayerClient) 
     assert site.noted("begin") == [0, 1]
 
 
-@pytest.mark.ways(r"\[redis\]")
-@pytest.mark.parametrize("broker", ["redis"], indirect=True)
-def test_cancelled_with_the_connection(site: Site, client: LayerClient, redis_server: RedisServer) -> None:
-    setting = "worker.cancel_long_running_tasks_on_connection_loss=(bool)True"
-    worker = site.start("prefork", "--", setting, processes=2)
-    send(client, SECONDS, SECONDS)
-    site.wait_for_active(2)
-    with redis.Redis(port=redis_server.port) as operator:
-        operator.execute_command("CLIENT", "KILL", "TYPE", "normal")
-    site.wait_for("interrupted", 2)
-    assert worker.running  # Kombu's transport hands them out after the visibility timeout
-
-
-@pytest.mark.parametrize("broker", ["redis-streams"], indirect=True)
+@pytest.mark.parametrize("broker", ["redis-streams", "redis"], indirect=True)
 def test_a_lost_connection_cancels_nothing_in_channel_processes(
     site: Site, client: LayerClient, redis_server: RedisServer
 ) -> None:

@@ -108,7 +108,7 @@ def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, clien
 def test_a_message_that_was_read_in_time_does_not_expire_with_its_worker(
     start_worker: StartWorker, client: LayerClient
 ) -> None:
-    first = start_worker("-Q", "slow", "-c", "1")
+    first = start_worker("-Q", "slow", "-P", "threads", "-c", "1")
     client.layer.channel_layer.expiry = 1  # less than it takes until another worker gets the message
     client.send("slow", {"seconds": 2, "order": 1})
     pid = client.receive()["pid"]
@@ -167,8 +167,8 @@ def test_an_http_client_waits_no_longer_for_a_consumer_that_was_killed(
 @pytest.mark.parametrize(
     ("args", "shown"),
     [
-        ((), "concurrency: 8 (thread)"),
-        (("-c", "3"), "concurrency: 3 (thread)"),
+        ((), "(prefork)"),
+        (("-c", "3"), "concurrency: 3 (prefork)"),
         (("-P", "prefork", "-c", "1"), "concurrency: 1 (prefork)"),
         (("-P", "solo"), "(solo)"),
     ],

@@ -61,8 +61,15 @@ class KombuRequest(Request):
         self._source.hold(self)
 
     def adopt(self, message: KombuMessage, number: int) -> None:
-        """Go on with a message that was delivered again, on the connection with a number."""
+        """Go on with the same message that came again, on the connection with a number.
+
+        Raises:
+            Exception: the transport's errors.
+        """
+        before, was_lost = self._message, self.is_lost
         self._message, self._number = message, number
+        if not was_lost and before.delivery_tag != message.delivery_tag and not before.acknowledged:
+            before.ack()  # a second one
 
     @property
     def is_lost(self) -> bool:

@@ -155,12 +155,13 @@ class KombuSource(LayerSource):
             del self._held[request.id]
 
     def knows(self, message: KombuMessage, identity: Any) -> bool:
-        """Return whether a message that was delivered again needs no request, as this source has or had it.
+        """Return whether a message that came again needs no request, as this source has or had it.
 
-        Its consumer may be running, or have run, while the connection was lost.
+        The broker delivers again what a lost connection held, or what Kombu's ``visibility_timeout`` is too short for;
+        a publisher sends again what the broker did not confirm.
         """
         request = self._held.get(identity)
-        if request is not None and request.is_lost:
+        if request is not None:
             request.adopt(message, self.connections)
             return True
         if identity in self._done:
