@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support.demo import fresh_redis
+from tests.support.demo import fresh_streams
 from tests.support.processes import ROOT
 from tests.support.project import Project
 
@@ -47,7 +47,7 @@ with transaction.atomic():
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Project]:
-    project = Project(tmp_path_factory.mktemp("binding"), fresh_redis(redis_url))
+    project = Project(tmp_path_factory.mktemp("binding"), fresh_streams(redis_url))
     try:
         project.migrate()
         project.start()

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from tests.support.demo import fresh_redis
+from tests.support.demo import fresh_streams
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module", params=["embedded", pytest.param("redis", marks=pytest.mark.redis)])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    redis_url = fresh_redis(request.getfixturevalue("redis_url")) if request.param == "redis" else None
+    redis_url = fresh_streams(request.getfixturevalue("redis_url")) if request.param == "redis" else None
     project = Project(tmp_path_factory.mktemp("site"), redis_url, {"TEST_HOSTS": "127.0.0.1,.example.com"})
     try:
         project.start()

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import redis
 
-from tests.support.demo import PASSWORD, Demo, fresh_redis
+from tests.support.demo import PASSWORD, Demo, fresh_redis, fresh_streams
 from tests.support.project import Project
 from tests.support.visitor import Visitor
 from tests.support.waiting import wait_until
@@ -34,7 +34,7 @@ def big_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=BOTH)
 def site(request: pytest.FixtureRequest, big_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    redis_url = fresh_redis(request.getfixturevalue("redis_url")) if request.param == "redis" else None
+    redis_url = fresh_streams(request.getfixturevalue("redis_url")) if request.param == "redis" else None
     project = Project(tmp_path_factory.mktemp("site"), redis_url, {"TEST_FILE": str(big_file)})
     project.migrate()
     try:

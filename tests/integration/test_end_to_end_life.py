@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support import needs
-from tests.support.demo import fresh_redis
+from tests.support.demo import fresh_streams
 from tests.support.project import Project
 from tests.support.servers import RedisServer, redis_binary
 from tests.support.waiting import wait_until
@@ -39,7 +39,7 @@ def echo(socket: ClientConnection, text: str, timeout: float = 20) -> None:
 
 @pytest.mark.parametrize("broker", ["embedded", pytest.param("redis", marks=pytest.mark.redis)])
 def test_interface_takes_leave(request: pytest.FixtureRequest, broker: str, tmp_path: Path) -> None:
-    redis_url = fresh_redis(request.getfixturevalue("redis_url")) if broker == "redis" else None
+    redis_url = fresh_streams(request.getfixturevalue("redis_url")) if broker == "redis" else None
     project = Project(tmp_path, redis_url)
     with ExitStack() as stack:
         stack.callback(project.stop)
@@ -84,7 +84,7 @@ def broker(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.mark.redis
 def test_broker_gone_and_back(broker: RedisServer, tmp_path: Path) -> None:
-    url = broker.url.replace("redis://", "redis://:s3cret@")
+    url = broker.url.replace("redis://", "redis-streams://:s3cret@")
     project = Project(tmp_path, url)
     with ExitStack() as stack:
         stack.callback(project.stop)
@@ -98,7 +98,8 @@ def test_broker_gone_and_back(broker: RedisServer, tmp_path: Path) -> None:
         assert refused.status_code == 503
         assert refused.text == "503 Service Unavailable: please try again soon\n"
         project.interface.wait_for_output(
-            rf"ERROR .*no connection to redis://:\*\*@127\.0\.0\.1:{broker.port}/0: .*; start it, or correct the URL"
+            rf"ERROR .*no connection to redis-streams://:\*\*@127\.0\.0\.1:{broker.port}/0: "
+            ".*; start it, or correct the URL"
         )
         assert "s3cret" not in project.interface.output
         sockets[0].send("said without a broker")

@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import connect
 
 from channelsq.interface.config import ConfigError, read_config
-from tests.support.demo import fresh_redis
+from tests.support.demo import fresh_streams
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
@@ -24,7 +24,7 @@ def site(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """An interface server without any worker."""
     directory = tmp_path_factory.mktemp("direct")
     (directory / "file").write_bytes(os.urandom(1024 * 1024))
-    project = Project(directory, fresh_redis(redis_url), {"TEST_FILE": str(directory / "file")})
+    project = Project(directory, fresh_streams(redis_url), {"TEST_FILE": str(directory / "file")})
     project.migrate()
     try:
         project.start_interface("--http", "direct", "--proxy-headers", "--root-path", "/app")

@@ -52,6 +52,11 @@ def fresh_redis(url: str) -> str:
     return fresh
 
 
+def fresh_streams(url: str) -> str:
+    """The same, as a broker on streams: what a RedisChannelLayer makes of a ``redis://`` URL."""
+    return fresh_redis(url).replace("redis:", "redis-streams:")
+
+
 class Demo:
     """The demo's processes and database.
 
