@@ -185,6 +185,25 @@ def test_a_source_that_ends_gives_back_what_it_has_not_begun(
     assert ran == list(range(10))
 
 
+def test_another_try_is_no_message_that_comes_again(read: Callable[..., Reader]) -> None:
+    tries: list[int] = []
+
+    @consumer(bind=True, max_retries=3)
+    def run(task: Any, message: Any) -> None:
+        tries.append(task.request.retries)
+        if task.request.retries == 0:
+            try:
+                raise task.retry(countdown=0)
+            finally:  # it is sent, and comes while this one is held
+                wait_until(lambda: len(tries) == 2, "the other try")
+
+    reader = read(run, threads=2)
+    reader.send()
+    wait_until(lambda: len(tries) == 2, "two tries")
+    wait_until(lambda: not reader.source._held, "the end")
+    assert tries == [0, 1]
+
+
 def test_what_comes_again_while_its_consumer_runs_is_run_once(read: Callable[..., Reader]) -> None:
     begun, release = threading.Event(), threading.Event()
     ran: list[int] = []

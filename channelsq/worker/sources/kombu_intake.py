@@ -53,7 +53,7 @@ class KombuIntake(Intake[KombuMessage]):
         self._refuse(message, message, _queue_of(message), error)
 
     def _request_of(self, message: KombuMessage) -> Request | None:
-        if self._source.knows(message, message.headers.get("id")):
+        if self._source.knows(message):
             return None
         queue = _queue_of(message)
         try:

@@ -23,6 +23,16 @@ logger = logging.getLogger("channelsq.worker")
 MOST_DEATHS = 5
 
 
+#: A message's id, and how often it was retried: another try has the same id.
+Key = tuple[Any, Any]
+
+
+def key_of(message: KombuMessage) -> Key:
+    """Return what tells a message from all others, but not from itself when it comes again."""
+    headers = message.headers
+    return headers.get("id"), headers.get("retries") or 0
+
+
 class KombuRequest(Request):
     """The request for a message of Kombu's.
 
@@ -54,6 +64,7 @@ class KombuRequest(Request):
         super().__init__(plan, mine, kwargs, events, headers)
         self._source = source
         self._message: KombuMessage = message
+        self.key = key_of(message)
         self._number = source.connections
 
     def take(self) -> None:

@@ -21,7 +21,7 @@ from channelsq.layers.urls import shown
 from channelsq.worker.connection import Connection
 from channelsq.worker.heartbeats import Pulse
 from channelsq.worker.sources.kombu_intake import KombuIntake
-from channelsq.worker.sources.kombu_request import KombuRequest
+from channelsq.worker.sources.kombu_request import Key, KombuRequest, key_of
 from channelsq.worker.sources.request import Request
 from channelsq.worker.sources.source import LayerSource
 
@@ -55,12 +55,12 @@ class KombuSource(LayerSource):
         #: The number of the connection, the first being 1.
         self.connections = 0
         self._arrived: list[KombuMessage] = []
-        #: The messages that are held, by id.
-        self._held: dict[str, KombuRequest] = {}
+        #: The messages that are held, by :func:`key_of`.
+        self._held: dict[Key, KombuRequest] = {}
         #: The requests that are settled, each with what is to be done about its message.
         self._settled: deque[tuple[KombuRequest, Callable[[], None]]] = deque()
-        #: Ids of messages that are done with and that the broker does not know to be.
-        self._done: dict[str, None] = {}
+        #: The keys of messages that are done with and that the broker does not know to be.
+        self._done: dict[Key, None] = {}
         self._looked = 0.0
         self._pulse: Pulse | None = None
 
@@ -147,25 +147,26 @@ class KombuSource(LayerSource):
 
     def hold(self, request: KombuRequest) -> None:
         """Note that a message is held."""
-        self._held[request.id] = request
+        self._held[request.key] = request
 
     def abandon(self, request: KombuRequest) -> None:
         """Note that a message is not held any more, which the broker delivers again."""
-        if self._held.get(request.id) is request:
-            del self._held[request.id]
+        if self._held.get(request.key) is request:
+            del self._held[request.key]
 
-    def knows(self, message: KombuMessage, identity: Any) -> bool:
+    def knows(self, message: KombuMessage) -> bool:
         """Return whether a message that came again needs no request, as this source has or had it.
 
         The broker delivers again what a lost connection held, or what Kombu's ``visibility_timeout`` is too short for;
         a publisher sends again what the broker did not confirm.
         """
-        request = self._held.get(identity)
+        key = key_of(message)
+        request = self._held.get(key)
         if request is not None:
             request.adopt(message, self.connections)
             return True
-        if identity in self._done:
-            del self._done[identity]
+        if key in self._done:
+            del self._done[key]
             message.ack()
             return True
         return False
@@ -195,7 +196,7 @@ class KombuSource(LayerSource):
             conclude: acknowledges the message, or has it delivered again.
         """
         self._settled.append((request, conclude))
-        self._held.pop(request.id, None)
+        self._held.pop(request.key, None)
 
     def _flush(self) -> None:
         """Tell the broker of outcomes; raise the transport's errors."""
@@ -204,7 +205,7 @@ class KombuSource(LayerSource):
             if not request.is_lost:
                 conclude()
             elif request.is_done:
-                self._done[request.id] = None
+                self._done[request.key] = None
                 if len(self._done) > MOST_REMEMBERED:
                     del self._done[next(iter(self._done))]
             self._settled.popleft()
