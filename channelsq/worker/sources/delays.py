@@ -1,4 +1,4 @@
-"""How long a thread was ready to run while no processor was free.
+"""Whether a thread waited for something, or was ready to run while no processor was free.
 
 On a busy machine a thread that computes takes longer than its own processor time.  That is no sign that it waits for
 something, and another thread would only take turns with it.
@@ -9,9 +9,26 @@ from __future__ import annotations
 import os
 import threading
 
+try:
+    from resource import RUSAGE_THREAD, getrusage
+except ImportError:  # not Linux
+
+    def pauses() -> int | None:
+        """Return None: the system does not count them."""
+        return None
+
+else:
+
+    def pauses() -> int | None:
+        """Return how often the calling thread has given its processor up to wait; None if that is not counted."""
+        return getrusage(RUSAGE_THREAD).ru_nvcsw
+
 
 class Delays:
-    """The delays of the calling thread, as Linux counts them (``/proc/PID/task/TID/schedstat``); none elsewhere."""
+    """The delays of the calling thread, as Linux counts them (``/proc/PID/task/TID/schedstat``); none elsewhere.
+
+    To read them lets other threads have the interpreter.
+    """
 
     _file = -1
     _seen = 0.0

@@ -18,7 +18,7 @@ from contextlib import suppress
 from time import monotonic, process_time, thread_time
 from typing import Protocol
 
-from channelsq.worker.sources.delays import Delays
+from channelsq.worker.sources.delays import Delays, pauses
 from channelsq.worker.sources.load import Load
 
 logger = logging.getLogger("channelsq.worker")
@@ -51,7 +51,7 @@ IDLE = 0.7
 #: The part of a wait for which a thread that runs a job had no processor, from which on it is not thought to be stuck.
 DELAYED = 0.3
 
-#: Seconds that a job takes longer than it computes from which the thread's delays are looked at.
+#: Seconds that a job takes longer than it computes from which it is asked whether it waited at all.
 LONGER = 0.001
 
 
@@ -159,8 +159,8 @@ class Runner:
             worker.delays.close()
 
     def _delayed(self) -> float:
-        """Return the seconds for which the threads that run jobs have had no processor, in all; under the lock."""
-        return sum(worker.delays.seconds for worker in self._workers if worker.is_running)
+        """Return for how long threads that run jobs have had no processor, since it was asked last; under the lock."""
+        return sum(worker.delays.since() for worker in self._workers if worker.is_running)
 
     def _is_due(self, now: float) -> bool:
         """Return whether outcomes must be sent now, as other jobs may take long; under the lock."""
@@ -202,6 +202,7 @@ class _Worker:
         self.delays = Delays()
         self._clock = thread_time()
         self._sends_first = False
+        self._pauses: int | None = None
         self._ran = 0  # how many jobs it has run since
         self._begun: tuple[float, bool] | None = None  # when its job began, and whether it was the only one
 
@@ -250,6 +251,7 @@ class _Worker:
         runner._running += 1
         runner._progress = now = monotonic()
         self._begun = now, runner._running == 1
+        self._pauses = pauses()
         self._sends_first = runner._is_due(now)
         if self._sends_first:
             runner._unsent = 0.0
@@ -267,8 +269,8 @@ class _Worker:
         runner._progress = now = monotonic()
         runner._unsent = runner._unsent or now
         seconds, computed = now - begun, self._computed()
-        if seconds - computed > LONGER:
-            seconds = max(computed, seconds - self.delays.since())
+        if seconds - computed > LONGER and self._pauses is not None and self._pauses == pauses():
+            seconds = computed  # it had no processor
         runner._load.add(now, seconds, computed, self._ran, alone=alone and not runner._running)
 
     def _wait(self) -> None:
@@ -281,7 +283,7 @@ class _Worker:
                 runner._change.wait()
                 return
             runner._watching = True
-            then, used, delayed = monotonic(), process_time(), runner._delayed()
+            then, used = monotonic(), process_time()
             try:
                 if runner._change.wait(STALL):
                     return
@@ -291,8 +293,8 @@ class _Worker:
             stalled = now - runner._progress
             if runner._running and stalled >= STALL and not runner._may_begin():
                 idle = (process_time() - used) < IDLE * (now - then)
-                waits = runner._delayed() - delayed < DELAYED * (now - then)
-                if waits and (idle or stalled >= LONG_STALL):
+                # What was delayed before may be counted here, but not in the next look.
+                if (idle or stalled >= LONG_STALL) and runner._delayed() < DELAYED * (now - then):
                     runner._load.stalled(runner._running)
         finally:
             runner._idle -= 1
@@ -321,7 +323,7 @@ class _Worker:
             with runner._change:  # what that took is not the job's
                 assert self._begun is not None
                 now = monotonic()
-                self._begun = now, self._begun[1]
+                self._begun, self._pauses = (now, self._begun[1]), pauses()
                 runner._load.compute(now, self._computed())
         until = monotonic() + BURST
         self._ran = 0
