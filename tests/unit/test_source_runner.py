@@ -149,7 +149,7 @@ def test_as_many_wait_at_once_as_there_may_be_threads() -> None:
         wait_until(lambda: len(now) == 3, "three run")
         assert not threading.Event().wait(0.1)  # longer than what a stall takes
         assert len(now) == 3
-        assert len(threads()) == 3
+        assert len(threads()) == 3 + 1  # one polls for them
         go.set()
         wait_until(lambda: len(source.sent) == 10, "all are done")
 
@@ -160,6 +160,20 @@ def test_the_outcome_of_a_short_job_does_not_wait_for_a_long_one() -> None:
         (short, _) = source.put(lambda: None, go.wait)
         wait_until(lambda: source.sent == [short], "its outcome is sent")
         go.set()
+
+
+@pytest.mark.parametrize("limit", [2, 3])
+def test_an_outcome_is_sent_though_every_thread_runs_a_long_job(limit: int) -> None:
+    source, go = Memory(), threading.Event()
+    with running(source, limit):
+        source.put(*[lambda: go.wait(0.003)] * 60)  # so that it is known that jobs wait
+        wait_until(lambda: len(source.sent) == 60, "their outcomes are sent")
+        (short, *_) = source.put(lambda: None, *[go.wait] * limit)
+        try:
+            wait_until(lambda: source.sent[60:] == [short], "its outcome is sent")
+            wait_until(lambda: source.polling, "more is polled for")
+        finally:
+            go.set()
 
 
 def test_stop_gives_back_what_was_not_begun() -> None:

@@ -4,6 +4,9 @@ The thread that leads polls the source, then runs what the poll brought; its nex
 consumers compute, that one thread does everything, since a second one would only contend for the interpreter.  Where
 consumers wait, for a database say, others take jobs off the same backlog, or lead in its place.
 
+When all of them run consumers, one thread more polls for them, and sends the outcomes: those that run consumers then
+do nothing else.
+
 How many threads take part follows from what is measured: a consumer whose thread computes for a quarter of its time
 leaves room for four.  A consumer that is not known yet, or stalls for once, is noticed after :data:`STALL`.
 """
@@ -89,7 +92,7 @@ class Runner:
 
     Args:
         source: where they come from.
-        limit: how many threads there may be.
+        limit: how many threads may run jobs.
         name: for the threads.
     """
 
@@ -97,11 +100,15 @@ class Runner:
         self._source = source
         self.limit = limit
         self._name = name
-        self._change = threading.Condition()
+        lock = threading.RLock()
+        self._change = threading.Condition(lock)
+        self._all_run = threading.Condition(lock)  # for the assistant
         self._backlog: deque[Job] = deque()  # bounded by the source's credit; popped from without the lock, too
         self._threads: set[threading.Thread] = set()
         self._workers: set[_Worker] = set()
         self._number = 0
+        self._has_assistant = False  # a thread that runs no jobs
+        self._assistant_sleeps = False
         self._idle = 0
         self._running = 0
         self._polling = False
@@ -127,6 +134,7 @@ class Runner:
                 while True:
                     left.append(self._backlog.popleft())
             self._change.notify_all()
+            self._all_run.notify()
         self._source.interrupt()
         if left:
             self._source.give_back(left)
@@ -138,15 +146,16 @@ class Runner:
 
     # -- the threads
 
-    def _add_thread(self) -> None:
+    def _add_thread(self, *, assists: bool = False) -> None:
         self._number += 1
-        thread = threading.Thread(target=self._work, name=f"{self._name}-{self._number}", daemon=True)
+        name = f"{self._name}-assistant" if assists else f"{self._name}-{self._number}"
+        thread = threading.Thread(target=self._work, args=(assists,), name=name, daemon=True)
         thread.start()
         self._threads.add(thread)
 
-    def _work(self) -> None:
+    def _work(self, assists: bool) -> None:
         """In a thread: take one step after the other."""
-        worker = _Worker(self)
+        worker = _Worker(self, assists)
         with self._change:
             self._workers.add(worker)
         try:
@@ -166,8 +175,9 @@ class Runner:
         """Return whether outcomes must be sent now, as other jobs may take long; under the lock."""
         if not self._unsent:
             return False
-        if self._load.waiting > NOTICEABLE:  # if every thread runs a job, nobody is left to send them
-            return self._running >= self.limit or now - self._unsent > HOLD_WAITING
+        if self._load.waiting > NOTICEABLE:
+            is_left_alone = self._running >= self.limit and not self._has_assistant
+            return is_left_alone or now - self._unsent > HOLD_WAITING
         return now - self._unsent > HOLD
 
     def _may_begin(self) -> bool:
@@ -189,16 +199,31 @@ class Runner:
                     extra={"action": "no_thread"},
                 )  # fmt: skip
 
+    def _call_assistant(self) -> None:
+        """Have a thread that runs no jobs poll, and send the outcomes, while all others run jobs."""
+        if self._stopping:
+            return
+        if self._has_assistant:
+            if self._assistant_sleeps:
+                self._assistant_sleeps = False
+                self._all_run.notify()
+            return
+        with suppress(RuntimeError):  # the system has no more threads
+            self._add_thread(assists=True)
+            self._has_assistant = True
+
 
 class _Worker:
     """One thread of a runner.
 
     Args:
         runner: the runner, whose private state its threads share.
+        assists: whether it runs no jobs.
     """
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, assists: bool) -> None:
         self._runner = runner
+        self._assists = assists
         self.delays = Delays()
         self._clock = thread_time()
         self._sends_first = False
@@ -231,20 +256,43 @@ class _Worker:
     def _next(self) -> Job | object:
         """Return the next step; under the lock."""
         runner = self._runner
+        if self._assists:
+            return self._next_to_assist()
         while not runner._stopping:
             if runner._backlog:
                 if runner._may_begin():
                     with suppress(IndexError):  # another thread was quicker
                         return self._begin(runner._backlog.popleft())
             elif not runner._polling and runner._may_begin() and runner._source.has_credit():
-                runner._polling = True
-                runner._unsent = 0.0
-                return _POLL
+                return self._lead()
             if runner._unsent and (not runner._backlog or runner._is_due(monotonic())):
                 runner._unsent = 0.0
                 return _SEND
             self._wait()
         return _END
+
+    def _next_to_assist(self) -> object:
+        """Return the next step of the thread that runs no jobs."""
+        runner = self._runner
+        while not runner._stopping:
+            all_run = runner._running >= runner.limit
+            if all_run and not runner._backlog and not runner._polling and runner._source.has_credit():
+                return self._lead()
+            now = monotonic()
+            if runner._unsent and runner._is_due(now):
+                runner._unsent = 0.0
+                return _SEND
+            if runner._unsent or (all_run and now - runner._progress < QUIET):
+                runner._all_run.wait(HOLD_WAITING)
+            else:
+                runner._assistant_sleeps = True
+                runner._all_run.wait()
+        return _END
+
+    def _lead(self) -> object:
+        self._runner._polling = True
+        self._runner._unsent = 0.0
+        return _POLL
 
     def _begin(self, job: Job) -> Job:
         runner = self._runner
@@ -257,6 +305,8 @@ class _Worker:
             runner._unsent = 0.0
         if runner._running < runner.limit:
             runner._call_another()
+        elif runner.limit > 1:
+            runner._call_assistant()
         return job
 
     def _finish(self) -> None:
