@@ -9,7 +9,7 @@ from benchmarks.measuring import Run
 from benchmarks.parts import PAGES, count_echoes, count_pages
 from benchmarks.results import REFERENCE
 from benchmarks.services import Unavailable, postgres, worker_option
-from benchmarks.stacks import BROKERS, Contestant, Ours, Peer, Setup
+from benchmarks.stacks import BROKERS, THREADS, Contestant, Ours, Peer, Setup
 
 #: The work of most of these parts.
 SOCKETS = "100 sockets"
@@ -99,13 +99,13 @@ def observed(run: Run) -> None:
         "observed",
         {
             TIME_LIMIT: Setup("time-limit", run.broker, env={"BENCH_TIME_LIMIT": "300"}),
-            EVENTS: Setup("events", run.broker, ("-E",), events=True),
+            EVENTS: Setup("events", run.broker, (*THREADS, "-E"), events=True),
         },
     )
 
 
 def _against_shipped(run: Run, part: str, setups: dict[str, Setup]) -> None:
-    """Echo with these setups, by name, and with the worker as shipped."""
+    """Echo with these setups, by name, and with the worker of the other parts."""
     with ExitStack() as guests:
         contestants = run.shipped("/echo/")
         for name, setup in setups.items():

@@ -152,7 +152,7 @@ class Run:
         return [Contestant(self._named(pool), stack, path, "ours") for pool, stack in self.ours.items()]
 
     def shipped(self, path: str) -> list[Contestant]:
-        """The worker as shipped, at ``path``; none if its pool was not chosen."""
+        """The worker of threads, at ``path``; none if its pool was not chosen."""
         return [each for each in self._ours(path) if each.name == REFERENCE]
 
     def echoes(self) -> list[Contestant]:

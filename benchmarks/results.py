@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The contestant that all ratios are of: the worker as shipped.
+#: The contestant that all ratios are of: a worker of threads.
 REFERENCE = "channelsq"
 
 

@@ -15,8 +15,11 @@ from benchmarks.frames import WrongAnswer
 from benchmarks.programs import Program, Redis, Talk, environment, free_port
 from benchmarks.services import Vhost
 
-#: Celery pools, the shipped default first.
+#: Celery pools, that of the demo's settings first.
 POOLS = ("threads", "solo", "prefork")
+
+#: The worker's options for the first.
+THREADS = ("-P", "threads", "-c", "8")
 
 #: Celery's brokers, the default of the benchmarks first, and what the tables call them.
 BROKERS = {"streams": "redis-streams://", "redis": "redis://", "amqp": "RabbitMQ"}
@@ -108,14 +111,15 @@ class Setup:
 
     name: str = "threads"
     broker: str = "streams"
-    worker: tuple[str, ...] = ()
+    worker: tuple[str, ...] = THREADS
     env: Mapping[str, str] = field(default_factory=dict)
     events: bool = False
 
 
 def pooled(pool: str, broker: str = "streams") -> Setup:
-    """Return the setup of a Celery pool; ``threads`` is the shipped default and is not named to the worker."""
-    return Setup(pool, broker, () if pool == POOLS[0] else ("-P", pool, "--prefetch-multiplier", "32"))
+    """Return the setup of a Celery pool; ``prefork`` is Celery's own default and is not named to the worker."""
+    options = {"threads": THREADS, "solo": ("-P", "solo"), "prefork": ()}
+    return Setup(pool, broker, options[pool])
 
 
 class Working(Stack):

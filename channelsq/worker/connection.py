@@ -74,7 +74,8 @@ def install(sender: Any, **kwargs: Any) -> None:
     defaults = patience.options_for(url)
     if defaults:
         app.conf.broker_transport_options = {**defaults, **(app.conf.broker_transport_options or {})}
-    if patience.is_amqp(url) and not conf.is_chosen(app, "broker_heartbeat"):
+    is_solo = "solo" in str(sender.pool_cls)  # which sends no heartbeats during a task, so that those must be rare
+    if patience.is_amqp(url) and not is_solo and not conf.is_chosen(app, "broker_heartbeat"):
         app.conf.broker_heartbeat = patience.HEARTBEAT
     if "thread" in str(sender.pool_cls) and not conf.is_chosen(app, _REDUCTION):
         # In a pool of threads it is the thread that ends a task that raises the count again: it speaks AMQP on the

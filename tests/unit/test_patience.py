@@ -28,8 +28,8 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Celery:
     return app
 
 
-def set_up(app: Celery) -> Any:
-    connection.install(sender=SimpleNamespace(app=app, pool_cls="prefork"))
+def set_up(app: Celery, pool: str = "prefork") -> Any:
+    connection.install(sender=SimpleNamespace(app=app, pool_cls=pool))
     return app.conf
 
 
@@ -37,6 +37,12 @@ def test_a_worker_on_rabbitmq(app: Celery) -> None:
     settings = set_up(app)
     assert settings.broker_heartbeat == patience.HEARTBEAT == 10
     assert settings.broker_transport_options == {"on_open": bound}
+
+
+def test_a_solo_worker_on_rabbitmq(app: Celery) -> None:
+    """RabbitMQ would take it for dead during a task of some 20 seconds."""
+    set_up(app, "celery.concurrency.solo:TaskPool")
+    assert not conf.is_chosen(app, "broker_heartbeat")
 
 
 def test_a_worker_on_kombus_redis_transport(app: Celery) -> None:

@@ -1,4 +1,4 @@
-"""channelsq's production settings: channels on Redis streams, everything else as shipped.
+"""channelsq's production settings: channels on Redis streams, everything else as it is by default.
 
 ``BENCH_CELERY_BROKER`` is Celery's broker, which need not be the Redis of the channels; ``BENCH_TIME_LIMIT`` gives
 every task a time limit.
