@@ -284,3 +284,24 @@ def test_a_system_without_more_threads(monkeypatch: pytest.MonkeyPatch, caplog: 
         wait_until(lambda: len(source.sent) == 4, "one thread runs them all")
         assert runner.limit == 1
     assert caplog.text.count("can't start new thread") == 1
+
+
+def test_when_jobs_end_the_thread_that_runs_none_leaves_polling_to_the_others() -> None:
+    """Its poll may end, with jobs or without, when the others have nothing to do."""
+    source, go = Memory(), threading.Event()
+    with running(source, 2):
+        source.put(*[lambda: go.wait(0.003)] * 60)
+        wait_until(lambda: len(source.sent) == 60, "their outcomes are sent")
+        for wakes_poll in (True, False) * 5:
+            go.clear()
+            before = len(source.sent)
+            source.put(go.wait, go.wait)
+            wait_until(lambda: len(source._held) == 2 and source.polling, "a poll while both wait")
+            go.set()
+            wait_until(lambda before=before: len(source.sent) == before + 2, "both are done")
+            if wakes_poll:
+                source.put(lambda: None)
+                wait_until(lambda before=before: len(source.sent) == before + 3, "one more is done")
+            else:  # a poll waits for a second
+                polls = source.polls
+                wait_until(lambda polls=polls: source.polls > polls, "another poll")

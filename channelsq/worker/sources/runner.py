@@ -362,6 +362,8 @@ class _Worker:
             runner._load.compute(now, self._computed())
             if not runner._stopping:
                 runner._backlog.extend(jobs)
+                if self._assists:  # others run them, and poll next
+                    runner._change.notify()
                 return
         if jobs:
             runner._source.give_back(jobs)
