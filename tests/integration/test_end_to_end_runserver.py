@@ -262,7 +262,9 @@ def test_runworker_takes_the_channels_that_were_chosen(processes: Processes, bro
     def queues(*args: str) -> set[str]:
         worker = processes.start("python", "-m", "tests.project.manage", "runworker", *args, env=broker.env)
         worker.wait_for_output(r"\bready\.")
-        return set(re.findall(r"\.> (\S+) +exchange=", worker.output))
+        read = re.search(r"\.> default \(.*\): (.*)\n", worker.output)
+        assert read is not None
+        return {*re.findall(r"\.> (\S+) +exchange=", worker.output), *read[1].split(", ")}
 
     assert queues("--only-channels", "websocket.*", "--only-channels", "echo", "--exclude-channels", "*.connect") == {
         "websocket.receive",

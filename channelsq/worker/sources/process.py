@@ -8,6 +8,7 @@ see :mod:`channelsq.worker.sources.supervisor`.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -185,6 +186,7 @@ def main() -> None:
     app.loader.init_worker()
     app.finalize()
     app.log.setup(options["loglevel"], options["logfile"], redirect_stdouts=False, hostname=options["hostname"])
+    logging.getLogger("channelsq").setLevel(options["own_loglevel"])
     trace.setup_worker_optimizations(app, options["hostname"])
     database.keep_connections(SimpleNamespace(app=app))
     shutdown.reset()

@@ -64,6 +64,7 @@ class Supervisor:
             "hostname": hostname,
             "threads": threads,
             "worker": os.getpid(),
+            "own_loglevel": logging.getLogger("channelsq").level,  # see `manage.py runworker -v 2`
             **settings,
         }
         self._lock = threading.Lock()
