@@ -154,32 +154,6 @@ def test_soft_shutdown_that_runs_out(site: Site, client: LayerClient, pool: str)
     assert site.noted("begin").count(0) <= (2 if pool == "solo" else 1)
 
 
-@pytest.mark.ways("redis-prefork")
-@pytest.mark.parametrize("broker", KOMBU, indirect=True)
-@pytest.mark.parametrize("cleanup", ["fails", "goes on"])
-@pytest.mark.parametrize("pool", ["solo", "prefork"])
-def test_a_consumer_may_do_something_else_when_it_is_ended(
-    site: Site, client: LayerClient, pool: str, cleanup: str
-) -> None:
-    worker = site.start(pool, processes=1)
-    send(client, SECONDS, cleanup=cleanup)
-    if pool == "solo":
-        site.wait_for("begin", 1)
-    else:
-        site.wait_for_active(1)
-    worker.signal(signal.SIGQUIT)
-    worker.wait(20)
-    assert_silent(worker)
-    assert site.noted("interrupted") == [0]
-    send(client, 0, first=1)
-    site.start(pool, processes=1)
-    if cleanup == "fails":  # then it is run again, for as long; the other one has ended all the same
-        site.wait_for("begin", 2)
-    assert_answers(client, 2)
-    assert sorted(site.noted("end")) == [0, 1]
-    assert site.noted("begin").count(0) == (2 if cleanup == "fails" else 1)
-
-
 @pytest.mark.parametrize("broker", ["redis-streams"], indirect=True)
 def test_what_is_done_when_a_channel_process_is_cut(site: Site, client: LayerClient) -> None:
     """Finished messages count as done, the one that runs comes again, and what was not begun is left to the next."""

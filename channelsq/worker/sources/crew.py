@@ -90,10 +90,10 @@ class Crew:
         for runner in self._runners:
             runner.wait()
 
-    def settle(self) -> None:
-        """Send the outcomes of finished consumers now."""
+    def cut(self) -> None:
+        """Send the outcomes of finished consumers, and leave what runs, which ends with the process, to others."""
         for source in self.sources.values():
-            source.settle()
+            source.cut()
 
     def close(self) -> None:
         """Give back what is held, and close the connections."""

@@ -242,6 +242,10 @@ class KombuSource(LayerSource):
             known.wait(BUSY)
         return known.is_set()
 
+    def cut(self) -> None:
+        """Close the connection: with it the broker has what was not acknowledged."""
+        self.close()
+
     def close(self) -> None:
         self._forget_delayed()
         if self._pulse is not None:

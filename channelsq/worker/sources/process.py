@@ -142,7 +142,7 @@ class ChannelProcess:
         """Have what runs end with the process; the worker leaves it to other workers."""
         shutdown.begin()
         self.crew.stop()
-        self.crew.settle()
+        self.crew.cut()
         self._pipe.send(ended=CUT)
 
     def _watch(self) -> None:

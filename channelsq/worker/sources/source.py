@@ -74,6 +74,10 @@ class LayerSource(ABC):
         """Give back what is held, and close the connection; the runner has ended, or what it runs is lost."""
 
     @abstractmethod
+    def cut(self) -> None:
+        """Send what is settled, and leave to other workers what runs, as the process ends now."""
+
+    @abstractmethod
     def _on_lost(self) -> None:
         """Note that the connection is lost."""
 

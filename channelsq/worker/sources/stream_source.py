@@ -109,6 +109,10 @@ class StreamSource(LayerSource):
         except Exception:  # they wait, too, and the thread is counted on
             logger.exception("acknowledgements could not be sent", extra={"action": "acks_wait"})
 
+    def cut(self) -> None:
+        """Send what is settled; what the process holds is its worker's to leave to others."""
+        self.settle()
+
     def interrupt(self) -> None:
         super().interrupt()
         channel = self._channel
