@@ -133,7 +133,8 @@ class KombuSource(LayerSource):
         connection: Any = self._connection
         try:
             connection.drain_events(timeout=seconds)
-            while len(self._arrived) < self._credit:
+            # Elsewhere to look for more is to ask for it, and Redis takes a message off its list for who does not read.
+            while self._layer.is_amqp and len(self._arrived) < self._credit:
                 connection.drain_events(timeout=0)
         except TimeoutError:
             return
