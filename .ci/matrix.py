@@ -35,9 +35,9 @@ WHOLE = [
     "tests/integration/test_workers.py",
     "tests/integration/test_worker.py",
     "tests/integration/test_order.py",
-    "tests/unit/test_lanes.py",
+    "tests/integration/test_sources.py",
+    "tests/integration/test_kombu_source.py",
     "tests/unit/test_quick.py",
-    "tests/unit/test_straight.py",
     "tests/unit/test_connection.py",
 ]
 
