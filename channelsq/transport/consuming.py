@@ -330,7 +330,7 @@ class ConsumingChannel(AcknowledgingChannel):
         if entries:
             count = len(entries)
             logger.warning("took over %d messages that dead consumers held", count, extra={"action": "taken_over"})
-        # What the server saw, not what is free now: another thread may have finished a suspect meanwhile.
+        # Use the room that the server saw, not the free one: another thread may have finished a suspect meanwhile.
         left = poll.room - sum(self.quarantine.cost(entry.deaths) for entry in entries)
         self.quarantine.stopped(left if stopped else None)
         if len(entries) >= poll.asked:

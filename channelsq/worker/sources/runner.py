@@ -343,7 +343,7 @@ class _Worker:
             stalled = now - runner._progress
             if runner._running and stalled >= STALL and not runner._may_begin():
                 idle = (process_time() - used) < IDLE * (now - then)
-                # What was delayed before may be counted here, but not in the next look.
+                # This may count earlier delays, too; the next look does not.
                 if (idle or stalled >= LONG_STALL) and runner._delayed() < DELAYED * (now - then):
                     runner._load.stalled(runner._running)
         finally:

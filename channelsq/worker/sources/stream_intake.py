@@ -28,7 +28,7 @@ _COMPACT = 0x94
 
 _NONE_ALIVE = "", -1
 
-#: What Redis, or the way to it, raises while it is away.
+#: The errors that Redis, or the way to it, raises while it is away.
 _LOST = redis.ConnectionError, redis.TimeoutError, ServerAway
 
 
