@@ -193,11 +193,8 @@ def async_stream(request: HttpRequest, way: str) -> HttpResponseBase:
 
 
 def lasts(message: Message) -> None:
-    """Takes as long as it is told to, and writes down what comes of it.
-
-    Where it is ended it does what ``cleanup`` says: "fails" raises another exception, "goes on" returns.
-    """
-    number, cleanup = message["number"], message.get("cleanup")
+    """Takes as long as it is told to, and writes down what comes of it."""
+    number = message["number"]
     record("lasts", f"begin {number} {os.getpid()}")
     assert message.reply_channel is not None
     message.reply_channel.send({"text": f"answer {number}"})
@@ -205,10 +202,7 @@ def lasts(message: Message) -> None:
         time.sleep(message["seconds"])
     except BaseException:
         record("lasts", f"interrupted {number}")
-        if cleanup == "fails":
-            raise ValueError("the cleanup failed") from None
-        if cleanup != "goes on":
-            raise
+        raise
     record("lasts", f"end {number}")
 
 

@@ -176,6 +176,18 @@ def test_an_outcome_is_sent_though_every_thread_runs_a_long_job(limit: int) -> N
             go.set()
 
 
+@pytest.mark.parametrize("limit", [2, 3])
+def test_an_outcome_is_sent_though_jobs_of_its_poll_take_all_threads_and_more_wait(limit: int) -> None:
+    """Nothing is known of the jobs yet, so that the first thread takes several in a row."""
+    source, go = Memory(), threading.Event()
+    with running(source, limit):
+        (short, *_) = source.put(lambda: None, *[go.wait] * (limit + 2))
+        try:
+            wait_until(lambda: source.sent == [short], "its outcome is sent")
+        finally:
+            go.set()
+
+
 def test_stop_gives_back_what_was_not_begun() -> None:
     source, go, begun = Memory(), threading.Event(), threading.Event()
 

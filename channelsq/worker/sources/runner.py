@@ -394,6 +394,8 @@ class _Worker:
             except IndexError:
                 break
             runner._progress = now
+            # The next job may take long, and others send the outcome then.  At worst they send once too often.
+            runner._unsent = runner._unsent or now
 
     def _computed(self) -> float:
         """Return the seconds that the thread has computed since it asked last."""
