@@ -26,6 +26,10 @@ from channelsq import names
 _REGISTERED_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 
 
+#: What a close frame has room for behind its code (RFC 6455, section 5.5).
+_REASON_BYTES = 123
+
+
 class State(enum.Enum):
     """Where a connection stands."""
 
@@ -169,14 +173,14 @@ class Connection:
         self._next_order = order + 1
         return order
 
-    def end(self, code: int) -> None:
-        """The socket is gone; ``code`` says how."""
+    def end(self, code: int, reason: str = "") -> None:
+        """The socket is gone; ``code`` and ``reason`` say how."""
         if self.state is State.CLOSED:
             raise IllegalTransition("end", self.state)
         self.state = State.CLOSED
         self._held.clear()
         if self._next_order:
-            self._queue(names.WEBSOCKET_DISCONNECT, {"code": code}, 0)
+            self._queue(names.WEBSOCKET_DISCONNECT, {"code": code, "reason": reason}, 0)
 
     def _queue(self, channel: str, content: Content, size: int) -> None:
         order = self._next_order
@@ -363,7 +367,6 @@ def _close_reason(message: dict[str, Any]) -> str:
     reason = message.get("reason")
     if reason is None:
         return ""
-    # What a close frame has room for behind its code (RFC 6455, section 5.5).
-    if not isinstance(reason, str) or len(reason.encode("utf-8", "replace")) > 123:
-        raise BadReply(f"'reason' must be a str of at most 123 bytes, not {reason!r:.200}")
-    return reason
+    if not isinstance(reason, str):
+        raise BadReply(f"'reason' must be a str, not {reason!r:.200}")
+    return reason.encode("utf-8", "replace")[:_REASON_BYTES].decode("utf-8", "ignore")

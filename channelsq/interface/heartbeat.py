@@ -340,7 +340,7 @@ class Heartbeat:
     def _say_disconnect(self, channel: str, path: str) -> bool:
         """Do what the end of a socket takes; false if there is no room for it now."""
         self._channel_layer.forget_channel(channel)
-        content = {"reply_channel": channel, "path": path, "code": 1006, "order": UNORDERED}
+        content = {"reply_channel": channel, "path": path, "code": 1006, "reason": "", "order": UNORDERED}
         try:
             self._layer.dispatch((self._layer.prepare(names.WEBSOCKET_DISCONNECT, content),))
         except ChannelFull:
