@@ -123,6 +123,7 @@ class Connection:
     Args:
         reply_channel: the client's own channel.
         path: the request's path.
+        root_path: where the site is mounted, or "".
         max_messages, max_bytes: where :attr:`has_room` ends.
         max_held: bytes that may be held before the accept; more is a refusal.
         offered: the subprotocols that the client offers.
@@ -130,6 +131,7 @@ class Connection:
 
     reply_channel: str
     path: str
+    root_path: str = ""
     max_messages: int = 16
     max_bytes: int = 1024 * 1024
     max_held: int = 1024 * 1024
@@ -229,7 +231,8 @@ class Connection:
         """A message with what every message has."""
         if type(content) is not dict:
             content = {"text" if type(content) is str else "bytes": content}
-        return {"reply_channel": self.reply_channel, "path": self.path, "order": order, **content}
+        mounted = {"root_path": self.root_path} if self.root_path else {}
+        return {"reply_channel": self.reply_channel, "path": self.path, **mounted, "order": order, **content}
 
     def done(self, order: int) -> list[Action]:
         """The application is done with message ``order``, or is waited for no longer."""

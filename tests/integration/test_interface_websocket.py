@@ -64,6 +64,7 @@ def test_the_connect_message() -> None:
     assert last == {
         "reply_channel": message["reply_channel"],
         "path": "/café/",
+        "root_path": "/app",
         "code": 1000,
         "reason": "",
         "order": 1,
