@@ -41,13 +41,14 @@ class Exchange:
             registers for the replies, and reads :attr:`replies` first.
     """
 
-    __slots__ = ("_cycle", "_go_on", "_hub", "_over", "asking", "replies", "told_worker")
+    __slots__ = ("_cycle", "_go_on", "_hub", "_over", "_publication", "asking", "replies", "told_worker")
 
     def __init__(self, hub: Hub, cycle: RequestResponseCycle, go_on: Callable[[Exchange], None]) -> None:
         self._hub = hub
         self._cycle = cycle
         self._go_on = go_on
         self._over = False
+        self._publication: Publication | None = None
         self.asking = Asking(hub, cycle.scope)  # type: ignore[arg-type]  # the same, in uvicorn's words
         #: What has come of the answer, for whoever goes on with it.
         self.replies: list[Delivery] = []
@@ -70,7 +71,9 @@ class Exchange:
         hub.exchanges[self] = None
         measures = hub.measures
         publisher = self if measures is None else measures.timed(self, names.HTTP_REQUEST)
-        hub.link.submit(Publication(send, publisher))
+        deadline = hub.loop.time() + hub.limits.room_patience
+        self._publication = Publication(send, publisher, 0, deadline, waits_for_broker=False)
+        hub.link.submit(self._publication)
 
     def published(self, order: int, error: Exception | None) -> None:
         """See :class:`channelsq.interface.link.Publisher`."""
@@ -131,6 +134,8 @@ class Exchange:
 
     def _end(self) -> None:
         self._over = True
+        if self._publication is not None:
+            self._publication.cancelled = True
         self._hub.replies.unregister(self.asking.channel)
         self._hub.exchanges.pop(self, None)
 

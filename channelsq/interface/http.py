@@ -126,7 +126,8 @@ class _Request:
             raise Refused(408, "body_timeout", f"its body did not go on for {timeout:g} s", ends=True) from None
         begun = self._asking.handed_out = self._hub.loop.time()
         try:
-            await self._hub.link.published(names.HTTP_REQUEST, self._asking.message(body, self._body.channel))
+            message = self._asking.message(body, self._body.channel)
+            await self._hub.link.published(names.HTTP_REQUEST, message, self._hub.limits.room_patience)
         except (ChannelFull, BrokerUnavailable) as error:
             if isinstance(error, ChannelFull):  # a lost broker may have it all the same
                 self._body.keep()

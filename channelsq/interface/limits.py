@@ -31,6 +31,8 @@ class Limits:
     #: away in a deploy, during which every open socket wants to hand on a message and the channel has room for few.
     #: The socket is not read meanwhile, so that it costs no memory.
     publish_patience: float = 60.0
+    #: For how long a request, or a socket's connect, may wait for room in its full channel before it gets 503.
+    room_patience: float = 5.0
     #: The same for a disconnect, which nobody waits for.
     disconnect_patience: float = 60.0
     #: How long a client may take to answer a close frame.

@@ -103,13 +103,13 @@ class Turns:
                 self._client.progress()
             return
         now = hub.loop.time()
-        deadline = now + self._patience(channel) if order else 0.0
+        deadline = now + (self._patience(channel) if order else hub.limits.room_patience)
         self._wait = _FIRST_WAIT
         publisher: Publisher = self
         if hub.measures is not None:
             self._handed_out = now
             publisher = hub.measures.timed(self, channel)
-        self._publication = publication = Publication(send, publisher, order, deadline)
+        self._publication = publication = Publication(send, publisher, order, deadline, waits_for_broker=order > 0)
         hub.link.submit(publication)
 
     def _new_packer(self) -> FramePacker:

@@ -15,7 +15,7 @@ import pytest
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.interface.config import InterfaceConfig, Limits
 from channelsq.layers.base import Send
-from tests.support.interfaces import Call, Handler, running
+from tests.support.interfaces import Call, Handler, Site, running
 from tests.support.waiting import wait_until
 
 
@@ -238,8 +238,42 @@ def test_a_response_that_piles_up_is_cut_off() -> None:
         assert len(client.read_to_end()) < 40_000_000
 
 
-def test_full_channel_is_503() -> None:
+IMPATIENT = InterfaceConfig(limits=Limits(room_patience=0.3))
+
+
+def test_a_burst_waits_for_room() -> None:
+    def slowly(call: Call) -> None:
+        threading.Event().wait(0.005)
+        call.reply(status=200, headers=[], content=b"")
+
+    with running({"http.request": slowly}, layer_config={"capacity": 5}) as site, ThreadPoolExecutor(60) as threads:
+        urls = [site.url] * 100 + [f"{site.url}/upload"] * 20
+        bodies = [b""] * 100 + [bytes(300_000)] * 20
+        answers = list(threads.map(lambda url, body: httpx.post(url, content=body, timeout=30), urls, bodies))
+        assert {each.status_code for each in answers} == {200}
+
+
+def check_a_request_whose_client_leaves_while_it_waits_for_room_is_not_sent() -> None:
     with running({}, layer_config={"capacity": 1}, threads=0) as site:
+        site.layer.send("http.request", {"fills": "it"})
+        with site.raw() as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            site.wait_for_count("http.requests")
+        site.wait_for_count("http.clients_left")
+        assert site.layer.receive(["http.request"])[1] == {"fills": "it"}
+        with site.raw() as client:
+            client.send(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+            _, message = wait_until(lambda: _received(site), "the next request")
+        assert message["path"] == "/next"
+
+
+def _received(site: Site) -> tuple[str, dict[str, Any]] | None:
+    channel, message = site.layer.receive(["http.request"])
+    return None if channel is None or message is None else (channel, message)
+
+
+def test_full_channel_is_503() -> None:
+    with running({}, IMPATIENT, layer_config={"capacity": 1}, threads=0) as site:
         site.layer.send("http.request", {"body": b""})
         response = httpx.get(site.url)
         assert response.status_code == 503
@@ -249,7 +283,7 @@ def test_full_channel_is_503() -> None:
 
 
 def test_a_refused_request_leaves_nothing_behind() -> None:
-    with running({}, layer_config={"capacity": 1}, threads=0) as site:
+    with running({}, IMPATIENT, layer_config={"capacity": 1}, threads=0) as site:
         site.layer.send("http.request", {"fills": "it"})
         assert httpx.post(site.url, content=bytes(300_000)).status_code == 503
         site.wait_for_count("http.refused.503")

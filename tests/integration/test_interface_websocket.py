@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -345,8 +346,26 @@ def test_a_client_that_leaves_before_the_accept_is_told_of() -> None:
         assert site.application.wait_for("websocket.disconnect")[0]["code"] == 1006
 
 
+def test_a_burst_of_handshakes_waits_for_room() -> None:
+    def slowly(call: Call) -> None:
+        threading.Event().wait(0.005)
+        call.reply(accept=True)
+
+    handlers = {"websocket.connect": slowly, "websocket.receive": echo}
+    with running(handlers, layer_config={"capacity": 5}) as site, ThreadPoolExecutor(60) as threads:
+
+        def visit(number: int) -> str | bytes:
+            with connect(site.ws_url, open_timeout=30) as client:
+                client.send(str(number))
+                return client.recv(timeout=30)
+
+        assert sorted(threads.map(visit, range(120)), key=int) == [str(number) for number in range(120)]
+        assert site.count("websocket.refused.503") == 0
+
+
 def test_full_channel_at_connect_is_503() -> None:
-    with running({}, layer_config={"capacity": 1}, threads=0) as site:
+    config = InterfaceConfig(limits=Limits(room_patience=0.3))
+    with running({}, config, layer_config={"capacity": 1}, threads=0) as site:
         site.layer.send("websocket.connect", {"text": ""})
         assert status_of(site) == 503
         wait_until(lambda: not site.server.hub.sockets, "the socket to be forgotten")

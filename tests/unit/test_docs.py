@@ -285,6 +285,7 @@ def test_every_limit_without_an_option_is_there() -> None:
     written = [row[1] for row in LIMITS if row[4] == "no"]
     assert f"{limits.backlog_messages}, or {limits.backlog_bytes // 1024**2} MiB" in written
     assert f"{limits.publish_patience:g} s" in written
+    assert f"{limits.room_patience:g} s" in written
     assert f"{limits.close_timeout:g} s" in written
     assert any(each.startswith(f"{limits.body_chunk // 1024} KiB in") for each in written)
 

@@ -45,15 +45,27 @@ class Publication:
         publisher: is told how it went; None if nobody wants to know.
         order: what the publisher knows it by.
         deadline: the loop's time until which it may wait for room, or for the broker; 0 for not at all.
+        waits_for_broker: whether it waits for a lost broker, too.
     """
 
-    __slots__ = ("deadline", "identity", "order", "publisher", "send", "size")
+    __slots__ = ("cancelled", "deadline", "identity", "order", "publisher", "send", "size", "waits_for_broker")
 
-    def __init__(self, send: Send, publisher: Publisher | None = None, order: int = 0, deadline: float = 0.0) -> None:
+    def __init__(
+        self,
+        send: Send,
+        publisher: Publisher | None = None,
+        order: int = 0,
+        deadline: float = 0.0,
+        *,
+        waits_for_broker: bool = True,
+    ) -> None:
         self.send = send
         self.publisher = publisher
         self.order = order
         self.deadline = deadline
+        self.waits_for_broker = waits_for_broker
+        #: Set when it is not to be sent any more, if it still waits: the client has left.
+        self.cancelled = False
         #: Its message id, once it has been sent.
         self.identity: str | None = None
         #: Bytes that it takes while it is under way.
@@ -146,16 +158,28 @@ class Link(ABC):
         """Send what ``layer.prepare`` made; a failure is counted and logged."""
         self.submit(Publication(send))
 
-    async def published(self, channel: str, message: dict[str, Any]) -> None:
+    async def published(self, channel: str, message: dict[str, Any], patience: float = 0.0) -> None:
         """Send ``message`` to ``channel`` and wait until the layer has it.
+
+        Args:
+            channel: its name.
+            message: the content.
+            patience: seconds for which it may wait for room.
 
         Raises:
             MessageTooLarge: it is over the layer's ``message_size_limit``.
             ChannelFull, BrokerUnavailable: it was not sent; a lost broker may have it all the same.
         """
         future: asyncio.Future[None] = self._loop.create_future()
-        self.submit(Publication(self.layer.prepare(channel, message), _Awaited(future)))
-        await future
+        deadline = self._loop.time() + patience if patience else 0.0
+        send = self.layer.prepare(channel, message)
+        publication = Publication(send, _Awaited(future), 0, deadline, waits_for_broker=False)
+        self.submit(publication)
+        try:
+            await future
+        except asyncio.CancelledError:  # the client has left
+            publication.cancelled = True
+            raise
 
     # -- clients that have left -------------------------------------------------------------
 

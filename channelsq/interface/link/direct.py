@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from channelsq.interface.link.base import Link, Publication
+from channelsq.interface.link.base import Publication
+from channelsq.interface.link.retrying import RetryingLink
 from channelsq.interface.replies import Replies
 from channelsq.layers.base import Listener
 
 
-class DirectLink(Link):
+class DirectLink(RetryingLink):
     """See :class:`channelsq.interface.link.base.Link`."""
 
     _listeners: list[Listener]
@@ -24,11 +25,11 @@ class DirectLink(Link):
     def idle(self) -> bool:
         return True
 
-    def submit(self, publication: Publication) -> None:
+    def _try(self, publication: Publication, pause: float) -> None:
         send, publisher = publication.send, publication.publisher
         error = self._attempt(lambda: self.layer.dispatch((send,)), send.target, quiet=publisher is not None)
         if publisher is not None:
-            self._loop.call_soon(publisher.published, publication.order, error)
+            self._loop.call_soon(self._tried, publication, pause, error)
 
     def _forget(self, channel: str) -> None:
         self._forgotten(

@@ -187,7 +187,7 @@ class Publishing:
         if self._open:
             if not room.asking:
                 self._ask(room)
-        elif not publication.deadline:
+        elif not (publication.deadline and publication.waits_for_broker):
             room.waiting.pop()
             self._drop(publication)
             self._later(publication, self._problem)
@@ -358,7 +358,11 @@ class Publishing:
         """Send what there is room for; those that may not wait for more are refused."""
         waiting = room.waiting
         while waiting and room.left > 0:
-            self._send(waiting.popleft(), room)
+            publication = waiting.popleft()
+            if publication.cancelled:
+                self._drop(publication)
+            else:
+                self._send(publication, room)
         if waiting:
             self._refuse(room, ChannelFull(room.target, room.capacity))
             self._ask_later(room)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
-from channelsq.interface.link.base import Link, Publication
+from channelsq.interface.link.base import Publication
+from channelsq.interface.link.retrying import RetryingLink
 from channelsq.interface.replies import Replies
 from channelsq.interface.stats import Stats
 from channelsq.layers.base import Listener
@@ -27,7 +28,7 @@ _STOPPING = 0.3
 _PROBE_EVERY, _PROBE_AGAIN = 10.0, 2.0
 
 
-class ThreadedLink(Link):
+class ThreadedLink(RetryingLink):
     """See :class:`channelsq.interface.link.base.Link`.
 
     Args:
@@ -103,11 +104,11 @@ class ThreadedLink(Link):
 
     # -- in the event loop ------------------------------------------------------------------
 
-    def submit(self, publication: Publication) -> None:
+    def _try(self, publication: Publication, pause: float) -> None:
         if publication.identity is None:
             publication.identity = new_id()
         send = publication.send._replace(identity=publication.identity)
-        told = publication.tell if publication.publisher is not None else None
+        told = (lambda error: self._tried(publication, pause, error)) if publication.publisher is not None else None
         self._add(lambda: self.layer.dispatch((send,)), send.target, publication.size, told)
 
     def _forget(self, channel: str) -> None:
