@@ -37,7 +37,7 @@ ANSWERS = 200
 
 #: What no process may log in a deploy.
 _TROUBLE = re.compile(
-    r"Traceback|\bERROR\b|\bCRITICAL\b|\b(refused|dropped|foreign|ignored|lost|dead letters?|not understand)\b"
+    r"Traceback|\bERROR\b|\bCRITICAL\b|\b(refused|dropped|foreign|was ignored|lost|dead letters?|not understand)\b"
 )
 
 
