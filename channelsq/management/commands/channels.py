@@ -27,6 +27,9 @@ class Command(BaseCommand):
         "has, and says whether they understand each other. Layers whose groups are in no Redis have no list."
     )
 
+    #: None, as their warnings would stand in front of the JSON.
+    requires_system_checks = ()
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the options."""
         parser.add_argument("--json", action="store_true", dest="as_json", help="Print JSON.")
