@@ -13,6 +13,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from channelsq.transport.redis_internals import KernelTimeouts
+
 #: The code of a full server.  It refuses what needs more memory, and that alone.
 FULL = "OOM"
 
@@ -117,7 +119,7 @@ def watch(params: dict[str, Any]) -> dict[str, Any]:
     """
     connection_class: type[Any] = params["connection_class"]
 
-    class Connection(connection_class):  # type: ignore[misc]
+    class Connection(KernelTimeouts, connection_class):  # type: ignore[misc]
         def read_response(self, *args: Any, **kwargs: Any) -> Any:
             try:
                 return super().read_response(*args, **kwargs)

@@ -172,7 +172,7 @@ class ConsumingChannel(AcknowledgingChannel):
             self.before_take_over(keys)
             claim = self.streams.take_over_command(keys, wanted, self.max_deaths, room)
             return Poll(connection, "claim", wanted, room=room), claim
-        if len(keys) > 1 and self._backlog:
+        if timeout == 0 or (len(keys) > 1 and self._backlog):
             return self._ask_at_once(connection, keys, wanted, now)
         # COUNT is for each stream.  With less credit than streams, several that get a message at the same
         # moment can bring more than there is credit for; it waits in the buffer.
@@ -224,16 +224,17 @@ class ConsumingChannel(AcknowledgingChannel):
         self._client_id = 0 if isinstance(client_id, ResponseError) else int(client_id)
         if not isinstance(time, ResponseError):
             self._set_clock(time)
-        again, self._greeted = self._greeted is not None, connection._sock
-        if again:
+        if self._greeted is not None:
             self._recover()
+        self._greeted = connection._sock
 
     def _recover(self) -> None:
         """After a lost connection, find what the server gave to this consumer and the answer never brought."""
         self.pool.disconnect(inuse_connections=False)  # whatever broke the one may have broken these
+        known = self.stream_qos.delivered_tags()  # also what other threads settle from now on
         self.doubt_answer()
         self.flush_acks()
-        known = self.stream_qos.delivered_tags() | {entry.tag for entry in self._buffer}
+        known |= self.stream_qos.delivered_tags() | {entry.tag for entry in self._buffer}
         for queue in self.active_queues:
             for key in self.keys_of(queue):
                 try:
@@ -388,6 +389,8 @@ class ConsumingChannel(AcknowledgingChannel):
 
     def poll(self, seconds: float) -> list[Entry]:
         """Send the acknowledgements that wait, wait for messages, and return them; without an event loop.
+
+        With no ``seconds`` it asks for what is there, and does not wait.
 
         The caller has the QoS hold each entry, or gives it back.  Other threads may acknowledge meanwhile, and end the
         wait with :meth:`interrupt`.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +14,7 @@ from channelsq.layers import RedisChannelLayer
 from channelsq.layers.groups import RedisGroups
 from channelsq.transport import consuming
 from channelsq.transport.channel import Channel
+from channelsq.transport.commands import call
 from channelsq.transport.kombu_channel import take_connection
 from tests.support.ports import free_port
 from tests.support.proxy import Loop, Proxy
@@ -147,3 +150,26 @@ def test_one_failure_is_enough(way: Way) -> None:
     finally:
         groups.flush()
         groups.close()
+
+
+def test_the_kernel_keeps_the_timeout(url: str) -> None:
+    """Python would ask before each send and receive whether it waits."""
+    with Peer(url, socket_timeout=1.5) as peer:
+        pool = peer.channel.pool
+        connection = take_connection(pool)
+        try:
+            assert connection._sock.gettimeout() is None
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                timeval = connection._sock.getsockopt(socket.SOL_SOCKET, option, 16)
+                seconds, microseconds = struct.unpack("@ll", timeval)
+                assert seconds + microseconds / 1e6 == pytest.approx(1.5, abs=0.01)
+        finally:
+            pool.release(connection)
+
+
+def test_a_reply_that_is_late_is_a_timeout(way: Way) -> None:
+    with Peer(way.url, socket_timeout=0.3) as peer:
+        call(peer.channel.pool, ("PING",))
+        way.forget()
+        with pytest.raises(redis.TimeoutError, match="reading"):
+            call(peer.channel.pool, ("PING",))

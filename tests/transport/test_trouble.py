@@ -92,6 +92,33 @@ def test_an_answer_that_is_lost_with_its_connection(url: str, server: RedisServe
     assert keys(server) == set()
 
 
+def test_what_is_done_with_while_it_is_looked_for_does_not_come_again(
+    url: str, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread finishes a message just after the acknowledgements have been sent."""
+    with Peer(url) as peer, Peer(url) as publisher:
+        publisher.publish(JOBS, 1, 2)
+        peer.consume(JOBS, ack=False, prefetch=10)
+        peer.receive(2)
+        channel = peer.channel
+        (first, second) = (str(message.delivery_tag) for message in peer.messages)
+        flush = channel.flush_acks
+
+        def finish_one_after(*, wait: bool = True) -> None:
+            flush(wait=wait)
+            if channel.stream_qos.holds(first):
+                (entry, _, key) = first.partition(" ")
+                channel.stream_qos.settle(key, entry, first, None)
+
+        monkeypatch.setattr(channel, "flush_acks", finish_one_after)
+        channel.client.connection.disconnect()
+        assert peer.nothing_more(0.3)
+        assert peer.bodies == [1, 2]
+        assert channel.stream_qos.delivered_tags() == {second}
+        peer.messages[1].ack()
+    assert keys(server) == set()
+
+
 @BOTH
 def test_acknowledgements_survive_a_cut_connection(url: str, server: RedisServer, hub: bool) -> None:
     with Peer(url, hub=hub) as peer, Peer(url) as publisher, admin(server) as client:

@@ -40,7 +40,7 @@ class Delayed:
 
     def seconds(self, most: float) -> float:
         """Return the seconds until the next one is due, at most ``most``."""
-        return most if not self._heap else max(0.001, min(most, self._heap[0][0] - time()))
+        return most if not self._heap else min(most, max(0.001, self._heap[0][0] - time()))
 
     def clear(self) -> list[Request]:
         """Return every request, whether its time has come or not, and forget them."""

@@ -122,7 +122,9 @@ class KombuSource(LayerSource):
         while True:
             with self._lock:
                 self._flush()
-                self._drain(min(max(0.0, until - monotonic()), BUSY if self._held else QUIET))
+                # Elsewhere to look is to ask: Redis takes a message off its list for a connection that no one reads.
+                if seconds or self._layer.is_amqp:
+                    self._drain(min(max(0.0, until - monotonic()), BUSY if self._held else QUIET))
                 requests = self._intake.take(self, self._arrived)
                 self._arrived.clear()
                 self._beat()
@@ -134,7 +136,6 @@ class KombuSource(LayerSource):
         connection: Any = self._connection
         try:
             connection.drain_events(timeout=seconds)
-            # Elsewhere to look for more is to ask for it, and Redis takes a message off its list for who does not read.
             while self._layer.is_amqp and len(self._arrived) < self._credit:
                 connection.drain_events(timeout=0)
         except TimeoutError:

@@ -8,6 +8,9 @@ LOOK = 0.01
 #: The parts of an interpreter's time above which a thread is taken away, and below which one is added.
 BUSY, FREE = 0.95, 0.85
 
+#: Seconds that a job may wait for a thread, at most.
+STOCK = 0.002
+
 #: The least weight of a new sample in the averages, the most, and the seconds of a job that get the most.
 _LEAST, _MOST, _LONG = 0.1, 0.5, 0.05
 
@@ -61,6 +64,13 @@ class Load:
             elif self._busy < FREE and self._cap < self._limit:
                 self._cap += 1
         self.allowed = max(1, min(self._cap, self._limit, int(1 / max(self._computing, 0.01) + 0.5)))
+
+    @property
+    def stock(self) -> int:
+        """How many jobs wait for so short a time that they may be fetched before a thread is free; 0 for none."""
+        if self.allowed == 1:
+            return 0
+        return min(self.allowed, int(STOCK * self.allowed / max(self.waiting, 0.0001)))
 
     def stalled(self, running: int) -> None:
         """Note that so many jobs run and none of them moves: one more may be begun."""

@@ -71,6 +71,8 @@ class Source(Protocol):
     def poll(self, seconds: float) -> Sequence[Job]:
         """Send what is settled, wait for messages, and return them.  In one thread at a time.
 
+        With no ``seconds`` it does not wait for what is not there.
+
         Raises nothing: a lost connection is logged, and waited for.
         """
 
@@ -112,6 +114,7 @@ class Runner:
         self._idle = 0
         self._running = 0
         self._polling = False
+        self._may_be_more = False  # whether the last poll brought anything
         self._watching = False
         self._stopping = False
         self._progress = 0.0  # when a job was begun or finished last
@@ -182,6 +185,12 @@ class Runner:
 
     def _may_begin(self) -> bool:
         return self._running < self._load.allowed
+
+    def _is_to_fetch(self) -> bool:
+        """Return whether to poll though jobs are left, as they are few: then no thread runs out of them."""
+        if not self._may_be_more or self._polling or len(self._backlog) >= self._load.stock:
+            return False
+        return self._source.has_credit()
 
     def _call_another(self) -> None:
         """Have another thread take part if there is something for it, or watch if no thread does."""
@@ -261,6 +270,8 @@ class _Worker:
         while not runner._stopping:
             if runner._backlog:
                 if runner._may_begin():
+                    if runner._is_to_fetch():
+                        return self._lead()
                     with suppress(IndexError):  # another thread was quicker
                         return self._begin(runner._backlog.popleft())
             elif not runner._polling and runner._may_begin() and runner._source.has_credit():
@@ -353,12 +364,13 @@ class _Worker:
         runner = self._runner
         jobs: Sequence[Job] = ()
         try:
-            jobs = runner._source.poll(WAIT)
+            jobs = runner._source.poll(0.0 if runner._backlog else WAIT)
         except BaseException:  # of this code, out of memory say: what was fetched comes again with its lease
             logger.exception("a poll was interrupted", extra={"action": "poll_failed"})
         now = monotonic()
         with runner._change:
             runner._polling = False
+            runner._may_be_more = bool(jobs)
             runner._load.compute(now, self._computed())
             if not runner._stopping:
                 runner._backlog.extend(jobs)
