@@ -58,7 +58,7 @@ class Announcer:
         self._ended.set()
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.join(5)
+            thread.join(1)  # or it ends by itself: a Redis that is away must not hold up the worker
 
     def _run(self) -> None:
         while not self._ended.is_set():
