@@ -73,9 +73,10 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Answer the handshake with HTTP 403."""
+    """Answer the handshake with an HTTP error."""
 
     reason: str
+    status: int = 403
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,8 @@ class Connection:
     _waiting_bytes: int = 0
     _held: list[Reply] = field(default_factory=list)
     _held_bytes: int = 0
-    _connect_done: bool = False
+    #: Whether the application is done with the connect.
+    connect_done: bool = False
     #: Whether the application has answered the connect, and so has it, whatever is said of its publication.
     answered: bool = False
 
@@ -231,10 +233,22 @@ class Connection:
             return []
         self.in_flight = None
         if order == 0:
-            self._connect_done = True
+            self.connect_done = True
             if self.state is State.CONNECTING and self._held:
                 return self._open(None)
         return []
+
+    def _connect_failed(self) -> list[Action]:
+        """The consumer of the connect failed: if nothing else has, nothing will accept the socket."""
+        if self.in_flight == 0:
+            self.in_flight = None
+        self.connect_done = True
+        if self.state is not State.CONNECTING:
+            return []
+        self.state = State.CLOSING
+        self.answered = True
+        self._held.clear()
+        return [Refuse("the consumer of its connect failed", 500)]
 
     def lost(self) -> None:
         """The message in flight could not be published, and will not be.
@@ -261,6 +275,8 @@ class Connection:
         if done is not None:
             if isinstance(done, bool) or not isinstance(done, int):
                 raise BadReply(f"'done' must be the order of a message, not {done!r}")
+            if message.get("failed") is True and done == 0:
+                return self._connect_failed()
             return self.done(done)
         payload, close = _payload(message), _close_code(message)
         reason = "" if close is None else _close_reason(message)
@@ -276,7 +292,7 @@ class Connection:
                 self.answered = True
                 self._held.clear()
                 return [Refuse("the application refused it")]
-            elif payload is not None and reply.group is not None and not self._connect_done:
+            elif payload is not None and reply.group is not None and not self.connect_done:
                 # What a group gets must not open a socket that its consumer may still refuse.
                 return self._hold(reply)
             elif payload is not None:

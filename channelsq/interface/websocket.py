@@ -373,7 +373,7 @@ class WebSocketProtocol(asyncio.Protocol):
             elif isinstance(action, Close):
                 self.close(action.code, action.reason)
             elif isinstance(action, Refuse):
-                self.answer(403, "application", action.reason)
+                self.answer(action.status, "application" if action.status == 403 else "failed", action.reason)
         self._outgoing.flush()
 
     def _accept(self, subprotocol: str | None) -> None:
@@ -426,7 +426,8 @@ class WebSocketProtocol(asyncio.Protocol):
             self._keep_alive.heard(now)
         if connection.state is State.CONNECTING:
             if now - self._begun >= self._hub.config.accept_timeout:
-                self.answer(504, "timeout", f"no worker accepted it within {self._hub.config.accept_timeout:g} s")
+                missing = "its consumer did not accept it" if connection.connect_done else "no consumer handled it"
+                self.answer(504, "timeout", f"{missing} within {self._hub.config.accept_timeout:g} s")
         elif self._wire.state is OPEN:
             if not self._reading:
                 # Nobody reads the client's answer now, so it cannot be late.

@@ -84,6 +84,10 @@ def timed_done_message(order: int, seconds: float) -> bytes:
     return codec.dumps({"done": order, "took": seconds})
 
 
+#: The report that the consumer of a WebSocket's connect failed: nothing will accept the socket.
+FAILED_CONNECT = codec.dumps({"done": 0, "failed": True})
+
+
 def task_message(
     channel: str,
     queue: str,

@@ -250,8 +250,11 @@ class ConsumingChannel(AcknowledgingChannel):
             raise Empty
         return True
 
-    def _read_poll(self) -> None:
+    def _read_poll(self, *, wait: bool = False) -> None:
         """Read the poll's answer into the buffer.
+
+        Args:
+            wait: whether to wait for it, if only the acknowledgements are confirmed yet.
 
         Raises:
             queue.Empty: it has not come yet, but may be waited for.
@@ -266,7 +269,7 @@ class ConsumingChannel(AcknowledgingChannel):
                 confirmation = read(connection)
                 acks, poll.acks = poll.acks, []
                 self._confirm(acks, confirmation)
-                if not connection.can_read(timeout=0):
+                if not wait and not connection.can_read(timeout=0):
                     raise Empty
             reply = read(connection)
         except self.connection_errors:
@@ -404,11 +407,8 @@ class ConsumingChannel(AcknowledgingChannel):
         if self._delivered_at is not None and self._polled:
             self._measure((monotonic() - self._delivered_at) / self._polled)
         self._brpop_start(seconds)
-        while self._asked is not None:
-            try:
-                self._read_poll()
-            except Empty:  # only the acknowledgements are confirmed yet
-                continue
+        if self._asked is not None:
+            self._read_poll(wait=True)
         entries = list(self._buffer)
         self._buffer.clear()
         self._delivered_at, self._polled = monotonic(), len(entries)

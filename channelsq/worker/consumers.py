@@ -10,7 +10,7 @@ from celery import Celery
 from channelsq import names
 from channelsq.message import Message
 from channelsq.utils import name_that_thing
-from channelsq.worker.execution import report_done
+from channelsq.worker.execution import report_failed
 from channelsq.worker.task import ConsumerTask, make_consumer_task
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class ConsumerTasks:
 
 
 def log_unrouted(message: Message) -> None:
-    """Say that no route claims ``message``, and report it done so that its socket goes on."""
+    """Say that no route claims ``message``, and report it so that nothing waits for it."""
     logger.error(
         "channel %s: no route claims a message with keys %s%s; it was dropped",
         message.channel.name,
@@ -82,7 +82,7 @@ def log_unrouted(message: Message) -> None:
         f" and path {message['path']!r}" if "path" in message else "",
         extra={"action": "unrouted", "channel": message.channel.name},
     )
-    report_done(message)
+    report_failed(message)
 
 
 _tasks_of: dict[int, dict[str, ConsumerTasks]] = {}

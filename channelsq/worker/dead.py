@@ -14,7 +14,7 @@ from channelsq.layers.signing import HEADER, Refused
 from channelsq.message import Message
 from channelsq.transport import burial
 from channelsq.worker.consumers import tasks_of
-from channelsq.worker.execution import report_done
+from channelsq.worker.execution import report_failed
 from channelsq.worker.task import ConsumerTask
 
 if TYPE_CHECKING:
@@ -93,6 +93,6 @@ def install(app: Celery) -> None:
         with contextlib.suppress(TypeError, AttributeError):  # of one that has no names, or no content
             if _is_ours(layer, name, payload, arguments):
                 channel, content = arguments[0]
-                report_done(Message(content, channel, layer))
+                report_failed(Message(content, channel, layer))
 
     burial.listen(report)

@@ -18,7 +18,7 @@ from channelsq.exceptions import ChannelLayerError
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.worker.consumers import ConsumerTasks, log_unrouted
-from channelsq.worker.execution import report_done
+from channelsq.worker.execution import report_done, report_failed
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
@@ -115,7 +115,7 @@ class EmbeddedWorker:
                 extra={"action": "message_failed", "channel": channel},
             )
             if message is not None:
-                report_done(message)
+                report_failed(message)
 
     def _handle(self, message: Message) -> None:
         resolved = self._tasks.resolve(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +21,7 @@ from channelsq.exceptions import (
     ResponseLater,
 )
 from channelsq.layers.base import Send
-from channelsq.layers.wire import TIMED_KEY, done_message, timed_done_message
+from channelsq.layers.wire import FAILED_CONNECT, TIMED_KEY, done_message, timed_done_message
 from channelsq.message import Message
 from channelsq.pending import Pending, held_here
 from channelsq.signals import consumer_finished, consumer_started
@@ -53,7 +53,8 @@ def run_consumer(
     What it sends goes out together once it has returned, and not at all if it raises; but what tells of committed
     changes goes out in both cases.  Whatever the outcome,
     short of one that will run it again, the interface server that waits to hand out the socket's next message
-    is told, in the same write; if it failed, so is the one whose HTTP client waits for an answer.
+    is told, in the same write; if it failed, so is the one whose HTTP client waits for an answer, or whose WebSocket
+    waits to be accepted.
 
     Args:
         consumer: called with the message and ``kwargs``.
@@ -67,6 +68,7 @@ def run_consumer(
         Exception: what the consumer raised, except ConsumeLater, ChannelSocketException, DenyConnection and, where
             there is an HTTP client, ResponseLater, which are acted upon here.
         RuntimeError: it raised what would end or block its worker, see :func:`channelsq.ending.failure_of`.
+        TypeError: it is an ``async def``, or returned a coroutine.
         SystemExit: its worker ends; the message is to be run again.
     """
     sender = sender or consumer
@@ -78,6 +80,7 @@ def run_consumer(
         attempts.identify(message)
     is_timed = message.content.pop(TIMED_KEY, None) is True
     report = done_report(message)  # now, as consumers may change the message
+    on_failure = _failed(message, report) or _unanswered(message)
     begun = time.perf_counter() if is_timed else 0.0
     held = Pending()
     held.message = message
@@ -91,7 +94,9 @@ def run_consumer(
             if admitted and consumer_started.receivers:
                 consumer_started.send(sender=sender, environ={})
             if admitted:
-                consumer(message, **kwargs)
+                returned = consumer(message, **kwargs)
+                if returned is not None:
+                    _refuse_coroutine(returned, name)
         except NotAgain as refusal:
             refusal.run(message)
         except (ChannelSocketException, DenyConnection) as effect:
@@ -101,7 +106,8 @@ def run_consumer(
                 raise
         finally:
             if is_timed:
-                report = _timed(report, time.perf_counter() - begun)
+                seconds = time.perf_counter() - begun
+                report, on_failure = _timed(report, seconds), _timed(on_failure, seconds)
             if admitted and consumer_finished.receivers:
                 consumer_finished.send(sender=sender)
     except BaseException as raised:
@@ -111,7 +117,7 @@ def run_consumer(
             attempts.end(message, at_once=_comes_again(error))
         if not isinstance(error, ConsumeLater):
             if isinstance(error, Exception) and not _comes_again(error):
-                _tell(message, report or _unanswered(message))
+                _tell(message, on_failure)
             if error is raised:
                 raise
             raise error from raised
@@ -120,7 +126,7 @@ def run_consumer(
             requeued = _requeue(message, tries, name, is_timed=is_timed)
         finally:
             if not requeued:
-                _tell(message, report or _unanswered(message))
+                _tell(message, on_failure)
     else:
         if report is not None:
             held.hold(message.channel_layer, report)
@@ -131,7 +137,7 @@ def run_consumer(
             if isinstance(error, Exception):
                 attempts.end(message)
                 if message.channel_layer in held.refused:  # else it has been sent
-                    _tell(message, report)
+                    _tell(message, on_failure)
             if error is raised:
                 raise
             raise error from raised
@@ -140,6 +146,13 @@ def run_consumer(
     finally:
         held.closed = True
         held_here.reset(token)
+
+
+def _refuse_coroutine(returned: object, name: str) -> None:
+    """Raise TypeError for what an ``async def`` returns."""
+    if isinstance(returned, Coroutine):
+        returned.close()
+        raise TypeError(f"{name} is a coroutine function (async def); a consumer is a plain function, as workers are")
 
 
 def _admit(message: Message, rerun: bool | None, sender: object) -> bool:
@@ -207,6 +220,13 @@ def _timed(report: Send | None, seconds: float) -> Send | None:
     return Send(report.target, timed_done_message(report.done, seconds))
 
 
+def _failed(message: Message, report: Send | None) -> Send | None:
+    """Return the report about a consumer that failed; of a connect it says so, as nothing will accept the socket."""
+    if report is None or message.channel_name != names.WEBSOCKET_CONNECT:
+        return report
+    return Send(report.target, FAILED_CONNECT)
+
+
 def _unanswered(message: Message) -> Send | None:
     """The prepared send that tells an HTTP client's interface server to wait no longer; or None."""
     reply_channel = message.reply_channel
@@ -218,10 +238,20 @@ def _unanswered(message: Message) -> Send | None:
 
 
 def report_done(message: Message) -> None:
-    """Tell the interface server now that nobody will do more about a message: its socket goes on, its HTTP client
-    waits no longer.  A failure is logged, as the caller has something worse to say.
+    """Tell the interface server now that a WebSocket's next message need not wait for this one.
+
+    A failure is logged.
     """
-    _tell(message, done_report(message) or _unanswered(message))
+    _tell(message, done_report(message))
+
+
+def report_failed(message: Message) -> None:
+    """Tell the interface server now that no consumer has handled a message, or will.
+
+    Its socket goes on, or is refused if the message is its connect; its HTTP client waits no longer.  A failure is
+    logged, as the caller has something worse to say.
+    """
+    _tell(message, _failed(message, done_report(message)) or _unanswered(message))
 
 
 def _tell(message: Message, report: Send | None) -> None:

@@ -18,7 +18,7 @@ from celery.exceptions import Reject
 
 from channelsq.ending import is_end, shown
 from channelsq.message import Message
-from channelsq.worker.execution import report_done
+from channelsq.worker.execution import report_failed
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -63,7 +63,7 @@ def unhandled(error: BaseException, name: str, message: Message | None) -> Excep
     """
     logger.error("%s: a message could not be handled", name, exc_info=error, extra={"action": "run_failed"})
     if message is not None:
-        report_done(message)
+        report_failed(message)
     failure = RuntimeError(f"{name}: a message could not be handled: {shown(error)}")
     return ExceptionInfo((RuntimeError, failure, error.__traceback__))
 

@@ -19,7 +19,7 @@ from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.worker import connection, database, dead, pool
 from channelsq.worker.consumers import ConsumerTasks, tasks_of
-from channelsq.worker.execution import report_done
+from channelsq.worker.execution import report_failed
 from channelsq.worker.sources import control, selection
 from channelsq.worker.sources.step import Sources
 from channelsq.worker.task import ConsumerTask
@@ -119,7 +119,7 @@ def _message_of(sender: Any, args: Any) -> Message | None:
 def _on_revoked(sender: Any = None, request: Any = None, **kwargs: Any) -> None:
     message = _message_of(sender, getattr(request, "args", None))
     if message is not None:
-        report_done(message)
+        report_failed(message)
 
 
 def _on_failure(sender: Any = None, exception: Any = None, args: Any = None, **kwargs: Any) -> None:
@@ -129,7 +129,7 @@ def _on_failure(sender: Any = None, exception: Any = None, args: Any = None, **k
     if isinstance(exception, (TimeLimitExceeded, WorkerLostError)):
         message = _message_of(sender, args)
         if message is not None:
-            report_done(message)
+            report_failed(message)
 
 
 class _Shutdown(bootsteps.StartStopStep):

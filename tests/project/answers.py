@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import shared_task
+from celery.exceptions import Ignore, Reject
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from channelsq import Channel
@@ -115,6 +116,28 @@ def effects_connect(message: Message, what: str) -> None:
     if what == "deny-late":
         _send(message, text="sorry")
         raise DenyConnection
+
+
+def failing_connect(message: Message, way: str) -> None:
+    """Fails in one of several ways, after it has accepted the socket."""
+    _send(message, accept=True)
+    if way == "raise":
+        raise ValueError("on purpose")
+    if way == "unserialisable":
+        _send(message, text="no", more=object())
+    elif way == "reject":
+        raise Reject("on purpose", requeue=False)
+    elif way == "ignore":
+        raise Ignore
+
+
+async def async_connect(message: Message) -> None:
+    """Is never awaited: consumers are plain functions."""
+    _send(message, accept=True)
+
+
+def silent_connect(message: Message) -> None:
+    """Leaves the answer to somebody else."""
 
 
 def effects_receive(message: Message, what: str) -> None:

@@ -50,14 +50,15 @@ class Broker:
         }
 
 
-def make_broker(request: pytest.FixtureRequest) -> Broker:
-    """The broker that a fixture's parameter names; groups are in Redis for all.
+def make_broker(request: pytest.FixtureRequest, named: str | None = None) -> Broker:
+    """The broker that a fixture's parameter, or ``named``, names; groups are in Redis for all.
 
     ``"redis-streams"`` is a RedisChannelLayer with Celery's tasks on the same Redis, ``"X beside streams"`` one with
     Celery's tasks on X.  ``"redis"`` and ``"rabbitmq"`` are a KombuChannelLayer.  ``" quiet"`` may follow each.
     """
-    kind = request.param.removesuffix("quiet").rstrip(" -")
-    quiet = kind != request.param
+    named = named or str(request.param)
+    kind = named.removesuffix("quiet").rstrip(" -")
+    quiet = kind != named
     server = request.getfixturevalue("redis_url").rsplit("/", 1)[0]
     # A database each: what one leaves is not there for the other.
     if kind.endswith(" beside streams"):

@@ -318,3 +318,16 @@ def test_whatever_happens_the_order_holds(events: list[Any]) -> None:
         assert kinds[0] is Accept
     if Close in kinds:
         assert kinds.index(Close) == len(kinds) - 1
+
+
+def test_a_connect_whose_consumer_failed_is_refused_and_what_was_held_is_dropped(connection: Connection) -> None:
+    connection.take()
+    assert connection.reply(group_reply(text="from a group")) == []
+    assert connection.reply(reply(done=0, failed=True)) == [Refuse("the consumer of its connect failed", 500)]
+    assert (connection.state, connection.in_flight) == (State.CLOSING, None)
+    assert connection.reply(reply(accept=True)) == []
+
+
+def test_a_connect_that_another_has_accepted_stays_open_though_its_consumer_failed(opened: Connection) -> None:
+    assert opened.reply(reply(done=0, failed=True)) == []
+    assert opened.state is State.OPEN

@@ -105,3 +105,16 @@ def test_a_job_that_took_no_time_is_no_division_by_it() -> None:
     clock = Clock()
     clock.load.add(clock.now, 0.0, 0.0, alone=True)
     assert clock.load.allowed == 1
+
+
+def test_jobs_are_kept_in_stock_if_they_wait_for_a_short_time() -> None:
+    clock = Clock()
+    assert clock.load.stock == 0
+    clock.jobs(200, 0.0005, 0.05)
+    assert clock.load.stock == 2 * LIMIT
+    clock.jobs(400, 0.01, 0.01)
+    assert clock.load.stock == 3  # each of them waits some 4 ms for one of eight threads
+    clock.jobs(100, 0.1, 0.001)
+    assert clock.load.stock == 0
+    clock.jobs(300, 0.001, 1.0)
+    assert clock.load.stock == 0

@@ -22,6 +22,7 @@ class Job:
         self._function = function
 
     def run(self) -> None:
+        self._source.begun += 1
         try:
             self._function()
         finally:
@@ -45,6 +46,9 @@ class Memory:
         self.sent: list[Job] = []
         self.given_back: list[Job] = []
         self.polls = self.asked = self.polling = self.most_polling = 0
+        #: How many jobs were begun at each poll that did not wait.
+        self.begun_at_fetches: list[int] = []
+        self.begun = 0
 
     def put(self, *functions: Callable[[], object]) -> list[Job]:
         jobs = [Job(self, function) for function in functions]
@@ -63,6 +67,8 @@ class Memory:
     def poll(self, seconds: float) -> Sequence[Job]:
         with self._change:
             self.polls += 1
+            if not seconds:
+                self.begun_at_fetches.append(self.begun)
             self.polling += 1
             self.most_polling = max(self.most_polling, self.polling)
             self._send()
@@ -152,6 +158,35 @@ def test_as_many_wait_at_once_as_there_may_be_threads() -> None:
         assert len(threads()) == 3 + 1  # one polls for them
         go.set()
         wait_until(lambda: len(source.sent) == 10, "all are done")
+
+
+def test_more_is_fetched_before_threads_run_out_of_jobs_that_wait() -> None:
+    source = Memory(credit=16)
+    with running(source, 4):
+        source.put(*[lambda: threading.Event().wait(0.001)] * 400)
+        wait_until(lambda: len(source.sent) == 400, "all are done")
+    assert len(source.begun_at_fetches) > 10
+    assert source.most_polling == 1
+
+
+def test_nothing_is_fetched_ahead_of_jobs_that_compute_or_take_long() -> None:
+    for function, number in ((lambda: None, 500), (lambda: threading.Event().wait(0.05), 40)):
+        source = Memory(credit=16)
+        with running(source, 4):
+            source.put(*[function] * number)
+            wait_until(lambda source=source, number=number: len(source.sent) == number, "all are done")  # type: ignore[misc]
+        assert source.begun_at_fetches == []
+
+
+def test_a_source_that_is_empty_is_not_asked_after_each_job() -> None:
+    source = Memory()
+    with running(source, 2):
+        source.put(*[lambda: threading.Event().wait(0.001)] * 100)
+        wait_until(lambda: len(source.sent) == 100, "it is known that jobs wait")
+        fetches = len(source.begun_at_fetches)
+        source.put(*[lambda: threading.Event().wait(0.001)] * 20)
+        wait_until(lambda: len(source.sent) == 120, "all are done")
+        assert len(source.begun_at_fetches) <= fetches + 1
 
 
 def test_the_outcome_of_a_short_job_does_not_wait_for_a_long_one() -> None:

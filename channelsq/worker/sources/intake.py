@@ -19,7 +19,7 @@ from channelsq.message import Message
 from channelsq.transport.codec import DEATHS
 from channelsq.wire_version import NewerWire, check_headers, teller
 from channelsq.worker.consumers import ConsumerTasks, log_unrouted
-from channelsq.worker.execution import report_done
+from channelsq.worker.execution import report_done, report_failed
 from channelsq.worker.plan import Plan
 from channelsq.worker.sources.newer import Newer
 from channelsq.worker.sources.request import Events, Request
@@ -156,7 +156,7 @@ class Intake(ABC, Generic[Held]):
                 "channel %s: a message expired before a worker took it", channel,
                 extra={"action": "message_expired", "channel": channel},
             )  # fmt: skip
-            report_done(mine)
+            report_failed(mine)
             self._drop(held)
             return None
         task, kwargs, ordered = resolved

@@ -10,7 +10,7 @@ from kombu import Message as KombuMessage
 
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.message import Message
-from channelsq.worker.execution import report_done
+from channelsq.worker.execution import report_failed
 from channelsq.worker.plan import Plan
 from channelsq.worker.sources.request import Events, Request
 
@@ -146,7 +146,7 @@ class KombuRequest(Request):
             extra={"action": "deadly_message_dropped", "channel": channel},
         )  # fmt: skip
         self.leave()
-        report_done(self._mine)
+        report_failed(self._mine)
         self.is_done = self.acknowledged = True
         self._source.settled(self, lambda: self._message.reject())
         self._forget_marks()

@@ -9,7 +9,7 @@ LOOK = 0.01
 BUSY, FREE = 0.95, 0.85
 
 #: Seconds that a job may wait for a thread, at most.
-STOCK = 0.002
+STOCK = 0.004
 
 #: The least weight of a new sample in the averages, the most, and the seconds of a job that get the most.
 _LEAST, _MOST, _LONG = 0.1, 0.5, 0.05
@@ -70,7 +70,7 @@ class Load:
         """How many jobs wait for so short a time that they may be fetched before a thread is free; 0 for none."""
         if self.allowed == 1:
             return 0
-        return min(self.allowed, int(STOCK * self.allowed / max(self.waiting, 0.0001)))
+        return min(2 * self.allowed, int(STOCK * self.allowed / max(self.waiting, 0.0001)))
 
     def stalled(self, running: int) -> None:
         """Note that so many jobs run and none of them moves: one more may be begun."""
