@@ -146,6 +146,7 @@ def test_an_envelope_on_streams() -> None:
 
 def test_reports() -> None:
     assert done_message(7) == b"\x81\xa4done\x07"
+    assert wire.FAILED_CONNECT == b"\x82\xa4done\x00\xa6failed\xc3"
     assert timed_done_message(7, 0.5) == b"\x82\xa4done\x07\xa4took\xcb\x3f\xe0\x00\x00\x00\x00\x00\x00"
 
 
