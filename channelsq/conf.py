@@ -39,6 +39,11 @@ class LayerSettings:
     test_config: Mapping[str, Any] | None = None
 
 
+def forced_script_name() -> str:
+    """Django's ``FORCE_SCRIPT_NAME``, the prefix under which the site is mounted; "" if it is not set."""
+    return settings.FORCE_SCRIPT_NAME or ""
+
+
 def layer_configs() -> dict[str, Any]:
     """``CHANNEL_LAYERS`` as it stands in the settings; ``{}`` if it is not there."""
     configs = getattr(settings, "CHANNEL_LAYERS", {})

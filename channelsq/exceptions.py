@@ -32,6 +32,7 @@ always a plain :class:`TypeError`, as the ASGI channel-layer specification asks.
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -225,18 +226,20 @@ class WebsocketCloseException(ChannelSocketException):
 
     Args:
         code: 1000 or 3000-4999 (RFC 6455, section 7.4.2, and the WebSocket API), or None for 1000.
+        reason: tells the client why; cut to 123 bytes.
 
     Raises:
         ValueError: for any other code.
     """
 
-    def __init__(self, code: int | None = None) -> None:
+    def __init__(self, code: int | None = None, reason: str = "") -> None:
         if code is not None and (
             isinstance(code, bool) or not isinstance(code, int) or not (code == 1000 or 3000 <= code <= 4999)
         ):
             raise ValueError(f"{code!r} is not a close code that an application may send; use 1000 or 3000-4999")
         self.code = code
-        super().__init__(code)
+        self.reason = reason
+        super().__init__(code, reason)
 
     def run(self, message: Message) -> None:
         """Close the socket that ``message`` came from.
@@ -253,18 +256,21 @@ class WebsocketCloseException(ChannelSocketException):
                 f"{None if reply_channel is None else reply_channel.name!r}; "
                 "it can only be raised from a websocket consumer"
             )
-        reply_channel.send({"close": True if self.code is None else self.code})
+        content: dict[str, Any] = {"close": True if self.code is None else self.code}
+        reply_channel.send({**content, "reason": self.reason} if self.reason else content)
 
 
 class BadFrame(ChannelSocketException, ValueError):
-    """A client sent a frame that its consumer does not take: that is noted in the log, and the socket is closed.
+    """A client sent a frame that its consumer does not take: that is noted in the log.
 
     Args:
-        reason: what is wrong with it, without what it says; the client is told.
-        code: the close code (RFC 6455, section 7.4.1): 1007 for what cannot be read, 1003 for a kind that is not taken.
+        reason: what is wrong with it, without what it says; the client is told if the socket is closed.
+        code: the socket is closed with this code (RFC 6455, section 7.4.1): 1007 for what cannot be read, 1003 for a
+            kind that is not taken.  None if the socket stays open, for what can be read and means nothing here: a page
+            that was loaded before a deploy would send it again on its next socket.
     """
 
-    def __init__(self, reason: str, code: int = 1007) -> None:
+    def __init__(self, reason: str, code: int | None = 1007) -> None:
         self.reason = reason
         self.code = code
         super().__init__(reason, code)
@@ -273,12 +279,36 @@ class BadFrame(ChannelSocketException, ValueError):
         return self.reason
 
     def run(self, message: Message) -> None:
-        """Close the socket that ``message`` came from; nothing if it came from none."""
+        """Close the socket that ``message`` came from, if there is one and it is not to stay open."""
         reply_channel = message.reply_channel
         name = "" if reply_channel is None else reply_channel.name
+        if self.code is None:
+            _log_ignored(self.reason, name, message.channel.name)
+            return
         logger.info(
             "%s: closed with %d, a bad frame on %s: %s", name or "?", self.code, message.channel.name, self.reason,
             extra={"action": "bad_frame", "connection": name, "channel": message.channel.name},
         )  # fmt: skip
         if reply_channel is not None:
-            reply_channel.send({"close": self.code, "reason": self.reason[:120]})
+            reply_channel.send({"close": self.code, "reason": self.reason})
+
+
+#: Seconds between two log lines of a process about frames that leave their socket open: a client may send many.
+_IGNORED_EVERY = 1.0
+
+_ignored = 0
+_ignored_logged = 0.0
+
+
+def _log_ignored(reason: str, connection: str, channel: str) -> None:
+    global _ignored, _ignored_logged
+    _ignored += 1
+    now = time.monotonic()
+    if now - _ignored_logged < _IGNORED_EVERY:
+        return
+    _ignored_logged = now
+    logger.warning(
+        "%s: a frame on %s was ignored: %s (%d ignored by this process so far)",
+        connection or "?", channel, reason, _ignored,
+        extra={"action": "frame_ignored", "connection": connection, "channel": channel},
+    )  # fmt: skip

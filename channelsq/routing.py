@@ -281,8 +281,12 @@ class Router:
         self._answers = {}
 
     def resolve(self, message: Message) -> Resolved | None:
-        """The route for ``message`` with its consumer's keyword arguments, which are not to be changed; or None."""
+        """The route for ``message`` with its consumer's keyword arguments, which are not to be changed; or None.
+
+        Filters see its path below the prefix under which the site is mounted, as Django's URLs do.
+        """
         channel = message.channel_name
+        message = _below_mount_point(message)
         answers = self._answers.get(channel)
         if answers is None:
             if channel not in self.channels:
@@ -300,7 +304,7 @@ class Router:
 
     def match(self, message: Message) -> Match | None:
         """``(consumer, kwargs)`` for ``message``, or None if no route claims it."""
-        return self.root.match(message)
+        return self.root.match(_below_mount_point(message))
 
     def routes(self) -> Iterable[Route]:
         """Every route, in order."""
@@ -352,6 +356,27 @@ class Router:
         """A filter or a message value as the str that is matched: bytes are decoded, all else is left as it is."""
         text = _as_text(value)
         return value if text is None else text
+
+
+def path_below(path: str, prefix: str) -> str:
+    """Return what of ``path`` is below the mount point ``prefix``; all of it if it is elsewhere."""
+    prefix = prefix.rstrip("/")
+    if prefix and (path == prefix or path.startswith(prefix + "/")):
+        return path[len(prefix) :] or "/"
+    return path
+
+
+def _below_mount_point(message: Message) -> Message:
+    """Return the message as filters see it: its path begins where the site is mounted."""
+    root = conf.forced_script_name() or message.content.get("root_path")
+    if not root:
+        return message
+    path = _as_text(message.get("path"))
+    if path is None or not isinstance(root, str):
+        return message
+    below = copy.copy(message)
+    below.content = {**message.content, "path": path_below(path, root)}
+    return below
 
 
 def _flatten(entries: Iterable[Route | Include]) -> Iterable[Route]:

@@ -395,7 +395,7 @@ class Binding(metaclass=BindingMetaclass):
             BadFrame: there is no such action.
         """
         if action not in (CREATE, UPDATE, DELETE):
-            raise BadFrame(f"{type(self).__qualname__} knows the actions create, update and delete alone")
+            raise BadFrame(f"{type(self).__qualname__} knows the actions create, update and delete alone", None)
         if not self.has_permission(self.user, action, pk):
             self._say("binding_refused", "%s may not %s %.80r", self.user, action, pk)
             return

@@ -131,10 +131,10 @@ class WebsocketBinding(Binding):
         except (KeyError, TypeError, ValueError, RecursionError):  # of a binding that is no demultiplexer's
             raise BadFrame(f"{type(self).__qualname__}: no JSON") from None
         if not isinstance(body, dict) or "action" not in body:
-            raise BadFrame(f'{type(self).__qualname__}: no JSON object with an "action"')
+            raise BadFrame(f'{type(self).__qualname__}: no JSON object with an "action"', None)
         data = body.get("data")
         if not isinstance(data, dict | None):
-            raise BadFrame(f'{type(self).__qualname__}: its "data" is no JSON object')
+            raise BadFrame(f'{type(self).__qualname__}: its "data" is no JSON object', None)
         return body["action"], body.get("pk"), data
 
     def writable(self, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -170,13 +170,14 @@ class WebsocketConsumer(BaseConsumer):
         """Send a frame to every socket of the group ``name``; arguments and ValueError as :meth:`send`."""
         Group(name).send(_frame(text, bytes, close))
 
-    def close(self, status: Close = True) -> None:
+    def close(self, status: Close = True, reason: str = "") -> None:
         """Close the socket.
 
         Args:
             status: True, or a code.
+            reason: tells the client why; cut to 123 bytes.
         """
-        _client(self.message).send({"close": status})
+        _client(self.message).send({"close": status, "reason": reason} if reason else {"close": status})
 
     def raw_disconnect(self, message: Message, **kwargs: Any) -> None:
         """Leave the groups, then :meth:`disconnect`."""
@@ -210,7 +211,8 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         self.receive(content, **kwargs)
 
     def bad_frame(self, error: BadFrame, **kwargs: Any) -> None:
-        """A frame has come that is not what this consumer takes: close the socket, with a line in the log.
+        """A frame has come that is not what this consumer takes: have :class:`channelsq.exceptions.BadFrame` log it,
+        and close the socket if it has a code.
 
         What overrides this answers in another way, or with nothing, which keeps the socket open.
 
@@ -305,16 +307,19 @@ class WebsocketDemultiplexer(JsonWebsocketConsumer):
     multiplexer_class: ClassVar[type[WebsocketMultiplexer]] = WebsocketMultiplexer
 
     def receive(self, content: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        """Hand a frame to the consumer of its stream; to :meth:`bad_frame` if it has none, or is not of the form."""
+        """Hand a frame to the consumer of its stream, or to :meth:`bad_frame`.
+
+        What is JSON and has no consumer, or not the form, leaves the socket open: its other streams go on.
+        """
         if not isinstance(content, dict) or "stream" not in content or "payload" not in content:
-            self.bad_frame(BadFrame('no JSON object with "stream" and "payload"'), **kwargs)
+            self.bad_frame(BadFrame('no JSON object with "stream" and "payload"', None), **kwargs)
             return
         stream, payload = content["stream"], content["payload"]
         if not isinstance(stream, str) or stream not in self.consumers:
-            self.bad_frame(BadFrame("for a stream that is not there"), **kwargs)
+            self.bad_frame(BadFrame("for a stream that is not there", None), **kwargs)
             return
         if not isinstance(payload, dict):
-            self.bad_frame(BadFrame(f"its payload on the stream {stream!r} is no JSON object"), **kwargs)
+            self.bad_frame(BadFrame(f"its payload on the stream {stream!r} is no JSON object", None), **kwargs)
             return
         self.message.content["text"] = self.encode_json(payload)
         self._call(stream, self.message, **kwargs)

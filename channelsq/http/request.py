@@ -15,10 +15,11 @@ from django.http import HttpRequest, QueryDict, parse_cookie
 from django.utils.datastructures import MultiValueDict
 from django.utils.functional import cached_property
 
-from channelsq import attempts, exceptions
+from channelsq import attempts, conf, exceptions
 from channelsq.attempts import PART
 from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout
 from channelsq.message import Message
+from channelsq.routing import path_below
 
 logger = logging.getLogger("channelsq.http")
 
@@ -31,7 +32,7 @@ _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 
 def script_name(message: Message) -> str:
     """Where the application is mounted: ``FORCE_SCRIPT_NAME``, else the message's ``root_path``."""
-    return str(settings.FORCE_SCRIPT_NAME or message.get("root_path") or "")
+    return conf.forced_script_name() or str(message.get("root_path") or "")
 
 
 class AsgiRequest(HttpRequest):
@@ -77,7 +78,7 @@ class AsgiRequest(HttpRequest):
         if not self.path:
             raise ValueError(f"{message!r} has no 'path'; a request needs one, such as '/'")
         self.script_name = script_name(message)
-        self.path_info = _path_below(self.path, self.script_name)
+        self.path_info = path_below(self.path, self.script_name)
         self.method = (_text(message, "method") or "GET").upper()
         self._query_string = message.get("query_string") or b""
         if isinstance(self._query_string, str):
@@ -259,14 +260,6 @@ def _address(message: Message, key: str) -> tuple[str, Any] | None:
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise ValueError(f"a request's {key!r} must be [host, port] or None, not {value!r}")
     return str(value[0]), value[1]
-
-
-def _path_below(path: str, prefix: str) -> str:
-    """What of ``path`` is below the mount point ``prefix``; all of it if it is elsewhere."""
-    prefix = prefix.rstrip("/")
-    if prefix and (path == prefix or path.startswith(prefix + "/")):
-        return path[len(prefix) :] or "/"
-    return path
 
 
 def _headers(message: Message) -> Iterator[tuple[str, str]]:

@@ -45,6 +45,7 @@ def connection_of(hub: Hub, request: Request, path: str) -> Connection:
     return Connection(
         hub.new_channel("websocket.send!"),
         path,
+        hub.config.root_path,
         max_messages=hub.limits.backlog_messages,
         max_bytes=hub.limits.backlog_bytes,
         max_held=hub.config.send_queue,

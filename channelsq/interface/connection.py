@@ -26,6 +26,10 @@ from channelsq import names
 _REGISTERED_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 
 
+#: What a close frame has room for behind its code (RFC 6455, section 5.5).
+_REASON_BYTES = 123
+
+
 class State(enum.Enum):
     """Where a connection stands."""
 
@@ -119,6 +123,7 @@ class Connection:
     Args:
         reply_channel: the client's own channel.
         path: the request's path.
+        root_path: where the site is mounted, or "".
         max_messages, max_bytes: where :attr:`has_room` ends.
         max_held: bytes that may be held before the accept; more is a refusal.
         offered: the subprotocols that the client offers.
@@ -126,6 +131,7 @@ class Connection:
 
     reply_channel: str
     path: str
+    root_path: str = ""
     max_messages: int = 16
     max_bytes: int = 1024 * 1024
     max_held: int = 1024 * 1024
@@ -169,14 +175,14 @@ class Connection:
         self._next_order = order + 1
         return order
 
-    def end(self, code: int) -> None:
-        """The socket is gone; ``code`` says how."""
+    def end(self, code: int, reason: str = "") -> None:
+        """The socket is gone; ``code`` and ``reason`` say how."""
         if self.state is State.CLOSED:
             raise IllegalTransition("end", self.state)
         self.state = State.CLOSED
         self._held.clear()
         if self._next_order:
-            self._queue(names.WEBSOCKET_DISCONNECT, {"code": code}, 0)
+            self._queue(names.WEBSOCKET_DISCONNECT, {"code": code, "reason": reason}, 0)
 
     def _queue(self, channel: str, content: Content, size: int) -> None:
         order = self._next_order
@@ -225,7 +231,8 @@ class Connection:
         """A message with what every message has."""
         if type(content) is not dict:
             content = {"text" if type(content) is str else "bytes": content}
-        return {"reply_channel": self.reply_channel, "path": self.path, "order": order, **content}
+        mounted = {"root_path": self.root_path} if self.root_path else {}
+        return {"reply_channel": self.reply_channel, "path": self.path, **mounted, "order": order, **content}
 
     def done(self, order: int) -> list[Action]:
         """The application is done with message ``order``, or is waited for no longer."""
@@ -363,7 +370,6 @@ def _close_reason(message: dict[str, Any]) -> str:
     reason = message.get("reason")
     if reason is None:
         return ""
-    # What a close frame has room for behind its code (RFC 6455, section 5.5).
-    if not isinstance(reason, str) or len(reason.encode("utf-8", "replace")) > 123:
-        raise BadReply(f"'reason' must be a str of at most 123 bytes, not {reason!r:.200}")
-    return reason
+    if not isinstance(reason, str):
+        raise BadReply(f"'reason' must be a str, not {reason!r:.200}")
+    return reason.encode("utf-8", "replace")[:_REASON_BYTES].decode("utf-8", "ignore")

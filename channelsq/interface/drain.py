@@ -5,7 +5,7 @@ from the beginning    ``/-/health/ready`` says 503
 ``--drain-delay``     later nobody is let in any more: the listening sockets are closed
 two seconds           later at most, who was let in before must have asked for something: idle
                       connections are closed, handshakes that a worker has not answered get 503
-``--drain-window``    in which WebSockets are closed with 1001, one after another in no order, and go
+``--drain-window``    in which WebSockets are closed with 1012, one after another in no order, and go
                       on working until it is their turn; HTTP requests are answered
 then                  what is left is waited for, as :class:`channelsq.interface.config.Limits` says:
                       clients' close frames and answers, the order of sockets' messages, the broker

@@ -57,10 +57,16 @@ class Heartbeat:
         presence: where processes and sockets are noted.
         limits: how often, and for how long.
         on_buried: called, in the thread, when others have taken this process for dead.
+        root_path: where the site is mounted, or "".
     """
 
     def __init__(
-        self, layer: ChannelLayerWrapper, presence: Presence, limits: Limits, on_buried: Callable[[], None]
+        self,
+        layer: ChannelLayerWrapper,
+        presence: Presence,
+        limits: Limits,
+        on_buried: Callable[[], None],
+        root_path: str = "",
     ) -> None:
         assert isinstance(layer.channel_layer, KombuChannelLayer)
         self._layer = layer
@@ -69,6 +75,7 @@ class Heartbeat:
         self._every = limits.heartbeat_every
         self._lifetime = limits.heartbeat_lifetime
         self._on_buried = on_buried
+        self._root_path = root_path
         self._process = layer.channel_layer.process
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -347,7 +354,9 @@ class Heartbeat:
     def _say_disconnect(self, channel: str, path: str) -> bool:
         """Do what the end of a socket takes; false if there is no room for it now."""
         self._channel_layer.forget_channel(channel)
-        content = {"reply_channel": channel, "path": path, "code": 1006, "order": UNORDERED}
+        content = {"reply_channel": channel, "path": path, "code": 1006, "reason": "", "order": UNORDERED}
+        if self._root_path:
+            content["root_path"] = self._root_path
         try:
             self._layer.dispatch((self._layer.prepare(names.WEBSOCKET_DISCONNECT, content),))
         except ChannelFull:

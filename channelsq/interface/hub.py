@@ -119,7 +119,7 @@ class Hub:
         channel_layer = self.layer.channel_layer
         presence = channel_layer.presence if isinstance(channel_layer, KombuChannelLayer) else None
         if presence is not None:
-            self.heartbeat = Heartbeat(self.layer, presence, self.limits, self._on_buried)
+            self.heartbeat = Heartbeat(self.layer, presence, self.limits, self._on_buried, self.config.root_path)
             # What this process is told of its sockets, see channelsq.layers.memberships.
             self.replies.register(prefixes[0], self.heartbeat)
             self.link.on_back = self.heartbeat.hurry

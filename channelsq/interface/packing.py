@@ -17,22 +17,20 @@ class FramePacker:
     """Packs the ``websocket.receive`` messages of one socket.
 
     Args:
-        reply_channel, path: the socket's, which a message of it could be packed with before.
+        reply_channel, path, root_path: the socket's, which a message of it could be packed with before.
         timed: whether workers are to say how long their consumers take.
     """
 
     __slots__ = ("_head",)
 
-    def __init__(self, reply_channel: str, path: str, *, timed: bool = False) -> None:
-        # A map of four, or five.
-        self._head = b"%b%b%b%b%b%b" % (
-            b"\x85" + codec.dumps(TIMED_KEY) + codec.dumps(True) if timed else b"\x84",
-            codec.dumps("reply_channel"),
-            codec.dumps(reply_channel),
-            codec.dumps("path"),
-            codec.dumps(path),
-            _ORDER,
-        )
+    def __init__(self, reply_channel: str, path: str, root_path: str = "", *, timed: bool = False) -> None:
+        head: dict[str, object] = {TIMED_KEY: True} if timed else {}
+        head.update({"reply_channel": reply_channel, "path": path})
+        if root_path:
+            head["root_path"] = root_path
+        packed = b"".join(codec.dumps(key) + codec.dumps(value) for key, value in head.items())
+        # A short map: what is in the head, the order and the payload.
+        self._head = b"%c%b%b" % (0x80 | (len(head) + 2), packed, _ORDER)
 
     def pack(self, payload: str | bytes, order: int, limit: int) -> bytes:
         """The message with ``payload`` as its text or bytes.

@@ -115,7 +115,9 @@ class Turns:
     def _new_packer(self) -> FramePacker:
         connection = self._connection
         timed = self._hub.measures is not None
-        packer = self._packer = FramePacker(connection.reply_channel, connection.path, timed=timed)
+        packer = self._packer = FramePacker(
+            connection.reply_channel, connection.path, connection.root_path, timed=timed
+        )
         return packer
 
     def _patience(self, channel: str) -> float:

@@ -121,10 +121,12 @@ class WebSocketProtocol(asyncio.Protocol):
         if connection is None:
             return
         close = self._wire.close_rcvd or self._wire.close_sent
-        code = self._code or (1006 if close is None else close.code)
+        code, reason = (1006, "") if close is None else (close.code, close.reason)
+        if self._code:
+            code, reason = self._code, ""
         # A worker that has a message of this socket may still add it to groups.
         self._forget_again = connection.busy
-        connection.end(code)
+        connection.end(code, reason)
         self._incoming.waiting.clear()
         self._notes.ended(code, self._hub.loop.time() - self._begun)
         self._hub.link.forget(connection.reply_channel)
@@ -145,7 +147,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._wire.state is CONNECTING:
             self.answer(503, "ending", "the server is shutting down", retry_after=5)
         else:
-            self.close(1001, "the server is shutting down")
+            self.close(1012, "the server is shutting down")
 
     def abort(self) -> None:
         """End the connection at once."""

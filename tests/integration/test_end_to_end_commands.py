@@ -88,7 +88,7 @@ def test_honcho(project: Path, processes: Processes, redis_url: str) -> None:
             room.wait_for(type="nothing")
     alice.close()
     assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1001
+    assert closed.value.rcvd.code == 1012
     honcho.wait(25)
     assert "stopped after" in honcho.output
     assert "Warm shutdown" in honcho.output

@@ -55,7 +55,7 @@ def test_interface_takes_leave(request: pytest.FixtureRequest, broker: str, tmp_
             with pytest.raises(ConnectionClosed) as closed:
                 socket.recv(timeout=10)
             assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1001
+            assert closed.value.rcvd.code == 1012
         with pytest.raises((httpx.ConnectError, httpx.RemoteProtocolError)):
             httpx.get(project.url, trust_env=False)
         project.let_go("slow")
@@ -64,7 +64,7 @@ def test_interface_takes_leave(request: pytest.FixtureRequest, broker: str, tmp_
         assert project.interface.wait(25) == 0
         assert time.monotonic() - began < 5
 
-        wait_until(lambda: project.recorded("disconnect") == ["/chat/lobby/ 1001"] * 3, "three disconnects")
+        wait_until(lambda: project.recorded("disconnect") == ["/chat/lobby/ 1012"] * 3, "three disconnects")
         assert "Traceback" not in project.interface.output
 
 

@@ -104,7 +104,7 @@ def test_interrupt_without_reload_closes_sockets(processes: Processes) -> None:
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv(timeout=10)
     assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1001
+    assert closed.value.rcvd.code == 1012
     assert server.wait(10) == 0
     assert "Traceback" not in server.output
 

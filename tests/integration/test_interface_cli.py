@@ -209,7 +209,7 @@ def test_replies_take_milliseconds(processes: Processes) -> None:
 
 
 @pytest.mark.parametrize("stop", ["SIGTERM", "SIGINT"])
-def test_a_signal_closes_sockets_with_1001(processes: Processes, stop: str) -> None:
+def test_a_signal_closes_sockets_with_1012(processes: Processes, stop: str) -> None:
     import signal
 
     process, port = start(processes)
@@ -219,7 +219,7 @@ def test_a_signal_closes_sockets_with_1001(processes: Processes, stop: str) -> N
         with pytest.raises(ConnectionClosed) as closed:
             client.recv(timeout=10)
         assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1001
+        assert closed.value.rcvd.code == 1012
     assert process.wait(25) == 0
     assert time.monotonic() - begun < 10
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -282,7 +282,7 @@ def test_the_disconnects_reach_the_broker_before_the_end(processes: Processes, r
                     clients.enter_context(connect(f"ws://127.0.0.1:{port}/chat/a/"))
             assert process.terminate() == 0
         gone = [wait_until(lambda: layer.receive(["websocket.disconnect"])[1], "a disconnect") for _ in range(3)]
-        assert [message["code"] for message in gone if message] == [1001] * 3
+        assert [message["code"] for message in gone if message] == [1012] * 3
     finally:
         layer.flush()
         layer.close()

@@ -34,7 +34,7 @@ SCENARIOS: list[tuple[ModuleType, Callable[..., None], dict[str, Any]]] = [
     (websocket, websocket.test_close_codes_from_the_application, {"close": 4321, "code": 4321}),
     (websocket, websocket.test_full_channel_at_connect_is_503, {}),
     (websocket, websocket.test_an_unreported_message_holds_the_next_one_up_for_a_while, {}),
-    (websocket, websocket.test_the_end_closes_sockets_with_1001_and_delivers_the_disconnects, {}),
+    (websocket, websocket.test_the_end_closes_sockets_with_1012_and_delivers_the_disconnects, {}),
     (websocket, websocket.test_the_end_does_not_wait_for_ever, {}),
     (http, http.test_the_request_message, {}),
     (http, http.test_bodies_of_any_size, {"size": 3_000_000}),

@@ -64,7 +64,9 @@ def test_the_connect_message() -> None:
     assert last == {
         "reply_channel": message["reply_channel"],
         "path": "/café/",
+        "root_path": "/app",
         "code": 1000,
+        "reason": "",
         "order": 1,
     }
 
@@ -273,13 +275,24 @@ def test_close_codes_from_the_application(close: Any, code: int) -> None:
         assert last["code"] == code
 
 
+def test_a_reason_that_is_too_long_is_cut_and_the_socket_closed() -> None:
+    def receive(call: Call) -> None:
+        call.reply(close=4001, reason="ü" * 62)
+
+    with running({"websocket.connect": accept, "websocket.receive": receive}) as site, connect(site.ws_url) as client:
+        client.send("x")
+        assert closed_with(client) == 4001
+        assert client.close_reason == "ü" * 61
+
+
 @pytest.mark.parametrize("code", [1000, 1001, 3333, 4999])
-def test_close_codes_from_the_client(code: int) -> None:
+@pytest.mark.parametrize("reason", ["", "so that äll know"])
+def test_close_codes_from_the_client(code: int, reason: str) -> None:
     with running(ECHO) as site:
         with connect(site.ws_url) as client:
-            client.close(code)
+            client.close(code, reason)
         (last,) = site.application.wait_for("websocket.disconnect")
-        assert last["code"] == code
+        assert (last["code"], last["reason"]) == (code, reason)
 
 
 def test_no_close_code_is_1005_and_no_close_is_1006() -> None:
@@ -472,14 +485,14 @@ def test_a_clients_ping_is_answered() -> None:
         assert client.ping().wait(10)
 
 
-def test_the_end_closes_sockets_with_1001_and_delivers_the_disconnects() -> None:
+def test_the_end_closes_sockets_with_1012_and_delivers_the_disconnects() -> None:
     with running(ECHO) as site:
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(connect(site.ws_url)) for _ in range(5)]
             begun = time.monotonic()
             site.server.stop()
-            assert [closed_with(client) for client in clients] == [1001] * 5
-        assert [message["code"] for message in site.application.wait_for("websocket.disconnect", 5)] == [1001] * 5
+            assert [closed_with(client) for client in clients] == [1012] * 5
+        assert [message["code"] for message in site.application.wait_for("websocket.disconnect", 5)] == [1012] * 5
         wait_until(lambda: not site.server.hub.sockets, "the disconnects to be done")
         assert time.monotonic() - begun < 5
 

@@ -94,7 +94,7 @@ def test_connections_are_shared_out_and_all_is_one_site(site: Site) -> None:
             with pytest.raises(ConnectionClosed) as closed:
                 each.recv(20)
             assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1001
+            assert closed.value.rcvd.code == 1012
     assert supervisor.wait(30) == 0
     assert not any(map(is_alive, workers))
     assert not is_open(site.project.port)
@@ -151,7 +151,7 @@ def test_sighup_replaces_all_and_nobody_is_refused_meanwhile(site: Site) -> None
         supervisor.wait_for_output("replaced 2 processes", 60)
         done = list(visitors.done)
         wait_until(lambda: all(now > then + 3 for now, then in zip(visitors.done, done, strict=True)), "visits", 30)
-    # A socket that is open when its process leaves is closed with 1001, and comes back.
+    # A socket that is open when its process leaves is closed with 1012, and comes back.
     refused = [each for each in visitors.failures if not isinstance(each, ConnectionClosed)]
     assert not refused
     after = children(supervisor)

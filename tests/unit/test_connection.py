@@ -180,11 +180,19 @@ def test_close_codes(opened: Connection) -> None:
 
 
 def test_close_reasons(opened: Connection) -> None:
-    for reason in ("é" * 62, 5):
-        with pytest.raises(BadReply, match="'reason' must be a str of at most 123 bytes"):
-            opened.reply(reply(close=1007, reason=reason))
+    with pytest.raises(BadReply, match="'reason' must be a str, not 5"):
+        opened.reply(reply(close=1007, reason=5))
     assert opened.reply(reply(close=1007, reason="é" * 61)) == [Close(1007, "é" * 61)]
     assert opened.reply(reply(text="too late")) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "sent"),
+    [("é" * 62, "é" * 61), ("x" * 124, "x" * 123), ("x" * 122 + "€", "x" * 122), ("\ud800", "?")],
+    ids=["two bytes", "one byte", "three bytes", "surrogate"],
+)
+def test_a_long_reason_is_cut_at_a_character(opened: Connection, reason: str, sent: str) -> None:
+    assert opened.reply(reply(close=4001, reason=reason)) == [Close(4001, sent)]
 
 
 def test_illegal_transitions_are_named(connection: Connection) -> None:

@@ -139,6 +139,30 @@ def test_close_codes(code: int) -> None:
         assert replies(layer, message) == [{"close": code}]
 
 
+def test_a_reason_goes_with_the_code() -> None:
+    layer = wrapped()
+    message = message_on(layer)
+    WebsocketCloseException(4001, "why").run(message)
+    assert replies(layer, message) == [{"close": 4001, "reason": "why"}]
+
+
+def test_a_frame_that_means_nothing_leaves_its_socket_open_and_is_logged_once_a_second(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exceptions, "_ignored_logged", 0.0)
+    monkeypatch.setattr(exceptions, "_ignored", 0)
+    layer = wrapped()
+    message = message_on(layer)
+    for _ in range(3):
+        BadFrame("for nobody", None).run(message)
+    assert replies(layer, message) == []
+    (record,) = caplog.records
+    assert "a frame on websocket.receive was ignored: for nobody (1 ignored by this process so far)" in record.message
+    monkeypatch.setattr(exceptions, "_ignored_logged", 0.0)
+    BadFrame("for nobody", None).run(message)
+    assert "(4 ignored by this process so far)" in caplog.records[-1].message
+
+
 def test_no_close_code_is_a_plain_close() -> None:
     layer = wrapped()
     message = message_on(layer)

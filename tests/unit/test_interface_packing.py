@@ -15,14 +15,20 @@ from channelsq.layers.wire import TIMED_KEY
 CHANNEL = "websocket.send.p!c"
 
 
-def of_the_layer(path: str, payload: str | bytes, order: int, limit: int = 2**40) -> bytes:
-    made = Connection(CHANNEL, path)
+def of_the_layer(path: str, payload: str | bytes, order: int, limit: int = 2**40, root_path: str = "") -> bytes:
+    made = Connection(CHANNEL, path, root_path)
     return codec.pack(made.message(payload, order), limit)
 
 
 @given(st.text(max_size=50), st.text() | st.binary(), st.integers(0, 2**63 - 1))
 def test_it_is_what_the_layer_would_pack(path: str, payload: str | bytes, order: int) -> None:
     assert FramePacker(CHANNEL, path).pack(payload, order, 10**9) == of_the_layer(path, payload, order)
+
+
+def test_where_the_site_is_mounted_is_in_it() -> None:
+    packed = FramePacker(CHANNEL, "/chat/a/", "/chat").pack("x", 1, 10**9)
+    assert packed == of_the_layer("/chat/a/", "x", 1, root_path="/chat")
+    assert codec.loads(packed)["root_path"] == "/chat"
 
 
 @given(st.text(max_size=50), st.text() | st.binary(), st.integers(0, 2**63 - 1))

@@ -270,6 +270,36 @@ def test_a_prefix_of_bytes() -> None:
     assert router.match(message("a", query_string="é=1".encode())) == (first, {"rest": "1"})
 
 
+@pytest.mark.parametrize(
+    ("path", "root_path", "forced", "claimed"),
+    [
+        ("/app/room/a/", "/app", None, {"name": "a"}),
+        ("/app/room/a/", "/app/", None, {"name": "a"}),
+        ("/app/room/a/", None, "/app", {"name": "a"}),
+        ("/forced/room/a/", "/app", "/forced", {"name": "a"}),
+        ("/room/a/", "/app", None, {"name": "a"}),  # the proxy has taken it off
+        ("/application/room/a/", "/app", None, None),
+        ("/app/app/room/a/", "/app", None, None),
+        ("/app/room/a/", "", None, None),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_paths_are_those_below_the_prefix_under_which_the_site_is_mounted(
+    settings: Any, path: str, root_path: str | None, forced: str | None, claimed: dict[str, str] | None, nested: bool
+) -> None:
+    settings.FORCE_SCRIPT_NAME = forced
+    plain = [route("websocket.receive", first, path=r"^/room/(?P<name>\w+)/$")]
+    inner = [route("websocket.receive", first, path=r"^/(?P<name>\w+)/$")]
+    router = Router([include(inner, path="^/room")] if nested else plain)
+    content = {"path": path, **({} if root_path is None else {"root_path": root_path})}
+    for _ in range(2):  # by looking, and as it is known then
+        asked = message("websocket.receive", **content)
+        resolved = router.resolve(asked)
+        assert (None if resolved is None else resolved.kwargs) == claimed
+        assert (router.match(asked) or (None, None))[1] == claimed
+        assert asked["path"] == path
+
+
 def test_an_include_does_not_change_the_message() -> None:
     mine = message("a", path="/x/y", query_string=b"q")
     router = Router([include([route("b", first), include([route("a", second)], path="^/y")], path="^/x")])
