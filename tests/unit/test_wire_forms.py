@@ -116,6 +116,11 @@ def test_a_frame(payload: str | bytes, timed: bool, form: bytes) -> None:
     assert FramePacker(SOCKET, "/", timed=timed).pack(payload, 7, 1000) == form
 
 
+def test_a_frame_of_a_site_below_a_path() -> None:
+    form = b"\x85\xadreply_channel\xb2websocket.send.p!a\xa4path\xa5/m/in\xa9root_path\xa2/m\xa5order\x07\xa4text\xa1x"
+    assert FramePacker(SOCKET, "/m/in", "/m").pack("x", 7, 1000) == form
+
+
 def test_keys_that_consumers_do_not_see() -> None:
     assert (attempts.WIRE_KEY, attempts.HANDED_KEY, attempts.ATTEMPT, attempts.PART, wire.TIMED_KEY) == (
         "channelsq.wire", "channelsq.attempt", "attempt", "part", "channelsq.timed",
