@@ -96,6 +96,7 @@ class AsgiRequest(HttpRequest):
             "PATH_INFO": self.path_info,
             "SERVER_NAME": "unknown",
             "SERVER_PORT": "0",
+            "wsgi.url_scheme": self._get_scheme(),  # which OpenTelemetry asks for
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
         }

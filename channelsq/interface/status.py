@@ -49,9 +49,14 @@ class Status:
         if self._scrape is not None:
             await self._scrape.join()
 
-    def has(self, path: str) -> bool:
-        """Whether a path is one of the pages."""
-        return path in self._pages
+    def has(self, raw_path: bytes) -> bool:
+        """Return whether a path is one of the pages.
+
+        Args:
+            raw_path: the path as the client wrote it.  One with escapes is none of them: proxies that keep others from
+                these pages may compare what is written.
+        """
+        return raw_path.decode("latin-1") in self._pages
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Answer a request for one of them."""

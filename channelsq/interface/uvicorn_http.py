@@ -173,7 +173,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._exchange = None
         self._active = cycle
-        if self._hub.status.has(cycle.scope["path"]):
+        if self._hub.status.has(cycle.scope["raw_path"]):
             super()._start_asgi_task(cycle, cast(Any, self._hub.status))
             return
         if self._hub.clients.by_request and not self._enter(cycle):

@@ -308,3 +308,12 @@ class _Acceptor:
         assert message is not None
         self.layer.send(message["reply_channel"], {"accept": True})
         self.layer.send(message["reply_channel"], {"done": 0})
+
+
+@pytest.mark.parametrize(("limit", "told"), [(500, True), (5000, False)])
+def test_a_limit_of_files_below_the_connections_is_told(processes: Processes, limit: int, told: bool) -> None:
+    command = f"ulimit -n {limit}; exec {sys.executable} -m channelsq.interface --port 0 --max-connections 1000"
+    process = processes.start("sh", "-c", command, env=PROJECT)
+    process.wait_for_output(r"listening on http://")
+    said = f"may open {limit} files, and needs 1200 for --max-connections 1000"
+    assert (said in process.output) is told

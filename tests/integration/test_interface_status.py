@@ -55,6 +55,14 @@ def test_all_other_paths_are_the_applications() -> None:
             assert get(site, path).text == "the application's"
 
 
+@pytest.mark.parametrize("path", ["/%2d/metrics", "/%2D/health/ready", "/-/health%2Flive", "/%2d/health/live?x=1"])
+def test_a_path_with_escapes_is_the_applications(path: str) -> None:
+    """A proxy that keeps others from the pages may compare what is written."""
+    with running({"http.request": answer}, InterfaceConfig(metrics=True)) as site, site.raw() as client:
+        client.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        assert b"the application's" in client.read_to_end()
+
+
 def test_the_path_is_an_option() -> None:
     with running({"http.request": answer}, InterfaceConfig(status_path="/_internal/x")) as site:
         assert get(site, "/_internal/x/health/live").text == "live\n"

@@ -305,3 +305,9 @@ def test_bad_messages(interface: Interface, change: dict[str, Any], named: str) 
     message.content.update(change)
     with pytest.raises(ValueError, match=named):
         AsgiRequest(message)
+
+
+@pytest.mark.parametrize(("scheme", "told"), [("http", "http"), ("https", "https"), ("wss", "https"), (None, "http")])
+def test_meta_tells_the_scheme_as_wsgi_does(interface: Interface, scheme: str | None, told: str) -> None:
+    """OpenTelemetry's instrumentation reads it."""
+    assert AsgiRequest(interface.message("/", scheme=scheme)).META["wsgi.url_scheme"] == told
