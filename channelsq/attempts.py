@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Key of an ``http.request`` message: the version of the wire format that the interface server speaks.
+#: Key of an ``http.request`` message: the version of the wire that the interface server reads.  A worker answers a
+#: server of a higher version as ever.
 WIRE_KEY = "channelsq.wire"
 
-#: The version in which parts are numbered and carry the ids of their runs, and ``again`` is answered.
-WIRE = 1
+#: Servers of this version and later number parts, look at the ids of their runs, and answer ``again``.
+_NUMBERS_PARTS = 1
 
 #: Key of a message that hands an answer on: the ids of the runs that it comes from.  Consumers do not see it.
 HANDED_KEY = "channelsq.attempt"
@@ -109,7 +110,7 @@ def identify(message: Message) -> None:
     handed = content.pop(HANDED_KEY, None)
     reply_channel = message.reply_channel
     if message.channel_name == names.HTTP_REQUEST:
-        speaks = type(version := content.pop(WIRE_KEY, 0)) is int and version >= WIRE
+        speaks = type(version := content.pop(WIRE_KEY, 0)) is int and version >= _NUMBERS_PARTS
     else:
         speaks = handed is not None
     if reply_channel is None or not speaks:
@@ -144,7 +145,7 @@ def restore(message: Message, content: dict[str, Any]) -> dict[str, Any]:
     attempt = None if message.reply_channel is None else message.reply_channel.attempt
     if attempt is None:
         return content
-    return {**content, WIRE_KEY: WIRE, HANDED_KEY: {**attempt, message.id: new_id()}}
+    return {**content, WIRE_KEY: _NUMBERS_PARTS, HANDED_KEY: {**attempt, message.id: new_id()}}
 
 
 # -- another run --------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ from typing import Any
 from asgiref.typing import HTTPScope
 
 from channelsq import names
-from channelsq.attempts import WIRE, WIRE_KEY
+from channelsq.attempts import WIRE_KEY
 from channelsq.interface.forwarded import believed
 from channelsq.interface.hub import Hub
 from channelsq.interface.logs import access, extra, shown_client, shown_target
 from channelsq.interface.response import Start
+from channelsq.wire_version import WIRE_VERSION
 
 logger = logging.getLogger("channelsq.interface.http")
 
@@ -98,7 +99,7 @@ class Asking:
             "server": list(server) if server and server[1] is not None else None,
             "body": body,
             "body_channel": body_channel,
-            WIRE_KEY: WIRE,
+            WIRE_KEY: WIRE_VERSION,
         }
 
     def say_disconnect(self) -> None:

@@ -24,6 +24,7 @@ from channelsq.layers.eviction import warn_of_eviction
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.memberships import read_note
 from channelsq.layers.presence import Presence
+from channelsq.wire_version import log_others
 
 logger = logging.getLogger("channelsq.interface.heartbeat")
 
@@ -158,6 +159,7 @@ class Heartbeat:
                     if not self._warned:
                         self._warned = True
                         warn_of_eviction(self._channel_layer)
+                        self._look_at_versions()
                     self._write()
                     if time.monotonic() >= self._look_from:
                         self._look_for_the_dead()
@@ -223,6 +225,11 @@ class Heartbeat:
             with self._changed:
                 self._unknown.update(self._open)
             self._restore()
+
+    def _look_at_versions(self) -> None:
+        """Log whether other processes of the site run another version, once."""
+        others = [each for each in self._presence.announced() if each.name != self._process]
+        log_others(others, f"layer {self._layer.alias}")
 
     def _restore(self) -> None:
         lost = self._memberships.lost()

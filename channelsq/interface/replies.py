@@ -20,7 +20,8 @@ from channelsq.layers import codec
 logger = logging.getLogger("channelsq.interface.replies")
 
 #: What an envelope holds for one send: channels, the packed message, and the group that it was sent to or None.  There
-#: may be a fourth: the order of the one channel's message that is reported done behind this one, or None.
+#: may be a fourth: the order of the one channel's message that is reported done behind this one, or None.  What stands
+#: behind these is ignored.
 Entry = Sequence[Any]
 
 _STR = {str}
@@ -266,11 +267,14 @@ class Replies:
     def _hand_out_entry(self, entry: Entry, bad: Callable[[str], None]) -> int:
         """Gives how many deliveries that took."""
         try:
-            if len(entry) == 3:
+            length = len(entry)
+            if length == 4:
+                channels, packed, group, order = entry
+            elif length == 3:
                 channels, packed, group = entry
                 order = None
-            else:
-                channels, packed, group, order = entry
+            else:  # with fields of a newer process
+                channels, packed, group, order = entry[:4]
             message = codec.unpack(packed)
             if type(channels) is not list or not (
                 type(channels[0]) is str if len(channels) == 1 else _STR.issuperset(map(type, channels))

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+from channelsq import __version__
 from channelsq.ipc.bells import Bells
 from channelsq.ipc.directory import make_private
 from channelsq.ipc.owners import Owners
@@ -92,7 +93,8 @@ class SharedFile:
                 connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
             elif version != VERSION:
                 raise sqlite3.OperationalError(
-                    f"{self.path} was written by another version of channelsq; stop the site's processes and delete it"
+                    f"{self.path} has tables of version {version}, and channelsq {__version__} in this process reads "
+                    f"version {VERSION}: update whichever is older, or stop the site's processes and delete the file"
                 )
             connection.executescript(f"BEGIN IMMEDIATE; {_ADDITIONS} COMMIT;")
         except BaseException:

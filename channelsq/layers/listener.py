@@ -16,6 +16,7 @@ from channelsq.layers import codec
 from channelsq.layers.base import Deliver
 from channelsq.layers.signing import Refused
 from channelsq.layers.wire import is_expired, open_body, open_envelope
+from channelsq.wire_version import NewerWire, check_headers, teller
 
 if TYPE_CHECKING:
     from channelsq.layers.kombu import KombuChannelLayer
@@ -155,7 +156,20 @@ class KombuListener:
             del self._seen[next(iter(self._seen))]
         return True
 
+    def _on_newer(self, message: Any, error: NewerWire) -> None:
+        """Drop an envelope that only a newer process can read; RabbitMQ may have a place for what is rejected."""
+        if self._acknowledges:
+            message.reject()
+        teller.tell(self._queue.name, error, "for clients of this process was rejected, as nobody else reads it")
+        if self._layer.foreign_listener is not None:
+            self._layer.foreign_listener()
+
     def _on_message(self, message: Any) -> None:
+        try:
+            check_headers(message.headers)
+        except NewerWire as error:
+            self._on_newer(message, error)
+            return
         if not self._note(message) or is_expired(message.headers, self._clock):
             return
         try:

@@ -44,6 +44,6 @@ def read_note(message: dict[str, Any]) -> Change | None:
     """The change in a message to an owner; None if it is something else."""
     for key in ("joined", "left"):
         match message.get(key):
-            case [str(group), str(channel)]:
+            case [str(group), str(channel), *_]:
                 return Change(group, channel, key == "joined")
     return None

@@ -1,9 +1,11 @@
-"""Which interface processes of a site live, and which sockets they have, so that others can tidy up after the dead."""
+"""Which processes of a site live, and which sockets interface servers have, so that others tidy up after the dead."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from channelsq.wire_version import Announced, announcement, read_announcement
 
 if TYPE_CHECKING:
     from channelsq.layers.groups import RedisGroups
@@ -25,16 +27,18 @@ class Beat(NamedTuple):
 
 
 class Presence:
-    """What is known of the interface processes, in the Redis that holds the groups.
+    """What is known of the site's processes, in the Redis that holds the groups.
 
     Keys, all under the groups' prefix:
 
-    ``<prefix>:interfaces``             set: the processes
-    ``<prefix>:interface:<process>``    string that expires: the process lives
+    ``<prefix>:interfaces``             set: the interface servers
+    ``<prefix>:interface:<process>``    string that expires: the process lives; what it announces of its version
     ``<prefix>:sockets:<process>``      hash: the path of each of its sockets, by reply channel
     ``<prefix>:buried:<process>``       string that expires: it has ended, or others have tidied up after it; nobody
                                         of it joins a group any more, see :meth:`RedisGroups.add`
     ``<prefix>:sweep:<process>``        string that expires: one process is doing so
+    ``<prefix>:workers``                set: the workers
+    ``<prefix>:worker:<name>``          string that expires: the worker lives; what it announces of its version
 
     Args:
         groups: where the groups are.
@@ -65,7 +69,7 @@ class Presence:
                 renewed, known, _, buried, sockets = pipe.execute()
             if not renewed or not known:
                 with self._client.pipeline(transaction=True) as pipe:
-                    pipe.set(key, "1", px=int(milliseconds))
+                    pipe.set(key, announcement(), px=int(milliseconds))
                     pipe.sadd(everybody, process)
                     pipe.execute()
             return Beat(bool(buried), not known, sockets)
@@ -101,6 +105,51 @@ class Presence:
                 pipe.execute()
 
         self._groups.call(command)
+
+    # -- of versions
+
+    def beat_worker(self, name: str, lifetime: float) -> None:
+        """Say that a worker lives, for so many seconds from now on; errors as those of groups."""
+
+        def command() -> None:
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.set(self._key("worker", name), announcement(), px=int(lifetime * 1000))
+                pipe.sadd(f"{self._prefix}:workers", name)
+                pipe.execute()
+
+        self._groups.call(command)
+
+    def leave_worker(self, name: str) -> None:
+        """A worker ends as it should."""
+
+        def command() -> None:
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.delete(self._key("worker", name))
+                pipe.srem(f"{self._prefix}:workers", name)
+                pipe.execute()
+
+        self._groups.call(command)
+
+    def announced(self) -> list[Announced]:
+        """Return what the processes that live have announced; workers that live no more are forgotten."""
+
+        def command() -> list[Announced]:
+            found: list[Announced] = []
+            for kind in ("interface", "worker"):
+                everybody = f"{self._prefix}:{kind}s"
+                processes = sorted(self._client.smembers(everybody))
+                if not processes:
+                    continue
+                told = self._client.mget([self._key(kind, name) for name in processes])
+                lives = [(name, text) for name, text in zip(processes, told, strict=True) if text is not None]
+                found += [read_announcement(kind, name, text) for name, text in lives]
+                if kind == "worker" and len(lives) < len(processes):
+                    # One that is only late adds itself again with its next beat.
+                    self._client.srem(everybody, *({*processes} - {name for name, _ in lives}))
+            return found
+
+        found: list[Announced] = self._groups.call(command)
+        return found
 
     # -- of the dead
 

@@ -18,6 +18,7 @@ from channelsq.layers.listener import log_foreign
 from channelsq.layers.memberships import is_note
 from channelsq.layers.signing import Refused
 from channelsq.layers.wire import CONTENT_TYPE, is_expired, open_body, open_envelope, open_task_body, raw_body
+from channelsq.wire_version import NewerWire, check_headers, teller
 
 if TYPE_CHECKING:
     from channelsq.layers.kombu import KombuChannelLayer
@@ -88,6 +89,7 @@ class KombuReceiver:
                 if is_expired(message.headers, self._layer.expiry_clock):
                     continue
                 try:
+                    check_headers(message.headers)
                     if process:
                         self._to_inbox(channel, open_body(message, queue.name, signing))
                         found = self._from_inbox(channel)
@@ -102,6 +104,8 @@ class KombuReceiver:
                         return channel, open_task_body(body)
                 except Refused:
                     continue
+                except NewerWire as error:
+                    teller.tell(queue.name, error, "was dropped, as receive() had taken it off the queue")
                 except ValueError as error:
                     log_foreign(queue, error)
         return None

@@ -13,12 +13,16 @@ from typing import Any
 from channelsq.layers import codec
 from channelsq.layers.signing import Refused, Signing, without_signature
 from channelsq.names import new_id
-from channelsq.transport.codec import ForeignPayload, decode_compact, encode_compact
+from channelsq.transport.burial import PREFIX as DEAD_PREFIX
+from channelsq.transport.codec import ForeignPayload, NewerPayload, decode_compact, encode_compact
 from channelsq.transport.commands import Command, pack
 from channelsq.transport.streams import GROUP, SIZE
 
 #: Milliseconds that an unused reply queue or ``?`` queue lives.
 QUEUE_EXPIRES_MS = 300_000
+
+#: Milliseconds for which, and number in which, envelopes of one process are kept that it is too old to read.
+_NEWER_EXPIRES_MS, _MOST_NEWER = 86_400_000, 1000
 
 #: What a channel's messages have in common in the bytes of an XADD: what stands before the data, what the data begins
 #: with, what its body begins with, all that stands behind the message; then the length of the data but for the id and
@@ -164,9 +168,26 @@ class StreamCommands:
         commands.append(("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", *last, *last.values()))
         return commands
 
+    def keep_newer(self, key: str, data: bytes, error: NewerPayload) -> list[Command]:
+        """Keep an entry of a reply queue as a dead letter for a day, as nobody else reads the queue.
+
+        Args:
+            key: the queue's.
+            data: the entry's.
+            error: says which version of the wire it needs.
+        """
+        stream = key.removeprefix(f"{self.prefix}stream:")
+        dead = f"{self.prefix}{DEAD_PREFIX}{stream}"
+        fields = ("m", data, "s", stream, "d", 0, "r", str(error))
+        return [("XADD", dead, "MAXLEN", _MOST_NEWER, "*", *fields), ("PEXPIRE", dead, _NEWER_EXPIRES_MS)]
+
 
 def open_replies(
-    found: list[Any], now_ms: int, foreign: Callable[[str], None], opened: Callable[[bytes], bytes] = without_signature
+    found: list[Any],
+    now_ms: int,
+    foreign: Callable[[str], None],
+    opened: Callable[[bytes], bytes] = without_signature,
+    newer: Callable[[bytes, NewerPayload], None] | None = None,
 ) -> list[Any]:
     """What XREAD found in a reply queue: what envelopes hold, as it is, but for those whose time is over.
 
@@ -175,15 +196,22 @@ def open_replies(
         now_ms: the server's time in ms since 1970.
         foreign: is told what is wrong with an entry that is left out, since it is none of channelsq's.
         opened: takes off signatures, and raises Refused for one that is not what it must be.
+        newer: is given the data of an entry that only a newer process can read; None for ``foreign`` to be told.
     """
     entries: list[Any] = []
     for identity, fields in found:
         try:
-            body, lifetime = open_bare(fields[1] if fields[0] == b"m" else fields[fields.index(b"m") + 1])
+            data = fields[1] if fields[0] == b"m" else fields[fields.index(b"m") + 1]
+            body, lifetime = open_bare(data)
             if lifetime is None or int(identity.partition(b"-")[0]) + lifetime > now_ms:
                 entries += codec.loads(opened(body))
         except Refused:
             continue
+        except NewerPayload as error:
+            if newer is None:
+                foreign(str(error))
+            else:
+                newer(data, error)
         except (IndexError, TypeError, ValueError) as error:
             foreign(str(error))
     return entries
@@ -193,10 +221,13 @@ def open_bare(data: bytes) -> tuple[bytes, int | None]:
     """The body and the lifetime (ms) of an entry that :meth:`StreamCommands.bare` made.
 
     Raises:
+        NewerPayload: only a newer process can read it.
         ValueError: it is something else.
     """
     try:
         task, _, body, lifetime = decode_compact(data)
+    except NewerPayload:
+        raise
     except ForeignPayload as error:
         raise ValueError(str(error)) from error
     if task is not None:

@@ -8,6 +8,7 @@
   it is an *envelope*: a msgpack list of ``[channels, packed message, group or None, order or None]``.  What one
   consumer sends to one process travels in one envelope, and so does a group's message to all its members there.  The
   order, if there is one, stands for another message to the same channel behind this one, ``{"done": order}``.
+  Readers take an entry without it, and ignore what a newer process has put behind it.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ def open_envelope(body: bytes) -> list[Entry]:
     for part in parts:
         if not (
             isinstance(part, list)
-            and len(part) in (3, 4)
+            and len(part) >= 3
             and isinstance(part[0], list)
             and all(isinstance(channel, str) for channel in part[0])
             and isinstance(part[1], bytes)
@@ -211,7 +212,7 @@ def open_envelope(body: bytes) -> list[Entry]:
         ):
             raise ValueError("not an envelope")
         entries.append(Entry(*part[:3]))
-        if len(part) == 4 and part[3] is not None:
+        if len(part) >= 4 and part[3] is not None:
             if type(part[3]) is not int:
                 raise ValueError("not an envelope")
             entries.append(Entry(part[0], done_message(part[3])))

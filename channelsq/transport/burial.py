@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from channelsq.transport.codec import Payload, encode
+from channelsq.transport.codec import NewerPayload, Payload, encode
 from channelsq.transport.commands import Argument
 from channelsq.transport.streams import Entry, parse_tag
+from channelsq.wire_version import teller
 
 if TYPE_CHECKING:
     from channelsq.transport.consuming import ConsumingChannel
@@ -84,6 +85,18 @@ def set_aside(message: Any, reason: str) -> None:
         properties = {name: value for name, value in raw["properties"].items() if name != "delivery_tag"}
         _move(channel, Entry(*held, encode({**raw, "properties": properties}), False, 0), reason)
     channel.qos.discard(message.delivery_tag)
+
+
+def keep_newer(channel: ConsumingChannel, entry: Entry, error: NewerPayload) -> None:
+    """Move an entry that only a newer process can read to the dead letters of its queue, and log that.
+
+    Args:
+        channel: a channel that consumes from the queue.
+        entry: the entry.
+        error: says which version it needs.
+    """
+    if _move(channel, entry, str(error)):
+        teller.tell(channel.queue_of(entry.key), error, "is kept as a dead letter")
 
 
 def _move(channel: ConsumingChannel, entry: Entry, reason: str) -> bool:

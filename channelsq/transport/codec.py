@@ -6,7 +6,9 @@ anything else arrives as its ``str()``.  A message with an ``expiration`` has it
 scripts: Redis's Lua cannot read msgpack's bytes.
 
 A producer that knows the transport may write the *compact* form instead, a msgpack list of the Celery task's name,
-its id, the body (msgpack) and the expiration in ms; nil stands for what a message does not have.
+its id, the body (msgpack) and the expiration in ms; nil stands for what a message does not have.  A reader ignores
+what stands behind these four.  An int in front of them is the version of the wire that a reader needs, see
+:mod:`channelsq.wire_version`; lists of version 1 have none.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import Any, TypeAlias
 
 import msgpack
 from kombu.utils import json
+
+from channelsq.wire_version import WIRE_VERSION, NewerWire
 
 Payload: TypeAlias = dict[str, Any]
 
@@ -34,6 +38,10 @@ _unpack = msgpack.unpackb
 
 class ForeignPayload(ValueError):
     """An entry that is no message of Kombu's; the text says what is wrong with it."""
+
+
+class NewerPayload(ForeignPayload, NewerWire):
+    """An entry that only a newer process can read."""
 
 
 def _extend(value: Any) -> Any:
@@ -65,6 +73,7 @@ def decode_compact(data: bytes) -> tuple[str | None, str | None, bytes, int | No
     """What :func:`encode_compact` was given.
 
     Raises:
+        NewerPayload: only a newer process can read it.
         ForeignPayload: it is something else.
     """
     try:
@@ -86,6 +95,10 @@ def _checked(parts: list[Any]) -> tuple[str | None, str | None, bytes, int | Non
             and (type(expiration) is int or expiration is None)
         ):
             return task, identity, body, expiration
+    if parts and type(parts[0]) is int and parts[0] > WIRE_VERSION:
+        raise NewerPayload(parts[0])
+    if len(parts) > 4:
+        return _checked(parts[:4])
     raise ForeignPayload("a list, but not of a task, an id, a body and an expiration")
 
 
@@ -110,6 +123,7 @@ def decode(data: bytes) -> Payload:
     """The payload that :func:`encode` was given, or one made of the compact form.
 
     Raises:
+        NewerPayload: only a newer process can read it.
         ForeignPayload: it is something else.
     """
     try:

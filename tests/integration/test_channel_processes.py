@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from channelsq import __version__
 from tests.support.brokers import Broker, LayerClient, make_broker, operator
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
@@ -308,5 +309,7 @@ def test_the_command_channels(start: Start, broker: Broker, processes: Processes
             (answer,) = json.loads(command.output[command.output.index("{") :]).values()
             assert answer["reads"] == {"default": ["echo", "slow"]}
             assert answer["runs"] == "consumers run in a process of 8 threads"
+            assert (answer["channelsq"], answer["wire"]) == (__version__, 1)
         else:
-            assert "consumers run in a process of 8 threads\n    default: echo, slow\n" in command.output
+            where = f"consumers run in a process of 8 threads, channelsq {__version__}, wire version 1"
+            assert f"{where}\n    default: echo, slow\n" in command.output

@@ -8,15 +8,18 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 from celery.exceptions import Reject
 
-from channelsq import Channel, route
-from channelsq.layers import IPCChannelLayer, KombuChannelLayer
+from channelsq import Channel, route, wire_version
+from channelsq.layers import IPCChannelLayer, KombuChannelLayer, codec
+from channelsq.layers.wire import CONTENT_TYPE, task_message
 from channelsq.options import consumer
-from channelsq.worker.sources.crew import Crew
+from channelsq.worker.sources import newer
+from channelsq.worker.sources.crew import LEAST, Crew
 from channelsq.worker.sources.kombu_request import MOST_DEATHS
 from channelsq.worker.sources.kombu_source import KombuSource
 from tests.support.waiting import wait_until
@@ -336,3 +339,54 @@ def test_a_message_that_processes_died_with_is_dropped(
         reader.send()
         wait_until(lambda: "5 processes died with it" in caplog.text, "the message to be dropped")
     assert ran == [False]
+
+
+# -- what needs a newer worker
+
+
+def _publish_newer(layer: KombuChannelLayer, number: int) -> None:
+    queue = layer.queue("work")
+    headers, body = task_message("work", queue.name, codec.dumps({"number": number}), delay=0, expiry=60)
+    with layer.producer() as producer:
+        producer.publish(
+            body,
+            exchange="",
+            routing_key=queue.name,
+            headers={**headers, "channelsq_needs": 2},
+            content_type=CONTENT_TYPE,
+            content_encoding="binary",
+            declare=[queue],
+        )
+
+
+def test_messages_for_a_newer_worker_are_left_until_there_is_one(
+    read: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(newer, "HELD", 5.0)
+    ran: list[int] = []
+    seen: list[Any] = []
+    reader = read(lambda message: ran.append(message["number"]))
+    knows = reader.source.knows
+
+    def see(message: Any) -> bool:
+        if "channelsq_needs" in message.headers:
+            seen.append(message)
+        return knows(message)
+
+    monkeypatch.setattr(reader.source, "knows", see)
+    many = LEAST + 8  # more than the source may hold of others
+    for number in range(many):
+        _publish_newer(reader.layer.channel_layer, number)
+    for number in range(100, 110):
+        reader.send(number)
+    wait_until(lambda: sorted(ran) == list(range(100, 110)), "the others")
+    assert len(seen) == many  # none was given back to make room for the others
+    monkeypatch.setattr(newer, "HELD", 0.3)
+    wait_until(lambda: len(seen) >= 3 * many, "them to come again")
+    began, before = monotonic(), len(seen)
+    wait_until(lambda: len(seen) >= before + 2 * many, "them to come again")
+    assert (len(seen) - before) / (monotonic() - began) < many / newer.HELD * 1.5  # nothing spins
+    told = [record.getMessage() for record in caplog.records if getattr(record, "action", "") == "newer_wire"]
+    assert len([line for line in told if "is left to newer workers: it needs wire version 2" in line]) == 1
+    monkeypatch.setattr(wire_version, "WIRE_VERSION", 2)
+    wait_until(lambda: sorted(ran) == [*range(many), *range(100, 110)], "all of them, once it is newer")

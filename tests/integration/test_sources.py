@@ -9,16 +9,17 @@ from contextlib import ExitStack
 from time import monotonic
 from typing import Any
 
+import msgpack
 import pytest
 import redis
 from celery import Celery, signals
 from celery.worker import state
 
-from channelsq import Channel, consumer, route
+from channelsq import Channel, consumer, route, wire_version
 from channelsq.layers import codec
 from channelsq.transport.codec import encode, encode_compact
 from channelsq.transport.dead import DeadLetter, DeadLetters
-from channelsq.worker.sources import books
+from channelsq.worker.sources import books, newer
 from channelsq.worker.sources.crew import LEAST, PREFETCH, Crew
 from channelsq.worker.sources.request import Request
 from tests.support.waiting import wait_until
@@ -433,3 +434,91 @@ def test_what_runs_while_the_last_channel_is_left_is_acknowledged(site: Site) ->
     request.run()
     site.poll(0.01)
     assert site.redis.xlen(f"stream:{site.queue('job')}") == 0
+
+
+# -- what needs a newer worker
+
+
+NEWER_FORM = msgpack.packb([2, {"a": "form"}, b"of the next release"])
+
+
+def _newer(form: str) -> Callable[[Site], bytes]:
+    if form == "compact":
+        return lambda site: NEWER_FORM
+    return lambda site: _payload(
+        site.queue("job"), None, headers={"task": site.queue("job"), "id": "id", "channelsq_needs": 2}
+    )
+
+
+@pytest.fixture
+def shortly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have such messages held for a short time."""
+    monkeypatch.setattr(newer, "HELD", 0.2)
+
+
+def test_fields_that_nobody_knows_are_ignored(site: Site) -> None:
+    form = [*msgpack.unpackb(site.compact("job", n=1, unheard=[1])), {"unheard": 1}]
+    site.write("job", msgpack.packb(form))
+    site.redis.xadd(f"stream:{site.queue('job')}", {"m": site.compact("job", n=2), "x": 60_000, "unheard": "1"})
+    assert [request.args[1] for request in site.take(2)] == [{"n": 1, "unheard": [1]}, {"n": 2}]
+    assert site.dead() == []
+
+
+@pytest.mark.parametrize("form", ["compact", "headers"])
+def test_a_message_for_a_newer_worker_is_held_and_given_back(
+    site: Site, shortly: None, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.write("job", _newer(form)(site))
+    site.send("job", n=1)
+    key = f"stream:{site.queue('job')}"
+    before = {identity for identity, _ in site.redis.xrange(key)}
+    assert [request.args[1] for request in site.take()] == [{"n": 1}]  # the others are not held up
+    (line,) = [record.getMessage() for record in caplog.records if getattr(record, "action", "") == "newer_wire"]
+    assert "is left to newer workers: it needs wire version 2, and channelsq" in line
+    wait_until(
+        lambda: site.poll(0.05) or {identity for identity, _ in site.redis.xrange(key)} - before, "it to be given back"
+    )
+    assert site.dead() == []
+    assert "Traceback" not in caplog.text
+
+
+def test_it_is_read_again_only_when_it_was_held(site: Site) -> None:
+    site.write("job", NEWER_FORM)
+    key = f"stream:{site.queue('job')}"
+    ((first, _),) = site.redis.xrange(key)
+    began = monotonic()
+    wait_until(lambda: site.poll(0.01) or site.redis.xrange(key)[0][0] != first, "it to be given back", 30)
+    assert monotonic() - began >= newer.HELD
+
+
+def test_one_that_the_worker_can_read_after_its_update(
+    site: Site, shortly: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"task": site.queue("job"), "id": "id", "channelsq_needs": 2}
+    site.write("job", _payload(site.queue("job"), [["job", {"n": 1}], {}, {}], headers=headers))
+    site.send("job", n=2)
+    assert [request.args[1] for request in site.take()] == [{"n": 2}]
+    monkeypatch.setattr(wire_version, "WIRE_VERSION", 2)
+    assert [request.args[1] for request in site.take()] == [{"n": 1}]
+
+
+def test_more_than_a_few_become_dead_letters(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newer, "MOST", 3)
+    for _ in range(5):
+        site.write("job", NEWER_FORM)
+    site.send("job", n=1)
+    assert len(site.take()) == 1
+    assert wait_until(lambda: len(letters := site.dead()) == 2 and letters, "dead letters")
+    assert all("needs wire version 2" in letter.reason for letter in site.dead())
+    assert {letter.data for letter in site.dead()} == {NEWER_FORM}
+
+
+def test_the_end_gives_back_what_needs_a_newer_worker(site: Site) -> None:
+    site.write("job", NEWER_FORM)
+    site.send("job", n=1)
+    (request,) = site.take()
+    request.run()
+    site.crew.close()
+    key = f"stream:{site.queue('job')}"
+    assert [fields[b"m"] for _, fields in site.redis.xrange(key)] == [NEWER_FORM]
+    assert site.redis.xpending(key, "kombu")["pending"] == 0

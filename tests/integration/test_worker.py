@@ -373,3 +373,18 @@ def test_delay_and_revoke(worker: Process, client: LayerClient, app: Celery) -> 
     app.control.revoke(wait_until(lambda: scheduled(10), "the other one to be scheduled", timeout=20), reply=True)
     assert client.receive() == {"done": 10}  # so that its socket goes on
     assert client.nothing()
+
+
+def test_messages_of_a_newer_interface_server(worker: Process, client: LayerClient) -> None:
+    unheard: dict[str, Any] = {"unheard": {"of": [1, b"2"]}, "channelsq.unheard": None}
+    client.send("websocket.receive", {"path": "/chat/tea/", "text": "hi", "order": 1, **unheard})
+    assert client.receive()["text"] == "tea: hi"
+    assert client.receive() == {"done": 1}
+    request = {
+        "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/own/", "query_string": b"",
+        "root_path": "", "headers": [[b"host", b"localhost"]], "client": None, "server": None,
+        "body": b"12345", "body_channel": None,
+    }  # fmt: skip
+    client.send("http.request", {**request, "channelsq.wire": 2, **unheard})
+    answer = client.receive()
+    assert (answer["status"], b'"body": 5' in answer["content"], len(answer["attempt"])) == (200, True, 1)

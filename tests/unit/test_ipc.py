@@ -322,7 +322,9 @@ def test_a_file_of_another_version_is_refused(place: Store) -> None:
     with place._reading() as connection:
         connection.execute("PRAGMA user_version = 99")
     place.close()
-    with pytest.raises(sqlite3.OperationalError, match=r"another version of channelsq; .* delete it"):
+    with pytest.raises(
+        sqlite3.OperationalError, match=r"tables of version 99, and .* reads version 1: update .* delete the file"
+    ):
         place.size("a")
 
 

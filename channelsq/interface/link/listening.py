@@ -15,7 +15,9 @@ from channelsq.interface.logs import extra
 from channelsq.interface.replies import Replies
 from channelsq.layers.signing import without_signature
 from channelsq.layers.streams import StreamCommands, open_replies
+from channelsq.transport.codec import NewerPayload
 from channelsq.transport.commands import Command, pack
+from channelsq.wire_version import teller
 
 logger = logging.getLogger("channelsq.interface.link")
 
@@ -74,6 +76,8 @@ class Listening:
         self._news: set[str] = set()
         self._read_since = 0
         self._trim_at = 0.0
+        #: Keep, with the next read, what this process is too old to read.
+        self._kept: list[Command] = []
         self._count = _FIRST
         self._left = 0
         self._looking = False
@@ -167,7 +171,8 @@ class Listening:
                 self._last[key] = found[-1][0].decode()
                 self._news.add(key)
                 self._read_since += len(found)
-                self._replies.hand_out(open_replies(found, now_ms, foreign, self._openers[key]), foreign)
+                newer = functools.partial(self._keep_newer, key)
+                self._replies.hand_out(open_replies(found, now_ms, foreign, self._openers[key], newer), foreign)
         # Not more than the clients' turn can take: the rest waits in Redis.
         self._replies.when_handed_out(self._read_on)
 
@@ -184,7 +189,15 @@ class Listening:
         if renew:
             self._renew_at = now + _RENEWED
             commands.insert(0, ("TIME",))
+        if self._kept:
+            kept, self._kept = self._kept, []
+            commands = [*kept, *commands]
         self._write(commands)
+
+    def _keep_newer(self, key: str, data: bytes, error: NewerPayload) -> None:
+        self._replies.note_foreign()
+        self._kept += self._commands.keep_newer(key, data, error)
+        teller.tell(self._queues[key], error, "for clients of this process is kept as a dead letter")
 
     def _log_foreign(self, key: str, error: str) -> None:
         self._replies.note_foreign()

@@ -17,9 +17,11 @@ from channelsq.layers.signing import HEADER, Refused
 from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, raw_body
 from channelsq.message import Message
 from channelsq.transport.codec import DEATHS
+from channelsq.wire_version import NewerWire, check_headers, teller
 from channelsq.worker.consumers import ConsumerTasks, log_unrouted
 from channelsq.worker.execution import report_done, report_failed
 from channelsq.worker.plan import Plan
+from channelsq.worker.sources.newer import Newer
 from channelsq.worker.sources.request import Events, Request
 from channelsq.worker.task import ConsumerTask
 
@@ -36,6 +38,9 @@ _HARMLESS = (
     "lang", "id", "root_id", "parent_id", "eta", "expires", "ignore_result", "origin", "redelivered", "argsrepr",
     "kwargsrepr", "task", DEATHS, EXPIRES_HEADER,
 )  # fmt: skip
+
+#: What becomes of a message that needs a newer worker, for the log.
+LEFT, KEPT = "is left to newer workers", "was set aside, as too many wait for a newer worker"
 
 #: A broker's message, as a source holds it.
 Held = TypeVar("Held")
@@ -67,6 +72,8 @@ class Intake(ABC, Generic[Held]):
         #: Content types that are decoded.
         self.accept = prepare_accept_content(tasks.app.conf.accept_content)
         self._plans: dict[str, Plan] = {}
+        #: The messages that need a newer worker.
+        self.newer = Newer()
         # Looked at once a poll:
         self._looked_at: set[str] = set()
         self._events: Events | None = None
@@ -89,6 +96,10 @@ class Intake(ABC, Generic[Held]):
         """Have a message that cannot be run kept for people to look at, where the broker can do that."""
 
     @abstractmethod
+    def _leave(self, held: Held) -> bool:
+        """Leave a message to newer workers; return False if too many wait for that."""
+
+    @abstractmethod
     def _was_delivered(self, held: Held) -> bool:
         """Return whether the broker says that the message was delivered before."""
 
@@ -101,9 +112,16 @@ class Intake(ABC, Generic[Held]):
     def _read(self, held: Held, message: Any, queue: str) -> Request | None:
         """Return the request of whatever message; None if it is not to be run, which is dealt with."""
         try:
+            check_headers(message.headers)
             if message.headers.get("task") == queue:
                 return self._channel_message(held, message, queue)
             return self._retry(held, message, queue)
+        except NewerWire as error:
+            if self._leave(held):
+                teller.tell(queue, error, LEFT)
+            else:
+                self._set_aside(held, message, str(error))
+                teller.tell(queue, error, KEPT)
         except Refused as error:  # which is logged
             self._set_aside(held, message, f"{error}, where CONFIG['signing'] asks for it")
         except (TypeError, ValueError) as error:

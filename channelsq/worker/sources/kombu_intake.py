@@ -83,6 +83,9 @@ class KombuIntake(Intake[KombuMessage]):
     def _set_aside(self, held: KombuMessage, message: Any, reason: str) -> None:
         held.reject()
 
+    def _leave(self, held: KombuMessage) -> bool:
+        return self._source.leave(held)
+
     def _was_delivered(self, held: KombuMessage) -> bool:
         return bool(held.headers.get("redelivered") or (held.delivery_info or {}).get("redelivered"))
 

@@ -48,7 +48,7 @@ class KombuSource(LayerSource):
     """
 
     def __init__(self, layer: KombuChannelLayer, intake: KombuIntake, channels: Iterable[str], credit: int) -> None:
-        super().__init__(layer, channels, credit)
+        super().__init__(layer, channels, credit, intake.newer)
         self._intake = intake
         self._room = 0  # for messages that wait for their time
         self._lock = threading.RLock()
@@ -70,6 +70,7 @@ class KombuSource(LayerSource):
         if self._connection is not None:
             return
         self._forget_delayed()  # of the lost connection
+        self._newer.forget()
         with self._lock:
             connection = self._layer.open_connection(Connection, listens=True)
             try:
@@ -173,6 +174,19 @@ class KombuSource(LayerSource):
             return True
         return False
 
+    def leave(self, message: KombuMessage) -> bool:
+        """Hold a message that needs a newer worker, and have it delivered again later; False if too many are held."""
+        if not self._newer.hold(str(message.delivery_tag), message.requeue):
+            return False
+        self._set_prefetch()
+        return True
+
+    def _give_back_newer(self) -> None:
+        if self._newer:
+            with self._lock:
+                if self._newer.give_back():
+                    self._set_prefetch()
+
     def _may_receive(self) -> bool:
         return len(self._held) - self._room < self._credit
 
@@ -186,7 +200,7 @@ class KombuSource(LayerSource):
         connection: Any = self._connection
         # RabbitMQ takes the limit of a consumer for all of a channel's consumers if it is said to be global.
         is_global = not connection.qos_semantics_matches_spec
-        self._consumer.qos(prefetch_count=self._credit + self._room, apply_global=is_global)  # type: ignore[union-attr]
+        self._consumer.qos(prefetch_count=self._credit + self._room + len(self._newer), apply_global=is_global)  # type: ignore[union-attr]
 
     # -- what becomes of them
 
@@ -259,6 +273,9 @@ class KombuSource(LayerSource):
             if connection is None:
                 return
             try:
-                connection.close()
+                try:
+                    self._newer.give_back(every=True)
+                finally:
+                    connection.close()
             except Exception as error:
                 logger.warning("%s: closed badly: %s", shown(self._layer.url), error, extra={"action": "close_failed"})

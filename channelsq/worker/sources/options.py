@@ -39,7 +39,7 @@ worker.params.extend(OPTIONS)
 @click.pass_context
 @handle_preload_options
 def channels(ctx: Any, as_json: bool, timeout: float) -> None:
-    """Tell which channels the workers read, and where their consumers run."""
+    """Tell which channels the workers read, where their consumers run, and which channelsq they have."""
     answers = ctx.obj.app.control.inspect(timeout=timeout).stats() or {}
     found = {node: stats["Channel layers"] for node, stats in sorted(answers.items()) if "Channel layers" in stats}
     if as_json:
@@ -47,6 +47,7 @@ def channels(ctx: Any, as_json: bool, timeout: float) -> None:
     elif not found:
         ctx.obj.echo("No worker reads channels through a source of its own.")
     for node, told in () if as_json else found.items():
-        ctx.obj.echo(f"{node}: {told['runs']}")
+        version = f", channelsq {told['channelsq']}, wire version {told['wire']}" if "channelsq" in told else ""
+        ctx.obj.echo(f"{node}: {told['runs']}{version}")
         for alias, names in told["reads"].items():
             ctx.obj.echo(f"    {alias}: {', '.join(names)}")

@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.urls import shown
 from channelsq.worker.sources.delayed import Delayed
+from channelsq.worker.sources.newer import Newer
 from channelsq.worker.sources.request import Request
 
 logger = logging.getLogger("channelsq.worker")
@@ -34,12 +35,14 @@ class LayerSource(ABC):
         layer: the layer.
         channels: which channels to read.
         credit: how many messages it may hold at once, without those that wait for their time.
+        newer: the messages that need a newer worker.
     """
 
-    def __init__(self, layer: KombuChannelLayer, channels: Iterable[str], credit: int) -> None:
+    def __init__(self, layer: KombuChannelLayer, channels: Iterable[str], credit: int, newer: Newer) -> None:
         self._layer = layer
         self._wanted = dict.fromkeys(channels)
         self._credit = credit
+        self._newer = newer
         self._connection: Connection | None = None
         self._consumer: Consumer | None = None
         self._delayed = Delayed()
@@ -89,6 +92,7 @@ class LayerSource(ABC):
         try:
             self._open()
             self._carry_out()
+            self._give_back_newer()
             ready = self._whose_time_has_come()
             if not (self._wanted and self._may_receive()):
                 # Acknowledgements are not sent with a poll then.  No message ends this wait, so it is short.
@@ -175,6 +179,11 @@ class LayerSource(ABC):
             self._consumer.cancel_by_queue(self._layer.queue(channel).name)
 
     # -- messages that wait
+
+    def _give_back_newer(self) -> None:
+        """Give back messages that need a newer worker, when it is time; raise the transport's errors."""
+        if self._newer:
+            self._newer.give_back()
 
     def _forget_delayed(self) -> None:
         """Forget the messages that wait for their time; the broker has them again."""

@@ -11,8 +11,10 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state
 
-from channelsq import conf, shutdown
+from channelsq import __version__, conf, shutdown
 from channelsq.asgi import channel_layers
+from channelsq.wire_version import WIRE_VERSION
+from channelsq.worker.announcer import Announcer
 from channelsq.worker.consumers import tasks_of
 from channelsq.worker.sources import books
 from channelsq.worker.sources.crew import Crew
@@ -75,6 +77,7 @@ class Sources(bootsteps.StartStopStep):
         worker.wait_for_soft_shutdown = self.wait_softly
         self.crew: Crew | None = None
         self.supervisor: Supervisor | None = None
+        self._announcer = Announcer(worker.hostname, [channel_layers[alias] for alias in self.channels])
 
     # -- Celery's
 
@@ -111,6 +114,7 @@ class Sources(bootsteps.StartStopStep):
             )
             self.crew.start()
         logger.info("%s", self.described, extra={"action": "sources_started"})
+        self._announcer.start()
 
     def close(self, worker: Any) -> None:
         """Begin nothing more, as the worker is told to end."""
@@ -129,6 +133,7 @@ class Sources(bootsteps.StartStopStep):
         while self.supervisor is not None and not self.supervisor.wait(LOOK_EVERY):
             if state.should_terminate:  # a cold shutdown after all
                 self._cut(self.supervisor)
+        self._announcer.stop()
 
     def _cut(self, supervisor: Supervisor) -> None:
         supervisor.stop("cold")
@@ -167,7 +172,8 @@ class Sources(bootsteps.StartStopStep):
 
     def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]  # as Celery's own steps
         """Return what ``inspect stats`` tells of the sources."""
-        return {self.label: {"runs": self.described, "reads": self.channels}}
+        version = {"channelsq": __version__, "wire": WIRE_VERSION}
+        return {self.label: {"runs": self.described, "reads": self.channels, **version}}
 
     # -- how
 

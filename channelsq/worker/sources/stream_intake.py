@@ -14,12 +14,13 @@ from channelsq.message import Message
 from channelsq.transport import burial
 from channelsq.transport.away import ServerAway
 from channelsq.transport.channel import Channel
-from channelsq.transport.codec import ForeignPayload, decode_compact
+from channelsq.transport.codec import ForeignPayload, NewerPayload, decode_compact
 from channelsq.transport.streams import Entry
+from channelsq.wire_version import teller
 from channelsq.worker.execution import report_done
 from channelsq.worker.guard import unhandled
 from channelsq.worker.plan import Plan
-from channelsq.worker.sources.intake import Intake
+from channelsq.worker.sources.intake import LEFT, Intake
 from channelsq.worker.sources.request import Request
 from channelsq.worker.sources.stream_request import StreamRequest
 
@@ -130,6 +131,18 @@ class StreamIntake(Intake[Entry]):
 
     def _set_aside(self, held: Entry, message: Any, reason: str) -> None:
         burial.set_aside(message, reason)
+
+    def _leave(self, held: Entry) -> bool:
+        channel = self._channel
+        return self.newer.hold(held.tag, lambda: channel.give_back_fetched([held]))
+
+    def on_newer(self, entry: Entry, error: NewerPayload) -> None:
+        """Deal with an entry whose form only a newer worker can read."""
+        queue = self._channel.queue_of(entry.key)
+        if self._leave(entry):
+            teller.tell(queue, error, LEFT)
+        else:
+            burial.keep_newer(self._channel, entry, error)
 
     def _was_delivered(self, held: Entry) -> bool:
         return held.redelivered

@@ -45,7 +45,7 @@ class StreamSource(LayerSource):
         opened: Callable[[str], None],
         reluctance: float = 0.0,
     ) -> None:
-        super().__init__(layer, channels, credit)
+        super().__init__(layer, channels, credit, intake.newer)
         self._intake = intake
         self._opened = opened
         self._reluctance = reluctance
@@ -56,6 +56,7 @@ class StreamSource(LayerSource):
         channel = self._channel
         if channel is None or channel.closed:
             self._forget_delayed()  # of the closed channel, which has given them back
+            self._newer.forget()  # others take these over
             channel = self._connect()
         channel.give_back_waiting()  # whether or not there is credit, which it frees
 
@@ -65,6 +66,7 @@ class StreamSource(LayerSource):
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, interval_max=0)
             channel = cast(Channel, connection.default_channel)
             channel.render = self._layer.sender.render
+            channel.on_newer = self._intake.on_newer  # type: ignore[method-assign]
             channel.basic_qos(0, self._credit, False)
             queues = [self._layer.queue(name) for name in list(self._wanted)]  # another thread may add one
             consumer = Consumer(channel, queues=queues, on_message=_refuse)
@@ -129,7 +131,10 @@ class StreamSource(LayerSource):
         if channel is None or connection is None:
             return
         try:
-            connection.close()
+            try:
+                self._newer.give_back(every=True)
+            finally:
+                connection.close()
         except Exception as error:
             logger.warning("%s: closed badly: %s", shown(self._layer.url), error, extra={"action": "close_failed"})
 

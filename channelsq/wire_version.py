@@ -1,0 +1,162 @@
+"""The version of the wire: of everything that crosses between interface servers, workers, the broker and Redis.
+
+Processes of two releases run side by side during a rolling deploy, so each release keeps four rules (docs/wire.md):
+
+* A form without a mark has version 1.
+* A reader ignores fields that it does not know, and treats an optional field that is missing by its default.
+* A release that brings a new form only reads it, and counts :data:`WIRE_VERSION` up; the next release writes it.  So
+  processes whose versions are at most one apart understand each other.
+* A form that older processes cannot read carries a mark with the version that its reader needs.  A process that is too
+  old for it says so in the log, and leaves the message to newer processes or keeps it as a dead letter.
+
+The mark is in the outermost form, and forms of version 1 have none: it is an int in front of the list that is the
+compact form of :mod:`channelsq.transport.codec`, and in Kombu's messages the header :data:`NEEDS_HEADER`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from channelsq import __version__
+
+logger = logging.getLogger("channelsq.wire")
+
+#: The version of the wire that this process reads.
+WIRE_VERSION = 1
+
+#: The header of a Kombu message that holds the version that a reader needs; absent for version 1.
+NEEDS_HEADER = "channelsq_needs"
+
+#: Seconds between two log lines about messages of one queue that need a newer process.
+_TOLD_EVERY = 60.0
+
+#: How many queues are remembered for that.
+_MOST_TOLD = 1000
+
+
+class NewerWire(ValueError):
+    """A message has a form that this process is too old to read.
+
+    Args:
+        needs: the version of the wire that its reader needs.
+    """
+
+    def __init__(self, needs: int) -> None:
+        self.needs = needs
+        super().__init__(
+            f"it needs wire version {needs}, and channelsq {__version__} in this process reads version {WIRE_VERSION}: "
+            "update this process"
+        )
+
+
+def check_headers(headers: Mapping[str, Any] | None) -> None:
+    """Raise NewerWire if the headers of a Kombu message say that it needs a newer reader."""
+    needs = (headers or {}).get(NEEDS_HEADER)
+    if type(needs) is int and needs > WIRE_VERSION:
+        raise NewerWire(needs)
+
+
+# -- telling of messages ------------------------------------------------------------------------
+
+
+class Teller:
+    """Logs messages that need a newer process: the first of each queue, then at most one a minute.  Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: dict[str, float] = {}
+        self._count = 0
+
+    def tell(self, queue: str, error: NewerWire, outcome: str) -> None:
+        """Log that a message of ``queue`` could not be read.
+
+        Args:
+            queue: its name.
+            error: says which versions these are.
+            outcome: what becomes of the message, such as ``"is kept as a dead letter"``.
+        """
+        now = time.monotonic()
+        with self._lock:
+            self._count += 1
+            if now - self._told.get(queue, float("-inf")) < _TOLD_EVERY:
+                return
+            if len(self._told) >= _MOST_TOLD:
+                self._told.clear()
+            self._told[queue] = now
+            count = self._count
+        logger.error(
+            "queue %s: a message %s: %s (%d so far)", queue, outcome, error, count,
+            extra={"action": "newer_wire", "queue": queue},
+        )  # fmt: skip
+
+
+#: That of this process.
+teller = Teller()
+
+
+# -- telling of processes -----------------------------------------------------------------------
+
+
+class Announced(NamedTuple):
+    """What a process of the site has announced."""
+
+    #: ``"interface"`` or ``"worker"``.
+    kind: str
+    name: str
+    wire: int
+    #: channelsq's version; empty for a process from before versions were announced.
+    version: str
+
+    @property
+    def is_understood(self) -> bool:
+        """Whether this process and that one read each other's messages."""
+        return abs(self.wire - WIRE_VERSION) <= 1
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} (channelsq {self.version or 'unknown'}, wire version {self.wire})"
+
+
+def announcement() -> str:
+    """Return what this process announces of itself."""
+    return json.dumps({"wire": WIRE_VERSION, "channelsq": __version__})
+
+
+def read_announcement(kind: str, name: str, text: str) -> Announced:
+    """Return what a process announced by :func:`announcement`; version 1 for anything else."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        found = {}
+    wire, version = found.get("wire"), found.get("channelsq")
+    return Announced(kind, name, wire if type(wire) is int else 1, version if isinstance(version, str) else "")
+
+
+def log_others(others: Iterable[Announced], site: str) -> None:
+    """Log which processes of a site run another version than this one, as it starts.
+
+    Args:
+        others: the processes that live.
+        site: where they are announced.
+    """
+    others = list(others)
+    strange = [str(each) for each in others if not each.is_understood]
+    if strange:
+        logger.error(
+            "%s: this process (channelsq %s, wire version %d) does not understand: %s; update one release at a time",
+            site, __version__, WIRE_VERSION, ", ".join(strange),
+            extra={"action": "wire_not_understood"},
+        )  # fmt: skip
+    mixed = [str(each) for each in others if each.is_understood and each.version != __version__]
+    if mixed:
+        logger.info(
+            "%s: a mixed deploy: this process has channelsq %s, wire version %d; others: %s",
+            site, __version__, WIRE_VERSION, ", ".join(mixed),
+            extra={"action": "mixed_deploy"},
+        )  # fmt: skip

@@ -1,0 +1,84 @@
+"""Announces which channelsq a worker has, as interface servers do with their heartbeat.
+
+An operator sees so which versions run at a time (``manage.py channels``), and a process that starts can tell that it
+does not understand another.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from channelsq.exceptions import BrokerUnavailable
+from channelsq.layers.kombu import KombuChannelLayer
+from channelsq.layers.presence import Presence
+from channelsq.wire_version import log_others
+
+if TYPE_CHECKING:
+    from channelsq.asgi import ChannelLayerWrapper
+
+logger = logging.getLogger("channelsq.worker")
+
+#: Seconds between two announcements, and for which one holds.
+EVERY, LIFETIME = 10.0, 30.0
+
+
+class Announcer:
+    """A thread that announces a worker on each layer that keeps groups in Redis.
+
+    Args:
+        name: the worker's.
+        layers: the layers that it reads.
+    """
+
+    def __init__(self, name: str, layers: Iterable[ChannelLayerWrapper]) -> None:
+        self._name = name
+        self._layers = list(layers)
+        #: Where it is announced, by the layer's alias.
+        self._places: dict[str, Presence] = {}
+        self._told: set[str] = set()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin, if there is a layer with groups in Redis."""
+        for layer in self._layers:
+            # Looked up here and not in the thread, as the worker may fork.
+            presence = layer.presence if isinstance(layer.channel_layer, KombuChannelLayer) else None
+            if presence is not None:
+                self._places[layer.alias] = presence
+        if self._places:
+            self._thread = threading.Thread(target=self._run, name="channelsq-announcer", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End, and take the announcement back.  Safe to call again."""
+        self._ended.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(1)  # or it ends by itself: a Redis that is away must not hold up the worker
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            for alias, presence in self._places.items():
+                self._announce(alias, presence)
+            self._ended.wait(EVERY)
+        for presence in self._places.values():
+            try:
+                presence.leave_worker(self._name)
+            except BrokerUnavailable as error:  # it ends by itself
+                logger.debug("the worker is announced for a while: %s", error, extra={"action": "announcement_left"})
+
+    def _announce(self, alias: str, presence: Presence) -> None:
+        try:
+            presence.beat_worker(self._name, LIFETIME)
+            if alias not in self._told:
+                others = [each for each in presence.announced() if each.name != self._name]
+                self._told.add(alias)
+                log_others(others, f"layer {alias}")
+        except BrokerUnavailable as error:  # the sources say so
+            logger.debug("the worker is not announced: %s", error, extra={"action": "not_announced"})
+        except Exception:
+            logger.exception("announcing failed", extra={"action": "announcement_failed"})
