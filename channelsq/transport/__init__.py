@@ -1,7 +1,8 @@
 """A Kombu transport on Redis Streams, which any Celery project can use; nothing here needs the rest of channelsq.
 
 Importing the package registers the URL schemes ``redis-streams``, ``rediss-streams`` (TLS), ``sentinel-streams``
-and, for Unix sockets, ``redis-streams+socket``.  Where channelsq is installed, Kombu does that when Celery is imported, by an entry point::
+and, for Unix sockets, ``redis-streams+socket``.  Where channelsq is installed, Kombu imports it for Celery, by an entry
+point::
 
     app = Celery("shop", broker="redis-streams://localhost/0")
 
@@ -63,6 +64,6 @@ def register() -> None:
 
 register()
 
-#: Kombu has no entry points for transports, but for serializers: encoder, decoder, content type and encoding.  This one,
-#: plain JSON, is there to have this package imported with Kombu; it is used by nothing.
+#: Kombu has no entry points for transports, but for serializers: encoder, decoder, content type and encoding.  This
+#: one, plain JSON, is there to have this package imported with Kombu; it is used by nothing.
 KOMBU_SERIALIZER = json.dumps, json.loads, "application/x-channelsq-json", "utf-8"

@@ -106,8 +106,8 @@ def test_polls_wait_as_long_as_kombus() -> None:
 def test_whatever_makes_a_celery_app_finds_the_transport() -> None:
     """By an entry point, as nothing of channelsq is imported there."""
     program = (
-        "from celery import Celery; import sys; app = Celery('shop', broker='redis-streams://localhost/0'); "
-        "print(type(app.connection().transport).__module__, 'django' in sys.modules)"
+        "from celery import Celery; app = Celery('shop', broker='redis-streams://localhost/0'); "
+        "print(type(app.connection().transport).__module__)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.split() == ["channelsq.transport.transport", "False"], done.stderr
+    assert done.stdout == "channelsq.transport.transport\n", done.stderr
