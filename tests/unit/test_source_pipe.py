@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from channelsq.worker.sources.pipe import Pipe
+from channelsq.worker.sources.pipe import MOST, PatientPipe, Pipe
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -58,3 +59,26 @@ def test_a_line_that_is_cut(ends: tuple[socket.socket, socket.socket], rest: byt
     one.close()
     assert list(Pipe(other).messages()) == [{"ask": "active"}]
     assert Pipe(other).send(answer=1) is False
+
+
+def test_an_end_that_does_not_read_holds_nobody_up(ends: tuple[socket.socket, socket.socket]) -> None:
+    one = PatientPipe(ends[0])
+    sent = [one.send(number=number, text="x" * 5000) for number in range(2 * MOST)]
+    number = sent.index(False)
+    assert number >= MOST
+    incoming = Pipe(ends[1]).messages()
+    assert [next(incoming)["number"] for _ in range(number)] == list(range(number))
+
+
+def test_an_end_that_is_gone_is_noticed(ends: tuple[socket.socket, socket.socket]) -> None:
+    one = PatientPipe(ends[0])
+    ends[1].close()
+    wait_until(lambda: not one.send(stop="warm"), "the other end to be missed")
+
+
+def test_a_patient_end_that_is_closed_ends_its_thread(ends: tuple[socket.socket, socket.socket]) -> None:
+    one = PatientPipe(ends[0])
+    one.close()
+    names = [thread.name for thread in threading.enumerate()]
+    wait_until(lambda: "channelsq-pipe" not in [thread.name for thread in threading.enumerate()], f"the end of {names}")
+    assert list(Pipe(ends[1]).messages()) == []
