@@ -29,7 +29,7 @@ WRITE = "tests.project.tasks.write"
 # -- brokers ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
 @pytest.mark.parametrize("url", ["memory://", "filesystem://", "sqla+sqlite:///tasks.sqlite3", ""])
 @pytest.mark.ways(r"\[(memory://)?-prefork")
 def test_channels_beside_a_broker_that_is_no_server(
@@ -195,6 +195,10 @@ def test_celerys_queue_alone(choice: Choice) -> None:
         choice.does_tasks(app, "another")
         assert choice.client.nothing()
         assert "no channel is read" in worker.output
+        # It has read nothing of the layer, and begins to.
+        app.control.add_consumer("echo", destination=[choice.hostname], reply=True, timeout=5)
+        assert choice.client.receive(30)["echo"] == 1
+        assert choice.queues(app) == {"celery", "echo"}
 
 
 def test_all_but_some(choice: Choice) -> None:

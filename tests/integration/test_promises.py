@@ -208,7 +208,7 @@ def test_inspect_and_terminate(site: Site, client: LayerClient, app: Celery) -> 
         assert "started" in client.receive()
     active = asked(app, "active")
     assert [each["name"] for each in active] == ["tests.project.consumers.slow"] * site.at_once
-    if site.broker.url.startswith("redis"):
+    if site.pool != "solo" and site.broker.url.startswith("redis"):  # whose one thread runs a consumer
         assert [each["name"] for each in asked(app, "reserved")] == ["tests.project.consumers.slow"]
     answer = told(app.control.revoke(active[0]["id"], terminate=True, reply=True, timeout=5, limit=1))
     assert "cannot be terminated" in answer["error"]

@@ -122,7 +122,7 @@ def bound(task: Any, message: Message) -> None:
     record("bound", message.id)
     _answer(message, retries=task.request.retries, task=task.name, id=message.id)
     if task.request.retries < 2:
-        raise task.retry(countdown=0.1)
+        raise task.retry(countdown=0.1 if task.request.retries else message.get("countdown", 0.1))
 
 
 def later(message: Message) -> None:
