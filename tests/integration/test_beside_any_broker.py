@@ -188,6 +188,15 @@ def test_a_channel_alone(choice: Choice) -> None:
 
 def test_celerys_queue_alone(choice: Choice) -> None:
     with operator(choice.broker) as app:
+        for value in range(3):
+            choice.client.send("echo", {"value": value})
+        app.send_task(WRITE, ("tasks", "purged"))
+        command = choice.processes.start(
+            "celery", "-A", "tests.project", "purge", "-f", "-Q", "echo,celery", env=choice.broker.env
+        )
+        assert command.wait(60) == 0
+        assert "Purged 3 messages from the channels echo." in command.output
+        assert "Purged 1 message from 1 known task queue." in command.output
         worker = choice.worker("-Q", "celery", "-P", "prefork")
         choice.does_tasks(app, "task")
         assert choice.queues(app) == {"celery"}
