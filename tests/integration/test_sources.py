@@ -291,7 +291,8 @@ def test_a_revoked_message_is_not_run(site: Site) -> None:
 def test_a_worker_that_was_told_to_end_takes_nothing_more(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.send("job", n=1)
     monkeypatch.setattr(state, "should_stop", 0)
-    assert site.poll(0.1) == []
+    for _ in range(5):  # one poll may only look for what dead consumers held
+        assert site.poll(0.05) == []
     monkeypatch.setattr(state, "should_stop", None)
     (request,) = site.take()
     assert request.delivery_info["redelivered"] is False
