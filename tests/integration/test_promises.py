@@ -121,19 +121,9 @@ def test_consumers_that_wait_run_at_once_beside_tasks(site: Site, client: LayerC
         app.send_task("tests.project.tasks.write", ("tasks", "beside"))
         site.project.wait_for_record("tasks", "beside")
     answers = [client.receive() for _ in range(2 * site.at_once)]
-    assert sum("finished" in answer for answer in answers) == site.at_once
-
-
-def test_short_waits_are_waited_for_at_once(site: Site, client: LayerClient) -> None:
-    """It takes the worker no time to learn that its consumers wait, but on one thread."""
-    number = 80  # fewer than a channel holds
-    for _ in range(number):
-        client.send("slow", {"seconds": 0.02})
-    answers = [client.receive() for _ in range(2 * number)]
-    running = [answer["running"] for answer in answers if "finished" in answer]
-    assert max(running) <= site.at_once
-    if site.pool == "gevent":  # where it could not learn it: all greenlets compute on one thread of the system
-        assert sum(running) / number > AT_ONCE / 2
+    assert max(answer.get("running", 0) for answer in answers) == site.at_once
+    where = "12 greenlets of the worker" if site.pool == "gevent" else "process" if site.is_prefork else "thread"
+    assert where in site.project.worker.output
 
 
 # -- tries and outcomes
