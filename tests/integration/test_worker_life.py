@@ -74,13 +74,19 @@ def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: Lay
     assert worker.wait() == 0
 
 
+@pytest.mark.ways("prefork-redis-streams")
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
-def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
-    worker = start_worker("-Q", "slow")
+@pytest.mark.parametrize("pool", POOLS)
+def test_control_shutdown(start_worker: StartWorker, client: LayerClient, broker: Broker, pool: str) -> None:
+    worker = start_worker("-Q", "slow", "-P", pool)
+    client.send("slow", {"seconds": 1, "order": 1})
+    assert "started" in client.receive()
     with operator(broker) as app:
         wait_until(lambda: app.control.inspect(timeout=1).ping(), "an answer")
         app.control.shutdown()
         assert worker.wait() == 0
+    assert "finished" in client.receive()
+    assert client.receive() == {"done": 1}
 
 
 @pytest.mark.ways(r"^(?!.*gevent).*(redis-streams|threads)")
@@ -134,14 +140,15 @@ def test_a_message_that_was_read_in_time_does_not_expire_with_its_worker(
     assert client.receive() == {"done": 1}
 
 
-@pytest.mark.ways("redis")
+@pytest.mark.ways("prefork-redis")
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
-def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: LayerClient) -> None:
-    first = start_worker("-Q", "once,echo")
+@pytest.mark.parametrize("pool", POOLS)
+def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
+    first = start_worker("-Q", "once,echo", "-P", pool)
     client.send("once", {"seconds": 300})
     assert "started" in client.receive()
     first.kill()
-    start_worker("-Q", "once,echo")
+    start_worker("-Q", "once,echo", "-P", pool)
     client.send("echo", {"value": 1})
     assert client.receive()["echo"] == 1
     assert client.nothing()
