@@ -208,6 +208,9 @@ def test_celerys_queue_alone(choice: Choice) -> None:
         app.control.add_consumer("echo", destination=[choice.hostname], reply=True, timeout=5)
         assert choice.client.receive(30)["echo"] == 1
         assert choice.queues(app) == {"celery", "echo"}
+        presence = choice.client.layer.presence
+        assert presence is not None
+        wait_until(lambda: choice.hostname in [each.name for each in presence.announced()], "it to be announced")
 
 
 def test_all_but_some(choice: Choice) -> None:

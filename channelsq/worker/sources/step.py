@@ -80,6 +80,7 @@ class Sources(bootsteps.StartStopStep):
         self.crew: Crew | None = None
         self.supervisor: Supervisor | None = None
         self._announcer = Announcer(worker.hostname, [channel_layers[alias] for alias in self.channels])
+        self._announced = set(self.channels)
 
     # -- Celery's
 
@@ -249,6 +250,9 @@ class Sources(bootsteps.StartStopStep):
         if channel in channels:
             return
         channels.append(channel)
+        if alias not in self._announced:
+            self._announced.add(alias)
+            self._announcer.add(channel_layers[alias])
         if self.crew is None and self.supervisor is None:
             self._start(self._worker)
             return
