@@ -27,6 +27,7 @@ _LONGEST = (
     "integration/test_repeated_requests.py",
     "integration/test_channel_processes.py",
     "integration/test_two_brokers.py",
+    "integration/test_promises.py",
     "integration/test_worker_life.py",
     "integration/test_redis_refuses.py",
     "transport/test_celery.py",

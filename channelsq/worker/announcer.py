@@ -45,11 +45,16 @@ class Announcer:
     def start(self) -> None:
         """Begin, if there is a layer with groups in Redis."""
         for layer in self._layers:
-            # Looked up here and not in the thread, as the worker may fork.
-            presence = layer.presence if isinstance(layer.channel_layer, KombuChannelLayer) else None
-            if presence is not None:
-                self._places[layer.alias] = presence
-        if self._places:
+            self.add(layer)
+
+    def add(self, layer: ChannelLayerWrapper) -> None:
+        """Announce the worker on one more layer, if that has groups in Redis."""
+        # Looked up here and not in the thread, as the worker may fork.
+        presence = layer.presence if isinstance(layer.channel_layer, KombuChannelLayer) else None
+        if presence is None:
+            return
+        self._places = {**self._places, layer.alias: presence}  # the thread may be reading the other one
+        if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="channelsq-announcer", daemon=True)
             self._thread.start()
 

@@ -35,6 +35,13 @@ class Connection(kombu.Connection):
         """See Kombu's; a Redis that refuses for now ends no worker, whatever the transport."""
         return instead_of(super().get_transport_cls())
 
+    def info(self) -> dict[str, Any]:
+        """See Kombu's; without what no JSON can carry, as `inspect stats` shows it."""
+        info: dict[str, Any] = super().info()
+        options = info.get("transport_options") or {}
+        info["transport_options"] = {name: value for name, value in options.items() if not callable(value)}
+        return info
+
     def ensure_connection(
         self, errback: ErrorHandler | None = None, max_retries: int | None = None, *args: Any, **kwargs: Any
     ) -> Any:

@@ -29,7 +29,7 @@ WRITE = "tests.project.tasks.write"
 # -- brokers ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
 @pytest.mark.parametrize("url", ["memory://", "filesystem://", "sqla+sqlite:///tasks.sqlite3", ""])
 @pytest.mark.ways(r"\[(memory://)?-prefork")
 def test_channels_beside_a_broker_that_is_no_server(
@@ -188,6 +188,15 @@ def test_a_channel_alone(choice: Choice) -> None:
 
 def test_celerys_queue_alone(choice: Choice) -> None:
     with operator(choice.broker) as app:
+        for value in range(3):
+            choice.client.send("echo", {"value": value})
+        app.send_task(WRITE, ("tasks", "purged"))
+        command = choice.processes.start(
+            "celery", "-A", "tests.project", "purge", "-f", "-Q", "echo,celery", env=choice.broker.env
+        )
+        assert command.wait(60) == 0
+        assert "Purged 3 messages from the channels echo." in command.output
+        assert "Purged 1 message from 1 known task queue." in command.output
         worker = choice.worker("-Q", "celery", "-P", "prefork")
         choice.does_tasks(app, "task")
         assert choice.queues(app) == {"celery"}
@@ -195,6 +204,13 @@ def test_celerys_queue_alone(choice: Choice) -> None:
         choice.does_tasks(app, "another")
         assert choice.client.nothing()
         assert "no channel is read" in worker.output
+        # It has read nothing of the layer, and begins to.
+        app.control.add_consumer("echo", destination=[choice.hostname], reply=True, timeout=5)
+        assert choice.client.receive(30)["echo"] == 1
+        assert choice.queues(app) == {"celery", "echo"}
+        presence = choice.client.layer.presence
+        assert presence is not None
+        wait_until(lambda: choice.hostname in [each.name for each in presence.announced()], "it to be announced")
 
 
 def test_all_but_some(choice: Choice) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from channelsq import __version__
 from tests.support.brokers import Broker, LayerClient, make_broker, operator
@@ -240,6 +241,21 @@ def test_threads_of_the_worker_beside_a_prefork_pool(start: Start, client: Layer
     assert worker.terminate() == 0
 
 
+@pytest.mark.ways("other ways")
+def test_processes_beside_greenlets(start: Start, client: LayerClient) -> None:
+    """In a worker with gevent every socket is set not to block, those that its children inherit, too."""
+    worker = start(pool="gevent")
+    client.send("slow", {"seconds": 2, "order": 1})
+    pid = client.receive()["pid"]
+    assert children(worker) == [pid]
+    os.kill(pid, signal.SIGKILL)
+    assert client.receive(40)["pid"] != pid
+    worker.signal(signal.SIGTERM)
+    assert "finished" in client.receive()
+    assert client.receive() == {"done": 1}
+    assert worker.wait() == 0
+
+
 def test_a_time_limit_is_kept_by_celerys_pool(start: Start, client: LayerClient, broker: Broker) -> None:
     worker = start("-E", pool="prefork")
     client.send("hostile.limited_answer", {"seconds": 0, "order": 1})
@@ -298,6 +314,27 @@ def test_a_warm_shutdown_becomes_a_cold_one(start: Start, client: LayerClient) -
     again = start()
     assert client.receive(30)["pid"] != pid  # it is run again
     again.kill()  # the message would be waited for
+
+
+@pytest.mark.ways("other ways")
+def test_the_autoscaler_counts_tasks_alone(start: Start, client: LayerClient, broker: Broker) -> None:
+    start("--autoscale", "4,1", pool="prefork")
+
+    def processes(app: Celery) -> int:
+        (stats,) = wait_until(lambda: app.control.inspect(timeout=2).stats(), "an answer", 20).values()
+        return len(stats["pool"]["processes"])
+
+    with operator(broker) as app:
+        assert processes(app) == 1
+        for _ in range(30):
+            client.send("slow", {"seconds": 1})
+        finished = 0
+        while finished < 30:
+            finished += "finished" in client.receive()
+            assert finished % 8 or processes(app) == 1
+        for number in range(12):
+            app.send_task("tests.project.tasks.write", ("tasks", str(number), 2.0))
+        wait_until(lambda: processes(app) > 1, "more processes for tasks", 30)
 
 
 def test_the_command_channels(start: Start, broker: Broker, processes: Processes) -> None:

@@ -210,7 +210,7 @@ def test_a_message_that_was_recorded(project: Project, broker: Broker, victim: C
 
 
 @pytest.mark.ways("prefork")
-@pytest.mark.parametrize("pool", ["prefork", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "solo", "gevent"])
 def test_other_pools(redis_url: str, tmp_path_factory: pytest.TempPathFactory, pool: str) -> None:
     """The rest of this file is about threads."""
     url = fresh_redis(redis_url)

@@ -288,6 +288,16 @@ def test_a_revoked_message_is_not_run(site: Site) -> None:
     assert books.reserved == {}
 
 
+def test_a_worker_that_was_told_to_end_takes_nothing_more(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.send("job", n=1)
+    monkeypatch.setattr(state, "should_stop", 0)
+    for _ in range(5):  # one poll may only look for what dead consumers held
+        assert site.poll(0.05) == []
+    monkeypatch.setattr(state, "should_stop", None)
+    (request,) = site.take()
+    assert request.delivery_info["redelivered"] is False
+
+
 def test_what_is_given_back_comes_again_and_says_so(site: Site) -> None:
     site.send("job", n=1)
     requests = site.take()
@@ -423,6 +433,22 @@ def test_a_channel_is_read_no_more_and_again(site: Site) -> None:
     assert site.poll(0.1) == []
     site.source.read("job")
     assert [request.args[1] for request in site.take()] == [{"n": 1}]
+
+
+def test_a_layer_that_is_read_later(site: Site) -> None:
+    channels = site.tasks.channels
+    crew = Crew(site.app, "worker@here", {}, THREADS, NoEvents(), None)
+    crew.read("default", "job")
+    crew.read("default", "limited")
+    try:
+        site.send("job", n=1)
+        site.send("limited", n=2)
+        wait_until(lambda: sorted(handled) == [1, 2], "both to be handled")
+        assert {"job", "limited"} < set(channels)
+    finally:
+        crew.stop()
+        crew.wait()
+        crew.close()
 
 
 def test_what_runs_while_the_last_channel_is_left_is_acknowledged(site: Site) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +15,10 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(120),
-    pytest.mark.ways(r"^(?!.*\[((prefork|solo)-redis|redis-(prefork|solo))\])"),  # one pool on Kombu's Redis
+    pytest.mark.ways("redis-streams"),
 ]
+
+POOLS = ["threads", "prefork", "solo", "gevent"]
 
 BROKERS = ["redis", "redis-streams", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
 
@@ -34,7 +35,12 @@ def client(broker: Broker) -> Iterator[LayerClient]:
 @pytest.fixture
 def start_worker(broker: Broker, processes: Processes, tmp_path: Path) -> StartWorker:
     """Starts workers of the test project; quick to start, as they look for no neighbours."""
-    env = {**broker.env, "TEST_DATABASE": str(tmp_path / "db.sqlite3"), "TEST_VISIBILITY": "2"}
+    env = {
+        **broker.env,
+        "TEST_DATABASE": str(tmp_path / "db.sqlite3"),
+        "TEST_RECORDS": str(tmp_path),
+        "TEST_VISIBILITY": "2",
+    }
     numbers = iter(range(100))
 
     def start(*args: str) -> Process:
@@ -55,20 +61,9 @@ def test_database_connections_are_kept(start_worker: StartWorker, client: LayerC
     assert len(set(used)) == 1
 
 
+@pytest.mark.ways(r"^(?!.*gevent).*(redis-streams|threads)")
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
-def test_queues_can_be_chosen(start_worker: StartWorker) -> None:
-    only = start_worker("-Q", "once")
-    assert re.search(r"\.> default \(.*\): once\n", only.output)
-    assert ".> celery " not in only.output
-    rest = start_worker("-X", "once,celery")
-    assert re.search(r"\.> default \(.*\): .*websocket\.receive", rest.output)
-    assert not re.search(r"\.> default \(.*\): (.*, )?once\b", rest.output)
-    assert ".> celery " not in rest.output
-
-
-@pytest.mark.ways(r"redis-streams|threads")
-@pytest.mark.parametrize("broker", BROKERS, indirect=True)
-@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     worker = start_worker("-Q", "slow", "-P", pool, "-c", "1")
     client.send("slow", {"seconds": 1, "order": 1})
@@ -79,18 +74,24 @@ def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: Lay
     assert worker.wait() == 0
 
 
+@pytest.mark.ways("prefork-redis-streams")
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
-def test_control_shutdown(start_worker: StartWorker, broker: Broker) -> None:
-    worker = start_worker("-Q", "slow")
+@pytest.mark.parametrize("pool", POOLS)
+def test_control_shutdown(start_worker: StartWorker, client: LayerClient, broker: Broker, pool: str) -> None:
+    worker = start_worker("-Q", "slow", "-P", pool)
+    client.send("slow", {"seconds": 1, "order": 1})
+    assert "started" in client.receive()
     with operator(broker) as app:
         wait_until(lambda: app.control.inspect(timeout=1).ping(), "an answer")
         app.control.shutdown()
         assert worker.wait() == 0
+    assert "finished" in client.receive()
+    assert client.receive() == {"done": 1}
 
 
-@pytest.mark.ways(r"redis-streams|threads")
+@pytest.mark.ways(r"^(?!.*gevent).*(redis-streams|threads)")
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
-@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     first = start_worker("-Q", "slow", "-P", pool, "-c", "1")
     client.send("slow", {"seconds": 1, "order": 1})
@@ -104,6 +105,26 @@ def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, clien
     assert client.receive() == {"done": 1}
 
 
+@pytest.mark.ways("threads-redis-streams")
+@pytest.mark.parametrize("broker", BROKERS, indirect=True)
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_retry_that_waits_outlives_its_worker(
+    start_worker: StartWorker, client: LayerClient, broker: Broker, tmp_path: Path, pool: str
+) -> None:
+    first = start_worker("-Q", "bound", "-P", pool, "-c", "1")
+    client.send("bound", {"countdown": 5, "order": 1})
+    with operator(broker) as app:
+        wait_until(lambda: any((app.control.inspect(timeout=1).scheduled() or {}).values()), "the retry", 20)
+    first.kill()
+    start_worker("-Q", "bound", "-P", pool, "-c", "1")
+    answer = client.receive(timeout=60)
+    assert answer["retries"] == 2
+    assert client.receive() == {"done": 1}
+    assert (tmp_path / "bound").read_text().split() == [answer["id"]] * 3
+    assert client.nothing()
+
+
+@pytest.mark.ways("redis")
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
 def test_a_message_that_was_read_in_time_does_not_expire_with_its_worker(
     start_worker: StartWorker, client: LayerClient
@@ -119,20 +140,23 @@ def test_a_message_that_was_read_in_time_does_not_expire_with_its_worker(
     assert client.receive() == {"done": 1}
 
 
+@pytest.mark.ways("prefork-redis")
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
-def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: LayerClient) -> None:
-    first = start_worker("-Q", "once,echo")
+@pytest.mark.parametrize("pool", POOLS)
+def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
+    first = start_worker("-Q", "once,echo", "-P", pool)
     client.send("once", {"seconds": 300})
     assert "started" in client.receive()
     first.kill()
-    start_worker("-Q", "once,echo")
+    start_worker("-Q", "once,echo", "-P", pool)
     client.send("echo", {"value": 1})
     assert client.receive()["echo"] == 1
     assert client.nothing()
 
 
+@pytest.mark.ways("solo-redis-streams")  # the others are in test_hostile_consumers
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
-@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_a_consumer_cannot_end_its_worker(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
     # More of them than the worker takes at once.
     worker = start_worker("-Q", "leave,echo", "-P", pool, "-c", "1", "--prefetch-multiplier", "2")
@@ -144,6 +168,7 @@ def test_a_consumer_cannot_end_its_worker(start_worker: StartWorker, client: Lay
     assert worker.output.count("raised SystemExit(3); a consumer cannot end its worker") >= 5
 
 
+@pytest.mark.ways("rabbitmq")  # test_channel_processes has it on streams
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
 def test_time_limit_in_prefork(start_worker: StartWorker, client: LayerClient, broker: Broker) -> None:
     worker = start_worker("-Q", "limited,celery", "-P", "prefork", "-c", "1")
@@ -163,7 +188,8 @@ def test_an_http_client_waits_no_longer_for_a_consumer_that_was_killed(
     assert client.receive() == {"content": b"", "more_content": False, "abort": True}
 
 
-@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+@pytest.mark.ways("nothing")  # but for the default one, which test_worker looks at
+@pytest.mark.parametrize("broker", ["redis-streams"], indirect=True)
 @pytest.mark.parametrize(
     ("args", "shown"),
     [

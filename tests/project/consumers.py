@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import current_task, signals
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 from celery.worker import state
 from django.db import connection
 
 from channelsq import Group, consumer
 from channelsq.exceptions import ConsumeLater
 from channelsq.message import Message
-from tests.project.records import record
+from tests.project.records import record, wait_for_go
 
 _seen: dict[str, int] = {}
 _lock = threading.Lock()
@@ -119,9 +119,10 @@ def flaky(message: Message) -> None:
 
 @consumer(bind=True, max_retries=5)
 def bound(task: Any, message: Message) -> None:
-    _answer(message, retries=task.request.retries, task=task.name)
+    record("bound", message.id)
+    _answer(message, retries=task.request.retries, task=task.name, id=message.id)
     if task.request.retries < 2:
-        raise task.retry(countdown=0.1)
+        raise task.retry(countdown=0.1 if task.request.retries else message.get("countdown", 0.1))
 
 
 def later(message: Message) -> None:
@@ -131,10 +132,19 @@ def later(message: Message) -> None:
         raise ConsumeLater
 
 
+_slow: set[int] = set()
+
+
 def slow(message: Message) -> None:
+    """Take a while, or until a test says so, and answer with how many of these run at once."""
     _answer_now(message, started=True)
+    _slow.add(id(message))
+    running = len(_slow)
+    if "until" in message:
+        wait_for_go(message["until"])
     time.sleep(message["seconds"])
-    _answer(message, finished=True)
+    _slow.remove(id(message))
+    _answer(message, finished=True, running=running)
 
 
 @consumer(at_most_once=True)
@@ -179,6 +189,11 @@ def database(message: Message) -> None:
 
 def rejected(message: Message) -> None:
     raise Reject("not this one", requeue=False)
+
+
+def ignored(message: Message) -> None:
+    _answer(message, text="must not be sent")
+    raise Ignore
 
 
 prerun: list[str] = []

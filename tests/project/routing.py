@@ -60,6 +60,7 @@ channel_routing = [
     route("prerun", "tests.project.consumers.tell_prerun"),
     route("books", "tests.project.consumers.books"),
     route("rejected", "tests.project.consumers.rejected"),
+    route("ignored", "tests.project.consumers.ignored"),
     route("picky", "tests.project.consumers.echo", path="^/only-this/$"),
     route("unordered", "tests.project.consumers.slow", ordered=False),
     *(route(f"hostile.{name}", f"tests.project.hostile.{name}") for name in HOSTILE),

@@ -60,7 +60,9 @@ class Process:
         elif (bin_dir / self.args[0]).exists():
             self.args[0] = str(bin_dir / self.args[0])
         log.write_bytes(b"")
-        self.popen = self._start(environment(env), cwd, is_plain=any(key.startswith("PYTHON") for key in env or ()))
+        # gevent patches modules before others import them.
+        is_plain = "gevent" in self.args or any(key.startswith("PYTHON") for key in env or ())
+        self.popen = self._start(environment(env), cwd, is_plain=is_plain)
 
     def _start(self, env: Mapping[str, str], cwd: Path, *, is_plain: bool) -> subprocess.Popen[bytes] | Forked:
         """Start the program, by a fork server unless there is none for it, or its Python reads ``env``."""

@@ -37,13 +37,13 @@ class Sources:
         self.channels = {alias: ["jobs"]}
         self.answers: dict[str, list[Any]] = {}
         self.orders: list[tuple[str, ...]] = []
+        self.pool_keeps_limits = True
 
     def ask(self, what: str) -> list[Any]:
         return self.answers.get(what, [])
 
-    def read(self, alias: str, channel: str) -> bool:
+    def read(self, alias: str, channel: str) -> None:
         self.orders.append(("read", alias, channel))
-        return alias in self.channels
 
     def cease(self, alias: str, channel: str) -> None:
         self.orders.append(("cease", alias, channel))
@@ -156,6 +156,25 @@ def test_a_rate_limit_is_told_for_consumers_alone(world: World) -> None:
     assert {message["task"] for _, message in world.sources.supervisor.told} == {name}
 
 
+def test_a_time_limit_is_told_for_consumers_alone(world: World) -> None:
+    name = f"{__name__}.consumer"
+    assert "ok" in world.call("time_limit", task_name=name, hard=2, soft=1)
+    assert world.sources.supervisor is not None
+    assert world.sources.supervisor.told == [(f"time limit {name}", {"time_limit": [2, 1], "task": name})]
+    assert world.app.tasks[name].time_limit == 2
+    assert "error" in world.call("time_limit", task_name="nobody.knows", hard=2)
+    assert "ok" in world.call("time_limit", task_name="celery.backend_cleanup", hard=2)
+    assert len(world.sources.supervisor.told) == 1
+
+
+def test_a_time_limit_is_refused_where_the_pool_keeps_none(world: World) -> None:
+    name = f"{__name__}.consumer"
+    world.sources.pool_keeps_limits = False
+    assert "keeps no time limits" in world.call("time_limit", task_name=name, hard=2)["error"]
+    assert world.app.tasks[name].time_limit is None
+    assert "ok" in world.call("time_limit", task_name=name)  # it is taken away
+
+
 def test_events(world: World) -> None:
     world.call("enable_events")
     world.call("disable_events")
@@ -170,11 +189,6 @@ def test_channels_are_added_and_cancelled_and_other_queues_are_celerys(world: Wo
     assert world.added == ["reports"]
     assert "ok" in world.call("cancel_consumer", "reports")
     assert world.added == []
-
-
-def test_a_layer_without_a_source_in_this_worker_gets_none(world: World) -> None:
-    world.sources.channels.clear()
-    assert "-Q or -X" in world.call("add_consumer", "site:jobs")["error"]
 
 
 def test_active_queues(world: World) -> None:

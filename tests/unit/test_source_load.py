@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from channelsq.worker.sources.load import LOOK, Load
+from channelsq.worker.sources.load import LOOK, GreenletLoad, Load, make_load
 
 LIMIT = 8
 
@@ -118,3 +118,15 @@ def test_jobs_are_kept_in_stock_if_they_wait_for_a_short_time() -> None:
     assert clock.load.stock == 0
     clock.jobs(300, 0.001, 1.0)
     assert clock.load.stock == 0
+
+
+def test_greenlets_all_run_whatever_they_do() -> None:
+    load = GreenletLoad(LIMIT)
+    assert load.allowed == LIMIT
+    for number in range(100):
+        load.add(1000 + number, 1.0, 1.0, alone=False)
+        load.compute(1000 + number, 1.0)
+    load.stalled(LIMIT)
+    assert load.allowed == LIMIT
+    assert load.waiting > 0.9
+    assert type(make_load(LIMIT)) is Load  # nothing is patched here

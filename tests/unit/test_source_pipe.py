@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from channelsq.worker.sources.pipe import Pipe
+from channelsq.worker.sources.pipe import MOST, PatientPipe, Pipe
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -58,3 +59,37 @@ def test_a_line_that_is_cut(ends: tuple[socket.socket, socket.socket], rest: byt
     one.close()
     assert list(Pipe(other).messages()) == [{"ask": "active"}]
     assert Pipe(other).send(answer=1) is False
+
+
+@pytest.fixture
+def patient(ends: tuple[socket.socket, socket.socket]) -> Iterator[PatientPipe]:
+    pipe = PatientPipe(ends[0])
+    yield pipe
+    pipe.close()
+
+
+def test_an_end_that_does_not_read_holds_nobody_up(
+    patient: PatientPipe, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    sent = [patient.send(number=number, text="x" * 5000) for number in range(2 * MOST)]
+    number = sent.index(False)
+    assert number >= MOST
+    incoming = Pipe(ends[1]).messages()
+    assert [next(incoming)["number"] for _ in range(number)] == list(range(number))
+
+
+def test_an_end_that_is_gone_is_noticed(patient: PatientPipe, ends: tuple[socket.socket, socket.socket]) -> None:
+    ends[1].close()
+    wait_until(lambda: not patient.send(stop="warm"), "the other end to be missed")
+
+
+@pytest.mark.parametrize("sends", [False, True], ids=["idle", "sending"])
+def test_a_patient_end_that_is_closed_ends_its_thread(ends: tuple[socket.socket, socket.socket], sends: bool) -> None:
+    before = set(threading.enumerate())
+    pipe = PatientPipe(ends[0])
+    while sends and pipe.send(text="x" * 5000):
+        pass
+    (thread,) = set(threading.enumerate()) - before
+    pipe.close()
+    thread.join(10)
+    assert not thread.is_alive()

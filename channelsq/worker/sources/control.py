@@ -11,6 +11,7 @@ from celery.worker.control import Panel
 from kombu.utils.encoding import safe_str
 
 from channelsq.worker.consumers import tasks_of
+from channelsq.worker.sources.limits import NEEDS_PREFORK
 from channelsq.worker.task import ConsumerTask
 
 Command = Callable[..., Any]
@@ -101,6 +102,20 @@ def _rate_limit(sources: Any, command: Command, state: Any, task_name: str, rate
     return answer
 
 
+def _time_limit(
+    sources: Any, command: Command, state: Any, task_name: Any = None, hard: Any = None, soft: Any = None, **kwargs: Any
+) -> Any:
+    task = state.app.tasks.get(task_name)
+    if not isinstance(task, ConsumerTask):
+        return command(state, task_name, hard, soft, **kwargs)
+    if (hard or soft) and not sources.pool_keeps_limits:
+        return {"error": f"{task_name} is a consumer; {NEEDS_PREFORK}"}
+    answer = command(state, task_name, hard, soft, **kwargs)
+    if sources.supervisor is not None:
+        sources.supervisor.tell(f"time limit {task_name}", time_limit=[hard, soft], task=task_name)
+    return answer
+
+
 def _events(sources: Any, command: Command, state: Any, **kwargs: Any) -> Any:
     answer = command(state, **kwargs)
     sources.tell_of_events()
@@ -120,8 +135,7 @@ def _add_consumer(sources: Any, command: Command, state: Any, queue: str, *args:
     ours = _channel_of(state, queue)
     if ours is None:
         return command(state, queue, *args, **kwargs)
-    if not sources.read(*ours):
-        return {"error": f"the worker was started with -Q or -X so that it reads nothing of the layer {ours[0]!r}"}
+    sources.read(*ours)
     return {"ok": f"add consumer {safe_str(queue)}"}
 
 
@@ -142,6 +156,7 @@ _AROUND: dict[str, Callable[..., Any]] = {
     "query_task": _query_task,
     "revoke": _revoke,
     "rate_limit": _rate_limit,
+    "time_limit": _time_limit,
     "enable_events": _events,
     "disable_events": _events,
     "add_consumer": _add_consumer,

@@ -58,21 +58,32 @@ class Crew:
         self.threads = threads
         self.sources: dict[str, LayerSource] = {}
         self._runners: list[Runner] = []
+        self._app = app
+        self._told = hostname, events, sender
+        self._opened = opened
+        self._pool_keeps_limits = pool_keeps_limits
+        self._reluctance = reluctance
         for alias, names in channels.items():
-            tasks = tasks_of(app)[alias]
-            _trace(tasks, hostname)
-            layer = tasks.layer.channel_layer
-            credit = max(LEAST, threads * PREFETCH)
-            source: LayerSource
-            if isinstance(layer, RedisChannelLayer):
-                intake = StreamIntake(tasks, hostname, events, sender, pool_keeps_limits=pool_keeps_limits)
-                source = StreamSource(layer, intake, names, credit, partial(opened, alias), reluctance)
-            else:
-                assert isinstance(layer, KombuChannelLayer)
-                any_intake = KombuIntake(tasks, hostname, events, sender, pool_keeps_limits=pool_keeps_limits)
-                source = KombuSource(layer, any_intake, names, credit)
-            self.sources[alias] = source
-            self._runners.append(Runner(source, threads, f"channelsq-{alias}"))
+            self._add(alias, names)
+
+    def _add(self, alias: str, channels: Sequence[str]) -> Runner:
+        """Make what reads a layer, and return its runner, which is not started."""
+        tasks = tasks_of(self._app)[alias]
+        _trace(tasks, self._told[0])
+        layer = tasks.layer.channel_layer
+        credit = max(LEAST, self.threads * PREFETCH)
+        limits = self._pool_keeps_limits
+        source: LayerSource
+        if isinstance(layer, RedisChannelLayer):
+            intake = StreamIntake(tasks, *self._told, pool_keeps_limits=limits)
+            source = StreamSource(layer, intake, channels, credit, partial(self._opened, alias), self._reluctance)
+        else:
+            assert isinstance(layer, KombuChannelLayer)
+            source = KombuSource(layer, KombuIntake(tasks, *self._told, pool_keeps_limits=limits), channels, credit)
+        self.sources[alias] = source
+        runner = Runner(source, self.threads, f"channelsq-{alias}")
+        self._runners.append(runner)
+        return runner
 
     def start(self) -> None:
         """Start reading."""
@@ -101,8 +112,11 @@ class Crew:
             source.close()
 
     def read(self, alias: str, channel: str) -> None:
-        """Read one more channel."""
-        self.sources[alias].read(channel)
+        """Read one more channel, of a layer that may be new."""
+        if alias in self.sources:
+            self.sources[alias].read(channel)
+        else:
+            self._add(alias, [channel]).start()
 
     def cease(self, alias: str, channel: str) -> None:
         """Read a channel no more."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import threading
 
+from channelsq.worker import greenlets
+
 try:
     from resource import RUSAGE_THREAD, getrusage
 except ImportError:  # not Linux
@@ -25,15 +27,17 @@ else:
 
 
 class Delays:
-    """The delays of the calling thread, as Linux counts them (``/proc/PID/task/TID/schedstat``); none elsewhere.
+    """The delays of the calling thread, as Linux counts them (``/proc/PID/task/TID/schedstat``).
 
-    To read them lets other threads have the interpreter.
+    There are none elsewhere, and none of greenlets.  To read them lets other threads have the interpreter.
     """
 
     _file = -1
     _seen = 0.0
 
     def __init__(self) -> None:
+        if greenlets.are_threads():  # they share one thread of the system, and there may be hundreds
+            return
         try:
             self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

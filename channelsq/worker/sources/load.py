@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from channelsq.worker import greenlets
+
 #: Seconds between two looks at how much the threads compute together.
 LOOK = 0.01
 
@@ -77,3 +79,30 @@ class Load:
         self._cap = max(self._cap, min(self._limit, running + 1))
         self._computing = min(self._computing, 1 / (running + 1))
         self.allowed = max(self.allowed, min(self._limit, running + 1))
+
+
+class GreenletLoad(Load):
+    """The load where threads are greenlets: as many jobs run at once as may.
+
+    Greenlets do not contend for the interpreter: one runs until it waits.  How long each of them computes is not known,
+    as they share one thread of the system.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.allowed = limit
+
+    def add(self, now: float, seconds: float, computed: float, jobs: int = 1, *, alone: bool) -> None:
+        """Note how long jobs took, which may have been for others that computed; see :meth:`Load.add`."""
+        self.waiting += (seconds / jobs - self.waiting) * _LEAST
+
+    def compute(self, now: float, computed: float) -> None:
+        """Do nothing; see :meth:`Load.compute`."""
+
+    def stalled(self, running: int) -> None:
+        """Do nothing; see :meth:`Load.stalled`."""
+
+
+def make_load(limit: int) -> Load:
+    """Return what a runner of this process is to know of its jobs."""
+    return GreenletLoad(limit) if greenlets.are_threads() else Load(limit)

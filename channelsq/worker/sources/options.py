@@ -1,4 +1,4 @@
-"""Options of ``celery worker``, and the command ``celery channels``.
+"""Options of ``celery worker`` and ``celery purge``, and the command ``celery channels``.
 
 Celery loads this when its command line starts, before it knows the project's app, by the entry point
 ``celery.commands``.  So nothing here reads Django's settings.
@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
+from celery.bin.purge import purge
 from celery.bin.worker import worker
 
 import channelsq.transport  # noqa: F401  # as `inspect` and `control` may meet a redis-streams:// broker, without Django
+from channelsq.worker.sources.purge import install as install_purge
 
 OPTIONS = (
     CeleryOption(
@@ -31,6 +33,7 @@ OPTIONS = (
 )
 
 worker.params.extend(OPTIONS)
+install_purge(purge)
 
 
 @click.command(cls=CeleryCommand)

@@ -116,6 +116,8 @@ class ChannelProcess:
                 self._eventer.enabled = on
             case {"rate_limit": limit, "task": name} if name in self._app.tasks:
                 self._app.tasks[name].rate_limit = limit
+            case {"time_limit": [hard, soft], "task": name} if name in self._app.tasks:
+                self._app.tasks[name].time_limit, self._app.tasks[name].soft_time_limit = hard, soft
             case {"read": channel, "alias": alias}:
                 self.crew.read(alias, channel)
             case {"cease": channel, "alias": alias}:
@@ -180,6 +182,7 @@ def main() -> None:
         signal.signal(number, _leave_to_worker)
     end = socket.socket(fileno=int(sys.argv[1]))
     end.set_inheritable(False)
+    end.setblocking(True)  # of a worker with -P gevent no socket is
     pipe = Pipe(end)
     options: dict[str, Any] = json.loads(sys.argv[2])
     app: Celery = find_app(options["app"])

@@ -22,7 +22,7 @@ from time import monotonic, process_time, thread_time
 from typing import Protocol
 
 from channelsq.worker.sources.delays import Delays, pauses
-from channelsq.worker.sources.load import Load
+from channelsq.worker.sources.load import make_load
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -119,7 +119,7 @@ class Runner:
         self._stopping = False
         self._progress = 0.0  # when a job was begun or finished last
         self._unsent = 0.0  # since when there are outcomes that nobody has sent; 0 for none
-        self._load = Load(limit)
+        self._load = make_load(limit)
 
     # -- its life
 

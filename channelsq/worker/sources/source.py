@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.urls import shown
+from channelsq.transport.requests import worker_is_ending
 from channelsq.worker.sources.delayed import Delayed
 from channelsq.worker.sources.newer import Newer
 from channelsq.worker.sources.request import Request
@@ -89,6 +90,10 @@ class LayerSource(ABC):
     def poll(self, seconds: float) -> list[Request]:
         """Send what is settled, wait for messages, and return those that may begin."""
         ready: list[Request] = []
+        if worker_is_ending():  # with gevent it takes seconds until Celery stops its steps
+            self.settle()
+            self._closing.wait(seconds)
+            return ready
         try:
             self._open()
             self._carry_out()

@@ -14,9 +14,10 @@ from celery.worker import state
 from channelsq import __version__, conf, shutdown
 from channelsq.asgi import channel_layers
 from channelsq.wire_version import WIRE_VERSION
+from channelsq.worker import greenlets
 from channelsq.worker.announcer import Announcer
 from channelsq.worker.consumers import tasks_of
-from channelsq.worker.sources import books
+from channelsq.worker.sources import books, limits
 from channelsq.worker.sources.crew import Crew
 from channelsq.worker.sources.events import Relay
 from channelsq.worker.sources.selection import selection_of
@@ -75,16 +76,22 @@ class Sources(bootsteps.StartStopStep):
         # Of Celery 5.5 and later.
         self._celery_waits: Callable[[], None] = getattr(worker, "wait_for_soft_shutdown", lambda: None)
         worker.wait_for_soft_shutdown = self.wait_softly
+        self._softly = 0.0  # seconds that a cold shutdown gives channel processes
         self.crew: Crew | None = None
         self.supervisor: Supervisor | None = None
         self._announcer = Announcer(worker.hostname, [channel_layers[alias] for alias in self.channels])
+        self._announced = set(self.channels)
 
     # -- Celery's
 
     def start(self, worker: Any) -> None:
         """Start reading."""
-        if not self.channels:
-            return
+        if self.channels:
+            self._start(worker)
+
+    def _start(self, worker: Any) -> None:
+        for problem in limits.problems(worker.app, self.channels, pool_keeps_limits=self.pool_keeps_limits):
+            logger.warning("%s", problem, extra={"action": "time_limits"})
         if self.processes:
             self.supervisor = Supervisor(
                 worker.app,
@@ -97,7 +104,7 @@ class Sources(bootsteps.StartStopStep):
                     "loglevel": worker.loglevel,
                     "logfile": worker.logfile,
                     **self._recycled_after,
-                    "pool_keeps_limits": self._pool_keeps_limits,
+                    "pool_keeps_limits": self.pool_keeps_limits,
                 },
             )
             self.supervisor.tell("revoked", revoke=list(state.revoked))
@@ -110,7 +117,7 @@ class Sources(bootsteps.StartStopStep):
                 self.threads,
                 self._relay,
                 worker,
-                pool_keeps_limits=self._pool_keeps_limits,
+                pool_keeps_limits=self.pool_keeps_limits,
             )
             self.crew.start()
         logger.info("%s", self.described, extra={"action": "sources_started"})
@@ -144,6 +151,9 @@ class Sources(bootsteps.StartStopStep):
     def terminate(self, worker: Any) -> None:
         """End; a cold shutdown ends the processes, with the consumers that run, but cannot end threads."""
         if self.supervisor is not None:
+            if self._softly:
+                self.supervisor.stop("warm")
+                self.supervisor.wait(self._softly)
             self._cut(self.supervisor)
         self.stop(worker)
 
@@ -154,7 +164,10 @@ class Sources(bootsteps.StartStopStep):
         done in another.
         """
         seconds = float(self._worker.app.conf.worker_soft_shutdown_timeout)
-        if seconds > 0 and self.channels:
+        if greenlets.are_threads():  # the handler may run in gevent's hub, which cannot wait: terminate() does
+            self._softly = seconds
+            self._celery_waits()
+        elif seconds > 0 and self.channels:
             until = monotonic() + seconds
             ending = threading.Thread(target=self._finish, name="channelsq-soft-shutdown", daemon=True)
             ending.start()
@@ -181,7 +194,7 @@ class Sources(bootsteps.StartStopStep):
         chosen = max(self._chosen("processes"), default=None)
         if chosen is not None:
             return chosen
-        return int(self._pool_keeps_limits)
+        return int(self.pool_keeps_limits)
 
     def _number_of_threads(self) -> int:
         chosen = max(self._chosen("threads"), default=None)
@@ -193,7 +206,8 @@ class Sources(bootsteps.StartStopStep):
         return DEFAULT_THREADS if "prefork" in pool else int(self._worker.concurrency)
 
     @property
-    def _pool_keeps_limits(self) -> bool:
+    def pool_keeps_limits(self) -> bool:
+        """Whether Celery's pool can end a task that takes too long."""
         return "prefork" in self._worker.pool_cls.__module__
 
     def _chosen(self, name: str) -> Iterator[int]:
@@ -209,6 +223,8 @@ class Sources(bootsteps.StartStopStep):
             return "no channel is read"
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         if not self.processes:
+            if greenlets.are_threads():
+                threads = threads.replace("thread", "greenlet")
             return f"consumers run in {threads} of the worker"
         processes = "a process" if self.processes == 1 else f"{self.processes} processes"
         return f"consumers run in {processes} of {threads}"
@@ -228,16 +244,21 @@ class Sources(bootsteps.StartStopStep):
             return list(self.supervisor.ask(what))
         return [] if self.crew is None else [books.answer(what)]
 
-    def read(self, alias: str, channel: str) -> bool:
-        """Read one more channel; returns False if the layer has no source, as none of its channels was selected."""
-        if alias not in self.channels:
-            return False
-        if channel not in self.channels[alias]:
-            self.channels[alias].append(channel)
-            for part in (self.crew, self.supervisor):
-                if part is not None:
-                    part.read(alias, channel)
-        return True
+    def read(self, alias: str, channel: str) -> None:
+        """Read one more channel, of a layer that may be new to this worker."""
+        channels = self.channels.setdefault(alias, [])
+        if channel in channels:
+            return
+        channels.append(channel)
+        if alias not in self._announced:
+            self._announced.add(alias)
+            self._announcer.add(channel_layers[alias])
+        if self.crew is None and self.supervisor is None:
+            self._start(self._worker)
+            return
+        for part in (self.crew, self.supervisor):
+            if part is not None:
+                part.read(alias, channel)
 
     def cease(self, alias: str, channel: str) -> None:
         """Read a channel no more."""

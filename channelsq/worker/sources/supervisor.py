@@ -18,7 +18,7 @@ from celery import Celery
 from channelsq.asgi import channel_layers
 from channelsq.layers.redis import RedisChannelLayer
 from channelsq.transport.channel import Channel
-from channelsq.worker.sources.pipe import Pipe
+from channelsq.worker.sources.pipe import PatientPipe, Pipe
 from channelsq.worker.sources.process import CUT, DONE
 
 logger = logging.getLogger("channelsq.worker")
@@ -148,8 +148,8 @@ class Supervisor:
                 yield answer
 
     def read(self, alias: str, channel: str) -> None:
-        """Have one more channel read."""
-        self._channels[alias].append(channel)
+        """Have one more channel read, of a layer that may be new."""
+        self._channels.setdefault(alias, []).append(channel)
         for child in self.children():
             child.pipe.send(read=channel, alias=alias)
 
@@ -188,7 +188,7 @@ class Supervisor:
             process = subprocess.Popen(  # noqa: S603  # this program
                 [*program, str(its.fileno()), json.dumps(options)], pass_fds=[its.fileno()]
             )
-        child = Child(process, Pipe(mine), instead_of)
+        child = Child(process, PatientPipe(mine), instead_of)
         with self._lock:
             self._children.append(child)
             told, stopping = [*self._told.values()], self._stopping

@@ -1,0 +1,14 @@
+"""Whether threads of this process are greenlets: a worker with ``-P gevent`` or ``-P eventlet`` makes them so."""
+
+from __future__ import annotations
+
+import sys
+
+
+def are_threads() -> bool:
+    """Return whether gevent or eventlet has patched :mod:`threading`."""
+    gevent = sys.modules.get("gevent.monkey")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        return True
+    eventlet = sys.modules.get("eventlet.patcher")
+    return eventlet is not None and bool(eventlet.is_monkey_patched("thread"))
