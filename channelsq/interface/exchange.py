@@ -71,7 +71,7 @@ class Exchange:
         hub.exchanges[self] = None
         measures = hub.measures
         publisher = self if measures is None else measures.timed(self, names.HTTP_REQUEST)
-        deadline = hub.loop.time() + hub.limits.room_patience
+        deadline = hub.loop.time() + hub.room_patience
         self._publication = Publication(send, publisher, 0, deadline, waits_for_broker=False)
         hub.link.submit(self._publication)
 

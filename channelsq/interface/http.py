@@ -127,7 +127,7 @@ class _Request:
         begun = self._asking.handed_out = self._hub.loop.time()
         try:
             message = self._asking.message(body, self._body.channel)
-            await self._hub.link.published(names.HTTP_REQUEST, message, self._hub.limits.room_patience)
+            await self._hub.link.published(names.HTTP_REQUEST, message, self._hub.room_patience)
         except (ChannelFull, BrokerUnavailable) as error:
             if isinstance(error, ChannelFull):  # a lost broker may have it all the same
                 self._body.keep()

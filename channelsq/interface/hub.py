@@ -73,6 +73,9 @@ class Hub:
         self.prepare = layer.channel_layer.prepare
         #: Whether clients' messages may be packed without :attr:`prepare`: not past a layer that has its own.
         self.packs_alone = type(layer.channel_layer).prepare is BaseChannelLayer.prepare
+        #: Seconds for which a request or a connect may wait for room: less than it may wait for its answer.
+        patiences = self.limits.room_patience, self.config.http_timeout / 2, self.config.accept_timeout / 2
+        self.room_patience = min(patiences)
         self.stats = Stats()
         #: How long things take; None if nobody asks.
         self.measures: Measures | None = None

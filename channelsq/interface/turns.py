@@ -103,7 +103,7 @@ class Turns:
                 self._client.progress()
             return
         now = hub.loop.time()
-        deadline = now + (self._patience(channel) if order else hub.limits.room_patience)
+        deadline = now + (self._patience(channel) if order else hub.room_patience)
         self._wait = _FIRST_WAIT
         publisher: Publisher = self
         if hub.measures is not None:

@@ -182,6 +182,8 @@ class Chaos:
             for key in client.scan_iter(count=1000):
                 if key == "unacked_mutex":  # of Kombu's own transport, for as long as a sweep lasts
                     continue
+                if key.startswith("channelsq:worker:") and client.ttl(key) > 0:  # where a worker is announced
+                    continue
                 name = key
                 for process in lives:
                     name = name.replace(process, "<interface>")

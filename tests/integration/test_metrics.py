@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from channelsq.exceptions import ChannelFull
-from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.config import InterfaceConfig, Limits
 from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.base import BaseChannelLayer, Send
 from channelsq.layers.wire import TIMED_KEY
@@ -192,7 +193,9 @@ def test_http_responses_by_status() -> None:
 
 
 def test_refusals_have_their_reasons() -> None:
-    with running({"websocket.connect": lambda call: call.reply(close=True)}, ON, {"capacity": 1}, threads=0) as site:
+    config = replace(ON, limits=Limits(room_patience=0.3))
+    refusing = {"websocket.connect": lambda call: call.reply(close=True)}
+    with running(refusing, config, {"capacity": 1}, threads=0) as site:
         with pytest.raises(InvalidStatus, match="403"):
             connect(site.ws_url, origin="https://evil.example")  # type: ignore[arg-type]
         site.layer.send("http.request", {"reply_channel": "nobody"})
@@ -205,7 +208,7 @@ def test_refusals_have_their_reasons() -> None:
         assert now("refused_total", protocol="http", status="503", reason="unavailable") == 1
         assert now("refused_total", protocol="http", status="400", reason="bad_request") == 1
         assert now("refused_total") == 3
-        assert now("publish_failures_total", reason="channel_full") == 1
+        assert now("publish_failures_total", reason="channel_full") >= 1  # it waits for room, and tries again
         assert now("http_responses_total", status="503") == 1
         assert now("queue_messages", channel="http.request") == 1
 
