@@ -7,6 +7,7 @@ channelsq.E003     a layer inside one process under a command that works in seve
 channelsq.E004     the layer has no broker URL
 channelsq.E005     the groups have no Redis
 channelsq.E007     a layer other than the default one cannot be used, or shares another's queues
+channelsq.E008     a consumer is a coroutine function
 channelsq.W001     CHANNEL_LAYERS is missing
 channelsq.W002     ALLOWED_HOSTS is empty outside DEBUG
 channelsq.W003     "channelsq" stands below "django.contrib.staticfiles"
@@ -14,6 +15,7 @@ channelsq.W004     a layer inside one process in production (``check --deploy``)
 channelsq.W006     session keys are taken from URLs in production (``check --deploy``)
 channelsq.W007     every page may open a WebSocket in production (``check --deploy``)
 channelsq.W008     the broker is reached over the internet without TLS (``check --deploy``)
+channelsq.W009     a route's channel is called almost as one of the interface server's
 =================  =====================================================================
 """
 
@@ -34,6 +36,7 @@ from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers, check_queues_apart
 from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError
 from channelsq.layers.urls import shown
+from channelsq.routing_checks import check_routes
 
 TAG = "channelsq"
 
@@ -61,7 +64,7 @@ def _default_layer() -> ChannelLayerWrapper | None:
 
 
 def check_layers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """E001 to E007 and W001."""
+    """E001 to E008, W001 and W009."""
     if not getattr(settings, "CHANNEL_LAYERS", None):
         return [checks.Warning("CHANNEL_LAYERS is not set.", hint=f"Write it {conf.REMEDY}.", id="channelsq.W001")]
     try:
@@ -79,7 +82,7 @@ def check_layers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Check
                 id="channelsq.E002",
             )
         )
-    return found + _check_broker(layer) + _check_others()
+    return found + check_routes() + _check_broker(layer) + _check_others()
 
 
 def _check_others() -> list[CheckMessage]:

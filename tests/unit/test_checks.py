@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import celery
 import pytest
@@ -12,8 +13,12 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
-from channelsq import checks, conf
+from channelsq import checks, conf, include, route, route_class
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
+from channelsq.generic import BaseConsumer
+from channelsq.generic.websockets import WebsocketConsumer
+from channelsq.message import Message
+from channelsq.sessions import channel_session
 from tests.unit.layer_support import installed
 
 LAYERS = "channelsq.layers."
@@ -356,3 +361,62 @@ def test_e007_another_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     good = {**REDIS, "CONFIG": {**REDIS["CONFIG"], "prefix": "other"}}  # type: ignore[dict-item]
     with installed(None), override_settings(CHANNEL_LAYERS={"default": REDIS, "other": good, "memory": MEMORY}):
         assert checks.check_layers(None) == []
+
+
+def sync_consumer(message: Message) -> None:
+    """A consumer."""
+
+
+async def async_consumer(message: Message) -> None:
+    """None of ours."""
+
+
+class AsyncMethod(WebsocketConsumer):
+    async def receive(self, **kwargs: Any) -> None:  # type: ignore[override]
+        """Never awaited."""
+
+
+class OfItsOwnChannel(BaseConsumer):
+    method_mapping: ClassVar[dict[str, str]] = {"jobs": "work"}
+
+    async def work(self, message: Message, **kwargs: Any) -> None:
+        """Never awaited."""
+
+
+@pytest.mark.parametrize(
+    ("consumer", "name"),
+    [
+        (async_consumer, "async_consumer"),
+        (channel_session(async_consumer), "async_consumer"),
+        (AsyncMethod, "AsyncMethod.receive"),
+        (OfItsOwnChannel, "OfItsOwnChannel.work"),
+    ],
+    ids=["function", "decorated", "generic", "class"],
+)
+def test_a_coroutine_function_is_no_consumer(consumer: Any, name: str) -> None:
+    entry = route_class(consumer) if inspect.isclass(consumer) else route("jobs", consumer)
+    (said,) = found({**MEMORY, "ROUTING": [include([entry])]}).items()
+    assert said[0] == "E008"
+    assert f"{name}, of the route" in said[1].msg
+
+
+@pytest.mark.parametrize(
+    ("channel", "meant"),
+    [
+        ("websocket.recieve", "websocket.receive"),
+        ("websocket_receive", "websocket.receive"),
+        ("websockets.connect", "websocket.connect"),
+        ("websocket.message", "websocket.connect, websocket.receive, websocket.disconnect"),
+        ("http.requests", "http.request"),
+    ],
+)
+def test_a_channel_that_is_called_almost_as_an_event(channel: str, meant: str) -> None:
+    (said,) = found({**MEMORY, "ROUTING": [route(channel, sync_consumer)]}).items()
+    assert said[0] == "W009"
+    assert repr(channel) in said[1].msg
+    assert f"write {meant}." in str(said[1].hint)
+
+
+@pytest.mark.parametrize("channel", ["jobs", "chat.receive", "chat-messages", "http.request", "websocket.disconnect"])
+def test_other_channels_have_any_name(channel: str) -> None:
+    assert found({**MEMORY, "ROUTING": [route(channel, sync_consumer)]}) == {}

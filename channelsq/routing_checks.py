@@ -1,0 +1,89 @@
+"""Checks of routes: mistakes that pass silently, since a channel may have any name and a consumer be any callable."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from django.core import checks
+from django.core.checks import CheckMessage
+
+from channelsq import names
+from channelsq.asgi import channel_layers
+from channelsq.exceptions import ChannelsqError
+from channelsq.routing import Route
+from channelsq.utils import name_that_thing
+
+#: The channels that the interface server sends to.
+_EVENTS = (
+    names.HTTP_REQUEST,
+    names.HTTP_DISCONNECT,
+    names.WEBSOCKET_CONNECT,
+    names.WEBSOCKET_RECEIVE,
+    names.WEBSOCKET_DISCONNECT,
+)
+
+#: How alike two names must be for the one to be taken for the other, of 0 to 1.
+_ALIKE = 0.8
+
+#: Methods of generic consumers beside those that their ``method_mapping`` names.
+_METHODS = ("connect", "receive", "disconnect", "dispatch", "connection_groups", "bad_frame")
+
+
+def check_routes() -> list[CheckMessage]:
+    """Return E008 and W009."""
+    found: list[CheckMessage] = []
+    for alias in channel_layers.configs:
+        try:
+            routes = list(channel_layers[alias].router.routes())
+        except (ChannelsqError, ValueError, ImportError, SyntaxError):
+            continue  # another check says so
+        for route in routes:
+            found += [_misspelt(route, channel, event) for channel, event in _misspellings(route)]
+            if name := _coroutine_function(route.consumer):
+                found.append(_is_async(route, name))
+    return found
+
+
+def _misspellings(route: Route) -> Iterator[tuple[str, str]]:
+    for channel in route.channels:
+        if channel in _EVENTS:
+            continue
+        events = difflib.get_close_matches(channel, _EVENTS, 1, _ALIKE)
+        if not events and channel.startswith(("websocket.", "http.")):
+            events = [", ".join(event for event in _EVENTS if event.startswith(channel.partition(".")[0]))]
+        if events:
+            yield channel, events[0]
+
+
+def _misspelt(route: Route, channel: str, event: str) -> CheckMessage:
+    return checks.Warning(
+        f"The route {route} is for the channel {channel!r}, to which no interface server sends.",
+        hint=f"If it is to be called for what browsers send, write {event}. A channel of your own needs a name that is "
+        "less alike.",
+        id="channelsq.W009",
+    )
+
+
+def _coroutine_function(consumer: Any) -> str | None:
+    """Return the name of the function of a consumer that is a coroutine function; None if there is none."""
+    if inspect.iscoroutinefunction(inspect.unwrap(consumer)):
+        return name_that_thing(consumer)
+    mapping = getattr(consumer, "method_mapping", None)
+    if not inspect.isclass(consumer) or not isinstance(mapping, dict):
+        return None
+    for method in (*mapping.values(), *_METHODS):
+        function = getattr(consumer, method, None)
+        if callable(function) and inspect.iscoroutinefunction(inspect.unwrap(function)):
+            return f"{name_that_thing(consumer)}.{method}"
+    return None
+
+
+def _is_async(route: Route, name: str) -> CheckMessage:
+    return checks.Error(
+        f"{name}, of the route {route}, is a coroutine function (async def), which no worker awaits.",
+        hint="Write it with def. Workers run consumers in threads or processes, so that it may block.",
+        id="channelsq.E008",
+    )
