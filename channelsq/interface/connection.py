@@ -30,6 +30,10 @@ _REGISTERED_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 _REASON_BYTES = 123
 
 
+#: The keys of a message from the application that mean something to a WebSocket; the last are about messages to it.
+KNOWN_KEYS = frozenset({"accept", "text", "bytes", "close", "reason", "subprotocol", "done", "took", "failed"})
+
+
 class State(enum.Enum):
     """Where a connection stands."""
 

@@ -76,6 +76,8 @@ class Hub:
         #: Seconds for which a request or a connect may wait for room: less than it may wait for its answer.
         patiences = self.limits.room_patience, self.config.http_timeout / 2, self.config.accept_timeout / 2
         self.room_patience = min(patiences)
+        #: The keys of replies that were logged as unknown.
+        self.unknown_keys: set[str] = set()
         self.stats = Stats()
         #: How long things take; None if nobody asks.
         self.measures: Measures | None = None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from channelsq.interface.hub import Hub
 from channelsq.interface.logs import access, extra, masked, shown_client
 
 logger = logging.getLogger("channelsq.interface.websocket")
+
+#: The keys that an application may use, for the log; and how many others a process remembers to have logged.
+_KNOWN = "accept, text, bytes, close, reason and subprotocol"
+_MOST_KEYS = 100
 
 
 class Notes:
@@ -64,6 +69,21 @@ class Notes:
         """The application sent what a WebSocket cannot do."""
         what = "a message from the application was ignored: %s"
         self._note(logging.WARNING, "websocket.bad_replies", "bad_reply", what, error)
+
+    def unknown_keys(self, keys: Iterable[str]) -> None:
+        """The application sent keys that mean nothing to a WebSocket; each is logged once by a process.
+
+        They may be a mistake, or come from a worker that is newer than this server.
+        """
+        told = self._hub.unknown_keys
+        new = sorted(key for key in keys if key not in told)
+        if not new or len(told) >= _MOST_KEYS:
+            return
+        told.update(new)
+        what = "a message from the application has keys that mean nothing to a WebSocket: %s; known are %s%s"
+        shown = ", ".join(repr(key)[:60] for key in new)
+        porting = " ('type' is of Channels 4: see docs/porting-from-channels-4.md)" if "type" in new else ""
+        self._log(logging.WARNING, "unknown_keys", what, shown, _KNOWN, porting)
 
     def too_slow(self, waiting: int) -> None:
         """The client reads too slowly."""

@@ -20,7 +20,18 @@ from websockets.typing import Subprotocol
 from channelsq import names
 from channelsq.interface import handshake
 from channelsq.interface.admission import Refusal, admit, connection_of
-from channelsq.interface.connection import IS_OPEN, Accept, Action, BadReply, Close, Connection, Refuse, State, Write
+from channelsq.interface.connection import (
+    IS_OPEN,
+    KNOWN_KEYS,
+    Accept,
+    Action,
+    BadReply,
+    Close,
+    Connection,
+    Refuse,
+    State,
+    Write,
+)
 from channelsq.interface.hub import Hub
 from channelsq.interface.idle import Idle
 from channelsq.interface.incoming import Incoming, Wire
@@ -337,6 +348,8 @@ class WebSocketProtocol(asyncio.Protocol):
         if delivery.is_plain and connection.state is IS_OPEN:
             self._outgoing.send(delivery)
             return
+        if not message.keys() <= KNOWN_KEYS:
+            self._notes.unknown_keys(message.keys() - KNOWN_KEYS)
         if self._hub.measures is not None and self._turns is not None:
             self._turns.note_done(message.get("done"), message.get("took"))
         try:

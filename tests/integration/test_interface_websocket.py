@@ -346,6 +346,22 @@ def test_a_client_that_leaves_before_the_accept_is_told_of() -> None:
         assert site.application.wait_for("websocket.disconnect")[0]["code"] == 1006
 
 
+def test_keys_that_mean_nothing_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    def receive(call: Call) -> None:
+        call.reply(type="websocket.send", text="one")
+        call.reply(type="websocket.send", txt="two")
+
+    with running({"websocket.connect": accept, "websocket.receive": receive}) as site, connect(site.ws_url) as client:
+        for _ in range(2):
+            client.send("x")
+            assert client.recv(timeout=10) == "one"
+        wait_until(lambda: "'txt'" in caplog.text, "the log")
+    told = [record.getMessage() for record in caplog.records if getattr(record, "action", "") == "unknown_keys"]
+    assert len(told) == 2
+    assert "'type'; known are accept, text, bytes, close, reason and subprotocol ('type' is of Channels 4" in told[0]
+    assert "'txt'; known are" in told[1]
+
+
 def test_a_burst_of_handshakes_waits_for_room() -> None:
     def slowly(call: Call) -> None:
         threading.Event().wait(0.005)
