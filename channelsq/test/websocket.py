@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.cookie import SimpleCookie
 
-from channelsq.names import WEBSOCKET_CONNECT
+from channelsq.names import HTTP_REQUEST, WEBSOCKET_CONNECT, WEBSOCKET_DISCONNECT
 from channelsq.session_stores import browser_session, session_for_reply_channel
 from channelsq.test.base import Client
 
@@ -133,8 +133,8 @@ class WSClient(Client):
 
         Args:
             to: the channel's name.
-            content: the message; what it does not say of ``reply_channel``, ``path``, ``query_string``, ``headers``
-                and ``order`` is added.
+            content: the message; what it does not say of ``reply_channel``, ``path``, ``order``, and of all that the
+                interface server sends to the channel, is added.
             text: a frame's text; what is no str is sent as JSON.
             path: may end with a query string, which only ``websocket.connect`` and ``http.request`` have.
 
@@ -143,17 +143,23 @@ class WSClient(Client):
         """
         if "?" in path and to != WEBSOCKET_CONNECT and not to.startswith("http."):
             path = path.partition("?")[0]
-        super().send(to, self._get_content(content or {}, text, path))
+        super().send(to, self._get_content(content or {}, text, path, to))
         self._session_cookie = False
 
     def _get_content(
-        self, content: Mapping[str, Any] = MappingProxyType({}), text: Any = None, path: str = "/"
+        self,
+        content: Mapping[str, Any] = MappingProxyType({}),
+        text: Any = None,
+        path: str = "/",
+        channel: str = WEBSOCKET_CONNECT,
     ) -> dict[str, Any]:
         """The whole of the next message.  Named as tests written for Channels 1 look at it."""
         path, _, query = path.partition("?")
-        message: dict[str, Any] = {"reply_channel": self.reply_channel, "path": path, "headers": self.headers}
-        if query:
-            message["query_string"] = query
+        message: dict[str, Any] = {"reply_channel": self.reply_channel, "path": path}
+        if channel in (WEBSOCKET_CONNECT, HTTP_REQUEST):
+            message.update(self._request_facts(query, is_socket=channel == WEBSOCKET_CONNECT))
+        elif channel == WEBSOCKET_DISCONNECT:
+            message.update(code=1000, reason="")
         message.update(copy.deepcopy(dict(content)))
         if self._ordered:
             if "order" in message:
@@ -164,6 +170,21 @@ class WSClient(Client):
         if said is not None:
             message["text"] = said if isinstance(said, str) else json_module.dumps(said)
         return message
+
+    def _request_facts(self, query: str, *, is_socket: bool) -> dict[str, Any]:
+        """Return what the interface server says of a request, besides its path."""
+        headers = {"host": "testserver", **self.headers}
+        facts = {
+            "scheme": "ws" if is_socket else "http",
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [[_as_bytes(name), _as_bytes(value)] for name, value in headers.items() if value != b""],
+            "client": ["127.0.0.1", 50000],
+            "server": ["testserver", 80],
+        }
+        if is_socket:
+            return facts
+        return {**facts, "http_version": "1.1", "method": "GET", "body": b"", "body_channel": None}
 
     def consume(self, channel: str, fail_on_none: bool = True, check_accept: bool = True) -> Any:
         """As :meth:`Client.consume`.
@@ -210,6 +231,10 @@ class WSClient(Client):
             return None
         text = content.get("text", content)
         return json_module.loads(text) if json and isinstance(text, str) else text
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 #: Another name of it.

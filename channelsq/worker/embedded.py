@@ -88,6 +88,18 @@ class EmbeddedWorker:
     def _run(self) -> None:
         for alias, connection in self._shared_connections.items():
             connections[alias] = connection
+        try:
+            self._take_messages()
+        finally:
+            self._close_connections()
+
+    def _close_connections(self) -> None:
+        """Close this thread's connections to databases, which would keep a test from dropping one."""
+        for connection in connections.all(initialized_only=True):
+            if connection is not self._shared_connections.get(connection.alias):
+                connection.close()
+
+    def _take_messages(self) -> None:
         channels = self._tasks.channels
         while not self._stopping.is_set():
             try:

@@ -9,6 +9,7 @@ import celery
 import pytest
 from celery import signals as celery_signals
 from celery.exceptions import Reject
+from django.db import connection, connections
 
 from channelsq import Channel, conf, consumer
 from channelsq.asgi import ChannelLayerWrapper
@@ -476,3 +477,25 @@ def test_a_second_worker_on_the_same_layer_uses_the_same_tasks(start: Start, app
     before = set(app.tasks)
     EmbeddedWorker(layer)
     assert set(app.tasks) == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_its_threads_close_their_connections_to_the_database(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With CONN_MAX_AGE they are kept from message to message; a test's database could not be dropped afterwards."""
+    monkeypatch.setitem(connections.databases["default"], "CONN_MAX_AGE", None)
+    used: list[Any] = []
+
+    def ask(message: Message) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        used.append(connections["default"])
+
+    worker, layer = start([route("jobs", ask)], threads=1)
+    for expected in (1, 2):
+        layer.send("jobs", {"text": "x"})
+        wait_until(lambda expected=expected: len(used) == expected, "the consumer")  # type: ignore[misc]
+        all_wait(worker)
+    assert used[0] is used[1]
+    assert used[0].connection is not None
+    worker.stop()
+    assert used[0].connection is None

@@ -368,17 +368,20 @@ def test_ws_client_sends_what_a_socket_sends(browser: WSClient) -> None:
     browser.send("websocket.connect", path="/chat/?room=tea")
     message = browser.get_next_message("websocket.connect")
     assert message is not None
-    assert (message["path"], message["query_string"]) == ("/chat/", "room=tea")
-    assert message["headers"]["origin"] == "https://example.org"
-    cookies = message["headers"]["cookie"].decode().split("; ")
+    assert (message["path"], message["query_string"]) == ("/chat/", b"room=tea")
+    headers = dict(message["headers"])
+    assert headers[b"origin"] == b"https://example.org"
+    assert headers[b"host"] == b"testserver"
+    cookies = headers[b"cookie"].decode().split("; ")
     assert sorted(cookies) == [f"sessionid={browser.session.session_key}", "theme=dark"]
     assert "order" not in message
     browser.send("websocket.receive", {"a": 1}, text={"said": True}, path="/chat/?room=tea")
     message = browser.get_next_message("websocket.receive")
     assert message is not None
     assert (message["path"], message["text"], message["a"]) == ("/chat/", '{"said": true}', 1)
-    assert "query_string" not in message
-    assert message["headers"]["cookie"] == b"theme=dark"
+    assert message["reply_channel"] == browser.reply_channel
+    assert not {"query_string", "headers", "scheme"} & message.keys()
+    assert browser.headers["cookie"] == b"theme=dark"
     with pytest.raises(ValueError, match="use set_cookie"):
         browser.set_header("Cookie", "x")
 
@@ -482,7 +485,7 @@ def test_ws_client_without_sessions(settings: Any, channel_layer: ChannelLayerWr
     client.send("websocket.connect")
     message = client.get_next_message("websocket.connect")
     assert message is not None
-    assert message["headers"]["cookie"] == b""
+    assert message["headers"] == [[b"host", b"testserver"]]
     with pytest.raises(ImproperlyConfigured, match="INSTALLED_APPS"):
         client.session  # noqa: B018
 
