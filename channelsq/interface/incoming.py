@@ -57,8 +57,31 @@ class Client(Protocol):
         """The parser may have something to send."""
 
 
+class _LongLines(StreamReader):
+    """A reader of lines of up to so many bytes, where websockets takes 8 KiB: cookies may be longer."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def read_line(self, m: int, *args: Any) -> Any:
+        return super().read_line(max(m, self._most), *args)
+
+
 class Wire(ServerProtocol):
-    """The parser, which also makes what is sent."""
+    """The parser, which also makes what is sent.
+
+    Args:
+        max_line: bytes that a line of the handshake may have.
+        options: see websockets' ServerProtocol.
+    """
+
+    def __init__(self, *, max_line: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        if max_line:
+            self.reader = _LongLines(max_line)
+            self.parser = self.parse()  # anew, with that reader
+            next(self.parser)
 
     def recv_frame(self, frame: Frame) -> None:
         """Take a frame; called by the parser."""

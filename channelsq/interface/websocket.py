@@ -68,7 +68,12 @@ class WebSocketProtocol(asyncio.Protocol):
     def __init__(self, hub: Hub, server_state: ServerState) -> None:
         self._hub = hub
         self._server_connections = cast("set[Any]", server_state.connections)
-        self._wire = Wire(extensions=handshake.EXTENSIONS, max_size=hub.config.max_message_size, logger=_wire_logger)
+        self._wire = Wire(
+            extensions=handshake.EXTENSIONS,
+            max_size=hub.config.max_message_size,
+            max_line=hub.config.max_header_size,
+            logger=_wire_logger,
+        )
         self._throttle = throttle_of(hub, self)
         self._incoming = Incoming(self._wire, self, hub.config.max_message_size, self._throttle)
         self._transport: asyncio.Transport

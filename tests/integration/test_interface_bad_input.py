@@ -158,13 +158,23 @@ def test_headers_that_no_message_holds_are_413() -> None:
         (head(Sec_WebSocket_Protocol="a,,b c"), 400),
         (head(Sec_WebSocket_Extensions="permessage-deflate; ="), 400),
         (head(Origin="a\r\nOrigin: b"), 400),
-        (head(X="x" * 9_000), 431),
+        (head(X="x" * 70_000), 431),
         (head(X="y\r\nX: " + "\r\nX: ".join("y" * 500)), 431),
-        (head(target="/" + "x" * 9_000), 414),
+        (head(target="/" + "x" * 70_000), 431),
     ],
 )
 def test_bad_handshakes_are_refused(site: Site, data: bytes, status: int) -> None:
     assert answer_to(site, data).startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize("cookie", ["x" * 9_000, "x" * 12_000])
+@pytest.mark.parametrize("target", ["/", "/" + "y" * 3_000])
+def test_a_handshake_may_have_as_long_lines_as_a_page(site: Site, cookie: str, target: str) -> None:
+    with site.raw() as client:
+        client.send(head(target=target, Cookie=f"a={cookie}"))
+        assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+        client.send(frame(0x1, b"small"))
+        assert client.read_frame() == (0x1, b"small")
 
 
 @pytest.mark.parametrize("data", [head(version="HTTP/1.0"), head(Upgrade="websocket, other"), head(Connection="close")])

@@ -11,6 +11,9 @@ DEBUG = os.environ.get("TEST_DEBUG") == "1"
 ALLOWED_HOSTS = os.environ.get("TEST_HOSTS", "*").split(",")
 USE_TZ = True
 ROOT_URLCONF = "tests.project.urls"
+#: One of its consumers is a coroutine function, on purpose.
+SILENCED_SYSTEM_CHECKS = ["channelsq.E008"]
+
 INSTALLED_APPS = [
     "channelsq",
     "django.contrib.contenttypes",
