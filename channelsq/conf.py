@@ -157,6 +157,10 @@ def recycled_after(limit: str) -> int:
     return number
 
 
+#: An origin.  That of a page in a file, or in an app, may have no host: ``file://``.
+_ORIGIN = re.compile(r"https?://[^/\s]+|(?!https?:)[\w.+-]+://[^/\s]*", re.IGNORECASE)
+
+
 def allowed_origins() -> list[str]:
     """``CHANNEL_ALLOWED_ORIGINS``: pages that may open a WebSocket besides those of ``ALLOWED_HOSTS``."""
     origins = getattr(settings, "CHANNEL_ALLOWED_ORIGINS", [])
@@ -164,7 +168,7 @@ def allowed_origins() -> list[str]:
     if isinstance(origins, str) or not isinstance(origins, (list, tuple, set)):
         raise ImproperlyConfigured(f"CHANNEL_ALLOWED_ORIGINS cannot be {origins!r}: {remedy}")
     for origin in origins:
-        if not isinstance(origin, str) or not (origin in ("*", "null") or re.fullmatch(r"[\w.+-]+://[^/\s]+", origin)):
+        if not isinstance(origin, str) or not (origin in ("*", "null") or _ORIGIN.fullmatch(origin)):
             raise ImproperlyConfigured(f"CHANNEL_ALLOWED_ORIGINS cannot have {origin!r}: {remedy}")
     return list(origins)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from asgiref.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable, ASGISendEvent, Scope
 
 from channelsq.interface.asking import ABORT, LAST, Asking, Refused
+from channelsq.interface.response import OWN_HEADERS
 from channelsq.interface.uploads import Upload
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class _Sent:
     async def __call__(self, event: ASGISendEvent) -> None:
         if event["type"] == "http.response.start":
             self.status = event["status"]
+            event = {**event, "headers": [each for each in event["headers"] if each[0].lower() not in OWN_HEADERS]}
             if self.status in (204, 304):
                 # RFC 9110, sections 15.3.5 and 15.4.5: a client takes what follows for the next answer.
                 self._empty = True

@@ -11,7 +11,7 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 #: Headers that are this server's to set: they are about the connection, not about the response.
-_OURS = frozenset({b"connection", b"date", b"keep-alive", b"transfer-encoding", b"upgrade"})
+OWN_HEADERS = frozenset({b"connection", b"date", b"keep-alive", b"transfer-encoding", b"upgrade"})
 
 Header = tuple[bytes, bytes]
 
@@ -94,7 +94,7 @@ def _headers(given: Any) -> tuple[list[Header], int | None]:
             raise BadResponse(f"{name!r:.80} is not a header's name")
         if _FORBIDDEN.search(value):
             raise BadResponse(f"the header {name.decode()!r} holds a line break or control character: {value!r:.80}")
-        if name in _OURS:
+        if name in OWN_HEADERS:
             continue
         if name == b"content-length":
             if not re.fullmatch(rb"\d{1,18}", value.strip()) or (length is not None and length != int(value)):

@@ -51,6 +51,14 @@ def test_views_answer_without_a_worker(site: Project, client: httpx.Client) -> N
     assert client.get("/-/health/ready").text == "ready\n"
 
 
+def test_headers_about_the_connection_are_the_servers(site: Project, client: httpx.Client) -> None:
+    for _ in range(2):  # the second on the same connection
+        answer = client.get("/app/framing/")
+        assert (answer.status_code, answer.text, answer.headers["x-own"]) == (200, "framed", "yes")
+        assert answer.headers.get_list("transfer-encoding") == ["chunked"]
+        assert not {"connection", "keep-alive"} & answer.headers.keys()
+
+
 def test_requests_are_in_the_access_log(site: Project, client: httpx.Client) -> None:
     client.get("/app/?session_key=secret&a=1", headers={"X-Forwarded-For": "192.0.2.7"})
     wait_until(

@@ -15,6 +15,7 @@ urlpatterns = [
     path("cookies/", views.cookies),
     path("count/", views.count),
     path("broken/", views.broken),
+    path("framing/", views.framing),
     path("release/", answers.release_view),
     path("log-in/<slug:name>/", members.log_in),
     path("token/", token_view),

@@ -79,6 +79,12 @@ def count(request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(request.session["count"]))
 
 
+def framing(request: HttpRequest) -> HttpResponse:
+    """A view that sets headers which are the server's."""
+    headers = {"Transfer-Encoding": "chunked", "Connection": "close", "Keep-Alive": "timeout=1", "X-Own": "yes"}
+    return HttpResponse("framed", headers=headers)
+
+
 def broken(request: HttpRequest) -> HttpResponse:
     """A view with a fault."""
     raise RuntimeError("this view always fails, and the password is s3cret")

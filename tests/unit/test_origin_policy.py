@@ -58,6 +58,9 @@ def test_allowed_hosts(hosts: list[str], origin: bytes, taken: bool) -> None:
         (["https://*.friend.example"], b"http://www.friend.example", False),
         (["https://*.friend.example"], b"https://www.friend.example.evil.example", False),
         (["null"], b"null", True),
+        (["file://"], b"file://", True),
+        (["capacitor://localhost"], b"capacitor://localhost", True),
+        (["capacitor://localhost"], b"file://", False),
         (["*"], b"null", True),
         (["*"], b"https://evil.example", True),
     ],
@@ -85,12 +88,14 @@ def test_the_settings(settings: Any) -> None:
     settings.DEBUG = False
     assert OriginPolicy.from_settings().refusal([b"http://localhost:3000"], b"localhost:8000")
     settings.CSRF_TRUSTED_ORIGINS = ["https://*.trusted.example"]
-    settings.CHANNEL_ALLOWED_ORIGINS = ["http://localhost:3000"]
+    settings.CHANNEL_ALLOWED_ORIGINS = ["http://localhost:3000", "file://", "capacitor://localhost", "null"]
     assert OriginPolicy.from_settings().refusal([b"https://www.trusted.example"], HOST) is None
     assert OriginPolicy.from_settings().refusal([b"http://localhost:3000"], b"localhost:8000") is None
 
 
-@pytest.mark.parametrize("value", ["https://example.com", 7, [7], ["example.com"], ["https://example.com/path"]])
+@pytest.mark.parametrize(
+    "value", ["https://example.com", 7, [7], ["example.com"], ["https://example.com/path"], ["https://"]]
+)
 def test_origins_that_are_none(settings: Any, value: Any) -> None:
     settings.CHANNEL_ALLOWED_ORIGINS = value
     with pytest.raises(ImproperlyConfigured, match="CHANNEL_ALLOWED_ORIGINS cannot"):
