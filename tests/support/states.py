@@ -10,6 +10,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.support import needs
 from tests.support.processes import ROOT
 
@@ -54,20 +56,30 @@ def current(parent: Path) -> State:
 
 
 def previous(parent: Path) -> State:
-    """The recorded state, out of git; the test is skipped where there is none, and fails in CI."""
+    """The recorded state, out of git.
+
+    The test is skipped where there is no whole history: an sdist, a shallow clone.  Where there is one without that
+    commit, it fails in CI.
+    """
     commit = previous_commit()
     try:
-        archive = subprocess.run(
-            ["git", "archive", "--format=tar", commit, "channelsq"], cwd=ROOT, capture_output=True, check=False
-        )
+        shallow = _git("rev-parse", "--is-shallow-repository")
     except FileNotFoundError:
-        needs.missing("no git, which has the previous state of channelsq")
+        pytest.skip("no git, which has the previous state of channelsq")
+    archive = _git("archive", "--format=tar", commit, "channelsq")
     if archive.returncode:
-        needs.missing(f"git has no commit {commit} (an sdist, or a shallow clone): {archive.stderr.decode().strip()}")
+        reason = f"git has no commit {commit}: {archive.stderr.decode().strip()}"
+        if shallow.returncode or shallow.stdout.strip() == b"true":
+            pytest.skip(f"{reason} (an sdist, or a shallow clone)")
+        needs.missing(reason)
     state = _with_site("old", parent)
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extractall(state.directory, filter="data")
     return state
+
+
+def _git(*args: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, check=False)
 
 
 def _with_site(name: str, parent: Path) -> State:
