@@ -21,6 +21,8 @@ class KernelTimeouts:
     """
 
     socket_timeout: float | None
+    _sock: Any
+    _parser: Any
 
     def _connect(self) -> Any:
         sock: Any = super()._connect()  # type: ignore[misc]
@@ -34,6 +36,12 @@ class KernelTimeouts:
                 return sock
             sock.settimeout(None)
         return sock
+
+    def on_connect(self) -> None:
+        """Greet the server, as redis-py does; its parser before redis-py 8 sets the timeout again after each look."""
+        super().on_connect()  # type: ignore[misc]
+        if self._sock.gettimeout() is None:
+            self._parser._socket_timeout = None
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """Read a reply, as redis-py does.
