@@ -95,7 +95,7 @@ class Teller:
         )  # fmt: skip
 
 
-#: That of this process.
+#: The teller of this process.
 teller = Teller()
 
 
@@ -103,7 +103,7 @@ teller = Teller()
 
 
 class Announced(NamedTuple):
-    """What a process of the site has announced."""
+    """The announcement of a process of the site."""
 
     #: ``"interface"`` or ``"worker"``.
     kind: str

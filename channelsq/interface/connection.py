@@ -26,7 +26,7 @@ from channelsq import names
 _REGISTERED_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 
 
-#: What a close frame has room for behind its code (RFC 6455, section 5.5).
+#: Bytes that a close frame has room for behind its code (RFC 6455, section 5.5).
 _REASON_BYTES = 123
 
 

@@ -27,7 +27,7 @@ class Beat(NamedTuple):
 
 
 class Presence:
-    """What is known of the site's processes, in the Redis that holds the groups.
+    """The records of the site's processes, in the Redis that holds the groups.
 
     Keys, all under the groups' prefix:
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from celery import Celery
 from websockets.sync.client import connect
 
-from tests.support.brokers import Broker, LayerClient, operator
+from tests.support.brokers import Broker, LayerClient, assert_echo_sends_events, operator
 from tests.support.demo import fresh_redis
 from tests.support.project import Project
 from tests.support.waiting import wait_until
@@ -260,21 +259,7 @@ def test_a_time_limit_by_control(site: Site, client: LayerClient, app: Celery) -
 
 
 def test_events(client: LayerClient, app: Celery) -> None:
-    got: list[dict[str, Any]] = []
-    assert app.control.enable_events(reply=True, timeout=10, limit=1)
-    with contextlib.ExitStack() as stack:
-        receiver = app.events.Receiver(stack.enter_context(app.connection_for_read()), handlers={"*": got.append})
-        consuming = receiver.itercapture(limit=None, timeout=20, wakeup=False)
-        stack.enter_context(contextlib.closing(consuming))
-        next(consuming)  # subscribed
-        client.send("echo", {"value": 1})
-        for _ in consuming:
-            ours = [event for event in got if event["type"].startswith("task-")]
-            if any(event["type"] == "task-succeeded" for event in ours):
-                break
-    assert app.control.disable_events(reply=True, timeout=10, limit=1)
-    assert any(event.get("name") == "tests.project.consumers.echo" for event in ours)
-    assert [event["type"] for event in ours][:3] == ["task-received", "task-started", "task-succeeded"]
+    assert_echo_sends_events(app, client)
 
 
 # -- its end, which is the last of these tests

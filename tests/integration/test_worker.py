@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import contextlib
 import lzma
 import re
 import zlib
@@ -17,7 +16,7 @@ from celery import Celery
 from kombu import Connection
 
 from channelsq.layers import KombuChannelLayer, decompression
-from tests.support.brokers import Broker, LayerClient, make_broker, operator
+from tests.support.brokers import Broker, LayerClient, assert_echo_sends_events, make_broker, operator
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
@@ -327,22 +326,7 @@ def test_an_expired_message_is_not_handled(worker: Process, client: LayerClient,
 
 
 def test_events(worker: Process, client: LayerClient, app: Celery) -> None:
-    got: list[dict[str, Any]] = []
-    # Without -E they are switched on now, as Flower does it.
-    assert app.control.enable_events(reply=True, timeout=10, limit=1)
-    with contextlib.ExitStack() as stack:
-        receiver = app.events.Receiver(stack.enter_context(app.connection_for_read()), handlers={"*": got.append})
-        consuming = receiver.itercapture(limit=None, timeout=10, wakeup=False)
-        stack.enter_context(contextlib.closing(consuming))
-        next(consuming)  # subscribed
-        client.send("echo", {"value": 1})
-        for _ in consuming:
-            ours = [event for event in got if event["type"].startswith("task-")]
-            if any(event["type"] == "task-succeeded" for event in ours):
-                break
-    assert app.control.disable_events(reply=True, timeout=10, limit=1)
-    assert any(event.get("name") == "tests.project.consumers.echo" for event in ours)
-    assert [event["type"] for event in ours][:3] == ["task-received", "task-started", "task-succeeded"]
+    assert_echo_sends_events(app, client)
 
 
 def test_rate_limit(worker: Process, client: LayerClient, broker: Broker) -> None:

@@ -110,3 +110,22 @@ class LayerClient:
     def close(self) -> None:
         """Give back the connections."""
         self.layer.close()
+
+
+def assert_echo_sends_events(app: Celery, client: LayerClient) -> None:
+    """Switch a worker's events on, as Flower does, and check those of one message; then switch them off."""
+    got: list[dict[str, Any]] = []
+    assert app.control.enable_events(reply=True, timeout=10, limit=1)
+    with contextlib.ExitStack() as stack:
+        receiver = app.events.Receiver(stack.enter_context(app.connection_for_read()), handlers={"*": got.append})
+        consuming = receiver.itercapture(limit=None, timeout=20, wakeup=False)
+        stack.enter_context(contextlib.closing(consuming))
+        next(consuming)  # subscribed
+        client.send("echo", {"value": 1})
+        for _ in consuming:
+            ours = [event for event in got if event["type"].startswith("task-")]
+            if any(event["type"] == "task-succeeded" for event in ours):
+                break
+    assert app.control.disable_events(reply=True, timeout=10, limit=1)
+    assert any(event.get("name") == "tests.project.consumers.echo" for event in ours)
+    assert [event["type"] for event in ours][:3] == ["task-received", "task-started", "task-succeeded"]

@@ -27,7 +27,11 @@ class RetryingLink(Link):
         A publisher that waits for a lost broker, too, tries again by itself.
         """
         may_wait = not publication.waits_for_broker and self._loop.time() + pause < publication.deadline
-        if may_wait and isinstance(error, ChannelFull) and not publication.cancelled:
-            self._loop.call_later(pause, self._try, publication, min(pause * 1.5, _LONGEST_PAUSE))
+        if may_wait and isinstance(error, ChannelFull):
+            self._loop.call_later(pause, self._try_again, publication, pause)
         else:
             publication.tell(error)
+
+    def _try_again(self, publication: Publication, pause: float) -> None:
+        if not publication.cancelled:  # meanwhile
+            self._try(publication, min(pause * 1.5, _LONGEST_PAUSE))

@@ -15,7 +15,7 @@ from channelsq.wire_version import WIRE_VERSION, Announced
 
 _HEADINGS = ("LAYER", "PROCESS", "NAME", "CHANNELSQ", "WIRE")
 
-#: What stands for the version of a process that announces none.
+#: Shown for the version of a process that announces none.
 _UNKNOWN = "?"
 
 

@@ -39,7 +39,7 @@ _HARMLESS = (
     "kwargsrepr", "task", DEATHS, EXPIRES_HEADER,
 )  # fmt: skip
 
-#: What becomes of a message that needs a newer worker, for the log.
+#: The outcome of a message that needs a newer worker, for the log.
 LEFT, KEPT = "is left to newer workers", "was set aside, as too many wait for a newer worker"
 
 #: A broker's message, as a source holds it.

@@ -9,7 +9,7 @@ from celery import Celery
 
 from channelsq.worker.consumers import tasks_of
 
-#: What is to be done about limits that a pool does not keep.
+#: The remedy for limits that a pool does not keep.
 NEEDS_PREFORK = "this worker's pool keeps no time limits, as only processes can be ended: start it with -P prefork"
 
 
