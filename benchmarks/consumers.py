@@ -24,6 +24,9 @@ ONE_PROCESS, TWO_PROCESSES = (f"{REFERENCE}, prefork for tasks, {PROCESSES} {cou
 #: The contestants with a time limit, and with a receiver of their events.
 TIME_LIMIT, EVENTS = f"{REFERENCE}, task_time_limit 300", f"{REFERENCE}, -E and celery events"
 
+#: The contestants that Flower watches, and that tell Sentry of errors.
+FLOWER, SENTRY = f"{REFERENCE}, Flower attached", f"{REFERENCE}, Sentry's Celery integration"
+
 #: How long consumers block, in microseconds.
 WAITS = (500, 1000, 5000)
 
@@ -93,13 +96,15 @@ def processes(run: Run) -> None:
 
 
 def observed(run: Run) -> None:
-    """Measure echoes while tasks have a time limit, and while a process receives the worker's events."""
+    """Measure echoes with a time limit for tasks, and with what teams watch their workers with."""
     _against_shipped(
         run,
         "observed",
         {
             TIME_LIMIT: Setup("time-limit", run.broker, env={"BENCH_TIME_LIMIT": "300"}),
             EVENTS: Setup("events", run.broker, (*THREADS, "-E"), events=True),
+            FLOWER: Setup("flower", run.broker, flower=True),
+            SENTRY: Setup("sentry", run.broker, env={"BENCH_SENTRY": "1"}),
         },
     )
 

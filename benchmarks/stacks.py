@@ -106,7 +106,8 @@ class Setup:
         broker: Celery's broker, a key of ``BROKERS``; the channels are on Redis streams in any case.
         worker: options of ``celery worker``.
         env: what the programs find in their environment; see ``sites/ours/settings.py``.
-        events: whether a process receives the worker's events, as Flower does.
+        events: whether ``celery events`` receives the worker's events.
+        flower: whether Flower watches the worker.
     """
 
     name: str = "threads"
@@ -114,6 +115,7 @@ class Setup:
     worker: tuple[str, ...] = THREADS
     env: Mapping[str, str] = field(default_factory=dict)
     events: bool = False
+    flower: bool = False
 
 
 def pooled(pool: str, broker: str = "streams") -> Setup:
@@ -180,6 +182,10 @@ class Ours(Working):
         super().__init__(logs, f"channelsq-{setup.name}", setup)
         if setup.events:
             self._start("events", *celery("ours"), "events", "--camera", "celery.events.snapshot.Polaroid")
+        if setup.flower:
+            port = free_port()
+            flower = [*celery("ours"), "flower", "--address=127.0.0.1", f"--port={port}"]
+            self._listens(self._start("flower", *flower), port)
         interface = [sys.executable, "-m", "channelsq.interface"]
         self.front = self._start("interface", *interface, *FRONT, "--port", str(self.port))
         self._listens(self.front, self.port)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from benchmarks.consumers import (
     EVENTS,
+    FLOWER,
     ONE_PROCESS,
     PROCESSES,
     QUERY,
+    SENTRY,
     SOCKETS,
     TIME_LIMIT,
     TWO_PROCESSES,
@@ -255,6 +257,20 @@ TARGETS = [
         True,
         "x",
         _rate("observed", EVENTS, REFERENCE),
+    ),
+    Target(
+        "100 sockets echoing with Flower attached, against none",
+        0.8,
+        True,
+        "x",
+        _rate("observed", FLOWER, REFERENCE),
+    ),
+    Target(
+        "100 sockets echoing with Sentry's Celery integration, against none",
+        0.8,
+        True,
+        "x",
+        _rate("observed", SENTRY, REFERENCE),
     ),
     *_tasks(),
     *_idle(),

@@ -1,7 +1,7 @@
 """channelsq's production settings: channels on Redis streams, everything else as it is by default.
 
 ``BENCH_CELERY_BROKER`` is Celery's broker, which need not be the Redis of the channels; ``BENCH_TIME_LIMIT`` gives
-every task a time limit.
+every task a time limit; ``BENCH_SENTRY`` starts Sentry's SDK, for a server that takes no events.
 """
 
 import os
@@ -47,3 +47,9 @@ CHANNEL_LAYERS = {
         "ROUTING": "benchmarks.sites.ours.routing.channel_routing",
     }
 }
+
+if os.environ.get("BENCH_SENTRY"):
+    import sentry_sdk
+    from sentry_sdk.integrations.celery import CeleryIntegration
+
+    sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", integrations=[CeleryIntegration()])
