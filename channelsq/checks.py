@@ -1,5 +1,9 @@
 """Django system checks: each finds one mistake in the settings and says the remedy.
 
+Only E009 asks a server.  It belongs to ``check --deploy``: the plain ``check`` is run by ``runserver``, ``migrate`` and
+tests, and must need no Redis.  A Redis that does not answer is no error there either, as a deploy may be checked where
+its Redis cannot be reached.
+
 =================  =====================================================================
 channelsq.E001     CHANNEL_LAYERS has no usable default layer
 channelsq.E002     the routing cannot be read
@@ -8,6 +12,7 @@ channelsq.E004     the layer has no broker URL
 channelsq.E005     the groups have no Redis
 channelsq.E007     a layer other than the default one cannot be used, or shares another's queues
 channelsq.E008     a consumer is a coroutine function
+channelsq.E009     a layer's Redis is too old for its channels (``check --deploy``)
 channelsq.W001     CHANNEL_LAYERS is missing
 channelsq.W002     ALLOWED_HOSTS is empty outside DEBUG
 channelsq.W003     "channelsq" stands below "django.contrib.staticfiles"
@@ -21,6 +26,8 @@ channelsq.W009     a route's channel is called almost as one of the interface se
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import ipaddress
 import os
 import sys
@@ -31,14 +38,23 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers, check_queues_apart
+from channelsq.bounded import within
 from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError
+from channelsq.layers.kombu import KombuChannelLayer
+from channelsq.layers.servers import RedisServer, is_old, redis_servers, version_of
 from channelsq.layers.urls import shown
 from channelsq.routing_checks import check_routes
+from channelsq.transport.old_server import NEEDED
 
 TAG = "channelsq"
+
+#: Seconds that a server may take to say how old it is.
+_PATIENCE = 3.0
 
 #: Schemes of brokers and groups that TCP carries as it is.
 _WITHOUT_TLS = frozenset({"redis", "redis-streams", "sentinel", "sentinel-streams", "amqp", "pyamqp"})
@@ -54,6 +70,7 @@ def register() -> None:
     checks.register(check_layers, TAG)
     checks.register(check_settings, TAG)
     checks.register(check_deployment, TAG, deploy=True)
+    checks.register(check_servers, TAG, deploy=True)
 
 
 def _default_layer() -> ChannelLayerWrapper | None:
@@ -210,6 +227,37 @@ def _check_brokers() -> list[CheckMessage]:
                     )
                 )
     return found
+
+
+def check_servers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E009."""
+    found: list[CheckMessage] = []
+    for alias in channel_layers.configs:
+        try:
+            layer = channel_layers[alias].channel_layer
+            servers = redis_servers(layer) if isinstance(layer, KombuChannelLayer) else []
+        except (ChannelsqError, ValueError, ImportError):
+            continue  # another check says so
+        for server in servers:
+            if server.has_streams:
+                with contextlib.suppress(RedisError, KombuError, OSError, ChannelsqError):
+                    found += within(_PATIENCE, functools.partial(_check_version, alias, server))
+    return found
+
+
+def _check_version(alias: str, server: RedisServer) -> list[CheckMessage]:
+    with server.connected() as client:
+        if not is_old(client):
+            return []
+        version = version_of(client) or "an old Redis"
+    return [
+        checks.Error(
+            f"CHANNEL_LAYERS[{alias!r}] keeps its channels on {version} at {server.shown}, and they need {NEEDED}: "
+            "nothing can be sent or consumed.",
+            hint="Upgrade the server, or use Valkey.  channelsq.layers.KombuChannelLayer works with older ones.",
+            id="channelsq.E009",
+        )
+    ]
 
 
 def _check_openness() -> list[CheckMessage]:

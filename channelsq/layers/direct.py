@@ -21,6 +21,7 @@ from channelsq.layers.streams import StreamCommands
 from channelsq.layers.urls import shown
 from channelsq.layers.wire import Entry, pack_envelopes
 from channelsq.transport.commands import Command, call, run
+from channelsq.transport.old_server import TOO_OLD, is_too_old
 from channelsq.transport.streams import GROUP, SIZE
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class DirectSender:
             self._rooms.forget()
             if self._pool is not None:
                 self._pool.disconnect(inuse_connections=False)  # whatever broke the one may have broken these
-            raise BrokerUnavailable(shown(self._layer.url), error) from error
+            raise BrokerUnavailable(shown(self._layer.url), TOO_OLD if is_too_old(error) else error) from error
 
     def close(self) -> None:
         """Give back the connections."""

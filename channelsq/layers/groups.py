@@ -23,6 +23,7 @@ from channelsq import names
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.clock import Clock
 from channelsq.layers.wire import Names, PackedNames
+from channelsq.transport.old_server import TOO_OLD, is_too_old
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -216,7 +217,8 @@ class RedisGroups(GroupStore):
             if not isinstance(error, redis.ResponseError):
                 # Whatever broke the one connection may have broken these.
                 self.client.connection_pool.disconnect(inuse_connections=False)
-            raise BrokerUnavailable(maybe_sanitize_url(self.url), error) from error
+            reason = TOO_OLD if is_too_old(error) else error  # queues of streams are told of a change, too
+            raise BrokerUnavailable(maybe_sanitize_url(self.url), reason) from error
 
     def add(self, group: str, channel: str, more: Iterable[Command] = ()) -> None:
         """See :meth:`GroupStore.add`; ``more`` commands are carried out in the same transaction."""

@@ -16,6 +16,7 @@ from hiredis import pack_command
 from redis.exceptions import NoScriptError, ResponseError
 
 from channelsq.transport.kombu_channel import take_connection
+from channelsq.transport.old_server import TOO_OLD, is_too_old
 
 #: What redis-py reads: None, int, bytes, list, dict (RESP3), or an error as a value.
 Reply: TypeAlias = Any
@@ -100,13 +101,19 @@ def run(pool: Any, script: Script, keys: Sequence[str], *args: Argument) -> Repl
     """Run a script, which the server is given if it does not know it.
 
     Raises:
-        redis.ResponseError: the script failed.
+        redis.ResponseError: the script failed, or the server is older than Redis 7.0; the text says so.
         redis.ConnectionError: as :func:`exchange`.
     """
     try:
         return call(pool, script.command(keys, args))[0]
     except NoScriptError:
+        pass
+    try:
         return call(pool, script.command(keys, args, load=True))[0]
+    except ResponseError as error:
+        if is_too_old(error):
+            raise ResponseError(TOO_OLD) from error
+        raise
 
 
 def load(pool: Any, script: Script) -> None:

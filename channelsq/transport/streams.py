@@ -8,8 +8,6 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from redis.exceptions import ResponseError
-
 from channelsq.transport.commands import Argument, Command, Reply, Script, call, run
 
 #: The consumer group of every stream.
@@ -165,13 +163,7 @@ class Streams:
             redis.ResponseError: the server is older than Redis 7.0, or a key is no stream.
         """
         keys = [self.lease_key, *expires]
-        try:
-            run(self._pool(), JOIN, keys, GROUP, self.consumer, self.lease_ms, *expires.values())
-        except ResponseError as error:
-            if "compiling script" not in str(error):
-                raise
-            # It knows nothing of the script's flags.
-            raise ResponseError("redis-streams needs Redis 7.0 or later, or Valkey") from error
+        run(self._pool(), JOIN, keys, GROUP, self.consumer, self.lease_ms, *expires.values())
 
     def leave(self, keys: Sequence[str]) -> int:
         """Be no consumer any more; gives how many entries are still held, which keep it one."""

@@ -15,6 +15,7 @@ from channelsq.interface.link.address import Address
 from channelsq.interface.logs import extra
 from channelsq.transport.away import MAY_WRITE_IF_FULL
 from channelsq.transport.commands import Command, pack
+from channelsq.transport.old_server import TOO_OLD, is_too_old
 
 logger = logging.getLogger("channelsq.interface.link")
 
@@ -233,7 +234,7 @@ class Line:
                 raise wire.error or ConnectionError("the server closed the connection")
         for reply in wire.beginning:
             if isinstance(reply, ReplyError):
-                raise reply
+                raise ReplyError(TOO_OLD) if is_too_old(reply) else reply
 
 
 def _notice_dead_hosts(sock: Any) -> None:

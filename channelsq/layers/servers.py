@@ -1,0 +1,142 @@
+"""The Redis servers that a layer uses, for checks of them and for warnings at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import redis
+from kombu import Connection
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from channelsq.layers.params import redis_params
+from channelsq.layers.urls import shown
+from channelsq.transport.old_server import KNOWS_FLAGS, is_too_old
+
+if TYPE_CHECKING:
+    from channelsq.layers.kombu import KombuChannelLayer
+
+#: Seconds for each of a connection and an answer.  They are asked for once.
+_PATIENCE = 2.0
+
+_HASTY: dict[str, Any] = {
+    "socket_connect_timeout": _PATIENCE,
+    "socket_timeout": _PATIENCE,
+    "retry": Retry(NoBackoff(), 0),
+}
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """One Redis of a layer."""
+
+    layer: KombuChannelLayer
+    #: Its URL, without a password.
+    shown: str
+    has_channels: bool
+    has_groups: bool
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether the layer's channels are streams on it."""
+        return self.has_channels and "-streams" in self.layer.scheme
+
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """A client of redis-py, which gives up soon.
+
+        Raises:
+            redis.RedisError, OSError: also in the block.
+            InvalidChannelLayerError: the options of the layer contradict each other.
+        """
+        if self.has_channels and not self._is_one:
+            with self._by_kombu() as client:
+                yield client
+            return
+        if self.has_channels or not self.layer.has_other_groups:
+            pool = redis.ConnectionPool(**{**redis_params(self.layer), **_HASTY})
+        else:
+            pool = redis.ConnectionPool.from_url(str(self.layer.groups_url), **_HASTY)
+        try:
+            with redis.Redis(connection_pool=pool) as client:
+                yield client
+        finally:
+            pool.disconnect()
+
+    @property
+    def _is_one(self) -> bool:
+        return self.layer.scheme in self.layer.redis_schemes and ";" not in self.layer.url
+
+    @contextmanager
+    def _by_kombu(self) -> Iterator[Any]:
+        """A client of the server that Sentinel, or one of several URLs, leads to."""
+        with self.layer.open_connection() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0)
+            channel: Any = connection.default_channel
+            with redis.Redis(connection_pool=channel.pool) as client:
+                yield client
+
+
+def redis_servers(layer: KombuChannelLayer) -> list[RedisServer]:
+    """Return the servers of a layer; none if it uses no Redis.
+
+    Raises:
+        InvalidChannelLayerError: the layer has no broker, or its groups no place.
+    """
+    transport: Any = Connection(layer.url).get_transport_cls()
+    on_redis = transport.driver_type == "redis"
+    groups = layer.groups_url
+    if not layer.has_other_groups:
+        return [RedisServer(layer, shown(layer.url), True, True)] if on_redis else []
+    found = [RedisServer(layer, shown(layer.url), True, False)] if on_redis else []
+    return [*found, RedisServer(layer, shown(str(groups)), False, True)]
+
+
+def version_of(client: Any) -> str:
+    """Return the name and version of a server, such as ``"Redis 7.2.4"``; empty if it may not be asked.
+
+    Raises:
+        redis.RedisError, OSError: no connection.
+    """
+    try:
+        told = client.info("server")
+    except redis.ResponseError:  # INFO is forbidden, and HELLO never is
+        try:
+            told = _hello(client)
+        except redis.ResponseError:  # it is older than Redis 6
+            return ""
+    for name, field in (("Valkey", "valkey_version"), ("Dragonfly", "dragonfly_version"), ("Redis", "redis_version")):
+        if told.get(field):
+            return f"{name} {str(told[field]).removeprefix('df-v')}"
+    return ""
+
+
+def _hello(client: Any) -> dict[str, str]:
+    answer = client.execute_command("HELLO")
+    pairs = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=False)
+    told = {_text(name): _text(value) for name, value in pairs}
+    return {f"{told.get('server', 'redis')}_version": told.get("version", "")}
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def is_old(client: Any) -> bool:
+    """Return whether a server is too old for channels on streams.
+
+    What it can do is asked for, and not its version: of servers that are no Redis, that says little.
+
+    Raises:
+        redis.RedisError, OSError: no connection, or scripts are forbidden.
+    """
+    try:
+        client.execute_command(*KNOWS_FLAGS)
+    except redis.ResponseError as error:
+        if is_too_old(error):
+            return True
+        raise
+    return False
