@@ -13,7 +13,7 @@ from celery.app.trace import task_has_custom
 from celery.backends.base import Backend
 from celery.loaders.base import BaseLoader
 
-from channelsq.worker import database
+from channelsq.worker import database, sentry_internals
 from channelsq.worker.isolation import bare
 from channelsq.worker.task import ConsumerTask
 
@@ -32,6 +32,7 @@ class Plan:
 
     __slots__ = (
         "_plain",
+        "_sentry",
         "_tracer",
         "call",
         "fields",
@@ -65,6 +66,8 @@ class Plan:
         self.quick = False
         self._tracer: Any = None
         self._plain = False
+        #: Whether Sentry's Celery integration is around the task.
+        self._sentry = False
 
     def look(self) -> None:
         """Look at what may change while the worker runs."""
@@ -74,8 +77,16 @@ class Plan:
         if tracer is not self._tracer:
             self._tracer = tracer
             self._plain = _is_plain(task)
+            self._sentry = sentry_internals.unwrapped(type(task).__call__) is not type(task).__call__
             self.call = _callable(task)
-        self.quick = self._plain and not signals.task_success.receivers and database.are_ours_alone()
+            if self._sentry:
+                sentry_internals.name_consumers()
+        self.quick = (
+            self._plain
+            and not signals.task_success.receivers
+            and database.are_ours_alone()
+            and (not self._sentry or sentry_internals.records_errors_only())
+        )
 
 
 def _callable(task: Any) -> Callable[..., Any]:
@@ -95,12 +106,12 @@ def _is_plain(task: Any) -> bool:
     """
     kind = type(task)
     guarded = bare(task.__trace__)
-    tracer = getattr(guarded, "tracer", guarded)  # see channelsq.worker.guard
+    tracer = sentry_internals.unwrapped(getattr(guarded, "tracer", guarded))  # see channelsq.worker.guard
     loader = type(task.app.loader)
     return (
         task.ignore_result
         and not task.track_started
-        and kind.__call__ is ConsumerTask.__call__
+        and sentry_internals.unwrapped(kind.__call__) is ConsumerTask.__call__
         and getattr(tracer, "__code__", None) is not None
         and tracer.__code__.co_filename == trace.__file__
         and not any(task_has_custom(task, hook) for hook in _HOOKS)

@@ -15,11 +15,11 @@ from celery.app.task import Context
 from channelsq.layers.direct import Parcel, collected_here
 from channelsq.layers.signing import HEADER
 from channelsq.message import Message
-from channelsq.worker import database, stacks
+from channelsq.worker import database, sentry_internals, stacks
 from channelsq.worker.execution import run_consumer
 from channelsq.worker.isolation import bare, fresh
 from channelsq.worker.plan import Plan
-from channelsq.worker.task import RAISED, Verified
+from channelsq.worker.task import BREADCRUMBS, RAISED, Verified
 
 #: Makes the dict that Celery's tracer is given for ``task.request``.
 Describe = Callable[[], dict[str, Any]]
@@ -99,7 +99,8 @@ def _run(
         stacks.leave(task)
     # With what the consumer has left there: it is the same request to whoever hears of the failure.
     said = {name: value for name, value in vars(context).items() if name not in _CALL}
-    return _trace(task, message.id, args, kwargs, {**said, RAISED: raised})
+    failed = {RAISED: raised, BREADCRUMBS: sentry_internals.breadcrumbs()}
+    return _trace(task, message.id, args, kwargs, {**said, **failed})
 
 
 def _trace(

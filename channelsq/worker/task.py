@@ -16,6 +16,7 @@ from channelsq.message import Message
 from channelsq.options import ATTRIBUTE
 from channelsq.pending import held_here
 from channelsq.utils import name_that_thing
+from channelsq.worker import sentry_internals
 from channelsq.worker.execution import run_consumer
 from channelsq.worker.guard import GuardedTracer
 from channelsq.worker.isolation import IsolatedTracer, fresh
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 #: What ``autoretry_for=(Exception,)`` does not mean.
 _EFFECTS = ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
 
-#: In ``task.request``: what the consumer raised when it was run without Celery's tracer.
-RAISED = "channelsq_raised"
+#: In ``task.request``: what the consumer raised when it was run without Celery's tracer, and the breadcrumbs that
+#: Sentry noted before.
+RAISED, BREADCRUMBS = "channelsq_raised", "channelsq_breadcrumbs"
 
 
 #: In ``task.request``: :class:`Verified` if the message's signature was looked at.
@@ -102,6 +104,7 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         """Run the consumer as one unit; see :func:`channelsq.worker.execution.run_consumer`."""
         raised = getattr(self.request, RAISED, None)
         if isinstance(raised, Exception):  # it was run already, see channelsq.worker.quick
+            sentry_internals.put_back(getattr(self.request, BREADCRUMBS, []))
             raise raised
         signing = self.layer.channel_layer.signing
         if signing is not None:
