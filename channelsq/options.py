@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from celery import Task
+from celery.utils.time import rate
 
 __all__ = ["consumer"]
 
@@ -31,6 +32,17 @@ def _is_option(name: str) -> bool:
     return not name.startswith("_") and hasattr(Task, name) and not inspect.isroutine(getattr(Task, name))
 
 
+def _check_rate_limit(limit: Any) -> None:
+    """Raise ValueError if Celery cannot read a rate limit: the worker would fail at its start, naming no consumer."""
+    try:
+        rate(limit)
+    except (ValueError, KeyError):
+        raise ValueError(
+            f"@consumer got rate_limit={limit!r}; write a number of messages a second, minute or hour: "
+            "'10/s', '100/m' or '1000/h'"
+        ) from None
+
+
 def consumer(**options: Any) -> Callable[[C], C]:
     """Give a consumer function or class Celery's task options.
 
@@ -51,6 +63,7 @@ def consumer(**options: Any) -> Callable[[C], C]:
 
     Raises:
         TypeError: there is no such option.
+        ValueError: the rate limit is none that Celery reads.
     """
     for option in options:
         if option in ("queue", "name"):
@@ -61,6 +74,8 @@ def consumer(**options: Any) -> Callable[[C], C]:
         raise TypeError(f"@consumer takes rerun=True or rerun=False, not {options['rerun']!r}")
     if "at_most_once" in options and "acks_late" in options:
         raise TypeError("@consumer takes at_most_once or acks_late, not both")
+    if "rate_limit" in options:
+        _check_rate_limit(options["rate_limit"])
 
     def decorate(function: C) -> C:
         setattr(function, ATTRIBUTE, {**getattr(function, ATTRIBUTE, {}), **options})

@@ -19,7 +19,7 @@ from channelsq.worker import database, sentry_internals, stacks
 from channelsq.worker.execution import run_consumer
 from channelsq.worker.isolation import bare, fresh
 from channelsq.worker.plan import Plan
-from channelsq.worker.task import BREADCRUMBS, RAISED, Verified
+from channelsq.worker.task import BREADCRUMBS, RAISED, Verified, shown
 
 #: Makes the dict that Celery's tracer is given for ``task.request``.
 Describe = Callable[[], dict[str, Any]]
@@ -106,15 +106,10 @@ def _run(
 def _trace(
     task: Any, identity: str, args: list[Any], kwargs: dict[str, Any], request: dict[str, Any]
 ) -> Failure | None:
-    request = {**request, **told(args, kwargs)}
+    request = {**request, **shown(args, kwargs)}
     layer = getattr(task, "layer", None)
     signing = None if layer is None else layer.channel_layer.signing
     if signing is not None:  # it was looked at before it came here
         request[HEADER] = signing.call(task.name, identity, args, kwargs)
     result, info, runtime, _ = bare(task.__trace__)(identity, args, kwargs, request)
     return None if info is None else (1, result, runtime)
-
-
-def told(args: list[Any], kwargs: dict[str, Any]) -> dict[str, str]:
-    """How a message's arguments are shown in logs: the content by its keys alone."""
-    return {"argsrepr": f"({args[0]!r}, {list(args[1])})", "kwargsrepr": repr(kwargs)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Celery, Task
@@ -39,6 +39,11 @@ VERIFIED = "channelsq_verified"
 
 class Verified:
     """What nobody can write into a message."""
+
+
+def shown(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a message's arguments are shown in logs, events and ``inspect``: the content by its keys alone."""
+    return {"argsrepr": f"({args[0]!r}, {list(args[1])})", "kwargsrepr": repr(dict(kwargs))}
 
 
 class ConsumerTask(Task):  # type: ignore[type-arg]
@@ -78,6 +83,8 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         **options: Any,
     ) -> Any:
         """Send the task, as Celery's; another try of a message goes where the message came from, to its layer."""
+        if args and len(args) == 2 and isinstance(args[1], Mapping):
+            options = {**shown(args, kwargs or {}), **options}
         queue = options.get("queue") or options.get("routing_key")
         if producer is None and queue and args and self.layer.has_source and queue == self.layer.queue(args[0]).name:
             layer: Any = self.layer.channel_layer

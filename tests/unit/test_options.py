@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.app.task import Context
+from celery.exceptions import Retry
+from celery.signals import before_task_publish
 
 from channelsq import consumer
+from channelsq.message import Message
 from channelsq.options import ATTRIBUTE
 from channelsq.routing import route
 from channelsq.worker.consumers import ConsumerTasks
@@ -81,6 +85,12 @@ def test_two_words_for_one_thing_are_refused() -> None:
         consumer(at_most_once=True, acks_late=False)
 
 
+@pytest.mark.parametrize("limit", ["10/x", "ten", "/s", "10/s/s"])
+def test_a_rate_limit_that_celery_cannot_read_is_refused(limit: str) -> None:
+    with pytest.raises(ValueError, match=rf"rate_limit='{limit}'; write .*'100/m'"):
+        consumer(rate_limit=limit)
+
+
 # -- on the task --------------------------------------------------------------------------------
 
 
@@ -143,3 +153,36 @@ def test_when_a_message_is_acknowledged(options: Any, late: bool) -> None:
     def plain(message: Any) -> None: ...
 
     assert task_of(consumer(**options)(plain)).acks_late is late
+
+
+def test_content_is_in_no_header_of_a_message_that_is_sent_as_a_task() -> None:
+    """Headers are what Celery's events and Flower show: of a retry, and of a message with a time limit."""
+
+    @consumer(bind=True, time_limit=5)
+    def plain(task: Any, message: Any) -> None:
+        raise task.retry()
+
+    app = Celery("sent", broker="memory://", set_as_current=False)
+    tasks = ConsumerTasks(app, wrapped([route("a", plain)]))
+    task = app.tasks[tasks._names[id(plain)]]
+    sent: list[dict[str, Any]] = []
+
+    def note(headers: dict[str, Any], **kwargs: Any) -> None:
+        sent.append(headers)
+
+    content = {"text": "secret", "headers": [[b"cookie", b"secret"]]}
+    before_task_publish.connect(note, sender=task.name)
+    try:
+        task.hand_over(Message(content, "a", tasks.layer), {"room": "tea"})
+        with pytest.raises(Retry):
+            task.request_stack.push(Context(id="1", args=["a", content], kwargs={}, called_directly=False, retries=0))
+            task.run(Message(content, "a", tasks.layer))
+        task.apply_async(["a", content], argsrepr="(its own)")
+    finally:
+        before_task_publish.disconnect(note, sender=task.name)
+    shown = [(headers["argsrepr"], headers["kwargsrepr"]) for headers in sent]
+    assert shown == [
+        ("('a', ['text', 'headers'])", "{'room': 'tea'}"),
+        ("('a', ['text', 'headers'])", "{}"),
+        ("(its own)", "{}"),
+    ]

@@ -40,15 +40,18 @@ def clear() -> None:
 
 
 def answer(what: str) -> Any:
-    """Return what this process knows: ``active``, ``reserved``, ``scheduled`` or ``counts``, as ``inspect`` has it."""
+    """Return what this process knows: ``active``, ``reserved``, ``scheduled`` or ``counts``, as ``inspect`` has it.
+
+    Messages are shown without their content: cookies and tokens do not belong on an operator's screen.
+    """
     match what:
         case "active":
-            return [request.info() for request in active()]
+            return [request.info(safe=True) for request in active()]
         case "reserved":
-            return [request.info() for request in waiting()]
+            return [request.info(safe=True) for request in waiting()]
         case "scheduled":
             return [
-                {"eta": request.eta and request.eta.isoformat(), "priority": 6, "request": request.info()}
+                {"eta": request.eta and request.eta.isoformat(), "priority": 6, "request": request.info(safe=True)}
                 for request in tuple(scheduled.values())
             ]
         case "counts":

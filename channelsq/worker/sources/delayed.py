@@ -12,6 +12,9 @@ from kombu.utils.limits import TokenBucket
 from channelsq.worker.sources import books
 from channelsq.worker.sources.request import Request
 
+#: Seconds after which a message that waits for a rate limit asks for it again, as the limit may have been changed.
+ASKS_EVERY = 1.0
+
 
 class Delayed:
     """The delayed messages of a source.  Other threads than the one that polls may only ask for their number."""
@@ -50,7 +53,7 @@ class Delayed:
         return [request for _, _, request in heap]
 
     def limited_until(self, request: Request) -> float:
-        """Return the ``time.time()`` at which the rate limit of a request's task lets it begin; 0 for now."""
+        """Return the ``time.time()`` at which a request may ask again for its task's rate limit; 0 if it may begin."""
         limit = request.task.rate_limit
         if not limit:
             return 0.0
@@ -58,4 +61,6 @@ class Delayed:
         if known is None or known[0] != str(limit):
             known = self._buckets[request.name] = str(limit), TokenBucket(rate(limit), capacity=1)
         bucket = known[1]
-        return 0.0 if bucket.can_consume(1) else time() + max(0.001, bucket.expected_time(1))
+        if not bucket.fill_rate > 0 or bucket.can_consume(1):  # "0", as control and Flower say "no limit"
+            return 0.0
+        return time() + min(ASKS_EVERY, max(0.001, bucket.expected_time(1)))

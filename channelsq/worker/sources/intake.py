@@ -208,7 +208,7 @@ class Intake(ABC, Generic[Held]):
                 "reply_to": None,
                 "hostname": self._hostname,
                 "is_eager": False,
-                "argsrepr": "(…)",  # content stays out of logs; see quick.told()
+                "argsrepr": "(…)",  # content stays out of logs; see task.shown()
                 "kwargsrepr": "{…}",
             }
         if name not in self._looked_at:

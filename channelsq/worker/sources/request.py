@@ -20,6 +20,7 @@ from channelsq.worker import quick
 from channelsq.worker.guard import unhandled
 from channelsq.worker.plan import Plan
 from channelsq.worker.sources import books
+from channelsq.worker.task import shown
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -158,11 +159,11 @@ class Request(request.Request):
 
     @property
     def _argsrepr(self) -> str:
-        return quick.told(self._args, self._kwargs)["argsrepr"]
+        return shown(self._args, self._kwargs)["argsrepr"]
 
     @property
     def _kwargsrepr(self) -> str:
-        return quick.told(self._args, self._kwargs)["kwargsrepr"]
+        return shown(self._args, self._kwargs)["kwargsrepr"]
 
     def describe(self) -> dict[str, Any]:
         """Return ``task.request``."""
