@@ -198,7 +198,7 @@ def test_inspect_and_terminate(site: Site, client: LayerClient, app: Celery) -> 
     active = asked(app, "active")
     assert [each["name"] for each in active] == ["tests.project.consumers.slow"] * site.at_once
     # Of its content only the keys: cookies and tokens do not belong on an operator's screen.
-    assert active[0]["args"].startswith("('slow', ['seconds', 'until', 'order'")
+    assert active[0]["args"] == "('slow', ['reply_channel', 'seconds', 'until', 'order'])"
     assert "inspected.go" not in str(active)
     if site.pool != "solo" and site.broker.url.startswith("redis"):  # whose one thread runs a consumer
         assert [each["name"] for each in asked(app, "reserved")] == ["tests.project.consumers.slow"]

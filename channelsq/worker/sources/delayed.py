@@ -61,6 +61,6 @@ class Delayed:
         if known is None or known[0] != str(limit):
             known = self._buckets[request.name] = str(limit), TokenBucket(rate(limit), capacity=1)
         bucket = known[1]
-        if not bucket.fill_rate > 0 or bucket.can_consume(1):  # "0", as control and Flower say "no limit"
+        if not (bucket.fill_rate or 0) > 0 or bucket.can_consume(1):  # "0", as control and Flower say "no limit"
             return 0.0
         return time() + min(ASKS_EVERY, max(0.001, bucket.expected_time(1)))
