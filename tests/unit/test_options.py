@@ -174,8 +174,8 @@ def test_content_is_in_no_header_of_a_message_that_is_sent_as_a_task() -> None:
     before_task_publish.connect(note, sender=task.name)
     try:
         task.hand_over(Message(content, "a", tasks.layer), {"room": "tea"})
+        task.request_stack.push(Context(id="1", args=["a", content], kwargs={}, called_directly=False, retries=0))
         with pytest.raises(Retry):
-            task.request_stack.push(Context(id="1", args=["a", content], kwargs={}, called_directly=False, retries=0))
             task.run(Message(content, "a", tasks.layer))
         task.apply_async(["a", content], argsrepr="(its own)")
     finally:
