@@ -2,7 +2,7 @@
 
 It reads headers of any size and waits for them for ever; here both end with an answer, and so do a connection too
 many and what ``strict`` refuses.  It also gives the application a way to drop a connection, and one to end it with an
-answer while the client still sends.
+answer while the client still sends.  A client that has ended its side is answered, and one of HTTP/1.0 gets no chunks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import asyncio
 import functools
 import http
 import logging
+import socket
+import struct
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,10 +23,12 @@ from uvicorn.server import ServerState
 
 from channelsq.interface.asking import ABORT, LAST, Asking, Refused
 from channelsq.interface.exchange import Exchange, written
+from channelsq.interface.half_closed import HalfClosed
 from channelsq.interface.http import BEGUN
 from channelsq.interface.logs import extra, shown_client
 from channelsq.interface.response import Start
 from channelsq.interface.strict import Flaw, check
+from channelsq.interface.until_close import UntilClose
 
 if TYPE_CHECKING:
     from channelsq.interface.hub import Hub
@@ -35,6 +39,9 @@ _ANSWERED = 100
 
 #: Seconds until a connection too many is closed, if it does not ask for anything.
 _SURPLUS_TIMEOUT = 1.0
+
+#: The value of SO_LINGER with which the end of a connection is a reset.
+_RESET = struct.pack("ii", 1, 0)
 
 #: What the log says of a flaw, by its status.
 _ACTIONS = {429: "too_many_pipelined", 431: "headers_too_large"}
@@ -85,6 +92,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._found: tuple[RequestResponseCycle, Any] | None = None
         #: The request that is answered without a task.
         self._exchange: Exchange | None = None
+        #: Looks whether the client is there, once it has ended its side.
+        self._half_closed: HalfClosed | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -107,6 +116,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._hub.connections -= 1
         self._leave()
         self._forget_head()
+        if self._half_closed is not None:
+            self._half_closed.ended()
         super().connection_lost(exc)
         if self._exchange is not None:
             self._exchange.client_left()
@@ -115,6 +126,36 @@ class HttpProtocol(HttpToolsProtocol):
             # uvicorn tells the newest request alone.
             active.disconnected = True
             active.message_event.set()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio's
+        """Answer what has come whole, though the client ends its side; returns whether there is anything."""
+        if self._half_closed is not None:
+            return True
+        transport = self.transport
+        last = self._last_whole()
+        if self._lingering or last is None or last.response_complete or not transport.can_write_eof():
+            return False
+        if last.response_started and last.scope["http_version"] == "1.0":
+            # It was reading, and cannot be asked whether it still does.
+            return False
+        if not self._refusal:
+            last.keep_alive = False
+        self._half_closed = HalfClosed(transport, lambda: self._active or last, self._hub.loop)
+        self.transport = self._half_closed.transport
+        for cycle in (self._active, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None:
+                cycle.transport = self.transport
+        return True
+
+    def _last_whole(self) -> RequestResponseCycle | None:
+        """Return the newest request whose body is here, without one behind it whose body is not."""
+        newest = cast("RequestResponseCycle | None", self.cycle)
+        if newest is not None and newest.more_body:
+            if not self.pipeline:
+                return None
+            self.pipeline.popleft()
+            self.cycle = newest = self.pipeline[0][0] if self.pipeline else cast("RequestResponseCycle", self._active)
+        return newest
 
     def data_received(self, data: bytes) -> None:
         self._hub.stats.http_received_bytes += len(data)
@@ -173,6 +214,8 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._exchange = None
         self._active = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = UntilClose(app, cycle, self._drop)
         if self._hub.status.has(cycle.scope["raw_path"]):
             super()._start_asgi_task(cycle, cast(Any, self._hub.status))
             return
@@ -294,7 +337,14 @@ class HttpProtocol(HttpToolsProtocol):
             rest: what came behind the request's head.
         """
         version = self.parser.get_http_version()
-        if version == "1.1" and super()._should_upgrade():
+        is_handshake = super()._should_upgrade()
+        if version == "1.0" and is_handshake and any(name == b"sec-websocket-key" for name, _ in self.headers):
+            # RFC 6455, section 4.2.1: a page would only hide what is wrong.
+            self._refuse(
+                400, "bad_handshake", "a WebSocket handshake in HTTP/1.0: nginx needs `proxy_http_version 1.1`"
+            )
+            return b""
+        if version == "1.1" and is_handshake:
             if self._busy:
                 # Its predecessor's answer would end up among the frames.
                 self._refuse(400, "bad_request", "an upgrade behind a request that is not answered yet")
@@ -389,4 +439,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _drop(self) -> None:
+        active = self._active
+        if active is not None and active.scope["http_version"] == "1.0" and not self.transport.is_closing():
+            # An end would complete an answer without a length.  A socket in the file system knows no reset.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()

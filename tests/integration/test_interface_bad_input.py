@@ -177,7 +177,10 @@ def test_a_handshake_may_have_as_long_lines_as_a_page(site: Site, cookie: str, t
         assert client.read_frame() == (0x1, b"small")
 
 
-@pytest.mark.parametrize("data", [head(version="HTTP/1.0"), head(Upgrade="websocket, other"), head(Connection="close")])
+@pytest.mark.parametrize(
+    "data",
+    [head(version="HTTP/1.0", Upgrade="h2c"), head(Upgrade="websocket, other"), head(Connection="close")],
+)
 def test_what_is_no_handshake_is_an_ordinary_request(site: Site, data: bytes) -> None:
     with site.raw() as client:
         client.send(data)

@@ -125,7 +125,8 @@ class Site:
         self.layer = layer
         self.url = server.url
         self.ws_url = server.url.replace("http", "ws", 1)
-        self.port = int(server.url.rpartition(":")[2])
+        self.unix_socket = server.url.removeprefix("unix:") if server.url.startswith("unix:") else None
+        self.port = 0 if self.unix_socket else int(server.url.rpartition(":")[2])
 
     def count(self, name: str) -> int:
         """A counter of the server."""
@@ -137,7 +138,13 @@ class Site:
 
     @contextlib.contextmanager
     def raw(self) -> Iterator[RawClient]:
-        """A plain TCP connection."""
+        """A plain connection."""
+        if self.unix_socket is not None:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(self.unix_socket)
+                yield RawClient(connection)
+            return
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             yield RawClient(connection)
 

@@ -1,0 +1,108 @@
+"""A client that has ended its side of the connection: it waits for its answer, or it has left.
+
+Both look alike (TCP's FIN).  They differ when something is sent: the system of a client that has left answers with a
+reset.  So bytes of the answer are sent ahead, a few in all: letters of ``HTTP/1.1``, with which every answer begins, or
+leading zeros of the next chunk's size, which change nothing (RFC 9112, section 7.1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+#: What every answer begins with.
+_BEGINNING = b"HTTP/1.1 "
+
+#: Zeros before a chunk's size at most: parsers take 16 digits.
+_ZEROS = 6
+
+#: Seconds until the first byte is sent ahead; they double with each.  Most answers come sooner.
+FIRST_WAIT = 0.25
+
+#: Seconds until a reset that such a byte brought is looked for, and between two looks at other times, at most.
+_SOON, _LATER = 0.1, 1.0
+
+
+class Ahead:
+    """A transport that may have sent the first bytes of what is written next.
+
+    Args:
+        transport: the client's.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._letters = self._zeros = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write what has not been sent of ``data``."""
+        if data:
+            data, self._letters, self._zeros = data[self._letters :], 0, 0
+            self._transport.write(data)
+
+    def send_ahead(self, cycle: RequestResponseCycle) -> None:
+        """Send one byte more of what is written next, if it is known."""
+        if not cycle.response_started:
+            if self._letters < len(_BEGINNING):
+                self._transport.write(_BEGINNING[self._letters : self._letters + 1])
+                self._letters += 1
+        elif cycle.chunked_encoding and not cycle.response_complete and self._zeros < _ZEROS:
+            self._transport.write(b"0")
+            self._zeros += 1
+
+
+class HalfClosed:
+    """Looks whether a client that has ended its side is still there.
+
+    Args:
+        transport: the client's.
+        active: returns the request that is answered now.
+        loop: the event loop.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, active: Callable[[], RequestResponseCycle], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._active = active
+        self._loop = loop
+        self._plain = transport
+        ahead = Ahead(transport)
+        self._ahead = ahead
+        #: What the answers are written to.
+        self.transport = cast(asyncio.Transport, ahead)
+        self._descriptor: int = transport.get_extra_info("socket").fileno()
+        self._wait = FIRST_WAIT
+        self._due = loop.time() + FIRST_WAIT
+        self._timer = loop.call_later(FIRST_WAIT, self._look)
+
+    def ended(self) -> None:
+        """The connection is gone."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._plain.is_closing():
+            return
+        if self._has_left():
+            self._plain.abort()
+            return
+        now, wait = self._loop.time(), _SOON
+        if now >= self._due:
+            self._ahead.send_ahead(self._active())
+            self._wait *= 2
+            self._due = now + self._wait
+        else:
+            wait = min(_LATER, self._due - now)
+        self._timer = self._loop.call_later(wait, self._look)
+
+    def _has_left(self) -> bool:
+        """Return whether the connection has ended in both directions, or failed."""
+        poll = select.poll()
+        poll.register(self._descriptor, 0)
+        return bool(poll.poll(0))

@@ -1,0 +1,46 @@
+"""Answers that end with their connection, for clients of HTTP/1.0, which know no chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+
+class UntilClose:
+    """An ASGI application whose answers without a length are not chunked (RFC 9112, section 6.1).
+
+    Args:
+        app: makes the answer.
+        cycle: uvicorn's, of the request.
+        break_off: called if the answer ends too early; the client could not tell otherwise.
+    """
+
+    def __init__(self, app: Any, cycle: RequestResponseCycle, break_off: Callable[[], None]) -> None:
+        self._app = app
+        self._cycle = cycle
+        self._break_off = break_off
+        self._send: ASGISendCallable
+        self._ends_with_connection = False
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Answer one request."""
+        self._send = send
+        cycle = self._cycle
+        try:
+            await self._app(scope, receive, self._pass_on)
+        finally:
+            if self._ends_with_connection and not cycle.response_complete and not cycle.disconnected:
+                self._break_off()
+
+    async def _pass_on(self, event: ASGISendEvent) -> None:
+        if event["type"] == "http.response.start":
+            if all(name.lower() != b"content-length" for name, _ in event["headers"]):
+                self._ends_with_connection = True
+                self._cycle.chunked_encoding = False  # None would become True
+        elif event["type"] == "http.response.body" and self._ends_with_connection:
+            # uvicorn counts what is left to send: with this part nothing is.
+            self._cycle.expected_content_length = len(event.get("body", b""))
+        await self._send(event)
