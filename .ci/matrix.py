@@ -28,7 +28,7 @@ TOOLS = ("gevent", "httpx", "hypothesis", "prometheus-client", "pytest", "valkey
 #: The promises to an application, on every layer and transport.
 CONTRACT = ["tests/contract", "tests/transport/test_contract.py", "tests/transport/test_versions.py"]
 
-#: The rest of the transport, and real workers of every pool on streams, redis:// and RabbitMQ.
+#: The rest of the transport, real workers of every pool on streams, redis:// and RabbitMQ, and the interface server.
 WHOLE = [
     "tests/contract",
     "tests/transport",
@@ -40,6 +40,13 @@ WHOLE = [
     "tests/integration/test_kombu_source.py",
     "tests/unit/test_quick.py",
     "tests/unit/test_connection.py",
+    "tests/unit/test_deflate.py",
+    "tests/unit/test_incoming.py",
+    "tests/integration/test_http_edges.py",
+    "tests/integration/test_interface_bad_input.py",
+    "tests/integration/test_interface_direct.py",
+    "tests/integration/test_interface_http.py",
+    "tests/integration/test_interface_websocket.py",
 ]
 
 #: Tests left out with the lowest versions, and the fault of another package's own that they find there.

@@ -6,16 +6,17 @@ It stands above the packages it puts together, as the management commands do: it
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from channelsq import logs
 from channelsq.interface.config import ConfigError, InterfaceConfig, read_config
 from channelsq.interface.supervised import Supervised
 from channelsq.interface.supervisor import Supervisor
+from channelsq.settings_module import VARIABLE, find_settings
 
 _LEVELS = (logging.ERROR, logging.INFO, logging.DEBUG, logging.DEBUG)
 
@@ -40,18 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _find_settings() -> None:
-    if os.environ.get("DJANGO_SETTINGS_MODULE"):
-        return
-    try:
-        found = importlib.util.find_spec("config.settings") is not None
-    except ImportError:
-        found = False
-    if not found:
+    found = find_settings(Path.cwd())
+    if found is None:
         raise ConfigError(
-            "DJANGO_SETTINGS_MODULE is not set and there is no config.settings here; "
-            "set it to your settings module, or start in the project's folder"
+            f"{VARIABLE} is not set, no manage.py here names one settings module, and there is no config.settings; "
+            f"set {VARIABLE} to your settings module, or start in the folder of manage.py"
         )
-    os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+    os.environ[VARIABLE] = found[0]
 
 
 def _run(config: InterfaceConfig, supervised: Supervised | None) -> None:
@@ -59,11 +55,11 @@ def _run(config: InterfaceConfig, supervised: Supervised | None) -> None:
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
 
-    module = os.environ["DJANGO_SETTINGS_MODULE"]
+    module = os.environ[VARIABLE]
     try:
         settings.configured or settings.INSTALLED_APPS  # noqa: B018
     except ImportError as error:
-        raise ConfigError(f"the settings {module!r} (DJANGO_SETTINGS_MODULE) cannot be imported: {error}") from error
+        raise ConfigError(f"the settings {module!r} ({VARIABLE}) cannot be imported: {error}") from error
     except ImproperlyConfigured as error:
         raise ConfigError(f"the settings {module!r} cannot be used: {error}") from error
     try:

@@ -186,7 +186,7 @@ def parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description="The interface server: serves HTTP and WebSocket clients on one port and hands what they "
         "send to workers through the channel layer. Settings come from DJANGO_SETTINGS_MODULE, else from "
-        "config.settings.",
+        "the module that manage.py here names, else from config.settings.",
         epilog="An option on the command line counts before its environment variable.",
         allow_abbrev=False,
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+import websockets
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -48,6 +49,10 @@ def site(shared: Site, caplog: pytest.LogCaptureFixture) -> Iterator[Site]:
     wait_until(lambda: not shared.server.hub.sockets, "every socket to be done")
     assert shared.application.errors == []
     assert [record for record in caplog.get_records("call") if record.exc_info] == []
+
+
+#: Values of a header that is there too often for websockets.
+MANY = "y\r\nX: " + "\r\nX: ".join("y" * 500)
 
 
 def head(method: str = "GET", target: str = "/", version: str = "HTTP/1.1", **changes: str | None) -> bytes:
@@ -159,11 +164,13 @@ def test_headers_that_no_message_holds_are_413() -> None:
         (head(Sec_WebSocket_Extensions="permessage-deflate; ="), 400),
         (head(Origin="a\r\nOrigin: b"), 400),
         (head(X="x" * 70_000), 431),
-        (head(X="y\r\nX: " + "\r\nX: ".join("y" * 500)), 431),
+        (head(X=MANY), 431),
         (head(target="/" + "x" * 70_000), 431),
     ],
 )
 def test_bad_handshakes_are_refused(site: Site, data: bytes, status: int) -> None:
+    if int(websockets.__version__.partition(".")[0]) < 17 and data in (head(method="POST"), head(X=MANY)):
+        status = 400  # websockets tells these apart since 17
     assert answer_to(site, data).startswith(b"HTTP/1.1 %d " % status)
 
 

@@ -153,6 +153,37 @@ def test_config_settings_are_found(tmp_path: Path) -> None:
     assert "CHANNEL_LAYERS has no layer 'default'" in error
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{}")',
+        "    environ['DJANGO_SETTINGS_MODULE'] = '{}'  # as some write it",
+    ],
+)
+@pytest.mark.parametrize("layout", ["shop/settings.py", "config/settings/local.py"])
+def test_settings_are_those_of_manage_py(tmp_path: Path, line: str, layout: str) -> None:
+    """Also where ``config.settings`` is a package without settings of its own."""
+    settings = tmp_path / layout
+    settings.parent.mkdir(parents=True)
+    for folder in [settings.parent, *settings.parent.parents][: layout.count("/")]:
+        (folder / "__init__.py").write_text("")
+    settings.write_text("INSTALLED_APPS = ['channelsq']\nSECRET_KEY = 'x'\n")
+    module = layout.removesuffix(".py").replace("/", ".")
+    (tmp_path / "manage.py").write_text(
+        f"raise SystemExit\n# 'DJANGO_SETTINGS_MODULE', 'x'\nif 1:\n    {line.format(module).strip()}\n"
+    )
+    assert "CHANNEL_LAYERS has no layer 'default'" in one_line_error(run(cwd=tmp_path))
+
+
+def test_a_manage_py_that_names_several_settings_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "manage.py").write_text(
+        "import os, sys\n"
+        "if 'test' in sys.argv:\n    os.environ['DJANGO_SETTINGS_MODULE'] = 'shop.settings.test'\n"
+        "else:\n    os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings.local')\n"
+    )
+    assert "DJANGO_SETTINGS_MODULE is not set" in one_line_error(run(cwd=tmp_path))
+
+
 def test_a_broken_layer_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
         "INSTALLED_APPS = ['channelsq']\nSECRET_KEY = 'x'\n"

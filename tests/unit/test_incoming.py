@@ -6,6 +6,7 @@ import zlib
 from typing import Any
 
 import pytest
+import websockets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,9 @@ def test_a_close_between_fragments_is_no_error(kind: type[Recorder]) -> None:
     client = kind()
     code = (1000).to_bytes(2, "big")
     client.incoming.feed(masked(1, b"half", fin=False) + masked(9, b"") + masked(8, code) + masked(0, b"more"))
+    if int(websockets.__version__.partition(".")[0]) < 16:
+        assert client.told == ["ProtocolError"]  # websockets allows it since 16
+        return
     assert client.told == ["close"]
     assert client.closed_with == 1000
 

@@ -1,0 +1,130 @@
+"""What an index gets: the files of the two distributions, and the page that it makes of README.md."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+
+import pytest
+from readme_renderer import markdown
+
+from channelsq import __version__
+from tests.support.needs import missing
+from tests.support.processes import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution and the wheel."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--directory", folder], cwd=ROOT, check=True, capture_output=True
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    (path,) = built.glob("*.whl")
+    assert path.name == f"channelsq-{__version__}-py3-none-any.whl"
+    return zipfile.ZipFile(path)
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    return message_from_bytes(wheel.read(f"channelsq-{__version__}.dist-info/METADATA"))
+
+
+@pytest.fixture(scope="module")
+def page(metadata: Message) -> str:
+    """README.md as an index renders it."""
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    html = markdown.render(metadata.get_payload())
+    assert html is not None
+    return html
+
+
+def in_git() -> set[str]:
+    """The files that git has, or would take."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        missing("this is no clone of the repository")
+    return {name for name in listed.split("\0") if name and (ROOT / name).exists()}
+
+
+def test_the_source_distribution_is_the_repository(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        files = {each.name.partition("/")[2]: each for each in archive if each.isfile()}
+    assert set(files) - {"PKG-INFO"} == in_git()
+    assert {"Makefile", ".ci/run", "docs/index.md", "tests/conftest.py", "benchmarks/METHOD.md"} <= set(files)
+    assert files["bin/release"].mode & 0o111
+
+
+def test_the_wheel_is_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    about = f"channelsq-{__version__}.dist-info/"
+    names = {name for name in wheel.namelist() if not name.startswith(about)}
+    assert names == {name for name in in_git() if name.startswith("channelsq/")}
+    # What no import would miss:
+    assert "channelsq/py.typed" in names
+    for suffix in (".lua", ".sql", ".js"):
+        assert any(name.endswith(suffix) for name in names), suffix
+    assert {name.removeprefix(about) for name in wheel.namelist() if name.startswith(about)} == {
+        "METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE",
+    }  # fmt: skip
+
+
+def test_the_wheels_entry_points(wheel: zipfile.ZipFile) -> None:
+    written = wheel.read(f"channelsq-{__version__}.dist-info/entry_points.txt").decode()
+    for group, points in PROJECT["entry-points"].items():
+        assert f"[{group}]" in written
+        for name, target in points.items():
+            assert f"{name} = {target}" in written
+
+
+def test_the_metadata(metadata: Message) -> None:
+    urls = dict(each.split(", ", 1) for each in metadata.get_all("Project-URL") or ())
+    assert set(urls) == {"Homepage", "Documentation", "Changelog", "Issues", "Security"}
+    for name, url in urls.items():
+        assert url.startswith(urls["Homepage"])
+        _, _, path = url.partition("/blob/main/")
+        assert not path or (ROOT / path).exists(), name
+    assert metadata["Author"]
+    assert metadata["License-Expression"] == "BSD-3-Clause"
+
+
+def test_the_classifiers_are_the_versions_that_are_tested(metadata: Message) -> None:
+    classifiers = metadata.get_all("Classifier") or []
+    oldest = PROJECT["requires-python"].removeprefix(">=")
+    pythons = [each.rpartition(" ")[2] for each in classifiers if re.search(r"Python :: 3\.\d+$", each)]
+    assert pythons[0] == oldest
+    django = next(each for each in PROJECT["dependencies"] if each.startswith("django"))
+    assert f"Framework :: Django :: {re.findall(r'[0-9.]+', django)[0]}" in classifiers
+
+
+def test_the_page_has_tables_and_code(page: str) -> None:
+    text = (ROOT / "README.md").read_text()
+    assert page.count("<table>") == len(re.findall(r"^\| ---", text, re.MULTILINE))
+    assert page.count("<pre") == len(re.findall(r"^```", text, re.MULTILINE)) / 2
+
+
+def test_the_pages_links_lead_somewhere(page: str, metadata: Message) -> None:
+    """An index has none of the files beside README.md."""
+    home = next(each for each in metadata.get_all("Project-URL") or () if each.startswith("Homepage"))
+    base = f"{home.partition(', ')[2]}/blob/v{__version__}/"
+    links = re.findall(r'(?:href|src)="([^"]+)"', page)
+    assert all(re.match("https?:|#", link) for link in links), links
+    files = [link.removeprefix(base) for link in links if link.startswith(base)]
+    assert len(files) == len(re.findall(r"\]\((?![a-z]+:|#)", (ROOT / "README.md").read_text()))
+    assert all((ROOT / file.partition("#")[0]).exists() for file in files)
