@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -15,7 +15,9 @@ from redis.retry import Retry
 
 from channelsq import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
+from channelsq.layers.base import Send
 from channelsq.layers.capacity import Rooms
+from channelsq.layers.kombu_broker.broker import KombuBroker
 from channelsq.layers.signing import sign_bare
 from channelsq.layers.streams import StreamCommands
 from channelsq.layers.urls import shown
@@ -23,11 +25,6 @@ from channelsq.layers.wire import Entry, pack_envelopes
 from channelsq.transport.commands import Command, call, run
 from channelsq.transport.old_server import TOO_OLD, is_too_old
 from channelsq.transport.streams import GROUP, SIZE
-
-if TYPE_CHECKING:
-    from channelsq.layers.base import Send
-    from channelsq.layers.redis import RedisChannelLayer
-
 
 #: A process's reply queue: its key, the lifetime (ms) of what goes there, and, if it is signed, the layer's prefix
 #: and the queue's name.
@@ -48,7 +45,7 @@ class Parcel:
     envelopes: Sequence[tuple[Place, list[Entry]]]
     commands: Sequence[Command]
 
-    def __init__(self, layer: RedisChannelLayer | None = None) -> None:
+    def __init__(self, layer: KombuBroker | None = None) -> None:
         self.layer = layer
         self.envelopes = self.commands = ()
 
@@ -92,7 +89,7 @@ class DirectSender:
         connections: how many connections may be in use at once; who needs one more waits.
     """
 
-    def __init__(self, layer: RedisChannelLayer, connections: int) -> None:
+    def __init__(self, layer: KombuBroker, connections: int) -> None:
         self._layer = layer
         self._lock = threading.RLock()
         self._connections = connections

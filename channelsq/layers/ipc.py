@@ -16,7 +16,8 @@ from channelsq.ipc.directory import check_prefix, default_directory, directory_o
 from channelsq.ipc.store import Store, store_at
 from channelsq.layers.begun import KEPT, BegunStore
 from channelsq.layers.groups import GroupStore
-from channelsq.layers.kombu import DEFAULT_PREFIX, KombuChannelLayer
+from channelsq.layers.kombu import KombuChannelLayer
+from channelsq.layers.kombu_broker.broker import DEFAULT_PREFIX
 
 
 class IPCChannelLayer(KombuChannelLayer):

@@ -12,7 +12,7 @@ from kombu import Connection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from channelsq.layers.params import redis_params
+from channelsq.layers.kombu_broker.params import redis_params
 from channelsq.layers.urls import shown
 from channelsq.transport.old_server import KNOWS_FLAGS, is_too_old
 

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -21,11 +21,9 @@ from channelsq.transport.commands import (
 )
 from channelsq.transport.enduring import SETTLE, EnduringChannel, words_of
 from channelsq.transport.kombu_channel import KombuChannel, take_connection
+from channelsq.transport.leases import Leases
 from channelsq.transport.qos import Ack, QoS
 from channelsq.transport.streams import Copy, Entry, Streams, ack_commands, parse_tag
-
-if TYPE_CHECKING:
-    from channelsq.transport.transport import Transport
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -39,10 +37,21 @@ _IDLE = 1.0
 _ENOUGH = 3
 
 
+class Driven(Protocol):
+    """The transport as its channels know it."""
+
+    client: Any
+    default_port: int
+    leases: Leases
+    #: The event loop, if one drives the transport.
+    hub: Any
+    _callbacks: Any
+
+
 class AcknowledgingChannel(EnduringChannel, KombuChannel):
     """Sends what its QoS collects: with the next poll, or on a connection of its own."""
 
-    connection: Transport
+    connection: Driven  # type: ignore[assignment]  # Kombu's own type says less
     connection_errors: tuple[type[Exception], ...]
     streams: Streams
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from channelsq.transport.codec import NewerPayload, Payload, encode
 from channelsq.transport.commands import Argument
-from channelsq.transport.streams import Entry, parse_tag
+from channelsq.transport.streams import Entry, Streams, parse_tag
 from channelsq.wire_version import teller
-
-if TYPE_CHECKING:
-    from channelsq.transport.consuming import ConsumingChannel
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -23,6 +20,16 @@ PREFIX = "stream-dead:"
 Listener = Callable[[str, Payload], None]
 
 _listeners: list[Listener] = []
+
+
+class Holder(Protocol):
+    """A channel that consumes from the queue of a message that becomes a dead letter."""
+
+    streams: Streams
+    max_dead_letters: int
+
+    def queue_of(self, key: str) -> str:
+        """Return the queue that a stream belongs to."""
 
 
 def listen(listener: Listener) -> None:
@@ -45,7 +52,7 @@ def death_of(message: Any) -> str | None:
     return death
 
 
-def bury(channel: ConsumingChannel, entry: Entry, payload: Payload, reason: str) -> None:
+def bury(channel: Holder, entry: Entry, payload: Payload, reason: str) -> None:
     """Move an entry that the channel holds to the dead letters of its queue.
 
     Args:
@@ -87,7 +94,7 @@ def set_aside(message: Any, reason: str) -> None:
     channel.qos.discard(message.delivery_tag)
 
 
-def keep_newer(channel: ConsumingChannel, entry: Entry, error: NewerPayload) -> None:
+def keep_newer(channel: Holder, entry: Entry, error: NewerPayload) -> None:
     """Move an entry that only a newer process can read to the dead letters of its queue, and log that.
 
     Args:
@@ -99,7 +106,7 @@ def keep_newer(channel: ConsumingChannel, entry: Entry, error: NewerPayload) -> 
         teller.tell(channel.queue_of(entry.key), error, "is kept as a dead letter")
 
 
-def _move(channel: ConsumingChannel, entry: Entry, reason: str) -> bool:
+def _move(channel: Holder, entry: Entry, reason: str) -> bool:
     """False if another consumer took it over meanwhile."""
     queue = channel.queue_of(entry.key)
     stream = entry.key.removeprefix(channel.streams.key(""))

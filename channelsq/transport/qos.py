@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from channelsq.transport import burial, codec
 from channelsq.transport.streams import Copy, Entry, parse_tag
-
-if TYPE_CHECKING:
-    from channelsq.transport.channel import Channel
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -33,16 +31,35 @@ class Ack(NamedTuple):
 _tuple = tuple.__new__
 
 
+class Keeper(burial.Holder, Protocol):
+    """The channel as its QoS knows it."""
+
+    closed: bool
+    max_deaths: int | None
+
+    def acks_wait(self) -> None:
+        """Have acknowledgements sent soon."""
+
+    def give_back(self, copies: list[Copy]) -> None:
+        """Put what is held at the end of its queue."""
+
+    def sending(self) -> AbstractContextManager[Any]:
+        """Return the lock under which acknowledgements are taken and sent."""
+
+    def server_time(self) -> int:
+        """Return the server's time in ms since 1970."""
+
+
 class QoS(kombu_redis.QoS):
     """Prefetch and acknowledgements of a channel.
 
     Acknowledgements may come from any thread.  They are collected here; the channel sends them.
     """
 
-    channel: Channel
+    channel: Keeper  # type: ignore[assignment]  # Kombu's own type says less
     restore_at_shutdown = True
 
-    def __init__(self, channel: Channel, prefetch_count: int = 0) -> None:
+    def __init__(self, channel: Keeper, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
         self._acks: deque[Ack] = deque()
         #: ``(key, id)`` of what was given back while its consumer may still have been running.

@@ -12,7 +12,7 @@ from typing import Any
 import kombu
 
 from channelsq import conf
-from channelsq.layers import patience
+from channelsq.layers.kombu_broker import patience
 from channelsq.worker.stock import instead_of
 
 #: Seconds between two attempts.

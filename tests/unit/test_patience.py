@@ -15,8 +15,9 @@ from amqp.transport import TCPTransport
 from celery import Celery
 
 from channelsq import conf
-from channelsq.layers import KombuChannelLayer, amqp_internals, patience
-from channelsq.layers.amqp_internals import SILENCE, bound, bound_publisher
+from channelsq.layers import KombuChannelLayer
+from channelsq.layers.kombu_broker import amqp_internals, patience
+from channelsq.layers.kombu_broker.amqp_internals import SILENCE, bound, bound_publisher
 from channelsq.worker import connection, heartbeats
 
 

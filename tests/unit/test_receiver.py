@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from channelsq.layers import KombuChannelLayer, receiver
+from channelsq.layers import KombuChannelLayer
+from channelsq.layers.kombu_broker import receiver
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import redis.connection
 from redis.credentials import UsernamePasswordCredentialProvider
 
 from channelsq.layers import RedisChannelLayer
-from channelsq.layers.params import redis_channel, redis_params, unusable
+from channelsq.layers.kombu_broker.params import redis_channel, redis_params, unusable
 from channelsq.layers.urls import shown
 from channelsq.transport.commands import Command
 

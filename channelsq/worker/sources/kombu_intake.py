@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from kombu import Message as KombuMessage
 
@@ -14,19 +14,29 @@ from channelsq.message import Message
 from channelsq.worker.guard import unhandled
 from channelsq.worker.plan import Plan
 from channelsq.worker.sources.intake import Intake
-from channelsq.worker.sources.kombu_request import KombuRequest
+from channelsq.worker.sources.kombu_request import Holder, KombuRequest
 from channelsq.worker.sources.request import Request
 
-if TYPE_CHECKING:
-    from channelsq.worker.sources.kombu_source import KombuSource
+
+class Arrivals(Holder, Protocol):
+    """The source as the intake of its messages knows it."""
+
+    def errors(self) -> tuple[type[BaseException], ...]:
+        """Return what the transport raises when the broker is lost."""
+
+    def knows(self, message: KombuMessage) -> bool:
+        """Return whether a message that came again needs no request."""
+
+    def leave(self, message: KombuMessage) -> bool:
+        """Hold a message that needs a newer worker; return False if too many are held."""
 
 
 class KombuIntake(Intake[KombuMessage]):
     """Makes requests of Kombu's messages; see :class:`Intake`."""
 
-    _source: KombuSource
+    _source: Arrivals
 
-    def take(self, source: KombuSource, messages: Iterable[KombuMessage]) -> list[Request]:
+    def take(self, source: Arrivals, messages: Iterable[KombuMessage]) -> list[Request]:
         """Return the requests of messages, which the source holds from now on.
 
         A message that cannot be handled is rejected, and logged; it does not stop the others.

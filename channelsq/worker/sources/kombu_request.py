@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from kombu import Message as KombuMessage
 
@@ -13,9 +14,6 @@ from channelsq.message import Message
 from channelsq.worker.execution import report_failed
 from channelsq.worker.plan import Plan
 from channelsq.worker.sources.request import Events, Request
-
-if TYPE_CHECKING:
-    from channelsq.worker.sources.kombu_source import KombuSource
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -31,6 +29,28 @@ def key_of(message: KombuMessage) -> Key:
     """Return what tells a message from all others, but not from itself when it comes again."""
     headers = message.headers
     return headers.get("id"), headers.get("retries") or 0
+
+
+class Holder(Protocol):
+    """The source as the requests for its messages know it."""
+
+    #: The number of the connection that messages come by now.
+    connections: int
+
+    def is_lost(self, number: int) -> bool:
+        """Return whether the connection with a number is not there any more."""
+
+    def hold(self, request: KombuRequest) -> None:
+        """Note that a message is held."""
+
+    def abandon(self, request: KombuRequest) -> None:
+        """Note that a message is not held any more, which the broker delivers again."""
+
+    def settled(self, request: KombuRequest, conclude: Callable[[], None]) -> None:
+        """Have ``conclude()`` tell the broker of a message's outcome soon."""
+
+    def acknowledge_now(self, request: KombuRequest) -> bool:
+        """Acknowledge a message before its consumer begins; return False if the broker delivers it again."""
 
 
 class KombuRequest(Request):
@@ -54,7 +74,7 @@ class KombuRequest(Request):
     def __init__(
         self,
         plan: Plan,
-        source: KombuSource,
+        source: Holder,
         message: KombuMessage,
         mine: Message,
         kwargs: dict[str, Any],

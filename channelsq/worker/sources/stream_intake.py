@@ -124,7 +124,7 @@ class StreamIntake(Intake[Entry]):
     def _make(
         self, plan: Plan, held: Entry, mine: Message, kwargs: dict[str, Any], headers: dict[str, Any] | None = None
     ) -> Request:
-        return StreamRequest(plan, self._channel.stream_qos, held, mine, kwargs, self._events, headers)
+        return StreamRequest(plan, self._channel, held, mine, kwargs, self._events, headers)
 
     def _drop(self, held: Entry) -> None:
         self._channel.stream_qos.drop(held)

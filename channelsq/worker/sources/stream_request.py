@@ -11,7 +11,6 @@ from channelsq.layers.redis import RedisChannelLayer
 from channelsq.message import Message
 from channelsq.transport.codec import Payload, decode, mark_redelivered, set_deaths
 from channelsq.transport.consuming import ConsumingChannel
-from channelsq.transport.qos import QoS
 from channelsq.transport.streams import Entry
 from channelsq.worker.plan import Plan
 from channelsq.worker.sources.request import Events, Request
@@ -64,7 +63,7 @@ class StreamRequest(Request):
 
     Args:
         plan: the consumer's.
-        qos: of the broker channel that the entry came through.
+        channel: the broker channel that the entry came through.
         entry: the entry.
         mine: the message, with its id.
         kwargs: the route's.
@@ -77,7 +76,7 @@ class StreamRequest(Request):
     def __init__(
         self,
         plan: Plan,
-        qos: QoS,
+        channel: ConsumingChannel,
         entry: Entry,
         mine: Message,
         kwargs: dict[str, Any],
@@ -85,26 +84,22 @@ class StreamRequest(Request):
         headers: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(plan, mine, kwargs, events, headers)
-        self._qos = qos
+        #: Also for the QoS that holds this as the message.
+        self.channel = channel
+        self._qos = channel.stream_qos
         self._entry = entry
 
     @property
     def _message(self) -> Taken:
         taken = self._taken
         if taken is None:
-            taken = self._taken = Taken(self._qos.channel, self._entry, self._all_headers)
+            taken = self._taken = Taken(self.channel, self._entry, self._all_headers)
         return taken
 
     @property
     def _raw(self) -> Payload:
         """The payload, for the QoS that holds this as the message."""
         return self._message._raw
-
-    @property
-    def channel(self) -> ConsumingChannel:
-        """The broker channel, for the QoS that holds this as the message."""
-        channel: ConsumingChannel = self._qos.channel
-        return channel
 
     @property
     def death(self) -> str | None:
@@ -117,7 +112,7 @@ class StreamRequest(Request):
 
     @property
     def is_lost(self) -> bool:
-        return self._qos.channel.closed
+        return self.channel.closed
 
     def _collect(self) -> None:
         layer = self._mine.channel_layer.channel_layer
@@ -134,8 +129,8 @@ class StreamRequest(Request):
     def _settle_first(self) -> bool:
         """Acknowledge what runs at most once; False if it is not to begin: Redis does not know, or another had it."""
         try:
-            is_mine = self._qos.channel.acknowledge_now(self._entry.tag)
-        except self._qos.channel.connection_errors as error:
+            is_mine = self.channel.acknowledge_now(self._entry.tag)
+        except self.channel.connection_errors as error:
             # Redis knows whether it is acknowledged; if so, this does nothing.
             logger.warning("%s was not begun: %s", self.humaninfo(), error, extra={"action": "not_begun"})
             self.give_back()
@@ -149,4 +144,4 @@ class StreamRequest(Request):
         return True
 
     def _put_back(self) -> None:
-        self._message.reject_log_error(logger, self._qos.channel.connection_errors, requeue=True)
+        self._message.reject_log_error(logger, self.channel.connection_errors, requeue=True)

@@ -7,23 +7,21 @@ import random
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from kombu import Queue
 
 from channelsq import names
 from channelsq.layers import codec
 from channelsq.layers.base import Received
-from channelsq.layers.listener import log_foreign
+from channelsq.layers.kombu_broker.broker import KombuBroker
+from channelsq.layers.kombu_broker.listener import log_foreign
 from channelsq.layers.memberships import is_note
 from channelsq.layers.signing import Refused
 from channelsq.layers.wire import CONTENT_TYPE, is_expired, open_body, open_envelope, open_task_body, raw_body
 from channelsq.wire_version import NewerWire, check_headers, teller
 
-if TYPE_CHECKING:
-    from channelsq.layers.kombu import KombuChannelLayer
-
-logger = logging.getLogger("channelsq.layers.receiver")
+logger = logging.getLogger("channelsq.layers.kombu_broker.receiver")
 
 #: How many messages wait in this process for readers of one process's channels.
 MOST_WAITING = 10_000
@@ -45,7 +43,7 @@ class KombuReceiver:
     channel asked for waits in an inbox, until it expires or :data:`MOST_WAITING` newer ones do.
     """
 
-    def __init__(self, layer: KombuChannelLayer) -> None:
+    def __init__(self, layer: KombuBroker) -> None:
         self._layer = layer
         self._lock = threading.Lock()
         self._inboxes: dict[str, deque[_Waiting]] = {}

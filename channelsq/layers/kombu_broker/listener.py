@@ -7,21 +7,19 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kombu import Connection, Consumer, Queue
 
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers import codec
 from channelsq.layers.base import Deliver
+from channelsq.layers.kombu_broker.broker import KombuBroker
 from channelsq.layers.signing import Refused
 from channelsq.layers.wire import is_expired, open_body, open_envelope
 from channelsq.wire_version import NewerWire, check_headers, teller
 
-if TYPE_CHECKING:
-    from channelsq.layers.kombu import KombuChannelLayer
-
-logger = logging.getLogger("channelsq.layers.listener")
+logger = logging.getLogger("channelsq.layers.kombu_broker.listener")
 
 #: Seconds between two looks at what there is of heartbeats.
 _LOOK_EVERY = 0.5
@@ -50,7 +48,7 @@ class KombuListener:
     comes again; and it wants the queue for itself, so that nothing overtakes that.  Elsewhere brokers have no such.
     """
 
-    def __init__(self, layer: KombuChannelLayer, queue: Queue, deliver: Deliver) -> None:
+    def __init__(self, layer: KombuBroker, queue: Queue, deliver: Deliver) -> None:
         self._layer = layer
         self._queue = queue
         self._deliver = deliver

@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 
 from channelsq import conf
-from channelsq.layers.amqp_internals import bound, bound_publisher
+from channelsq.layers.kombu_broker.amqp_internals import bound, bound_publisher
 
 #: URL schemes of AMQP brokers.
 AMQP_SCHEMES = frozenset({"amqp", "amqps", "pyamqp"})

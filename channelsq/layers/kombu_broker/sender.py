@@ -7,25 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from kombu import Producer, Queue
 from kombu.pools import ProducerPool
 
 from channelsq import names
 from channelsq.exceptions import ChannelFull
-from channelsq.layers.amqp_internals import Blocked, was_unblocked
+from channelsq.layers.base import Send
 from channelsq.layers.capacity import Gate
+from channelsq.layers.kombu_broker.amqp_internals import Blocked, was_unblocked
+from channelsq.layers.kombu_broker.broker import QUEUE_EXPIRES, KombuBroker, channel_of, is_temporary
 from channelsq.layers.wire import CONTENT_TYPE, Entry, expiry_headers, pack_envelopes, task_message
 from channelsq.names import new_id
-
-if TYPE_CHECKING:
-    from channelsq.layers.base import Send
-    from channelsq.layers.kombu import KombuChannelLayer
-
-#: Seconds after which a broker deletes an unused ``?`` or ``!`` queue.  Not a setting: AMQP brokers refuse to
-#: declare a queue again with another value, and processes with old and new settings share queues in a deploy.
-QUEUE_EXPIRES = 300.0
 
 _Result = TypeVar("_Result")
 
@@ -41,7 +35,7 @@ class KombuSender:
         connections: how many connections may be in use at once; who needs one more waits.
     """
 
-    def __init__(self, layer: KombuChannelLayer, connections: int) -> None:
+    def __init__(self, layer: KombuBroker, connections: int) -> None:
         self._layer = layer
         self._connections = connections
         self._lock = threading.RLock()
@@ -101,7 +95,7 @@ class KombuSender:
     # -- sending ----------------------------------------------------------------------------
 
     def dispatch(self, envelopes: Mapping[str, list[Entry]], messages: Sequence[tuple[str, Send]]) -> None:
-        """Send what :meth:`KombuChannelLayer.sort` gave; see :meth:`BaseChannelLayer.dispatch`."""
+        """Send what :meth:`KombuBroker.sort` gave; see :meth:`BaseChannelLayer.dispatch`."""
         full: ChannelFull | None = None
         with self.producer() as producer:
             for prefix, entries in envelopes.items():
@@ -219,11 +213,6 @@ class KombuSender:
         return gate
 
 
-def is_temporary(queue: Queue) -> bool:
-    """Whether the broker may delete the queue when nobody uses it."""
-    return getattr(queue, "expires", None) is not None
-
-
 def _again(producer: Producer, call: Callable[[], _Result]) -> _Result:
     """Return the result of ``call``, which is called again on a new connection if this one is lost."""
     connection: Any = producer.connection
@@ -240,8 +229,3 @@ def _look_whether_blocked(connection: Any) -> None:
     if connection.connected and was_unblocked(connection.connection):
         # The confirmation of what was sent last may still come.
         connection.collect()
-
-
-def channel_of(producer: Producer) -> Any:
-    """The broker channel that a producer publishes on."""
-    return producer.channel

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis
 
 from channelsq.exceptions import InvalidChannelLayerError
+from channelsq.layers.kombu_broker.broker import KombuBroker
 from channelsq.layers.urls import shown
 
-if TYPE_CHECKING:
-    from channelsq.layers.kombu import KombuChannelLayer
 
-
-def redis_channel(layer: KombuChannelLayer) -> Any:
+def redis_channel(layer: KombuBroker) -> Any:
     """A channel of Kombu's for the layer's broker that knows its options and has not connected."""
     connection: Any = layer.open_connection()
     transport = connection.transport
@@ -27,7 +25,7 @@ def redis_channel(layer: KombuChannelLayer) -> Any:
     return channel
 
 
-def redis_params(layer: KombuChannelLayer, channel: Any = None) -> dict[str, Any]:
+def redis_params(layer: KombuBroker, channel: Any = None) -> dict[str, Any]:
     """Keyword arguments of a connection pool of redis-py.
 
     Args:
@@ -45,7 +43,7 @@ def redis_params(layer: KombuChannelLayer, channel: Any = None) -> dict[str, Any
     return params
 
 
-def unusable(layer: KombuChannelLayer, error: Exception) -> InvalidChannelLayerError:
+def unusable(layer: KombuBroker, error: Exception) -> InvalidChannelLayerError:
     """The error for options that cannot be used."""
     return InvalidChannelLayerError(
         f"the options of {shown(layer.url)} (its query, broker_use_ssl, transport_options) cannot be used: {error}"
