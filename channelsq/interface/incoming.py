@@ -44,6 +44,9 @@ class Client(Protocol):
     def on_bad_text(self, error: UnicodeDecodeError) -> None:
         """A text message is not UTF-8."""
 
+    def on_ping(self) -> None:
+        """A ping is here, which the parser answers."""
+
     def on_pong(self, data: bytes) -> None:
         """A pong is here."""
 
@@ -102,8 +105,8 @@ class Incoming:
     """
 
     __slots__ = (
-        "_broken", "_client", "_max_size", "_parts", "_parts_are_text", "_quick", "_throttle", "_unclaimed",
-        "waiting", "wire",
+        "_broken", "_client", "_fragments", "_max_size", "_parts", "_parts_are_text", "_quick", "_throttle",
+        "_unclaimed", "waiting", "wire",
     )  # fmt: skip
 
     def __init__(self, wire: ServerProtocol, client: Client, max_size: int, throttle: Throttle | None = None) -> None:
@@ -116,8 +119,8 @@ class Incoming:
         # What there is of a fragmented message; not a list, which frames of no bytes would let grow for ever.
         self._parts: bytearray | None = None
         self._parts_are_text = False
-        # Bytes that were parsed and are of no frame yet.
-        self._unclaimed = 0
+        # Bytes that were parsed and are of no frame yet, and bytes in all fragments so far.
+        self._unclaimed = self._fragments = 0
         # Whether whole frames may be read past the parser.
         self._quick = False
         self._broken = False
@@ -133,6 +136,11 @@ class Incoming:
             self.go_on()
         else:
             self._parse(data)
+
+    @property
+    def unfinished(self) -> int:
+        """How many bytes of messages have come, other than those that came in one read; empty frames bring none."""
+        return self._fragments + self._unclaimed
 
     def go_on(self) -> None:
         """Parse what waits, as far as the client may take it."""
@@ -239,12 +247,15 @@ class Incoming:
             if self._parts is not None or not frame.fin:
                 self._parts = self._parts or bytearray()
                 self._parts += data
+                self._fragments += len(data)
                 if not frame.fin:
                     return
                 data, self._parts = self._parts, None
             self._deliver(bytes(data), self._parts_are_text)
         elif opcode is Opcode.PONG:
             self._client.on_pong(bytes(frame.data))
+        elif opcode is Opcode.PING:
+            self._client.on_ping()
         elif opcode is Opcode.CLOSE:
             self._client.on_close()
 

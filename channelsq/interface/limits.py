@@ -35,6 +35,8 @@ class Limits:
     room_patience: float = 5.0
     #: The same for a disconnect, which nobody waits for.
     disconnect_patience: float = 60.0
+    #: Bytes of a message that has not come whole that count as a sign of life; fewer may be dripped.
+    lively: int = 4096
     #: How long a client may take to answer a close frame.
     close_timeout: float = 5.0
     #: How often this process says that it lives, and for how long that holds: then others tidy up after it.

@@ -60,9 +60,9 @@ class WebSocketProtocol(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_begun", "_code", "_connection", "_forget_again", "_gone", "_heard", "_hub", "_idle", "_incoming",
-        "_keep_alive", "_notes", "_outgoing", "_reading", "_response", "_server_connections", "_throttle", "_transport",
-        "_turns", "_wire", "place",
+        "_begun", "_code", "_connection", "_forget_again", "_gone", "_hub", "_idle", "_incoming", "_keep_alive",
+        "_notes", "_outgoing", "_reading", "_response", "_server_connections", "_throttle", "_transport", "_turns",
+        "_wire", "place",
     )  # fmt: skip
 
     def __init__(self, hub: Hub, server_state: ServerState) -> None:
@@ -85,8 +85,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._response: Response | None = None
         self._reading = True
         self._gone = False
-        #: Whether anything came since the last tick.
-        self._heard = False
         self._code: int | None = None
         self._begun = 0.0
         self._turns: Turns | None = None
@@ -94,7 +92,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._idle = Idle(hub.config.idle_timeout) if hub.config.idle_timeout else None
         #: What it counts for, see :class:`channelsq.interface.clients.Clients`.
         self.place = ""
-        self._keep_alive = KeepAlive(hub.config.ping_interval, hub.config.ping_timeout)
+        self._keep_alive = KeepAlive(hub.config.ping_interval, hub.config.ping_timeout, hub.limits.lively)
 
     # -- the transport ----------------------------------------------------------------------
 
@@ -108,7 +106,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        self._heard = True
         self._hub.stats.received_bytes += len(data)
         incoming, connection = self._incoming, self._connection
         incoming.feed(data)
@@ -205,6 +202,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def on_held(self) -> None:
         """See :class:`channelsq.interface.throttle.Client`."""
+        self._keep_alive.held(self._incoming.unfinished)
         self._notes.too_fast()
         self._look_at_reading()
 
@@ -215,6 +213,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def on_message(self, payload: str | bytes) -> None:
         """See :class:`channelsq.interface.incoming.Client`."""
+        self._keep_alive.signs += 1
         connection = self._connection
         if connection is None or connection.state is not IS_OPEN:
             return
@@ -255,6 +254,10 @@ class WebSocketProtocol(asyncio.Protocol):
             self._notes.too_big(error)
         else:
             self._notes.bad_frame(error)
+
+    def on_ping(self) -> None:
+        """See :class:`channelsq.interface.incoming.Client`."""
+        self._keep_alive.signs += 1
 
     def on_pong(self, data: bytes) -> None:
         """See :class:`channelsq.interface.incoming.Client`."""
@@ -441,17 +444,13 @@ class WebSocketProtocol(asyncio.Protocol):
             self._turns.on_tick(now)
         if self._gone:
             return
-        if self._heard:
-            self._heard = False
-            self._keep_alive.heard(now)
+        held = self._throttle is not None and self._throttle.held
+        self._keep_alive.look(now, self._incoming.unfinished, read=self._reading, held=held)
         if connection.state is State.CONNECTING:
             if now - self._begun >= self._hub.config.accept_timeout:
                 missing = "its consumer did not accept it" if connection.connect_done else "no consumer handled it"
                 self.answer(504, "timeout", f"{missing} within {self._hub.config.accept_timeout:g} s")
         elif self._wire.state is OPEN:
-            if not self._reading:
-                # Nobody reads the client's answer now, so it cannot be late.
-                self._keep_alive.heard(now)
             if self._keep_alive.is_lost(now):
                 self._notes.ping_timeout()
                 self._code = 1006

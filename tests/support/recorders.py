@@ -55,6 +55,9 @@ class Recorder:
         self.over = True
         self.wire.fail(1007, "")
 
+    def on_ping(self) -> None:
+        pass  # what it says is the parser's to answer
+
     def on_pong(self, data: bytes) -> None:
         self.tell(("pong", data))
 
