@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from channelsq import conf
+from channelsq.causes import explained, meant
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import InvalidChannelLayerError, InvalidRouting
 from channelsq.layers.base import BaseChannelLayer, Received, Send
@@ -21,6 +23,8 @@ __all__ = [
     "channel_layers",
     "get_channel_layer",
 ]
+
+logger = logging.getLogger("channelsq")
 
 _LAYERS_REMEDY = "use channelsq.layers.RedisChannelLayer, IPCChannelLayer, KombuChannelLayer or InMemoryChannelLayer"
 
@@ -53,9 +57,14 @@ class ChannelLayerWrapper:
         """
         try:
             return Router(self.routing)
-        except AttributeError as error:
-            # As it is, it would look as if there were no attribute "router", and __getattr__ would hide it.
-            raise InvalidRouting(f"the routing {self.routing!r} cannot be read: {error}") from error
+        except Exception as error:  # of the project's modules, which raise whatever they like when they are imported
+            text = explained(error)
+            named = isinstance(self.routing, str) and repr(self.routing) not in text
+            value = f" {self.routing!r}" if named else ""
+            raise InvalidRouting(
+                f"CHANNEL_LAYERS[{self.alias!r}]['ROUTING']{value} cannot be read: {text}; correct that: ROUTING is a "
+                "list of route() and include(), or the dotted path to one"
+            ) from error
 
     # The hot ones, spelt out so that they are typed and need no __getattr__.
 
@@ -100,18 +109,27 @@ class ChannelLayerWrapper:
         return f"{self.alias} ({type(self.channel_layer).__module__}.{type(self.channel_layer).__name__})"
 
 
-def _known_keys(backend: Any) -> str:
-    """What the constructors of a layer's class, and of those it stands on, take; for an error's text."""
+def _misfit(backend: Any, config: Mapping[str, Any], error: TypeError) -> str:
+    """Return why a layer's class does not take its ``CONFIG``, and what it takes; for an error's text."""
+    known = _known_keys(backend)
+    if not known:
+        return str(error)
+    unknown = [key for key in config if isinstance(key, str) and key not in known]
+    cause = f"unknown key {unknown[0]!r}{meant(unknown[0], known)}" if unknown else str(error)
+    return f"{cause}; it takes {', '.join(known)}"
+
+
+def _known_keys(backend: Any) -> list[str]:
+    """Return what the constructors of a layer's class, and of those it stands on, take."""
     if not isinstance(backend, type):
-        return ""
+        return []
     parameters = [
         parameter
         for base in backend.__mro__
         if "__init__" in vars(base) and base is not object
         for parameter in inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
     ]
-    keys = sorted({parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY})
-    return f"; it takes {', '.join(keys)}" if keys else ""
+    return sorted({parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY})
 
 
 class ChannelLayerManager:
@@ -121,6 +139,7 @@ class ChannelLayerManager:
         #: The layers that have been made, by alias.
         self.backends: dict[str, ChannelLayerWrapper] = {}
         self._lock = threading.RLock()
+        self._warned = False
 
     @property
     def configs(self) -> dict[str, Any]:
@@ -134,6 +153,7 @@ class ChannelLayerManager:
             InvalidChannelLayerError: the settings are missing or cannot be used.
         """
         settings = conf.layer_settings(name)
+        self._warn_if_not_installed()
         return self._make(settings, settings.config)
 
     def make_test_backend(self, name: str, **config: Any) -> ChannelLayerWrapper:
@@ -153,21 +173,31 @@ class ChannelLayerManager:
             )
         return self._make(settings, {**settings.test_config, **config})
 
+    def _warn_if_not_installed(self) -> None:
+        """Log once that the project forgot ``INSTALLED_APPS``; no check can say so, as checks come with the app."""
+        if not self._warned and conf.is_forgotten_in_apps():
+            self._warned = True
+            logger.warning("%s", conf.NOT_INSTALLED, extra={"action": "not_installed"})
+
     def _make(self, settings: conf.LayerSettings, config: Mapping[str, Any]) -> ChannelLayerWrapper:
+        setting = f"CHANNEL_LAYERS[{settings.alias!r}]"
         try:
             backend = conf.import_dotted(settings.backend)
-        except ImportError as error:
+        except Exception as error:
             raise InvalidChannelLayerError(
-                f"CHANNEL_LAYERS[{settings.alias!r}]['BACKEND'] {settings.backend!r} cannot be imported: {error}; "
-                f"{_LAYERS_REMEDY}"
+                f"{setting}['BACKEND'] {settings.backend!r} cannot be imported: {explained(error)}; {_LAYERS_REMEDY}"
             ) from error
         try:
             layer = backend(**config)
         except TypeError as error:
             raise InvalidChannelLayerError(
-                f"CHANNEL_LAYERS[{settings.alias!r}]['CONFIG'] does not fit {settings.backend}: {error}"
-                f"{_known_keys(backend)}"
+                f"{setting}['CONFIG'] does not fit {settings.backend}: {_misfit(backend, config, error)}"
             ) from error
+        except InvalidChannelLayerError as error:
+            text = str(error)
+            if text.startswith(setting):
+                raise
+            raise InvalidChannelLayerError(f"{setting}: {text.removeprefix('CHANNEL_LAYERS ')}") from error
         if not isinstance(layer, BaseChannelLayer):
             raise InvalidChannelLayerError(
                 f"CHANNEL_LAYERS[{settings.alias!r}]['BACKEND'] {settings.backend!r} is no channel layer; "

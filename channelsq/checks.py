@@ -21,6 +21,7 @@ channelsq.W006     session keys are taken from URLs in production (``check --dep
 channelsq.W007     every page may open a WebSocket in production (``check --deploy``)
 channelsq.W008     the broker is reached over the internet without TLS (``check --deploy``)
 channelsq.W009     a route's channel is called almost as one of the interface server's
+channelsq.W010     the project has a Celery app that Django does not import
 =================  =====================================================================
 """
 
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import ipaddress
 import os
 import sys
@@ -44,7 +46,7 @@ from redis.exceptions import RedisError
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers, check_queues_apart
 from channelsq.bounded import within
-from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError
+from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError, InvalidRouting
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.servers import RedisServer, is_old, redis_servers, version_of
 from channelsq.layers.urls import shown
@@ -91,11 +93,10 @@ def check_layers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Check
     found: list[CheckMessage] = []
     try:
         _ = layer.router
-    except (ChannelsqError, ValueError, ImportError, SyntaxError) as error:
+    except InvalidRouting as error:
         found.append(
             checks.Error(
-                f"The routing of CHANNEL_LAYERS['default'] cannot be read: {error}",
-                hint="ROUTING is a list of route() and include(), or the dotted path to one.",
+                str(error),
                 id="channelsq.E002",
             )
         )
@@ -112,10 +113,9 @@ def _check_others() -> list[CheckMessage]:
                 _ = layer.router
             if not layer.in_process and hasattr(layer, "queue_prefix"):
                 layers.append(layer)
-        except (ChannelsqError, ValueError, ImportError, SyntaxError) as error:
+        except ChannelsqError as error:
             if alias != conf.DEFAULT_CHANNEL_LAYER:
-                text = f"CHANNEL_LAYERS[{alias!r}] cannot be used: {error}"
-                found.append(checks.Error(text, id="channelsq.E007"))
+                found.append(checks.Error(str(error), id="channelsq.E007"))
     try:
         check_queues_apart(layers)
     except InvalidChannelLayerError as error:
@@ -152,8 +152,8 @@ def _is_multi_process_command(argv: Sequence[str]) -> bool:
 
 
 def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """W002 and W003."""
-    found: list[CheckMessage] = []
+    """W002, W003 and W010."""
+    found = _check_celery_app()
     if not settings.DEBUG and not settings.ALLOWED_HOSTS:
         found.append(
             checks.Warning(
@@ -173,6 +173,41 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
             )
         )
     return found
+
+
+def _check_celery_app() -> list[CheckMessage]:
+    """W010."""
+    if conf.known_celery_app() is not None:
+        return []
+    module = _unimported_celery_module()
+    if module is None:
+        return []
+    package = module.partition(".")[0]
+    return [
+        checks.Warning(
+            f"Django does not import the Celery app in {module}: .delay() of the project's tasks uses Celery's default "
+            "broker, amqp://localhost, and manage.py runworker has no app.",
+            hint=f"Write into {package}/__init__.py: from {module} import app as celery_app",
+            id="channelsq.W010",
+        )
+    ]
+
+
+def _unimported_celery_module() -> str | None:
+    """Return a module called ``celery`` in a package of the project that nothing has imported."""
+    for module in conf.project_modules():
+        package, _, rest = module.partition(".")
+        name = f"{package}.celery"
+        if rest and name not in sys.modules and _exists(name):
+            return name
+    return None
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def check_deployment(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import re
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from channelsq.causes import meant
 from channelsq.exceptions import InvalidChannelLayerError
 
 if TYPE_CHECKING:
@@ -28,6 +32,14 @@ REMEDY = (
 )
 
 
+#: Said where :func:`is_forgotten_in_apps`.
+NOT_INSTALLED = (
+    '"channelsq" is not in INSTALLED_APPS: Celery workers do not consume the channels of CHANNEL_LAYERS, the settings '
+    "are not checked, and manage.py runserver is Django's; put it first, as in "
+    'INSTALLED_APPS = ["channelsq", "django.contrib.staticfiles", …]'
+)
+
+
 @dataclass(frozen=True)
 class LayerSettings:
     """One entry of ``CHANNEL_LAYERS``, its keys checked."""
@@ -39,9 +51,20 @@ class LayerSettings:
     test_config: Mapping[str, Any] | None = None
 
 
+def project_modules() -> list[str]:
+    """Return the dotted paths by which the settings name modules of the project: settings, URLs, WSGI and ASGI."""
+    names = ("SETTINGS_MODULE", "ROOT_URLCONF", "WSGI_APPLICATION", "ASGI_APPLICATION")
+    return [value for name in names if isinstance(value := getattr(settings, name, None), str)]
+
+
 def forced_script_name() -> str:
     """Django's ``FORCE_SCRIPT_NAME``, the prefix under which the site is mounted; "" if it is not set."""
     return settings.FORCE_SCRIPT_NAME or ""
+
+
+def is_forgotten_in_apps() -> bool:
+    """Whether Django has loaded its apps, and channelsq is none of them."""
+    return apps.ready and not apps.is_installed("channelsq")
 
 
 def layer_configs() -> dict[str, Any]:
@@ -74,6 +97,7 @@ def layer_settings(alias: str) -> LayerSettings:
     if unknown:
         raise InvalidChannelLayerError(
             f"CHANNEL_LAYERS[{alias!r}] has unknown keys {unknown}; known are {sorted(_KNOWN_KEYS)}"
+            f"{meant(unknown[0], _KNOWN_KEYS)}"
         )
     for key in ("BACKEND", "ROUTING"):
         if entry.get(key) in (None, ""):
@@ -212,11 +236,24 @@ def import_dotted(path: str) -> Any:
     module_name, _, attribute = path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
         raise ImportError(f"{path!r} is not a dotted path to something in a module")
-    module = importlib.import_module(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and imports one that is not
+        raise ImportError(f"{error}{meant(error.name, _neighbours(error.name))}") from error
     try:
         return getattr(module, attribute)
     except AttributeError:
-        raise ImportError(f"module {module_name!r} has nothing called {attribute!r}") from None
+        hint = meant(attribute, dir(module))
+        raise ImportError(f"module {module_name!r} has nothing called {attribute!r}{hint}") from None
+
+
+def _neighbours(module_name: str) -> list[str]:
+    """Return the names of the modules in the package that a module would be in."""
+    package, _, _ = module_name.rpartition(".")
+    path = getattr(sys.modules.get(package), "__path__", None)
+    return [] if path is None else [f"{package}.{each.name}" for each in pkgutil.iter_modules(path)]
 
 
 _celery_app: Celery | None = None
@@ -247,7 +284,8 @@ def celery_app() -> Celery:
     """The project's Celery app; Celery's default one if there is none."""
     from celery import current_app
 
-    return known_celery_app() or current_app
+    # The app itself, as its proxy has another identity.
+    return known_celery_app() or current_app._get_current_object()  # type: ignore[attr-defined]
 
 
 def celery_broker_url(app: Celery | None = None) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from channelsq import conf, names
+from channelsq.causes import explained
 from channelsq.exceptions import InvalidRouting
 from channelsq.utils import name_that_thing
 
@@ -103,8 +104,8 @@ class Route:
         if isinstance(consumer, str):
             try:
                 found = conf.import_dotted(consumer)
-            except ImportError as error:
-                raise InvalidRouting(f"cannot import the consumer {consumer!r}: {error}") from error
+            except Exception as error:  # of the consumer's module, too
+                raise InvalidRouting(f"cannot import the consumer {consumer!r}: {explained(error)}") from error
         if not callable(found):
             raise InvalidRouting(
                 f"the consumer of {', '.join(self.channels)} must be callable or a dotted path to one, not {consumer!r}"
@@ -334,8 +335,8 @@ class Router:
         if isinstance(routing, str):
             try:
                 found = conf.import_dotted(routing)
-            except ImportError as error:
-                raise InvalidRouting(f"cannot import the routing {routing!r}: {error}") from error
+            except Exception as error:  # of the routing's module, too
+                raise InvalidRouting(f"cannot import the routing {routing!r}: {explained(error)}") from error
         if isinstance(found, dict):
             return [Route(channel, consumer) for channel, consumer in found.items()]
         if not isinstance(found, Sequence) or isinstance(found, (str, bytes)):

@@ -11,12 +11,20 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from channelsq import logs
+from channelsq.causes import explained
+from channelsq.exceptions import InvalidRouting
 from channelsq.interface.config import ConfigError, InterfaceConfig, read_config
 from channelsq.interface.supervised import Supervised
 from channelsq.interface.supervisor import Supervisor
 from channelsq.settings_module import VARIABLE, find_settings
+
+if TYPE_CHECKING:
+    from channelsq.asgi import ChannelLayerWrapper
+
+logger = logging.getLogger("channelsq.interface")
 
 _LEVELS = (logging.ERROR, logging.INFO, logging.DEBUG, logging.DEBUG)
 
@@ -58,13 +66,15 @@ def _run(config: InterfaceConfig, supervised: Supervised | None) -> None:
     module = os.environ[VARIABLE]
     try:
         settings.configured or settings.INSTALLED_APPS  # noqa: B018
-    except ImportError as error:
-        raise ConfigError(f"the settings {module!r} ({VARIABLE}) cannot be imported: {error}") from error
-    except ImproperlyConfigured as error:
-        raise ConfigError(f"the settings {module!r} cannot be used: {error}") from error
+    except Exception as error:  # of the project's modules
+        what = "be imported" if isinstance(error, ImportError) else "be used"
+        raise ConfigError(f"the settings {module!r} ({VARIABLE}) cannot {what}: {explained(error)}") from error
     try:
         django.setup()
-        _configure_logging(config.verbosity)
+    except Exception as error:
+        raise ConfigError(f"the apps in INSTALLED_APPS of {module!r} cannot be loaded: {explained(error)}") from error
+    _configure_logging(config.verbosity)
+    try:
         _serve(config, supervised)
     except ImproperlyConfigured as error:
         raise ConfigError(str(error)) from error
@@ -76,6 +86,7 @@ def _serve(config: InterfaceConfig, supervised: Supervised | None) -> None:
     from channelsq.interface.server import Companion, InterfaceServer, run
 
     layer = channel_layers[config.layer]
+    _check_routing(layer)
     companions: list[Companion] = []
     if layer.channel_layer.in_process:
         if config.workers > 1:
@@ -86,7 +97,7 @@ def _serve(config: InterfaceConfig, supervised: Supervised | None) -> None:
         from channelsq.worker.embedded import EmbeddedWorker, in_process_layers
 
         companions += [EmbeddedWorker(each) for each in in_process_layers()]
-        logging.getLogger("channelsq.interface").info(
+        logger.info(
             "the channel layer is in this process's memory, so the workers run in this process too; "
             "set REDIS_URL, or another layer in CHANNEL_LAYERS, to run them apart",
             extra={"action": "embedded_workers"},
@@ -101,6 +112,17 @@ def _serve(config: InterfaceConfig, supervised: Supervised | None) -> None:
 
     peers = Peers(supervised.number, supervised.folder) if config.metrics else None
     run(config, layer, companions=companions, sockets=supervised.listening(), on_listening=listening, peers=peers)
+
+
+def _check_routing(layer: ChannelLayerWrapper) -> None:
+    """Log in development that no worker will start; in production only workers read the routing."""
+    from django.conf import settings
+
+    if settings.DEBUG and not layer.in_process:
+        try:
+            _ = layer.router
+        except InvalidRouting as error:
+            logger.error("no worker can start: %s", error, extra={"action": "bad_routing"})
 
 
 def _configure_logging(verbosity: int) -> None:

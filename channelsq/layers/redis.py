@@ -36,7 +36,8 @@ def _url_of(hosts: object) -> str:
     """The URL in ``CONFIG["hosts"]``; raises InvalidChannelLayerError."""
     if not isinstance(hosts, (list, tuple)):
         raise InvalidChannelLayerError(
-            f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), not {type(hosts).__name__}"
+            f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), such as "
+            f'["redis://localhost:6379/0"] or [("localhost", 6379)], not {_described(hosts)}'
         )
     if len(hosts) != 1:
         raise InvalidChannelLayerError(
@@ -51,10 +52,19 @@ def _url_of(hosts: object) -> str:
         name, port = host
         if isinstance(name, str) and name and type(port) is int and 0 < port < 65536:
             return f"redis://{f'[{name}]' if ':' in name else name}:{port}/0"
-    kind = type(host).__name__  # there may be a password in it
     raise InvalidChannelLayerError(
-        f"RedisChannelLayer's CONFIG['hosts'] has a {kind} that is neither a URL in a str nor (host, port)"
+        f"RedisChannelLayer's CONFIG['hosts'] must have a URL in a str, or (host, port) with a number for the port, "
+        f'such as ("localhost", 6379), not {_described(host)}'
     )
+
+
+def _described(value: object) -> str:
+    """Return a value in ``hosts`` without a password that may be in it."""
+    if isinstance(value, str):
+        return f"the str {shown(value)!r}" if "://" in value else f"the str {value.rpartition('@')[2]!r}"
+    if isinstance(value, (list, tuple)) and len(value) == 2 and "@" not in str(value):
+        return repr(tuple(value))
+    return f"a {type(value).__name__}"
 
 
 class RedisChannelLayer(KombuChannelLayer):

@@ -43,6 +43,11 @@ def consumed() -> list[ChannelLayerWrapper]:
 _installed: set[int] = set()
 
 
+def is_installed(app: Celery) -> bool:
+    """Whether :func:`install` was called for an app, and refused nothing."""
+    return id(app) in _installed
+
+
 def install(app: Celery) -> None:
     """Make ``app``'s workers consume the channels of layers, see :func:`consumed`.  Safe to call again.
 
@@ -51,17 +56,18 @@ def install(app: Celery) -> None:
     """
     if id(app) in _installed or not channel_layers.configs:
         return
-    _installed.add(id(app))
     broker.lend(app)
     layers = consumed()
     check_queues_apart(layers)
+    tasks = {layer.alias: ConsumerTasks(app, layer) for layer in layers}
+    # From here on nothing is refused: whoever caught an error has nothing that is half installed.
+    _installed.add(id(app))
     signals.celeryd_init.connect(_refuse_unusable_layers, weak=False)
     if not layers:
         return
     decompression.bound()
     app.conf.accept_content = [*{*app.conf.accept_content, "json", "msgpack"}]
-    for layer in layers:
-        tasks_of(app)[layer.alias] = ConsumerTasks(app, layer)
+    tasks_of(app).update(tasks)
     dead.install(app)
     signals.task_revoked.connect(_on_revoked, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)

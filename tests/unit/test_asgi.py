@@ -114,6 +114,10 @@ def test_no_test_config(manager: ChannelLayerManager) -> None:
         ({"BACKEND": "collections.OrderedDict"}, ["OrderedDict' is no channel layer", "RedisChannelLayer"]),
         ({"BACKEND": "os.path"}, ["does not fit os.path", "not callable"]),
         ({"BACKEND": MEMORY, "CONFIG": {"hosts": []}}, ["['CONFIG'] does not fit", MEMORY, "'hosts'"]),
+        ({"BACKEND": "channelsq.layers.RedisChanelLayer"}, ["has nothing called", "did you mean 'RedisChannelLayer'?"]),
+        ({"BACKEND": REDIS, "CONFIG": {"ulr": "redis://a"}}, ["unknown key 'ulr'; did you mean 'url'?; it takes cap"]),
+        ({"BACKEND": REDIS, "CONFIG": {"hosts": "a"}}, ["CHANNEL_LAYERS['default']: RedisChannelLayer's CONFIG["]),
+        ({"BACKEND": REDIS, "ROUTES": []}, ["unknown keys ['ROUTES']", "did you mean 'ROUTING'?"]),
         ({"BACKEND": MEMORY, "CONFIG": {"size": 5}}, ["'size'", "; it takes capacity, channel_capacity, consume"]),
         ({"BACKEND": REDIS, "CONFIG": {"prefx": "a"}}, ["'prefx'", "; it takes capacity, ", ", prefix, ", ", url"]),
         ({"BACKEND": MEMORY, "CONFIG": {1: 2}}, ["['CONFIG'] does not fit", "must be strings"]),
@@ -210,6 +214,65 @@ def test_a_routing_that_names_a_missing_consumer_says_so(tmp_path: Any, monkeypa
     with pytest.raises(InvalidRouting, match="no_such_consumer") as raised:
         layer.router  # noqa: B018
     assert "routing_with_a_typo.routing" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (
+            "from channelsq import route\nrouting = [route('a', 'os.getppidd')]",
+            "cannot import the consumer 'os.getppidd': module 'os' has nothing called 'getppidd'; did you mean "
+            "'getppid'? (routing_that_fails.py, line 2)",
+        ),
+        (
+            "from channelsq import include\nrouting = [include('nowhere.at_all')]",
+            "cannot import the routing 'nowhere.at_all': No module named 'nowhere' (routing_that_fails.py, line 2)",
+        ),
+        ("import os\nrouting = [os.nothing]", "has no attribute 'nothing' (routing_that_fails.py, line 2)"),
+        ("import nowhere", "No module named 'nowhere' (routing_that_fails.py, line 1)"),
+        ("routing = [\n", "SyntaxError: '[' was never closed (routing_that_fails.py, line 1)"),
+        ("raise KeyError('KEY')", "KeyError: 'KEY' (routing_that_fails.py, line 1)"),
+        ("import json\njson.loads('{')", "(routing_that_fails.py, line 2)"),
+        ("assert False", ": AssertionError (routing_that_fails.py, line 1)"),
+        (
+            "from channelsq import route\nrouting = [route('a', print, path='(x)')]",
+            "ValueError: the filter path='(x)' on the route a has positional groups; write them as named groups, "
+            "(?P<name>...), or as (?:...) (routing_that_fails.py, line 2)",
+        ),
+    ],
+)
+def test_a_routing_that_cannot_be_imported_says_where(
+    code: str, says: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "routing_that_fails.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "routing_that_fails", raising=False)
+    with pytest.raises(InvalidRouting) as raised:
+        wrapped("routing_that_fails.routing").router  # noqa: B018
+    text = str(raised.value)
+    start = (
+        "CHANNEL_LAYERS['default']['ROUTING'] cannot be read: cannot import the routing 'routing_that_fails.routing': "
+    )
+    assert text.startswith(start)
+    assert f"{says}; correct that: ROUTING is a list of route() and include()" in text
+
+
+@pytest.mark.parametrize(
+    ("routing", "says"),
+    [
+        ("os.sep", "['ROUTING'] 'os.sep' cannot be read: a routing must be a list"),
+        ([5], "['ROUTING'] cannot be read: a routing holds route(), route_class() and include(), not 5; correct that"),
+        (
+            "os.path.nothing",
+            "['ROUTING'] cannot be read: cannot import the routing 'os.path.nothing': module 'os.path' has",
+        ),
+    ],
+)
+def test_a_routing_that_is_none(routing: Any, says: str) -> None:
+    with pytest.raises(InvalidRouting) as raised:
+        wrapped(routing).router  # noqa: B018
+    assert says in str(raised.value)
 
 
 def test_capacity_patterns() -> None:

@@ -54,7 +54,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until told to stop."""
-        app = conf.celery_app()
+        app = conf.known_celery_app()
+        if app is None:
+            raise CommandError(
+                "Django has loaded no Celery app, so there is none to run a worker of: make one in the project's "
+                "celery.py, and import it in the __init__.py beside it: from .celery import app as celery_app"
+            )
         install(app)
         argv = ["worker", "--loglevel", "INFO" if options["verbosity"] else "WARNING"]
         argv += _queues(app, options["layer"], options["only_channels"], options["exclude_channels"])

@@ -15,6 +15,7 @@ from celery.bin.purge import purge
 from celery.bin.worker import worker
 
 import channelsq.transport  # noqa: F401  # as `inspect` and `control` may meet a redis-streams:// broker, without Django
+from channelsq.worker import forgotten
 from channelsq.worker.sources.purge import install as install_purge
 
 OPTIONS = (
@@ -34,6 +35,7 @@ OPTIONS = (
 
 worker.params.extend(OPTIONS)
 install_purge(purge)
+forgotten.install()
 
 
 @click.command(cls=CeleryCommand)

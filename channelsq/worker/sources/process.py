@@ -187,6 +187,7 @@ def main() -> None:
     options: dict[str, Any] = json.loads(sys.argv[2])
     app: Celery = find_app(options["app"])
     app.loader.init_worker()
+    app.loader.import_task_module("channelsq.tasks")  # for an app that discovers none, under `manage.py runworker`
     app.finalize()
     app.log.setup(options["loglevel"], options["logfile"], redirect_stdouts=False, hostname=options["hostname"])
     logging.getLogger("channelsq").setLevel(options["own_loglevel"])

@@ -1,0 +1,50 @@
+"""Texts of errors in a project's own modules: the cause, the line that it is in, and the name that was meant."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sysconfig
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from channelsq.exceptions import ChannelsqError
+
+#: Folders whose files are not the project's: Python's, installed packages', and this one.
+_FOREIGN = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_OWN = str(Path(__file__).parent) + os.sep
+
+
+def explained(error: BaseException) -> str:
+    """Return an error in one line, with the line of the project's code that it comes from, if there is one."""
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    if not isinstance(error, (ChannelsqError, ImportError)):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    place = _place(error)
+    return f"{text} ({place})" if place and place not in text else text
+
+
+def _place(error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_short(error.filename)}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        name = frame.filename
+        if not (name.startswith(("<", _OWN)) or name.startswith(_FOREIGN)):
+            return f"{_short(name)}, line {frame.lineno}"
+    return ""
+
+
+def _short(name: str) -> str:
+    """Return a file's path from the current folder on, if it is below that."""
+    try:
+        return str(Path(name).relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return name
+
+
+def meant(name: object, known: Iterable[str]) -> str:
+    """Return ``"; did you mean …?"`` for a name that is not among those that are known; empty if none is like it."""
+    found = difflib.get_close_matches(name, list(known), 1) if isinstance(name, str) else []
+    return f"; did you mean {found[0]!r}?" if found else ""
