@@ -20,8 +20,6 @@ from channelsq.interface.limits import Limits
 from channelsq.interface.logs import extra
 from channelsq.interface.memberships import Memberships
 from channelsq.interface.replies import Delivery
-from channelsq.layers.eviction import warn_of_eviction
-from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.memberships import read_note
 from channelsq.layers.presence import Presence
 from channelsq.wire_version import log_others
@@ -68,7 +66,6 @@ class Heartbeat:
         on_buried: Callable[[], None],
         root_path: str = "",
     ) -> None:
-        assert isinstance(layer.channel_layer, KombuChannelLayer)
         self._layer = layer
         self._channel_layer = layer.channel_layer
         self._presence = presence
@@ -158,7 +155,7 @@ class Heartbeat:
                     self._beat()
                     if not self._warned:
                         self._warned = True
-                        warn_of_eviction(self._channel_layer)
+                        self._channel_layer.warn_operator()
                         self._look_at_versions()
                     self._write()
                     if time.monotonic() >= self._look_from:

@@ -22,7 +22,6 @@ from channelsq.interface.rounds import Rounds, period_of
 from channelsq.interface.stats import Stats
 from channelsq.interface.status import Status
 from channelsq.layers.base import BaseChannelLayer
-from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.security.origins import OriginPolicy
 
 logger = logging.getLogger("channelsq.interface")
@@ -114,15 +113,13 @@ class Hub:
         signing = self.layer.channel_layer.signing
         if signing is not None:
             signing.listener = functools.partial(self._count_from_thread, "link.unsigned")
-        if isinstance(self.layer.channel_layer, KombuChannelLayer):
-            self.layer.channel_layer.foreign_listener = functools.partial(self._count_from_thread, "replies.foreign")
+        self.layer.channel_layer.foreign_listener = functools.partial(self._count_from_thread, "replies.foreign")
         prefixes = [
             names.process_part(self.layer.channel_layer.new_channel(pattern))
             for pattern in ("websocket.send!", "http.response!")
         ]
         await self.link.start(prefixes, self.replies)
-        channel_layer = self.layer.channel_layer
-        presence = channel_layer.presence if isinstance(channel_layer, KombuChannelLayer) else None
+        presence = self.layer.channel_layer.presence
         if presence is not None:
             self.heartbeat = Heartbeat(self.layer, presence, self.limits, self._on_buried, self.config.root_path)
             # What this process is told of its sockets, see channelsq.layers.memberships.

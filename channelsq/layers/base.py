@@ -29,7 +29,9 @@ from channelsq.layers.begun import KEPT_AFTER
 
 if TYPE_CHECKING:
     from channelsq.layers.begun import BegunStore
+    from channelsq.layers.clock import Clock
     from channelsq.layers.groups import GroupStore
+    from channelsq.layers.presence import Presence
     from channelsq.layers.signing import Signing
 
 logger = logging.getLogger("channelsq.layers")
@@ -89,6 +91,12 @@ class BaseChannelLayer(ABC):
 
     #: What signs messages, and looks at signatures; None for nothing.
     signing: Signing | None = None
+
+    #: The clock by which messages expire that workers take; None where the layer itself drops those that have.
+    expiry_clock: Clock | None = None
+
+    #: Is called, in any thread, for each message on a reply queue that is none of channelsq's.
+    foreign_listener: Callable[[], None] | None = None
 
     ChannelFull = exceptions.ChannelFull
     MessageTooLarge = exceptions.MessageTooLarge
@@ -333,6 +341,47 @@ class BaseChannelLayer(ABC):
     def forget_channel(self, channel: str) -> None:
         """Take ``channel`` out of every group: its socket is gone."""
         self._groups.forget(channel)
+
+    def forget_channels(self, channels: Sequence[str]) -> None:
+        """:meth:`forget_channel` for many at once."""
+        for channel in channels:
+            self.forget_channel(channel)
+
+    # -- processes that live ------------------------------------------------------------------
+
+    @property
+    def presence(self) -> Presence | None:
+        """Which processes of the site live; None if the layer cannot know."""
+        return None
+
+    def restore_memberships(
+        self, memberships: Iterable[tuple[str, str, float]], ended: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Write memberships down that the layer has lost, and end those that it should not have; tell nobody.
+
+        A layer with :attr:`presence` implements it.
+
+        Args:
+            memberships: each a group, a channel, and the seconds until it ends.
+            ended: each a group and a channel.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer; some of it may be done.
+        """
+        raise NotImplementedError
+
+    def delete_reply_queues(self, process: str) -> None:
+        """Delete what waits for the clients of a process that is dead.
+
+        A layer with :attr:`presence` implements it.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+        """
+        raise NotImplementedError
+
+    def warn_operator(self) -> None:  # noqa: B027 - most layers have nothing to say
+        """Log what an operator should change about the layer's servers.  May wait for them some seconds."""
 
     # -- runs that must not be repeated ------------------------------------------------------
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis
 from kombu.exceptions import KombuError
 
 from channelsq.exceptions import InvalidChannelLayerError
+from channelsq.layers.kombu_broker.broker import KombuBroker
 from channelsq.layers.servers import redis_servers
-
-if TYPE_CHECKING:
-    from channelsq.layers.kombu import KombuChannelLayer
 
 logger = logging.getLogger("channelsq.layers")
 
@@ -24,7 +22,7 @@ DROPPED = {
 }
 
 
-def warn_of_eviction(layer: KombuChannelLayer) -> None:
+def warn_of_eviction(layer: KombuBroker) -> None:
     """Log a warning for each Redis of a layer whose ``maxmemory-policy`` is not ``noeviction``.
 
     Providers may forbid CONFIG; INFO tells it, too.  A server that does not is passed over.
@@ -41,7 +39,7 @@ def warn_of_eviction(layer: KombuChannelLayer) -> None:
             )  # fmt: skip
 
 
-def _servers(layer: KombuChannelLayer) -> list[tuple[str, dict[str, Any]]]:
+def _servers(layer: KombuBroker) -> list[tuple[str, dict[str, Any]]]:
     """The URL of each Redis of a layer, and what INFO tells of its memory."""
     found: list[tuple[str, dict[str, Any]]] = []
     # An error is also what a server answers that forbids INFO.

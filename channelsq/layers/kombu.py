@@ -17,6 +17,7 @@ from kombu import Producer
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
 from channelsq.layers.base import Deliver, Listener, Received, Send
 from channelsq.layers.begun import KEPT_AFTER, BegunStore, MemoryBegun, RedisBegun
+from channelsq.layers.eviction import warn_of_eviction
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.kombu_broker.broker import DEFAULT_PREFIX, KombuBroker, channel_of
 from channelsq.layers.kombu_broker.listener import KombuListener
@@ -177,7 +178,6 @@ class KombuChannelLayer(KombuBroker):
 
     @property
     def presence(self) -> Presence | None:
-        """Which interface processes live; None if that is not known, as the groups are in no Redis."""
         groups = self.group_store
         return Presence(groups) if isinstance(groups, RedisGroups) else None
 
@@ -196,18 +196,12 @@ class KombuChannelLayer(KombuBroker):
         return KEPT_AFTER + float(self.transport_options.get("visibility_timeout") or 3600 * self._is_one_redis)
 
     def delete_reply_queues(self, process: str) -> None:
-        """Delete what waits for the clients of a process that is dead.
-
-        Raises:
-            BrokerUnavailable: the broker does not answer.
-        """
         with self.broker_errors(), self.open_connection() as connection, connection.channel() as channel:
             for kind in ("websocket.send", "http.response"):
                 self.reply_queue(f"{kind}.{process}")(channel).delete()
 
     @property
     def has_other_groups(self) -> bool:
-        """Whether the groups have a URL of their own."""
         return bool(self._groups_url)
 
     @property
@@ -236,27 +230,20 @@ class KombuChannelLayer(KombuBroker):
     def restore_memberships(
         self, memberships: Iterable[tuple[str, str, float]], ended: Iterable[tuple[str, str]] = ()
     ) -> None:
-        """Write memberships down that Redis has lost, and end such as it should not have; nobody is told of either.
-
-        Args:
-            memberships: each a group, a channel, and the seconds until it ends.
-            ended: each a group and a channel.
-
-        Raises:
-            BrokerUnavailable: Redis does not answer; some of it may be done.
-        """
         groups = self._groups
         assert isinstance(groups, RedisGroups)
         groups.add_all(memberships)
         for group, channel in ended:
             groups.discard(group, channel)
 
+    def warn_operator(self) -> None:
+        warn_of_eviction(self)
+
     def forget_channel(self, channel: str) -> None:
         if self._has_groups:
             super().forget_channel(channel)
 
     def forget_channels(self, channels: Sequence[str]) -> None:
-        """:meth:`forget_channel` for many at once, of a layer with groups in Redis."""
         groups = self._groups
         assert isinstance(groups, RedisGroups)
         groups.forget_all(channels)

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis
 from kombu import Connection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from channelsq.layers.kombu_broker.broker import KombuBroker
 from channelsq.layers.kombu_broker.params import redis_params
 from channelsq.layers.urls import shown
 from channelsq.transport.old_server import KNOWS_FLAGS, is_too_old
-
-if TYPE_CHECKING:
-    from channelsq.layers.kombu import KombuChannelLayer
 
 #: Seconds for each of a connection and an answer.  They are asked for once.
 _PATIENCE = 2.0
@@ -33,7 +31,7 @@ _HASTY: dict[str, Any] = {
 class RedisServer:
     """One Redis of a layer."""
 
-    layer: KombuChannelLayer
+    layer: KombuBroker
     #: Its URL, without a password.
     shown: str
     has_channels: bool
@@ -80,7 +78,7 @@ class RedisServer:
                 yield client
 
 
-def redis_servers(layer: KombuChannelLayer) -> list[RedisServer]:
+def redis_servers(layer: KombuBroker) -> list[RedisServer]:
     """Return the servers of a layer; none if it uses no Redis.
 
     Raises:

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from channelsq.exceptions import BrokerUnavailable
-from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.presence import Presence
 from channelsq.wire_version import log_others
 
@@ -50,7 +49,7 @@ class Announcer:
     def add(self, layer: ChannelLayerWrapper) -> None:
         """Announce the worker on one more layer, if that has groups in Redis."""
         # Looked up here and not in the thread, as the worker may fork.
-        presence = layer.presence if isinstance(layer.channel_layer, KombuChannelLayer) else None
+        presence = layer.channel_layer.presence
         if presence is None:
             return
         self._places = {**self._places, layer.alias: presence}  # the thread may be reading the other one

@@ -13,8 +13,6 @@ from channelsq.asgi import channel_layers, check_queues_apart
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import ChannelsqError
 from channelsq.layers import decompression
-from channelsq.layers.eviction import warn_of_eviction
-from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.worker import connection, database, dead, pool
@@ -158,9 +156,9 @@ def _on_shutting_down(**kwargs: Any) -> None:
 
 def _on_ready(sender: Any = None, **kwargs: Any) -> None:
     for tasks in tasks_of(sender.app).values() if sender is not None else ():
-        layer = tasks.layer.channel_layer
-        if isinstance(layer, KombuChannelLayer):  # not in the worker's event loop, as it waits for an answer
-            threading.Thread(target=warn_of_eviction, args=(layer,), name="channelsq-eviction", daemon=True).start()
+        # Not in the worker's event loop, as it waits for an answer.
+        warn = tasks.layer.channel_layer.warn_operator
+        threading.Thread(target=warn, name="channelsq-eviction", daemon=True).start()
     sources = getattr(getattr(sender, "controller", None), "channelsq_sources", None)
     if sources is not None:
         sources.tell_of_events()

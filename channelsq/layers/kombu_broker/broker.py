@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
@@ -86,8 +86,6 @@ class KombuBroker(BaseChannelLayer):
         self._transport_options = dict(transport_options or {})
         #: The queues that this process has sent to or received from, for flush().
         self.used: dict[str, Queue] = {}
-        #: Is called, in any thread, for each message on a reply queue that is none of channelsq's.
-        self.foreign_listener: Callable[[], None] | None = None
         #: How often close() was called: who was at work then need not say how that failed.
         self.closed = 0
 
@@ -233,6 +231,16 @@ class KombuBroker(BaseChannelLayer):
 
     @property
     @abstractmethod
+    def groups_url(self) -> str | None:
+        """The URL of the Redis that holds the groups; None if they are in no Redis."""
+
+    @property
+    @abstractmethod
+    def has_other_groups(self) -> bool:
+        """Whether the groups have a URL of their own."""
+
+    @property
+    @abstractmethod
     def group_store(self) -> GroupStore | None:
         """Where the groups are; None if the layer has none."""
 
@@ -300,8 +308,7 @@ class KombuBroker(BaseChannelLayer):
         return groups.clock if isinstance(groups, RedisGroups) else _OWN_CLOCK
 
     @property
-    def expiry_clock(self) -> Clock | None:
-        """The clock by which messages expire; None where the broker itself drops those that have."""
+    def expiry_clock(self) -> Clock | None:  # type: ignore[override]  # it depends on the broker
         return None if self.is_amqp or "-streams" in self.scheme or self.scheme == IPC_SCHEME else self.clock
 
     def expires(self, delay: float = 0.0) -> float | None:

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from kombu import Message as KombuMessage
 
 from channelsq.ending import is_end
-from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.wire import is_expired
 from channelsq.message import Message
 from channelsq.worker.guard import unhandled
@@ -100,10 +99,9 @@ class KombuIntake(Intake[KombuMessage]):
         return bool(held.headers.get("redelivered") or (held.delivery_info or {}).get("redelivered"))
 
     def _has_expired(self, held: KombuMessage) -> bool:
-        layer = self._layer.channel_layer
-        assert isinstance(layer, KombuChannelLayer)
+        clock = self._layer.channel_layer.expiry_clock
         # A message that was delivered before was read in time, and its worker was lost with it.
-        return is_expired(held.headers, layer.expiry_clock) and not self._was_delivered(held)
+        return is_expired(held.headers, clock) and not self._was_delivered(held)
 
 
 def _queue_of(message: KombuMessage) -> str:
