@@ -27,16 +27,20 @@ def explained(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_short(error.filename)}, line {error.lineno}"
+        return f"{short(error.filename)}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     for frame in reversed(frames):
-        name = frame.filename
-        if not (name.startswith(("<", _OWN)) or name.startswith(_FOREIGN)):
-            return f"{_short(name)}, line {frame.lineno}"
+        if not is_foreign(frame.filename):
+            return f"{short(frame.filename)}, line {frame.lineno}"
     return ""
 
 
-def _short(name: str) -> str:
+def is_foreign(name: str) -> bool:
+    """Whether a file is none of the project's: Python's, an installed package's, or channelsq's."""
+    return name.startswith(("<", _OWN)) or name.startswith(_FOREIGN)
+
+
+def short(name: str) -> str:
     """Return a file's path from the current folder on, if it is below that."""
     try:
         return str(Path(name).relative_to(Path.cwd()))

@@ -7,6 +7,7 @@ either.  The first entry that matches wins.
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,6 +31,8 @@ __all__ = [
     "route",
     "route_class",
 ]
+
+logger = logging.getLogger("channelsq.worker")
 
 # What claims HTTP requests by default.  A dotted path, as what it names stands above this module.
 _VIEWS = "channelsq.handler.ViewConsumer"
@@ -202,6 +205,9 @@ class Include:
         return None if resolved is None else (resolved.route.consumer, resolved.kwargs)
 
 
+#: Paths of WebSockets that are told of because no route claims them.
+_MOST_UNROUTED = 20
+
 #: Answers that are kept for each channel, and the characters of what was asked that one of them may have.
 _MOST_ANSWERS, _LONGEST_QUESTION = 1000, 500
 
@@ -274,6 +280,7 @@ class Router:
         self.channels = self.root.channel_names()
         self._answers: dict[str, _Answers] = {}
         self._has_defaults = False
+        self._unrouted: set[object] = set()
 
     def add_route(self, route: Route | Include) -> None:
         """Add an entry below all others."""
@@ -327,6 +334,32 @@ class Router:
         self.add_route(Route(names.WEBSOCKET_CONNECT, connect_consumer))
         ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
         self.add_route(Route(ignored, null_consumer))
+
+    def tell_unrouted(self, message: Message) -> None:
+        """Log that a WebSocket is accepted whose frames no route claims either; once a path, for some paths.
+
+        Args:
+            message: its connect.
+        """
+        path = message.get("path")
+        if path in self._unrouted or len(self._unrouted) >= _MOST_UNROUTED:
+            return
+        frame = copy.copy(message)
+        frame.channel_name = names.WEBSOCKET_RECEIVE
+        resolved = self.resolve(frame)
+        if resolved is not None and resolved.route.consumer is not null_consumer:
+            return
+        wanted = {names.WEBSOCKET_CONNECT, names.WEBSOCKET_RECEIVE}
+        mine = [each for each in self.routes() if wanted & set(each.channels)]
+        if any(key not in message for each in mine for key in each.filters):
+            return  # a frame has more keys, and may match
+        self._unrouted.add(path)
+        filters = sorted({f"{name}={regex.pattern!r}" for each in mine for name, regex in each.filters.items()})
+        known = f"the routes of websocket.* have {', '.join(filters)[:500]}" if filters else "there are none"
+        logger.warning(
+            "no route claims the WebSocket %s: it is accepted, and its frames are dropped; %s",
+            repr(path)[:200], known, extra={"action": "unrouted_socket"},
+        )  # fmt: skip
 
     @classmethod
     def resolve_routing(cls, routing: Any) -> list[Route | Include]:
@@ -392,8 +425,10 @@ def connect_consumer(message: Message, **kwargs: Any) -> None:
     """Accept a WebSocket, as one that no route claims is, or refuse it if the layer's ``unrouted`` says so."""
     if message.reply_channel is None:
         raise ValueError(f"{message!r} has no reply_channel, so nobody could be let in")
-    answer = "close" if message.channel_layer.unrouted == "refuse" else "accept"
-    message.reply_channel.send({answer: True})
+    refused = message.channel_layer.unrouted == "refuse"
+    if not refused:
+        message.channel_layer.router.tell_unrouted(message)
+    message.reply_channel.send({"close" if refused else "accept": True})
 
 
 def null_consumer(*args: Any, **kwargs: Any) -> None:

@@ -353,9 +353,11 @@ def _payload(message: dict[str, Any]) -> str | bytes | None:
     if text is not None and data is not None:
         raise BadReply("a message has both 'text' and 'bytes'; send one of them")
     if text is not None and not isinstance(text, str):
-        raise BadReply(f"'text' must be a str, not {type(text).__name__}")
+        remedy = "send bytes as {'bytes': …}" if isinstance(text, bytes) else "write json.dumps(…)"
+        raise BadReply(f"'text' must be a str, not {type(text).__name__}; {remedy}")
     if data is not None and not isinstance(data, bytes):
-        raise BadReply(f"'bytes' must be bytes, not {type(data).__name__}")
+        remedy = "; send text as {'text': …}" if isinstance(data, str) else ""
+        raise BadReply(f"'bytes' must be bytes, not {type(data).__name__}{remedy}")
     return text if data is None else data
 
 

@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from channelsq import exceptions, names
+from channelsq import exceptions, misuse, names
 from channelsq.layers import codec
 from channelsq.layers.begun import KEPT_AFTER
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from channelsq.layers.groups import GroupStore
     from channelsq.layers.presence import Presence
     from channelsq.layers.signing import Signing
+
+#: What clients' channels begin with.
+_CLIENTS = "websocket.send.", "http.response."
 
 logger = logging.getLogger("channelsq.layers")
 
@@ -216,12 +219,18 @@ class BaseChannelLayer(ABC):
                 raise ValueError(f"delay must be seconds, 0 or more, not {delay!r}")
             if names.is_process_channel(channel) or names.is_single_reader(channel):
                 raise ValueError(f"delay is for channels that workers consume, not for {channel!r}")
-        return Send(channel, codec.pack(message, self.message_size_limit), False, delay)
+        packed = codec.pack(message, self.message_size_limit)
+        if "type" in message and channel.startswith(_CLIENTS):
+            misuse.sent_type("channel", channel, message)
+        return Send(channel, packed, False, delay)
 
     def prepare_group(self, group: str, message: dict[str, Any]) -> Send:
         """Check and pack a message for every member of ``group``; errors as :meth:`prepare`."""
         names.check_group_name(group)
-        return Send(group, codec.pack(message, self.message_size_limit), True)
+        packed = codec.pack(message, self.message_size_limit)
+        if "type" in message:
+            misuse.sent_type("group", group, message)
+        return Send(group, packed, True)
 
     @abstractmethod
     def dispatch(self, sends: Sequence[Send]) -> None:

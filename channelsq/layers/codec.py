@@ -48,7 +48,8 @@ def _is_plain(value: Any, depth: int) -> bool:
 
 def _check_message(message: Any) -> None:
     if not isinstance(message, dict):
-        raise TypeError(f"a message must be a dict, not {type(message).__name__}: {_short(message)}")
+        remedy = '; to a WebSocket write {"text": …}' if isinstance(message, str) else ""
+        raise TypeError(f"a message must be a dict, not {type(message).__name__}: {_short(message)}{remedy}")
     for key, value in message.items():
         if not isinstance(key, str):
             raise TypeError(f"message key {key!r} must be a str, not {type(key).__name__}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery.exceptions import Reject, Retry
 
-from channelsq import attempts, names
+from channelsq import attempts, misuse, names
 from channelsq.attempts import NotAgain
 from channelsq.ending import failure_of
 from channelsq.exceptions import (
@@ -97,6 +97,7 @@ def run_consumer(
                 returned = consumer(message, **kwargs)
                 if returned is not None:
                     _refuse_coroutine(returned, name)
+                    misuse.returned(name, returned)
         except NotAgain as refusal:
             refusal.run(message)
         except (ChannelSocketException, DenyConnection) as effect:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import InvalidRouting
 from channelsq.handler import ViewConsumer
+from channelsq.layers import InMemoryChannelLayer
 from channelsq.message import Message
 from channelsq.routing import (
     Include,
@@ -577,3 +579,58 @@ def test_a_consumer_may_be_any_callable() -> None:
     one = Instance()
     for consumer in (one, one.method, functools.partial(first, extra=1), lambda message: None, Chat):
         assert route("a", consumer).match(message("a")) == (consumer, {})
+
+
+# -- sockets that nothing handles
+
+
+@pytest.mark.parametrize(
+    ("routing", "shown"),
+    [
+        ([route("websocket.connect", print, path="^ws/$")], "the routes of websocket.* have path='^ws/$'"),
+        ([route("websocket.receive", print, path="^/chat/")], "the routes of websocket.* have path='^/chat/'"),
+        ([include([route("websocket.connect", print, path="^/x/$")], path="^/chat")], "have path='^/x/$'"),
+        ([route("http.request", print)], "there are none"),
+        ([], "there are none"),
+    ],
+)
+def test_a_socket_without_routes_is_told_of(routing: Any, shown: str, caplog: pytest.LogCaptureFixture) -> None:
+    layer = layer_with(routing)
+    for path in ("/ws/", "/ws/", "/other/"):
+        connect_consumer(Message({"reply_channel": "a!b", "path": path}, "websocket.connect", layer))
+    texts = [record.getMessage() for record in caplog.records]
+    assert [text.partition(":")[0] for text in texts] == [
+        "no route claims the WebSocket '/ws/'",
+        "no route claims the WebSocket '/other/'",
+    ]
+    assert all(text.endswith(shown) for text in texts)
+    for number in range(100):
+        connect_consumer(Message({"reply_channel": "a!b", "path": f"/{number}/"}, "websocket.connect", layer))
+    assert len(caplog.records) == 20
+
+
+@pytest.mark.parametrize(
+    "routing",
+    [
+        [route("websocket.receive", print, path="^/ws/$")],
+        [include([route("websocket.receive", print, path="^/$")], path="^/ws")],
+        [route("websocket.receive", print, text="^{")],
+    ],
+)
+def test_a_socket_whose_frames_are_handled_is_none_of_those(routing: Any, caplog: pytest.LogCaptureFixture) -> None:
+    layer = layer_with(routing)
+    connect_consumer(Message({"reply_channel": "a!b", "path": "/ws/"}, "websocket.connect", layer))
+    assert caplog.records == []
+
+
+def test_a_layer_that_refuses_them_needs_no_word(caplog: pytest.LogCaptureFixture) -> None:
+    layer = layer_with([], unrouted="refuse")
+    connect_consumer(Message({"reply_channel": "a!b", "path": "/ws/"}, "websocket.connect", layer))
+    assert caplog.records == []
+
+
+def layer_with(routing: Any, **config: Any) -> ChannelLayerWrapper:
+    """Return a layer with a routing, as workers have it."""
+    layer = ChannelLayerWrapper(InMemoryChannelLayer(capacity=1000, **config), "default", routing)
+    layer.router.check_default()
+    return layer

@@ -1,0 +1,115 @@
+"""Sends and returned values that do nothing, as code written for Channels 4 or for views has them; told of in the log.
+
+None of them is an error: a channel of the application's own may carry any message, and a task may return what it
+likes.  So each line of the project's code is told of once in a process.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from types import FrameType, GeneratorType
+from typing import Any
+
+from channelsq.causes import is_foreign, short
+
+logger = logging.getLogger("channelsq")
+
+#: Lines of code that are told of, in one process.
+_MOST = 100
+
+#: What Channels 4 calls events to a client, and what to send instead.
+_EVENTS = {
+    "websocket.accept": '{"accept": True}',
+    "websocket.send": '{"text": …} or {"bytes": …}',
+    "websocket.close": '{"close": True} or {"close": 4000}',
+    "http.response.start": '{"status": 200, "headers": [], "content": b"…"}',
+    "http.response.body": '{"content": b"…", "more_content": False}',
+}
+
+#: For all others, which Channels 4 has consumers' methods handle.
+_HANDLED = '{"text": json.dumps(…)}, as what is sent goes to the clients and to no method of a consumer'
+
+#: Keys of answers, one of which a consumer returns that was to send it.
+_ANSWERS = frozenset({"accept", "text", "bytes", "close", "status", "content", "type"})
+
+#: Keys by which a message does something although it has a ``type``.
+_MEANT = frozenset({"accept", "text", "bytes", "close", "content"})
+
+
+class Told:
+    """The lines of code that were told of.  Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._places: set[object] = set()
+
+    def is_new(self, place: object) -> bool:
+        """Note a place, and return whether it is to be told of."""
+        with self._lock:
+            if place in self._places or len(self._places) >= _MOST:
+                return False
+            self._places.add(place)
+            return True
+
+    def clear(self) -> None:
+        """Forget all of them, as tests need."""
+        with self._lock:
+            self._places.clear()
+
+
+told = Told()
+
+
+def sent_type(what: str, name: str, message: Mapping[str, Any]) -> None:
+    """Log that a message to a client or group is one of Channels 4.
+
+    Args:
+        what: ``"group"`` or ``"channel"``.
+        name: its name.
+        message: it has the key ``type``.
+    """
+    kind = message["type"]
+    if not isinstance(kind, str) or (kind not in _EVENTS and not _MEANT.isdisjoint(message)):
+        return
+    place = _calling_line()
+    if told.is_new((place, kind)):
+        logger.warning(
+            '%s: a message to the %s %s has {"type": %r}, which is of Channels 4 and does nothing here; send %s '
+            "(docs/porting-from-channels-4.md)",
+            place, what, name, kind[:60], _EVENTS.get(kind, _HANDLED),
+            extra={"action": "type_sent"},
+        )  # fmt: skip
+
+
+def returned(consumer: str, value: object) -> None:
+    """Log that what a consumer returned is an answer that was not sent.
+
+    Args:
+        consumer: its name.
+        value: what it returned, which is not None.
+    """
+    if isinstance(value, GeneratorType):
+        shown, remedy = "a generator", "nothing of it has run: write it without yield"
+    elif isinstance(value, Mapping) and not _ANSWERS.isdisjoint(value):
+        shown, remedy = "a dict", "nobody gets it: send it with message.reply_channel.send(…)"
+    elif hasattr(value, "status_code") and hasattr(value, "streaming"):
+        shown = "an HttpResponse"
+        remedy = "nobody gets it: write a Django view, or send what AsgiHandler.encode_response(…) gives (docs/http.md)"
+    else:
+        return
+    if told.is_new(consumer):
+        logger.warning("%s returned %s; %s", consumer, shown, remedy, extra={"action": "answer_returned"})
+
+
+def _calling_line() -> str:
+    """Return the line of the project's code that runs, such as ``shop/consumers.py, line 12, in receive``."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not is_foreign(name):
+            return f"{short(name)}, line {frame.f_lineno}, in {frame.f_code.co_name}"
+        frame = frame.f_back
+    return "?"
