@@ -17,7 +17,7 @@ from django.utils.functional import SimpleLazyObject
 from channelsq.exceptions import InvalidToken
 from channelsq.message import Message
 from channelsq.names import WEBSOCKET_CONNECT
-from channelsq.security.tokens import read_token, token_in
+from channelsq.security.tokens import backend_of, read_token, token_in
 from channelsq.session_stores import is_in_cookie
 from channelsq.sessions import channel_and_http_session, channel_session, http_session, message_in
 
@@ -30,6 +30,7 @@ __all__ = [
     "channel_session_user_from_http",
     "channel_session_user_from_token",
     "http_session_user",
+    "log_in",
     "token_user",
     "transfer_user",
 ]
@@ -53,6 +54,30 @@ def transfer_user(
     if all(key in from_session for key in _KEYS):
         for key in _KEYS:
             to_session[key] = from_session[key]
+
+
+def log_in(message: Message, user: Any, *, backend: str | None = None) -> None:
+    """Make a user whom the application has authenticated itself the socket's, as with a token of its own.
+
+    The consumer has ``message.user`` then, and the consumers of later messages have it by :func:`channel_session_user`:
+    until the user has another password, or may not log in any more.
+
+    Args:
+        message: of a consumer with a channel session.
+        user: who it is; whether they may log in is for the caller to check.
+        backend: the dotted path of the authentication backend that knows the user; found out if left out, unless there
+            are several and none of them has authenticated ``user``.
+
+    Raises:
+        ValueError: there is no channel session, the user is anonymous, or it is not clear which backend is meant.
+    """
+    session = getattr(message, "channel_session", None)
+    if session is None:
+        raise ValueError("log_in(): the consumer has no channel session; decorate it with @channel_session_user")
+    if not getattr(user, "is_authenticated", False):
+        raise ValueError(f"log_in(): {user!r} is nobody who could be logged in")
+    _log_in(session, user, backend_of(user, backend, "log_in"))
+    cast(Any, message).user = user
 
 
 def _user_of(session: SessionBase | None) -> Any:
@@ -193,7 +218,7 @@ def channel_session_user_from_token(func: C) -> C:
         if message.channel_name == WEBSOCKET_CONNECT:
             user = _user_from_token(message)
             if user.is_authenticated:
-                _log_in(message.channel_session, user)
+                _log_in(message.channel_session, user, user.backend)
             message.user = user
         else:
             message.user = _user_of(message.channel_session)
@@ -202,9 +227,9 @@ def channel_session_user_from_token(func: C) -> C:
     return cast(C, with_user)
 
 
-def _log_in(session: SessionBase, user: Any) -> None:
+def _log_in(session: SessionBase, user: Any, backend: str) -> None:
     """What Django's ``login`` notes in a session."""
     session[auth.SESSION_KEY] = user._meta.pk.value_to_string(user)
-    session[auth.BACKEND_SESSION_KEY] = user.backend
+    session[auth.BACKEND_SESSION_KEY] = backend
     auth_hash = getattr(user, "get_session_auth_hash", None)
     session[auth.HASH_SESSION_KEY] = auth_hash() if auth_hash is not None else ""

@@ -1,7 +1,7 @@
 """Signals, under the names that Channels 1 gave them.
 
-``consumer_started(sender, environ)`` and ``consumer_finished(sender)`` surround each run of a consumer,
-whether it succeeds or not.  ``worker_ready(sender)`` is sent once when a worker takes its first message
+``consumer_started(sender, environ, message)`` and ``consumer_finished(sender, message)`` surround each run of a
+consumer, whether it succeeds or not.  ``worker_ready(sender)`` is sent once when a worker takes its first message
 queue, ``worker_process_ready(sender)`` in each process that runs consumers.
 """
 
@@ -9,9 +9,9 @@ from django.dispatch import Signal
 
 __all__ = ["consumer_finished", "consumer_started", "worker_process_ready", "worker_ready"]
 
-#: A consumer is about to run; sent with ``sender`` (the consumer) and ``environ`` (an empty dict).
+#: A consumer is about to run; sent with ``sender`` (the consumer), ``environ`` (an empty dict) and ``message``.
 consumer_started = Signal()
-#: A consumer has ended, whether it succeeded or not; sent with ``sender``.
+#: A consumer has ended, whether it succeeded or not; sent with ``sender`` and ``message``.
 consumer_finished = Signal()
 #: The worker takes its first message queue; sent once, with ``sender``.
 worker_ready = Signal()

@@ -38,6 +38,7 @@ _LONGEST = (
     "integration/test_half_open_amqp.py",
     "integration/test_redis_is_full.py",
     "browser/",
+    "works/",
     "integration/test_survival.py",
     "chaos/",
     "integration/test_worker_ends.py",

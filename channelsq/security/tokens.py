@@ -62,7 +62,7 @@ def make_token(who: Any, *, path: str | None = None, backend: str | None = None)
         raise ValueError(f"there is no token for {user!r}: log the user in, or give a user to make_token()")
     value = [
         user._meta.pk.value_to_string(user),
-        _backends().index(_backend_of(user, backend)),
+        _backends().index(backend_of(user, backend, "make_token")),
         _digest(_auth_hash(user)),
         path,
     ]
@@ -73,12 +73,21 @@ def _backends() -> list[str]:
     return list(settings.AUTHENTICATION_BACKENDS)
 
 
-def _backend_of(user: Any, backend: str | None) -> str:
+def backend_of(user: Any, backend: str | None, caller: str) -> str:
+    """Return the dotted path of the authentication backend that knows a user.
+
+    Args:
+        backend: the path, if it is known.
+        caller: the function's name, for the error.
+
+    Raises:
+        ValueError: it is not clear which backend is meant.
+    """
     backends = _backends()
     backend = backend or getattr(user, "backend", None) or (backends[0] if len(backends) == 1 else None)
     if backend not in backends:
         raise ValueError(
-            f"make_token(): {backend!r} is none of AUTHENTICATION_BACKENDS; say with backend= which of {backends} "
+            f"{caller}(): {backend!r} is none of AUTHENTICATION_BACKENDS; say with backend= which of {backends} "
             "knows the user"
         )
     return backend

@@ -147,7 +147,7 @@ class Client:
         result = None
         with pending_message_store.holding() as held:
             try:
-                consumer_started.send(sender=type(self), environ={})
+                consumer_started.send(sender=type(self), environ={}, message=message)
                 result = consumer(message, **kwargs)
             except ChannelSocketException as effect:
                 effect.run(message)
@@ -158,7 +158,7 @@ class Client:
                 message.channel_layer.send(message.channel.name, message.content)
                 raise
             finally:
-                consumer_finished.send(sender=type(self))
+                consumer_finished.send(sender=type(self), message=message)
             held.settle()
         return result
 

@@ -92,7 +92,7 @@ def run_consumer(
         try:
             # Sending a signal costs something, even if nobody listens.
             if admitted and consumer_started.receivers:
-                consumer_started.send(sender=sender, environ={})
+                consumer_started.send(sender=sender, environ={}, message=message)
             if admitted:
                 returned = consumer(message, **kwargs)
                 if returned is not None:
@@ -110,7 +110,7 @@ def run_consumer(
                 seconds = time.perf_counter() - begun
                 report, on_failure = _timed(report, seconds), _timed(on_failure, seconds)
             if admitted and consumer_finished.receivers:
-                consumer_finished.send(sender=sender)
+                consumer_finished.send(sender=sender, message=message)
     except BaseException as raised:
         error = failure_of(raised, name)
         held.fail()

@@ -17,6 +17,7 @@ from channelsq.auth import (
     channel_session_user,
     channel_session_user_from_http,
     http_session_user,
+    log_in,
     transfer_user,
 )
 from channelsq.sessions import session_for_reply_channel
@@ -125,6 +126,39 @@ def test_a_user_who_changed_the_password_is_out_as_in_views(
     alice.save()
     assert not channel_session_user(user)(message(channel_layer)).is_authenticated
     assert not http_session_user(user)(handshake(channel_layer, her_session)).is_authenticated
+
+
+def test_a_user_whom_the_application_has_authenticated(channel_layer: ChannelLayerWrapper, alice: Any) -> None:
+    @channel_session_user
+    def connect(message: Any) -> Any:
+        assert not message.user.is_authenticated
+        log_in(message, get_user_model().objects.get(username="alice"))
+        return message.user
+
+    assert connect(message(channel_layer)) == alice
+    assert channel_session_user(user)(message(channel_layer)) == alice
+    assert not channel_session_user(user)(message(channel_layer, reply_channel="another")).is_authenticated
+    alice.set_password("another")
+    alice.save()
+    assert not channel_session_user(user)(message(channel_layer)).is_authenticated
+
+
+def test_what_log_in_refuses(channel_layer: ChannelLayerWrapper, alice: Any, settings: Any) -> None:
+    with pytest.raises(ValueError, match=r"log_in\(\): .* no channel session; decorate it with @channel_session_user"):
+        log_in(message(channel_layer), alice)
+    logs_in = channel_session_user(log_in)
+    for nobody in (AnonymousUser(), None):
+        with pytest.raises(ValueError, match=r"log_in\(\): .* nobody who could be logged in"):
+            logs_in(message(channel_layer), nobody)
+    first, second = (f"django.contrib.auth.backends.{name}Backend" for name in ("Model", "AllowAllUsersModel"))
+    settings.AUTHENTICATION_BACKENDS = [first, second]
+    with pytest.raises(ValueError, match=r"log_in\(\): None is none of AUTHENTICATION_BACKENDS; say with backend="):
+        logs_in(message(channel_layer), alice)
+    assert not channel_session_user(is_known)(message(channel_layer))
+    logs_in(message(channel_layer), alice, backend=second)
+    alice.is_active = False
+    alice.save()
+    assert channel_session_user(user)(message(channel_layer)) == alice  # this backend lets them in
 
 
 def test_a_user_who_was_deleted_is_nobody(

@@ -525,11 +525,11 @@ def test_a_socket_exception_out_of_place_is_a_failure(layer: ChannelLayerWrapper
 def signals() -> Iterator[list[str]]:
     seen: list[str] = []
 
-    def started(sender: Any, environ: dict[str, Any], **kwargs: Any) -> None:
-        seen.append("started")
+    def started(sender: Any, environ: dict[str, Any], message: Message, **kwargs: Any) -> None:
+        seen.append(f"started {message.channel.name}")
 
-    def finished(sender: Any, **kwargs: Any) -> None:
-        seen.append("finished")
+    def finished(sender: Any, message: Message, **kwargs: Any) -> None:
+        seen.append(f"finished {message.channel.name}")
 
     consumer_started.connect(started)
     consumer_finished.connect(finished)
@@ -553,7 +553,7 @@ def test_signals_surround_every_run(
 
     with contextlib.suppress(BaseException):
         run(consumer, message_on(layer, order=1))
-    assert signals == ["started", "run", "finished"]
+    assert signals == ["started websocket.receive", "run", "finished websocket.receive"]
 
 
 @pytest.mark.parametrize("signal", [consumer_started, consumer_finished], ids=["started", "finished"])

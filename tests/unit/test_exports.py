@@ -48,6 +48,7 @@ PUBLIC = {
     "channelsq.auth": [
         "transfer_user", "channel_session_user", "http_session_user", "channel_session_user_from_http",
         "channel_and_http_session_user_from_http", "channel_session_user_from_token", "token_user",
+        "log_in",
     ],
     "channelsq.generic": ["BaseConsumer"],
     "channelsq.generic.websockets": [

@@ -264,11 +264,11 @@ def test_exceptions_with_an_effect_have_it(client: Client) -> None:
 def test_signals_surround_a_consumer(client: Client) -> None:
     seen: list[str] = []
 
-    def started(**kwargs: Any) -> None:
-        seen.append("started")
+    def started(message: Message, **kwargs: Any) -> None:
+        seen.append(f"started {message.channel.name}")
 
-    def finished(**kwargs: Any) -> None:
-        seen.append("finished")
+    def finished(message: Message, **kwargs: Any) -> None:
+        seen.append(f"finished {message.channel.name}")
 
     consumer_started.connect(started)
     consumer_finished.connect(finished)
@@ -278,7 +278,7 @@ def test_signals_surround_a_consumer(client: Client) -> None:
     finally:
         consumer_started.disconnect(started)
         consumer_finished.disconnect(finished)
-    assert seen == ["started", "run", "finished"]
+    assert seen == ["started some", "run", "finished some"]
 
 
 def test_client_joins_groups(client: Client) -> None:

@@ -17,6 +17,7 @@ from channelsq.wire_version import WIRE_VERSION
 from channelsq.worker import greenlets
 from channelsq.worker.announcer import Announcer
 from channelsq.worker.consumers import tasks_of
+from channelsq.worker.join_internals import let_consumers_wait
 from channelsq.worker.sources import books, limits
 from channelsq.worker.sources.crew import Crew
 from channelsq.worker.sources.events import Relay
@@ -119,6 +120,7 @@ class Sources(bootsteps.StartStopStep):
                 worker,
                 pool_keeps_limits=self.pool_keeps_limits,
             )
+            let_consumers_wait()
             self.crew.start()
         logger.info("%s", self.described, extra={"action": "sources_started"})
         self._announcer.start()
