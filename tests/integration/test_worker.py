@@ -345,18 +345,19 @@ def test_rate_limit(worker: Process, client: LayerClient, broker: Broker) -> Non
 def test_delay_and_revoke(worker: Process, client: LayerClient, app: Celery) -> None:
     client.send("echo", {"value": "delayed", "order": 9}, delay=300)
 
-    def scheduled(order: int) -> str | None:
+    def scheduled(besides: str = "") -> str | None:
         nodes = app.control.inspect(timeout=1).scheduled() or {}
-        waiting = [item["request"] for items in nodes.values() for item in items]
-        return next((task["id"] for task in waiting if task["args"][1].get("order") == order), None)
+        waiting = [item["request"]["id"] for items in nodes.values() for item in items]
+        return next((identity for identity in waiting if identity != besides), None)
 
-    identity = wait_until(lambda: scheduled(9), "the delayed message to be scheduled", timeout=20)
+    identity = wait_until(scheduled, "the delayed message to be scheduled", timeout=20)
     assert client.nothing()
     client.send("echo", {"value": "soon"}, delay=0.3)
     assert client.receive()["echo"] == "soon"
     app.control.revoke(identity, reply=True)
     client.send("echo", {"value": "delayed less", "order": 10}, delay=2)
-    app.control.revoke(wait_until(lambda: scheduled(10), "the other one to be scheduled", timeout=20), reply=True)
+    other = wait_until(lambda: scheduled(identity), "the other one to be scheduled", timeout=20)
+    app.control.revoke(other, reply=True)
     assert client.receive() == {"done": 10}  # so that its socket goes on
     assert client.nothing()
 
