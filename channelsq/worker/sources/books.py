@@ -6,29 +6,42 @@ Neither concerns messages of a layer.  ``inspect`` shows both, see :mod:`channel
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Protocol
 
 from celery.worker import state
 
-if TYPE_CHECKING:
-    from channelsq.worker.sources.request import Request
+
+class Held(Protocol):
+    """A message that this process has, as its request tells of it."""
+
+    #: When its consumer began; None before that.
+    time_start: float | None
+
+    @property
+    def eta(self) -> datetime | None:
+        """When it may begin; None for now."""
+
+    def info(self, safe: bool = False) -> Mapping[str, Any]:
+        """Return what ``inspect`` tells of it; with ``safe`` without its content."""
+
 
 #: Messages that were taken and are not handled yet, by id.
-reserved: dict[str, Request] = {}
+reserved: dict[str, Held] = {}
 
 #: Those of them that wait for their time, or for a rate limit.
-scheduled: dict[str, Request] = {}
+scheduled: dict[str, Held] = {}
 
 
-def waiting() -> Iterator[Request]:
+def waiting() -> Iterator[Held]:
     """Return the messages that are neither handled nor scheduled yet."""
     for identity, request in tuple(reserved.items()):
         if request.time_start is None and identity not in scheduled:
             yield request
 
 
-def active() -> list[Request]:
+def active() -> list[Held]:
     """Return the messages whose consumers run."""
     return [request for request in tuple(reserved.values()) if request.time_start is not None]
 
