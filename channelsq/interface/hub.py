@@ -20,7 +20,6 @@ from channelsq.interface.peers import Peers
 from channelsq.interface.replies import Delivery, Replies
 from channelsq.interface.rounds import Rounds, period_of
 from channelsq.interface.stats import Stats
-from channelsq.interface.status import Status
 from channelsq.layers.base import BaseChannelLayer
 from channelsq.security.origins import OriginPolicy
 
@@ -83,8 +82,6 @@ class Hub:
         #: Which pages may open a WebSocket.
         self.origins = OriginPolicy.from_settings()
         self.link = link_for(layer, self.stats)
-        #: The server's own pages.
-        self.status = Status(self)
         self.sockets: set[Socket] = set()
         #: Requests that wait for an answer of one message, the oldest first.
         self.exchanges: dict[Waiting, None] = {}

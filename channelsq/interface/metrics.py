@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import (
@@ -20,10 +19,8 @@ from prometheus_client.metrics_core import (
 )
 
 from channelsq import __version__
+from channelsq.interface.hub import Hub
 from channelsq.interface.measures import Histogram
-
-if TYPE_CHECKING:
-    from channelsq.interface.hub import Hub
 
 PREFIX = "channelsq_"
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry, exposition, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from channelsq import names
 from channelsq.interface.depths import Depths
+from channelsq.interface.hub import Hub
 from channelsq.interface.measures import WEBSOCKET
 from channelsq.interface.metrics import depth_gauge, processes_gauge, registry_of
-
-if TYPE_CHECKING:
-    from channelsq.interface.hub import Hub
 
 #: Seconds that a scrape waits for what others are to tell.
 PATIENCE = 1.0

@@ -27,6 +27,7 @@ from channelsq.interface.logs import extra
 from channelsq.interface.peers import Peers
 from channelsq.interface.sockets import bind, cannot_listen, check_unix_socket, url_of
 from channelsq.interface.stats import Stats
+from channelsq.interface.status import Status
 from channelsq.interface.uvicorn_http import HttpProtocol
 from channelsq.interface.websocket import WebSocketProtocol
 
@@ -71,6 +72,7 @@ class InterfaceServer(uvicorn.Server):
         peers: Peers | None = None,
     ) -> None:
         self.hub = Hub(config, layer, peers)
+        self._status = Status(self.hub)
         self._settings = config
         self._on_listening = on_listening
         self._install_signals = install_signals
@@ -82,7 +84,7 @@ class InterfaceServer(uvicorn.Server):
             uvicorn.Config(
                 DirectApp(self.hub) if config.http == "direct" else HttpApp(self.hub),
                 uds=config.unix_socket,
-                http=cast("type[asyncio.Protocol]", functools.partial(HttpProtocol, self.hub)),
+                http=cast("type[asyncio.Protocol]", functools.partial(HttpProtocol, self.hub, self._status)),
                 ws=cast("type[asyncio.Protocol]", self._make_websocket),
                 lifespan="off",
                 interface="asgi3",
@@ -141,7 +143,7 @@ class InterfaceServer(uvicorn.Server):
         except OSError as error:
             await self.hub.stop()
             raise ConfigError(cannot_listen(str(self._settings.unix_socket), error, "--unix-socket")) from None
-        await self.hub.status.join()
+        await self._status.join()
         self.url = self._find_url()
         logger.info("channelsq interface listening on %s", self.url, extra=extra("listening"))
         if self._on_listening is not None:

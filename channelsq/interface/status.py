@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from channelsq.interface.config import ConfigError
+from channelsq.interface.hub import Hub
 
 if TYPE_CHECKING:
-    from channelsq.interface.hub import Hub
     from channelsq.interface.scrape import Scrape
 
 #: Gives status, content type and content.

@@ -32,6 +32,7 @@ from channelsq.interface.until_close import UntilClose
 
 if TYPE_CHECKING:
     from channelsq.interface.hub import Hub
+    from channelsq.interface.status import Status
     from channelsq.interface.websocket import WebSocketProtocol
 
 #: Connections over the limit that are answered; beyond these they are dropped.
@@ -54,12 +55,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     Args:
         hub: what all connections share.
+        status: the server's own pages.
         config, server_state, app_state: uvicorn's own.
     """
 
     def __init__(
         self,
         hub: Hub,
+        status: Status,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -68,6 +71,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, hub.loop)
         self.logger = logger
         self._hub = hub
+        self._status = status
         #: Larger bodies are looked at, or sent on in parts.
         self._body_at_once = min(hub.limits.body_chunk, hub.config.max_body_size or sys.maxsize)
         self._head_size = 0
@@ -216,8 +220,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._active = cycle
         if cycle.scope["http_version"] == "1.0":
             app = UntilClose(app, cycle, self._drop)
-        if self._hub.status.has(cycle.scope["raw_path"]):
-            super()._start_asgi_task(cycle, cast(Any, self._hub.status))
+        if self._status.has(cycle.scope["raw_path"]):
+            super()._start_asgi_task(cycle, cast(Any, self._status))
             return
         if self._hub.clients.by_request and not self._enter(cycle):
             return
