@@ -2,7 +2,7 @@
 
 Only E009 asks a server.  It belongs to ``check --deploy``: the plain ``check`` is run by ``runserver``, ``migrate`` and
 tests, and must need no Redis.  A Redis that does not answer is no error there either, as a deploy may be checked where
-its Redis cannot be reached.
+its Redis cannot be reached; ``manage.py doctor`` says so.
 
 =================  =====================================================================
 channelsq.E001     CHANNEL_LAYERS has no usable default layer

@@ -37,6 +37,9 @@ logger = logging.getLogger("channelsq.worker")
 # What claims HTTP requests by default.  A dotted path, as what it names stands above this module.
 _VIEWS = "channelsq.handler.ViewConsumer"
 
+# What claims the doctor's WebSockets, and their paths; dotted paths for the same reason.
+_PROBE, _PROBE_PATH = "channelsq.probe.probe_consumer", "channelsq.probe.PATH"
+
 Consumer = Callable[..., Any]
 Match = tuple[Consumer, dict[str, Any]]
 
@@ -280,6 +283,8 @@ class Router:
         self.channels = self.root.channel_names()
         self._answers: dict[str, _Answers] = {}
         self._has_defaults = False
+        #: The doctor's route.
+        self._probe: Route | None = None
         self._unrouted: set[object] = set()
 
     def add_route(self, route: Route | Include) -> None:
@@ -319,10 +324,10 @@ class Router:
         return _flatten(self.root.routing)
 
     def check_default(self, http_consumer: Consumer | None = None) -> None:
-        """Add what claims the messages that the application's own routes leave.
+        """Add what claims the messages that the application's own routes leave, and the doctor's WebSocket.
 
         HTTP requests go to Django's views, WebSockets are accepted, their frames and the word that a client has
-        left are dropped.  Done once; further calls change nothing.
+        left are dropped.  See :mod:`channelsq.probe` for the doctor's.  Done once; further calls change nothing.
 
         Args:
             http_consumer: what gets HTTP requests instead of Django's views.
@@ -330,6 +335,9 @@ class Router:
         if self._has_defaults:
             return
         self._has_defaults = True
+        of_sockets = [names.WEBSOCKET_CONNECT, names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT]
+        self._probe = Route(of_sockets, conf.import_dotted(_PROBE), path=conf.import_dotted(_PROBE_PATH))
+        self.root.routing.insert(0, self._probe)
         self.add_route(Route(names.HTTP_REQUEST, http_consumer or conf.import_dotted(_VIEWS)()))
         self.add_route(Route(names.WEBSOCKET_CONNECT, connect_consumer))
         ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
@@ -350,7 +358,7 @@ class Router:
         if resolved is not None and resolved.route.consumer is not null_consumer:
             return
         wanted = {names.WEBSOCKET_CONNECT, names.WEBSOCKET_RECEIVE}
-        mine = [each for each in self.routes() if wanted & set(each.channels)]
+        mine = [each for each in self.routes() if wanted & set(each.channels) and each is not self._probe]
         if any(key not in message for each in mine for key in each.filters):
             return  # a frame has more keys, and may match
         self._unrouted.add(path)
@@ -390,6 +398,15 @@ class Router:
         """A filter or a message value as the str that is matched: bytes are decoded, all else is left as it is."""
         text = _as_text(value)
         return value if text is None else text
+
+
+def consumed_channels(router: Router) -> list[str]:
+    """Return the channels of a routing that workers consume: all but reply and single-reader channels."""
+    return sorted(
+        channel
+        for channel in router.channels
+        if not names.is_process_channel(channel) and not names.is_single_reader(channel)
+    )
 
 
 def path_below(path: str, prefix: str) -> str:

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -111,6 +113,13 @@ class Announced(NamedTuple):
     wire: int
     #: channelsq's version; empty for a process from before versions were announced.
     version: str
+    #: Where it runs; empty and 0 if that is not announced.
+    host: str = ""
+    pid: int = 0
+    #: Of a worker: the channels of the layer that it reads; None if that is not announced.
+    channels: tuple[str, ...] | None = None
+    #: Of a worker: where its consumers run, in words.
+    runs: str = ""
 
     @property
     def is_understood(self) -> bool:
@@ -121,9 +130,14 @@ class Announced(NamedTuple):
         return f"{self.kind} {self.name} (channelsq {self.version or 'unknown'}, wire version {self.wire})"
 
 
-def announcement() -> str:
-    """Return what this process announces of itself."""
-    return json.dumps({"wire": WIRE_VERSION, "channelsq": __version__})
+def announcement(more: Mapping[str, Any] | None = None) -> str:
+    """Return what this process announces of itself.
+
+    Args:
+        more: what is announced besides, for operators; JSON can say it.
+    """
+    place = {"host": socket.gethostname(), "pid": os.getpid()}
+    return json.dumps({"wire": WIRE_VERSION, "channelsq": __version__, **place, **(more or {})})
 
 
 def read_announcement(kind: str, name: str, text: str) -> Announced:
@@ -134,8 +148,22 @@ def read_announcement(kind: str, name: str, text: str) -> Announced:
         found = None
     if not isinstance(found, dict):
         found = {}
-    wire, version = found.get("wire"), found.get("channelsq")
-    return Announced(kind, name, wire if type(wire) is int else 1, version if isinstance(version, str) else "")
+    wire, pid, channels = found.get("wire"), found.get("pid"), found.get("channels")
+    version, host, runs = (_str(found.get(key)) for key in ("channelsq", "host", "runs"))
+    return Announced(
+        kind,
+        name,
+        wire if type(wire) is int else 1,
+        version,
+        host,
+        pid if type(pid) is int else 0,
+        tuple(map(str, channels)) if isinstance(channels, list) else None,
+        runs,
+    )
+
+
+def _str(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def log_others(others: Iterable[Announced], site: str) -> None:

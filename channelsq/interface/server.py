@@ -34,7 +34,7 @@ from channelsq.interface.websocket import WebSocketProtocol
 logger = logging.getLogger("channelsq.interface")
 
 #: Files that a process opens beside its clients' connections, at most about.
-_OTHER_FILES = 200
+OTHER_FILES = 200
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -253,7 +253,7 @@ def run(
     peers: Peers | None = None,
 ) -> None:
     """Run an interface server in the main thread until SIGTERM or SIGINT; see :func:`serve`."""
-    _raise_file_limit(config.max_connections + _OTHER_FILES)
+    _raise_file_limit(config.max_connections + OTHER_FILES)
     serve(config, layer, companions=companions, sockets=sockets, on_listening=on_listening, peers=peers)
 
 
@@ -273,6 +273,6 @@ def _raise_file_limit(wanted: int) -> None:
         logger.warning(
             "this process may open %d files, and needs %d for --max-connections %d and what else it opens: raise "
             "`ulimit -Hn`, or lower --max-connections",
-            soft, wanted, wanted - _OTHER_FILES,
+            soft, wanted, wanted - OTHER_FILES,
             extra={"action": "few_files"},
         )  # fmt: skip

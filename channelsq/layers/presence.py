@@ -32,13 +32,13 @@ class Presence:
     Keys, all under the groups' prefix:
 
     ``<prefix>:interfaces``             set: the interface servers
-    ``<prefix>:interface:<process>``    string that expires: the process lives; what it announces of its version
+    ``<prefix>:interface:<process>``    string that expires: the process lives; what it announces of itself
     ``<prefix>:sockets:<process>``      hash: the path of each of its sockets, by reply channel
     ``<prefix>:buried:<process>``       string that expires: it has ended, or others have tidied up after it; nobody
                                         of it joins a group any more, see :meth:`RedisGroups.add`
     ``<prefix>:sweep:<process>``        string that expires: one process is doing so
     ``<prefix>:workers``                set: the workers
-    ``<prefix>:worker:<name>``          string that expires: the worker lives; what it announces of its version
+    ``<prefix>:worker:<name>``          string that expires: the worker lives; what it announces of itself
 
     Args:
         groups: where the groups are.
@@ -108,12 +108,16 @@ class Presence:
 
     # -- of versions
 
-    def beat_worker(self, name: str, lifetime: float) -> None:
-        """Say that a worker lives, for so many seconds from now on; errors as those of groups."""
+    def beat_worker(self, name: str, lifetime: float, more: Mapping[str, Any] | None = None) -> None:
+        """Say that a worker lives, for so many seconds from now on; errors as those of groups.
+
+        Args:
+            more: what it announces besides, see :func:`channelsq.wire_version.announcement`.
+        """
 
         def command() -> None:
             with self._client.pipeline(transaction=False) as pipe:
-                pipe.set(self._key("worker", name), announcement(), px=int(lifetime * 1000))
+                pipe.set(self._key("worker", name), announcement(more), px=int(lifetime * 1000))
                 pipe.sadd(f"{self._prefix}:workers", name)
                 pipe.execute()
 

@@ -1,4 +1,4 @@
-"""The Redis servers that a layer uses, for checks of them and for warnings at the start."""
+"""The Redis servers that a layer uses, for checks, the doctor and warnings at the start."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Announces which channelsq a worker has, as interface servers do with their heartbeat.
+"""Announces which channelsq a worker has and what it reads, as interface servers do with their heartbeat.
 
-An operator sees so which versions run at a time (``manage.py channels``), and a process that starts can tell that it
-does not understand another.
+An operator sees so which versions run at a time and who consumes which channel (``manage.py channels``), and a process
+that starts can tell that it does not understand another.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.presence import Presence
@@ -30,11 +30,18 @@ class Announcer:
     Args:
         name: the worker's.
         layers: the layers that it reads.
+        describe: gives what is announced on a layer, by its alias, beside the version; called in the thread.
     """
 
-    def __init__(self, name: str, layers: Iterable[ChannelLayerWrapper]) -> None:
+    def __init__(
+        self,
+        name: str,
+        layers: Iterable[ChannelLayerWrapper],
+        describe: Callable[[str], Mapping[str, Any]] = lambda alias: {},
+    ) -> None:
         self._name = name
         self._layers = list(layers)
+        self._describe = describe
         #: Where it is announced, by the layer's alias.
         self._places: dict[str, Presence] = {}
         self._told: set[str] = set()
@@ -77,7 +84,7 @@ class Announcer:
 
     def _announce(self, alias: str, presence: Presence) -> None:
         try:
-            presence.beat_worker(self._name, LIFETIME)
+            presence.beat_worker(self._name, LIFETIME, self._describe(alias))
             if alias not in self._told:
                 others = [each for each in presence.announced() if each.name != self._name]
                 self._told.add(alias)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
-from channelsq import names
 from channelsq.message import Message
+from channelsq.routing import consumed_channels
 from channelsq.utils import name_that_thing
 from channelsq.worker.execution import report_failed
 from channelsq.worker.task import ConsumerTask, make_consumer_task
@@ -53,12 +53,8 @@ class ConsumerTasks:
 
     @property
     def channels(self) -> list[str]:
-        """The channels that workers consume: all routed ones but reply and single-reader channels."""
-        return sorted(
-            channel
-            for channel in self.layer.router.channels
-            if not names.is_process_channel(channel) and not names.is_single_reader(channel)
-        )
+        """The channels that workers consume."""
+        return consumed_channels(self.layer.router)
 
     def resolve(self, message: Message) -> tuple[ConsumerTask, dict[str, Any], bool] | None:
         """The task for ``message``, its route's keyword arguments and whether it is ordered; None if unrouted."""

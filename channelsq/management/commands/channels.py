@@ -51,7 +51,11 @@ class Command(BaseCommand):
         if options["as_json"]:
             self.stdout.write(
                 json.dumps(
-                    [{"layer": alias, **each._asdict(), "version": each.version or None} for alias, each in found]
+                    [
+                        {"layer": alias, "kind": each.kind, "name": each.name, "wire": each.wire}
+                        | {"version": each.version or None}
+                        for alias, each in found
+                    ]
                 )
             )
             return

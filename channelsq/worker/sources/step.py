@@ -32,6 +32,9 @@ DEFAULT_THREADS = 8
 #: Seconds between two looks at whether a warm shutdown has become a cold one.
 LOOK_EVERY = 0.2
 
+#: Channels that are announced at most.
+_MOST_ANNOUNCED = 1000
+
 #: Seconds that a channel process has to end in a cold shutdown.
 CUT_WITHIN = 5.0
 
@@ -80,7 +83,8 @@ class Sources(bootsteps.StartStopStep):
         self._softly = 0.0  # seconds that a cold shutdown gives channel processes
         self.crew: Crew | None = None
         self.supervisor: Supervisor | None = None
-        self._announcer = Announcer(worker.hostname, [channel_layers[alias] for alias in self.channels])
+        layers = [channel_layers[alias] for alias in self.channels]
+        self._announcer = Announcer(worker.hostname, layers, self._announced_on)
         self._announced = set(self.channels)
 
     # -- Celery's
@@ -189,6 +193,10 @@ class Sources(bootsteps.StartStopStep):
         """Return what ``inspect stats`` tells of the sources."""
         version = {"channelsq": __version__, "wire": WIRE_VERSION}
         return {self.label: {"runs": self.described, "reads": self.channels, **version}}
+
+    def _announced_on(self, alias: str) -> dict[str, Any]:
+        """Return what is announced on a layer, for operators; see :class:`channelsq.wire_version.Announced`."""
+        return {"channels": self.channels[alias][:_MOST_ANNOUNCED], "runs": self.described}
 
     # -- how
 

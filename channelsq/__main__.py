@@ -1,0 +1,71 @@
+"""``python -m channelsq``: channelsq's commands where there is no manage.py, or where settings cannot be loaded."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from channelsq import __version__
+from channelsq.doctor import loading
+from channelsq.doctor.command import Doctor, add_arguments
+from channelsq.doctor.findings import Level
+
+_USAGE = """usage: python -m channelsq COMMAND [OPTIONS]
+
+  doctor        whether the site can work, and what to do if it cannot
+  channels      channels, workers, interface servers, groups, dead letters
+  deadletters   messages that killed the workers they came to
+  interface     the interface server, as python -m channelsq.interface
+
+The settings are those of DJANGO_SETTINGS_MODULE, else those that manage.py in this folder names.
+`python -m channelsq COMMAND --help` has the options."""
+
+#: The commands that are Django's.
+_COMMANDS = ("channels", "deadletters")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    name, rest = (given[0], given[1:]) if given else ("", [])
+    if name in ("", "-h", "--help", "help"):
+        print(_USAGE)  # noqa: T201
+        return 0 if name else 2
+    if name == "--version":
+        print(__version__)  # noqa: T201
+        return 0
+    if name == "doctor":
+        return _doctor(rest)
+    if name == "interface":
+        from channelsq.interface.__main__ import main as interface
+
+        return interface(rest)
+    if name in _COMMANDS:
+        return _command(name, rest)
+    print(f"there is no command {name!r}\n\n{_USAGE}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+def _doctor(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m channelsq doctor", description="Look whether the site can work, and what to do if it cannot."
+    )
+    add_arguments(parser)
+    return Doctor(vars(parser.parse_args(argv)), sys.stdout, Path.cwd()).run()
+
+
+def _command(name: str, argv: list[str]) -> int:
+    for finding in loading.load(Path.cwd()):
+        if finding.level is Level.ERROR:
+            print(f"{finding.text}  {finding.remedy}", file=sys.stderr)  # noqa: T201
+            return 2
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(["python -m channelsq", name, *argv])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

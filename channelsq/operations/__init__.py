@@ -1,0 +1,1 @@
+"""Looking at a running site, and acting on it: ``manage.py channels``."""

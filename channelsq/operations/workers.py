@@ -1,0 +1,90 @@
+"""The workers of a site: those that announce themselves in Redis, and those that answer ``celery inspect``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import KombuError
+
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.bounded import within
+from channelsq.wire_version import Announced
+
+#: What ``inspect stats`` says under this name is of :class:`channelsq.worker.sources.step.Sources`.
+_LABEL = "Channel layers"
+
+
+@dataclass
+class Worker:
+    """One worker, as far as it is known."""
+
+    name: str
+    version: str = ""
+    wire: int = 1
+    host: str = ""
+    pid: int = 0
+    #: Where its consumers run, in words.
+    runs: str = ""
+    #: The channels that it reads, by the layer's alias; None for those of a layer that are not known.
+    channels: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
+    #: Whether it announces itself in the Redis of a layer's groups.
+    is_announced: bool = False
+    #: Whether it answered ``celery inspect``.
+    answers: bool = False
+
+    @property
+    def announced(self) -> Announced:
+        """Its versions, as those of an interface server are told."""
+        return Announced("worker", self.name, self.wire, self.version, self.host, self.pid)
+
+
+def announced(layer: ChannelLayerWrapper) -> list[Announced] | None:
+    """Return the processes that announce themselves on a layer; None if it has no place for that.
+
+    Raises:
+        BrokerUnavailable: the Redis of the groups does not answer.
+    """
+    presence = layer.channel_layer.presence
+    return None if presence is None else presence.announced()
+
+
+def inspected(app: Celery, timeout: float) -> dict[str, dict[str, Any]]:
+    """Return what the workers that read channels answer over Celery's broker, by their names.
+
+    Raises:
+        OSError, kombu.exceptions.KombuError: the broker does not answer.
+    """
+    answers: Any = within(timeout + 5, lambda: app.control.inspect(timeout=timeout).stats()) or {}
+    return {node: stats[_LABEL] for node, stats in answers.items() if isinstance(stats.get(_LABEL), dict)}
+
+
+#: What :func:`inspected` raises where Celery's broker is away.
+INSPECT_ERRORS = (OSError, KombuError)
+
+
+def merged(announcements: Iterable[tuple[str, Announced]], answers: Mapping[str, Mapping[str, Any]]) -> list[Worker]:
+    """Return the workers by name.
+
+    Args:
+        announcements: with the alias of the layer that each was found on; those of interface servers are left out.
+        answers: as of :func:`inspected`.
+    """
+    found: dict[str, Worker] = {}
+    for alias, told in announcements:
+        if told.kind == "worker":
+            worker = found.setdefault(told.name, Worker(told.name))
+            worker.version, worker.wire, worker.host, worker.pid = told.version, told.wire, told.host, told.pid
+            worker.runs, worker.is_announced = told.runs, True
+            worker.channels[alias] = told.channels
+    for name, answer in answers.items():
+        worker = found.setdefault(name, Worker(name))
+        worker.answers = True
+        worker.version = worker.version or str(answer.get("channelsq", ""))
+        worker.wire = worker.wire if worker.is_announced else int(answer.get("wire", 1))
+        worker.runs = worker.runs or str(answer.get("runs", ""))
+        for alias, channels in dict(answer.get("reads", {})).items():
+            worker.channels[alias] = tuple(channels)
+    return sorted(found.values(), key=lambda worker: worker.name)
