@@ -13,10 +13,8 @@ from kombu.common import maybe_declare
 
 from channelsq.exceptions import ChannelFull
 from channelsq.layers.clock import Clock
+from channelsq.layers.window import Window
 from channelsq.layers.wire import EXPIRES_HEADER, is_expired
-
-#: How long (seconds) a queue's measured depth is trusted when other processes may fill it too.
-_DEPTH_TRUSTED = 0.1
 
 _MOST_QUEUES = 10_000
 
@@ -26,8 +24,7 @@ class Rooms:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: What is left of each, and until when that may be trusted.
-        self._rooms: dict[str, list[float]] = {}
+        self._rooms: dict[str, Window] = {}
 
     def forget(self) -> None:
         """Ask anew for every queue."""
@@ -35,10 +32,7 @@ class Rooms:
             self._rooms.clear()
 
     def admit(self, name: str, capacity: int, depth: Callable[[], int], channel: str | None = None) -> None:
-        """Raise ChannelFull if the queue is at its capacity.
-
-        The depth is asked for when the last answer is used up or old: with one producer the limit is exact,
-        with several they can pass it together by what they send within a tenth of a second.
+        """Raise ChannelFull if the queue is at its capacity; see :class:`channelsq.layers.window.Window`.
 
         Args:
             name: the queue.
@@ -49,21 +43,23 @@ class Rooms:
         if self.take(name):
             return
         now = time.monotonic()
-        room = capacity - depth()
-        if room <= 0:
+        room = Window(capacity)
+        room.open(depth(), now)
+        if room.left <= 0:
             raise ChannelFull(channel or name, capacity)
+        room.left -= 1
         with self._lock:
             if len(self._rooms) > _MOST_QUEUES:
                 self._rooms.clear()
-            self._rooms[name] = [room - 1, now + _DEPTH_TRUSTED]
+            self._rooms[name] = room
 
     def take(self, name: str) -> bool:
         """Take room for one message, if the queue is known to have it."""
         with self._lock:
             room = self._rooms.get(name)
-            if room is None or room[0] <= 0 or time.monotonic() >= room[1]:
+            if room is None or room.left <= 0 or not room.is_fresh(time.monotonic()):
                 return False
-            room[0] -= 1
+            room.left -= 1
             return True
 
 

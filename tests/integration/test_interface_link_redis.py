@@ -498,6 +498,7 @@ def test_what_waits_is_bounded(server: RedisServer, limits: dict[str, int]) -> N
             await until(lambda: len(client.errors()) >= 5, "refusals")
             assert all(isinstance(error, ChannelFull) for error in client.errors())
             assert len(client.errors()) <= 15
+            await until(lambda: bool(sent(server)), "the one that there is room for")
             assert len(sent(server)) == 1
 
     try:

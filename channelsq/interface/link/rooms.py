@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections import deque
 
 from channelsq.interface.link.base import Publication
-
-#: Seconds for which a channel's size is taken to be what the server last said it was, less what was sent since.
-TRUSTED = 0.1
+from channelsq.layers.window import TRUSTED, Window
 
 #: Seconds between two questions while a channel is full: the first wait, and the longest.
 _PAUSES = 0.002, 0.05
 
 
-class Room:
-    """One channel's room, as far as this process knows.
+class Room(Window):
+    """The capacity window of one channel, and the messages that wait for it to open.
 
-    The server is asked for a channel's size when the last answer is used up or old.  What was sent after the
-    question is taken off its answer, so with one producer a channel never holds more than its capacity; several
-    can pass it together by what they send within :data:`TRUSTED` seconds.
+    What was sent after the question for the channel's size is taken off the answer.
 
     Args:
         target: the channel.
@@ -26,14 +22,12 @@ class Room:
         bare: whether its messages are no tasks, but for a single reader.
     """
 
-    __slots__ = ("_asked", "_sent", "asking", "bare", "capacity", "left", "pause", "pausing", "target", "waiting")
+    __slots__ = ("_sent", "asking", "bare", "pause", "pausing", "target", "waiting")
 
     def __init__(self, target: str, capacity: int, *, bare: bool = False) -> None:
+        super().__init__(capacity)
         self.target = target
         self.bare = bare
-        self.capacity = capacity
-        #: How many messages may still be sent without asking.
-        self.left = 0
         #: Whether the size has been asked for and not been told yet.
         self.asking = False
         #: What waits for an answer, or for room, first come first served.
@@ -41,17 +35,12 @@ class Room:
         self.pause = _PAUSES[0]
         #: Whether a question is due after a pause.
         self.pausing = False
-        self._asked = 0.0
         self._sent = 0
 
     @property
     def in_use(self) -> bool:
         """Whether it must be kept."""
         return bool(self.waiting) or self.asking
-
-    def is_fresh(self, now: float) -> bool:
-        """Whether :attr:`left` can be relied on."""
-        return now - self._asked < TRUSTED
 
     def wants_answer(self, now: float) -> bool:
         """Whether it is time to ask, so that there is an answer before this one is used up or old."""
@@ -70,8 +59,7 @@ class Room:
     def answer(self, size: int, now: float) -> None:
         """The size was ``size`` when it was asked for."""
         self.asking = False
-        self.left = self.capacity - size - self._sent
-        self._asked = now
+        self.open(size + self._sent, now)
         if self.left > 0:
             self.pause = _PAUSES[0]
 
@@ -83,8 +71,7 @@ class Room:
     def forget(self) -> None:
         """Nothing is known any more: the connection was lost."""
         self.asking = False
-        self.left = 0
-        self._asked = 0.0
+        self.close()
 
     def let_one_through(self) -> None:
         """The answer is old and the next one is under way: one message goes with the question, the others wait."""
