@@ -18,6 +18,7 @@ from django.urls import set_script_prefix
 
 from channelsq import attempts
 from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout, ResponseLater
+from channelsq.http import sentry_internals
 from channelsq.http.asynciter import iterate
 from channelsq.http.request import AsgiRequest, script_name
 from channelsq.message import Message
@@ -90,6 +91,7 @@ class AsgiHandler(BaseHandler):
         else:
             try:
                 attempts.begin(message)
+                sentry_internals.tell(request)
                 response = self.get_response(request)
             except ResponseLater:
                 request.close()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any, BinaryIO, cast
+from urllib.parse import quote
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
@@ -25,6 +27,9 @@ logger = logging.getLogger("channelsq.http")
 
 #: Headers that CGI, and so META, knows without ``HTTP_``.
 _UNPREFIXED = {"CONTENT_LENGTH", "CONTENT_TYPE"}
+
+#: Characters that a URL's path may have as they are (RFC 3986, section 3.3), besides letters and digits.
+_UNQUOTED = "/:@!$&'()*+,;=~-._"
 
 #: A WebSocket handshake is an HTTP request; ``is_secure()`` must hold for ``wss``.
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
@@ -100,6 +105,11 @@ class AsgiRequest(HttpRequest):
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
         }
+        if not self.path.isascii() or "OTEL_SEMCONV_STABILITY_OPT_IN" in os.environ:
+            # As application servers have it.  Without it OpenTelemetry makes the URL of the path, which it takes for
+            # latin-1, and gives a span no URL under the newer names of attributes.
+            query = f"?{meta['QUERY_STRING']}" if self._query_string else ""
+            meta["REQUEST_URI"] = quote(self.path, safe=_UNQUOTED) + query
         if message.get("http_version"):
             meta["SERVER_PROTOCOL"] = f"HTTP/{message['http_version']}"
         if client := _address(message, "client"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Reject
 from django.db import close_old_connections, connections, reset_queries
 
-from channelsq import conf
+from channelsq import conf, trace_context
 from channelsq.asgi import channel_layers
 from channelsq.exceptions import ChannelLayerError
 from channelsq.message import Message
@@ -150,7 +150,11 @@ class EmbeddedWorker:
             reset_queries()
         try:
             result = task.apply(
-                args=(message.channel.name, message.content), kwargs=kwargs, task_id=identity, throw=False
+                args=(message.channel.name, message.content),
+                kwargs=kwargs,
+                task_id=identity,
+                throw=False,
+                headers=trace_context.of_message(message.content),
             )
             if isinstance(result.result, Reject) and getattr(result.result, "requeue", False):
                 # What a broker would do, but not in a hot loop.

@@ -20,6 +20,8 @@ from typing import Any
 
 from django.core.cache import caches
 
+from channelsq import trace_context
+
 
 class _Thread(threading.local):
     """The base of which the contexts of a thread's messages are copies."""
@@ -67,9 +69,11 @@ class IsolatedTracer:
     def __init__(self, tracer: Callable[..., Any]) -> None:
         self.tracer = tracer
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
         """Trace the task."""
-        return fresh().run(self.tracer, *args, **kwargs)
+        if isinstance(request, dict):
+            trace_context.restore(request, args)
+        return fresh().run(self.tracer, uuid, args, kwargs, request)
 
 
 def bare(tracer: Any) -> Any:

@@ -164,8 +164,6 @@ def _on_ready(sender: Any = None, **kwargs: Any) -> None:
         sources.tell_of_events()
     pool.end_what_runs(sender)
     worker_ready.send(sender=sender)
-    if "prefork" not in type(getattr(sender, "pool", None)).__module__:
-        worker_process_ready.send(sender=sender)
 
 
 def _on_process_ready(sender: Any = None, **kwargs: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celery import Celery, Task
 from celery.exceptions import Ignore
 
-from channelsq import attempts
+from channelsq import attempts, trace_context
 from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
 from channelsq.layers.signing import HEADER, Refused
 from channelsq.message import Message
@@ -73,6 +73,19 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         ready = tracer is None or isinstance(tracer, IsolatedTracer)  # as a tool that puts it back does
         self.channelsq_tracer = tracer if ready else IsolatedTracer(GuardedTracer(self, tracer))
 
+    @property
+    def request(self) -> Any:
+        """The request that runs in this thread, as Celery's.
+
+        The trace headers of a call in place are attributes of it, as those of a message are.
+        """
+        context: Any = super().request
+        if context.is_eager and context.headers:
+            for name in trace_context.NAMES:
+                if name in context.headers:
+                    vars(context).setdefault(name, context.headers[name])
+        return context
+
     def apply_async(
         self,
         args: Any = None,
@@ -100,7 +113,9 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
             kombu.exceptions.OperationalError: the broker does not answer.
         """
         args, signing = [message.channel_name, message.content], self.layer.channel_layer.signing
-        headers = {} if signing is None else {HEADER: signing.call(str(self.name), message.id, args, kwargs)}
+        headers: dict[str, Any] = {trace_context.HANDED_OVER: True}
+        if signing is not None:
+            headers[HEADER] = signing.call(str(self.name), message.id, args, kwargs)
         self.apply_async(args, kwargs, message.id, serializer="msgpack", headers=headers)
 
     def apply(self, *args: Any, **kwargs: Any) -> Any:

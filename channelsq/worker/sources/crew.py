@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from celery import Celery
-from celery.app.trace import build_tracer
+from celery.app import trace
 
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.redis import RedisChannelLayer
@@ -124,7 +124,10 @@ class Crew:
 
 
 def _trace(tasks: ConsumerTasks, hostname: str) -> None:
-    """Give consumers' tasks a tracer, as Celery does when its own broker is connected."""
+    """Give consumers' tasks a tracer, as Celery does when its own broker is connected.
+
+    Tools that watch tasks may have replaced ``build_tracer`` since this module was imported.
+    """
     for name, task in tasks.app.tasks.items():
         if isinstance(task, ConsumerTask) and task.layer is tasks.layer:
-            task.__trace__ = build_tracer(name, task, tasks.app.loader, hostname, app=tasks.app)
+            task.__trace__ = trace.build_tracer(name, task, tasks.app.loader, hostname, app=tasks.app)

@@ -7,6 +7,7 @@ see :mod:`channelsq.worker.sources.supervisor`.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -36,6 +37,9 @@ DONE, CUT = "done", "cut"
 #: Seconds for which a process in the place of one that died serves other messages, before it takes what that one held:
 #: the guilty one is among those, and may end this one at once.
 RELUCTANCE = 1.0
+
+#: Seconds that functions registered with ``atexit`` may take.
+EXIT_WITHIN = 5.0
 
 #: Seconds between two looks at whether the worker is there, and whether the process is to be recycled.
 _LOOK_EVERY = 1.0
@@ -79,6 +83,8 @@ class ChannelProcess:
         self._options = options
         self._app = app
         self._ending: threading.Thread | None = None
+        #: Whether it ended in the midst of what ran.
+        self.is_cut = False
         self.crew = Crew(
             app,
             options["hostname"],
@@ -142,6 +148,7 @@ class ChannelProcess:
 
     def _cut(self) -> None:
         """Have what runs end with the process; the worker leaves it to other workers."""
+        self.is_cut = True
         shutdown.begin()
         self.crew.stop()
         self.crew.cut()
@@ -169,6 +176,16 @@ def _resident_kb() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
+def run_exit_functions(seconds: float) -> None:
+    """Run what the project and its libraries have registered with ``atexit``, for so many seconds at most.
+
+    Tools that report errors and traces send what they still hold then.
+    """
+    running = threading.Thread(target=atexit._run_exitfuncs, name="channelsq-exit", daemon=True)
+    running.start()
+    running.join(seconds)
+
+
 def _leave_to_worker(number: int, frame: object) -> None:
     """Handle a signal: the worker gets it, too, and says what is to be done.
 
@@ -188,16 +205,22 @@ def main() -> None:
     app: Celery = find_app(options["app"])
     app.loader.init_worker()
     app.loader.import_task_module("channelsq.tasks")  # for an app that discovers none, under `manage.py runworker`
+    hostname = options["hostname"]
+    # Nothing was forked that could have inherited what the project sets up for a worker.
+    instance = SimpleNamespace(app=app, hostname=hostname)
+    signals.celeryd_init.send(sender=hostname, instance=instance, conf=app.conf, options={})
     app.finalize()
-    app.log.setup(options["loglevel"], options["logfile"], redirect_stdouts=False, hostname=options["hostname"])
+    app.log.setup(options["loglevel"], options["logfile"], redirect_stdouts=False, hostname=hostname)
     logging.getLogger("channelsq").setLevel(options["own_loglevel"])
-    trace.setup_worker_optimizations(app, options["hostname"])
+    trace.setup_worker_optimizations(app, hostname)
     database.keep_connections(SimpleNamespace(app=app))
     shutdown.reset()
+    signals.worker_process_init.send(sender=hostname)  # before tasks get their tracers
     process = ChannelProcess(app, pipe, options)
-    signals.worker_process_init.send(sender=process)
     process.run()
     signals.worker_process_shutdown.send(sender=process, pid=os.getpid(), exitcode=0)
+    if not process.is_cut:
+        run_exit_functions(EXIT_WITHIN)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from celery.worker import request, state
 from kombu.exceptions import OperationalError
 
+from channelsq import trace_context
 from channelsq.ending import is_end
 from channelsq.layers.direct import Parcel
 from channelsq.layers.signing import HEADER
@@ -169,7 +170,7 @@ class Request(request.Request):
         """Return ``task.request``."""
         signing = self._mine.channel_layer.channel_layer.signing
         signed = {} if signing is None else {HEADER: signing.call(self._plan.name, self.id, self._args, self._kwargs)}
-        return {
+        described = {
             **self._plan.fields,
             **self._all_headers,
             **signed,
@@ -179,6 +180,8 @@ class Request(request.Request):
             "correlation_id": self.id,
             "delivery_info": self._delivery_info,
         }
+        trace_context.add_to(described, self._mine.content)
+        return described
 
     # -- what a subclass does with the broker
 

@@ -39,6 +39,8 @@ def divide(instance: Any = None, **kwargs: Any) -> None:
 
     Where ``-Q`` names channels alone, the worker consumes, and declares, nothing on Celery's broker.
     """
+    if not hasattr(instance, "setup_queues"):  # a channel process, whose worker has done it
+        return
     select = instance.setup_queues
 
     def setup_queues(include: Any, exclude: Any = None) -> None:

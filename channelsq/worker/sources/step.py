@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.worker import state
 
 from channelsq import __version__, conf, shutdown
@@ -80,6 +80,7 @@ class Sources(bootsteps.StartStopStep):
         # Of Celery 5.5 and later.
         self._celery_waits: Callable[[], None] = getattr(worker, "wait_for_soft_shutdown", lambda: None)
         worker.wait_for_soft_shutdown = self.wait_softly
+        self._has_told_of_process = False
         self._softly = 0.0  # seconds that a cold shutdown gives channel processes
         self.crew: Crew | None = None
         self.supervisor: Supervisor | None = None
@@ -88,6 +89,20 @@ class Sources(bootsteps.StartStopStep):
         self._announced = set(self.channels)
 
     # -- Celery's
+
+    def create(self, worker: Any) -> None:
+        """Let the project's set-up code run before Celery's consumer, and its tracers, are made."""
+        if self.channels and not self.processes and not self.pool_keeps_limits:
+            self._tell_of_process()
+
+    def _tell_of_process(self) -> None:
+        """Send ``worker_process_init`` for the threads that run consumers here, which Celery sends for processes alone.
+
+        Its solo pool sends it, too.
+        """
+        if not self._has_told_of_process and "solo" not in self._worker.pool_cls.__module__:
+            signals.worker_process_init.send(sender=self._worker.hostname)
+        self._has_told_of_process = True
 
     def start(self, worker: Any) -> None:
         """Start reading."""
@@ -115,6 +130,7 @@ class Sources(bootsteps.StartStopStep):
             self.supervisor.tell("revoked", revoke=list(state.revoked))
             self.supervisor.start()
         else:
+            self._tell_of_process()
             self.crew = Crew(
                 worker.app,
                 worker.hostname,
