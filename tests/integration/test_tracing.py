@@ -256,7 +256,7 @@ def test_a_failing_view_is_one_event_with_its_request(traced: Traced) -> None:
     cookies = dict(traced.get("/login/").cookies)
     caller = Caller()
     path, quoted = "/failing/3/\N{LATIN SMALL LETTER O WITH DIAERESIS}\N{SNOWMAN}/", "/failing/3/%C3%B6%E2%98%83/"
-    headers = {**caller.headers, "Authorization": "Bearer secret", "X-Shown": "yes"}
+    headers = {**caller.headers, "Authorization": "Bearer hidden-word", "X-Shown": "yes"}
     assert traced.get(f"{quoted}?q=1", headers=headers, cookies=cookies).status_code == 500
     (event,) = traced.told("event", caller.trace, 1)
     assert event["exception"]["values"][-1]["value"] == "page 3 failed"
@@ -264,7 +264,7 @@ def test_a_failing_view_is_one_event_with_its_request(traced: Traced) -> None:
     assert request["url"] in (f"{traced.project.url}{path}", f"{traced.project.url}{quoted}")
     assert (request["method"], request["query_string"]) == ("GET", "q=1")
     assert request["headers"]["X-Shown"] == "yes"
-    assert "secret" not in json.dumps(event)
+    assert "hidden-word" not in json.dumps(event)
     assert cookies["sessionid"] not in json.dumps(request)
     assert event["user"]["username"] == "ann"
     # Whatever is told of later comes after what was told of before.
