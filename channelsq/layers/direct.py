@@ -15,7 +15,7 @@ from redis.retry import Retry
 
 from channelsq import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
-from channelsq.layers.base import Send
+from channelsq.layers.base import BaseChannelLayer, Send
 from channelsq.layers.capacity import Rooms
 from channelsq.layers.kombu_broker.broker import KombuBroker
 from channelsq.layers.signing import sign_bare
@@ -45,7 +45,7 @@ class Parcel:
     envelopes: Sequence[tuple[Place, list[Entry]]]
     commands: Sequence[Command]
 
-    def __init__(self, layer: KombuBroker | None = None) -> None:
+    def __init__(self, layer: BaseChannelLayer | None = None) -> None:
         self.layer = layer
         self.envelopes = self.commands = ()
 

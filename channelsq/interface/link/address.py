@@ -35,6 +35,7 @@ class Address:
         key_prefix: put before every key of the transport.
         credentials: redis-py's CredentialProvider; asked for every connection.
         groups_here: whether the layer's groups are in the same database.
+        layer: the layer.
     """
 
     shown: str
@@ -48,6 +49,7 @@ class Address:
     key_prefix: str
     credentials: Any
     groups_here: bool
+    layer: RedisChannelLayer
 
     def entry(self) -> list[Command]:
         """The commands that a connection begins with.  May block, where credentials come from elsewhere."""
@@ -90,6 +92,7 @@ def address_of(layer: object) -> Address | None:
         credentials=params.get("credential_provider")
         or UsernamePasswordCredentialProvider(params.get("username"), params.get("password")),
         groups_here=not layer.has_other_groups or _groups_place(layer.groups_url) == _place(params),
+        layer=layer,
     )
 
 

@@ -14,7 +14,6 @@ from channelsq.interface.link.publishing import Publishing
 from channelsq.interface.link.threaded import ThreadedLink
 from channelsq.interface.replies import Replies
 from channelsq.interface.stats import Stats
-from channelsq.layers import RedisChannelLayer
 from channelsq.layers.streams import StreamCommands
 
 #: How often (seconds) it is looked for what is overdue.
@@ -42,8 +41,7 @@ class StreamsLink(Link):
         limit_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         super().__init__(layer, stats)
-        channel_layer = layer.channel_layer
-        assert isinstance(channel_layer, RedisChannelLayer)
+        channel_layer = address.layer
         self._groups_here = address.groups_here
         self._prefix = channel_layer.prefix
         self._address = address
@@ -66,11 +64,9 @@ class StreamsLink(Link):
 
     async def _start(self, prefixes: list[str], replies: Replies) -> None:
         self._publishing.start()
-        channel_layer = self.layer.channel_layer
-        assert isinstance(channel_layer, RedisChannelLayer)
         if prefixes:
             queues = [prefix[:-1] for prefix in prefixes]
-            capacity = min(channel_layer.reply_capacity(prefix) for prefix in prefixes)
+            capacity = min(self._address.layer.reply_capacity(prefix) for prefix in prefixes)
             self._listening = Listening(self._address, self._commands, queues, replies, capacity)
             self._listening.start()
         self._tick()

@@ -7,7 +7,6 @@ from time import time
 from typing import Any, ClassVar
 
 from channelsq.layers.direct import Parcel
-from channelsq.layers.redis import RedisChannelLayer
 from channelsq.message import Message
 from channelsq.transport.codec import Payload, decode, mark_redelivered, set_deaths
 from channelsq.transport.consuming import ConsumingChannel
@@ -115,9 +114,7 @@ class StreamRequest(Request):
         return self.channel.closed
 
     def _collect(self) -> None:
-        layer = self._mine.channel_layer.channel_layer
-        assert isinstance(layer, RedisChannelLayer)
-        self.parcel = Parcel(layer)
+        self.parcel = Parcel(self._mine.channel_layer.channel_layer)
 
     def _settle(self) -> None:
         parcel = self.parcel
