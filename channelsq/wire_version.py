@@ -120,6 +120,9 @@ class Announced(NamedTuple):
     channels: tuple[str, ...] | None = None
     #: Of a worker: where its consumers run, in words.
     runs: str = ""
+    #: Of a worker: how many streaming responses it runs, and may run; None if that is not announced.
+    streaming: int | None = None
+    streaming_limit: int | None = None
 
     @property
     def is_understood(self) -> bool:
@@ -159,7 +162,13 @@ def read_announcement(kind: str, name: str, text: str) -> Announced:
         pid if type(pid) is int else 0,
         tuple(map(str, channels)) if isinstance(channels, list) else None,
         runs,
+        _count(found.get("streaming")),
+        _count(found.get("streaming_limit")),
     )
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
 
 
 def _str(value: Any) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBad
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from channelsq import attempts
+from channelsq import attempts, streaming
 from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout, ResponseLater
 from channelsq.http import sentry_internals
 from channelsq.http.asynciter import iterate
@@ -60,8 +61,14 @@ class AsgiHandler(BaseHandler):
         response: HttpResponseBase | None = None
         try:
             response, later = self._respond(message)
-            if response is not None and not later:
+            if response is None or later:
+                return
+            if not response.streaming:
                 yield from self.encode_response(response)
+                return
+            ends = isinstance(response, FileResponse) or response.has_header("Content-Length") or _is_head(message)
+            with streaming.responses_of(message.channel_layer.alias).one_more(ends=ends) as admitted:
+                yield from self.encode_response(response if admitted else _too_many(message))
         finally:
             if response is None:
                 signals.request_finished.send(sender=type(self))
@@ -207,6 +214,37 @@ def _drop_content_if_bodiless(request: HttpRequest, response: HttpResponseBase) 
     # To HEAD it says what GET would bring; here it would announce bytes that never come.
     if bodiless and dropped and response.has_header("Content-Length"):
         del response["Content-Length"]
+
+
+def _is_head(message: Message) -> bool:
+    return message.content.get("method") == "HEAD"
+
+
+#: Seconds between two log lines about refused streaming responses.
+_TOLD_EVERY = 60.0
+
+_told_at = -_TOLD_EVERY
+
+
+def _too_many(message: Message) -> HttpResponse:
+    """Return the answer to a client whose streaming response has no room, and say so in the log."""
+    global _told_at
+    now = time.monotonic()
+    if now - _told_at >= _TOLD_EVERY:
+        _told_at = now
+        alias = message.channel_layer.alias
+        responses = streaming.responses_of(alias)
+        logger.warning(
+            "%s: a streaming response is refused with 503, as %d hold a thread each in this process: raise "
+            "CONFIG['streaming_responses'], and CONFIG['threads'] with it (%d refused so far)",
+            alias,
+            responses.state.running,
+            responses.refused,
+            extra=_extra("too_many_streaming", message, 503),
+        )
+    busy = _plain("503 Service Unavailable: too many responses stream, please try again soon", 503)
+    busy.headers["Retry-After"] = "5"
+    return busy
 
 
 def _plain(text: str, status: int) -> HttpResponse:

@@ -35,7 +35,7 @@ class DirectApp:
         hub.stats.count("http.requests")
         asking = Asking(hub, scope)
         body = _Body(Upload(hub, scope, receive, patience=hub.config.http_timeout))
-        sent = _Sent(send)
+        sent = _Sent(hub, send)
         try:
             if hub.ending:
                 raise Refused(503, "ending", "the server is shutting down")
@@ -59,6 +59,7 @@ class DirectApp:
                         "trailers": False})  # fmt: skip
             await sent({"type": "http.response.body", "body": content, "more_body": False})
         finally:
+            sent.end()
             asking.note_end(sent.status, sent.size)
 
 
@@ -80,8 +81,10 @@ class _Body:
 class _Sent:
     """What was sent, for the log; nothing behind the head of an answer that has no content."""
 
-    def __init__(self, send: ASGISendCallable) -> None:
+    def __init__(self, hub: Hub, send: ASGISendCallable) -> None:
+        self._hub = hub
         self._send = send
+        self._streams = False
         self._empty = False
         self.status: int | None = None
         self.size = 0
@@ -99,4 +102,11 @@ class _Sent:
             if self._empty:
                 event = {**event, "body": b""}
             self.size += len(event.get("body", b""))
+            if event.get("more_body") and not self._streams:
+                self._streams = True
+                self._hub.streaming += 1
         await self._send(event)
+
+    def end(self) -> None:
+        """Note that the answer is over."""
+        self._hub.streaming -= self._streams

@@ -78,6 +78,7 @@ class _Request:
         self._start: Start | None = None
         self._sent = 0
         self._complete = False
+        self._streams = False
         self._told_worker = False
         self._progress = hub.loop.time()
 
@@ -106,6 +107,7 @@ class _Request:
             self._drop()
             raise
         finally:
+            self._hub.streaming -= self._streams
             self._hub.replies.unregister(self._channel)
             self._body.close()
             for delivery in self._replies:
@@ -276,6 +278,8 @@ class _Request:
             async with asyncio.timeout(timeout):
                 if start is not None:
                     self._start = start
+                    self._streams = part.more
+                    self._hub.streaming += part.more
                     self._body.forget()
                     await self._begin(start)
                 await self._write(part)

@@ -83,6 +83,8 @@ class Hub:
         self.origins = OriginPolicy.from_settings()
         self.link = link_for(layer, self.stats)
         self.sockets: set[Socket] = set()
+        #: How many HTTP responses have begun and are not complete.
+        self.streaming = 0
         #: Requests that wait for an answer of one message, the oldest first.
         self.exchanges: dict[Waiting, None] = {}
         #: Bytes of requests' bodies that are kept for another run, see :mod:`channelsq.interface.spool`.

@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import (
 from channelsq import __version__
 from channelsq.interface.hub import Hub
 from channelsq.interface.measures import Histogram
+from channelsq.streaming import Streaming
 
 PREFIX = "channelsq_"
 
@@ -52,9 +53,12 @@ METRICS = (
     Told("connections", "gauge", "Clients that are connected, whatever they speak."),
     Told("websockets", "gauge", "WebSockets whose end the application has not been told of."),
     Told("http_waiting", "gauge", "HTTP requests that wait for an answer of one message."),
+    Told("http_streaming", "gauge", "HTTP responses that have begun and are not complete."),
     Told("broker_reachable", "gauge", "Whether the broker could be reached last: 1 or 0."),
     Told("processes", "gauge", "Interface processes that the other numbers are of: those of one --workers."),
     Told("queue_messages", "gauge", "Messages in a channel that no worker has taken yet.", ("channel",)),
+    Told("worker_streaming", "gauge", "Streaming responses that a worker runs; each holds a thread.", ("worker",)),
+    Told("worker_streaming_limit", "gauge", "How many it may run: the bound of all its processes.", ("worker",)),
     Told("websocket_handshakes", "counter", "WebSocket handshakes that were put to the application."),
     Told("websocket_accepted", "counter", "WebSockets that were accepted."),
     Told("websocket_ended", "counter", "WebSockets, and handshakes put to the application, that ended."),
@@ -188,6 +192,7 @@ def _gauges(hub: Hub) -> dict[str, float]:
         "connections": hub.connections,
         "websockets": len(hub.sockets),
         "http_waiting": len(hub.exchanges),
+        "http_streaming": hub.streaming,
         "broker_reachable": int(hub.link.reachable),
     }
 
@@ -217,6 +222,22 @@ def depth_gauge(depths: Mapping[str, int]) -> Iterable[Metric]:
         gauge = GaugeMetricFamily(PREFIX + told.name, told.help, labels=told.labels)
         for channel, depth in depths.items():
             gauge.add_metric((channel,), depth)
+        yield gauge
+
+
+def streaming_gauges(streams: Mapping[str, Streaming]) -> Iterable[Metric]:
+    """The metrics of what workers stream; none if nothing is known."""
+    if not streams:
+        return
+    for name, values in (
+        ("worker_streaming", {worker: each.running for worker, each in streams.items()}),
+        ("worker_streaming_limit", {worker: each.limit for worker, each in streams.items()}),
+    ):
+        told = _BY_NAME[name]
+        gauge = GaugeMetricFamily(PREFIX + told.name, told.help, labels=told.labels)
+        for worker, value in values.items():
+            if value is not None:
+                gauge.add_metric((worker,), value)
         yield gauge
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, exposition, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from channelsq import names
-from channelsq.interface.depths import Depths
+from channelsq.interface.asked import Asked, depths, streams
 from channelsq.interface.hub import Hub
 from channelsq.interface.measures import WEBSOCKET
-from channelsq.interface.metrics import depth_gauge, processes_gauge, registry_of
+from channelsq.interface.metrics import depth_gauge, processes_gauge, registry_of, streaming_gauges
+
+T = TypeVar("T")
 
 #: Seconds that a scrape waits for what others are to tell.
 PATIENCE = 1.0
@@ -34,7 +36,9 @@ class Scrape:
         self._hub = hub
         self._registry = registry_of(hub)
         http = (names.HTTP_REQUEST, names.HTTP_DISCONNECT) if hub.config.http == "channel" else ()
-        self._depths = Depths(hub.layer.channel_layer, (*http, *WEBSOCKET))
+        layer, alias = hub.layer.channel_layer, hub.layer.alias
+        self._depths = Asked(lambda: depths(layer, (*http, *WEBSOCKET)), "the depths of channels")
+        self._streams = Asked(lambda: streams(layer, alias), "streaming responses")
 
     async def join(self) -> None:
         """Tell the others, from now on."""
@@ -43,15 +47,18 @@ class Scrape:
 
     async def page(self) -> bytes:
         """All of them, in Prometheus' text format; within about a second, whoever is away."""
-        depths, others = await asyncio.gather(self._ask_depths(), self._ask_others())
+        depths, streams, others = await asyncio.gather(
+            self._ask(self._depths), self._ask(self._streams), self._ask_others()
+        )
         own = list(self._registry.collect())
         peers = self._hub.peers
         if peers is not None:
             own = merged({peers.number: packed(own), **others})
-        return generate_latest(_Given([*own, processes_gauge(1 + len(others)), *depth_gauge(depths)]))
+        asked = *depth_gauge(depths), *streaming_gauges(streams)
+        return generate_latest(_Given([*own, processes_gauge(1 + len(others)), *asked]))
 
-    async def _ask_depths(self) -> dict[str, int]:
-        return await self._depths.ask(PATIENCE) if self._hub.link.reachable else {}
+    async def _ask(self, question: Asked[T]) -> dict[str, T]:
+        return await question.ask(PATIENCE) if self._hub.link.reachable else {}
 
     async def _ask_others(self) -> dict[int, bytes]:
         return {} if self._hub.peers is None else await self._hub.peers.ask(PATIENCE)

@@ -85,6 +85,8 @@ class BaseChannelLayer(ABC):
         message_size_limit: the largest packed message, in bytes.
         consume_later_limit: how often a consumer may raise ConsumeLater on one message.
         unrouted: ``"accept"`` or ``"refuse"``, for WebSockets that no route claims.
+        streaming_responses: how many streaming responses may run at once in a process with consumers; None for half of
+            its threads.
     """
 
     extensions: ClassVar[tuple[str, ...]] = ("groups", "flush")
@@ -114,6 +116,7 @@ class BaseChannelLayer(ABC):
         message_size_limit: int = 1024 * 1024,
         consume_later_limit: int = 10,
         unrouted: str = "accept",
+        streaming_responses: int | None = None,
     ) -> None:
         for name, value in (
             ("expiry", expiry),
@@ -130,6 +133,13 @@ class BaseChannelLayer(ABC):
             raise exceptions.InvalidChannelLayerError(
                 f"CHANNEL_LAYERS CONFIG['unrouted'] must be 'accept' or 'refuse', not {unrouted!r}"
             )
+        if streaming_responses is not None and (
+            isinstance(streaming_responses, bool) or not isinstance(streaming_responses, int) or streaming_responses < 1
+        ):
+            raise exceptions.InvalidChannelLayerError(
+                "CHANNEL_LAYERS CONFIG['streaming_responses'] must be a whole number above 0, or None for half of the "
+                f"threads, not {streaming_responses!r}"
+            )
         self.expiry = expiry
         self.group_expiry = group_expiry
         self.capacity = capacity
@@ -137,6 +147,7 @@ class BaseChannelLayer(ABC):
         self.message_size_limit = message_size_limit
         self.consume_later_limit = consume_later_limit
         self.unrouted = unrouted
+        self.streaming_responses = streaming_responses
         for pattern, limit in self.channel_capacity.items():
             if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
                 raise exceptions.InvalidChannelLayerError(

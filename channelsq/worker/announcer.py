@@ -1,7 +1,7 @@
-"""Announces which channelsq a worker has and what it reads, as interface servers do with their heartbeat.
+"""Announces which channelsq a worker has and what it does, as interface servers do with their heartbeat.
 
-An operator sees so which versions run at a time and who consumes which channel (``manage.py channels``), and a process
-that starts can tell that it does not understand another.
+An operator sees so which versions run at a time, who consumes which channel, and how many threads streaming responses
+hold (``manage.py channels``), and a process that starts can tell that it does not understand another.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from channelsq.exceptions import BrokerUnavailable
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Seconds between two announcements, and for which one holds.
-EVERY, LIFETIME = 10.0, 30.0
+#: Seconds between two announcements, for which one holds, and between two if what is announced has changed.
+EVERY, LIFETIME, SOON = 10.0, 30.0, 1.0
 
 
 class Announcer:
@@ -45,6 +46,8 @@ class Announcer:
         #: Where it is announced, by the layer's alias.
         self._places: dict[str, Presence] = {}
         self._told: set[str] = set()
+        #: What was announced last, and when it is announced again, by the layer's alias.
+        self._said: dict[str, tuple[Mapping[str, Any], float]] = {}
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -75,7 +78,7 @@ class Announcer:
         while not self._ended.is_set():
             for alias, presence in self._places.items():
                 self._announce(alias, presence)
-            self._ended.wait(EVERY)
+            self._ended.wait(SOON)
         for presence in self._places.values():
             try:
                 presence.leave_worker(self._name)
@@ -84,7 +87,12 @@ class Announcer:
 
     def _announce(self, alias: str, presence: Presence) -> None:
         try:
-            presence.beat_worker(self._name, LIFETIME, self._describe(alias))
+            more, now = self._describe(alias), monotonic()
+            before, due = self._said.get(alias, (None, 0.0))
+            if more == before and now < due:
+                return
+            self._said[alias] = more, now + EVERY
+            presence.beat_worker(self._name, LIFETIME, more)
             if alias not in self._told:
                 others = [each for each in presence.announced() if each.name != self._name]
                 self._told.add(alias)

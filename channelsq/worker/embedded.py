@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Reject
 from django.db import close_old_connections, connections, reset_queries
 
-from channelsq import conf, trace_context
+from channelsq import conf, streaming, trace_context
 from channelsq.asgi import channel_layers
 from channelsq.exceptions import ChannelLayerError
 from channelsq.message import Message
@@ -67,6 +67,7 @@ class EmbeddedWorker:
 
     def start(self) -> None:
         """Start taking messages."""
+        streaming.set_limit(self.layer.alias, self.layer.streaming_responses, len(self._threads))
         for thread in self._threads:
             thread.start()
         worker_ready.send(sender=self)

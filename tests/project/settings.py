@@ -1,8 +1,8 @@
 """Settings from the environment: TEST_BROKER, TEST_LAYER (where channels are, if not on that), TEST_GROUPS (Redis),
-TEST_DATABASE, TEST_VISIBILITY (seconds), TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make a
-dead letter), TEST_HOSTS (allowed), TEST_SIGNING (of messages), TEST_THREADS and TEST_PROCESSES (of consumers);
-TEST_RERUN (methods of requests that may run again), TEST_SHUTDOWN (seconds for answers that stream);
-CHANNEL_MAX_MESSAGES and CHANNEL_MAX_MEMORY; TEST_RECORDS and TEST_FILE are for views and consumers."""
+TEST_DATABASE, TEST_VISIBILITY (seconds), TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make
+a dead letter), TEST_HOSTS (allowed), TEST_SIGNING (of messages), TEST_THREADS and TEST_PROCESSES (of consumers),
+TEST_STREAMING_RESPONSES; TEST_RERUN (methods of requests that may run again), TEST_SHUTDOWN (seconds for answers
+that stream); CHANNEL_MAX_MESSAGES and CHANNEL_MAX_MEMORY; TEST_RECORDS and TEST_FILE are for views and consumers."""
 
 import os
 
@@ -60,7 +60,7 @@ _config = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"))}
 if "TEST_LAYER" in os.environ:  # channels that are not on Celery's broker
     _config["url"] = os.environ["TEST_LAYER"]
     _config["transport_options"] = globals().pop("CELERY_BROKER_TRANSPORT_OPTIONS", {})
-for _name in ("threads", "processes"):
+for _name in ("threads", "processes", "streaming_responses"):
     if f"TEST_{_name.upper()}" in os.environ:
         _config[_name] = int(os.environ[f"TEST_{_name.upper()}"])
 if "TEST_SIGNING" in os.environ:

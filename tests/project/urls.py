@@ -11,6 +11,7 @@ urlpatterns = [
     path("download/", views.download),
     path("stream/", views.stream),
     path("endless/", views.endless),
+    path("ticks/", views.ticks),
     path("slow/", views.slow),
     path("cookies/", views.cookies),
     path("count/", views.count),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +59,17 @@ def endless(request: HttpRequest) -> HttpResponseBase:
             record("endless", "closed")
 
     return StreamingHttpResponse(parts())
+
+
+def ticks(request: HttpRequest) -> HttpResponseBase:
+    """Server-sent events: a tick every hundredth of a second, for ever or ``?n=`` times."""
+
+    def events() -> Iterator[str]:
+        for number in itertools.islice(itertools.count(), int(request.GET["n"]) if "n" in request.GET else None):
+            yield f"data: {number}\n\n"
+            time.sleep(0.01)
+
+    return StreamingHttpResponse(events(), content_type="text/event-stream")
 
 
 def slow(request: HttpRequest) -> HttpResponse:

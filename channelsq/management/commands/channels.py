@@ -72,6 +72,12 @@ class Command(BaseCommand):
             self.stdout.write(
                 "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
             )
+        for alias, each in found:
+            if each.streaming is not None:
+                limit = "any number" if each.streaming_limit is None else each.streaming_limit
+                self.stdout.write(
+                    f"{alias}: {each.name} runs {each.streaming} streaming responses, of {limit} that it may run"
+                )
         wires = sorted({each.wire for _, each in found})
         if wires[-1] - wires[0] > 1:
             self.stdout.write(

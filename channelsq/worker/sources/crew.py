@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 from celery.app import trace
 
+from channelsq import streaming
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.redis import RedisChannelLayer
 from channelsq.worker.consumers import ConsumerTasks, tasks_of
@@ -71,6 +72,7 @@ class Crew:
         tasks = tasks_of(self._app)[alias]
         _trace(tasks, self._told[0])
         layer = tasks.layer.channel_layer
+        streaming.set_limit(alias, layer.streaming_responses, self.threads)
         credit = max(LEAST, self.threads * PREFETCH)
         limits = self._pool_keeps_limits
         source: LayerSource

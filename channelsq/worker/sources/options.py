@@ -56,3 +56,5 @@ def channels(ctx: Any, as_json: bool, timeout: float) -> None:
         ctx.obj.echo(f"{node}: {told['runs']}{version}")
         for alias, names in told["reads"].items():
             ctx.obj.echo(f"    {alias}: {', '.join(names)}")
+            if state := told.get("streaming", {}).get(alias):
+                ctx.obj.echo(f"    {alias}: {state['running']} streaming responses, of at most {state['limit']}")

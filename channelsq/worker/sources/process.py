@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ from celery.app import trace
 from celery.app.utils import find_app
 from celery.worker import state
 
-from channelsq import conf, shutdown
+from channelsq import conf, shutdown, streaming
 from channelsq.worker import database
 from channelsq.worker.sources import books
 from channelsq.worker.sources.crew import Crew
@@ -155,17 +156,22 @@ class ChannelProcess:
         self._pipe.send(ended=CUT)
 
     def _watch(self) -> None:
-        """Ask to be recycled after enough messages, or when the process has grown; end when the worker is gone.
+        """Tell of streaming responses; ask to be recycled after enough messages, or when the process has grown.
 
+        End when the worker is gone.
         The end of the pipe does not tell of the latter alone: processes of the pool are forked with the worker's end.
         """
         most, memory = self._options["max_messages"], self._options["max_memory"]
         asked = False
+        told: Mapping[str, streaming.Streaming] = {}
         pause = threading.Event()
         while not pause.wait(_LOOK_EVERY):
             if os.getppid() != self._options["worker"]:
                 self._pipe.close()
                 return
+            if told != (now := streaming.state_here()):
+                told = now
+                self._pipe.send(streaming=now)
             if not asked and ((most and state.all_total_count[0] >= most) or (memory and _resident_kb() > memory)):
                 asked = True
                 self._pipe.send(recycle=True)

@@ -11,8 +11,9 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.worker import state
 
-from channelsq import __version__, conf, shutdown
+from channelsq import __version__, conf, shutdown, streaming
 from channelsq.asgi import channel_layers
+from channelsq.streaming import Streaming
 from channelsq.wire_version import WIRE_VERSION
 from channelsq.worker import greenlets
 from channelsq.worker.announcer import Announcer
@@ -208,11 +209,14 @@ class Sources(bootsteps.StartStopStep):
     def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]  # as Celery's own steps
         """Return what ``inspect stats`` tells of the sources."""
         version = {"channelsq": __version__, "wire": WIRE_VERSION}
-        return {self.label: {"runs": self.described, "reads": self.channels, **version}}
+        states = {alias: self.streaming(alias)._asdict() for alias in self.channels}
+        return {self.label: {"runs": self.described, "reads": self.channels, "streaming": states, **version}}
 
     def _announced_on(self, alias: str) -> dict[str, Any]:
         """Return what is announced on a layer, for operators; see :class:`channelsq.wire_version.Announced`."""
-        return {"channels": self.channels[alias][:_MOST_ANNOUNCED], "runs": self.described}
+        state = self.streaming(alias)
+        streaming = {"streaming": state.running, "streaming_limit": state.limit}
+        return {"channels": self.channels[alias][:_MOST_ANNOUNCED], "runs": self.described, **streaming}
 
     # -- how
 
@@ -263,6 +267,10 @@ class Sources(bootsteps.StartStopStep):
             self.supervisor.tell("events", events=self._relay.enabled)
 
     # -- questions
+
+    def streaming(self, alias: str) -> Streaming:
+        """Return the streaming responses to a layer's requests in this worker."""
+        return streaming.responses_of(alias).state if self.supervisor is None else self.supervisor.streaming(alias)
 
     def ask(self, what: str) -> list[Any]:
         """Return what every part answers; see :func:`channelsq.worker.sources.books.answer`."""

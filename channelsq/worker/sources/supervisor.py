@@ -17,6 +17,7 @@ from celery import Celery
 
 from channelsq.asgi import channel_layers
 from channelsq.layers.redis import RedisChannelLayer
+from channelsq.streaming import Streaming
 from channelsq.transport.channel import Channel
 from channelsq.worker.sources.pipe import PatientPipe, Pipe
 from channelsq.worker.sources.process import CUT, DONE
@@ -147,6 +148,11 @@ class Supervisor:
             if answer is not None:
                 yield answer
 
+    def streaming(self, alias: str) -> Streaming:
+        """Return the streaming responses to a layer's requests in all processes."""
+        told = [child.streaming[alias] for child in self.children() if alias in child.streaming]
+        return sum(told, Streaming(0, 0))
+
     def read(self, alias: str, channel: str) -> None:
         """Have one more channel read, of a layer that may be new."""
         self._channels.setdefault(alias, []).append(channel)
@@ -231,6 +237,8 @@ class Supervisor:
                     replaced.pipe.send(stop="recycle")
             case {"holds": alias, "consumer": consumer}:
                 child.holds.append((alias, consumer))
+            case {"streaming": told}:
+                child.streaming = {alias: Streaming(*state) for alias, state in told.items()}
             case {"event": kind, "fields": fields}:
                 self._on_event(kind, **fields)
             case {"answer": number, "value": value}:
@@ -292,6 +300,8 @@ class Child:
         self.was_ready = False
         #: The alias of a layer, and the name under which messages of it are held.
         self.holds: list[tuple[str, str]] = []
+        #: Its streaming responses, by the alias of the layer, as it told a second ago at most.
+        self.streaming: dict[str, Streaming] = {}
         self._changed = threading.Condition()
         self._asked = 0
         self._answers: dict[int, Any] = {}

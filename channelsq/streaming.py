@@ -1,0 +1,112 @@
+"""How many streaming responses run in this process: each holds a thread, so they have a bound.
+
+Every streaming response counts while it runs.  One that ends, such as a file's, is never refused, as it does no harm
+that lasts.  Any other may have no end: from the bound on it is refused, before anything of it is made.  If one of those
+that run is so young that it may be short, it waits for that one's end first, so a burst of short responses passes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+#: Seconds for which a running response counts as young, and another one waits for its end.
+YOUNG = 1.0
+
+
+class Streaming(NamedTuple):
+    """The streaming responses of a worker, or of one of its processes."""
+
+    running: int
+    #: How many there may be; None if there is no bound.
+    limit: int | None
+
+    def __add__(self, other: object) -> Streaming:
+        """Add those of another process."""
+        if not isinstance(other, Streaming):
+            return NotImplemented
+        limit = None if self.limit is None or other.limit is None else self.limit + other.limit
+        return Streaming(self.running + other.running, limit)
+
+
+class StreamingResponses:
+    """The streaming responses to a layer's requests in this process.  Thread-safe."""
+
+    def __init__(self) -> None:
+        #: How many there may be; None for any number.
+        self.limit: int | None = None
+        #: How many were refused.
+        self.refused = 0
+        self._changed = threading.Condition()
+        self._begun: dict[object, float] = {}  # the oldest first
+
+    @property
+    def state(self) -> Streaming:
+        """How many run, and may run."""
+        return Streaming(len(self._begun), self.limit)
+
+    @contextlib.contextmanager
+    def one_more(self, *, ends: bool) -> Iterator[bool]:
+        """Count a response for as long as the context lasts; gives whether it may run.
+
+        Args:
+            ends: whether it is known to end.
+        """
+        token = object()
+        with self._changed:
+            admitted = ends or self._await_room()
+            if admitted:
+                self._begun[token] = time.monotonic()
+            else:
+                self.refused += 1
+        try:
+            yield admitted
+        finally:
+            if admitted:
+                with self._changed:
+                    del self._begun[token]
+                    self._changed.notify()
+
+    def _await_room(self) -> bool:
+        until = time.monotonic() + YOUNG
+        while self.limit is not None and len(self._begun) >= self.limit:
+            youngest = next(reversed(self._begun.values()))
+            left = min(until, youngest + YOUNG) - time.monotonic()
+            if left <= 0:
+                return False
+            self._changed.wait(left)
+        return True
+
+
+_by_alias: dict[str, StreamingResponses] = {}
+# A child of the worker runs none of its responses, and may have been forked while a lock was held.
+os.register_at_fork(after_in_child=_by_alias.clear)
+
+
+def responses_of(alias: str) -> StreamingResponses:
+    """Return those to the requests of a layer.
+
+    Args:
+        alias: the layer's.
+    """
+    return _by_alias.setdefault(alias, StreamingResponses())
+
+
+def set_limit(alias: str, chosen: int | None, threads: int) -> None:
+    """Set the bound of this process, which runs consumers of a layer.
+
+    Args:
+        alias: the layer's.
+        chosen: ``CONFIG["streaming_responses"]``; None for half of the threads.
+        threads: how many consumers run at once.
+    """
+    responses_of(alias).limit = max(1, threads // 2) if chosen is None else chosen
+
+
+def state_here() -> Mapping[str, Streaming]:
+    """Return the state of this process, by the alias of the layer."""
+    return {alias: responses.state for alias, responses in tuple(_by_alias.items())}
