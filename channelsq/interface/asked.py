@@ -13,7 +13,6 @@ from channelsq import streaming
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.interface.logs import extra
 from channelsq.layers.base import BaseChannelLayer
-from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.streaming import Streaming
 
 T = TypeVar("T")
@@ -86,7 +85,7 @@ def streams(layer: BaseChannelLayer, alias: str) -> dict[str, Streaming]:
     """
     if layer.in_process:
         return {EMBEDDED: streaming.responses_of(alias).state}
-    presence = layer.presence if isinstance(layer, KombuChannelLayer) else None
+    presence = layer.presence
     return {
         each.name: Streaming(each.streaming, each.streaming_limit)
         for each in (() if presence is None else presence.announced())

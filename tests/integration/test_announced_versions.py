@@ -57,10 +57,17 @@ def test_processes_are_listed_while_they_live(site: Site) -> None:
     (worker,) = site.client.smembers("channelsq:workers")
     same = {"layer": "default", "wire": 1, "version": __version__}
     found = wait_until(lambda: listed if len(listed := site.listed()) == 2 else None, "both")
-    assert found == [{"kind": "interface", "name": interface, **same}, {"kind": "worker", "name": worker, **same}]
+    limit = found[1]["streaming_limit"]
+    assert limit >= 1
+    assert found == [
+        {"kind": "interface", "name": interface, "streaming": None, "streaming_limit": None, **same},
+        {"kind": "worker", "name": worker, "streaming": 0, "streaming_limit": limit, **same},
+    ]
     assert 0 < site.client.pttl(f"channelsq:worker:{worker}") <= 30_000
     text = site.command()
-    assert [line.split() for line in text.splitlines()] == [
+    *lines, streaming = text.splitlines()
+    assert streaming == f"default: {worker} runs 0 streaming responses, of {limit} that it may run"
+    assert [line.split() for line in lines] == [
         ["LAYER", "PROCESS", "NAME", "CHANNELSQ", "WIRE"],
         ["default", "interface", interface, __version__, "1"],
         ["default", "worker", worker, __version__, "1"],

@@ -101,9 +101,3 @@ def test_the_bound(shared: Project, pool: str) -> None:
 
 def test_the_bound_of_an_embedded_worker(embedded: Project) -> None:
     check_the_bound(embedded)
-
-
-def test_the_list_for_people(shared: Project) -> None:
-    shared.start_worker()
-    listed = shared.processes.manage("channels", env=shared.env)
-    assert "runs 0 streaming responses, of 2 that it may run" in listed

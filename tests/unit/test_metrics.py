@@ -100,6 +100,8 @@ def test_what_was_counted_is_told() -> None:
     assert set(found) == {"channelsq_" + each.name for each in METRICS} - {
         "channelsq_queue_messages",
         "channelsq_processes",
+        "channelsq_worker_streaming",
+        "channelsq_worker_streaming_limit",
     }
     values = {
         (sample.name, *sample.labels.values()): sample.value for family in found.values() for sample in family.samples

@@ -54,6 +54,7 @@ class Command(BaseCommand):
                     [
                         {"layer": alias, "kind": each.kind, "name": each.name, "wire": each.wire}
                         | {"version": each.version or None}
+                        | {"streaming": each.streaming, "streaming_limit": each.streaming_limit}
                         for alias, each in found
                     ]
                 )
