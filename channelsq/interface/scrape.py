@@ -47,14 +47,14 @@ class Scrape:
 
     async def page(self) -> bytes:
         """All of them, in Prometheus' text format; within about a second, whoever is away."""
-        depths, streams, others = await asyncio.gather(
+        waiting, streaming, others = await asyncio.gather(
             self._ask(self._depths), self._ask(self._streams), self._ask_others()
         )
         own = list(self._registry.collect())
         peers = self._hub.peers
         if peers is not None:
             own = merged({peers.number: packed(own), **others})
-        asked = *depth_gauge(depths), *streaming_gauges(streams)
+        asked = *depth_gauge(waiting), *streaming_gauges(streaming)
         return generate_latest(_Given([*own, processes_gauge(1 + len(others)), *asked]))
 
     async def _ask(self, question: Asked[T]) -> dict[str, T]:
