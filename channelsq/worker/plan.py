@@ -32,11 +32,11 @@ class Plan:
 
     __slots__ = (
         "_plain",
-        "_sentry",
         "_tracer",
         "call",
         "fields",
         "is_handed_over",
+        "is_watched",
         "late",
         "name",
         "pid",
@@ -66,8 +66,8 @@ class Plan:
         self.quick = False
         self._tracer: Any = None
         self._plain = False
-        #: Whether Sentry's Celery integration is around the task.
-        self._sentry = False
+        #: Whether Sentry's Celery integration is around the task, and goes on with the trace of a request.
+        self.is_watched = False
 
     def look(self) -> None:
         """Look at what may change while the worker runs."""
@@ -77,15 +77,15 @@ class Plan:
         if tracer is not self._tracer:
             self._tracer = tracer
             self._plain = _is_plain(task)
-            self._sentry = sentry_internals.unwrapped(type(task).__call__) is not type(task).__call__
+            self.is_watched = sentry_internals.unwrapped(type(task).__call__) is not type(task).__call__
             self.call = _callable(task)
-            if self._sentry:
+            if self.is_watched:
                 sentry_internals.name_consumers()
         self.quick = (
             self._plain
             and not signals.task_success.receivers
             and database.are_ours_alone()
-            and (not self._sentry or sentry_internals.records_errors_only())
+            and (not self.is_watched or sentry_internals.records_errors_only())
         )
 
 

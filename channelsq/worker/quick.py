@@ -12,6 +12,7 @@ from typing import Any
 
 from celery.app.task import Context
 
+from channelsq import trace_context
 from channelsq.layers.direct import Parcel, collected_here
 from channelsq.layers.signing import HEADER
 from channelsq.message import Message
@@ -80,7 +81,7 @@ def _run(
         collected_here.set(parcel)  # until the context ends
     task = plan.task
     args = [message.channel_name, message.content]
-    if not plan.quick:
+    if not plan.quick or (plan.is_watched and trace_context.of_message(message.content)):
         return _trace(task, message.id, args, kwargs, describe())
     context = LazyContext(describe, args, kwargs)
     stacks.enter(task, context)

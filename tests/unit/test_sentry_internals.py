@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+#: The trace that the last message's request belongs to.
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1"
+
 
 def main(options: dict[str, Any]) -> None:
     """Run consumers under Sentry, in the other process, and print the events that Sentry's server would get."""
@@ -30,6 +33,7 @@ def main(options: dict[str, Any]) -> None:
 
     from celery.app import trace
 
+    from channelsq import trace_context
     from channelsq.message import Message
     from channelsq.worker import database, quick
     from channelsq.worker.plan import Plan
@@ -52,16 +56,18 @@ def main(options: dict[str, Any]) -> None:
     with installed(layer), Celery("shop", broker="memory://", set_as_current=False) as app:
         database.keep_connections(type("Worker", (), {"app": app}))
         quickly = []
-        for number, consumer in enumerate((succeeds, fails, logs, succeeds, logs)):
+        for number, consumer in enumerate((succeeds, fails, logs, succeeds, logs, logs)):
             task = make_consumer_task(app, layer, consumer, f"shop.{consumer.__name__}{number}")
             app.finalize()
             task.__trace__ = trace.build_tracer(task.name, task, app=app)
             plan = Plan(task)
             plan.look()
             quickly.append(plan.quick)
-            message = Message({"order": number}, "shop", layer)
+            headers = [[b"sentry-trace", TRACE.encode()]] if number == 5 else []
+            message = Message({"order": number, "headers": headers}, "shop", layer)
             message.id = f"id{number}"
             request = {"id": message.id, "hostname": "here", "is_eager": False, "headers": {}, "delivery_info": {}}
+            trace_context.add_to(request, message.content)
             quick.run(plan, message, {}, lambda request=request: dict(request))
     json.dump({"quick": quickly, "events": events}, sys.stdout)
 
@@ -86,6 +92,7 @@ def essence(event: dict[str, Any]) -> dict[str, Any]:
         "breadcrumbs": [each["message"] for each in event["breadcrumbs"]["values"] if each["type"] == "default"],
         "tags": event.get("tags"),
         "task": event["extra"]["celery-job"],
+        "is of the request's trace": event["contexts"]["trace"]["trace_id"] == TRACE.partition("-")[0],
     }
 
 
@@ -100,21 +107,22 @@ def test_consumers_run_without_sentrys_wrappers_and_its_events_are_the_same(
     options: dict[str, Any], traced: tuple[list[bool], list[dict[str, Any]]]
 ) -> None:
     quick, events = told(**options)
-    assert quick == [True] * 5
+    assert quick == [True] * 6
     assert [essence(event) for event in events] == [essence(event) for event in traced[1]]
 
 
 def test_what_sentrys_wrappers_tell(traced: tuple[list[bool], list[dict[str, Any]]]) -> None:
     quick, (failed, logged, *_) = traced
-    assert quick == [False] * 5
+    assert quick == [False] * 6
     told = essence(failed)
     assert told["exception"] == [("ValueError", "no tea", "celery")]
     assert told["frames"] == ["fails"]
     assert told["tags"] == {"celery_task_id": "id1", "room": "tea"}
     assert told["breadcrumbs"] == essence(logged)["breadcrumbs"] == ["the kettle boils"]
     assert essence(logged)["task"]["task_name"] == "shop.logs2"
+    assert [essence(event)["is of the request's trace"] for event in traced[1]] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("options", [{"trace_lifecycle": "stream"}, {"traces_sample_rate": 0.5}])
 def test_consumers_are_traced_where_sentry_records_transactions(options: dict[str, Any]) -> None:
-    assert told(**options)[0] == [False] * 5
+    assert told(**options)[0] == [False] * 6
