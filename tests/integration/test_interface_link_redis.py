@@ -188,6 +188,22 @@ def test_ways_in(ways: Ways, way: str, prefix: str, monkeypatch: pytest.MonkeyPa
         layer.close()
 
 
+def test_a_server_that_wants_no_password_takes_any(server: RedisServer) -> None:
+    """As from redis-py, which workers use: an environment's URL may name one in development, too."""
+    url = server.url.replace("redis://", f"redis-streams://:{QUOTED}@")
+    layer = RedisChannelLayer(url=url, prefix="any-password")
+
+    async def scenario() -> None:
+        async with linked(layer) as process:
+            await talk(process, layer)
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        layer.flush()
+        layer.close()
+
+
 @pytest.mark.parametrize(
     ("way", "reason"), [("tls refused", "CERTIFICATE_VERIFY_FAILED"), ("wrong password", "WRONGPASS")]
 )

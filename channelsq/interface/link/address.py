@@ -56,7 +56,8 @@ class Address:
         commands: list[Command] = []
         credentials = [part for part in self.credentials.get_credentials() if part]
         if credentials:
-            commands.append(("AUTH", *credentials))
+            # With a user's name a server that wants no password takes any, as it does from redis-py.
+            commands.append(("AUTH", *(credentials if len(credentials) > 1 else ("default", *credentials))))
         if self.db:
             commands.append(("SELECT", self.db))
         if self.client_name:
