@@ -366,3 +366,36 @@ def test_the_page_on_any_celery_has_the_options_the_settings_and_their_numbers()
     for setting in ("CHANNEL_EVENTS", "CHANNEL_MAX_MESSAGES", "CHANNEL_MAX_MEMORY"):
         assert f"`{setting}" in page
         assert f"`{setting}`" in (DOCS / "settings.md").read_text()
+
+
+# -- lines of logs
+
+
+def _texts() -> list[str]:
+    """Every text in the sources, with ``…`` for what is filled in."""
+    found = []
+    for path in (ROOT / "channelsq").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(each.value) if isinstance(each, ast.Constant) else "…" for each in node.values]
+                found.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(re.sub(r"%(?:\.\d+)?[a-z]", "…", node.value))
+    return found
+
+
+def test_the_lines_that_the_troubleshooting_page_explains_are_in_the_code() -> None:
+    page = without_blocks(DOCS / "troubleshooting.md")
+    section = page[page.index("## What the interface server logs") : page.index("## From my own code")]
+    first_cells = " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))
+    lines = set(re.findall(r"`([^`]+)`", first_cells))
+    texts = _texts()
+    celerys = {"[Errno 111]", "Connection refused", "action"}
+    missing = [
+        part
+        for line in lines - celerys
+        for part in filter(None, (each.strip(" .") for each in re.split("…|: ", line)))
+        if not any(part in text for text in texts)
+    ]
+    assert missing == []
+    assert len(lines) > 30

@@ -267,16 +267,12 @@ class Shop:
         for args in (("migrate", "-v0"), ("shell", "-v0", "-c", make_user)):
             process = self._run("python", "manage.py", *args)
             assert process.wait(60) == 0, process.output
-        self.start_worker()
-        self.start_interface()
-        self.worker.wait_for_output(r"\bready\.", 60)
-
-    def start_worker(self) -> None:
-        """Start the worker, which is not ready yet."""
         self.worker = self._run(
             "celery", "-A", "shop", "worker", "--loglevel", "INFO", *QUICK, "-P", "prefork", "-c", "1",
             "--channel-processes", "2", "--channel-threads", "4",
         )  # fmt: skip
+        self.start_interface()
+        self.worker.wait_for_output(r"\bready\.", 60)
 
     def start_interface(self) -> None:
         """Start the interface server, on the port on which it was before."""

