@@ -8,11 +8,14 @@ that run is so young that it may be short, it waits for that one's end first, so
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+logger = logging.getLogger("channelsq.worker")
 
 #: Seconds for which a running response counts as young, and another one waits for its end.
 YOUNG = 1.0
@@ -96,15 +99,28 @@ def responses_of(alias: str) -> StreamingResponses:
     return _by_alias.setdefault(alias, StreamingResponses())
 
 
-def set_limit(alias: str, chosen: int | None, threads: int) -> None:
-    """Set the bound of this process, which runs consumers of a layer.
+def bound(chosen: int | None, threads: int) -> int:
+    """Return how many streaming responses may run in a process.
 
     Args:
-        alias: the layer's.
         chosen: ``CONFIG["streaming_responses"]``; None for half of the threads.
-        threads: how many consumers run at once.
+        threads: how many consumers of the layer run at once.
     """
-    responses_of(alias).limit = max(1, threads // 2) if chosen is None else chosen
+    return max(1, threads // 2) if chosen is None else chosen
+
+
+def set_limit(alias: str, chosen: int | None, threads: int) -> None:
+    """Set the :func:`bound` of this process, which runs consumers of the layer with an alias."""
+    responses_of(alias).limit = bound(chosen, threads)
+    if chosen is not None and chosen >= threads:
+        logger.warning(
+            "%s: as many streaming responses may run as there are threads (CONFIG['streaming_responses'] is %d, the "
+            "threads are %d), so that they can stop everything else: raise CONFIG['threads']",
+            alias,
+            chosen,
+            threads,
+            extra={"action": "streaming_may_take_all"},
+        )
 
 
 def state_here() -> Mapping[str, Streaming]:

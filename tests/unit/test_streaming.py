@@ -42,6 +42,14 @@ def test_half_of_the_threads_may_stream() -> None:
     assert streaming.state_here()["some"] == (0, 7)
 
 
+@pytest.mark.parametrize(("chosen", "warned"), [(None, False), (7, False), (8, True)])
+def test_who_lets_streams_take_all_threads_is_warned(
+    chosen: int | None, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    streaming.set_limit("some", chosen, 8)
+    assert ("CONFIG['streaming_responses'] is 8, the threads are 8" in caplog.text) is warned
+
+
 def test_an_embedded_worker_has_a_bound() -> None:
     for config, limit in (({}, 3), ({"streaming_responses": 5}, 5)):
         layer = ChannelLayerWrapper(InMemoryChannelLayer(**config), "embedded-here", [])

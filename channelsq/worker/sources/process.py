@@ -84,6 +84,8 @@ class ChannelProcess:
         self._options = options
         self._app = app
         self._ending: threading.Thread | None = None
+        #: What the worker was told of streaming responses.
+        self._streaming: Mapping[str, streaming.Streaming] = {}
         #: Whether it ended in the midst of what ran.
         self.is_cut = False
         self.crew = Crew(
@@ -104,6 +106,7 @@ class ChannelProcess:
     def run(self) -> None:
         """Run consumers until the worker says that it is over, or is gone."""
         self.crew.start()
+        self._tell_of_streaming()
         self._pipe.send(ready=os.getpid())
         threading.Thread(target=self._watch, name="channelsq-watch", daemon=True).start()
         for message in self._pipe.messages():
@@ -155,6 +158,12 @@ class ChannelProcess:
         self.crew.cut()
         self._pipe.send(ended=CUT)
 
+    def _tell_of_streaming(self) -> None:
+        now = streaming.state_here()
+        if now != self._streaming:
+            self._streaming = now
+            self._pipe.send(streaming=now)
+
     def _watch(self) -> None:
         """Tell of streaming responses; ask to be recycled after enough messages, or when the process has grown.
 
@@ -163,15 +172,12 @@ class ChannelProcess:
         """
         most, memory = self._options["max_messages"], self._options["max_memory"]
         asked = False
-        told: Mapping[str, streaming.Streaming] = {}
         pause = threading.Event()
         while not pause.wait(_LOOK_EVERY):
             if os.getppid() != self._options["worker"]:
                 self._pipe.close()
                 return
-            if told != (now := streaming.state_here()):
-                told = now
-                self._pipe.send(streaming=now)
+            self._tell_of_streaming()
             if not asked and ((most and state.all_total_count[0] >= most) or (memory and _resident_kb() > memory)):
                 asked = True
                 self._pipe.send(recycle=True)

@@ -17,7 +17,7 @@ from celery import Celery
 
 from channelsq.asgi import channel_layers
 from channelsq.layers.redis import RedisChannelLayer
-from channelsq.streaming import Streaming
+from channelsq.streaming import Streaming, bound
 from channelsq.transport.channel import Channel
 from channelsq.worker.sources.pipe import PatientPipe, Pipe
 from channelsq.worker.sources.process import CUT, DONE
@@ -150,8 +150,8 @@ class Supervisor:
 
     def streaming(self, alias: str) -> Streaming:
         """Return the streaming responses to a layer's requests in all processes."""
-        told = [child.streaming[alias] for child in self.children() if alias in child.streaming]
-        return sum(told, Streaming(0, 0))
+        untold = Streaming(0, bound(channel_layers[alias].streaming_responses, self.threads))
+        return sum((child.streaming.get(alias, untold) for child in self.children()), Streaming(0, 0))
 
     def read(self, alias: str, channel: str) -> None:
         """Have one more channel read, of a layer that may be new."""
