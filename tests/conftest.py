@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -72,7 +72,8 @@ def _choose_ways(config: pytest.Config, items: list[pytest.Item]) -> None:
     if any("::" in str(arg) for arg in config.args):
         return
     others = config.getoption("--other-ways")
-    chosen, left = [], []
+    chosen: list[pytest.Item] = []
+    left: list[pytest.Item] = []
     for item in items:
         ways = item.get_closest_marker("ways")
         is_usual = ways is None or re.search(ways.args[0], item.name) is not None
@@ -180,7 +181,9 @@ _outputs = pytest.StashKey[list[tuple[str, str]]]()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.when == "call":
         item.stash[_call_report] = report

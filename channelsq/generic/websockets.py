@@ -89,7 +89,7 @@ class WebsocketConsumer(BaseConsumer):
             handler = channel_session_user_from_http(handler)
         return ordered_as_declared(self, handler)
 
-    def connection_groups(self, **kwargs: Any) -> Iterable[str]:
+    def connection_groups(self, *args: Any, **kwargs: Any) -> Iterable[str]:
         """The names of the groups that this socket joins, :attr:`groups` if not overridden.
 
         Args:
@@ -126,7 +126,10 @@ class WebsocketConsumer(BaseConsumer):
                 raise
             return None
 
-    def connect(self, message: Message, **kwargs: Any) -> None:
+    # Overrides may name the route's arguments and leave others out: type checkers take ``*args: Any, **kwargs: Any``
+    # for any signature.
+
+    def connect(self, message: Message, *args: Any, **kwargs: Any) -> None:
         """A socket is opened: accept it.  What overrides this accepts it, refuses it or raises DenyConnection."""
         _client(message).send({"accept": True})
 
@@ -137,8 +140,13 @@ class WebsocketConsumer(BaseConsumer):
         else:
             self.receive(bytes=message["bytes"], **kwargs)
 
-    def receive(self, text: str | None = None, bytes: bytes | None = None, **kwargs: Any) -> None:  # noqa: A002
-        """A frame has come; nothing happens if not overridden."""
+    def receive(self, *args: Any, **kwargs: Any) -> None:
+        """A frame has come; nothing happens if not overridden.
+
+        Args:
+            args: none.
+            kwargs: ``text`` or ``bytes``, what the frame says, and the named groups of the route's filters.
+        """
 
     def send(self, text: str | None = None, bytes: bytes | None = None, close: Close = False) -> None:  # noqa: A002
         """Send a frame to the client.
@@ -185,7 +193,7 @@ class WebsocketConsumer(BaseConsumer):
             group.discard(_client(message))
         self.disconnect(message, **kwargs)
 
-    def disconnect(self, message: Message, **kwargs: Any) -> None:
+    def disconnect(self, message: Message, *args: Any, **kwargs: Any) -> None:
         """The socket has ended; nothing happens if not overridden."""
 
 
@@ -225,11 +233,12 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         """
         raise error
 
-    def receive(self, content: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def receive(self, content: Any, *args: Any, **kwargs: Any) -> None:
         """A frame has come; nothing happens if not overridden.
 
         Args:
             content: what it says, decoded.
+            args: none.
             kwargs: the named groups of the route's filters; ``multiplexer`` on a shared socket.
         """
 
@@ -306,7 +315,7 @@ class WebsocketDemultiplexer(JsonWebsocketConsumer):
     #: What writes frames.
     multiplexer_class: ClassVar[type[WebsocketMultiplexer]] = WebsocketMultiplexer
 
-    def receive(self, content: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def receive(self, content: Any, *args: Any, **kwargs: Any) -> None:
         """Hand a frame to the consumer of its stream, or to :meth:`bad_frame`.
 
         What is JSON and has no consumer, or not the form, leaves the socket open: its other streams go on.
@@ -328,13 +337,13 @@ class WebsocketDemultiplexer(JsonWebsocketConsumer):
         kwargs["multiplexer"] = self.multiplexer_class(stream, _client(message))
         self.consumers[stream](message, **kwargs)
 
-    def connect(self, message: Message, **kwargs: Any) -> None:
+    def connect(self, message: Message, *args: Any, **kwargs: Any) -> None:
         """Accept the socket, and tell every consumer."""
         _client(message).send({"accept": True})
         for stream in self.consumers:
             self._call(stream, message, **kwargs)
 
-    def disconnect(self, message: Message, **kwargs: Any) -> None:
+    def disconnect(self, message: Message, *args: Any, **kwargs: Any) -> None:
         """Tell every consumer."""
         for stream in self.consumers:
             self._call(stream, message, **kwargs)

@@ -38,7 +38,7 @@ class IPCChannelLayer(KombuChannelLayer):
 
     redis_schemes: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, *, prefix: str | None = None, path: str | None = None, **config: Any) -> None:
+    def __init__(self, *, prefix: str | None = None, path: str | os.PathLike[str] | None = None, **config: Any) -> None:
         refused = {"url", "groups_url", "transport_options", "channel_memory", "group_memory"} & config.keys()
         if refused:
             name = min(refused)

@@ -102,7 +102,7 @@ class Client(WebSocketClientProtocol):
         reactor.callLater(delay * PATIENCE, lambda: self.state != self.STATE_CLOSED and self._fail_connection())
 
     def closeAfter(self, delay: float) -> None:
-        reactor.callLater(delay, lambda: self.state != self.STATE_CLOSED and self.sendClose())
+        reactor.callLater(delay, lambda: None if self.state == self.STATE_CLOSED else self.sendClose())
 
 
 class Run(WebSocketClientFactory):

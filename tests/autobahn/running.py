@@ -75,7 +75,16 @@ def install() -> None:
     print(f"Setting up {VENV.name} ...", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
     (VENV / ".gitignore").write_text("*\n")
-    pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", _REQUIREMENTS]
+    pip: list[str | Path] = [
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-r",
+        _REQUIREMENTS,
+    ]
     if subprocess.run(pip, check=False).returncode:
         raise SystemExit(f"autobahn: pip could not install {_REQUIREMENTS}")
     (VENV / ".ready").write_text(_wanted())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from io import StringIO
-from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -27,7 +26,7 @@ class ChatTests(ChannelLiveServerTestCase):
         call_command("demo", "--force", stdout=StringIO())
 
     def enter(self, name: str) -> ChatUser:
-        user: Any = self.enterContext(ChatUser(self.browser, self.live_server_url, name))
+        user = self.enterContext(ChatUser(self.browser, self.live_server_url, name))
         user.log_in()
         user.enter("Lobby")
         return user

@@ -230,7 +230,7 @@ class Chaos:
     def _ends(self, key: str) -> bool:
         """Whether a key is one that is documented to stay for a while after a process, and then ends by itself."""
         with self.site.client as client:
-            seconds = client.ttl(key)
+            seconds = int(client.ttl(key))
         limit = 3600 if ":buried:" in key else 300 if "websocket.send." in key else 0
         self.counts["keys_that_end"] += 0 < seconds <= limit
         return 0 < seconds <= limit

@@ -99,6 +99,7 @@ def test_streams_leases_and_dead_letters(layer: RedisChannelLayer, client: Any, 
         assert isinstance(channel, Channel)
         message = channel.basic_get("jobs")
         assert message is not None
+        assert message.delivery_tag is not None
         consumer = channel.streams.consumer
         (group,) = client.xinfo_groups("stream:jobs")
         assert (group["name"], client.get(f"stream-lease:{consumer}")) == ("kombu", "1")

@@ -34,7 +34,7 @@ def receive(layer: BaseChannelLayer, *channels: str, timeout: float = 5.0) -> tu
 
 
 def test_a_message_comes_out_as_it_went_in(layer: BaseChannelLayer, unique: Unique) -> None:
-    message = {
+    message: dict[str, Any] = {
         "text": "é ✓ 𝄞", "bytes": b"\x00\xff\x80", "none": None, "true": True, "int": -(2**63), "max": 2**63 - 1,
         "float": 1.5, "list": [1, [b"a", "b"]], "dict": {"k": {"deep": []}}, "empty": {},
     }  # fmt: skip

@@ -33,7 +33,18 @@ def install() -> None:
     print(f"Setting up {VENV.name} ...", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
     (VENV / ".gitignore").write_text("*\n")
-    pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", _REQUIREMENTS, "-e", ROOT]
+    pip: list[str | Path] = [
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-r",
+        _REQUIREMENTS,
+        "-e",
+        ROOT,
+    ]
     if subprocess.run(pip, check=False).returncode:
         raise SystemExit(f"fuzz: pip could not install {_REQUIREMENTS}")
     stamp.write_text(wanted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from channelsq.layers import codec
 from tests.support.recorders import REQUEST as HANDSHAKE
 from tests.support.recorders import deflated, masked
@@ -41,13 +43,11 @@ def handshake() -> list[bytes]:
 
 def messages() -> list[bytes]:
     """Packed messages."""
-    return [
-        codec.dumps(message)
-        for message in (
-            {"text": "hello"}, {"bytes": b"\0\xff", "order": 3}, {"a": [1, -1, 2**63 - 1, 1.5, None, True]},
-            {"deep": {"deeper": [[[{}]]]}}, {"headers": [[b"host", b"a"]], "path": "/"},
-        )
-    ]  # fmt: skip
+    contents: tuple[dict[str, Any], ...] = (
+        {"text": "hello"}, {"bytes": b"\0\xff", "order": 3}, {"a": [1, -1, 2**63 - 1, 1.5, None, True]},
+        {"deep": {"deeper": [[[{}]]]}}, {"headers": [[b"host", b"a"]], "path": "/"},
+    )  # fmt: skip
+    return [codec.dumps(content) for content in contents]
 
 
 def envelopes() -> list[bytes]:
@@ -57,7 +57,7 @@ def envelopes() -> list[bytes]:
         {"done": 0}, {"text": "a", "close": True}, {"status": 200, "headers": [[b"a", b"b"]], "content": b"c"},
         {"status": 304, "headers": [[b"content-length", b"3"]], "content": b"abc", "more_content": True},
     ]  # fmt: skip
-    entries = [[[channel], codec.dumps(reply), None] for reply in replies for channel in ("s", "h")]
+    entries: list[list[object]] = [[[channel], codec.dumps(reply), None] for reply in replies for channel in ("s", "h")]
     entries += [[["s", "h"], codec.dumps(replies[0]), "group"], [["s"], codec.dumps(replies[0]), None, 0]]
     return [codec.dumps([entry]) for entry in entries] + [codec.dumps(entries)]
 

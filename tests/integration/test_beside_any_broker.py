@@ -131,7 +131,7 @@ class Choice:
     def echoes(self, value: object) -> bool:
         """Whether the channel ``echo`` is read: everything that was sent to it comes back."""
         self.client.send("echo", {"value": value})
-        return self.client.receive()["echo"] == value
+        return bool(self.client.receive()["echo"] == value)
 
     def does_tasks(self, app: Celery, line: str) -> None:
         app.send_task(WRITE, ("tasks", line))
@@ -163,11 +163,11 @@ def choice(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Choice]:
 def has_queue(url: str, name: str) -> bool:
     """Whether a queue is declared on Celery's broker."""
     with Connection(url) as connection:
+        channel: Any = connection.default_channel
         if url.startswith("redis"):
-            channel: Any = connection.default_channel
             return bool(channel.client.exists(f"_kombu.binding.{name}"))
         try:
-            connection.default_channel.queue_declare(name, passive=True)
+            channel.queue_declare(name, passive=True)
         except connection.channel_errors:
             return False
         return True

@@ -16,8 +16,8 @@ from websockets.sync.client import connect
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface import heartbeat
-from channelsq.interface.config import Limits
 from channelsq.interface.heartbeat import Heartbeat
+from channelsq.interface.limits import Limits
 from channelsq.interface.replies import Delivery
 from channelsq.layers import KombuChannelLayer
 from tests.support import needs
@@ -284,6 +284,7 @@ def test_nobody_joins_a_group_for_a_server_that_is_gone(make_site: Any, scheme: 
     """A consumer may take longer than its socket's server, as when a dead worker's message is taken over."""
     site: Site = make_site(scheme)
     presence = site.layer.presence
+    assert presence is not None
     presence.beat("gone", 60)
     if end == "killed":
         site.expire("gone")

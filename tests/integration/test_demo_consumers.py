@@ -91,7 +91,7 @@ class Page:
 
     def received(self) -> list[dict[str, Any]]:
         """The frames since the last look; those that are no text stay as they are."""
-        frames = []
+        frames: list[dict[str, Any]] = []
         while True:
             channel, content = self.layer.receive([self.channel])
             if channel is None or content is None:

@@ -30,6 +30,11 @@ def whole(body: Any = BODY, headers: Any = None, properties: Any = None, **more:
     return msgpack.packb(payload)  # type: ignore[no-any-return]
 
 
+PROPERTIES: list[dict[str, Any]] = [
+    {"body_encoding": "nobody-knows"}, {"body_encoding": ["base64"]}, {"body_encoding": "base64"},
+    {"priority": "high"}, {"expiration": "soon"}, {"expiration": ["1"]}, {"delivery_info": None},
+    {"delivery_info": {}}, {"correlation_id": {"a": 1}},
+]  # fmt: skip
 ENTRIES: list[dict[str, Any]] = [
     {"m": b""},
     {"m": b"junk"},
@@ -48,11 +53,7 @@ ENTRIES: list[dict[str, Any]] = [
         {"task": "echo", "id": "1", "compression": ["gzip"]}, {"task": "echo", "id": "1", "x-deaths": "many"},
         {"task": "echo", "id": "1", "channelsq_expires": "soon"},
     )),
-    *({"m": whole(properties=properties)} for properties in (
-        {"body_encoding": "nobody-knows"}, {"body_encoding": ["base64"]}, {"body_encoding": "base64"},
-        {"priority": "high"}, {"expiration": "soon"}, {"expiration": ["1"]}, {"delivery_info": None},
-        {"delivery_info": {}}, {"correlation_id": {"a": 1}},
-    )),
+    *({"m": whole(properties=properties)} for properties in PROPERTIES),
     *({"m": whole(body=body)} for body in (None, 5, "text", [1], {"a": 1})),
     {"m": whole(**{"content-type": ["a"]})},
     {"m": whole(**{"content-type": None, "content-encoding": None})},
@@ -77,7 +78,7 @@ def test_forged_entries(worker: Process, broker: Broker) -> None:
         for number, entry in enumerate(ENTRIES):
             attacker.xadd("stream:echo", entry)
             client.send("echo", {"value": number})
-        answers = []
+        answers: list[int] = []
         while len(answers) < len(ENTRIES):
             answer = client.receive()
             if answer["echo"] != "forged":

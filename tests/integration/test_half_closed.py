@@ -272,7 +272,7 @@ def test_the_servers_own_pages(site: Site) -> None:
 
 
 def test_a_handshake_in_http_1_0_is_refused(site: Site, caplog: Any) -> None:
-    upgrade = {
+    upgrade: dict[str, Any] = {
         "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }  # fmt: skip

@@ -46,7 +46,16 @@ def start(broker: Broker, processes: Processes, tmp_path: Path) -> Start:
 
     def start(pool: str, *args: str, waits: bool = True, **env: str) -> Process:
         env = {**broker.env, "TEST_DATABASE": str(tmp_path / "db"), "TEST_RECORDS": str(tmp_path), **env}
-        options = ("-n", f"{tmp_path.name}@%h", "--without-mingle", "--without-gossip", "-P", pool, "-c", "2")
+        options: tuple[str, ...] = (
+            "-n",
+            f"{tmp_path.name}@%h",
+            "--without-mingle",
+            "--without-gossip",
+            "-P",
+            pool,
+            "-c",
+            "2",
+        )
         if not broker.quiet:
             options = (*options, "-E")
         level = "WARNING" if broker.quiet else "INFO"
@@ -102,6 +111,10 @@ def test_it_is_a_failed_consumer(start: Start, client: LayerClient, broker: Brok
     assert "pid:" not in worker.output.replace("pid: ", ""), "a process of the pool has ended"
 
 
+def wait_until_done(client: LayerClient, order: int, what: str) -> None:
+    wait_until(lambda: client.receive() == {"done": order}, what)
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_receivers(start: Start, client: LayerClient, broker: Broker, pool: str) -> None:
     worker = start(pool, "-Q", "hostile.quiet,echo", TEST_HOSTILE_RECEIVERS="1")
@@ -110,10 +123,10 @@ def test_receivers(start: Start, client: LayerClient, broker: Broker, pool: str)
         for way in ("KeyboardInterrupt", "SystemExit", "MemoryError", "WorkerShutdown", "Unprintable"):
             client.send("hostile.quiet", {"at": moment, "way": way, "order": order})
             # The guard around Celery's tracer and the consumer may both report the message done.
-            wait_until(lambda order=order: client.receive() == {"done": order}, f"{way} at {moment}")
+            wait_until_done(client, order, f"{way} at {moment}")
             order += 1
     client.send("hostile.quiet", {"at": "", "way": "", "order": order})
-    wait_until(lambda: client.receive() == {"done": order}, "the last one")
+    wait_until_done(client, order, "the last one")
     assert_is_as_before(worker, client, broker)
 
 

@@ -195,8 +195,12 @@ def test_what_is_refused(
     assert len(site.application.calls) == calls
     assert site.count(f"http.refused.{status}") + site.count(f"websocket.refused.{status}") == before + 1
     (record,) = [each for each in caplog.records if each.levelno >= logging.INFO]
-    assert record.action in {"bad_request", "headers_too_large", "handshake_refused" if is_websocket else ""}
-    assert record.connection
+    assert record.__dict__["action"] in {
+        "bad_request",
+        "headers_too_large",
+        "handshake_refused" if is_websocket else "",
+    }
+    assert record.__dict__["connection"]
     assert record.exc_info is None
 
 

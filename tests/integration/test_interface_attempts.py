@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from channelsq.interface.config import InterfaceConfig, Limits
+from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.limits import Limits
 from tests.support.interfaces import Call, Site, running
 from tests.support.waiting import wait_until
 

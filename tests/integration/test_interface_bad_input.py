@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
-import websockets
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from channelsq.interface.config import InterfaceConfig, Limits
+from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.limits import Limits
 from tests.support.interfaces import Call, RawClient, Site, accept, echo, frame, running
+from tests.support.versions import release
 from tests.support.waiting import wait_until
 
 HANDSHAKE = {
@@ -135,7 +137,7 @@ def test_a_long_body_that_stops_is_504() -> None:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999\r\n\r\n" + b"x" * 300_000)
         assert b" 504 " in client.read_until(b"\r\n\r\n")
         (request,) = site.application.messages("http.request")
-        chunks = []
+        chunks: list[dict[str, Any]] = []
         while not chunks or not chunks[-1]["closed"]:
             chunk = site.layer.receive([request["body_channel"]], block=True)[1]
             assert chunk is not None
@@ -169,7 +171,7 @@ def test_headers_that_no_message_holds_are_413() -> None:
     ],
 )
 def test_bad_handshakes_are_refused(site: Site, data: bytes, status: int) -> None:
-    if int(websockets.__version__.partition(".")[0]) < 17 and data in (head(method="POST"), head(X=MANY)):
+    if release("websockets") < (17,) and data in (head(method="POST"), head(X=MANY)):
         status = 400  # websockets tells these apart since 17
     assert answer_to(site, data).startswith(b"HTTP/1.1 %d " % status)
 

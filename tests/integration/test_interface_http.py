@@ -13,13 +13,14 @@ import httpx
 import pytest
 
 from channelsq.exceptions import BrokerUnavailable
-from channelsq.interface.config import InterfaceConfig, Limits
+from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.limits import Limits
 from channelsq.layers.base import Send
 from tests.support.interfaces import Call, Handler, Site, running
 from tests.support.waiting import wait_until
 
 
-def answer(status: int = 200, content: bytes = b"hello", **message: Any) -> Handler:
+def answer(status: int = 200, content: bytes | str = b"hello", **message: Any) -> Handler:
     def handler(call: Call) -> None:
         call.reply(status=status, content=content, **{"headers": [[b"X-A", b"b"]], "more_content": False, **message})
 

@@ -283,7 +283,7 @@ def test_connections_killed_under_load_lose_nothing(server: RedisServer, layer: 
                 with admin(server) as killer:
                     while len(told) < 12:
                         for address in own_connections(process):
-                            told.append(int(killer.client_kill_filter(addr=address)))  # type: ignore[arg-type]
+                            told.append(int(killer.client_kill_filter(addr=address)))
                             await asyncio.sleep(0.15)
 
             async def send() -> None:
@@ -552,7 +552,7 @@ def test_foreign_and_expired_entries_are_dropped(server: RedisServer, caplog: py
             with admin(server) as other:
                 other.xadd(key, {"m": old, "x": 1}, id="5-1")
                 for fields in bad:
-                    other.xadd(key, fields)  # type: ignore[arg-type]
+                    other.xadd(key, fields)
             await asyncio.to_thread(layer.send, client.channel, {"text": "good"})
             await until(lambda: client.texts, "what is ours")
             assert client.texts == ["good"]

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
-from channelsq.interface.config import InterfaceConfig, Limits
+from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.limits import Limits
 from channelsq.layers.base import Send
 from tests.support.interfaces import Call, Site, accept, echo, frame, running
 from tests.support.waiting import wait_until
@@ -47,7 +48,9 @@ def status_of(site: Site, path: str = "/", **options: Any) -> int:
 def test_the_connect_message() -> None:
     with running(ECHO, InterfaceConfig(root_path="/app")) as site:
         with connect(
-            f"{site.ws_url}/caf%C3%A9/?a=%20b", additional_headers={"X-Thing": "Value"}, origin="http://localhost"
+            f"{site.ws_url}/caf%C3%A9/?a=%20b",
+            additional_headers={"X-Thing": "Value"},
+            origin=Origin("http://localhost"),
         ):
             pass
         (message,) = site.application.messages("websocket.connect")
@@ -76,7 +79,10 @@ def test_pages_of_other_sites_open_no_socket() -> None:
     with running(ECHO) as site:
         assert status_of(site, origin="https://evil.example") == 403
         assert status_of(site, origin="null") == 403
-        with connect(site.ws_url, origin=f"http://localhost:{site.port}") as page, connect(site.ws_url) as program:
+        with (
+            connect(site.ws_url, origin=Origin(f"http://localhost:{site.port}")) as page,
+            connect(site.ws_url) as program,
+        ):
             page.send("page")
             program.send("program")
             assert (page.recv(10), program.recv(10)) == ("page", "program")
@@ -89,7 +95,7 @@ def test_the_settings_say_who_else_may_open_a_socket(settings: Any) -> None:
     settings.CHANNEL_ALLOWED_ORIGINS = ["https://friend.example"]
     settings.CHANNEL_REQUIRE_ORIGIN = True
     with running(ECHO) as site:
-        with connect(site.ws_url, origin="https://friend.example") as friend:
+        with connect(site.ws_url, origin=Origin("https://friend.example")) as friend:
             friend.send("hello")
             assert friend.recv(10) == "hello"
         assert status_of(site, origin="https://evil.example") == 403
@@ -438,7 +444,7 @@ def test_an_unreported_message_holds_the_next_one_up_for_a_while(caplog: pytest.
             def taken() -> dict[str, Any] | None:
                 return layer.receive([channel])[1]
 
-            return wait_until(taken, channel)  # type: ignore[return-value]
+            return wait_until(taken, channel)
 
         opened = take("websocket.connect")
         layer.send(opened["reply_channel"], {"accept": True})

@@ -75,7 +75,7 @@ class Reader:
     @property
     def left(self) -> int:
         """How many messages the broker has that no consumer holds."""
-        return self.layer.depth("work")
+        return int(self.layer.depth("work"))
 
     def close(self) -> None:
         """Finish what runs, and end."""
@@ -375,8 +375,10 @@ def test_messages_for_a_newer_worker_are_left_until_there_is_one(
 
     monkeypatch.setattr(reader.source, "knows", see)
     many = LEAST + 8  # more than the source may hold of others
+    layer = reader.layer.channel_layer
+    assert isinstance(layer, KombuChannelLayer)
     for number in range(many):
-        _publish_newer(reader.layer.channel_layer, number)
+        _publish_newer(layer, number)
     for number in range(100, 110):
         reader.send(number)
     wait_until(lambda: sorted(ran) == list(range(100, 110)), "the others")

@@ -107,7 +107,7 @@ def test_a_chunked_body_that_grows_too_large_early_reaches_no_worker() -> None:
 def rest_of(site: Site) -> list[dict[str, object]]:
     """The chunks that the worker of the only request gets, to the last."""
     (request,) = site.application.wait_for("http.request")
-    chunks = []
+    chunks: list[dict[str, object]] = []
     while not chunks or chunks[-1]["more_content"]:
         content = site.layer.receive([request["body_channel"]], block=True)[1]
         assert content is not None

@@ -14,7 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from channelsq.interface import clients
-from channelsq.interface.config import InterfaceConfig, Limits
+from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.limits import Limits
 from tests.support.interfaces import Call, RawClient, Site, accept, echo, running
 from tests.support.waiting import wait_until
 

@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.test import override_settings
-from kombu import Connection
+from kombu import Connection, Queue
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -186,7 +186,7 @@ def test_a_live_server_on_rabbitmq_leaves_no_queues(rabbitmq_url: str, redis_url
     with Connection(rabbitmq_url) as connection:
         for name in queues:
             with connection.channel() as channel, pytest.raises(connection.channel_errors, match="NOT_FOUND"):
-                channel.queue_declare(name, passive=True)
+                Queue(name, channel=channel).queue_declare(passive=True)
 
 
 @pytest.mark.django_db(transaction=True)

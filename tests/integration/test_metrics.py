@@ -15,9 +15,11 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from channelsq.exceptions import ChannelFull
-from channelsq.interface.config import InterfaceConfig, Limits
+from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.limits import Limits
 from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.base import BaseChannelLayer, Send
 from channelsq.layers.wire import TIMED_KEY
@@ -197,7 +199,7 @@ def test_refusals_have_their_reasons() -> None:
     refusing = {"websocket.connect": lambda call: call.reply(close=True)}
     with running(refusing, config, {"capacity": 1}, threads=0) as site:
         with pytest.raises(InvalidStatus, match="403"):
-            connect(site.ws_url, origin="https://evil.example")  # type: ignore[arg-type]
+            connect(site.ws_url, origin=Origin("https://evil.example"))
         site.layer.send("http.request", {"reply_channel": "nobody"})
         assert httpx.get(site.url).status_code == 503
         with site.raw() as client:
@@ -243,7 +245,7 @@ def test_who_asks_for_depths_waits_a_second_and_asks_once() -> None:
 class Silent(InMemoryChannelLayer):
     """A layer that cannot tell."""
 
-    def depth(self, channel: str) -> int | None:
+    def depth(self, channel: str) -> int | None:  # type: ignore[override]  # other layers may
         return BaseChannelLayer.depth(self, channel)
 
 

@@ -88,7 +88,8 @@ class Stack:
     ids=lambda way: "-".join(way),
 )
 def stack(request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("refuses"), *request.param, redis_url)
+    kind, pool = request.param
+    stack = Stack(tmp_path_factory.mktemp("refuses"), kind, pool, redis_url)
     yield stack
     stack.stop()
 

@@ -146,8 +146,7 @@ def test_a_download_is_never_joined_of_two_runs(site: Site) -> None:
     site.another_worker()
     queries = site.at_once(["stop=20", "stop=20&length=1"])
     downloads = [begin(site, "GET", f"/repeats/parts/?{query}") for query in queries]
-    for download in downloads:
-        wait_until(lambda download=download: len(download.content) >= 20 * PART, "twenty parts", 20)
+    wait_until(lambda: all(len(each.content) >= 20 * PART for each in downloads), "twenty parts of each", 20)
     replace_worker(site)
     for download in downloads:
         download.end()

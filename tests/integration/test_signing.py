@@ -69,7 +69,7 @@ def victim(project: Project) -> Iterator[ClientConnection]:
 def channel(victim: ClientConnection, broker: Broker) -> str:
     """The victim's reply channel, which the attacker has read from Redis."""
     with redis.Redis.from_url(broker.groups_url) as client:
-        (found,) = client.smembers("channelsq:group:{room}")  # type: ignore[misc]
+        (found,) = client.smembers("channelsq:group:{room}")
     return str(found.decode())
 
 

@@ -22,6 +22,7 @@ from channelsq.transport.dead import DeadLetter, DeadLetters
 from channelsq.worker.sources import books, newer
 from channelsq.worker.sources.crew import LEAST, PREFETCH, Crew
 from channelsq.worker.sources.request import Request
+from channelsq.worker.sources.stream_source import StreamSource
 from tests.support.waiting import wait_until
 from tests.unit.source_support import NoEvents, app_with_source
 
@@ -125,6 +126,7 @@ class Site:
     def length(self, channel: str) -> int:
         """Return how many entries there are, after what is settled was sent."""
         self.source.settle()
+        assert isinstance(self.source, StreamSource)
         assert self.source._channel is not None
         self.source._channel.look_for_answer()
         return int(self.redis.xlen(f"stream:{self.queue(channel)}"))
@@ -382,7 +384,8 @@ def test_another_try_goes_to_the_layer(site: Site) -> None:
 
 def _celerys_queue(app: Celery) -> int:
     with app.connection_for_write() as connection:
-        return int(connection.default_channel.queue_declare("celery").message_count)
+        channel: Any = connection.default_channel
+        return int(channel.queue_declare("celery").message_count)
 
 
 def test_a_consumers_task_that_is_called_goes_to_celerys_broker(site: Site) -> None:

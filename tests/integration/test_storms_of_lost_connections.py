@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -78,9 +79,12 @@ class Storm:
     def drop(self) -> None:
         """Reset every connection of the worker, once it has connected."""
         for proxy in self.proxies:
-            self._wait(lambda proxy=proxy: self.loop.run(proxy.drop()), "the worker to connect", 30)
+            self._wait(partial(self._cut, proxy), "the worker to connect", 30)
         if urlsplit(self.broker.celery_url).scheme == "redis":
             self.may_lose += 1
+
+    def _cut(self, proxy: Proxy) -> object:
+        return self.loop.run(proxy.drop())
 
     def _wait(self, condition: Callable[[], object], what: str, timeout: float) -> None:
         try:

@@ -91,7 +91,7 @@ def test_every_consumer_is_a_registered_task(worker: Process, app: Celery) -> No
     queues = wait_until(lambda: app.control.inspect(timeout=1).active_queues(), "an answer")
     consumed = {queue["name"] for node in queues.values() for queue in node}
     assert {"celery", "http.request", "websocket.connect", "websocket.receive", "echo"} <= consumed
-    stats = wait_until(lambda: app.control.inspect(timeout=1).stats(), "an answer")
+    stats: Any = wait_until(lambda: app.control.inspect(timeout=1).stats(), "an answer")
     assert next(iter(stats.values()))["Channel layers"]["reads"]["default"]
 
 

@@ -27,7 +27,7 @@ def _send(message: Message, **content: Any) -> None:
 def http_consumer(message: Message, size: str) -> None:
     """A response chunk by chunk, as the first consumer in Channels 1's documentation sends it."""
     request = AsgiRequest(message)
-    response = JsonResponse({"path": request.path, "method": request.method, "body": len(request.body)})
+    response: HttpResponse = JsonResponse({"path": request.path, "method": request.method, "body": len(request.body)})
     if size:
         response = HttpResponse(b"x" * int(size), content_type="application/octet-stream")
     response.set_cookie("a", "1")

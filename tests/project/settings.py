@@ -5,6 +5,7 @@ TEST_STREAMING_RESPONSES; TEST_RERUN (methods of requests that may run again), T
 that stream); CHANNEL_MAX_MESSAGES and CHANNEL_MAX_MEMORY; TEST_RECORDS and TEST_FILE are for views and consumers."""
 
 import os
+from typing import Any
 
 SECRET_KEY = "for the tests alone"
 DEBUG = os.environ.get("TEST_DEBUG") == "1"
@@ -56,7 +57,7 @@ if "TEST_SHUTDOWN" in os.environ:
     CHANNEL_SHUTDOWN_TIMEOUT = float(os.environ["TEST_SHUTDOWN"])
 
 CHANNEL_EVENTS = True
-_config = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"))}
+_config: dict[str, Any] = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"))}
 if "TEST_LAYER" in os.environ:  # channels that are not on Celery's broker
     _config["url"] = os.environ["TEST_LAYER"]
     _config["transport_options"] = globals().pop("CELERY_BROKER_TRANSPORT_OPTIONS", {})
@@ -65,7 +66,7 @@ for _name in ("threads", "processes", "streaming_responses"):
         _config[_name] = int(os.environ[f"TEST_{_name.upper()}"])
 if "TEST_SIGNING" in os.environ:
     _config["signing"] = os.environ["TEST_SIGNING"]
-CHANNEL_LAYERS = {
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": (
         {
             "BACKEND": "channelsq.layers.RedisChannelLayer",

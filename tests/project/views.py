@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from django.core.files.uploadedfile import UploadedFile
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -27,6 +28,7 @@ def hello(request: HttpRequest) -> HttpResponse:
 def upload(request: HttpRequest) -> JsonResponse:
     """What arrived of a form with a file."""
     uploaded = request.FILES["file"]
+    assert isinstance(uploaded, UploadedFile)
     digest = hashlib.sha256()
     for chunk in uploaded.chunks():
         digest.update(chunk)

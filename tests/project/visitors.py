@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import decimal
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -181,14 +181,17 @@ def _begin(task_id: str = "", **kwargs: Any) -> None:
     _span.set(f"span of {task_id}")
 
 
-def _tell(name: str) -> Any:
+def _tell(name: str) -> Callable[..., None]:
     def told(**kwargs: Any) -> None:
         record("signals", f"{name}: {_span.get()}")
 
     return told
 
 
-_receivers = [(request_started, _tell("request_started")), (request_finished, _tell("request_finished"))]
+_receivers: list[tuple[Any, Callable[..., None]]] = [
+    (request_started, _tell("request_started")),
+    (request_finished, _tell("request_finished")),
+]
 if os.environ.get("TEST_SIGNALS") == "celery":
     _receivers += [
         (signals.task_prerun, _begin),

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 from celery import Celery, _state
 
+_tls = _state._tls  # type: ignore[attr-defined]  # celery-types leaves it out
+
 
 def current_app() -> Celery | None:
     """The app that was made current in this thread; None for the default one."""
-    found: Celery | None = _state._tls.current_app
+    found: Celery | None = _tls.current_app
     return found
 
 
@@ -21,7 +23,7 @@ def as_before() -> Iterator[None]:
     try:
         yield
     finally:
-        _state._tls.current_app = before
+        _tls.current_app = before
 
 
 @contextmanager

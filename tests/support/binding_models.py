@@ -19,7 +19,7 @@ from django.db.models.functions import Now, Upper
 from django.utils import timezone
 
 
-class Lower(models.CharField):
+class Lower(models.CharField):  # type: ignore[type-arg]  # Django's takes none at run time
     """Keeps something else than what is assigned."""
 
     def get_prep_value(self, value: Any) -> Any:
@@ -139,18 +139,20 @@ def _define() -> SimpleNamespace:
     class Plain(Columns):
         """One without anything that only the database knows."""
 
-        Meta = Labelled
+        class Meta(Labelled):
+            pass
 
     class Thing(Columns):
         key = models.UUIDField(primary_key=True, default=uuid.uuid4)
         lower = Lower(max_length=40, default="")
         made = models.DateTimeField(db_default=Now())
         size = models.IntegerField(db_default=7)
-        loud = models.GeneratedField(  # type: ignore[attr-defined]
+        loud = models.GeneratedField(
             expression=Upper("text"), output_field=models.CharField(max_length=40), db_persist=True
         )
 
-        Meta = Labelled
+        class Meta(Labelled):
+            pass
 
     class Span(models.Model):
         length = models.DurationField(primary_key=True)
@@ -184,4 +186,5 @@ def binding_models() -> Iterator[SimpleNamespace]:
             del apps.all_models["app"][name]
         apps.clear_cache()
         for related in (User, UserGroup, ContentType):
-            related._meta._expire_cache()
+            options: Any = related._meta
+            options._expire_cache()

@@ -11,7 +11,6 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.link import Link, Publication, link_for
 from channelsq.interface.replies import Delivery, Replies
 from channelsq.interface.stats import Stats
-from channelsq.layers import RedisChannelLayer
 from channelsq.layers.base import BaseChannelLayer
 
 
@@ -70,7 +69,7 @@ class LinkProcess:
 
 @contextlib.asynccontextmanager
 async def linked(
-    layer: RedisChannelLayer, make: Callable[[ChannelLayerWrapper, Stats], Link] = link_for
+    layer: BaseChannelLayer, make: Callable[[ChannelLayerWrapper, Stats], Link] = link_for
 ) -> AsyncIterator[LinkProcess]:
     """A link that listens to ``websocket.send!`` and ``http.response!`` channels; stopped at the end."""
     process = LinkProcess(layer, make)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import kombu
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.ports import free_port
 from tests.support.processes import Process
@@ -81,7 +83,7 @@ class RedisServer:
         return self.process
 
     def _is_loading(self) -> bool:
-        with redis.Redis(port=self.port, socket_timeout=1, retry=None) as client:
+        with redis.Redis(port=self.port, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
             try:
                 client.get("anything")
             except redis.BusyLoadingError:
@@ -91,7 +93,7 @@ class RedisServer:
             return False
 
     def _answers(self) -> bool:
-        with redis.Redis(port=self.port, socket_timeout=1, retry=None) as client:
+        with redis.Redis(port=self.port, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
             try:
                 return bool(client.ping())
             except redis.AuthenticationError:
@@ -111,10 +113,12 @@ RABBITMQ_DEFAULT = "amqp://guest:guest@127.0.0.1:5672//"
 
 def rabbitmq_answers(url: str) -> str | None:
     """None if a broker answers at ``url``, else why not."""
+    connection = kombu.Connection(url, connect_timeout=5)
+    errors: tuple[type[BaseException], ...] = (OSError, *connection.connection_errors)
     try:
-        with kombu.Connection(url, connect_timeout=5) as connection:
+        with connection:
             connection.ensure_connection(max_retries=1, timeout=5)
-    except (OSError, *connection.connection_errors) as error:
+    except errors as error:
         return str(error)
     return None
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+from websockets import Origin
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.demo import PASSWORD
@@ -67,7 +68,7 @@ class Visitor:
         with connect(
             f"ws://{self.headers['Host']}/chat/{slug}/",
             sock=socket.create_connection(("127.0.0.1", int(self.url.rpartition(":")[2])), timeout=10),
-            origin=self.origin,  # type: ignore[arg-type]
+            origin=Origin(self.origin),
             additional_headers=headers,
             proxy=None,
         ) as connection:

@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], what: str, timeout: float = 10.0, interval: float = 0.02) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, timeout: float = 10.0, interval: float = 0.02) -> T:
     """Poll ``condition`` until it gives something true; gives that.
 
     Args:

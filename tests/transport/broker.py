@@ -26,6 +26,11 @@ def queue(name: str, **options: Any) -> kombu.Queue:
     return kombu.Queue(name, kombu.Exchange(name, type="direct"), routing_key=name, **options)
 
 
+def header(message: Message, name: str) -> Any:
+    """Return one of a message's headers, which are not all text as Kombu's types have it."""
+    return message.headers[name]
+
+
 class Peer:
     """A connection of an application; what it consumes is in ``messages`` and ``bodies``.
 
@@ -50,7 +55,8 @@ class Peer:
 
     def close(self) -> None:
         connected = self.connection.connected
-        channels = list(self.connection.transport.channels or ()) if connected else []
+        transport: Any = self.connection.transport if connected else None
+        channels = list(transport.channels or ()) if connected else []
         self.connection.release()
         for channel in channels:
             # Kombu's own Redis channel opens a connection while it closes, to give messages back.
@@ -67,6 +73,11 @@ class Peer:
     @property
     def channel(self) -> Any:
         return self.connection.default_channel
+
+    def forget_declared(self) -> None:
+        """Have queues declared again by what publishes to them."""
+        declared: Any = self.connection.declared_entities
+        declared.clear()
 
     @property
     def bodies(self) -> list[Any]:
@@ -98,7 +109,8 @@ class Peer:
         )
 
     def size(self, of: kombu.Queue) -> int:
-        return int(of(self.channel).queue_declare(passive=True).message_count)
+        declared: Any = of(self.channel).queue_declare(passive=True)
+        return int(declared.message_count)
 
     def turn(self, timeout: float = 0.1) -> None:
         """Let one thing happen."""

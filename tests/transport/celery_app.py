@@ -43,11 +43,11 @@ def late(name: str, number: int, seconds: float = 0.0) -> None:
     records.hincrby(name, str(number), 1)
 
 
-@app.task(shared=False, bind=True, max_retries=3, default_retry_delay=0.1)
+@app.task(shared=False, bind=True, max_retries=3)
 def third_time(self: Task[Any, Any], name: str, number: int) -> None:
     """Fails twice."""
     if self.request.retries < 2:
-        raise self.retry()
+        raise self.retry(countdown=0.1)
     records.hincrby(name, str(number), 1)
 
 

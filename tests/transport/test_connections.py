@@ -7,6 +7,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -96,7 +97,8 @@ def test_tls_never_falls_back_to_plain_tcp(server: RedisServer) -> None:
             Peer(f"rediss-streams://127.0.0.1:{server.port}/0{options}", socket_timeout=0.3) as peer,
         ):
             peer.connect_once()
-    for asked in (True, {}, False):
+    choices: tuple[bool | dict[str, Any], ...] = (True, {}, False)
+    for asked in choices:
         with (
             pytest.raises((redis.ConnectionError, redis.TimeoutError)),
             Peer(f"rediss-streams://127.0.0.1:{server.port}/0", ssl=asked, socket_timeout=0.3) as peer,

@@ -14,7 +14,7 @@ from channelsq.transport import burial
 from channelsq.transport.codec import Payload
 from channelsq.transport.dead import DeadLetter, DeadLetters
 from tests.support.servers import RedisServer
-from tests.transport.broker import Peer, admin, keys, queue, redelivered
+from tests.transport.broker import Peer, admin, header, keys, queue, redelivered
 
 pytestmark = pytest.mark.redis
 
@@ -189,7 +189,7 @@ def test_what_waits_for_its_time_is_nobodys_death(url: str, server: RedisServer)
     with Peer(url, lease=LEASE, max_deaths=2) as last:
         last.consume(JOBS)
         last.receive(1)
-        assert last.messages[0].headers["x-deaths"] == 1
+        assert header(last.messages[0], "x-deaths") == 1
 
 
 def test_a_lost_connection_is_no_death(url: str, server: RedisServer) -> None:
@@ -206,7 +206,7 @@ def test_a_lost_connection_is_no_death(url: str, server: RedisServer) -> None:
     with Peer(url, lease=LEASE) as peer:
         peer.consume(JOBS)
         peer.receive(7)
-        assert {message.headers["x-deaths"] for message in peer.messages} == {1}
+        assert {header(message, "x-deaths") for message in peer.messages} == {1}
 
 
 @pytest.mark.parametrize("limit", [2, 5])
@@ -244,7 +244,7 @@ def test_the_count_stays_with_what_is_given_back(url: str, server: RedisServer) 
         with Peer(url, lease=LEASE) as peer:
             peer.consume(JOBS, ack=False)
             peer.receive(1)
-            assert peer.messages[0].headers["x-deaths"] == 1
+            assert header(peer.messages[0], "x-deaths") == 1
             if how == "requeue":
                 peer.consumer.cancel()  # type: ignore[union-attr]
                 peer.messages[0].requeue()

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_a_killed_process_loses_nothing(url: str, server: RedisServer, start: St
             publisher.publish(JOBS, "new")
             consumer.receive(11)
             assert not redelivered(consumer.messages[-1])
-            wait_until(lambda: consumer.turn() or len(leases(server)) == 1, "the dead one's lease to end")
+            consumer.until(lambda: len(leases(server)) == 1)  # the dead one's has ended
         assert keys(server) == set()
 
 
@@ -131,7 +132,7 @@ def test_the_lease_is_renewed_and_ends_with_the_channel(url: str, server: RedisS
         (lease,) = leases(server)
         left = client.pttl(lease)
         assert 0 < left <= LEASE * 1000
-        seen = [left]
+        seen: list[int] = [left]
 
         def renewed() -> bool:
             seen.append(client.pttl(lease))
@@ -151,7 +152,7 @@ def test_the_thread_ends_with_the_last_channel(url: str) -> None:
         peer.publish(JOBS, 1)
         assert renewers() == 0  # a publisher needs none
         peer.consume(JOBS)
-        second = peer.connection.channel()
+        second: Any = peer.connection.channel()
         second.basic_consume("other", no_ack=True, callback=None, consumer_tag="t")
         assert renewers() == 1
         second.close()

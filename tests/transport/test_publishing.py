@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from functools import partial
+from operator import contains
 from typing import Any
 
 import pytest
@@ -85,7 +87,7 @@ def test_the_publishers_answer_comes_first(url: str, proxy: Proxy, hub: bool) ->
         for number in range(1, 41):
             publisher.publish(JOBS, number)
             turns.published.add(number)
-            wait_until(lambda number=number: number in turns.received, "the message", interval=0.001)
+            wait_until(partial(contains, turns.received, number), "the message", interval=0.001)
     # On a busy machine the publisher may be too slow from its answer to the next line.
     early = [number for number in range(1, 41) if not turns.received[number]]
     assert len(early) <= 20, early

@@ -30,12 +30,13 @@ class Worker:
         self.channel: Any = self.connection.channel()
         assert isinstance(self.channel, Channel)
         self.taken: list[Any] = []
-        queue = self.connection.SimpleQueue(QUEUE, channel=self.channel).queue
+        queue: Any = self.connection.SimpleQueue(QUEUE, channel=self.channel).queue
         queue.consume("tag", callback=self.taken.append)
 
     def ask(self) -> None:
         """Send BRPOP, which the server answers with the next message."""
-        self.connection.transport.cycle.on_poll_start()
+        transport: Any = self.connection.transport
+        transport.cycle.on_poll_start()
         assert self.channel._in_poll
 
     def read(self) -> Any:
@@ -108,7 +109,7 @@ def test_what_was_taken_just_before_connections_are_lost_is_noted_on_another(
     worker.ask()
     publish(server, "one")
     client.config_set("requirepass", "another")
-    client.execute_command("CLIENT", "KILL", "SKIPME", "yes")
+    client.client_kill_filter(skipme=True)
     reader = threading.Thread(target=worker.read)
     try:
         reader.start()

@@ -31,7 +31,7 @@ def test_register() -> None:
 
 def test_what_celery_asks_a_transport(url: str) -> None:
     with Peer(url) as peer:
-        transport = peer.connection.transport
+        transport: Any = peer.connection.transport
         assert transport.driver_type == "redis"
         assert transport.implements.asynchronous
         assert "fanout" in transport.implements.exchange_type
@@ -74,7 +74,7 @@ def test_global_keyprefix(url: str, server: RedisServer, hub: bool) -> None:
         plain = {key for key in everything if not key.startswith(("one:", "two:"))}
         assert plain == {key for key in plain if "_kombu.binding_permanent" in key}  # Kombu's own, as on redis://
         for peer in (one, two):
-            peer.connection.default_channel.queue_purge("jobs")
+            peer.channel.queue_purge("jobs")
     left = {key for key in keys(server) if "jobs" not in key and "expiring" not in key}
     assert left == set()
     with Peer(url, global_keyprefix="one:") as one:
@@ -168,7 +168,7 @@ def test_foreign_entries_are_dropped(
             assert peer.receive(1) == ["ours"]
         dropped = [r for r in caplog.records if getattr(r, "action", "") == "foreign_payload"]
         assert len(dropped) == len(FOREIGN) + 1
-        wait_until(lambda: peer.turn() or client.xlen("stream:jobs") == 0, "them to be gone")
+        peer.until(lambda: client.xlen("stream:jobs") == 0)
 
 
 def test_get_passes_over_foreign_entries(url: str, server: RedisServer) -> None:
@@ -248,7 +248,7 @@ def test_acknowledgements_do_not_wait_for_the_next_message(url: str, server: Red
         peer.turn()  # a poll is out for 30 s
         for message in peer.messages:
             message.ack()
-        wait_until(lambda: peer.turn() or delivered_now(server) == 0, "the acknowledgement", timeout=5)
+        peer.until(lambda: delivered_now(server) == 0, timeout=5)
 
 
 def test_acknowledgements_after_the_loop_has_ended(url: str, server: RedisServer) -> None:
@@ -282,17 +282,17 @@ def test_refused_acknowledgements_are_told(url: str, server: RedisServer, caplog
 @BOTH
 def test_what_a_poll_brings_at_the_end_is_not_lost(url: str, hub: bool) -> None:
     with Peer(url, polling_interval=30) as publisher, Peer(url) as other:
-        other.consume(JOBS)
+        others = other.consume(JOBS)
         for number in range(5):
             peer = Peer(url, hub=hub, polling_interval=30)
             consumer = peer.consume(JOBS)
             peer.turn(timeout=0.01)  # its poll is out
-            other.consumer.cancel()
+            others.cancel()
             publisher.publish(JOBS, number)
             if number % 2:
                 consumer.cancel()
             peer.close()
-            other.consumer.consume()
+            others.consume()
             other.receive(number + 1)
             assert peer.messages == []
         assert other.bodies == list(range(5))
@@ -365,7 +365,7 @@ def test_a_message_that_expires_behind_another(url: str, server: RedisServer, hu
         assert peer.size(JOBS) == 3  # it is not at the head
         peer.consume(JOBS)
         assert peer.receive(2) == ["first", "last"]
-        wait_until(lambda: peer.turn() or client.xlen("stream:jobs") == 0, "all to be gone")
+        peer.until(lambda: client.xlen("stream:jobs") == 0)
 
 
 def test_a_requeued_message_keeps_its_end(url: str, server: RedisServer) -> None:

@@ -40,9 +40,9 @@ def test_an_emptied_server(url: str, server: RedisServer, hub: bool, caplog: pyt
             client.flushall()
             peer.messages[0].ack()
             client.script_flush()
-            wait_until(lambda: peer.turn() or client.exists("stream:jobs"), "the stream to be made again")
+            peer.until(lambda: client.exists("stream:jobs"))
         assert any(getattr(record, "action", "") == "groups_lost" for record in caplog.records)
-        publisher.connection.declared_entities.clear()
+        publisher.forget_declared()
         publisher.channel.state.clear()
         publisher.publish(JOBS, 2)
         assert peer.receive(2) == [1, 2]

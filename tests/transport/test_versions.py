@@ -7,13 +7,13 @@ import subprocess
 import sys
 from typing import Any
 
-import kombu
 import pytest
 import redis
 
 from channelsq.transport.kombu_channel import KombuChannel, take_connection
 from tests.support.processes import ROOT
 from tests.support.servers import RedisServer
+from tests.support.versions import release
 from tests.transport.broker import Peer, admin, queue
 
 pytestmark = pytest.mark.redis
@@ -48,7 +48,7 @@ def test_a_queues_expires_is_an_argument_and_is_known(peer: Peer, server: RedisS
     assert peer.channel.queue_expires == {"short": 30500}
     with admin(server) as client:
         assert 0 < client.pttl("stream:short") <= 30500
-    peer.connection.declared_entities.clear()
+    peer.forget_declared()
     queue("short")(peer.channel).declare()  # by somebody who wants it for good
     assert peer.channel.queue_expires == {}
 
@@ -97,7 +97,7 @@ def test_a_connection_is_taken_without_a_warning(server: RedisServer) -> None:
 
 def test_polls_wait_as_long_as_kombus() -> None:
     assert KombuChannel.brpop_timeout == 1
-    if kombu.VERSION >= (5, 6):
+    if release("kombu") >= (5, 6):
         from kombu.transport.redis import Transport
 
         assert Transport.brpop_timeout == KombuChannel.brpop_timeout

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from django.core.handlers.wsgi import WSGIHandler
 from django.test import override_settings
 
 from channelsq.asgi import ChannelLayerWrapper
@@ -178,6 +179,21 @@ def wsgi_environ(message: Message) -> dict[str, Any]:
         key = name.decode().upper().replace("-", "_")
         environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value.decode("latin-1")
     return environ
+
+
+def through_wsgi(handler: WSGIHandler, message: Message) -> tuple[int, list[tuple[str, str]], bytes]:
+    """The status, headers and body of the same request by WSGI."""
+    started: list[tuple[int, list[tuple[str, str]]]] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], error: Any = None, /) -> Callable[[bytes], object]:
+        started.append((int(status[:3]), headers))
+        return bytes  # takes what a handler writes by it, which Django's do not
+
+    response = handler(wsgi_environ(message), start_response)
+    body = b"".join(response)
+    response.close()
+    ((status, headers),) = started
+    return status, headers, body
 
 
 def asgi_scope(message: Message) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def installed(layer: ChannelLayerWrapper | None) -> Iterator[None]:
 
 def drain(layer: ChannelLayerWrapper, *channels: str) -> list[dict[str, Any]]:
     """Everything that is on ``channels`` now."""
-    messages = []
+    messages: list[dict[str, Any]] = []
     while True:
         _channel, message = layer.receive(channels)
         if message is None:

@@ -297,7 +297,7 @@ def test_a_move_that_was_not_saved_is_none() -> None:
 @pytest.mark.django_db
 def test_group_names_may_use_what_is_no_field() -> None:
     bind(group_names=classmethod(lambda cls, instance: [f"{instance.last_name}-{instance.suffix}"]))
-    user = User(username="test", last_name="a")
+    user: Any = User(username="test", last_name="a")
     user.suffix = "x"
     user.save()
     client = member("a-x", "b-x")

@@ -37,7 +37,7 @@ def test_an_app_without_a_broker_gets_the_layers(app: Celery, read_before: bool)
 
 
 def test_an_app_with_a_broker_keeps_it(app: Celery) -> None:
-    app.conf.broker_url = "amqp://rabbit.example"
+    app.conf.update(broker_url="amqp://rabbit.example")
     with override_settings(CHANNEL_LAYERS={"default": REDIS}):
         broker.lend(app)
         assert app.conf.broker_url == "amqp://rabbit.example"

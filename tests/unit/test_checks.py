@@ -80,7 +80,8 @@ def test_good_settings_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_w001_no_layers() -> None:
-    for layers in ({}, None):
+    nothing: tuple[dict[str, Any] | None, ...] = ({}, None)
+    for layers in nothing:
         with override_settings(CHANNEL_LAYERS=layers):
             (message,) = checks.check_layers(None)
         assert message.id == "channelsq.W001"
@@ -326,9 +327,10 @@ def test_a_redis_layer_is_on_streams_however_its_url_is_spelt(monkeypatch: pytes
 
 
 def test_django_runs_them(capsys: pytest.CaptureFixture[str]) -> None:
-    registered = set(django_checks.registry.registry.get_checks(include_deployment_checks=True))
+    registered: set[object] = {*django_checks.registry.registry.get_checks(include_deployment_checks=True)}
+    usual: list[object] = [*django_checks.registry.registry.get_checks()]
     assert {checks.check_layers, checks.check_settings, checks.check_deployment} <= registered
-    assert checks.check_deployment not in django_checks.registry.registry.get_checks()
+    assert checks.check_deployment not in usual
     with (
         override_settings(CHANNEL_LAYERS={"default": {"BACKEND": "nowhere.Layer", "ROUTING": []}}),
         pytest.raises(SystemCheckError, match=r"channelsq\.E001"),

@@ -513,13 +513,14 @@ def test_what_is_used_of_djangos_transactions() -> None:
     """One callback a transaction, in a list of (savepoints, callback, robust) that a savepoint's rollback filters."""
     with transaction.atomic():
         transaction.on_commit(str)
-        ((savepoints, callback, robust),) = connection.run_on_commit
+        callbacks: Any = connection.run_on_commit
+        ((savepoints, callback, robust),) = callbacks
         assert (savepoints, callback, robust) == (set(), str, False)
         say("one")
         with transaction.atomic():
             assert len(connection.savepoint_ids) == 1
             say("two")
-        assert connection.run_on_commit[0][1:] == (str, False)
+        assert callbacks[0][1:] == (str, False)
         assert len(connection.run_on_commit) == 2
         assert [block.savepoint for block in connection.atomic_blocks] == [True]
         assert connection.commit_on_exit

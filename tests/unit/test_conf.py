@@ -15,6 +15,8 @@ from channelsq.exceptions import InvalidChannelLayerError
 from tests.support.apps import current
 
 MEMORY = "channelsq.layers.InMemoryChannelLayer"
+#: What no typed settings could have.
+ODD_KEYS: dict[Any, Any] = {"x": 1, 5: 1, None: 1}
 GOOD = {"BACKEND": MEMORY, "ROUTING": "app.routing.channel_routing"}
 
 
@@ -69,7 +71,7 @@ def test_an_empty_routing_is_a_routing(routing: Any) -> None:
         ({"default": None}, ["CHANNEL_LAYERS['default'] must be a dict, not None"]),
         ({"default": MEMORY}, ["must be a dict", MEMORY]),
         ({"default": {**GOOD, "Backend": 1}}, ["unknown keys ['Backend']", "'BACKEND', 'CONFIG'"]),
-        ({"default": {**GOOD, "x": 1, 5: 1, None: 1}}, ["unknown keys", "'x'", "5"]),
+        ({"default": {**GOOD, **ODD_KEYS}}, ["unknown keys", "'x'", "5"]),
         ({"default": {"ROUTING": []}}, ["has no 'BACKEND'", "CHANNEL_LAYERS = {"]),
         ({"default": {**GOOD, "BACKEND": ""}}, ["has no 'BACKEND'"]),
         ({"default": {**GOOD, "BACKEND": dict}}, ["['BACKEND'] must be the dotted path", "<class 'dict'>"]),

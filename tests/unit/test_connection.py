@@ -304,7 +304,7 @@ def test_whatever_happens_the_order_holds(events: list[Any]) -> None:
             elif name == "begin_close":
                 connection.begin_close()
             else:
-                message = {
+                message: dict[str, dict[str, Any]] = {
                     "accept": {"accept": True},
                     "refuse": {"close": True},
                     "text": {"text": "x"},

@@ -48,7 +48,9 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
 def page(metadata: Message) -> str:
     """README.md as an index renders it."""
     assert metadata["Description-Content-Type"] == "text/markdown"
-    html = markdown.render(metadata.get_payload())
+    payload = metadata.get_payload()
+    assert isinstance(payload, str)
+    html = markdown.render(payload)
     assert html is not None
     return html
 

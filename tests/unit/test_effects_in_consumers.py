@@ -107,11 +107,12 @@ def test_a_base_consumers_method_on_a_channel_of_the_applications_own(layer: Cha
 
 @pytest.mark.parametrize("outermost", ["origin", "session"])
 def test_decorated_consumers(layer: ChannelLayerWrapper, outermost: str) -> None:
-    def consumer(message: Message) -> None:
+    def close(message: Message) -> None:
         message.channel_session["seen"] = True  # type: ignore[attr-defined]
         raise WebsocketCloseException(4004)
 
-    decorators = [channel_session, allowed_hosts_only]
+    consumer: Callable[..., Any] = close
+    decorators: list[Callable[..., Any]] = [channel_session, allowed_hosts_only]
     for decorator in decorators if outermost == "origin" else reversed(decorators):
         consumer = decorator(consumer)
     good = message_on(layer, "websocket.connect", headers=[[b"origin", b"http://localhost"]])

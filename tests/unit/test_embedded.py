@@ -423,7 +423,12 @@ def test_stop_waits_for_a_running_consumer_for_as_long_as_it_may(start: Start) -
     # Too short a time: it gives up, and leaves the consumer to itself.
     worker.stop(timeout=0.05)
     assert sum(thread.is_alive() for thread in worker._threads) == 1
-    stopper = threading.Thread(target=lambda: (worker.stop(timeout=20), stopped.append(True)))
+
+    def stop() -> None:
+        worker.stop(timeout=20)
+        stopped.append(True)
+
+    stopper = threading.Thread(target=stop)
     stopper.start()
     may_end.set()
     stopper.join(10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from billiard import common
@@ -36,10 +37,11 @@ def in_thread(error: BaseException) -> BaseException:
 def signalled() -> Iterator[None]:
     """A process in which billiard's handler of SIGTERM has been called."""
     before = signal.getsignal(signal.SIGTERM)
+    billiard: Any = common
     with pytest.raises(SystemExit):
-        common._shutdown_cleanup(signal.SIGTERM, None)
+        billiard._shutdown_cleanup(signal.SIGTERM, None)
     yield
-    common._should_have_exited[0] = False
+    billiard._should_have_exited[0] = False
     signal.signal(signal.SIGTERM, before)
 
 
@@ -66,7 +68,8 @@ def test_ordinary_exceptions_are_kept(error: Exception) -> None:
 
 
 def test_what_cannot_go_to_another_process_is_replaced() -> None:
-    assert isinstance(in_thread(Reject(threading.Lock(), requeue=True)), RuntimeError)
+    lock: Any = threading.Lock()
+    assert isinstance(in_thread(Reject(lock, requeue=True)), RuntimeError)
 
 
 def test_memory_is_free_once_its_lack_is_noticed() -> None:

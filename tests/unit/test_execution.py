@@ -44,6 +44,10 @@ def reply(message: Message, **content: Any) -> None:
     message.reply_channel.send(content)
 
 
+TIMED: dict[str, Any] = {TIMED_KEY: True}
+TRIED_TWICE: dict[str, Any] = {ATTEMPTS_KEY: 2}
+
+
 # -- done reports -------------------------------------------------------------------------------
 
 
@@ -69,7 +73,7 @@ def test_a_report_says_how_long_the_consumer_took_if_it_is_to(layer: ChannelLaye
         threading.Event().wait(0.02)
         reply(message, text="a")
 
-    message = message_on(layer, order=4, **{TIMED_KEY: True})
+    message = message_on(layer, order=4, **TIMED)
     run(consumer, message)
     name = str(message.reply_channel)
     assert layer.writes == [[name, name]]
@@ -81,7 +85,7 @@ def test_a_report_says_how_long_the_consumer_took_if_it_is_to(layer: ChannelLaye
 
 
 def test_a_failure_is_timed_too(layer: ChannelLayerWrapper) -> None:
-    message = message_on(layer, order=4, **{TIMED_KEY: True})
+    message = message_on(layer, order=4, **TIMED)
     with pytest.raises(ZeroDivisionError):
         run(lambda message: 1 / 0, message)
     (report,) = replies(layer, message)
@@ -97,13 +101,13 @@ def test_nothing_else_asks_for_the_time(layer: ChannelLayerWrapper, timed: Any) 
 
 
 def test_a_message_that_nobody_reports_is_not_timed(layer: ChannelLayerWrapper) -> None:
-    message = message_on(layer, **{TIMED_KEY: True})
+    message = message_on(layer, **TIMED)
     run(lambda message: None, message)
     assert replies(layer, message) == []
 
 
 def test_a_message_that_is_put_back_is_still_to_be_timed(layer: ChannelLayerWrapper) -> None:
-    message = message_on(layer, order=2, **{TIMED_KEY: True})
+    message = message_on(layer, order=2, **TIMED)
     run(later, message)
     assert received(layer, "websocket.receive")[TIMED_KEY] is True
 
@@ -354,7 +358,7 @@ def test_consume_later_puts_the_message_back(layer: ChannelLayerWrapper) -> None
 
 
 def test_consumers_do_not_see_how_often(layer: ChannelLayerWrapper) -> None:
-    message = message_on(layer, text="hello", **{ATTEMPTS_KEY: 2})
+    message = message_on(layer, text="hello", **TRIED_TWICE)
     seen: list[list[str]] = []
     run(lambda message: seen.append(sorted(message.content)), message)
     assert seen == [["reply_channel", "text"]]

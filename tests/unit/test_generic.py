@@ -39,6 +39,7 @@ def sessions_in_memory(settings: Any, channel_layer: ChannelLayerWrapper) -> Non
 class Things(BaseConsumer):
     method_mapping = {"test.create": "create", "test.test": "test"}
     trigger = "new"
+    called: Any
 
     def create(self, message: Any, **kwargs: Any) -> None:
         self.called = "create"
@@ -165,6 +166,8 @@ def test_dispatch_and_channel_names_can_be_overridden() -> None:
 
 
 class Talk(WebsocketConsumer):
+    called: Any
+
     def connect(self, message: Any, **kwargs: Any) -> None:
         super().connect(message, **kwargs)
         self.called = "connect"
@@ -223,7 +226,7 @@ def test_websocket_consumer_joins_its_groups_and_leaves_them() -> None:
 
 def test_groups_that_are_a_str_are_refused() -> None:
     class Wrong(WebsocketConsumer):
-        groups = "everybody"  # type: ignore[assignment]
+        groups = "everybody"
 
     with apply_routes([Wrong.as_route()]), pytest.raises(TypeError, match="must be a list of names, not 'everybody'"):
         WSClient().send_and_consume("websocket.connect")

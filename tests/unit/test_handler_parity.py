@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from django.urls import set_script_prefix
 
 from channelsq.message import Message
 from tests.unit import http_support
-from tests.unit.http_support import Interface, asgi_scope, django_settings, multipart, wsgi_environ
+from tests.unit.http_support import Interface, asgi_scope, django_settings, multipart, through_wsgi
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 
@@ -27,17 +27,13 @@ def interface() -> Iterator[Interface]:
     set_script_prefix("/")
 
 
-def through_wsgi(message: Message) -> Answer:
-    started: list[Any] = []
-    response = WSGIHandler()(wsgi_environ(message), lambda status, headers: started.extend((status, headers)))
-    body = b"".join(response)
-    response.close()
-    return _answer(int(started[0][:3]), started[1], body)
+def through_djangos(message: Message) -> Answer:
+    return _answer(*through_wsgi(WSGIHandler(), message))
 
 
 @async_to_sync
 async def through_asgi(message: Message) -> Answer:
-    sent: list[dict[str, Any]] = []
+    sent: list[Mapping[str, Any]] = []
     incoming = [{"type": "http.request", "body": message["body"], "more_body": False}]
 
     async def receive() -> dict[str, Any]:
@@ -46,7 +42,7 @@ async def through_asgi(message: Message) -> Answer:
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
-    async def send(event: dict[str, Any]) -> None:
+    async def send(event: Mapping[str, Any]) -> None:
         sent.append(event)
 
     await ASGIHandler()(asgi_scope(message), receive, send)
@@ -115,7 +111,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", REQUESTS)
 def test_answers_are_djangos(interface: Interface, name: str) -> None:
     message = interface.message(**REQUESTS[name])
-    expected = through_wsgi(message)
+    expected = through_djangos(message)
     assert through_asgi(message)[0] == expected[0]
     assert through_the_channel(interface, message) == expected
 
@@ -131,7 +127,7 @@ def test_answers_are_those_of_the_asynchronous_handler(interface: Interface, nam
 def test_debug_pages_are_djangos(interface: Interface, name: str) -> None:
     message = interface.message(**REQUESTS[name])
     with django_settings(DEBUG=True):
-        expected, got = through_wsgi(message), through_the_channel(interface, message)
+        expected, got = through_djangos(message), through_the_channel(interface, message)
     assert got[0] == expected[0]
     title = re.compile(rb"<title>(.*?)</title>", re.DOTALL)
     assert title.findall(got[2]) == title.findall(expected[2]) != []

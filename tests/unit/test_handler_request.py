@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import RequestDataTooBig
+from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, QueryDict
 
 from channelsq.exceptions import RequestAborted, RequestTimeout, ResponseLater
@@ -182,6 +183,12 @@ def test_a_websocket_handshake_is_a_get_request(interface: Interface) -> None:
     assert request.GET["a"] == "b"
 
 
+def uploaded(request: AsgiRequest) -> UploadedFile[Any]:
+    file = request.FILES["file"]
+    assert isinstance(file, UploadedFile)
+    return file
+
+
 # -- bodies -----------------------------------------------------------------------------------
 
 
@@ -189,7 +196,7 @@ def test_form_and_files(interface: Interface) -> None:
     body, content_type = multipart({"title": "Ä"}, "file", b"\0\xff" * 10)
     request = AsgiRequest(interface.message(method="POST", body=body, headers={"content-type": content_type}))
     assert request.POST["title"] == "Ä"
-    assert request.FILES["file"].read() == b"\0\xff" * 10
+    assert uploaded(request).read() == b"\0\xff" * 10
     request.close()
 
 
@@ -207,7 +214,7 @@ def test_body_without_a_length_is_read_as_a_form(interface: Interface) -> None:
     message["headers"] = [pair for pair in message["headers"] if pair[0] != b"content-length"]
     request = AsgiRequest(message)
     assert request.POST["title"] == "chunked"
-    assert request.FILES["file"].read() == b"content"
+    assert uploaded(request).read() == b"content"
 
 
 def test_upload_of_50_mb_from_another_thread(interface: Interface) -> None:
@@ -240,7 +247,8 @@ def test_upload_of_50_mb_from_another_thread(interface: Interface) -> None:
 def test_body_over_the_memory_limit_goes_to_a_file(interface: Interface) -> None:
     with django_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=10):
         request = AsgiRequest(interface.message(method="POST", body=b"x" * 11))
-        assert request._stream._rolled
+        stream: Any = request._stream
+        assert stream._rolled
         assert request.read() == b"x" * 11
         request.close()
     assert request._stream.closed
@@ -255,7 +263,7 @@ def test_data_upload_max_memory_size_is_djangos(interface: Interface) -> None:
         body, content_type = multipart({}, "file", b"y" * 100)
         headers: dict[str, str | bytes] = {"content-type": content_type}
         request = AsgiRequest(interface.message(method="POST", body=body, headers=headers))
-        assert request.FILES["file"].size == 100
+        assert uploaded(request).size == 100
 
 
 def test_body_that_stops(interface: Interface) -> None:

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kombu import Connection, Consumer, Exchange, Queue
+from kombu import Connection, Consumer, Exchange, Message, Queue
 
 from channelsq import conf
 from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
-from channelsq.ipc import directory as directories
 from channelsq.ipc import ipc_url, store
 from channelsq.ipc.directory import default_directory, directory_of, make_private, url_of
 from channelsq.ipc.overdue import MOST_DEATHS
@@ -87,7 +86,7 @@ def test_directories_that_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(InvalidChannelLayerError, match=says) as raised:
             make_private(tmp_path / name)
         assert "['CONFIG']['path']" in str(raised.value)
-    monkeypatch.setattr(directories.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(InvalidChannelLayerError, match=f"belongs to the user with the number {os.getuid()}"):
         make_private(tmp_path / "mine")
 
@@ -217,7 +216,7 @@ def test_expired_messages_are_not_handed_out_and_swept(place: Store) -> None:
         place.sweep(now=True)
         with place._reading() as connection:
             (count,) = connection.execute("SELECT count(*) FROM messages").fetchone()
-        return count == 0
+        return bool(count == 0)
 
     wait_until(swept, "the message on the other queue to go")
 
@@ -230,7 +229,12 @@ def test_an_unread_queue_ends_with_its_messages_bindings_and_members(place: Stor
     place.put("reply", b"x", None)
     for member in ("reply!client", "reply", "replying!client", "lasting"):
         place.join("room", member, 60)
-    wait_until(lambda: (place.sweep(now=True), not place.has_queue("reply"))[1], "the queue to end")
+
+    def ended() -> bool:
+        place.sweep(now=True)
+        return not place.has_queue("reply")
+
+    wait_until(ended, "the queue to end")
     assert place.has_queue("lasting")
     assert place.size("reply") == 0
     assert place.bindings("exchange") == []
@@ -404,9 +408,14 @@ def test_exchanges_reach_queues_that_another_connection_bound(tmp_path: Path, ki
     got: list[Any] = []
     url = ipc_url(tmp_path / "ipc")
     exchange = Exchange(f"my-{kind}", kind)
+
+    def take(body: Any, message: Message) -> None:
+        got.append(body)
+        message.ack()
+
     queues = [Queue(f"q{n}", exchange, routing_key="news.*" if kind == "topic" else "news.tea") for n in range(2)]
     with Connection(url) as reader, Connection(url) as writer:
-        with Consumer(reader.channel(), queues, callbacks=[lambda body, message: (got.append(body), message.ack())]):
+        with Consumer(reader.channel(), queues, callbacks=[take]):
             producer = writer.Producer(exchange=exchange)
             producer.publish({"n": 1}, routing_key="news.tea")
             producer.publish({"n": 2}, routing_key="nothing.at.all", declare=[])
@@ -417,7 +426,8 @@ def test_exchanges_reach_queues_that_another_connection_bound(tmp_path: Path, ki
         for queue in queues:
             bound = queue(writer.channel())
             bound.delete()
-        assert writer.default_channel.get_table(exchange.name) == []
+        channel: Any = writer.default_channel
+        assert channel.get_table(exchange.name) == []
     expected = [{"n": 1}, {"n": 1}] + ([{"n": 2}, {"n": 2}] if kind == "fanout" else [])
     assert got == expected
     store.store_at(tmp_path / "ipc").close()
@@ -454,7 +464,7 @@ def test_a_channel_takes_no_more_than_its_prefetch_count(tmp_path: Path) -> None
         queue = Queue("q", Exchange(""), routing_key="q")
         for number in range(3):
             connection.Producer().publish(number, exchange="", routing_key="q", declare=[queue])
-        channel = connection.channel()
+        channel: Any = connection.channel()
         channel.basic_qos(0, 2, False)
         with Consumer(channel, [queue], callbacks=[lambda body, message: held.append(message)]):
             for _ in range(2):

@@ -23,8 +23,8 @@ def read(*sizes: int) -> list[list[object]]:
     ],
 )
 def test_fewer_large_ones_more_small_ones(count: int, sizes: list[int], then: int) -> None:
-    assert next_count(count, read(*sizes)) == then  # type: ignore[arg-type]
+    assert next_count(count, read(*sizes)) == then
 
 
 def test_of_several_queues_all_count() -> None:
-    assert next_count(8, [*read(*[_MOST_BYTES // 8] * 8), *read(*[_MOST_BYTES // 8] * 8)]) == 3  # type: ignore[list-item]
+    assert next_count(8, [*read(*[_MOST_BYTES // 8] * 8), *read(*[_MOST_BYTES // 8] * 8)]) == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from channelsq.interface import memberships as module
@@ -48,7 +50,7 @@ def test_what_is_left_and_closed_is_not_restored() -> None:
 
 def test_a_membership_is_restored_for_the_time_that_it_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     memberships = Memberships(60)
     memberships.told(Change("a", ONE, joined=True))
     now += 40
@@ -68,7 +70,7 @@ def test_of_many_groups_the_newest_are_remembered(monkeypatch: pytest.MonkeyPatc
 
 def test_what_was_under_way_during_a_restoration_is_put_right(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     memberships = Memberships(60)
     memberships.told(Change("a", ONE, joined=True))
     memberships.told(Change("a", TWO, joined=True))

@@ -37,8 +37,9 @@ def test_nothing_stays_of_groups_that_ended() -> None:
     layer.group_add("room", "b")
     layer.group_discard("room", "b")
     layer.forget_channel("a")
-    assert not layer._groups._groups
-    assert not layer._groups._channels
+    groups: Any = layer._groups
+    assert not groups._groups
+    assert not groups._channels
 
 
 def test_what_expires_unread_on_channels_that_nobody_uses_again_is_dropped() -> None:

@@ -88,7 +88,7 @@ def test_a_copy_shares_nothing_that_can_be_changed(layer: ChannelLayerWrapper) -
 
 
 def test_a_message_may_name_no_layer_then_it_is_the_default_one(layer: ChannelLayerWrapper) -> None:
-    message = Message({"reply_channel": "reply.x!y"}, "c", None)  # type: ignore[arg-type]
+    message = Message({"reply_channel": "reply.x!y"}, "c", None)
     assert message.reply_channel is not None
     assert message.reply_channel.channel_layer is message.channel.channel_layer is layer
 
@@ -100,6 +100,11 @@ def test_every_message_has_an_id_of_its_own(layer: ChannelLayerWrapper) -> None:
 
 
 # -- sends that wait ----------------------------------------------------------------------------
+
+
+def send_each(content: dict[str, Any], *channels: Channel) -> None:
+    for channel in channels:
+        channel.send(content)
 
 
 def run(consumer: Callable[[], Any]) -> None:
@@ -284,7 +289,7 @@ def test_several_layers_get_a_write_each(layer: ChannelLayerWrapper) -> None:
         run(consumer)
     assert drain(layer, "a", "b") == [{"n": 1}, {"n": 3}] * 2
     with pytest.raises(ChannelFull):
-        run(lambda: (Channel("a", channel_layer=other).send({}), Channel("a").send({"n": 4})))
+        run(lambda: send_each({"n": 4}, Channel("a", channel_layer=other), Channel("a")))
     assert drain(layer, "a") == [{"n": 4}]
 
 
@@ -293,7 +298,7 @@ def test_every_layer_that_failed_is_named() -> None:
     for layer in (one, two):
         layer.send("a", {})
     with pytest.raises(ChannelFull) as raised:
-        run(lambda: [Channel("a", channel_layer=layer).send({}) for layer in (one, two)])
+        run(lambda: send_each({}, Channel("a", channel_layer=one), Channel("a", channel_layer=two)))
     assert "another channel layer: channel 'a' is at its capacity" in raised.value.__notes__[0]
 
 
@@ -309,7 +314,7 @@ def test_an_error_nobody_foresaw_keeps_nothing_from_the_other_layer(layer: Chann
 
     broken.channel_layer.dispatch = dispatch  # type: ignore[method-assign]
     with pytest.raises(BrokenLayerError):
-        run(lambda: (Channel("a", channel_layer=broken).send({}), Channel("a").send({"n": 1})))
+        run(lambda: send_each({"n": 1}, Channel("a", channel_layer=broken), Channel("a")))
     assert drain(layer, "a") == [{"n": 1}]
 
 

@@ -164,7 +164,7 @@ def test_content_is_in_no_header_of_a_message_that_is_sent_as_a_task() -> None:
 
     app = Celery("sent", broker="memory://", set_as_current=False)
     tasks = ConsumerTasks(app, wrapped([route("a", plain)]))
-    task = app.tasks[tasks._names[id(plain)]]
+    task: Any = app.tasks[tasks._names[id(plain)]]
     sent: list[dict[str, Any]] = []
 
     def note(headers: dict[str, Any], **kwargs: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from amqp.transport import TCPTransport
 from celery import Celery
+from kombu import Connection
 
 from channelsq import conf
 from channelsq.layers import KombuChannelLayer
@@ -47,7 +48,7 @@ def test_a_solo_worker_on_rabbitmq(app: Celery) -> None:
 
 
 def test_a_worker_on_kombus_redis_transport(app: Celery) -> None:
-    app.conf.broker_url = "redis://localhost"
+    app.conf.update(broker_url="redis://localhost")
     settings = set_up(app)
     assert settings.broker_transport_options == {
         "socket_timeout": 15,
@@ -59,12 +60,12 @@ def test_a_worker_on_kombus_redis_transport(app: Celery) -> None:
 
 @pytest.mark.parametrize("url", ["redis-streams://localhost", "ipc://site", "memory://"])
 def test_a_worker_elsewhere(app: Celery, url: str) -> None:
-    app.conf.broker_url = url
+    app.conf.update(broker_url=url)
     assert not set_up(app).broker_transport_options
 
 
 def test_what_the_project_has_set_stays(app: Celery) -> None:
-    app.conf.broker_url = "redis://localhost"
+    app.conf.update(broker_url="redis://localhost")
     app.conf.broker_transport_options = {"unacked_mutex_expire": 60, "visibility_timeout": 45}
     options = set_up(app).broker_transport_options
     assert options["unacked_mutex_expire"] == 60
@@ -87,18 +88,23 @@ def test_settings_with_a_prefix_are_chosen() -> None:
     assert not conf.is_chosen(app, "broker_heartbeat")
 
 
+def options_of(connection: Connection) -> dict[str, Any]:
+    assert connection.transport_options is not None
+    return connection.transport_options
+
+
 def test_layers(app: Celery) -> None:
     amqp = KombuChannelLayer(url="amqp://localhost", groups_url="redis://localhost")
     asking, listening = amqp.open_connection(), amqp.open_connection(listens=True)
-    assert asking.transport_options["on_open"] is bound_publisher
+    assert options_of(asking)["on_open"] is bound_publisher
     assert asking.heartbeat == 0
-    assert listening.transport_options["on_open"] is bound
+    assert options_of(listening)["on_open"] is bound
     assert listening.heartbeat == 10
     set_up(app)  # in a worker
-    assert amqp.open_connection().transport_options["on_open"] is bound_publisher
+    assert options_of(amqp.open_connection())["on_open"] is bound_publisher
     redis = KombuChannelLayer(url="redis://localhost").open_connection()
-    assert redis.transport_options["unacked_mutex_expire"] == 5
-    assert redis.transport_options["socket_timeout"] == 15
+    assert options_of(redis)["unacked_mutex_expire"] == 5
+    assert options_of(redis)["socket_timeout"] == 15
 
 
 class Broker:

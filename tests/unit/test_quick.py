@@ -41,10 +41,15 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
 def plan_of(app: Celery, layer: ChannelLayerWrapper, consumer: Any, name: str = "tests.consumer") -> Plan:
     task = make_consumer_task(app, layer, consumer, name)
     app.finalize()
-    task.__trace__ = build_tracer(name, task, app=app)  # type: ignore[attr-defined]
+    task.__trace__ = build_tracer(name, task, app=app)
     plan = Plan(task)
     plan.look()
     return plan
+
+
+def runs_a_task() -> bool:
+    task: Any = current_task  # a proxy: false where there is none
+    return bool(task)
 
 
 def run(plan: Plan, message: Message, said: dict[str, Any] | None = None, **kwargs: Any) -> Any:
@@ -75,6 +80,7 @@ def test_the_task_and_its_request_are_there(app: Celery, layer: ChannelLayerWrap
     def consumer(task: Any, message: Message, room: str) -> None:
         request = task.request
         assert isinstance(request, Context)
+        assert request.args is not None
         seen.extend([request.id, request.hostname, request.called_directly, request.kwargs, request.args[0]])
         seen.extend([current_task.name, current_task.request.id, vars(request)["id"], request.get("nothing")])
 
@@ -91,7 +97,7 @@ def test_the_task_and_its_request_are_there(app: Celery, layer: ChannelLayerWrap
         "the id",
         None,
     ]
-    assert not current_task
+    assert not runs_a_task()
     assert plan.task.request_stack.top is None
 
 
@@ -128,7 +134,7 @@ def test_a_failure_is_celerys_with_the_request_as_it_was_left(app: Celery, layer
     assert failure[0] == 1
     ((error, mine, identity),) = failures
     assert (str(error), mine, identity) == ("no such room", 1, "the id")
-    assert not current_task
+    assert not runs_a_task()
 
 
 def test_a_task_that_is_run_in_place(app: Celery, layer: ChannelLayerWrapper) -> None:
@@ -145,7 +151,7 @@ def test_a_task_that_is_run_in_place(app: Celery, layer: ChannelLayerWrapper) ->
 
     assert run(plan_of(app, layer, consumer), message_on(layer, order=1)) is None
     assert seen == ["inner", "inner", "tests.consumer"]
-    assert not current_task
+    assert not runs_a_task()
 
 
 def test_stacks_that_a_consumer_has_emptied(app: Celery, layer: ChannelLayerWrapper) -> None:
@@ -157,7 +163,7 @@ def test_stacks_that_a_consumer_has_emptied(app: Celery, layer: ChannelLayerWrap
     plan = plan_of(app, layer, consumer)
     for _ in range(2):
         assert run(plan, message_on(layer, order=1)) is None
-    assert not current_task
+    assert not runs_a_task()
     assert plan.task.request_stack.top is None
     stacks.enter(plan.task, Context())
     stacks.leave(plan.task)
@@ -224,4 +230,4 @@ def test_a_connection_that_cannot_be_closed_is_told_and_nothing_else(
     assert run(plan, message) is None
     assert replies(layer, message) == [{"done": 1}]
     assert [record.__dict__["action"] for record in caplog.records][:1] == ["connection_not_closed"]
-    assert not current_task
+    assert not runs_a_task()

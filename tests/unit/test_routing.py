@@ -4,7 +4,7 @@ import functools
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -101,7 +101,8 @@ def test_every_form_reads_alike(routing: Any) -> None:
 
 
 def test_an_empty_routing_claims_nothing() -> None:
-    for routing in ([], {}, (), [include([])]):
+    routings: tuple[Any, ...] = ([], {}, (), [include([])])
+    for routing in routings:
         router = Router(routing)
         assert router.channels == set()
         assert router.match(message("a")) is None
@@ -469,10 +470,14 @@ def test_channels_that_are_not_even_several(channel: Any) -> None:
     ],
 )
 def test_dotted_paths_to_nothing(path: str, says: str) -> None:
-    for make in (lambda: route("a", path), lambda: route_class(path)):
+    routes: tuple[Callable[[], object], ...] = (lambda: route("a", path), lambda: route_class(path))
+    for make in routes:
         with pytest.raises(InvalidRouting, match=f"the consumer {path!r}.*{says}"):
             make()
-    for make in (lambda: Router(path), lambda: include(path), lambda: Router([include(path)])):
+    routings: tuple[Callable[[], object], ...] = (
+        lambda: Router(path), lambda: include(path), lambda: Router([include(path)]),
+    )  # fmt: skip
+    for make in routings:
         with pytest.raises(InvalidRouting, match=f"the routing {path!r}.*{says}"):
             make()
 

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def main(options: dict[str, Any]) -> None:
             message.id = f"id{number}"
             request = {"id": message.id, "hostname": "here", "is_eager": False, "headers": {}, "delivery_info": {}}
             trace_context.add_to(request, message.content)
-            quick.run(plan, message, {}, lambda request=request: dict(request))
+            quick.run(plan, message, {}, partial(dict, request))
     json.dump({"quick": quickly, "events": events}, sys.stdout)
 
 

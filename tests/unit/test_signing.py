@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -105,9 +106,10 @@ def test_nothing_can_be_moved(required: Signing) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\xc1" + bytes(40), b"\x90", HEAD + b"\x80", bytes(500)], ids=repr)
 def test_what_is_not_signed(required: Signing, body: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    for number, check in enumerate(
-        [lambda: required.open_bare("q", body), lambda: required.check_task(QUEUE, ID, body)], start=1
-    ):
+    tries: list[Callable[[], object]] = [
+        lambda: required.open_bare("q", body), lambda: required.check_task(QUEUE, ID, body),
+    ]  # fmt: skip
+    for number, check in enumerate(tries, start=1):
         with pytest.raises(Refused):
             check()
         assert required.refused == number
@@ -124,13 +126,13 @@ def test_signatures_grow_old(required: Signing, monkeypatch: pytest.MonkeyPatch)
     bare, task = required.bare("q", b"body", 60_000), required.task(QUEUE, ID, HEAD, 60_000)
     call, later = (required.call("app.consumer", ID, [], {}, delay) for delay in (0, 120))
     now = time.time()
-    monkeypatch.setattr(signing.time, "time", lambda: now + 60 + SKEW - 1)
+    monkeypatch.setattr(time, "time", lambda: now + 60 + SKEW - 1)
     assert required.open_bare("q", bare) == b"body"
-    monkeypatch.setattr(signing.time, "time", lambda: now + 60 + SKEW + 1)
+    monkeypatch.setattr(time, "time", lambda: now + 60 + SKEW + 1)
     with pytest.raises(Refused, match="its time was over"):
         required.open_bare("q", bare)
     required.check_task(QUEUE, ID, task)
-    monkeypatch.setattr(signing.time, "time", lambda: now + 61 + REDELIVERY)
+    monkeypatch.setattr(time, "time", lambda: now + 61 + REDELIVERY)
     with pytest.raises(Refused, match="over a day ago"):
         required.check_task(QUEUE, ID, task)
     with pytest.raises(Refused, match="over a day ago"):
@@ -173,8 +175,10 @@ def test_arguments_are_the_same_after_a_serializer(required: Signing) -> None:
 def test_stream_commands_sign(required: Signing) -> None:
     commands = StreamCommands("", 60, "site:", required)
     add, _ = commands.bare("websocket.send.p1", b"body")
+    assert isinstance(add[4], bytes)
     assert required.open_bare("site:websocket.send.p1", decode_compact(add[4])[2]) == b"body"
     command = commands.task("websocket.receive", codec.dumps({"text": "hello"}), "1-1")
+    assert isinstance(command[4], bytes)
     name, identity, body, lifetime = decode_compact(command[4])
     assert (name, identity, lifetime) == ("site:websocket.receive", "1-1", 60_000)
     required.check_task("site:websocket.receive", "1-1", body)

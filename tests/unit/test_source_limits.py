@@ -49,5 +49,6 @@ def test_they_are_handed_to_a_queue_that_the_worker_does_not_read(app: Celery) -
     app.amqp.queues.select(["reports"])
     (problem,) = problems(app, EVERY, pool_keeps_limits=True)
     assert f"({__name__}.hard) are handed to the queue 'celery'" in problem
-    app.amqp.queues._consume_from = {}  # as -Q with channels alone has it
+    queues: Any = app.amqp.queues
+    queues._consume_from = {}  # as -Q with channels alone has it
     assert len([*problems(app, EVERY, pool_keeps_limits=True)]) == 2

@@ -9,15 +9,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from channelsq.worker.sources import runner as runner_module
-from channelsq.worker.sources.runner import Runner
+from channelsq.worker.sources.runner import Job, Runner
 from tests.support.waiting import wait_until
 
 
-class Job:
+class FakeJob:
     """A message whose consumer is ``function``."""
 
-    def __init__(self, source: Memory, function: Callable[[], object]) -> None:
+    def __init__(self, source: FakeSource, function: Callable[[], object]) -> None:
         self._source = source
         self._function = function
 
@@ -29,7 +28,7 @@ class Job:
             self._source.done(self)
 
 
-class Memory:
+class FakeSource:
     """A source whose queue is in memory.
 
     Args:
@@ -38,33 +37,33 @@ class Memory:
 
     def __init__(self, credit: int = 100) -> None:
         self._change = threading.Condition()
-        self._queue: deque[Job] = deque()
+        self._queue: deque[FakeJob] = deque()
         self._credit = credit
         self._interrupted = False
-        self._held: list[Job] = []
-        self._unsent: list[Job] = []
-        self.sent: list[Job] = []
+        self._held: list[FakeJob] = []
+        self._unsent: list[FakeJob] = []
+        self.sent: list[FakeJob] = []
         self.given_back: list[Job] = []
         self.polls = self.asked = self.polling = self.most_polling = 0
         #: How many jobs were begun at each poll that did not wait.
         self.begun_at_fetches: list[int] = []
         self.begun = 0
 
-    def put(self, *functions: Callable[[], object]) -> list[Job]:
-        jobs = [Job(self, function) for function in functions]
+    def put(self, *functions: Callable[[], object]) -> list[FakeJob]:
+        jobs = [FakeJob(self, function) for function in functions]
         with self._change:
             self._queue.extend(jobs)
             self._change.notify_all()
         return jobs
 
-    def done(self, job: Job) -> None:
+    def done(self, job: FakeJob) -> None:
         with self._change:
             self._held.remove(job)
             self._unsent.append(job)
 
     # -- for the runner
 
-    def poll(self, seconds: float) -> Sequence[Job]:
+    def poll(self, seconds: float) -> Sequence[FakeJob]:
         with self._change:
             self.polls += 1
             if not seconds:
@@ -73,7 +72,7 @@ class Memory:
             self.most_polling = max(self.most_polling, self.polling)
             self._send()
             self._change.wait_for(lambda: self._queue or self._interrupted, seconds)
-            found: list[Job] = []
+            found: list[FakeJob] = []
             while self._queue and len(self._held) < self._credit:
                 found.append(self._queue.popleft())
                 self._held.append(found[-1])
@@ -102,7 +101,7 @@ class Memory:
 
 
 @contextmanager
-def running(source: Memory, limit: int) -> Iterator[Runner]:
+def running(source: FakeSource, limit: int) -> Iterator[Runner]:
     runner = Runner(source, limit, "test-runner")
     runner.start()
     try:
@@ -112,12 +111,21 @@ def running(source: Memory, limit: int) -> Iterator[Runner]:
         runner.wait()
 
 
+def wait_for_sent(source: FakeSource, count: int) -> None:
+    wait_until(lambda: len(source.sent) == count, f"{count} outcomes are sent")
+
+
+def wait_for_poll(source: FakeSource) -> None:
+    polls = source.polls
+    wait_until(lambda: source.polls > polls, "another poll")
+
+
 def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("test-runner-")]
 
 
 def test_one_thread_keeps_the_order() -> None:
-    source, order = Memory(), list[int]()
+    source, order = FakeSource(), list[int]()
     jobs = source.put(*(lambda number=number: order.append(number) for number in range(300)))
     with running(source, 1):
         wait_until(lambda: len(source.sent) == 300, "every outcome is sent")
@@ -129,7 +137,7 @@ def test_one_thread_keeps_the_order() -> None:
 
 
 def test_a_job_that_waits_does_not_hold_up_the_batch() -> None:
-    source, go = Memory(), threading.Event()
+    source, go = FakeSource(), threading.Event()
     with running(source, 4):
         (blocked, *others) = source.put(go.wait, *[lambda: None] * 50)
         wait_until(lambda: len(source.sent) == 50, "the others are done")
@@ -143,7 +151,7 @@ def test_a_job_that_waits_does_not_hold_up_the_batch() -> None:
 
 
 def test_as_many_wait_at_once_as_there_may_be_threads() -> None:
-    source, go = Memory(), threading.Event()
+    source, go = FakeSource(), threading.Event()
     now: list[int] = []
 
     def wait() -> None:
@@ -161,7 +169,7 @@ def test_as_many_wait_at_once_as_there_may_be_threads() -> None:
 
 
 def test_more_is_fetched_before_threads_run_out_of_jobs_that_wait() -> None:
-    source = Memory(credit=16)
+    source = FakeSource(credit=16)
     with running(source, 4):
         source.put(*[lambda: threading.Event().wait(0.001)] * 400)
         wait_until(lambda: len(source.sent) == 400, "all are done")
@@ -171,7 +179,7 @@ def test_more_is_fetched_before_threads_run_out_of_jobs_that_wait() -> None:
 
 def test_nothing_is_fetched_ahead_of_jobs_that_compute_or_take_long() -> None:
     for function, number in ((lambda: None, 500), (lambda: threading.Event().wait(0.05), 40)):
-        source = Memory(credit=16)
+        source = FakeSource(credit=16)
         with running(source, 4):
             source.put(*[function] * number)
             wait_until(lambda source=source, number=number: len(source.sent) == number, "all are done")  # type: ignore[misc]
@@ -179,7 +187,7 @@ def test_nothing_is_fetched_ahead_of_jobs_that_compute_or_take_long() -> None:
 
 
 def test_a_source_that_is_empty_is_not_asked_after_each_job() -> None:
-    source = Memory()
+    source = FakeSource()
     with running(source, 2):
         source.put(*[lambda: threading.Event().wait(0.001)] * 100)
         wait_until(lambda: len(source.sent) == 100, "it is known that jobs wait")
@@ -190,7 +198,7 @@ def test_a_source_that_is_empty_is_not_asked_after_each_job() -> None:
 
 
 def test_the_outcome_of_a_short_job_does_not_wait_for_a_long_one() -> None:
-    source, go = Memory(), threading.Event()
+    source, go = FakeSource(), threading.Event()
     with running(source, 2):
         (short, _) = source.put(lambda: None, go.wait)
         wait_until(lambda: source.sent == [short], "its outcome is sent")
@@ -199,7 +207,7 @@ def test_the_outcome_of_a_short_job_does_not_wait_for_a_long_one() -> None:
 
 @pytest.mark.parametrize("limit", [2, 3])
 def test_an_outcome_is_sent_though_every_thread_runs_a_long_job(limit: int) -> None:
-    source, go = Memory(), threading.Event()
+    source, go = FakeSource(), threading.Event()
     with running(source, limit):
         source.put(*[lambda: go.wait(0.003)] * 60)  # so that it is known that jobs wait
         wait_until(lambda: len(source.sent) == 60, "their outcomes are sent")
@@ -214,7 +222,7 @@ def test_an_outcome_is_sent_though_every_thread_runs_a_long_job(limit: int) -> N
 @pytest.mark.parametrize("limit", [2, 3])
 def test_an_outcome_is_sent_though_jobs_of_its_poll_take_all_threads_and_more_wait(limit: int) -> None:
     """Nothing is known of the jobs yet, so that the first thread takes several in a row."""
-    source, go = Memory(), threading.Event()
+    source, go = FakeSource(), threading.Event()
     with running(source, limit):
         (short, *_) = source.put(lambda: None, *[go.wait] * (limit + 2))
         try:
@@ -224,7 +232,7 @@ def test_an_outcome_is_sent_though_jobs_of_its_poll_take_all_threads_and_more_wa
 
 
 def test_stop_gives_back_what_was_not_begun() -> None:
-    source, go, begun = Memory(), threading.Event(), threading.Event()
+    source, go, begun = FakeSource(), threading.Event(), threading.Event()
 
     def first() -> None:
         begun.set()
@@ -246,7 +254,7 @@ def test_stop_gives_back_what_was_not_begun() -> None:
 
 
 def test_stop_gives_back_what_a_poll_still_brings() -> None:
-    class Late(Memory):
+    class Late(FakeSource):
         def interrupt(self) -> None:
             self.put(lambda: None)  # at the last moment
             super().interrupt()
@@ -262,7 +270,7 @@ def test_stop_gives_back_what_a_poll_still_brings() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(3), KeyboardInterrupt(), MemoryError()], ids=repr)
 def test_what_a_job_raises_does_not_end_its_thread(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
-    source = Memory()
+    source = FakeSource()
 
     def fail() -> None:
         raise error
@@ -277,8 +285,8 @@ def test_what_a_job_raises_does_not_end_its_thread(error: BaseException, caplog:
 
 
 def test_a_poll_that_raises_does_not_end_its_thread(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(Memory):
-        def poll(self, seconds: float) -> Sequence[Job]:
+    class Broken(FakeSource):
+        def poll(self, seconds: float) -> Sequence[FakeJob]:
             if not self.polls:
                 self.polls += 1
                 raise MemoryError("once")
@@ -292,7 +300,7 @@ def test_a_poll_that_raises_does_not_end_its_thread(caplog: pytest.LogCaptureFix
 
 
 def test_an_idle_runner_does_nothing() -> None:
-    source = Memory()
+    source = FakeSource()
     with running(source, 4):
         go = threading.Event()
         source.put(*[lambda: go.wait(0.05)] * 8)  # so that there are several threads
@@ -305,7 +313,7 @@ def test_an_idle_runner_does_nothing() -> None:
 
 
 def test_without_credit_nothing_is_polled_and_nobody_asks_over_and_over() -> None:
-    source, go = Memory(credit=2), threading.Event()
+    source, go = FakeSource(credit=2), threading.Event()
     with running(source, 4):
         source.put(*[go.wait] * 3)
         wait_until(lambda: len(source._held) == 2 and not source.polling, "two are held")
@@ -319,14 +327,14 @@ def test_without_credit_nothing_is_polled_and_nobody_asks_over_and_over() -> Non
 
 
 def test_a_system_without_more_threads(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    source = Memory()
+    source = FakeSource()
 
     class Refused(threading.Thread):
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
     with running(source, 4) as runner:
-        monkeypatch.setattr(runner_module.threading, "Thread", Refused)
+        monkeypatch.setattr(threading, "Thread", Refused)
         source.put(*[lambda: threading.Event().wait(0.05)] * 4)
         wait_until(lambda: len(source.sent) == 4, "one thread runs them all")
         assert runner.limit == 1
@@ -335,7 +343,7 @@ def test_a_system_without_more_threads(monkeypatch: pytest.MonkeyPatch, caplog: 
 
 def test_when_jobs_end_the_thread_that_runs_none_leaves_polling_to_the_others() -> None:
     """Its poll may end, with jobs or without, when the others have nothing to do."""
-    source, go = Memory(), threading.Event()
+    source, go = FakeSource(), threading.Event()
     with running(source, 2):
         source.put(*[lambda: go.wait(0.003)] * 60)
         wait_until(lambda: len(source.sent) == 60, "their outcomes are sent")
@@ -345,10 +353,9 @@ def test_when_jobs_end_the_thread_that_runs_none_leaves_polling_to_the_others() 
             source.put(go.wait, go.wait)
             wait_until(lambda: len(source._held) == 2 and source.polling, "a poll while both wait")
             go.set()
-            wait_until(lambda before=before: len(source.sent) == before + 2, "both are done")
+            wait_for_sent(source, before + 2)
             if wakes_poll:
                 source.put(lambda: None)
-                wait_until(lambda before=before: len(source.sent) == before + 3, "one more is done")
+                wait_for_sent(source, before + 3)
             else:  # a poll waits for a second
-                polls = source.polls
-                wait_until(lambda polls=polls: source.polls > polls, "another poll")
+                wait_for_poll(source)

@@ -52,5 +52,10 @@ def test_answers_find_their_questions() -> None:
         assert child.answer(first, 0.01) is None  # it does not answer in time
         second = child.ask("active")
         assert [next(other)["number"] for _ in range(2)] == [first, second]
-        threading.Timer(0.05, lambda: (child.answered(first, "late"), child.answered(second, ["found"]))).start()
+
+        def answer() -> None:
+            child.answered(first, "late")
+            child.answered(second, ["found"])
+
+        threading.Timer(0.05, answer).start()
         assert child.answer(second, 10) == ["found"]

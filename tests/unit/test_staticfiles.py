@@ -11,8 +11,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIHandler
 from django.urls import set_script_prefix
 
+from channelsq.handler import AsgiRequest
 from channelsq.staticfiles import StaticFilesConsumer, StaticFilesHandler
-from tests.unit.http_support import Interface, django_settings, wsgi_environ
+from tests.unit.http_support import Interface, django_settings, through_wsgi
 
 
 @pytest.fixture
@@ -31,10 +32,11 @@ def settings_with_files(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def interface(settings_with_files: dict[str, Any]) -> Iterator[Interface]:
-    finders.get_finder.cache_clear()
+    get_finder: Any = finders.get_finder
+    get_finder.cache_clear()
     with django_settings(**settings_with_files):
         yield Interface()
-    finders.get_finder.cache_clear()
+    get_finder.cache_clear()
     set_script_prefix("/")
 
 
@@ -127,7 +129,7 @@ def test_closing_the_response_closes_the_request(interface: Interface) -> None:
     closed = []
 
     class Handler(StaticFilesHandler):
-        class request_class(StaticFilesHandler.request_class):  # type: ignore[name-defined,misc]
+        class request_class(AsgiRequest):
             def close(self) -> None:
                 closed.append(self.path)
                 super().close()
@@ -139,14 +141,10 @@ def test_closing_the_response_closes_the_request(interface: Interface) -> None:
 @pytest.mark.parametrize("path", ["/static/css/site ä.css", "/static/nothing", "/static/css", "/", "/nothing"])
 def test_answers_are_djangos(interface: Interface, path: str) -> None:
     message = interface.message(path)
-    started: list[Any] = []
-    django = DjangosHandler(WSGIHandler())
-    response = django(wsgi_environ(message), lambda status, headers: started.extend((status, headers)))
-    body = b"".join(response)
-    response.close()
+    status, their_headers, body = through_wsgi(DjangosHandler(WSGIHandler()), message)
     ours = interface.run(message, StaticFilesConsumer())
-    assert ours.status == int(started[0][:3])
+    assert ours.status == status
     if ours.status == 200:
         assert ours.body == body
         headers = sorted((k.decode(), v.decode()) for k, v in ours.messages[0]["headers"])
-        assert headers == sorted(started[1])
+        assert headers == sorted(their_headers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import os
 import socket
+import time
 from typing import Any
 
 import msgpack
@@ -188,7 +189,7 @@ def signs(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A layer's signing with a known key, at a known time."""
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = SECRET, []
     signing.forget_keys()
-    monkeypatch.setattr(signing.time, "time", lambda: NOW)
+    monkeypatch.setattr(time, "time", lambda: NOW)
     yield Signing("channelsq", required=True)
     signing.forget_keys()
 
@@ -240,7 +241,7 @@ def test_the_marks_of_what_needs_a_newer_process(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(NewerWire, match="needs wire version 2"):
         check_headers({"channelsq_needs": 2})
     for headers in (None, {}, {"channelsq_needs": 1}, {"channelsq_needs": "2"}, {"channelsq_needs": True}):
-        check_headers(headers)  # type: ignore[arg-type]
+        check_headers(headers)
     monkeypatch.setattr(wire_version, "WIRE_VERSION", 2)
     check_headers({"channelsq_needs": 2})
 

@@ -34,8 +34,11 @@ def test_it_tries_often_and_logs_seldom(connection: kombu.Connection, slept: lis
     def errback(error: Exception, interval: float) -> None:
         told.append(interval)
 
+    def look() -> None:
+        next(checks)
+
     with pytest.raises(OperationalError):
-        connection.ensure_connection(errback, 1, callback=lambda: next(checks))
+        connection.ensure_connection(errback, 1, callback=look)
     assert [seconds for seconds in slept if seconds] == [EVERY] * ATTEMPTS
     assert told == [EVERY] * 6  # failures 1, 2, 4, 8, 16, 32
     assert next(checks) >= ATTEMPTS  # so often a worker looks whether it shall stop

@@ -2,6 +2,7 @@
 where the broker is none), and CHAOS_JOURNAL, the folder of the consumers' files."""
 
 import os
+from typing import Any
 
 from tests.chaos import LEASE, VISIBILITY
 
@@ -9,7 +10,7 @@ SECRET_KEY = "for the tests alone"
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 INSTALLED_APPS = ["channelsq", "tests.chaos.project"]
-DATABASES = {}
+DATABASES: dict[str, Any] = {}
 ROOT_URLCONF = "tests.chaos.project.urls"
 
 CELERY_BROKER_URL = os.environ.get("CHAOS_BROKER", "")
@@ -21,7 +22,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_interval": 0.5,
     "unacked_restore_throttle": 1,
 }
-_config = {"capacity": 2000}
+_config: dict[str, Any] = {"capacity": 2000}
 if "CHAOS_LAYER" in os.environ:
     _config["url"] = os.environ["CHAOS_LAYER"]
     _config["transport_options"] = dict(CELERY_BROKER_TRANSPORT_OPTIONS)
