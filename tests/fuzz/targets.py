@@ -25,7 +25,8 @@ from channelsq.interface.server import InterfaceServer
 from channelsq.interface.stats import Stats
 from channelsq.layers import InMemoryChannelLayer, codec
 from channelsq.layers.streams import open_replies
-from tests.support.recorders import Recorder, SlowRecorder
+from tests.support.fakes.loops import FakeLoop
+from tests.support.recorders import RecordingClient, SlowRecordingClient
 
 LIMIT = 1024 * 1024
 
@@ -46,7 +47,7 @@ def pieces(data: bytes) -> Iterator[bytes]:
 def frames(data: bytes) -> None:
     """Whole frames, read past the parser, give what the parser gives."""
     deflate = bool(data[:1] and data[0] & 0x80)
-    quick, slow = Recorder(deflate), SlowRecorder(deflate)
+    quick, slow = RecordingClient(deflate), SlowRecordingClient(deflate)
     for piece in pieces(data):
         quick.incoming.feed(piece)
         slow.incoming.feed(piece)
@@ -58,7 +59,7 @@ def frames(data: bytes) -> None:
 # -- handshakes and requests ----------------------------------------------------------------
 
 
-class _Transport(asyncio.Transport):
+class _RecordingTransport(asyncio.Transport):
     """Keeps what is written."""
 
     def __init__(self) -> None:
@@ -152,7 +153,7 @@ class Server:
 
     async def _connection(self, parts: Iterator[bytes], answers: bool) -> bytes:
         self.messages = {name: [] for name in (names.HTTP_REQUEST, names.WEBSOCKET_CONNECT)}
-        transport = _Transport()
+        transport = _RecordingTransport()
         make = cast("Callable[..., asyncio.Protocol]", self.server.config.http_protocol_class)
         transport.protocol = make(config=self.server.config, server_state=ServerState(), app_state={}, _loop=self.loop)
         transport.protocol.connection_made(transport)
@@ -257,7 +258,7 @@ def messages(data: bytes) -> None:
 # -- envelopes ------------------------------------------------------------------------------
 
 
-class _Socket:
+class _FakeSocket:
     """A WebSocket as far as replies go."""
 
     def __init__(self, channel: str) -> None:
@@ -276,7 +277,7 @@ class _Socket:
         self.connection.done(order)
 
 
-class _Request:
+class _FakeRequest:
     """An HTTP request as far as replies go."""
 
     def on_reply(self, delivery: Delivery) -> None:
@@ -291,13 +292,6 @@ class _Request:
         """Requests have no order."""
 
 
-class _Now:
-    """A loop that does later things at once."""
-
-    def call_soon(self, what: Callable[..., None], *args: Any) -> None:
-        what(*args)
-
-
 #: What the fuzzer can address; short, so that it finds them.
 SOCKET, REQUEST = "s", "h"
 
@@ -305,9 +299,9 @@ SOCKET, REQUEST = "s", "h"
 def envelopes(data: bytes) -> None:
     """Whatever is in a reply queue, each client gets its own, and nothing raises."""
     stats = Stats()
-    replies = Replies(cast(asyncio.AbstractEventLoop, _Now()), stats, lambda channel, delivery: None)
-    replies.register(SOCKET, _Socket(SOCKET))
-    replies.register(REQUEST, _Request())
+    replies = Replies(cast(asyncio.AbstractEventLoop, FakeLoop()), stats, lambda channel, delivery: None)
+    replies.register(SOCKET, _FakeSocket(SOCKET))
+    replies.register(REQUEST, _FakeRequest())
     told: list[Any] = []
 
     class Witness:

@@ -22,8 +22,9 @@ from channelsq.worker.sources import newer
 from channelsq.worker.sources.crew import LEAST, Crew
 from channelsq.worker.sources.kombu_request import MOST_DEATHS
 from channelsq.worker.sources.kombu_source import KombuSource
+from tests.support.fakes.workers import FakeEvents
 from tests.support.waiting import wait_until
-from tests.unit.source_support import NoEvents, app_with_source
+from tests.unit.source_support import app_with_source
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
 
@@ -57,7 +58,7 @@ class Reader:
         self._app = app_with_source([route("work", run)], layer=layer)
         app, tasks = self._app.__enter__()
         self.layer = tasks.layer
-        self.crew = Crew(app, "tests@here", {"default": ["work"]}, threads, NoEvents(), self)
+        self.crew = Crew(app, "tests@here", {"default": ["work"]}, threads, FakeEvents(), self)
         source = self.crew.sources["default"]
         assert isinstance(source, KombuSource)
         self.source = source

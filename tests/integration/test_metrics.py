@@ -20,9 +20,10 @@ from websockets.typing import Origin
 from channelsq.exceptions import ChannelFull
 from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.limits import Limits
-from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
+from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.base import BaseChannelLayer, Send
 from channelsq.layers.wire import TIMED_KEY
+from tests.support.fakes.layers import FakeBrokenLayer, FakeSilentLayer, FakeSlowLayer
 from tests.support.interfaces import Call, accept, echo, running
 from tests.support.metrics import Metrics
 from tests.support.project import Project
@@ -215,23 +216,8 @@ def test_refusals_have_their_reasons() -> None:
         assert now("queue_messages", channel="http.request") == 1
 
 
-class Stuck(InMemoryChannelLayer):
-    """A layer whose broker takes its time to count."""
-
-    asked = 0
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**config)
-        self.go = threading.Event()
-
-    def depth(self, channel: str) -> int:
-        self.asked += 1
-        self.go.wait(30)
-        return super().depth(channel)
-
-
 def test_who_asks_for_depths_waits_a_second_and_asks_once() -> None:
-    with running(ECHO, ON, make_layer=Stuck) as site:
+    with running(ECHO, ON, make_layer=FakeSlowLayer) as site:
         layer: Any = site.layer.channel_layer
         begun = time.monotonic()
         for _ in range(2):
@@ -242,21 +228,7 @@ def test_who_asks_for_depths_waits_a_second_and_asks_once() -> None:
         wait_until(lambda: len(Metrics(site.url).values("queue_messages")) == 5, "all depths")
 
 
-class Silent(InMemoryChannelLayer):
-    """A layer that cannot tell."""
-
-    def depth(self, channel: str) -> int | None:  # type: ignore[override]  # other layers may
-        return BaseChannelLayer.depth(self, channel)
-
-
-class Broken(InMemoryChannelLayer):
-    """A layer that fails at it."""
-
-    def depth(self, channel: str) -> int:
-        raise ValueError("never heard of it")
-
-
-@pytest.mark.parametrize("layer", [Silent, Broken])
+@pytest.mark.parametrize("layer", [FakeSilentLayer, FakeBrokenLayer])
 def test_depths_that_are_not_known_are_left_out(
     layer: type[BaseChannelLayer], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -264,7 +236,7 @@ def test_depths_that_are_not_known_are_left_out(
         now = Metrics(site.url)
     assert now.values("queue_messages") == []
     assert now("broker_reachable") == 1
-    assert ("never heard of it" in caplog.text) == (layer is Broken)
+    assert ("never heard of it" in caplog.text) == (layer is FakeBrokenLayer)
 
 
 @pytest.mark.parametrize("config", [InterfaceConfig(), InterfaceConfig(metrics=True, status_path="")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -16,10 +16,9 @@ from websockets.typing import Subprotocol
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.binding.websockets import WebsocketBinding
 from channelsq.generic.websockets import JsonWebsocketConsumer, WebsocketDemultiplexer
-from channelsq.layers import InMemoryChannelLayer
-from channelsq.layers.base import Send
 from channelsq.test import WSClient, apply_routes
 from tests.support.bindings import forgotten_afterwards
+from tests.support.fakes.layers import RecordingLayer
 from tests.support.interfaces import Call, accept, running
 
 VICTIM = "websocket.send.0123456789ab!victim"
@@ -34,23 +33,6 @@ NASTY = [
     "__class__",
     "é",
 ]
-
-
-class Recording(InMemoryChannelLayer):
-    """A layer that notes what is sent where, and who joins what."""
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**config)
-        self.targets: list[tuple[str, bool]] = []
-        self.joined: list[tuple[str, str]] = []
-
-    def dispatch(self, sends: Sequence[Send]) -> None:
-        self.targets += [(send.target, send.group) for send in sends]
-        super().dispatch(sends)
-
-    def group_add(self, group: str, channel: str) -> None:
-        self.joined.append((group, channel))
-        super().group_add(group, channel)
 
 
 def messages(name: str) -> list[str]:
@@ -82,10 +64,10 @@ def answer(call: Call) -> None:
 def test_through_the_interface_server(name: str) -> None:
     """By path, query, headers, cookies, subprotocols, body and frames."""
     handlers = {"http.request": answer, "websocket.connect": accept}
-    made: list[Recording] = []
+    made: list[RecordingLayer] = []
 
-    def make_layer(**config: Any) -> Recording:
-        made.append(Recording(**config))
+    def make_layer(**config: Any) -> RecordingLayer:
+        made.append(RecordingLayer(**config))
         return made[-1]
 
     token = "".join(c for c in name if (c.isalnum() and c.isascii()) or c in "-_.!") or "a"
@@ -129,11 +111,11 @@ def test_through_the_interface_server(name: str) -> None:
 
 
 @pytest.fixture
-def layer(settings: Any) -> Iterator[Recording]:
+def layer(settings: Any) -> Iterator[RecordingLayer]:
     from channelsq.asgi import channel_layers
 
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
-    recording = Recording()
+    recording = RecordingLayer()
     wrapped = ChannelLayerWrapper(recording, "default", [])
     before = channel_layers.set("default", wrapped)
     yield recording
@@ -142,7 +124,7 @@ def layer(settings: Any) -> Iterator[Recording]:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", NASTY)
-def test_through_generic_consumers_and_bindings(name: str, layer: Recording) -> None:
+def test_through_generic_consumers_and_bindings(name: str, layer: RecordingLayer) -> None:
     """By JSON frames: streams, payloads, actions, keys and data."""
 
     class Echo(JsonWebsocketConsumer):

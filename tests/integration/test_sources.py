@@ -23,8 +23,9 @@ from channelsq.worker.sources import books, newer
 from channelsq.worker.sources.crew import LEAST, PREFETCH, Crew
 from channelsq.worker.sources.request import Request
 from channelsq.worker.sources.stream_source import StreamSource
+from tests.support.fakes.workers import FakeEvents
 from tests.support.waiting import wait_until
-from tests.unit.source_support import NoEvents, app_with_source
+from tests.unit.source_support import app_with_source
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
 
@@ -81,7 +82,7 @@ class Site:
         self.layer = self.tasks.layer
         self.redis = self._stack.enter_context(redis.Redis.from_url(url.replace("redis-streams:", "redis:")))
         channels = {"default": self.tasks.channels}
-        self.crew = Crew(self.app, "worker@here", channels, THREADS, NoEvents(), None,
+        self.crew = Crew(self.app, "worker@here", channels, THREADS, FakeEvents(), None,
                          pool_keeps_limits=limits)  # fmt: skip
         self.source = self.crew.sources["default"]
         books.clear()
@@ -440,7 +441,7 @@ def test_a_channel_is_read_no_more_and_again(site: Site) -> None:
 
 def test_a_layer_that_is_read_later(site: Site) -> None:
     channels = site.tasks.channels
-    crew = Crew(site.app, "worker@here", {}, THREADS, NoEvents(), None)
+    crew = Crew(site.app, "worker@here", {}, THREADS, FakeEvents(), None)
     crew.read("default", "job")
     crew.read("default", "limited")
     try:

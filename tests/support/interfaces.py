@@ -59,7 +59,7 @@ def ignore(call: Call) -> None:
     """Do nothing."""
 
 
-class Application:
+class FakeApplication:
     """Threads that take messages off a layer, as workers do, and report each of a socket's done.
 
     Args:
@@ -119,7 +119,7 @@ class Application:
 class Site:
     """A running interface server and its application."""
 
-    def __init__(self, server: InterfaceServer, application: Application, layer: ChannelLayerWrapper) -> None:
+    def __init__(self, server: InterfaceServer, application: FakeApplication, layer: ChannelLayerWrapper) -> None:
         self.server = server
         self.application = application
         self.layer = layer
@@ -246,7 +246,7 @@ def running(
         make_layer: makes the layer, given ``layer_config``.
     """
     layer = ChannelLayerWrapper(make_layer(**(layer_config or {})), "default", [])
-    application = Application(layer, handlers, threads)
+    application = FakeApplication(layer, handlers, threads)
     listening = threading.Event()
     server = InterfaceServer(
         replace(config or InterfaceConfig(), port=0),

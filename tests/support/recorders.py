@@ -20,7 +20,7 @@ REQUEST = (
 )
 
 
-class Recorder:
+class RecordingClient:
     """A client that remembers what it was told."""
 
     def __init__(self, deflate: bool = False) -> None:
@@ -76,7 +76,7 @@ class Recorder:
         return None if self.wire.close_sent is None else int(self.wire.close_sent.code)
 
 
-class SlowRecorder(Recorder):
+class SlowRecordingClient(RecordingClient):
     """The same through the parser alone."""
 
     def __init__(self, deflate: bool = False) -> None:

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
-from channelsq.layers import InMemoryChannelLayer
-from channelsq.layers.base import Send
 from channelsq.message import Message
-
-
-class RecordingLayer(InMemoryChannelLayer):
-    """An in-memory layer that notes each write."""
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**config)
-        #: The targets of each dispatch.
-        self.writes: list[list[str]] = []
-
-    def dispatch(self, sends: Sequence[Send]) -> None:
-        self.writes.append([send.target for send in sends])
-        super().dispatch(sends)
+from tests.support.fakes.layers import RecordingLayer
 
 
 def wrapped(routing: Any = (), alias: str = "default", **config: Any) -> ChannelLayerWrapper:

@@ -13,16 +13,6 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.layers import BaseChannelLayer, RedisChannelLayer
 from channelsq.worker.consumers import ConsumerTasks, tasks_of
 
-
-class NoEvents:
-    """Events that nobody asked for."""
-
-    enabled = False
-
-    def of(self, identity: str) -> None:
-        """Return None, for nowhere."""
-
-
 #: Nothing answers there; most of what is tested needs no connection.
 NOWHERE = "redis-streams://127.0.0.1:1/0"
 

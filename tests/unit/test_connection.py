@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -19,21 +18,15 @@ from channelsq.interface.connection import (
     State,
     Write,
 )
+from tests.support.fakes.clients import FakeDelivery
 
 
-@dataclass
-class Reply:
-    message: dict[str, Any]
-    size: int = 1
-    group: str | None = None
+def reply(**message: Any) -> FakeDelivery:
+    return FakeDelivery(message)
 
 
-def reply(**message: Any) -> Reply:
-    return Reply(message)
-
-
-def group_reply(**message: Any) -> Reply:
-    return Reply(message, group="room")
+def group_reply(**message: Any) -> FakeDelivery:
+    return FakeDelivery(message, group="room")
 
 
 @pytest.fixture
@@ -86,7 +79,7 @@ def test_a_report_comes_as_a_reply(opened: Connection) -> None:
 
 
 @pytest.mark.parametrize("early", [reply(text="early"), reply(bytes=b"early")])
-def test_text_or_bytes_to_the_socket_imply_the_accept(connection: Connection, early: Reply) -> None:
+def test_text_or_bytes_to_the_socket_imply_the_accept(connection: Connection, early: FakeDelivery) -> None:
     connection.take()
     assert connection.reply(early) == [Accept(), Write(early)]
 
@@ -137,7 +130,7 @@ def test_too_much_before_the_accept_is_a_refusal() -> None:
     connection = Connection("websocket.send.p!c", "/", max_held=10)
     connection.connect({})
     connection.take()
-    actions = connection.reply(Reply({"text": "x"}, size=11, group="room"))
+    actions = connection.reply(FakeDelivery({"text": "x"}, size=11, group="room"))
     assert isinstance(actions[0], Refuse)
     assert "10 bytes" in actions[0].reason
 
@@ -169,7 +162,7 @@ def test_subprotocol_must_be_offered() -> None:
 )
 def test_bad_replies_are_named_and_change_nothing(opened: Connection, message: dict[str, Any], problem: str) -> None:
     with pytest.raises(BadReply, match=problem):
-        opened.reply(Reply(message))
+        opened.reply(FakeDelivery(message))
     assert opened.state is State.OPEN
 
 
@@ -232,7 +225,7 @@ def test_a_connect_that_never_went_out_is_followed_by_nothing(connection: Connec
 def test_a_connect_that_was_answered_is_not_lost(connection: Connection, answer: dict[str, Any]) -> None:
     """Its publication was not confirmed, but the application has it."""
     connection.take()
-    connection.reply(Reply(answer))
+    connection.reply(FakeDelivery(answer))
     connection.end(1006)
     connection.lost()
     last = connection.take()
@@ -310,7 +303,7 @@ def test_whatever_happens_the_order_holds(events: list[Any]) -> None:
                     "text": {"text": "x"},
                     "close": {"close": 1000},
                 }
-                actions += connection.reply(Reply(message[name]))
+                actions += connection.reply(FakeDelivery(message[name]))
         except IllegalTransition as error:
             illegal.append((error.event, name))
     assert all(event == name for event, name in illegal)

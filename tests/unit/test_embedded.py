@@ -18,8 +18,9 @@ from channelsq.message import Message
 from channelsq.routing import route
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.worker.embedded import DEFAULT_THREADS, EmbeddedWorker
+from tests.support.fakes.layers import RecordingLayer
 from tests.support.waiting import wait_until
-from tests.unit.layer_support import RecordingLayer, installed
+from tests.unit.layer_support import installed
 
 Start = Callable[..., tuple[EmbeddedWorker, ChannelLayerWrapper]]
 

@@ -16,18 +16,19 @@ from django.utils.decorators import async_only_middleware
 from channelsq.exceptions import ResponseLater
 from channelsq.handler import AsgiHandler, AsgiRequest, ViewConsumer
 from channelsq.message import Message
+from tests.support.fakes.interface import FakeInterface
 from tests.unit import http_support, urls_handler
-from tests.unit.http_support import Interface, django_settings
+from tests.unit.http_support import django_settings
 
 
 @pytest.fixture
-def interface() -> Iterator[Interface]:
+def interface() -> Iterator[FakeInterface]:
     urls_handler.events.clear()
     with http_support.interface() as interface:
         yield interface
 
 
-def test_get(interface: Interface) -> None:
+def test_get(interface: FakeInterface) -> None:
     response = interface.get("/")
     assert (response.status, response.body, response.complete) == (200, b"root", True)
     assert response.header("Content-Type") == "text/html; charset=utf-8"
@@ -36,7 +37,7 @@ def test_get(interface: Interface) -> None:
     assert set(response.messages[0]) == {"status", "headers", "content", "more_content"}
 
 
-def test_form_post_and_json(interface: Interface) -> None:
+def test_form_post_and_json(interface: FakeInterface) -> None:
     message = interface.message(
         "/echo/", "POST", body=b"a=1&a=%C3%A9", headers={"content-type": "application/x-www-form-urlencoded"}
     )
@@ -47,14 +48,14 @@ def test_form_post_and_json(interface: Interface) -> None:
     assert interface.run(message).json() == {"sum": 3}
 
 
-def test_root_path_reaches_reverse(interface: Interface) -> None:
+def test_root_path_reaches_reverse(interface: FakeInterface) -> None:
     answer = interface.get("/app/echo/", root_path="/app").json()
     assert answer["reversed"] == "/app/echo/"
     assert answer["path_info"] == "/echo/"
     assert interface.get("/echo/").json()["reversed"] == "/echo/" == reverse("echo")
 
 
-def test_cookies_have_a_header_each(interface: Interface) -> None:
+def test_cookies_have_a_header_each(interface: FakeInterface) -> None:
     cookies = interface.get("/cookies/").all("set-cookie")
     assert cookies[0] == "a=1; HttpOnly; Path=/; SameSite=Lax"
     assert cookies[1] == 'b="two words\\073 and more"; Path=/x'
@@ -62,14 +63,14 @@ def test_cookies_have_a_header_each(interface: Interface) -> None:
     assert len(cookies) == 3
 
 
-def test_session(interface: Interface) -> None:
+def test_session(interface: FakeInterface) -> None:
     first = interface.get("/visits/")
     cookie = (first.header("set-cookie") or "").partition(";")[0]
     assert first.body == b"1"
     assert interface.get("/visits/", headers={"cookie": cookie}).body == b"2"
 
 
-def test_csrf(interface: Interface) -> None:
+def test_csrf(interface: FakeInterface) -> None:
     form = interface.get("/form/")
     cookie = (form.header("set-cookie") or "").partition(";")[0]
     headers = {"cookie": cookie, "content-type": "application/x-www-form-urlencoded"}
@@ -81,27 +82,27 @@ def test_csrf(interface: Interface) -> None:
     assert interface.run(interface.message("/form/", "POST", body=body, headers=dict(headers))).body == b"hi"
 
 
-def test_streaming(interface: Interface) -> None:
+def test_streaming(interface: FakeInterface) -> None:
     response = interface.get("/stream/")
     assert [message["content"] for message in response.messages] == [b"one ", "två ".encode(), b"three", b""]
     assert [message["more_content"] for message in response.messages] == [True, True, True, False]
 
 
-def test_asynchronous_streaming_comes_part_by_part(interface: Interface) -> None:
+def test_asynchronous_streaming_comes_part_by_part(interface: FakeInterface) -> None:
     message = interface.message("/async-stream/", query=b"n=3")
     seen = [(content["content"], len(urls_handler.events)) for content in AsgiHandler()(message)]
     assert seen == [(b"0 ", 1), (b"1 ", 2), (b"2 ", 3), (b"", 4)]
     assert urls_handler.events[-1] == "closed"
 
 
-def test_asynchronous_streaming_that_is_left_alone_is_closed(interface: Interface) -> None:
+def test_asynchronous_streaming_that_is_left_alone_is_closed(interface: FakeInterface) -> None:
     responses = AsgiHandler()(interface.message("/async-stream/", query=b"n=1000000"))
     assert next(responses)["content"] == b"0 "
     responses.close()
     assert urls_handler.events == ["part 0", "closed"]
 
 
-def test_file_response(interface: Interface) -> None:
+def test_file_response(interface: FakeInterface) -> None:
     response = interface.get("/file/")
     assert response.body == Path(urls_handler.__file__).read_bytes()
     assert response.header("content-disposition") == 'attachment; filename="urls.txt"'
@@ -112,7 +113,7 @@ def test_file_response(interface: Interface) -> None:
     assert max(len(message["content"]) for message in big.messages) == AsgiHandler.chunk_size
 
 
-def test_head_has_headers_and_no_content(interface: Interface) -> None:
+def test_head_has_headers_and_no_content(interface: FakeInterface) -> None:
     for path in ("/big/", "/file/", "/long-stream/"):
         get = interface.run(interface.message(path, query=b"n=9"))
         urls_handler.events.clear()
@@ -122,14 +123,14 @@ def test_head_has_headers_and_no_content(interface: Interface) -> None:
         assert not [event for event in urls_handler.events if event.startswith("part")]
 
 
-def test_responses_that_have_no_body(interface: Interface) -> None:
+def test_responses_that_have_no_body(interface: FakeInterface) -> None:
     response = interface.get("/no-content/")
     assert (response.status, response.body, response.header("content-length")) == (204, b"", None)
     response = interface.get("/not-modified/")
     assert (response.status, response.body, response.header("etag")) == (304, b"", '"x"')
 
 
-def test_asynchronous_view(interface: Interface) -> None:
+def test_asynchronous_view(interface: FakeInterface) -> None:
     assert interface.get("/async/").body == b"async"
 
 
@@ -144,7 +145,7 @@ def test_asynchronous_view(interface: Interface) -> None:
         ("/none/", 500),
     ],
 )
-def test_error_pages(interface: Interface, path: str, status: int) -> None:
+def test_error_pages(interface: FakeInterface, path: str, status: int) -> None:
     response = interface.get(path)
     assert response.status == status
     assert response.complete
@@ -158,13 +159,15 @@ def test_error_pages(interface: Interface, path: str, status: int) -> None:
         assert b"ZeroDivisionError" in response.body
 
 
-def test_wrong_host(interface: Interface) -> None:
+def test_wrong_host(interface: FakeInterface) -> None:
     message = interface.message("/echo/", headers={"host": "evil.example"})
     assert interface.run(message).status == 400
 
 
 @pytest.mark.parametrize("change", [{"path": b"/\xff/"}, {"headers": 5}, {"headers": [[b"content-length", b"x"]]}])
-def test_bad_messages_get_400(interface: Interface, change: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_messages_get_400(
+    interface: FakeInterface, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     message = interface.message()
     message.content.update(change)
     response = interface.run(message)
@@ -173,7 +176,7 @@ def test_bad_messages_get_400(interface: Interface, change: dict[str, Any], capl
     assert (record.name, record.action, record.levelname) == ("channelsq.http", "bad_request", "WARNING")  # type: ignore[attr-defined]
 
 
-def test_body_too_slow_gets_408(interface: Interface, caplog: pytest.LogCaptureFixture) -> None:
+def test_body_too_slow_gets_408(interface: FakeInterface, caplog: pytest.LogCaptureFixture) -> None:
     class Impatient(AsgiRequest):
         body_receive_timeout = 0.01
 
@@ -190,7 +193,7 @@ def test_body_too_slow_gets_408(interface: Interface, caplog: pytest.LogCaptureF
 
 
 def test_client_that_leaves_during_its_body_gets_nothing(
-    interface: Interface, caplog: pytest.LogCaptureFixture
+    interface: FakeInterface, caplog: pytest.LogCaptureFixture
 ) -> None:
     finished = _count(signals.request_finished)
     channel = interface.layer.new_channel("http.request.body?")
@@ -214,7 +217,7 @@ def _count(signal: Any) -> list[Any]:
     return calls
 
 
-def test_signals_and_closing(interface: Interface) -> None:
+def test_signals_and_closing(interface: FakeInterface) -> None:
     started, finished = _count(signals.request_started), _count(signals.request_finished)
     closed = []
 
@@ -231,7 +234,7 @@ def test_signals_and_closing(interface: Interface) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"DEBUG": True}])
-def test_response_later(interface: Interface, settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_response_later(interface: FakeInterface, settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     finished = _count(signals.request_finished)
     message = interface.message("/later/")
     with django_settings(**settings):
@@ -242,7 +245,7 @@ def test_response_later(interface: Interface, settings: Any, caplog: pytest.LogC
     assert sent == {"answer_to": str(message.reply_channel)}
 
 
-def test_response_later_from_get_response(interface: Interface) -> None:
+def test_response_later_from_get_response(interface: FakeInterface) -> None:
     class Handler(AsgiHandler):
         def get_response(self, request: HttpRequest) -> HttpResponseBase:
             raise ResponseLater
@@ -253,7 +256,7 @@ def test_response_later_from_get_response(interface: Interface) -> None:
     assert interface.run(interface.message(), Consumer()).messages == []
 
 
-def test_a_handler_that_fails_tells_the_client_and_fails(interface: Interface) -> None:
+def test_a_handler_that_fails_tells_the_client_and_fails(interface: FakeInterface) -> None:
     finished = _count(signals.request_finished)
     consumer = ViewConsumer()
     message = interface.message("/error/")
@@ -265,7 +268,7 @@ def test_a_handler_that_fails_tells_the_client_and_fails(interface: Interface) -
     assert interface.run(interface.message("/"), consumer).body == b"root"
 
 
-def test_a_view_that_wants_to_end_its_worker_is_answered_for(interface: Interface) -> None:
+def test_a_view_that_wants_to_end_its_worker_is_answered_for(interface: FakeInterface) -> None:
     message = interface.message("/leave/")
     with pytest.raises(SystemExit):
         ViewConsumer()(message)
@@ -273,7 +276,7 @@ def test_a_view_that_wants_to_end_its_worker_is_answered_for(interface: Interfac
     assert (response.status, response.complete) == (500, True)
 
 
-def test_a_stream_that_fails_is_cut_off(interface: Interface) -> None:
+def test_a_stream_that_fails_is_cut_off(interface: FakeInterface) -> None:
     message = interface.message("/broken-stream/")
     with pytest.raises(RuntimeError, match="the stream broke"):
         ViewConsumer()(message)
@@ -284,14 +287,14 @@ def test_a_stream_that_fails_is_cut_off(interface: Interface) -> None:
     assert urls_handler.events == ["closed"]
 
 
-def test_middleware_that_cannot_be_loaded(interface: Interface) -> None:
+def test_middleware_that_cannot_be_loaded(interface: FakeInterface) -> None:
     message = interface.message("/")
     with django_settings(MIDDLEWARE=["nowhere.Middleware"]), pytest.raises(ImportError, match="nowhere"):
         ViewConsumer()(message)
     assert interface.responses[str(message.reply_channel)].status == 500
 
 
-def test_a_message_nobody_waits_for(interface: Interface) -> None:
+def test_a_message_nobody_waits_for(interface: FakeInterface) -> None:
     message = Message({"path": "/", "method": "GET"}, "http.request", interface.wrapper)
     with pytest.raises(ValueError, match="reply_channel"):
         ViewConsumer()(message)
@@ -319,7 +322,7 @@ def test_encode_response() -> None:
         ]
 
 
-def test_a_response_says_itself_whether_it_streams(interface: Interface) -> None:
+def test_a_response_says_itself_whether_it_streams(interface: FakeInterface) -> None:
     streaming = StreamingHttpResponse([b"a", b"b"])
     assert [message["content"] for message in AsgiHandler.encode_response(streaming)] == [b"a", b"b", b""]
     wrong = StreamingHttpResponse([b"a"])
@@ -328,7 +331,7 @@ def test_a_response_says_itself_whether_it_streams(interface: Interface) -> None
         list(AsgiHandler.encode_response(wrong))
 
 
-def test_a_streaming_response_of_ones_own_iter(interface: Interface) -> None:
+def test_a_streaming_response_of_ones_own_iter(interface: FakeInterface) -> None:
     class Mine(StreamingHttpResponse):
         def __iter__(self) -> Iterator[bytes]:
             yield b"mine"
@@ -336,7 +339,7 @@ def test_a_streaming_response_of_ones_own_iter(interface: Interface) -> None:
     assert [message["content"] for message in AsgiHandler.encode_response(Mine([b"other"]))] == [b"mine", b""]
 
 
-def test_the_names_of_channels_1(interface: Interface) -> None:
+def test_the_names_of_channels_1(interface: FakeInterface) -> None:
     assert AsgiHandler.request_class is AsgiRequest
     assert ViewConsumer.handler_class is AsgiHandler
     assert isinstance(ViewConsumer().handler, AsgiHandler)
@@ -356,7 +359,7 @@ def test_the_names_of_channels_1(interface: Interface) -> None:
     assert interface.run(interface.message(), Consumer()).body == b"made in its own way"
 
 
-def test_exceptions_of_views_go_through_the_middleware_but_response_later_does_not(interface: Interface) -> None:
+def test_exceptions_of_views_go_through_the_middleware_but_response_later_does_not(interface: FakeInterface) -> None:
     middleware = [f"{__name__}.Rescue"]
     with django_settings(MIDDLEWARE=middleware):
         assert interface.get("/error/").body == b"rescued from ZeroDivisionError"
@@ -389,7 +392,7 @@ def mark(get_response: Any) -> Any:
 
 
 @pytest.mark.parametrize("path", ["/", "/async/", "/stream/", "/async-stream/?n=2"])
-def test_asynchronous_middleware(interface: Interface, path: str) -> None:
+def test_asynchronous_middleware(interface: FakeInterface, path: str) -> None:
     path, _, query = path.partition("?")
     with django_settings(MIDDLEWARE=[f"{__name__}.mark"]):
         response = interface.get(path, query=query.encode())
@@ -400,19 +403,19 @@ def test_asynchronous_middleware(interface: Interface, path: str) -> None:
 
 @pytest.mark.parametrize("middleware", [[], ["Rescue"], ["mark"]], ids=["none", "synchronous", "asynchronous"])
 def test_response_later_from_an_asynchronous_view(
-    interface: Interface, middleware: list[str], caplog: pytest.LogCaptureFixture
+    interface: FakeInterface, middleware: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with django_settings(MIDDLEWARE=[f"{__name__}.{name}" for name in middleware]):
         assert interface.get("/async-later/").messages == []
     assert caplog.records == []
 
 
-def test_a_form_in_another_charset_is_djangos_400(interface: Interface) -> None:
+def test_a_form_in_another_charset_is_djangos_400(interface: FakeInterface) -> None:
     headers: dict[str, str | bytes] = {"content-type": "application/x-www-form-urlencoded; charset=koi8-r"}
     assert interface.run(interface.message("/echo/", "POST", body=b"a=%D4", headers=headers)).status == 400
 
 
-def test_one_consumer_serves_many_threads(interface: Interface) -> None:
+def test_one_consumer_serves_many_threads(interface: FakeInterface) -> None:
     loads = []
 
     class Handler(AsgiHandler):

@@ -14,14 +14,15 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.urls import set_script_prefix
 
 from channelsq.message import Message
+from tests.support.fakes.interface import FakeInterface
 from tests.unit import http_support
-from tests.unit.http_support import Interface, asgi_scope, django_settings, multipart, through_wsgi
+from tests.unit.http_support import asgi_scope, django_settings, multipart, through_wsgi
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 
 
 @pytest.fixture
-def interface() -> Iterator[Interface]:
+def interface() -> Iterator[FakeInterface]:
     with http_support.interface() as interface:
         yield interface
     set_script_prefix("/")
@@ -50,7 +51,7 @@ async def through_asgi(message: Message) -> Answer:
     return _answer(sent[0]["status"], headers, b"".join(event.get("body", b"") for event in sent[1:]))
 
 
-def through_the_channel(interface: Interface, message: Message) -> Answer:
+def through_the_channel(interface: FakeInterface, message: Message) -> Answer:
     response = interface.run(message)
     assert response.complete
     assert not response.aborted
@@ -109,7 +110,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
 @pytest.mark.parametrize("name", REQUESTS)
-def test_answers_are_djangos(interface: Interface, name: str) -> None:
+def test_answers_are_djangos(interface: FakeInterface, name: str) -> None:
     message = interface.message(**REQUESTS[name])
     expected = through_djangos(message)
     assert through_asgi(message)[0] == expected[0]
@@ -118,13 +119,13 @@ def test_answers_are_djangos(interface: Interface, name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
 @pytest.mark.parametrize("name", ["query", "form", "multipart", "root path", "file", "set cookies", "404", "large"])
-def test_answers_are_those_of_the_asynchronous_handler(interface: Interface, name: str) -> None:
+def test_answers_are_those_of_the_asynchronous_handler(interface: FakeInterface, name: str) -> None:
     message = interface.message(**REQUESTS[name])
     assert through_the_channel(interface, message) == through_asgi(message)
 
 
 @pytest.mark.parametrize("name", ["no such page", "404", "400"])
-def test_debug_pages_are_djangos(interface: Interface, name: str) -> None:
+def test_debug_pages_are_djangos(interface: FakeInterface, name: str) -> None:
     message = interface.message(**REQUESTS[name])
     with django_settings(DEBUG=True):
         expected, got = through_djangos(message), through_the_channel(interface, message)

@@ -9,20 +9,20 @@ import pytest
 
 from channelsq.exceptions import ChannelFull
 from channelsq.handler import AsgiHandler, ViewConsumer
-from channelsq.layers import InMemoryChannelLayer
 from channelsq.message import Message, pending_message_store
+from tests.support.fakes.interface import FakeInterface
+from tests.support.fakes.layers import FakeFullLayer, RecordingSettlementsLayer
 from tests.unit import http_support, urls_handler
-from tests.unit.http_support import Interface
 
 
 @pytest.fixture
-def interface() -> Iterator[Interface]:
+def interface() -> Iterator[FakeInterface]:
     urls_handler.events.clear()
     with http_support.interface() as interface:
         yield interface
 
 
-def _credits(interface: Interface) -> list[int]:
+def _credits(interface: FakeInterface) -> list[int]:
     """After how many messages of the one response credit was asked."""
     (response,) = interface.responses.values()
     return [n for n, message in enumerate(response.messages, 1) if "credit_channel" in message]
@@ -32,7 +32,7 @@ def _credits(interface: Interface) -> list[int]:
     ("chunks", "asked"),
     [(0, []), (1, []), (2, []), (8, []), (9, [8]), (16, [8]), (17, [8, 16]), (25, [8, 16, 24])],
 )
-def test_long_responses_ask_for_credit(interface: Interface, chunks: int, asked: list[int]) -> None:
+def test_long_responses_ask_for_credit(interface: FakeInterface, chunks: int, asked: list[int]) -> None:
     size = chunks * AsgiHandler.chunk_size
     response = interface.run(interface.message("/big/", query=f"n={size}".encode()))
     assert len(response.body) == size
@@ -40,14 +40,14 @@ def test_long_responses_ask_for_credit(interface: Interface, chunks: int, asked:
     assert _credits(interface) == asked
 
 
-def test_small_parts_ask_for_credit_now_and_then(interface: Interface) -> None:
+def test_small_parts_ask_for_credit_now_and_then(interface: FakeInterface) -> None:
     response = interface.run(interface.message("/long-stream/", query=b"n=200"))
     assert len(response.body) == 2000
     assert response.complete
     assert _credits(interface) == [64, 128, 192]
 
 
-def test_a_trickle_asks_for_credit_by_time(interface: Interface) -> None:
+def test_a_trickle_asks_for_credit_by_time(interface: FakeInterface) -> None:
     class Consumer(ViewConsumer):
         credit_seconds = 0
 
@@ -55,7 +55,7 @@ def test_a_trickle_asks_for_credit_by_time(interface: Interface) -> None:
     assert _credits(interface) == [3, 4, 5, 6]
 
 
-def test_nothing_is_made_before_the_credit_is_there(interface: Interface) -> None:
+def test_nothing_is_made_before_the_credit_is_there(interface: FakeInterface) -> None:
     asked: list[dict[str, Any]] = []
     ready = threading.Event()
 
@@ -76,7 +76,9 @@ def test_nothing_is_made_before_the_credit_is_there(interface: Interface) -> Non
 
 
 @pytest.mark.parametrize("path", ["/long-stream/", "/async-stream/"])
-def test_a_client_that_left_ends_the_view(interface: Interface, path: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_left_ends_the_view(
+    interface: FakeInterface, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
     interface.on_credit = lambda message: interface.layer.send(message["credit_channel"], {"gone": True})
     with caplog.at_level(logging.INFO):
         response = interface.run(interface.message(path, query=b"n=1000000"))
@@ -86,7 +88,9 @@ def test_a_client_that_left_ends_the_view(interface: Interface, path: str, caplo
     assert [record.action for record in caplog.records] == ["response_gone"]  # type: ignore[attr-defined]
 
 
-def test_an_interface_that_never_answers_ends_the_view(interface: Interface, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interface_that_never_answers_ends_the_view(
+    interface: FakeInterface, caplog: pytest.LogCaptureFixture
+) -> None:
     class Consumer(ViewConsumer):
         credit_timeout = 0.01
 
@@ -97,7 +101,7 @@ def test_an_interface_that_never_answers_ends_the_view(interface: Interface, cap
     assert [record.action for record in caplog.records] == ["response_stalled"]  # type: ignore[attr-defined]
 
 
-def test_replies_do_not_wait_for_the_consumers_end(interface: Interface) -> None:
+def test_replies_do_not_wait_for_the_consumers_end(interface: FakeInterface) -> None:
     pending_message_store.prepare()
     try:
         assert interface.get("/").body == b"root"
@@ -105,20 +109,8 @@ def test_replies_do_not_wait_for_the_consumers_end(interface: Interface) -> None
         pending_message_store.discard()
 
 
-class _Full(InMemoryChannelLayer):
-    """Refuses the first sends of a response; then has room."""
-
-    refusals = 0
-
-    def dispatch(self, sends: Any) -> None:
-        if self.refusals and sends[0].target.startswith("http.response."):
-            self.refusals -= 1
-            raise ChannelFull(sends[0].target, 1)
-        super().dispatch(sends)
-
-
-def test_a_full_reply_channel_is_waited_for(interface: Interface) -> None:
-    layer = _Full()
+def test_a_full_reply_channel_is_waited_for(interface: FakeInterface) -> None:
+    layer = FakeFullLayer()
     layer.refusals = 4
     message = interface.message("/")
     interface.wrapper.channel_layer = layer
@@ -134,11 +126,11 @@ def test_a_full_reply_channel_is_waited_for(interface: Interface) -> None:
     assert sent["content"] == b"root"
 
 
-def test_a_reply_channel_that_stays_full(interface: Interface, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reply_channel_that_stays_full(interface: FakeInterface, caplog: pytest.LogCaptureFixture) -> None:
     class Consumer(ViewConsumer):
         full_timeout = 0.02
 
-    layer = _Full()
+    layer = FakeFullLayer()
     layer.refusals = 10_000
     message = interface.message("/")
     interface.wrapper.channel_layer = layer
@@ -150,24 +142,6 @@ def test_a_reply_channel_that_stays_full(interface: Interface, caplog: pytest.Lo
     with pytest.raises(ChannelFull):
         Consumer()(message)
     assert caplog.records[-1].action == "response_not_ended"  # type: ignore[attr-defined]
-
-
-class _Settling(InMemoryChannelLayer):
-    """Notes which messages came with the acknowledgement of another, and which at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: list[str] = []
-        self._settling = False
-
-    def settle(self, sends: Any) -> None:
-        self._settling = True
-        super().settle(sends)
-        self._settling = False
-
-    def dispatch(self, sends: Any) -> None:
-        self.sent.append("with the acknowledgement" if self._settling else "at once")
-        super().dispatch(sends)
 
 
 @pytest.mark.parametrize(
@@ -182,9 +156,9 @@ class _Settling(InMemoryChannelLayer):
     ids=["whole", "whole, immediately", "empty", "two parts", "streamed"],
 )
 def test_a_response_of_one_message_leaves_with_the_acknowledgement(
-    interface: Interface, path: str, query: bytes, immediately: bool, sent: list[str]
+    interface: FakeInterface, path: str, query: bytes, immediately: bool, sent: list[str]
 ) -> None:
-    layer = _Settling()
+    layer = RecordingSettlementsLayer()
     message = interface.message(path, query=query)
     interface.wrapper.channel_layer = layer
     content = {**message.content, "reply_channel": layer.new_channel("http.response!")}

@@ -13,17 +13,18 @@ from django.http import HttpRequest, QueryDict
 from channelsq.exceptions import RequestAborted, RequestTimeout, ResponseLater
 from channelsq.handler import AsgiRequest
 from channelsq.message import Message
+from tests.support.fakes.interface import FakeInterface
 from tests.unit import http_support
-from tests.unit.http_support import Interface, django_settings, multipart
+from tests.unit.http_support import django_settings, multipart
 
 
 @pytest.fixture
-def interface() -> Iterator[Interface]:
+def interface() -> Iterator[FakeInterface]:
     with http_support.interface() as interface:
         yield interface
 
 
-def test_what_a_request_says(interface: Interface) -> None:
+def test_what_a_request_says(interface: FakeInterface) -> None:
     message = interface.message(
         "/echo/ä/", "post", query=b"a=1&a=2&b=%C3%A9", headers={"x-own": "yes", "content-type": "text/plain"},
         body=b"hello", client=["198.51.100.7", 4711], server=["192.0.2.1", 8443], scheme="https",
@@ -52,7 +53,7 @@ def test_what_a_request_says(interface: Interface) -> None:
     assert "HTTP_CONTENT_LENGTH" not in request.META
 
 
-def test_the_least_that_makes_a_request(interface: Interface) -> None:
+def test_the_least_that_makes_a_request(interface: FakeInterface) -> None:
     request = AsgiRequest(Message({"path": "/", "method": "GET"}, "http.request", interface.wrapper))
     assert request.reply_channel is None
     assert request.META["SERVER_NAME"] == "unknown"
@@ -64,7 +65,7 @@ def test_the_least_that_makes_a_request(interface: Interface) -> None:
     assert request.scheme == "http"
 
 
-def test_a_unix_socket_has_no_port(interface: Interface) -> None:
+def test_a_unix_socket_has_no_port(interface: FakeInterface) -> None:
     request = AsgiRequest(interface.message(server=["/run/web.sock", None], client=None))
     assert request.META["SERVER_PORT"] == "0"
 
@@ -80,19 +81,19 @@ def test_a_unix_socket_has_no_port(interface: Interface) -> None:
         (None, "/x/", "/x/"),
     ],
 )
-def test_path_below_the_root_path(interface: Interface, root_path: str | None, path: str, path_info: str) -> None:
+def test_path_below_the_root_path(interface: FakeInterface, root_path: str | None, path: str, path_info: str) -> None:
     request = AsgiRequest(interface.message(path, root_path=root_path))
     assert (request.path, request.path_info, request.META["PATH_INFO"]) == (path, path_info, path_info)
     assert request.META["SCRIPT_NAME"] == (root_path or "")
 
 
-def test_force_script_name(interface: Interface) -> None:
+def test_force_script_name(interface: FakeInterface) -> None:
     with django_settings(FORCE_SCRIPT_NAME="/forced"):
         request = AsgiRequest(interface.message("/forced/x/", root_path="/app"))
     assert (request.script_name, request.path_info) == ("/forced", "/x/")
 
 
-def test_headers_that_come_twice_and_spoofed_ones(interface: Interface) -> None:
+def test_headers_that_come_twice_and_spoofed_ones(interface: FakeInterface) -> None:
     headers = [
         [b"host", b"testserver"],
         [b"accept", b"text/html"],
@@ -109,7 +110,7 @@ def test_headers_that_come_twice_and_spoofed_ones(interface: Interface) -> None:
     assert request.META["HTTP_X_LATIN"] == "é"
 
 
-def _with_headers(interface: Interface, headers: Any) -> Message:
+def _with_headers(interface: FakeInterface, headers: Any) -> Message:
     message = interface.message()
     message["headers"] = headers
     return message
@@ -122,27 +123,27 @@ def _with_headers(interface: Interface, headers: Any) -> Message:
         {"Host": "testserver", "Content-Type": "text/plain", "X-Own": "1"},
     ],
 )
-def test_headers_as_a_dict(interface: Interface, headers: Any) -> None:
+def test_headers_as_a_dict(interface: FakeInterface, headers: Any) -> None:
     request = AsgiRequest(_with_headers(interface, headers))
     assert request.get_host() == "testserver"
     assert request.content_type == "text/plain"
     assert request.headers["x-own"] == "1"
 
 
-def test_encoding_of_the_query_can_be_set(interface: Interface) -> None:
+def test_encoding_of_the_query_can_be_set(interface: FakeInterface) -> None:
     request = AsgiRequest(interface.message(query=b"q=%D4%C5%D3%D4"))
     request.encoding = "koi8-r"
     assert request.GET["q"] == "тест"
 
 
-def test_encoding_that_is_set_after_the_query_was_read_has_it_read_again(interface: Interface) -> None:
+def test_encoding_that_is_set_after_the_query_was_read_has_it_read_again(interface: FakeInterface) -> None:
     request = AsgiRequest(interface.message(query=b"q=%D4%C5%D3%D4"))
     assert request.GET["q"] != "тест"
     request.encoding = "koi8-r"
     assert request.GET["q"] == "тест"
 
 
-def test_encoding_that_is_set_after_the_body_was_read_is_the_forms(interface: Interface) -> None:
+def test_encoding_that_is_set_after_the_body_was_read_is_the_forms(interface: FakeInterface) -> None:
     body, content_type = multipart({"title": "ä"}, "file", b"x")
     request = AsgiRequest(interface.message(method="POST", body=body, headers={"content-type": content_type}))
     assert request.body == body
@@ -151,7 +152,7 @@ def test_encoding_that_is_set_after_the_body_was_read_is_the_forms(interface: In
     request.close()
 
 
-def test_charset_of_the_content_type(interface: Interface) -> None:
+def test_charset_of_the_content_type(interface: FakeInterface) -> None:
     for charset, text in (("koi8-r", "тест"), ("no-such-charset", "\ufffd\ufffd\ufffd\ufffd")):
         headers: dict[str, str | bytes] = {"content-type": f"text/plain; charset={charset}"}
         request = AsgiRequest(interface.message(query=b"q=%D4%C5%D3%D4", headers=headers))
@@ -159,18 +160,18 @@ def test_charset_of_the_content_type(interface: Interface) -> None:
         assert request.GET["q"] == text
 
 
-def test_post_and_its_files_can_be_replaced(interface: Interface) -> None:
+def test_post_and_its_files_can_be_replaced(interface: FakeInterface) -> None:
     request = AsgiRequest(interface.message(method="POST"))
     request.POST = QueryDict("a=1")
     assert request.POST["a"] == "1"
 
 
-def test_response_later_is_at_hand_for_views(interface: Interface) -> None:
+def test_response_later_is_at_hand_for_views(interface: FakeInterface) -> None:
     assert AsgiRequest.ResponseLater is ResponseLater
     assert AsgiRequest(interface.message()).ResponseLater is ResponseLater
 
 
-def test_a_websocket_handshake_is_a_get_request(interface: Interface) -> None:
+def test_a_websocket_handshake_is_a_get_request(interface: FakeInterface) -> None:
     content = {
         "path": "/chat/",
         "scheme": "wss",
@@ -192,7 +193,7 @@ def uploaded(request: AsgiRequest) -> UploadedFile[Any]:
 # -- bodies -----------------------------------------------------------------------------------
 
 
-def test_form_and_files(interface: Interface) -> None:
+def test_form_and_files(interface: FakeInterface) -> None:
     body, content_type = multipart({"title": "Ä"}, "file", b"\0\xff" * 10)
     request = AsgiRequest(interface.message(method="POST", body=body, headers={"content-type": content_type}))
     assert request.POST["title"] == "Ä"
@@ -200,7 +201,7 @@ def test_form_and_files(interface: Interface) -> None:
     request.close()
 
 
-def test_body_through_its_channel(interface: Interface) -> None:
+def test_body_through_its_channel(interface: FakeInterface) -> None:
     channel = interface.layer.new_channel("http.request.body?")
     message = interface.message(method="POST", body=b"one ", headers={"content-length": "13"}, body_channel=channel)
     interface.layer.send(channel, {"content": b"two ", "more_content": True})
@@ -208,7 +209,7 @@ def test_body_through_its_channel(interface: Interface) -> None:
     assert AsgiRequest(message).body == b"one two three"
 
 
-def test_body_without_a_length_is_read_as_a_form(interface: Interface) -> None:
+def test_body_without_a_length_is_read_as_a_form(interface: FakeInterface) -> None:
     body, content_type = multipart({"title": "chunked"}, "file", b"content")
     message = interface.message(method="POST", body=body, headers={"content-type": content_type})
     message["headers"] = [pair for pair in message["headers"] if pair[0] != b"content-length"]
@@ -217,7 +218,7 @@ def test_body_without_a_length_is_read_as_a_form(interface: Interface) -> None:
     assert uploaded(request).read() == b"content"
 
 
-def test_upload_of_50_mb_from_another_thread(interface: Interface) -> None:
+def test_upload_of_50_mb_from_another_thread(interface: FakeInterface) -> None:
     content = hashlib.sha256(b"seed").digest() * (50 * 1024 * 1024 // 32)
     body, content_type = multipart({"title": "big"}, "file", content)
     channel = interface.layer.new_channel("http.request.body?")
@@ -244,7 +245,7 @@ def test_upload_of_50_mb_from_another_thread(interface: Interface) -> None:
     }
 
 
-def test_body_over_the_memory_limit_goes_to_a_file(interface: Interface) -> None:
+def test_body_over_the_memory_limit_goes_to_a_file(interface: FakeInterface) -> None:
     with django_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=10):
         request = AsgiRequest(interface.message(method="POST", body=b"x" * 11))
         stream: Any = request._stream
@@ -254,7 +255,7 @@ def test_body_over_the_memory_limit_goes_to_a_file(interface: Interface) -> None
     assert request._stream.closed
 
 
-def test_data_upload_max_memory_size_is_djangos(interface: Interface) -> None:
+def test_data_upload_max_memory_size_is_djangos(interface: FakeInterface) -> None:
     with django_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=10):
         request = AsgiRequest(interface.message(method="POST", body=b"x" * 11))
         with pytest.raises(RequestDataTooBig):
@@ -266,7 +267,7 @@ def test_data_upload_max_memory_size_is_djangos(interface: Interface) -> None:
         assert uploaded(request).size == 100
 
 
-def test_body_that_stops(interface: Interface) -> None:
+def test_body_that_stops(interface: FakeInterface) -> None:
     class Impatient(AsgiRequest):
         body_receive_timeout = 0.01
 
@@ -276,7 +277,7 @@ def test_body_that_stops(interface: Interface) -> None:
         Impatient(message)
 
 
-def test_client_that_leaves_during_its_body(interface: Interface) -> None:
+def test_client_that_leaves_during_its_body(interface: FakeInterface) -> None:
     channel = interface.layer.new_channel("http.request.body?")
     message = interface.message("/x/", "POST", body_channel=channel)
     interface.layer.send(channel, {"content": b"", "closed": True})
@@ -308,7 +309,7 @@ def test_client_that_leaves_during_its_body(interface: Interface) -> None:
         ({"headers": [[b"content-length", b"3"], [b"content-length", b"4"]], "body": b"abc"}, "'3,4'"),
     ],
 )
-def test_bad_messages(interface: Interface, change: dict[str, Any], named: str) -> None:
+def test_bad_messages(interface: FakeInterface, change: dict[str, Any], named: str) -> None:
     message = interface.message(method="POST")
     message.content.update(change)
     with pytest.raises(ValueError, match=named):
@@ -316,6 +317,6 @@ def test_bad_messages(interface: Interface, change: dict[str, Any], named: str) 
 
 
 @pytest.mark.parametrize(("scheme", "told"), [("http", "http"), ("https", "https"), ("wss", "https"), (None, "http")])
-def test_meta_tells_the_scheme_as_wsgi_does(interface: Interface, scheme: str | None, told: str) -> None:
+def test_meta_tells_the_scheme_as_wsgi_does(interface: FakeInterface, scheme: str | None, told: str) -> None:
     """OpenTelemetry's instrumentation reads it."""
     assert AsgiRequest(interface.message("/", scheme=scheme)).META["wsgi.url_scheme"] == told

@@ -10,22 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.interfaces import frame
-from tests.support.recorders import Recorder, SlowRecorder, deflated, masked
+from tests.support.recorders import RecordingClient, SlowRecordingClient, deflated, masked
 from tests.support.versions import release
 
 
 @pytest.mark.parametrize("size", [0, 1, 5, 125, 126, 127, 3000])
 @pytest.mark.parametrize("opcode", [1, 2])
 def test_a_whole_frame_goes_past_the_parser(opcode: int, size: int) -> None:
-    client = Recorder()
+    client = RecordingClient()
     payload = b"x" * size
     client.incoming.feed(masked(opcode, payload))
     assert client.told == [payload.decode() if opcode == 1 else payload]
     assert client.parsed == 0
 
 
-@pytest.mark.parametrize("kind", [Recorder, SlowRecorder])
-def test_a_close_between_fragments_is_no_error(kind: type[Recorder]) -> None:
+@pytest.mark.parametrize("kind", [RecordingClient, SlowRecordingClient])
+def test_a_close_between_fragments_is_no_error(kind: type[RecordingClient]) -> None:
     client = kind()
     code = (1000).to_bytes(2, "big")
     client.incoming.feed(masked(1, b"half", fin=False) + masked(9, b"") + masked(8, code) + masked(0, b"more"))
@@ -37,21 +37,21 @@ def test_a_close_between_fragments_is_no_error(kind: type[Recorder]) -> None:
 
 
 def test_several_frames_in_one_read() -> None:
-    client = Recorder()
+    client = RecordingClient()
     client.incoming.feed(b"".join(masked(1, b"%d" % n) for n in range(50)))
     assert client.told == [str(n) for n in range(50)]
     assert client.parsed == 0
 
 
 def test_a_compressed_frame_goes_past_the_parser() -> None:
-    client = Recorder(deflate=True)
+    client = RecordingClient(deflate=True)
     client.incoming.feed(masked(1, deflated(b"hello" * 100), rsv=4) + masked(1, b"plain"))
     assert client.told == ["hello" * 100, "plain"]
     assert client.parsed == 0
 
 
 def test_the_clients_context_is_followed() -> None:
-    client = Recorder(deflate=True)
+    client = RecordingClient(deflate=True)
     compressor = zlib.compressobj(wbits=-12)
     for _ in range(3):
         data = (compressor.compress(b"again and again") + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
@@ -79,7 +79,7 @@ def test_the_clients_context_is_followed() -> None:
     ],
 )
 def test_what_is_unusual_is_the_parsers(data: bytes, told: list[Any], code: int | None) -> None:
-    client = Recorder(deflate=True)
+    client = RecordingClient(deflate=True)
     client.incoming.feed(masked(1, b"first") + data + masked(1, b"last"))
     broken = code is not None
     assert client.told == ["first", *told, *([] if broken else ["last"])]
@@ -87,7 +87,7 @@ def test_what_is_unusual_is_the_parsers(data: bytes, told: list[Any], code: int 
 
 
 def test_a_frame_in_pieces_and_what_follows() -> None:
-    client = Recorder()
+    client = RecordingClient()
     data = masked(1, b"in pieces")
     for start in range(len(data)):
         client.incoming.feed(data[start : start + 1])
@@ -99,7 +99,7 @@ def test_a_frame_in_pieces_and_what_follows() -> None:
 
 
 def test_no_more_is_taken_than_there_is_room_for() -> None:
-    client = Recorder()
+    client = RecordingClient()
     client.room = 2
     client.incoming.feed(b"".join(masked(1, b"%d" % n) for n in range(5)))
     assert client.told == ["0", "1"]
@@ -124,7 +124,7 @@ _FRAMES = st.one_of(
 @given(st.lists(_FRAMES, max_size=8), st.lists(st.integers(1, 60), min_size=1, max_size=20), st.booleans())
 @settings(max_examples=80)
 def test_the_same_comes_out_with_and_without_the_short_way(frames: list[bytes], cuts: list[int], deflate: bool) -> None:
-    quick, slow = Recorder(deflate), SlowRecorder(deflate)
+    quick, slow = RecordingClient(deflate), SlowRecordingClient(deflate)
     data, start, number = b"".join(frames), 0, 0
     while start < len(data):
         piece = data[start : start + cuts[number % len(cuts)]]

@@ -10,22 +10,9 @@ import pytest
 from channelsq.interface.replies import Delivery, Replies
 from channelsq.interface.stats import Stats
 from channelsq.layers import codec
+from tests.support.fakes.clients import RecordingReceiver
 
 HELLO = codec.dumps({"text": "hello"})
-
-
-class Client:
-    def __init__(self, told: list[Any], *, fails: bool = False) -> None:
-        self._told = told
-        self._fails = fails
-
-    def on_reply(self, delivery: Delivery) -> None:
-        self._told.append((delivery.message, delivery.group))
-        if self._fails:
-            raise RuntimeError("the client's fault")
-
-    def on_done(self, order: int) -> None:
-        self._told.append(order)
 
 
 class Given:
@@ -42,7 +29,7 @@ class Given:
             replies = Replies(
                 asyncio.get_running_loop(), self.stats, lambda channel, message: self.unknown.append(channel)
             )
-            replies.register("s.p!a", Client(self.told, fails=fails))
+            replies.register("s.p!a", RecordingReceiver(self.told, fails=fails))
             replies.hand_out(entries, self.bad.append)
             all_out = asyncio.Event()
             replies.when_handed_out(all_out.set)

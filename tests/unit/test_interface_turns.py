@@ -10,46 +10,16 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.config import read_config
 from channelsq.interface.connection import Connection, State
 from channelsq.interface.hub import Hub
-from channelsq.interface.link import Publication
 from channelsq.interface.turns import Turns
 from channelsq.layers import InMemoryChannelLayer, codec
-from channelsq.layers.base import Send
+from tests.support.fakes.clients import RecordingLink, RecordingSocket
+from tests.support.fakes.layers import FakePackingLayer
+from tests.support.fakes.loops import FakeLoop
 
 
-class Own(InMemoryChannelLayer):
-    """A layer that packs in its own way."""
-
-    def prepare(self, channel: str, message: dict[str, Any], *, delay: float = 0.0) -> Send:
-        return super().prepare(channel, {**message, "own": True}, delay=delay)
-
-
-class Loop:
-    def time(self) -> float:
-        return 1.0
-
-
-class Link:
-    def __init__(self) -> None:
-        self.sends: list[Send] = []
-
-    def submit(self, publication: Publication) -> None:
-        self.sends.append(publication.send)
-
-
-class Client:
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-
-    def fail(self, code: int, reason: str) -> None:
-        self.told.append((code, reason))
-
-    def progress(self) -> None:
-        self.told.append("progress")
-
-
-def turns_of(layer: InMemoryChannelLayer) -> tuple[Turns, Connection, Link, Client]:
+def turns_of(layer: InMemoryChannelLayer) -> tuple[Turns, Connection, RecordingLink, RecordingSocket]:
     hub: Any = Hub(read_config([], {}), ChannelLayerWrapper(layer, "default", []))
-    hub.loop, hub.link, client = Loop(), Link(), Client()
+    hub.loop, hub.link, client = FakeLoop(), RecordingLink(), RecordingSocket()
     connection = Connection("websocket.send.p!c", "/")
     connection.connect({})
     connection.take()
@@ -58,7 +28,7 @@ def turns_of(layer: InMemoryChannelLayer) -> tuple[Turns, Connection, Link, Clie
     return Turns(hub, connection, client, "/"), connection, hub.link, client  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("layer", "more"), [(InMemoryChannelLayer, {}), (Own, {"own": True})])
+@pytest.mark.parametrize(("layer", "more"), [(InMemoryChannelLayer, {}), (FakePackingLayer, {"own": True})])
 def test_a_layer_with_its_own_way_to_pack_is_asked(layer: type[InMemoryChannelLayer], more: dict[str, Any]) -> None:
     turns, connection, link, _ = turns_of(layer())
     connection.receive("a")
@@ -69,7 +39,7 @@ def test_a_layer_with_its_own_way_to_pack_is_asked(layer: type[InMemoryChannelLa
     assert codec.unpack(send.body) == {**whole, **more}
 
 
-@pytest.mark.parametrize("layer", [InMemoryChannelLayer, Own])
+@pytest.mark.parametrize("layer", [InMemoryChannelLayer, FakePackingLayer])
 def test_a_message_over_the_limit_closes_with_1009(layer: type[InMemoryChannelLayer]) -> None:
     turns, connection, link, client = turns_of(layer(message_size_limit=300))
     order = connection.pass_by()

@@ -26,6 +26,7 @@ from channelsq.ipc.overdue import MOST_DEATHS
 from channelsq.ipc.owners import Owners
 from channelsq.ipc.store import Store, store_at
 from channelsq.layers import IPCChannelLayer
+from tests.support.fakes.owners import FakeOwners
 from tests.support.waiting import wait_until
 
 
@@ -241,30 +242,8 @@ def test_an_unread_queue_ends_with_its_messages_bindings_and_members(place: Stor
     assert sorted(place.members("room")) == ["lasting", "replying!client"]
 
 
-class Dead:
-    """Says which processes live."""
-
-    def __init__(self, store: Store) -> None:
-        self._me = store._me
-        self.dead: set[int] = set()
-
-    @property
-    def me(self) -> int:
-        return self._me
-
-    def is_alive(self, number: int) -> bool:
-        return number not in self.dead
-
-    def hand_over(self, store: Store, number: int) -> None:
-        """What this process holds is another's, which then dies."""
-        with store._reading() as connection:
-            connection.execute("UPDATE messages SET owner = ? WHERE owner IS NOT NULL", (number,))
-        self.dead.add(number)
-        store.sweep(now=True)
-
-
 def test_a_message_that_kills_process_after_process_is_dropped(place: Store, caplog: pytest.LogCaptureFixture) -> None:
-    owners = Dead(place)
+    owners = FakeOwners(place)
     place._owners = owners  # type: ignore[assignment]
     place.put("a", b"deadly", None)
     for number in range(1, MOST_DEATHS + 1):
@@ -275,7 +254,7 @@ def test_a_message_that_kills_process_after_process_is_dropped(place: Store, cap
 
 
 def test_suspects_are_handed_out_one_at_a_time_beside_others(place: Store) -> None:
-    owners = Dead(place)
+    owners = FakeOwners(place)
     place._owners = owners  # type: ignore[assignment]
     for payload in (b"1", b"2"):
         place.put("a", payload, None)
@@ -296,7 +275,7 @@ def test_suspects_are_handed_out_one_at_a_time_beside_others(place: Store) -> No
 
 
 def test_the_successor_of_a_dead_reader_keeps_its_queue(place: Store) -> None:
-    owners = Dead(place)
+    owners = FakeOwners(place)
     place._owners = owners  # type: ignore[assignment]
     place.declare("control", 10)
     place.take(["control"], set())

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from channelsq.exceptions import ChannelFull
 from channelsq.interface.measures import BOUNDS, Histogram, Measures
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = 100.0
-
-    def __call__(self) -> float:
-        return self.time
-
-
-class Publisher:
-    def __init__(self) -> None:
-        self.told: list[tuple[int, Exception | None]] = []
-
-    def published(self, order: int, error: Exception | None) -> None:
-        self.told.append((order, error))
+from tests.support.fakes.clients import RecordingPublisher
+from tests.support.fakes.loops import FakeClock
 
 
 def test_buckets_are_cumulative_and_hold_their_bounds() -> None:
@@ -38,7 +24,7 @@ def test_bounds_rise() -> None:
 
 
 def test_a_publication_is_measured_when_the_broker_has_it_and_not_before() -> None:
-    now, publisher = Clock(), Publisher()
+    now, publisher = FakeClock(), RecordingPublisher()
     measures = Measures(now)
     timed = measures.timed(publisher, "websocket.receive")
     error = ChannelFull("websocket.receive", 100)
@@ -55,7 +41,7 @@ def test_a_publication_is_measured_when_the_broker_has_it_and_not_before() -> No
 
 
 def test_answers_are_counted_by_status() -> None:
-    now = Clock()
+    now = FakeClock()
     measures = Measures(now)
     now.time = 103.0
     for status in (200, 200, 503):

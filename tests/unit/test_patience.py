@@ -107,7 +107,7 @@ def test_layers(app: Celery) -> None:
     assert options_of(redis)["socket_timeout"] == 15
 
 
-class Broker:
+class FakeBroker:
     """A server that says what it is told to, and a transport of py-amqp's to it."""
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class Broker:
 
 @pytest.fixture
 def broker() -> Any:
-    broker = Broker()
+    broker = FakeBroker()
     yield broker
     broker.close()
 
@@ -134,7 +134,7 @@ def broker() -> Any:
 FRAME = struct.pack(">BHI5sB", 1, 0, 5, b"hello", 0xCE)
 
 
-def test_half_a_frame_neither_spins_nor_is_lost(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_frame_neither_spins_nor_is_lost(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amqp_internals, "_REST_OF_A_FRAME", 0.3)
     bound(broker.connection)
     assert broker.transport.sock.gettimeout() == SILENCE
@@ -149,14 +149,14 @@ def test_half_a_frame_neither_spins_nor_is_lost(broker: Broker, monkeypatch: pyt
     assert bytes(broker.transport.read_frame()[2]) == b"hello"
 
 
-def test_an_answer_is_waited_for_only_so_long(broker: Broker) -> None:
+def test_an_answer_is_waited_for_only_so_long(broker: FakeBroker) -> None:
     broker.connection.read_timeout = 0.2
     bound(broker.connection)
     with pytest.raises(TimeoutError):
         broker.transport.read_frame()
 
 
-def test_frames_are_written_one_after_another(broker: Broker) -> None:
+def test_frames_are_written_one_after_another(broker: FakeBroker) -> None:
     inside, most = 0, 0
 
     def write(*args: Any) -> None:

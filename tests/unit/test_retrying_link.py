@@ -11,17 +11,8 @@ from channelsq.interface.link.base import Publication
 from channelsq.interface.link.direct import DirectLink
 from channelsq.interface.replies import Replies
 from channelsq.interface.stats import Stats
+from tests.support.fakes.clients import FakePublisher
 from tests.unit.layer_support import wrapped
-
-
-class Told:
-    """A publisher that is told once."""
-
-    def __init__(self) -> None:
-        self.outcome: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-
-    def published(self, order: int, error: Exception | None) -> None:
-        self.outcome.set_result(error)
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
@@ -31,7 +22,7 @@ def test_what_is_cancelled_while_it_waits_is_not_sent(cancelled: bool) -> None:
         link, loop = DirectLink(layer, stats), asyncio.get_running_loop()
         await link.start([], Replies(loop, stats, lambda channel, delivery: None))
         layer.send("jobs", {"number": 1})
-        first, second = Told(), Told()
+        first, second = FakePublisher(), FakePublisher()
         waits = Publication(layer.prepare("jobs", {"number": 2}), first, 0, loop.time() + 10, waits_for_broker=False)
         link.submit(waits)
         link.submit(Publication(layer.prepare("jobs", {"number": 3}), second))

@@ -10,20 +10,10 @@ import pytest
 from channelsq.interface import rounds
 from channelsq.interface.config import InterfaceConfig
 from channelsq.interface.rounds import Rounds, period_of
+from tests.support.fakes.clients import RecordingTicker
 
 
-class Watched:
-    def __init__(self, looks: list[Watched]) -> None:
-        self.looks = looks
-        self.leaves: set[Watched] | None = None
-
-    def on_tick(self, now: float) -> None:
-        self.looks.append(self)
-        if self.leaves is not None:
-            self.leaves.clear()
-
-
-def go_round(watched: set[Watched], looks: list[Watched], turns: int) -> list[int]:
+def go_round(watched: set[RecordingTicker], looks: list[RecordingTicker], turns: int) -> list[int]:
     """How many looked in each turn."""
 
     async def run() -> list[int]:
@@ -47,21 +37,21 @@ def go_round(watched: set[Watched], looks: list[Watched], turns: int) -> list[in
 
 def test_few_look_at_a_time_and_all_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "AT_ONCE", 3)
-    looks: list[Watched] = []
-    watched = {Watched(looks) for _ in range(8)}
+    looks: list[RecordingTicker] = []
+    watched = {RecordingTicker(looks) for _ in range(8)}
     assert go_round(watched, looks, 6) == [3, 3, 2, 3, 3, 2]
     assert set(looks[:8]) == set(looks[8:]) == watched
 
 
 def test_who_has_left_has_no_turn_and_who_came_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "AT_ONCE", 1)
-    looks: list[Watched] = []
-    watched = {Watched(looks) for _ in range(3)}
+    looks: list[RecordingTicker] = []
+    watched = {RecordingTicker(looks) for _ in range(3)}
     for each in watched:
         each.leaves = watched  # all leave, in the turn of whoever comes first
     assert go_round(watched, looks, 4) == [1, 0, 0, 0]
     looks.clear()
-    watched |= {Watched(looks) for _ in range(2)}
+    watched |= {RecordingTicker(looks) for _ in range(2)}
     assert go_round(watched, looks, 2) == [1, 1]
 
 

@@ -3,92 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import Celery
 from celery.worker import state as worker_state
 from celery.worker.control import Panel
 
 from channelsq import route
 from channelsq.worker.sources import control
+from tests.support.fakes.workers import FakeControlledWorker
 from tests.unit.source_support import app_with_source
 
 
 def consumer(message: Any) -> None: ...
 
 
-class Told:
-    """A supervisor that notes what it tells its processes."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, dict[str, Any]]] = []
-
-    def tell(self, kind: str, **message: Any) -> None:
-        self.told.append((kind, message))
-
-
-class Sources:
-    """A worker's sources, with an answer of two processes."""
-
-    def __init__(self, alias: str) -> None:
-        self.supervisor: Told | None = Told()
-        self.channels = {alias: ["jobs"]}
-        self.answers: dict[str, list[Any]] = {}
-        self.orders: list[tuple[str, ...]] = []
-        self.pool_keeps_limits = True
-
-    def ask(self, what: str) -> list[Any]:
-        return self.answers.get(what, [])
-
-    def read(self, alias: str, channel: str) -> None:
-        self.orders.append(("read", alias, channel))
-
-    def cease(self, alias: str, channel: str) -> None:
-        self.orders.append(("cease", alias, channel))
-
-    def tell_of_events(self) -> None:
-        self.orders.append(("events",))
-
-
-class World:
-    """A worker as Celery's commands see it."""
-
-    def __init__(self, app: Celery) -> None:
-        self.sources = Sources("default")
-        self.app = app
-        self.added: list[str] = []
-        self.controller = SimpleNamespace(channelsq_sources=self.sources, stats=lambda: {"total": {"a.task": 2}})
-        self.timer = SimpleNamespace(schedule=SimpleNamespace(queue=[]))
-        self.event_dispatcher = SimpleNamespace(groups={"task"}, enabled=True)
-        self.task_consumer = SimpleNamespace(queues=[])
-        self.consumer = self
-        self.hostname = "worker@here"
-        self.tset = set
-
-    def call_soon(self, function: Any, *args: Any, **kwargs: Any) -> None:
-        function(*args, **kwargs)
-
-    def add_task_queue(self, queue: str, *options: Any, **more: Any) -> None:
-        self.added.append(queue)
-
-    def cancel_task_queue(self, queue: str) -> None:
-        self.added.remove(queue)
-
-    def reset_rate_limits(self) -> None: ...
-
-    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        return Panel.data[name](self, *args, **kwargs)
-
-
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeControlledWorker]:
     monkeypatch.setattr(Panel, "data", dict(Panel.data))
     control.install()
     control.install()  # safe to repeat
     with app_with_source([route("jobs", consumer)], prefix="site") as (app, _):
-        yield World(app)
+        yield FakeControlledWorker(app)
 
 
 def info(identity: str) -> dict[str, Any]:
@@ -106,26 +42,26 @@ def info(identity: str) -> dict[str, Any]:
         ("dump_schedule", "scheduled"),
     ],
 )
-def test_lists_have_what_every_process_has(world: World, command: str, what: str) -> None:
+def test_lists_have_what_every_process_has(world: FakeControlledWorker, command: str, what: str) -> None:
     assert world.call(command) == []
     world.sources.answers[what] = [[info("a"), info("b")], [], [info("c")]]
     assert [each["id"] for each in world.call(command)] == ["a", "b", "c"]
 
 
-def test_stats_add_up(world: World) -> None:
+def test_stats_add_up(world: FakeControlledWorker) -> None:
     world.sources.answers["counts"] = [{"consumer": 3}, {"consumer": 4, "a.task": 1}]
     assert world.call("stats")["total"] == {"a.task": 3, "consumer": 7}
     world.sources.supervisor = None  # threads of the worker are in Celery's own count
     assert world.call("stats")["total"] == {"a.task": 2}
 
 
-def test_query_task(world: World) -> None:
+def test_query_task(world: FakeControlledWorker) -> None:
     world.sources.answers = {"active": [[info("a")], [info("b")]], "scheduled": [[{"eta": None, "request": info("c")}]]}
     assert world.call("query_task", ["a", "c", "d"]) == {"a": ("active", info("a")), "c": ("scheduled", info("c"))}
     assert world.call("query_task", "b") == {"b": ("active", info("b"))}
 
 
-def test_revoke_is_told_to_every_process(world: World) -> None:
+def test_revoke_is_told_to_every_process(world: FakeControlledWorker) -> None:
     try:
         assert "ok" in world.call("revoke", "not-here")
         assert world.sources.supervisor is not None
@@ -136,7 +72,7 @@ def test_revoke_is_told_to_every_process(world: World) -> None:
         worker_state.revoked.discard("not-here")
 
 
-def test_terminate_says_that_threads_cannot_be_ended(world: World) -> None:
+def test_terminate_says_that_threads_cannot_be_ended(world: FakeControlledWorker) -> None:
     world.sources.answers["active"] = [[info("running")]]
     try:
         assert "time_limit=" in world.call("revoke", ["running"], terminate=True)["error"]
@@ -146,7 +82,7 @@ def test_terminate_says_that_threads_cannot_be_ended(world: World) -> None:
         worker_state.revoked.discard("another")
 
 
-def test_a_rate_limit_is_told_for_consumers_alone(world: World) -> None:
+def test_a_rate_limit_is_told_for_consumers_alone(world: FakeControlledWorker) -> None:
     name = f"{__name__}.consumer"
     assert "ok" in world.call("rate_limit", name, "5/s")
     assert world.sources.supervisor is not None
@@ -156,7 +92,7 @@ def test_a_rate_limit_is_told_for_consumers_alone(world: World) -> None:
     assert {message["task"] for _, message in world.sources.supervisor.told} == {name}
 
 
-def test_a_time_limit_is_told_for_consumers_alone(world: World) -> None:
+def test_a_time_limit_is_told_for_consumers_alone(world: FakeControlledWorker) -> None:
     name = f"{__name__}.consumer"
     assert "ok" in world.call("time_limit", task_name=name, hard=2, soft=1)
     assert world.sources.supervisor is not None
@@ -167,7 +103,7 @@ def test_a_time_limit_is_told_for_consumers_alone(world: World) -> None:
     assert len(world.sources.supervisor.told) == 1
 
 
-def test_a_time_limit_is_refused_where_the_pool_keeps_none(world: World) -> None:
+def test_a_time_limit_is_refused_where_the_pool_keeps_none(world: FakeControlledWorker) -> None:
     name = f"{__name__}.consumer"
     world.sources.pool_keeps_limits = False
     assert "keeps no time limits" in world.call("time_limit", task_name=name, hard=2)["error"]
@@ -175,13 +111,13 @@ def test_a_time_limit_is_refused_where_the_pool_keeps_none(world: World) -> None
     assert "ok" in world.call("time_limit", task_name=name)  # it is taken away
 
 
-def test_events(world: World) -> None:
+def test_events(world: FakeControlledWorker) -> None:
     world.call("enable_events")
     world.call("disable_events")
     assert world.sources.orders == [("events",)] * 2
 
 
-def test_channels_are_added_and_cancelled_and_other_queues_are_celerys(world: World) -> None:
+def test_channels_are_added_and_cancelled_and_other_queues_are_celerys(world: FakeControlledWorker) -> None:
     assert world.call("add_consumer", "site:jobs") == {"ok": "add consumer site:jobs"}
     assert world.call("cancel_consumer", "site:jobs") == {"ok": "no longer consuming from site:jobs"}
     assert world.sources.orders == [("read", "default", "jobs"), ("cease", "default", "jobs")]
@@ -191,11 +127,11 @@ def test_channels_are_added_and_cancelled_and_other_queues_are_celerys(world: Wo
     assert world.added == []
 
 
-def test_active_queues(world: World) -> None:
+def test_active_queues(world: FakeControlledWorker) -> None:
     assert [queue["name"] for queue in world.call("active_queues")] == ["site:jobs"]
 
 
-def test_a_worker_without_sources_answers_as_celery_does(world: World) -> None:
+def test_a_worker_without_sources_answers_as_celery_does(world: FakeControlledWorker) -> None:
     world.sources.answers["active"] = [[info("a")]]
     del world.controller.channelsq_sources
     assert world.call("active") == []

@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from django.test import override_settings
 
 from channelsq.worker.sources.events import MOST, Relay
-
-
-class Dispatcher:
-    """Celery's, as far as a relay knows it."""
-
-    def __init__(self, *, enabled: bool = True, groups: tuple[str, ...] = ()) -> None:
-        self.enabled = enabled
-        self.groups = set(groups)
-        self.sent: list[tuple[str, dict[str, Any]]] = []
-
-    def send(self, kind: str, **fields: Any) -> None:
-        self.sent.append((kind, fields))
-
-
-class Worker:
-    """A worker, which is its own consumer, and an event loop that turns when it is told to."""
-
-    def __init__(self, dispatcher: Dispatcher | None) -> None:
-        self.consumer = self
-        self.event_dispatcher = dispatcher
-        self._calls: list[Any] = []
-
-    def call_soon(self, callback: Any) -> None:
-        self._calls.append(callback)
-
-    def turn(self) -> int:
-        calls, self._calls = self._calls, []
-        for callback in calls:
-            callback()
-        return len(calls)
+from tests.support.fakes.workers import FakeLoopingWorker, RecordingDispatcher
 
 
 def test_off_unless_the_project_asks_for_it() -> None:
-    relay = Relay(Worker(Dispatcher()))
+    relay = Relay(FakeLoopingWorker(RecordingDispatcher()))
     assert relay.enabled is False
     assert relay.of("a") is None
     with override_settings(CHANNEL_EVENTS=True):
@@ -53,28 +22,28 @@ def test_off_unless_the_project_asks_for_it() -> None:
     ("dispatcher", "enabled"),
     [
         (None, False),
-        (Dispatcher(enabled=False), False),
-        (Dispatcher(groups=("worker",)), False),
-        (Dispatcher(groups=("task",)), True),
+        (RecordingDispatcher(enabled=False), False),
+        (RecordingDispatcher(groups=("worker",)), False),
+        (RecordingDispatcher(groups=("task",)), True),
     ],
     ids=["no dispatcher", "nobody listens", "of workers alone", "of tasks"],
 )
 @override_settings(CHANNEL_EVENTS=True)
-def test_off_unless_somebody_listens_to_tasks(dispatcher: Dispatcher | None, enabled: bool) -> None:
-    assert Relay(Worker(dispatcher)).enabled is enabled
+def test_off_unless_somebody_listens_to_tasks(dispatcher: RecordingDispatcher | None, enabled: bool) -> None:
+    assert Relay(FakeLoopingWorker(dispatcher)).enabled is enabled
 
 
 @override_settings(CHANNEL_EVENTS=0.25)
 def test_a_sample_has_all_of_a_message_or_nothing() -> None:
-    relay = Relay(Worker(Dispatcher()))
+    relay = Relay(FakeLoopingWorker(RecordingDispatcher()))
     chosen = {str(number) for number in range(4000) if relay.of(str(number)) is not None}
     assert 800 < len(chosen) < 1200
     assert chosen == {str(number) for number in range(4000) if relay.of(str(number)) is not None}
 
 
 def test_they_are_sent_in_the_workers_event_loop_in_order() -> None:
-    dispatcher = Dispatcher()
-    worker = Worker(dispatcher)
+    dispatcher = RecordingDispatcher()
+    worker = FakeLoopingWorker(dispatcher)
     relay = Relay(worker)
     relay.send("task-started", uuid="a")
     relay.send("task-succeeded", uuid="a", timestamp=1.0)
@@ -88,12 +57,12 @@ def test_they_are_sent_in_the_workers_event_loop_in_order() -> None:
 
 
 def test_while_the_dispatcher_is_away_a_bounded_number_waits() -> None:
-    worker = Worker(None)
+    worker = FakeLoopingWorker(None)
     relay = Relay(worker)
     for number in range(MOST + 10):
         relay.send("task-started", uuid=number)
     worker.turn()
-    worker.event_dispatcher = dispatcher = Dispatcher()
+    worker.event_dispatcher = dispatcher = RecordingDispatcher()
     relay.send("task-started", uuid="last")
     worker.turn()
     assert len(dispatcher.sent) == MOST

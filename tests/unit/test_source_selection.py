@@ -7,11 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import Celery
-from celery.worker import WorkController
 
 from channelsq import route
 from channelsq.worker.sources.selection import divide, selection_of
+from tests.support.fakes.workers import FakeBareWorker
 from tests.unit.source_support import app_with_source
 
 
@@ -21,24 +20,11 @@ def consumer(message: Any) -> None: ...
 DEFAULT = {"http.request", "websocket.connect", "websocket.receive", "websocket.disconnect", "http.disconnect"}
 
 
-class Worker:
-    """A worker before it has steps."""
-
-    setup_queues = WorkController.setup_queues
-
-    def __init__(self, app: Celery) -> None:
-        self.app = app
-        self.channelsq_sources = SimpleNamespace(described="consumers run in 2 threads", channels={"default": ["jobs"]})
-
-    def startup_info(self, artlines: bool = True) -> str:
-        return "banner"
-
-
 @pytest.fixture
 def worker() -> Iterator[Any]:
     with app_with_source([route("jobs", consumer), route("mail", consumer)], prefix="site") as (app, _):
         app.conf.task_queues = None
-        worker = Worker(app)
+        worker = FakeBareWorker(app)
         divide(instance=worker)
         yield worker
 

@@ -13,7 +13,8 @@ from django.urls import set_script_prefix
 
 from channelsq.handler import AsgiRequest
 from channelsq.staticfiles import StaticFilesConsumer, StaticFilesHandler
-from tests.unit.http_support import Interface, django_settings, through_wsgi
+from tests.support.fakes.interface import FakeInterface
+from tests.unit.http_support import django_settings, through_wsgi
 
 
 @pytest.fixture
@@ -31,16 +32,16 @@ def settings_with_files(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def interface(settings_with_files: dict[str, Any]) -> Iterator[Interface]:
+def interface(settings_with_files: dict[str, Any]) -> Iterator[FakeInterface]:
     get_finder: Any = finders.get_finder
     get_finder.cache_clear()
     with django_settings(**settings_with_files):
-        yield Interface()
+        yield FakeInterface()
     get_finder.cache_clear()
     set_script_prefix("/")
 
 
-def test_a_file(interface: Interface) -> None:
+def test_a_file(interface: FakeInterface) -> None:
     response = interface.run(interface.message("/static/css/site ä.css"), StaticFilesConsumer())
     assert (response.status, response.body, response.complete) == (200, b"body {}", True)
     assert response.header("content-type") == "text/css"
@@ -48,7 +49,7 @@ def test_a_file(interface: Interface) -> None:
     assert response.header("last-modified")
 
 
-def test_a_large_file_and_a_cached_one(interface: Interface) -> None:
+def test_a_large_file_and_a_cached_one(interface: FakeInterface) -> None:
     consumer = StaticFilesConsumer()
     response = interface.run(interface.message("/static/big.bin"), consumer)
     assert response.body == b"z" * 3_000_000
@@ -57,7 +58,7 @@ def test_a_large_file_and_a_cached_one(interface: Interface) -> None:
     assert (response.status, response.body) == (304, b"")
 
 
-def test_other_paths_are_the_views(interface: Interface) -> None:
+def test_other_paths_are_the_views(interface: FakeInterface) -> None:
     consumer = StaticFilesConsumer()
     assert interface.run(interface.message("/"), consumer).body == b"root"
     response = interface.run(interface.message("/visits/"), consumer)
@@ -76,14 +77,14 @@ def test_other_paths_are_the_views(interface: Interface) -> None:
         ("/static//etc/passwd", 404),
     ],
 )
-def test_files_that_are_not_there(interface: Interface, path: str, status: int) -> None:
+def test_files_that_are_not_there(interface: FakeInterface, path: str, status: int) -> None:
     response = interface.run(interface.message(path), StaticFilesConsumer())
     assert response.status == status
     assert b"the content" not in response.body
 
 
 def test_without_debug_it_serves_too_unless_told_otherwise(
-    interface: Interface, settings_with_files: dict[str, Any]
+    interface: FakeInterface, settings_with_files: dict[str, Any]
 ) -> None:
     with django_settings(**{**settings_with_files, "DEBUG": False}):
         message = interface.message("/static/big.bin")
@@ -93,7 +94,7 @@ def test_without_debug_it_serves_too_unless_told_otherwise(
 
 
 def test_without_debug_what_is_not_found_is_the_views(
-    interface: Interface, settings_with_files: dict[str, Any]
+    interface: FakeInterface, settings_with_files: dict[str, Any]
 ) -> None:
     with django_settings(**{**settings_with_files, "DEBUG": False, "STATIC_URL": "/echo/"}):
         answer = interface.run(interface.message("/echo/"), StaticFilesConsumer())
@@ -102,19 +103,19 @@ def test_without_debug_what_is_not_found_is_the_views(
         assert interface.run(interface.message("/echo/"), StaticFilesConsumer()).status == 404
 
 
-def test_static_url_on_another_host_is_the_views(interface: Interface, settings_with_files: dict[str, Any]) -> None:
+def test_static_url_on_another_host_is_the_views(interface: FakeInterface, settings_with_files: dict[str, Any]) -> None:
     with django_settings(**settings_with_files, STATIC_URL="https://cdn.example/static/"):
         message = interface.message("/static/big.bin")
         assert interface.run(message, StaticFilesConsumer()).status == 404
 
 
-def test_below_a_root_path(interface: Interface, settings_with_files: dict[str, Any]) -> None:
+def test_below_a_root_path(interface: FakeInterface, settings_with_files: dict[str, Any]) -> None:
     with django_settings(**settings_with_files, STATIC_URL="static/"):
         message = interface.message("/app/static/css/site ä.css", root_path="/app")
         assert interface.run(message, StaticFilesConsumer()).body == b"body {}"
 
 
-def test_no_static_url(interface: Interface, settings_with_files: dict[str, Any]) -> None:
+def test_no_static_url(interface: FakeInterface, settings_with_files: dict[str, Any]) -> None:
     message = interface.message("/")
     with (
         django_settings(**settings_with_files, STATIC_URL=None),
@@ -124,7 +125,7 @@ def test_no_static_url(interface: Interface, settings_with_files: dict[str, Any]
     assert interface.responses[str(message.reply_channel)].status == 500
 
 
-def test_closing_the_response_closes_the_request(interface: Interface) -> None:
+def test_closing_the_response_closes_the_request(interface: FakeInterface) -> None:
     with_body = interface.message("/static/big.bin", "POST", body=b"x" * 10)
     closed = []
 
@@ -139,7 +140,7 @@ def test_closing_the_response_closes_the_request(interface: Interface) -> None:
 
 
 @pytest.mark.parametrize("path", ["/static/css/site ä.css", "/static/nothing", "/static/css", "/", "/nothing"])
-def test_answers_are_djangos(interface: Interface, path: str) -> None:
+def test_answers_are_djangos(interface: FakeInterface, path: str) -> None:
     message = interface.message(path)
     status, their_headers, body = through_wsgi(DjangosHandler(WSGIHandler()), message)
     ours = interface.run(message, StaticFilesConsumer())

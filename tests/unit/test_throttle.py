@@ -1,40 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from channelsq.interface.throttle import Throttle
+from tests.support.fakes.loops import FakeLoop
 
 
-class Clock:
-    """An event loop's clock and timers."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.looked = 0
-
-    def time(self) -> float:
-        self.looked += 1
-        return self.now
-
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Any:
-        timer = (self.now + seconds, callback)
-        self.timers.append(timer)
-        return type("Handle", (), {"cancel": lambda _: self.timers.remove(timer)})()
-
-    def run_timer(self) -> None:
-        """Go on to the only timer, and run it."""
-        ((self.now, callback),) = self.timers
-        self.timers.clear()
-        callback()
-
-
-class Socket:
+class ThrottledSocket:
     def __init__(self, frames: int, size: int) -> None:
-        self.clock = Clock()
+        self.clock = FakeLoop()
         self.told: list[str] = []
         self.throttle = Throttle(
             self.clock,  # type: ignore[arg-type]
@@ -51,7 +25,7 @@ class Socket:
 
 
 def test_within_the_limits_the_clock_is_not_even_looked_at() -> None:
-    socket = Socket(1000, 1000)
+    socket = ThrottledSocket(1000, 1000)
     looked = socket.clock.looked
     for _ in range(1000):
         socket.throttle.took(1, 1)
@@ -60,7 +34,7 @@ def test_within_the_limits_the_clock_is_not_even_looked_at() -> None:
 
 @pytest.mark.parametrize(("frames", "size"), [(100, 0), (0, 100)])
 def test_what_is_too_much_at_once_is_waited_for(frames: int, size: int) -> None:
-    socket = Socket(frames, size)
+    socket = ThrottledSocket(frames, size)
     socket.throttle.took(300, 300)
     assert socket.throttle.held
     assert socket.told == ["held"]
@@ -71,7 +45,7 @@ def test_what_is_too_much_at_once_is_waited_for(frames: int, size: int) -> None:
 
 
 def test_the_rate_holds_in_the_long_run() -> None:
-    socket = Socket(100, 0)
+    socket = ThrottledSocket(100, 0)
     taken = 0
     while socket.clock.now < 1060:
         socket.throttle.took(1, 0)
@@ -82,7 +56,7 @@ def test_the_rate_holds_in_the_long_run() -> None:
 
 
 def test_a_rest_gives_back_a_second_and_no_more() -> None:
-    socket = Socket(100, 0)
+    socket = ThrottledSocket(100, 0)
     socket.throttle.took(100, 0)
     socket.clock.now += 1000
     socket.throttle.took(100, 0)
@@ -92,14 +66,14 @@ def test_a_rest_gives_back_a_second_and_no_more() -> None:
 
 
 def test_pieces_are_small_if_few_frames_are_left() -> None:
-    socket = Socket(100, 0)
-    assert Socket(1000, 0).throttle.piece == 600
+    socket = ThrottledSocket(100, 0)
+    assert ThrottledSocket(1000, 0).throttle.piece == 600
     assert socket.throttle.piece == 128
-    assert Socket(10_000, 0).throttle.piece == Socket(0, 10).throttle.piece == 4096
+    assert ThrottledSocket(10_000, 0).throttle.piece == ThrottledSocket(0, 10).throttle.piece == 4096
 
 
 def test_the_end_ends_the_timer() -> None:
-    socket = Socket(1, 0)
+    socket = ThrottledSocket(1, 0)
     socket.throttle.took(2, 0)
     socket.throttle.ended()
     assert socket.clock.timers == []

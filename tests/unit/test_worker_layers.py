@@ -11,7 +11,6 @@ from celery import Celery
 from django.test import override_settings
 
 from channelsq import conf
-from channelsq.layers import InMemoryChannelLayer
 from channelsq.worker import setup
 from tests.unit.layer_support import installed
 
@@ -24,15 +23,7 @@ ELSEWHERE = {**KOMBU, "CONFIG": {"url": "redis://redis.example/1"}}
 MEMORY = {"BACKEND": "channelsq.layers.InMemoryChannelLayer", "ROUTING": []}
 
 
-class Remote(InMemoryChannelLayer):
-    """A layer of an application's own, on something that Celery does not know."""
-
-    @property
-    def in_process(self) -> bool:
-        return False
-
-
-OWN = {"BACKEND": f"{__name__}.Remote", "ROUTING": []}
+OWN = {"BACKEND": "tests.support.fakes.layers.FakeRemoteLayer", "ROUTING": []}
 
 
 @pytest.fixture
