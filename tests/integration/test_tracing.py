@@ -203,7 +203,7 @@ def test_one_trace_from_a_handshake_to_a_task(traced: Traced) -> None:
         names = "run/tests.project.traced.connect", *traced.task
         assert_chain(traced.spans(*names, trace=caller.trace), caller.span)
         # No frame has headers: each is the beginning of a trace.
-        traces = []
+        traces: list[str] = []
         for text in ("first", "second"):
             socket.send(text)
             assert socket.recv(timeout=30) == text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import shared_task, signals
 from django.conf import settings
 from django.contrib.auth import login
@@ -77,7 +79,7 @@ def limited(message: Message) -> None:
 
 
 @consumer(max_retries=2, bind=True)
-def stubborn(task: object, message: Message) -> None:
+def stubborn(task: Any, message: Message) -> None:
     """Succeed with the second try."""
     if not task.request.retries:
         raise task.retry(countdown=0.5)  # when this one has ended: OpenTelemetry tells runs apart by the id of the task

@@ -33,7 +33,7 @@ def start(**kwargs: Any) -> None:
     provider.add_span_processor(SimpleSpanProcessor(Exporter("spans")))
     provider.add_span_processor(BatchSpanProcessor(Exporter("late spans"), schedule_delay_millis=600_000))
     trace.set_tracer_provider(provider)
-    CeleryInstrumentor().instrument()
+    CeleryInstrumentor().instrument()  # type: ignore[no-untyped-call]  # its package has no types
     DjangoInstrumentor().instrument()
     if "TEST_DSN" in os.environ:
         sentry_sdk.init(dsn=os.environ["TEST_DSN"], traces_sample_rate=1.0, send_default_pii=True)

@@ -7,20 +7,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import Celery
-from celery._state import _set_task_join_will_block, task_join_will_block
+from celery import Celery, _state
 from celery.result import AsyncResult, allow_join_result
 
 from channelsq.worker.execution import run_consumer
 from channelsq.worker.join_internals import let_consumers_wait
 from tests.unit.layer_support import message_on, replies, wrapped
 
+state: Any = _state  # celery-types leaves out most of it
+
 
 @pytest.fixture(autouse=True)
 def _flag() -> Iterator[None]:
-    before = task_join_will_block()
+    before = state.task_join_will_block()
     yield
-    _set_task_join_will_block(before)
+    state._set_task_join_will_block(before)
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def answer_of_a_consumer(result: AsyncResult[Any]) -> Any:
 
 
 def test_a_consumer_may_wait_and_a_task_may_not(result: AsyncResult[Any]) -> None:
-    _set_task_join_will_block(True)  # as Celery does when it makes a pool of threads
+    state._set_task_join_will_block(True)  # as Celery does when it makes a pool of threads
     with pytest.raises(RuntimeError, match=r"Never call result\.get"):
         answer_of_a_consumer(result)
     let_consumers_wait()
@@ -50,7 +51,7 @@ def test_a_consumer_may_wait_and_a_task_may_not(result: AsyncResult[Any]) -> Non
     with pytest.raises(RuntimeError, match=r"Never call result\.get"):
         result.get()
     refused: list[bool] = []
-    thread = threading.Thread(target=lambda: refused.append(bool(task_join_will_block())))
+    thread = threading.Thread(target=lambda: refused.append(bool(state.task_join_will_block())))
     thread.start()
     thread.join(10)
     assert refused == [True]
@@ -61,7 +62,7 @@ def test_a_consumer_may_wait_and_a_task_may_not(result: AsyncResult[Any]) -> Non
 
 
 def test_where_tasks_may_wait_they_still_may(result: AsyncResult[Any]) -> None:
-    _set_task_join_will_block(False)  # gevent
+    state._set_task_join_will_block(False)  # gevent
     let_consumers_wait()
     assert result.get() == 42
     assert answer_of_a_consumer(result) == [{"text": "42"}]

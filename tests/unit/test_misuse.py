@@ -10,6 +10,7 @@ from django.http import HttpResponse
 
 from channelsq import Channel, Group, misuse
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.causes import short
 from channelsq.message import Message
 from channelsq.worker.execution import run_consumer
 
@@ -46,7 +47,7 @@ def test_messages_of_channels_4(
     for _ in range(3):
         to.send(message)
     (line,) = said(caplog)
-    place = f"{misuse.short(__file__)}, line "
+    place = f"{short(__file__)}, line "
     assert line.startswith(place)
     assert ", in test_messages_of_channels_4: a message to the " in line
     assert f'{"group chat" if target is Group else "channel " + REPLY} has {{"type": {message["type"]!r}}}' in line
@@ -98,7 +99,7 @@ def misused() -> Any:
         ({"accept": True}, "returned a dict; nobody gets it: send it with message.reply_channel.send(…)"),
         ({"text": "x"}, "returned a dict; "),
         ({"type": "websocket.accept"}, "returned a dict; "),
-        ((number for number in ()), "returned a generator; nothing of it has run: write it without yield"),
+        ((number for number in range(0)), "returned a generator; nothing of it has run: write it without yield"),
     ],
 )
 def test_answers_that_are_returned(value: Any, says: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 import pytest
-from django.core import signing
 from django.test import override_settings
 
 from channelsq import probe, route
@@ -32,6 +32,7 @@ def handle(layer: ChannelLayerWrapper, channel: str, path: str, **content: Any) 
         found = router.resolve(message)
         assert found is not None
         assert found.route.consumer is probe.probe_consumer
+    assert found is not None
     probe.probe_consumer(message, **found.kwargs)
     return replies(layer, message)
 
@@ -63,8 +64,8 @@ def test_an_old_path_or_another_sites_is_refused(monkeypatch: pytest.MonkeyPatch
         handle(layer, "websocket.connect", path)
     with override_settings(SECRET_KEY="another", SECRET_KEY_FALLBACKS=["for the tests alone"]):
         assert handle(layer, "websocket.connect", path) == [{"accept": True}]
-    later = signing.time.time() + probe.AGE + 1
-    monkeypatch.setattr(signing.time, "time", lambda: later)
+    later = time.time() + probe.AGE + 1
+    monkeypatch.setattr(time, "time", lambda: later)
     with pytest.raises(DenyConnection):
         handle(layer, "websocket.connect", path)
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelsq.interface.link.base import Publication
-from channelsq.interface.link.rooms import TRUSTED, Room
+from channelsq.interface.link.rooms import Room
 from channelsq.layers.base import Send
+from channelsq.layers.window import TRUSTED
 
 
 def test_what_was_sent_since_the_question_is_taken_off_its_answer() -> None:

@@ -19,8 +19,9 @@ from channelsq.layers import InMemoryChannelLayer
 from channelsq.streaming import Streaming, StreamingResponses
 from channelsq.wire_version import announcement, read_announcement
 from channelsq.worker.embedded import EmbeddedWorker
+from tests.support.fakes.interface import FakeInterface
 from tests.support.waiting import wait_until
-from tests.unit.http_support import Interface, django_settings
+from tests.unit.http_support import django_settings
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_which_responses_are_refused(responses: StreamingResponses, caplog: pyte
     signals.request_finished.connect(note)
     try:
         with django_settings(), responses.one_more(ends=False):
-            interface, consumer = Interface(), StreamsConsumer()
+            interface, consumer = FakeInterface(), StreamsConsumer()
             threading.Event().wait(0.25)
             for path, method, status in (
                 ("/file/", "GET", 200),
@@ -157,7 +158,7 @@ def test_the_log_names_the_setting_once_a_minute(
 ) -> None:
     monkeypatch.setattr("channelsq.http.handler._told_at", -1e9)
     with django_settings(), responses.one_more(ends=False):
-        interface, consumer = Interface(), StreamsConsumer()
+        interface, consumer = FakeInterface(), StreamsConsumer()
         threading.Event().wait(0.25)
         for _ in range(3):
             assert interface.run(interface.message("/"), consumer).status == 503
@@ -168,7 +169,7 @@ def test_the_log_names_the_setting_once_a_minute(
 
 def test_a_response_counts_until_it_is_closed(responses: StreamingResponses) -> None:
     with django_settings():
-        parts = Streams()(Interface().message("/"))
+        parts = Streams()(FakeInterface().message("/"))
         assert next(parts)["content"] == b"abc"
         assert responses.state.running == 1
         parts.close()
