@@ -6,7 +6,7 @@ plain synchronous consumers (Celery tasks) handle it; answers go to reply channe
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from channelsq.version import __version__
 
 DEFAULT_CHANNEL_LAYER = "default"
 

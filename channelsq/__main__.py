@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from channelsq import __version__
 from channelsq.doctor import loading
 from channelsq.doctor.command import Doctor, add_arguments
 from channelsq.doctor.findings import Level
+from channelsq.version import __version__
 
 _USAGE = """usage: python -m channelsq COMMAND [OPTIONS]
 

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from channelsq import conf, names
+from channelsq.contracts import MessageLike
 from channelsq.exceptions import ChannelsqError, RequestAborted
 from channelsq.names import new_id
 from channelsq.pending import held_here
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
-    from channelsq.message import Message
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -83,7 +83,7 @@ class NotAgain(ChannelsqError):
         self.lost = lost
         super().__init__(reason)
 
-    def run(self, message: Message) -> None:
+    def run(self, message: MessageLike) -> None:
         """Log the refusal, and tell the client's interface server."""
         reply_channel = message.reply_channel
         logger.warning(
@@ -104,7 +104,7 @@ class NotAgain(ChannelsqError):
 # -- ids of runs --------------------------------------------------------------------------------
 
 
-def identify(message: Message) -> None:
+def identify(message: MessageLike) -> None:
     """Give this run of ``message`` an id, if an interface server looks at it, and take the keys out that say so."""
     content = message.content
     handed = content.pop(HANDED_KEY, None)
@@ -137,7 +137,7 @@ def stamp(content: dict[str, Any], attempt: dict[str, str] | None) -> dict[str, 
     return content
 
 
-def restore(message: Message, content: dict[str, Any]) -> dict[str, Any]:
+def restore(message: MessageLike, content: dict[str, Any]) -> dict[str, Any]:
     """Return ``content`` for another run of ``message``, with the keys that :func:`identify` took out.
 
     What this run has sent of an answer is never continued by that one, whatever id the copy of the message gets.
@@ -151,7 +151,7 @@ def restore(message: Message, content: dict[str, Any]) -> dict[str, Any]:
 # -- another run --------------------------------------------------------------------------------
 
 
-def admit(message: Message, rerun: bool | None, *, marks_itself: bool) -> None:
+def admit(message: MessageLike, rerun: bool | None, *, marks_itself: bool) -> None:
     """Have ``message`` run, unless it was run before and that must not be repeated.
 
     Args:
@@ -176,12 +176,12 @@ def admit(message: Message, rerun: bool | None, *, marks_itself: bool) -> None:
     begin(message)
 
 
-def is_repeated(message: Message) -> bool:
+def is_repeated(message: MessageLike) -> bool:
     """Return whether a run of ``message`` may have begun before this one."""
     return message.is_redelivered or message._run.retries > 0 or message._run.was_put_back
 
 
-def begin(message: Message) -> None:
+def begin(message: MessageLike) -> None:
     """Write down that the run of ``message`` begins, if it must not be repeated.
 
     Raises:
@@ -200,7 +200,7 @@ def begin(message: Message) -> None:
     run.mark = mark
 
 
-def end(message: Message, *, at_once: bool = False) -> None:
+def end(message: MessageLike, *, at_once: bool = False) -> None:
     """Forget that the run of ``message`` began, now that the worker is done with the message.
 
     Args:
@@ -215,7 +215,7 @@ def end(message: Message, *, at_once: bool = False) -> None:
             logger.warning("the mark of a message stays for a while: %s", error, extra={"action": "mark_left"})
 
 
-def may_run_again(message: Message) -> bool:
+def may_run_again(message: MessageLike) -> bool:
     """Return whether ``message`` may be begun although a run of it had begun."""
     if message._run.rerun is not None:
         return message._run.rerun
@@ -225,7 +225,7 @@ def may_run_again(message: Message) -> bool:
     return "*" in methods or str(message.content.get("method") or "GET").upper() in methods
 
 
-def ask(message: Message) -> None:
+def ask(message: MessageLike) -> None:
     """Ask the interface server whether another run may answer a request; its body is sent again from the beginning.
 
     Without an interface server that answers (an older one, a test's client) nothing happens.

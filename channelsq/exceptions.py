@@ -33,14 +33,12 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
+from channelsq.contracts import AnyMessage
 from channelsq.names import WEBSOCKET_CONNECT, WEBSOCKET_DISCONNECT, WEBSOCKET_RECEIVE
-
-if TYPE_CHECKING:
-    from channelsq.message import Message
 
 __all__ = [
     "BadFrame",
@@ -190,7 +188,7 @@ class DenyConnection(ChannelsqError):
     What the consumer had sent goes out before; if that opened the socket, it is closed instead.
     """
 
-    def run(self, message: Message) -> None:
+    def run(self, message: AnyMessage) -> None:
         """Refuse the handshake that ``message`` is about.
 
         Raises:
@@ -214,7 +212,7 @@ class ChannelSocketException(ChannelsqError):
     The worker catches it, lets out what the consumer had sent before, and calls :meth:`run`.
     """
 
-    def run(self, message: Message) -> None:
+    def run(self, message: AnyMessage) -> None:
         """Act on the client that ``message`` came from; ``message.reply_channel`` is its socket."""
         raise NotImplementedError
 
@@ -241,7 +239,7 @@ class WebsocketCloseException(ChannelSocketException):
         self.reason = reason
         super().__init__(code, reason)
 
-    def run(self, message: Message) -> None:
+    def run(self, message: AnyMessage) -> None:
         """Close the socket that ``message`` came from.
 
         Raises:
@@ -278,7 +276,7 @@ class BadFrame(ChannelSocketException, ValueError):
     def __str__(self) -> str:
         return self.reason
 
-    def run(self, message: Message) -> None:
+    def run(self, message: AnyMessage) -> None:
         """Close the socket that ``message`` came from, if there is one and it is not to stay open."""
         reply_channel = message.reply_channel
         name = "" if reply_channel is None else reply_channel.name

@@ -9,13 +9,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from channelsq import commits
+from channelsq.contracts import MessageLike, TargetLike
 from channelsq.exceptions import ChannelFull
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
-    from channelsq.channel import Channel, Group
     from channelsq.layers.base import Send
-    from channelsq.message import Message
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -27,7 +26,7 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
     closed = False
 
     #: The message that the consumer handles; None if there is none.
-    message: Message | None = None
+    message: MessageLike | None = None
 
     #: True once its consumer has failed.
     failed = False
@@ -164,7 +163,7 @@ class PendingMessageStore:
         if _current() is None:
             held_here.set(Pending())
 
-    def append(self, sender: Channel | Group, message: dict[str, Any]) -> None:
+    def append(self, sender: TargetLike, message: dict[str, Any]) -> None:
         """Check, pack and hold one message for ``sender``; errors as :meth:`Channel.send`."""
         self.hold(sender.channel_layer, sender.prepare(message))
 

@@ -10,15 +10,13 @@ import copy
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from channelsq import conf, names
 from channelsq.causes import explained
+from channelsq.contracts import AnyMessage, MessageLike
 from channelsq.exceptions import InvalidRouting
 from channelsq.utils import name_that_thing
-
-if TYPE_CHECKING:
-    from channelsq.message import Message
 
 __all__ = [
     "Include",
@@ -122,7 +120,7 @@ class Route:
         """The channels that this entry may claim messages of."""
         return set(self.channels)
 
-    def match(self, message: Message) -> Match | None:
+    def match(self, message: AnyMessage) -> Match | None:
         """``(consumer, kwargs)``, or None if this route does not match.
 
         Override it to match by something else than filters; workers run the route's own consumer.
@@ -138,7 +136,7 @@ class Route:
             kwargs.update(match.groupdict())
         return self.consumer, kwargs
 
-    def resolve(self, message: Message) -> Resolved | None:
+    def resolve(self, message: AnyMessage) -> Resolved | None:
         """This route and its consumer's keyword arguments, or None if it does not match."""
         found = self.match(message)
         return None if found is None else Resolved(self, found[1])
@@ -183,7 +181,7 @@ class Include:
         """The channels that this entry may claim messages of."""
         return set().union(*(entry.channel_names() for entry in self.routing))
 
-    def resolve(self, message: Message) -> Resolved | None:
+    def resolve(self, message: AnyMessage) -> Resolved | None:
         """The inner route that matches what the prefixes leave, or None."""
         kwargs: dict[str, Any] = {}
         if self.prefixes:
@@ -202,7 +200,7 @@ class Include:
                 return Resolved(resolved.route, {**kwargs, **resolved.kwargs})
         return None
 
-    def match(self, message: Message) -> Match | None:
+    def match(self, message: AnyMessage) -> Match | None:
         """``(consumer, kwargs)``, or None if nothing in here matches."""
         resolved = self.resolve(message)
         return None if resolved is None else (resolved.route.consumer, resolved.kwargs)
@@ -293,7 +291,7 @@ class Router:
         self.channels = self.root.channel_names()
         self._answers = {}
 
-    def resolve(self, message: Message) -> Resolved | None:
+    def resolve(self, message: AnyMessage) -> Resolved | None:
         """The route for ``message`` with its consumer's keyword arguments, which are not to be changed; or None.
 
         Filters see its path below the prefix under which the site is mounted, as Django's URLs do.
@@ -315,7 +313,7 @@ class Router:
         except TypeError:  # a value that is no str, or a route that asks for something else than values
             return self.root.resolve(message)
 
-    def match(self, message: Message) -> Match | None:
+    def match(self, message: AnyMessage) -> Match | None:
         """``(consumer, kwargs)`` for ``message``, or None if no route claims it."""
         return self.root.match(_below_mount_point(message))
 
@@ -343,7 +341,7 @@ class Router:
         ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
         self.add_route(Route(ignored, null_consumer))
 
-    def tell_unrouted(self, message: Message) -> None:
+    def tell_unrouted(self, message: AnyMessage) -> None:
         """Log that a WebSocket is accepted whose frames no route claims either; once a path, for some paths.
 
         Args:
@@ -417,7 +415,7 @@ def path_below(path: str, prefix: str) -> str:
     return path
 
 
-def _below_mount_point(message: Message) -> Message:
+def _below_mount_point(message: MessageLike) -> MessageLike:
     """Return the message as filters see it: its path begins where the site is mounted."""
     root = conf.forced_script_name() or message.content.get("root_path")
     if not root:
@@ -438,7 +436,7 @@ def _flatten(entries: Iterable[Route | Include]) -> Iterable[Route]:
             yield entry
 
 
-def connect_consumer(message: Message, **kwargs: Any) -> None:
+def connect_consumer(message: AnyMessage, **kwargs: Any) -> None:
     """Accept a WebSocket, as one that no route claims is, or refuse it if the layer's ``unrouted`` says so."""
     if message.reply_channel is None:
         raise ValueError(f"{message!r} has no reply_channel, so nobody could be let in")

@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from channelsq import __version__
+from channelsq.version import __version__
 
 logger = logging.getLogger("channelsq.wire")
 

@@ -99,7 +99,9 @@ def signature(function: griffe.Function, name: str, skip_first: bool) -> str:
             parts.append("*")
         star = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}.get(kind, "")
         keyword_only = keyword_only or star == "*"
-        typed = f": {parameter.annotation}" if parameter.annotation is not None else ""
+        # Methods that applications override take any message, so that theirs may name the class.
+        annotation = str(parameter.annotation).replace("AnyMessage", "Message")
+        typed = f": {annotation}" if parameter.annotation is not None else ""
         default = ""
         if parameter.default is not None and not star:
             default = f" = {parameter.default}" if typed else f"={parameter.default}"

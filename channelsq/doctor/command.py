@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from channelsq import __version__
 from channelsq.doctor.findings import Finding, Level, as_json, error, exit_code, not_applicable, summary
 from channelsq.doctor.redaction import Redaction
 from channelsq.doctor.screen import Screen
+from channelsq.version import __version__
 
 Examination = Callable[[], Iterable[Finding]]
 

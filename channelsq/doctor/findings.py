@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from channelsq import __version__
+from channelsq.version import __version__
 
 #: The version of the JSON; counted up when a field changes its meaning or goes.
 SCHEMA = 1

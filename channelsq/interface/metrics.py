@@ -18,10 +18,10 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
-from channelsq import __version__
 from channelsq.interface.hub import Hub
 from channelsq.interface.measures import Histogram
 from channelsq.streaming import Streaming
+from channelsq.version import __version__
 
 PREFIX = "channelsq_"
 

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from channelsq import __version__
 from channelsq.ipc.bells import Bells
 from channelsq.ipc.directory import make_private
 from channelsq.ipc.owners import Owners
+from channelsq.version import __version__
 
 logger = logging.getLogger("channelsq.ipc")
 

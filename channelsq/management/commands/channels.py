@@ -7,10 +7,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from channelsq import __version__
 from channelsq.asgi import channel_layers
 from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
 from channelsq.layers import KombuChannelLayer
+from channelsq.version import __version__
 from channelsq.wire_version import WIRE_VERSION, Announced
 
 _HEADINGS = ("LAYER", "PROCESS", "NAME", "CHANNELSQ", "WIRE")

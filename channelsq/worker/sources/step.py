@@ -11,9 +11,10 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.worker import state
 
-from channelsq import __version__, conf, shutdown, streaming
+from channelsq import conf, shutdown, streaming
 from channelsq.asgi import channel_layers
 from channelsq.streaming import Streaming
+from channelsq.version import __version__
 from channelsq.wire_version import WIRE_VERSION
 from channelsq.worker import greenlets
 from channelsq.worker.announcer import Announcer

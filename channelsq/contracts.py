@@ -1,0 +1,79 @@
+"""The shapes of a message and of a channel, for the modules on which both stand."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias
+
+#: A :class:`channelsq.message.Message`, for methods that applications override: theirs may name that class.
+AnyMessage: TypeAlias = Any
+
+
+class RunLike(Protocol):
+    """What is known of one run of a message; see :class:`channelsq.attempts.Run`."""
+
+    retries: int
+    was_put_back: bool
+    is_admitted: bool
+    rerun: bool | None
+    mark: str | None
+    is_numbered: bool
+
+
+class TargetLike(Protocol):
+    """A channel or group; see :mod:`channelsq.channel`."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def channel_layer(self) -> Any:
+        """The layer, a :class:`channelsq.asgi.ChannelLayerWrapper`, through which it is reached."""
+
+    def prepare(self, content: dict[str, Any]) -> Any:
+        """Check and pack a message; return a :class:`channelsq.layers.base.Send`."""
+
+    def send(self, content: dict[str, Any]) -> None:
+        """Send a message."""
+
+
+class ReplyChannelLike(TargetLike, Protocol):
+    """The channel that answers a message; see :class:`channelsq.channel.Channel`."""
+
+    #: The runs whose answer is sent here; None if nobody asks.
+    attempt: dict[str, str] | None
+
+
+class MessageLike(Protocol):
+    """A message; see :class:`channelsq.message.Message`."""
+
+    content: dict[str, Any]
+    channel_name: str
+    is_redelivered: bool
+
+    @property
+    def id(self) -> str:
+        """What no other message has."""
+
+    @property
+    def channel(self) -> TargetLike:
+        """The channel that the message came from."""
+
+    @property
+    def channel_layer(self) -> Any:
+        """The layer, a :class:`channelsq.asgi.ChannelLayerWrapper`, that carried it."""
+
+    @property
+    def reply_channel(self) -> ReplyChannelLike | None:
+        """The channel on which its client listens."""
+
+    @property
+    def _run(self) -> RunLike:
+        """What is known of this run."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value under ``key``, or ``default``."""
+
+    def __contains__(self, key: object) -> bool: ...
+
+    def __setitem__(self, key: str, value: Any) -> None: ...
