@@ -128,6 +128,7 @@ def _for_everything() -> Iterator[Command]:
     yield "EVAL", "return 1", 0
     yield "SCRIPT", "LOAD", "return 1"
     yield "EVALSHA", "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", 0
+    yield "SCRIPT", "EXISTS", "e0e1f9fabfc9d4800c877a703b823ac0578ff8db"  # redis-py's, before scripts in a pipeline
     yield "SCAN", 0, "MATCH", "channelsq-doctor-nothing", "COUNT", 1
 
 

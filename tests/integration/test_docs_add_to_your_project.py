@@ -176,6 +176,8 @@ def test_the_users_rights_are_enough_and_no_more(shop: Added, server: redis.Redi
     assert "celery@" in shop.run("python", "manage.py", "channels")
     shop.run("python", "manage.py", "deadletters")
     assert server.execute_command("ACL", "LOG") == []
+    # The doctor asks for more, to say so.
+    assert "The user may run all commands that the layer needs" in shop.run("python", "manage.py", "doctor")
 
     with redis.Redis.from_url(shop.env["CHANNELS_URL"]) as client:
         for refused in ("FLUSHDB", "KEYS *", "CONFIG GET *", "GET somebody:elses", "ACL WHOAMI", "SCRIPT FLUSH"):
