@@ -157,10 +157,11 @@ def test_rights_that_are_enough(user: Callable[[str], str], client: Any) -> None
     [
         (f"~* {USER} -xgroup -eval", "+eval +xgroup|create +xgroup|createconsumer +xgroup|delconsumer"),
         (f"~* {USER} -@transaction", "+multi"),
+        (f"~* {USER} -script|exists", "+script|exists"),
         (f"~channelsq:* ~stream:* {USER}", "~stream-lease:* ~stream-dead:*"),
         (f"~stream* {USER}", "~channelsq:group:* ~channelsq:member:* ~channelsq:sockets:*"),
     ],
-    ids=["commands", "transactions", "keys", "groups"],
+    ids=["commands", "transactions", "scripts", "keys", "groups"],
 )
 def test_rights_that_lack(user: Callable[[str], str], client: Any, rights: str, remedy: str) -> None:
     url = user(rights)
