@@ -37,6 +37,7 @@ class UntilClose:
 
     async def _pass_on(self, event: ASGISendEvent) -> None:
         if event["type"] == "http.response.start":
+            event = {**event, "headers": [*event["headers"], (b"connection", b"close")]}  # older uvicorns add none
             if all(name.lower() != b"content-length" for name, _ in event["headers"]):
                 self._ends_with_connection = True
                 self._cycle.chunked_encoding = False  # None would become True

@@ -223,7 +223,7 @@ def test_a_stream_to_http_1_0_ends_with_the_connection(site: Site) -> None:
     with site.raw() as client:
         client.send(request("/stream/", version="1.0", Connection="keep-alive"))
         head = client.read_until(b"\r\n\r\n").lower()
-        assert b"\r\nconnection: close\r\n" in head
+        assert head.count(b"\r\nconnection: close\r\n") == 1
         assert b"transfer-encoding" not in head
         assert b"content-length" not in head
         assert client.read(3) == b"one"  # part by part
@@ -251,6 +251,21 @@ def test_other_answers_to_http_1_0(site: Site, target: str, method: str) -> None
     assert b"connection: close" in head.lower()
     expected = {"/200/": b"content", "/stream/": b"onetwo"}.get(target, b"")
     assert content == (b"" if method == "HEAD" else expected)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_streams_are_counted(site: Site, version: str) -> None:
+    hub = site.server.hub
+    with site.raw() as left, site.raw() as client:
+        for each in (left, client):
+            each.send(request("/stream/", version=version))
+            each.read_until(b"one")
+        assert hub.streaming == 2
+        leave(left)
+        wait_until(lambda: hub.streaming == 1, "one to be gone", 5)
+        go.set()
+        client.read_until(b"two")
+        wait_until(lambda: hub.streaming == 0, "the other to be over", 5)
 
 
 def test_http_1_1_is_chunked_as_ever(site: Site) -> None:
