@@ -130,7 +130,8 @@ def push(text):
 """,
     "shop/views.py": """
 import structlog
-from django.http import HttpResponse
+from celery.result import AsyncResult
+from django.http import HttpResponse, JsonResponse
 from rest_framework.decorators import api_view, permission_classes
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
@@ -149,6 +150,12 @@ def logs(request):
     return HttpResponse(str(add.delay(20, 22).get(timeout=20)))
 
 
+def state(request, task):
+    result = AsyncResult(task)
+    result.get(timeout=20, propagate=False)
+    return JsonResponse({"state": result.state})
+
+
 def pushes(request):
     push.delay("from <a> task")
     return HttpResponse("pushed")
@@ -162,6 +169,7 @@ def whoami(request):
     "shop/consumers.py": """
 import structlog
 
+from channelsq import consumer
 from channelsq.auth import channel_session_user, channel_session_user_from_token
 from channelsq.exceptions import DenyConnection
 from shop.tasks import add
@@ -181,6 +189,11 @@ def jwt_receive(message):
     message.reply_channel.send({"text": f"{message.user}: {message['text']}"})
 
 
+@consumer(ignore_result=False)
+def kept(message):
+    message.reply_channel.send({"text": message.id})
+
+
 def logs(message):
     log.info("in a consumer")
     message.reply_channel.send({"text": str(add.delay(int(message["text"]), 1).get(timeout=20))})
@@ -194,10 +207,11 @@ channel_routing = [
     route("websocket.receive", room.receive, path=r"^/ws/room/(?P<room>\\w+)/$"),
     route("websocket.connect", tokens.jwt_connect, path="^/ws/jwt/$"),
     route("websocket.receive", consumers.jwt_receive, path="^/ws/jwt/$"),
-    route("websocket.connect", tokens.open_connect, path="^/ws/(?:token|logs)/$"),
+    route("websocket.connect", tokens.open_connect, path="^/ws/(?:token|logs|kept)/$"),
     route("websocket.receive", tokens.token_receive, path="^/ws/token/$"),
     route("websocket.connect", consumers.own_token_connect, path="^/ws/own/$"),
     route("websocket.receive", consumers.logs, path="^/ws/logs/$"),
+    route("websocket.receive", consumers.kept, path="^/ws/kept/$"),
 ]
 """,
     "shop/urls.py": """
@@ -212,6 +226,7 @@ urlpatterns = [
     path("", views.index),
     path("logs/", views.logs),
     path("push/", views.pushes),
+    path("state/<slug:task>/", views.state),
     path("room/", room.page),
     path("whoami/", views.whoami),
     path("token/", obtain_auth_token),

@@ -125,6 +125,15 @@ def test_the_lines_of_a_socket_have_one_client(shop: Shop) -> None:
     assert lines[0]["task_id"] in {line.get("parent_task_id") for line in lines_of(shop, "in a task")}
 
 
+# -- results
+
+
+def test_a_consumer_may_keep_its_result(shop: Shop) -> None:
+    with opened(shop, "/ws/kept/") as socket:
+        socket.send("go on")
+        assert shop.ask("GET", f"/state/{socket.recv(30)}/") == {"state": "SUCCESS"}
+
+
 # -- django-debug-toolbar
 
 

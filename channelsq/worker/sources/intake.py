@@ -202,7 +202,6 @@ class Intake(ABC, Generic[Held]):
         if plan is None:
             plan = self._plans[name] = Plan(task)
             plan.fields = {
-                "ignore_result": task.ignore_result,
                 "headers": {},  # of the publisher's own there are none, and Celery need not look for them
                 "properties": {},
                 "reply_to": None,

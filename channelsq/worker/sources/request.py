@@ -174,6 +174,7 @@ class Request(request.Request):
             **self._plan.fields,
             **self._all_headers,
             **signed,
+            "ignore_result": self._plan.task.ignore_result,  # the consumer's, not the sender's
             "task": self._plan.name,
             "args": self._args,
             "kwargs": self._kwargs,
