@@ -8,6 +8,7 @@ const WELCOME_WITHIN = 20_000; // ms until a connection that says nothing is giv
 
 const chat = document.getElementById("chat");
 const log = document.getElementById("log");
+const list = document.getElementById("messages");
 const composer = document.getElementById("composer");
 const input = document.getElementById("text");
 const problem = document.getElementById("problem");
@@ -16,6 +17,7 @@ const retry = document.getElementById("retry");
 const template = document.getElementById("message-template");
 
 const { room, user: me } = chat.dataset;
+const onPhone = matchMedia("(pointer: coarse)").matches;
 
 // -- what must outlive a lost connection and a reload ------------------------------------------
 
@@ -82,8 +84,8 @@ let atEnd = true;
 
 function append(item) {
   // What is still on its way stays below what has arrived.
-  const firstPending = item.classList.contains("pending") ? null : log.querySelector(".pending");
-  log.insertBefore(item, firstPending);
+  const firstPending = item.classList.contains("pending") ? null : list.querySelector(".pending");
+  list.insertBefore(item, firstPending);
   if (atEnd) scrollToEnd();
 }
 
@@ -130,6 +132,46 @@ function showProblem(text) {
   problem.hidden = !text;
 }
 
+// -- who comes and goes ------------------------------------------------------------------------
+
+const RETURN_WITHIN = 20_000; // ms in which those who were here before a lost connection come back, too
+
+// Who has come and was not seen to leave: everybody joins anew when the server was away, and that is no news.
+let known;
+// Those of them who are not here now.
+const missing = new Set();
+let missingTimer;
+
+function welcomePeople(people) {
+  const before = known && new Set([...known, ...missing]);
+  known = new Set(people);
+  clearTimeout(missingTimer);
+  missing.clear();
+  if (before) {
+    people.filter((name) => !before.has(name)).forEach((name) => showNotice(`${name} joined`));
+    for (const name of before) if (!known.has(name)) missing.add(name);
+    missingTimer = setTimeout(giveUpMissing, RETURN_WITHIN);
+  }
+  showPeople(people);
+}
+
+function giveUpMissing() {
+  missing.forEach((name) => showNotice(`${name} left`));
+  missing.clear();
+}
+
+// The lists that come with these may have been made before one another: names are kept by what happened.
+function showJoin(user, people) {
+  if (!missing.delete(user) && !known?.has(user) && user !== me) showNotice(`${user} joined`);
+  known?.add(user);
+  showPeople(people);
+}
+
+function showLeave(user, people) {
+  if ((missing.delete(user) || known?.delete(user)) && user !== me) showNotice(`${user} left`);
+  showPeople(people);
+}
+
 // -- sending -----------------------------------------------------------------------------------
 
 function newKey() {
@@ -140,6 +182,7 @@ function newKey() {
 function showPending({ key, text }) {
   const item = messageItem({ user: me, text, at: new Date().toISOString() });
   item.classList.add("pending");
+  item.querySelector("time").textContent = "sending …";
   item.dataset.key = key;
   append(item);
 }
@@ -173,19 +216,18 @@ function submit() {
 const handlers = {
   welcome({ messages, people }) {
     messages.forEach(showMessage);
-    showPeople(people);
+    welcomePeople(people);
     for (const entry of outbox) bridge.send({ type: "message", ...entry });
   },
   message: showMessage,
   join({ user, people }) {
-    showNotice(`${user} joined`);
-    showPeople(people);
+    showJoin(user, people);
   },
   leave({ user, people }) {
-    showNotice(`${user} left`);
-    showPeople(people);
+    showLeave(user, people);
   },
   people({ people }) {
+    known = new Set(people);
     showPeople(people);
   },
   notice({ text }) {
@@ -289,7 +331,7 @@ composer.addEventListener("submit", (event) => {
 input.addEventListener("keydown", (event) => {
   // isComposing: Enter ends the spelling of a word in input methods.  Phones have no Shift+Enter.
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  if (matchMedia("(pointer: coarse)").matches) return;
+  if (onPhone) return;
   event.preventDefault();
   submit();
 });
@@ -302,4 +344,5 @@ document.querySelectorAll(".message time").forEach(showTime);
 outbox.forEach(showPending);
 input.value = input.value || load("draft", "");
 scrollToEnd();
+if (!onPhone) input.focus();
 bridge.connect(() => `?after=${lastId}`); // what was said in the meantime comes with the welcome
