@@ -8,13 +8,14 @@
 #   make format     put the formatting right
 #   make types      mypy --strict
 #   make reference  write docs/reference/ from the docstrings
+#   make package    build the distributions, and try them in empty environments (ARGS="--keep dist" to have them)
 #   make autobahn   the WebSocket test suite of Autobahn, some minutes (ARGS='"7.*" -7.1.*' for some cases)
 #   make chaos      processes killed, frozen and cut off for five minutes (ARGS="--seconds 60 --seed 7 --sockets 200")
 #   make fuzz       what comes from outside, made up, a minute each (ARGS="--seconds 300 frames")
 #   make bench      the benchmarks, about half an hour (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ways matrix lint format types reference autobahn fuzz bench venv clean
+.PHONY: help run test test-ways matrix lint format types package reference autobahn chaos fuzz bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
@@ -50,6 +51,9 @@ format: .venv/.ready
 
 types: .venv/.ready
 	$(BIN)/mypy
+
+package: .venv/.ready
+	$(BIN)/python .ci/package.py $(ARGS)
 
 reference: .venv/.ready
 	$(BIN)/python docs/make_reference.py

@@ -137,7 +137,7 @@ def test_gunicorn_keeps_the_pages(shop: Added, gunicorn: int, tmp_path: Path, ru
     straight = httpx.get(f"http://127.0.0.1:{gunicorn}/admin/login/")
     assert "gunicorn" in straight.headers["server"]
     assert page.headers["server"].startswith("nginx")
-    with shop.listen(f"ws://127.0.0.1:{nginx.port}") as socket:
+    with shop.listen(port=nginx.port) as socket:
         shop.push_quickly()
         assert socket.recv(timeout=20) == "hello"
 
@@ -146,7 +146,7 @@ def test_gunicorn_leaves(shop: Added, tmp_path: Path, running: Processes) -> Non
     nginx = Nginx(tmp_path, nginx_lines(ROOT / "docs" / "deployment.md", shop.port), running)
     assert httpx.get(f"http://127.0.0.1:{nginx.port}/admin/login/").status_code == 200
     assert httpx.get(f"http://127.0.0.1:{nginx.port}/-/health/ready").status_code == 403
-    with shop.listen(f"ws://127.0.0.1:{nginx.port}") as socket:
+    with shop.listen(port=nginx.port) as socket:
         shop.push_quickly()
         assert socket.recv(timeout=20) == "hello"
 
@@ -161,7 +161,7 @@ def test_an_interface_server_with_settings_of_its_own(shop: Added, tmp_path: Pat
         cwd=tmp_path, DJANGO_SETTINGS_MODULE="interface_settings", SECRET_KEY="x", ALLOWED_HOSTS="127.0.0.1",
     )  # fmt: skip
     process.wait_for_port(port)
-    with shop.listen(f"ws://127.0.0.1:{port}") as socket:
+    with shop.listen(port=port) as socket:
         shop.push_quickly()
         assert socket.recv(timeout=20) == "hello"
 

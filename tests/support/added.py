@@ -117,11 +117,12 @@ class Added:
         process.wait_for_output(r"\bready\.", timeout=60)
         return process
 
-    def listen(self, url: str | None = None) -> ClientConnection:
-        """Open the page's socket, once the worker takes it."""
-        path = re.search(r"ws://127.0.0.1:8001(\S+)", block("python -m websockets").text)
-        assert path
-        return connect((url or f"ws://127.0.0.1:{self.port}") + path[1], open_timeout=30, close_timeout=5)
+    def listen(self, path: str | None = None, port: int | None = None) -> ClientConnection:
+        """Open a socket, once the worker takes it; the page's unless another is named."""
+        said = re.search(r"ws://127.0.0.1:8001(\S+)", block("python -m websockets").text)
+        assert said
+        url = f"ws://127.0.0.1:{port or self.port}{path or said[1]}"
+        return connect(url, open_timeout=30, close_timeout=5)
 
     def push(self, **env: str) -> None:
         """Have a task push ``hello``, as the page says."""
