@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import textwrap
 from typing import Any
 
 from channelsq.doctor.findings import Finding, Level
+from channelsq.operations.screens import wants_colours
 
 _COLOURS = {Level.ERROR: "31;1", Level.WARNING: "33;1", Level.OK: "32", Level.NOT_APPLICABLE: "2"}
 
@@ -55,9 +55,3 @@ class Screen:
 
     def _wrapped(self, text: str) -> list[str]:
         return textwrap.wrap(text, self._width - _LEVEL - 2, break_on_hyphens=False)
-
-
-def wants_colours(out: Any) -> bool:
-    """Return whether a stream is a terminal whose user wants colours (https://no-color.org)."""
-    is_terminal = bool(getattr(out, "isatty", lambda: False)())
-    return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

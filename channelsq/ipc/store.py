@@ -146,6 +146,16 @@ class Store(SharedFile):
             ).fetchone()
         return int(count)
 
+    def state(self, queue: str) -> tuple[int, int, float | None]:
+        """How many messages of a queue wait, how many are held, and when the one expires that waits longest."""
+        with self._reading() as connection:
+            held, waiting, expires = connection.execute(
+                "SELECT count(owner), count(*) FILTER (WHERE owner IS NULL AND (expires IS NULL OR expires > ?1)), "
+                "min(expires) FILTER (WHERE owner IS NULL AND expires > ?1) FROM messages WHERE queue = ?2",
+                (time.time(), queue),
+            ).fetchone()
+        return int(waiting), int(held), expires
+
     def purge(self, queue: str) -> int:
         """Delete the messages that wait in a queue; gives how many."""
         with self._reading() as connection:
@@ -234,6 +244,14 @@ class Store(SharedFile):
                 "SELECT channel FROM members WHERE in_group = ? AND expires > ?", (group, time.time())
             )
             return [channel for (channel,) in found]
+
+    def group_sizes(self, most: int) -> list[tuple[str, int]]:
+        """The largest groups with the numbers of their members."""
+        with self._reading() as connection:
+            return connection.execute(
+                "SELECT in_group, count(*) FROM members WHERE expires > ? GROUP BY in_group ORDER BY 2 DESC LIMIT ?",
+                (time.time(), most),
+            ).fetchall()
 
     def forget_groups(self) -> None:
         """End every membership."""

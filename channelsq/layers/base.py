@@ -30,7 +30,7 @@ from channelsq.layers.begun import KEPT_AFTER
 if TYPE_CHECKING:
     from channelsq.layers.begun import BegunStore
     from channelsq.layers.clock import Clock
-    from channelsq.layers.groups import GroupStore
+    from channelsq.layers.groups import GroupSizes, GroupStore
     from channelsq.layers.presence import Presence
     from channelsq.layers.signing import Signing
 
@@ -44,6 +44,19 @@ logger = logging.getLogger("channelsq.layers")
 Deliver = Callable[[Sequence[str], dict[str, Any], str | None], None]
 
 Received = tuple[str, dict[str, Any]] | tuple[None, None]
+
+
+class ChannelState(NamedTuple):
+    """What is in a channel that workers consume; None for what the layer cannot tell."""
+
+    #: How many messages wait, without those that workers have taken.
+    waiting: int | None = None
+    #: How many messages workers have taken and not finished.
+    held: int | None = None
+    #: Seconds for which the oldest message that waits has done so.
+    oldest: float | None = None
+    #: How many messages of it are dead letters.
+    dead: int | None = None
 
 
 class Send(NamedTuple):
@@ -446,6 +459,35 @@ class BaseChannelLayer(ABC):
             BrokerUnavailable: the broker does not answer.
         """
         return None
+
+    def channel_state(self, channel: str) -> ChannelState:
+        """What is in a channel that workers consume; errors as :meth:`depth`."""
+        return ChannelState(self.depth(channel))
+
+    def purge(self, channel: str) -> int:
+        """Delete the messages that wait in a channel that workers consume; return how many.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+            NotImplementedError: the layer cannot do it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot purge a channel")
+
+    def group_sizes(self, most: int, seconds: float) -> GroupSizes:
+        """Some of the layer's groups, in no order, with the numbers of their members.
+
+        Args:
+            most: how many groups are looked at.
+            seconds: for how long is looked.
+
+        Raises:
+            BrokerUnavailable: the store of the groups does not answer.
+        """
+        return self._groups.sizes(most, seconds)
+
+    def some_members(self, group: str, most: int) -> tuple[list[str], int]:
+        """Some members of a group, in no order, and the number of all; errors as :meth:`group_channels`."""
+        return self._groups.some_members(names.check_group_name(group), most)
 
     def probe(self, channel: str) -> None:
         """Ask whether a message for a channel would be taken now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -96,6 +97,15 @@ class Gate:
             return int(channel._size(queue.name))
         maybe_declare(queue, channel)
         return int(channel.queue_declare(queue.name, passive=True).message_count)
+
+    def expiry_of_oldest(self, channel: Any, queue: Queue) -> float | None:
+        """When the message expires that waits at the front of a queue; None if that cannot be looked at."""
+        raw = channel.client.lindex(queue.name, -1) if self._kind == "redis" else None
+        try:
+            headers = json.loads(raw)["headers"] if raw else {}
+            return float(headers[EXPIRES_HEADER])
+        except (KeyError, TypeError, ValueError):  # it is nobody's of ours
+            return None
 
     def _prune(self, channel: Any, queue: Queue) -> int:
         """Take expired messages off the front of a full queue; gives how many.

@@ -15,7 +15,7 @@ from redis.retry import Retry
 
 from channelsq import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
-from channelsq.layers.base import BaseChannelLayer, Send
+from channelsq.layers.base import BaseChannelLayer, ChannelState, Send
 from channelsq.layers.capacity import Rooms
 from channelsq.layers.kombu_broker.broker import KombuBroker
 from channelsq.layers.signing import sign_bare
@@ -23,6 +23,7 @@ from channelsq.layers.streams import StreamCommands
 from channelsq.layers.urls import shown
 from channelsq.layers.wire import Entry, pack_envelopes
 from channelsq.transport.commands import Command, call, run
+from channelsq.transport.looking import look
 from channelsq.transport.old_server import TOO_OLD, is_too_old
 from channelsq.transport.streams import GROUP, SIZE
 
@@ -251,6 +252,13 @@ class DirectSender:
                 return 0  # it waits with the acknowledgement until the broker is back
 
         self._rooms.admit(queue, capacity, depth)
+
+    def state(self, queue: str) -> ChannelState:
+        """What is in a queue that workers consume; see :meth:`BaseChannelLayer.channel_state`."""
+        key = self.commands.key(queue)
+        with self._connected() as pool:
+            waiting = int(run(pool, SIZE, [key], GROUP, 1000))
+            return ChannelState(waiting, *look(pool, key, self.commands.dead_key(queue)))
 
     def forget_rooms(self) -> None:
         """Trust no measured depth any more."""

@@ -13,7 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from importlib import resources
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import redis
 from kombu.utils.url import maybe_sanitize_url
@@ -40,6 +40,9 @@ _ADDRESSES_SHA = hashlib.sha1(_ADDRESSES.encode(), usedforsecurity=False).hexdig
 #: Names that are packed together at most, so that an envelope of one message stays within some hundred KB.
 _MOST_TOGETHER = 5000
 
+#: Keys, or members, that one command looks at.
+_SCANNED_TOGETHER = 1000
+
 #: Memberships that are written together.
 _ADDED_TOGETHER = 500
 
@@ -61,6 +64,14 @@ def forget_command(prefix: str, channel: str) -> tuple[str | int, ...]:
 def owner_of(channel: str) -> str | None:
     """The process whose client a channel is; None if it is nobody's."""
     return names.process_part(channel)[:-1].rpartition(".")[2] if names.is_process_channel(channel) else None
+
+
+class GroupSizes(NamedTuple):
+    """Groups of a layer and the numbers of their members."""
+
+    sizes: dict[str, int]
+    #: Whether there may be more groups.
+    cut: bool
 
 
 class GroupStore(ABC):
@@ -94,6 +105,15 @@ class GroupStore(ABC):
             else:
                 others.append(channel)
         return list(by_process.items()), others
+
+    @abstractmethod
+    def sizes(self, most: int, seconds: float) -> GroupSizes:
+        """See :meth:`BaseChannelLayer.group_sizes`."""
+
+    def some_members(self, group: str, most: int) -> tuple[list[str], int]:
+        """See :meth:`BaseChannelLayer.some_members`."""
+        members = self.members(group)
+        return members[:most], len(members)
 
     @abstractmethod
     def forget(self, channel: str) -> None:
@@ -144,6 +164,11 @@ class MemoryGroups(GroupStore):
             for channel in expired:
                 self._remove(group, channel)
             return list(members)
+
+    def sizes(self, most: int, seconds: float) -> GroupSizes:
+        with self._lock:
+            some = {name: len(self._groups[name]) for name in itertools.islice(self._groups, most)}
+            return GroupSizes(some, len(self._groups) > most)
 
     def forget(self, channel: str) -> None:
         with self._lock:
@@ -278,6 +303,36 @@ class RedisGroups(GroupStore):
             "list[str]",
             self.call(lambda: self._members(keys=[key, f"{key}:expiry"], args=[self.clock.now()])),
         )
+
+    def sizes(self, most: int, seconds: float) -> GroupSizes:
+        """See :meth:`BaseChannelLayer.group_sizes`; memberships that have expired may be counted."""
+        until = time.monotonic() + seconds
+        start = self._group("")[:-1]
+        found: dict[str, int] = {}
+        cursor: int | None = None
+        while cursor != 0 and len(found) <= most and time.monotonic() < until:
+            cursor, keys = self.call(functools.partial(self._scan, cursor or 0, f"{start}*}}"))
+            with self.client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.scard(key)
+                sizes = self.call(pipe.execute)
+            found.update(zip([key[len(start) : -1] for key in keys], sizes, strict=True))
+        cut = cursor != 0 or len(found) > most
+        return GroupSizes(dict(itertools.islice(found.items(), most)), cut)
+
+    def _scan(self, cursor: int, pattern: str) -> Any:
+        return self.client.scan(cursor, match=pattern, count=_SCANNED_TOGETHER, _type="set")
+
+    def some_members(self, group: str, most: int) -> tuple[list[str], int]:
+        """See :meth:`BaseChannelLayer.some_members`; a group may have 100,000s, and memberships that have expired."""
+        key = self._group(group)
+
+        def command() -> tuple[list[str], int]:
+            some = list(itertools.islice(self.client.sscan_iter(key, count=min(most, _SCANNED_TOGETHER)), most))
+            return some, int(self.client.scard(key))
+
+        found: tuple[list[str], int] = self.call(command)
+        return found
 
     def addresses(self, group: str) -> tuple[list[tuple[str, Names]], list[str]]:
         key = self._group(group)

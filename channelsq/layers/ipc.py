@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,9 @@ from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
 from channelsq.ipc import SCHEME
 from channelsq.ipc.directory import check_prefix, default_directory, directory_of, make_private, url_of
 from channelsq.ipc.store import Store, store_at
+from channelsq.layers.base import ChannelState
 from channelsq.layers.begun import KEPT, BegunStore
-from channelsq.layers.groups import GroupStore
+from channelsq.layers.groups import GroupSizes, GroupStore
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.kombu_broker.broker import DEFAULT_PREFIX
 
@@ -85,6 +87,11 @@ class IPCChannelLayer(KombuChannelLayer):
         """None: the groups are in the directory."""
         return None
 
+    def channel_state(self, channel: str) -> ChannelState:
+        with _errors(self.store):
+            waiting, held, expires = self.store.state(self.queue(channel).name)
+        return ChannelState(waiting, held, None if expires is None else max(0.0, time.time() + self.expiry - expires))
+
     @property
     def _groups(self) -> GroupStore:
         return IPCGroups(self.store, self.group_expiry)
@@ -153,6 +160,11 @@ class IPCGroups(GroupStore):
     def members(self, group: str) -> list[str]:
         with _errors(self._store):
             return self._store.members(group)
+
+    def sizes(self, most: int, seconds: float) -> GroupSizes:
+        with _errors(self._store):
+            found = self._store.group_sizes(most + 1)
+        return GroupSizes(dict(found[:most]), len(found) > most)
 
     def forget(self, channel: str) -> None:
         with _errors(self._store):

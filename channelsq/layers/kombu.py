@@ -15,7 +15,7 @@ from typing import Any
 from kombu import Producer
 
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
-from channelsq.layers.base import Deliver, Listener, Received, Send
+from channelsq.layers.base import ChannelState, Deliver, Listener, Received, Send
 from channelsq.layers.begun import KEPT_AFTER, BegunStore, MemoryBegun, RedisBegun
 from channelsq.layers.eviction import warn_of_eviction
 from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
@@ -120,6 +120,12 @@ class KombuChannelLayer(KombuBroker):
 
     def depth(self, channel: str) -> int:
         return self._sender.depth(self.queue(channel))
+
+    def channel_state(self, channel: str) -> ChannelState:
+        return self._sender.state(self.queue(channel))
+
+    def purge(self, channel: str) -> int:
+        return self._sender.purge(self.queue(channel))
 
     def probe(self, channel: str) -> None:
         super().probe(channel)

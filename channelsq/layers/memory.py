@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from channelsq import names
 from channelsq.exceptions import ChannelFull
 from channelsq.layers import codec
-from channelsq.layers.base import BaseChannelLayer, Deliver, Listener, Received, Send
+from channelsq.layers.base import BaseChannelLayer, ChannelState, Deliver, Listener, Received, Send
 from channelsq.layers.begun import MemoryBegun
 from channelsq.layers.groups import GroupStore, MemoryGroups
 
@@ -236,6 +236,21 @@ class InMemoryChannelLayer(BaseChannelLayer):
             if queue is not None:
                 self._drop_expired(channel, queue)
             return self._unread[channel]
+
+    def channel_state(self, channel: str) -> ChannelState:
+        with self._changed:
+            waiting = self.depth(channel)
+            queue = self._queues.get(channel)
+            oldest = time.monotonic() + self.expiry - queue[0].deadline if queue else None
+            return ChannelState(waiting, None, oldest)
+
+    def purge(self, channel: str) -> int:
+        with self._changed:
+            waiting = list(self._queues.get(channel, ()))
+            for entry in waiting:
+                self._queues[channel].remove(entry)
+                self._forget_entry(channel, entry)
+            return len(waiting)
 
     def flush(self) -> None:
         with self._changed:

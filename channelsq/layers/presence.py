@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from channelsq import names
 from channelsq.wire_version import Announced, announcement, read_announcement
 
 if TYPE_CHECKING:
@@ -153,6 +154,31 @@ class Presence:
             return found
 
         found: list[Announced] = self._groups.call(command)
+        return found
+
+    def socket_counts(self, processes: Sequence[str]) -> list[int]:
+        """Return how many sockets each interface server has; errors as those of groups."""
+
+        def command() -> list[int]:
+            with self._client.pipeline(transaction=False) as pipe:
+                for process in processes:
+                    pipe.hlen(self._key("sockets", process))
+                return list(pipe.execute())
+
+        found: list[int] = self._groups.call(command)
+        return found
+
+    def paths(self, channels: Sequence[str]) -> list[str | None]:
+        """Return the path of each socket, by its reply channel; None for what is no socket that is known."""
+
+        def command() -> list[str | None]:
+            with self._client.pipeline(transaction=False) as pipe:
+                for channel in channels:
+                    process = names.process_part(channel)[:-1] if names.is_process_channel(channel) else ""
+                    pipe.hget(self._key("sockets", process.rpartition(".")[2]), channel)
+                return list(pipe.execute())
+
+        found: list[str | None] = self._groups.call(command)
         return found
 
     # -- of the dead

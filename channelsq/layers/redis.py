@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from channelsq import names
 from channelsq.exceptions import InvalidChannelLayerError
-from channelsq.layers.base import Send
+from channelsq.layers.base import ChannelState, Send
 from channelsq.layers.begun import RedisBegun
 from channelsq.layers.direct import DirectSender
 from channelsq.layers.groups import RedisGroups
@@ -155,6 +155,9 @@ class RedisChannelLayer(KombuChannelLayer):
             cast(RedisGroups, self._groups).discard(group, channel, self._note(change))
         else:
             super().group_discard(group, channel)
+
+    def channel_state(self, channel: str) -> ChannelState:
+        return self.sender.state(channel)
 
     def end(self, mark: str, *, at_once: bool = False) -> None:
         store = self._begun

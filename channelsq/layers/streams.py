@@ -53,6 +53,10 @@ class StreamCommands:
         """The key of a queue's stream."""
         return f"{self.prefix}stream:{self.queue_prefix}{queue}"
 
+    def dead_key(self, queue: str) -> str:
+        """The key of the stream of a queue's dead letters."""
+        return f"{self.prefix}{DEAD_PREFIX}{self.queue_prefix}{queue}"
+
     # -- sending ----------------------------------------------------------------------------
 
     def task(self, channel: str, packed: bytes, identity: str | None = None) -> Command:

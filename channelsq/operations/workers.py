@@ -28,6 +28,9 @@ class Worker:
     pid: int = 0
     #: Where its consumers run, in words.
     runs: str = ""
+    #: How many streaming responses it runs, and may run; None if that is not known.
+    streaming: int | None = None
+    streaming_limit: int | None = None
     #: The channels that it reads, by the layer's alias; None for those of a layer that are not known.
     channels: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
     #: Whether it announces itself in the Redis of a layer's groups.
@@ -78,6 +81,7 @@ def merged(announcements: Iterable[tuple[str, Announced]], answers: Mapping[str,
             worker = found.setdefault(told.name, Worker(told.name))
             worker.version, worker.wire, worker.host, worker.pid = told.version, told.wire, told.host, told.pid
             worker.runs, worker.is_announced = told.runs, True
+            worker.streaming, worker.streaming_limit = told.streaming, told.streaming_limit
             worker.channels[alias] = told.channels
     for name, answer in answers.items():
         worker = found.setdefault(name, Worker(name))

@@ -475,6 +475,56 @@ def test_depth_is_what_no_worker_has_taken(layer: BaseChannelLayer, unique: Uniq
     assert layer.depth(other) == 1
 
 
+def test_the_state_of_a_channel(layer: BaseChannelLayer, unique: Unique) -> None:
+    channel = unique("jobs")
+    assert layer.channel_state(channel)[:3] in ((0, None, None), (0, 0, None))
+    layer.send(channel, {"number": 1})
+    layer.send(channel, {"number": 2})
+    state = wait_until(lambda: state if (state := layer.channel_state(channel)).waiting == 2 else None, "both")
+    assert state.oldest is None or 0 <= state.oldest < 10  # AMQP does not tell
+    assert not state.held
+    assert not state.dead
+    again = layer.channel_state(channel)
+    assert state.oldest is None or again.oldest is None or again.oldest >= state.oldest
+    for _ in range(2):
+        receive(layer, channel)
+    assert wait_until(lambda: not layer.channel_state(channel).waiting, "none")
+    assert layer.channel_state(channel).oldest is None
+
+
+def test_purge(layer: BaseChannelLayer, unique: Unique) -> None:
+    channel, other = unique("jobs"), unique("others")
+    assert layer.purge(channel) == 0
+    for number in range(3):
+        layer.send(channel, {"number": number})
+        layer.send(other, {"number": number})
+    wait_until(lambda: layer.depth(channel) == 3, "all of them")
+    assert layer.purge(channel) == 3
+    assert layer.depth(channel) == 0
+    assert layer.receive([channel]) == (None, None)
+    layer.send(channel, {"number": 4})
+    assert wait_until(lambda: layer.depth(channel) == 1, "the next one")
+    assert wait_until(lambda: layer.depth(other) == 3, "the others")
+
+
+def test_sizes_of_groups(layer: BaseChannelLayer) -> None:
+    assert layer.group_sizes(10, 1) == ({}, False)
+    assert layer.some_members("room", 10) == ([], 0)
+    channels = [layer.new_channel("websocket.send!") for _ in range(5)]
+    for number in range(5):
+        for channel in channels[: number + 1]:
+            layer.group_add(f"room-{number}", channel)
+    assert layer.group_sizes(5, 5) == ({f"room-{number}": number + 1 for number in range(5)}, False)
+    some, cut = layer.group_sizes(2, 5)
+    assert cut
+    assert len(some) == 2
+    members, total = layer.some_members("room-4", 2)
+    assert total == 5
+    assert len(members) == 2
+    assert set(members) < set(channels)
+    assert sorted(layer.some_members("room-4", 100)[0]) == sorted(channels)
+
+
 def test_flush(layer: BaseChannelLayer, unique: Unique) -> None:
     reply = layer.new_channel("reply!")
     layer.send(unique("c"), {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -181,6 +182,14 @@ def test_a_layer_in_a_file(processes: Processes, tmp_path: Path) -> None:
     assert report.code == 0, report.output
     assert report["interfaces"]["level"] == "not applicable"
     assert {report[check]["level"] for check in ("broker.reachable", "broker.room", "consumers", "echo")} == {"ok"}
+    # And what `channels` shows of such a layer.
+    shown = processes.start("python", "-m", "django", "channels", "--json", env=env)
+    assert shown.wait(60) == 0
+    (layer,) = json.loads(shown.output)["layers"]
+    (worker,) = layer["workers"]
+    assert layer["interfaces"] is None
+    assert {"websocket.connect", "echo"} <= set(worker["channels"])
+    assert all(each["consumers"] == [worker["name"]] for each in layer["channels"])
 
 
 @pytest.mark.rabbitmq

@@ -14,12 +14,14 @@ from kombu.pools import ProducerPool
 
 from channelsq import names
 from channelsq.exceptions import ChannelFull
-from channelsq.layers.base import Send
+from channelsq.layers.base import ChannelState, Send
 from channelsq.layers.capacity import Gate
 from channelsq.layers.kombu_broker.amqp_internals import Blocked, was_unblocked
 from channelsq.layers.kombu_broker.broker import QUEUE_EXPIRES, KombuBroker, channel_of, is_temporary
 from channelsq.layers.wire import CONTENT_TYPE, Entry, expiry_headers, pack_envelopes, task_message
 from channelsq.names import new_id
+from channelsq.transport.burial import PREFIX as DEAD_PREFIX
+from channelsq.transport.looking import look
 
 _Result = TypeVar("_Result")
 
@@ -189,6 +191,33 @@ class KombuSender:
         """How many messages wait in a queue."""
         with self.producer() as producer:
             return _again(producer, lambda: self._gate_of_broker().depth(channel_of(producer), queue))
+
+    def state(self, queue: Queue) -> ChannelState:
+        """What is in a queue that workers consume; see :meth:`BaseChannelLayer.channel_state`."""
+        waiting = self.depth(queue)
+        gate = self._gate_of_broker()
+        with self.producer() as producer:
+            channel = channel_of(producer)
+            if "-streams" in self._layer.scheme:
+                streams, name = channel.streams, queue.name
+                return ChannelState(
+                    waiting, *look(channel.pool, streams.key(name), streams.prefix + DEAD_PREFIX + name)
+                )
+            expires = gate.expiry_of_oldest(channel, queue)
+        clock = self._layer.expiry_clock
+        if expires is None or clock is None:
+            return ChannelState(waiting)
+        return ChannelState(waiting, None, max(0.0, clock.now() + self._layer.expiry - expires))
+
+    def purge(self, queue: Queue) -> int:
+        """Delete the messages that wait in a queue; return how many."""
+        with self.producer() as producer:
+            connection: Any = producer.connection
+            try:
+                return int(channel_of(producer).queue_purge(queue.name) or 0)
+            except connection.channel_errors:  # there is no such queue, and AMQP closes the channel
+                connection.collect()
+                return 0
 
     def check_writable(self, queue: Queue) -> None:
         """Raise BrokerUnavailable if the Redis that a queue is in refuses what needs memory, or any write."""

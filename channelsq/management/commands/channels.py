@@ -1,92 +1,158 @@
-"""``manage.py channels``: the site's interface servers and workers, and the versions that they have."""
+"""``manage.py channels``: what a site's channels hold, who serves them, and two ways to act on them."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 
+from channelsq import conf
 from channelsq.asgi import channel_layers
-from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
-from channelsq.layers import KombuChannelLayer
+from channelsq.exceptions import ChannelsqError
+from channelsq.names import check_group_name
+from channelsq.operations.actions import Acting
+from channelsq.operations.page import page_of
+from channelsq.operations.screens import Screen, moments
+from channelsq.operations.snapshot import Wanted, as_dict, take
+from channelsq.operations.tables import Line, Page
 from channelsq.version import __version__
-from channelsq.wire_version import WIRE_VERSION, Announced
 
-_HEADINGS = ("LAYER", "PROCESS", "NAME", "CHANNELSQ", "WIRE")
-
-#: Shown for the version of a process that announces none.
-_UNKNOWN = "?"
+#: Seconds between two looks, if none are given.
+_EVERY = 2.0
 
 
 class Command(BaseCommand):
-    """Lists the processes of the site."""
+    """Shows channels, workers, interface servers and groups; purges channels, replays dead letters."""
 
     help = (
-        "Lists the interface servers and workers that live, with the version of channelsq and of the wire that each "
-        "has, and says whether they understand each other. Layers whose groups are in no Redis have no list."
+        "Shows channels with what waits in them and who consumes them, workers, interface servers and groups. "
+        "`purge CHANNEL...` deletes what waits, `replay ID...` puts dead letters back into their channels."
     )
 
     #: None, as their warnings would stand in front of the JSON.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the options."""
+        """Add the action and the options."""
+        parser.add_argument(
+            "action", nargs="?", choices=("show", "purge", "replay"), default="show", help="Default: show."
+        )
+        parser.add_argument("names", nargs="*", metavar="NAME", help="Channels to purge, or ids of dead letters.")
+        parser.add_argument("--layer", action="append", metavar="ALIAS", help="Of this layer; may be repeated (show).")
         parser.add_argument("--json", action="store_true", dest="as_json", help="Print JSON.")
+        parser.add_argument(
+            "--watch",
+            nargs="?",
+            type=_positive(float),
+            const=_EVERY,
+            metavar="SECONDS",
+            help=f"Show it again and again (every {_EVERY:g} s), until Ctrl-C; with --json one object a line.",
+        )
+        parser.add_argument("--count", type=_positive(int), metavar="N", help="End --watch after so many times.")
+        parser.add_argument("--group", metavar="NAME", help="Show the members of this group.")
+        parser.add_argument("--sockets", action="store_true", help="Show open WebSockets with their paths.")
+        parser.add_argument("--no-groups", action="store_false", dest="groups", help="Leave groups out.")
+        parser.add_argument(
+            "--limit", type=_positive(int), default=20, metavar="N", help="Groups, members, sockets shown (20)."
+        )
+        parser.add_argument("--inspect", action="store_true", help="Ask the workers over Celery's broker, too.")
+        parser.add_argument("--all", action="store_true", dest="every", help="Replay all dead letters of the layer.")
+        parser.add_argument(
+            "--yes", "--noinput", "--no-input", action="store_false", dest="interactive", help="Do not ask."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it.
 
         Raises:
-            CommandError: a layer cannot be used, or its Redis does not answer.
+            CommandError: the arguments do not fit, or an action failed.
         """
-        found: list[tuple[str, Announced]] = []
-        for alias in channel_layers.configs:
-            try:
-                layer = channel_layers[alias].channel_layer
-                presence = layer.presence if isinstance(layer, KombuChannelLayer) else None
-                found += [(alias, each) for each in (() if presence is None else presence.announced())]
-            except (InvalidChannelLayerError, BrokerUnavailable) as error:
-                raise CommandError(str(error)) from error
-        if options["as_json"]:
-            self.stdout.write(
-                json.dumps(
-                    [
-                        {"layer": alias, "kind": each.kind, "name": each.name, "wire": each.wire}
-                        | {"version": each.version or None}
-                        | {"streaming": each.streaming, "streaming_limit": each.streaming_limit}
-                        for alias, each in found
-                    ]
-                )
-            )
+        aliases = _aliases(options["layer"])
+        if options["action"] == "show":
+            if options["names"]:
+                raise CommandError("show takes no names; `channels --group NAME` shows a group's members")
+            self._show(aliases, options)
             return
-        self._list(found)
+        if len(aliases) != 1 and options["layer"] is None:
+            aliases = [conf.DEFAULT_CHANNEL_LAYER]
+        if len(aliases) != 1:
+            raise CommandError(f"{options['action']} is for one layer; name one with --layer")
+        acting = Acting(aliases[0], self.stdout, interactive=options["interactive"])
+        try:
+            if options["action"] == "purge":
+                acting.purge(options["names"])
+            else:
+                acting.replay(options["names"], every=options["every"])
+        except ChannelsqError as error:
+            raise CommandError(str(error)) from error
 
-    def _list(self, found: list[tuple[str, Announced]]) -> None:
-        if not found:
-            self.stdout.write("no interface server and no worker is announced")
+    def _show(self, aliases: Sequence[str], options: dict[str, Any]) -> None:
+        if options["group"] is not None:
+            try:
+                check_group_name(options["group"])
+            except TypeError as error:
+                raise CommandError(str(error)) from error
+        wanted = Wanted(options["limit"], options["groups"], options["group"], options["sockets"], options["inspect"])
+        try:
+            if options["watch"] is not None:
+                self._watch(aliases, wanted, options)
+            elif self._once(aliases, wanted, options["as_json"]):
+                sys.exit(1)
+        except KeyboardInterrupt:
+            pass
+
+    def _once(self, aliases: Sequence[str], wanted: Wanted, as_json: bool) -> bool:
+        """Show it; return whether a layer could not be looked at."""
+        snapshot = take(aliases, wanted)
+        if as_json:
+            self.stdout.write(json.dumps(as_dict(snapshot), indent=2))
+        else:
+            Screen(self.stdout).show(page_of(snapshot))
+        return snapshot.has_problem
+
+    def _watch(self, aliases: Sequence[str], wanted: Wanted, options: dict[str, Any]) -> None:
+        every = options["watch"]
+        if options["as_json"]:
+            for _ in moments(every, options["count"]):
+                self.stdout.write(json.dumps(as_dict(take(aliases, wanted))))
             return
-        rows = [_HEADINGS]
-        rows += [(alias, each.kind, each.name, each.version or _UNKNOWN, str(each.wire)) for alias, each in found]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
-        for row in rows:
-            self.stdout.write(
-                "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-            )
-        for alias, each in found:
-            if each.streaming is not None:
-                limit = "any number" if each.streaming_limit is None else each.streaming_limit
-                self.stdout.write(
-                    f"{alias}: {each.name} runs {each.streaming} streaming responses, of {limit} that it may run"
-                )
-        wires = sorted({each.wire for _, each in found})
-        if wires[-1] - wires[0] > 1:
-            self.stdout.write(
-                f"wire versions {wires[0]} and {wires[-1]} do not understand each other: update one release at a time"
-            )
-        elif len({each.version for _, each in found}) > 1:
-            self.stdout.write("a mixed deploy: these versions understand each other")
-        if any(not each.is_understood for _, each in found):
-            self.stdout.write(
-                f"this command's channelsq {__version__} (wire version {WIRE_VERSION}) does not understand all of them"
-            )
+
+        def page(height: int | None) -> Page:
+            snapshot = take(aliases, wanted)
+            now = timezone.localtime(snapshot.time).strftime("%Y-%m-%d %H:%M:%S")
+            head = Line(f"channelsq {__version__}  {now}  every {every:g} s, Ctrl-C ends", "dim")
+            return [head, *page_of(snapshot, height)]
+
+        Screen(self.stdout).watch(page, every, options["count"])
+
+
+def _aliases(chosen: Sequence[str] | None) -> list[str]:
+    """Return the layers that are looked at; CommandError for one that there is not."""
+    try:
+        known = list(channel_layers.configs)
+    except ChannelsqError as error:
+        raise CommandError(str(error)) from error
+    for alias in chosen or ():
+        if alias not in known:
+            raise CommandError(f"CHANNEL_LAYERS has no layer {alias!r}; it has {', '.join(known) or 'none'}")
+    return [alias for alias in known if alias in (chosen or known)]
+
+
+def _positive(kind: type[float]) -> Callable[[str], float]:
+    """Return what reads a number above 0."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(0)
+        if not 0 < value < 1_000_000:
+            raise argparse.ArgumentTypeError(f"give a number above 0, not {text!r}")
+        return value
+
+    return read

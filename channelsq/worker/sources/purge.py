@@ -31,7 +31,7 @@ def _wrapped(callback: Callable[..., Any]) -> Callable[..., Any]:
             shown = ", ".join(sorted(ours))
             if not force:
                 click.confirm(f"This will remove all messages from the channels {shown}.  Are you sure?", abort=True)
-            number = sum(_purge(layer, name) for name, layer in ours.items())
+            number = sum(layer.purge(channel) for layer, channel in ours.values())
             context.obj.echo(f"Purged {number} messages from the channels {shown}.")
         theirs = [name for name in queues or () if name not in ours]
         if theirs or not queues:
@@ -41,8 +41,8 @@ def _wrapped(callback: Callable[..., Any]) -> Callable[..., Any]:
     return purge
 
 
-def _layers_of(app: Celery, queues: Iterable[str]) -> dict[str, Any]:
-    """Return the layers of those queues that are channels'."""
+def _layers_of(app: Celery, queues: Iterable[str]) -> dict[str, tuple[Any, str]]:
+    """Return layer and channel of those queues that are channels'."""
     wanted = set(queues)
     if not wanted:
         return {}
@@ -50,16 +50,8 @@ def _layers_of(app: Celery, queues: Iterable[str]) -> dict[str, Any]:
     from channelsq.worker.consumers import tasks_of  # which needs Django's settings
 
     return {
-        name: tasks.layer.channel_layer
+        name: (tasks.layer.channel_layer, channel)
         for tasks in tasks_of(app).values()
         for channel in tasks.channels
         if (name := str(tasks.layer.queue(channel).name)) in wanted
     }
-
-
-def _purge(layer: Any, queue: str) -> int:
-    with layer.producer() as producer:
-        try:
-            return int(producer.channel.queue_purge(queue) or 0)
-        except producer.connection.channel_errors:  # there is no such queue yet
-            return 0

@@ -1,0 +1,253 @@
+"""What a site's layers hold and who serves them, at one moment."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from channelsq import conf
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
+from channelsq.bounded import within
+from channelsq.exceptions import ChannelsqError
+from channelsq.layers.base import ChannelState
+from channelsq.layers.presence import Presence
+from channelsq.layers.urls import shown
+from channelsq.operations.workers import INSPECT_ERRORS, Worker, announced, inspected, merged
+from channelsq.routing import consumed_channels
+from channelsq.version import __version__
+from channelsq.wire_version import Announced
+
+#: The version of the JSON; counted up when a field changes its meaning or goes.
+SCHEMA = 1
+
+#: Seconds that one layer may take in all, and that its groups are counted for.
+_PATIENCE, _COUNTED_FOR = 15.0, 2.0
+
+#: Groups that are looked at, for the largest of them.
+MOST_GROUPS = 10_000
+
+#: Seconds that workers have to answer over Celery's broker.
+_INSPECTED_FOR = 1.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of a site is looked at."""
+
+    #: How many groups, members and sockets are listed.
+    limit: int = 20
+    groups: bool = True
+    #: The group whose members are listed.
+    group: str | None = None
+    sockets: bool = False
+    #: Whether workers are asked over Celery's broker although they announce themselves.
+    inspect: bool = False
+
+
+@dataclass(frozen=True)
+class ChannelRow:
+    """One channel that workers consume."""
+
+    name: str
+    state: ChannelState
+    capacity: int
+    #: The workers that read it; None if that is not known.
+    consumers: tuple[str, ...] | None
+
+    @property
+    def fullness(self) -> float:
+        """The part of its capacity that waits."""
+        return (self.state.waiting or 0) / self.capacity
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing waits in it, is held, or died."""
+        return not (self.state.waiting or self.state.held or self.state.dead)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Names with what belongs to each, some of many."""
+
+    rows: list[tuple[str, Any]]
+    #: How many there are, as far as was counted.
+    total: int
+    #: Whether there may be more than ``total``.
+    cut: bool = False
+
+
+@dataclass
+class LayerState:
+    """One layer."""
+
+    alias: str
+    backend: str = ""
+    url: str = ""
+    channels: list[ChannelRow] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
+    #: Interface servers with the number of their sockets; None if the layer cannot know them.
+    interfaces: list[tuple[Announced, int]] | None = None
+    #: Groups with the numbers of their members, the largest first.
+    groups: Listed | None = None
+    #: Members of the group that was asked for, with their paths.
+    members: Listed | None = None
+    #: Sockets with their paths.
+    sockets: Listed | None = None
+    #: Why nothing, or not all, is known.
+    problem: str = ""
+    #: Whether only one other process could tell.
+    is_private: bool = False
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All of it."""
+
+    time: datetime
+    layers: list[LayerState]
+
+    @property
+    def has_problem(self) -> bool:
+        """Whether a layer could not be looked at."""
+        return any(each.problem for each in self.layers)
+
+
+def take(aliases: Iterable[str], wanted: Wanted) -> Snapshot:
+    """Look at layers, one after the other; each within its time."""
+    return Snapshot(datetime.now(UTC), [_look(alias, wanted) for alias in aliases])
+
+
+def _look(alias: str, wanted: Wanted) -> LayerState:
+    state = LayerState(alias)
+    try:
+        within(_PATIENCE, functools.partial(_fill, state, wanted))
+    except TimeoutError:
+        state.problem = state.problem or f"it was given up after {_PATIENCE:g} s"
+    except (ChannelsqError, ValueError, ImportError) as error:
+        state.problem = str(error)
+    return state
+
+
+def _fill(state: LayerState, wanted: Wanted) -> None:
+    layer = channel_layers[state.alias]
+    inner = layer.channel_layer
+    state.backend = conf.layer_settings(state.alias).backend
+    if layer.in_process:
+        state.is_private = True
+        return
+    state.url = shown(str(getattr(inner, "url", "")))
+    told = announced(layer)
+    answers: dict[str, dict[str, Any]] = {}
+    if told is None or wanted.inspect:
+        try:
+            answers = inspected(conf.celery_app(), _INSPECTED_FOR)
+        except INSPECT_ERRORS as error:
+            state.problem = f"workers could not be asked over Celery's broker: {error}"
+    workers = merged([(state.alias, each) for each in told or ()], answers)
+    state.workers = [each for each in workers if state.alias in each.channels]
+    presence = inner.presence
+    if told is not None and presence is not None:
+        servers = [each for each in told if each.kind == "interface"]
+        counts = presence.socket_counts([each.name for each in servers])
+        state.interfaces = list(zip(servers, counts, strict=True))
+    state.channels = _channels(layer, state.workers, known=not state.problem)
+    if wanted.sockets and presence is not None:
+        state.sockets = _sockets(presence, state.interfaces or (), wanted.limit)
+    if wanted.group is not None:
+        state.members = _members(layer, presence, wanted.group, wanted.limit)
+    elif wanted.groups:
+        sizes, cut = inner.group_sizes(MOST_GROUPS, _COUNTED_FOR)
+        largest = sorted(sizes.items(), key=lambda each: (-each[1], each[0]))
+        state.groups = Listed(largest[: wanted.limit], len(sizes), cut)
+
+
+def _channels(layer: ChannelLayerWrapper, workers: Sequence[Worker], *, known: bool) -> list[ChannelRow]:
+    layer.router.check_default()
+    rows = []
+    for name in consumed_channels(layer.router):
+        readers = tuple(each.name for each in workers if name in (each.channels[layer.alias] or ()))
+        unknown = not known or any(each.channels[layer.alias] is None for each in workers)
+        consumers = None if unknown and not readers else readers
+        rows.append(ChannelRow(name, layer.channel_layer.channel_state(name), layer.capacity_of(name), consumers))
+    return rows
+
+
+def _sockets(presence: Presence, servers: Sequence[tuple[Announced, int]], limit: int) -> Listed:
+    rows: list[tuple[str, Any]] = []
+    for server, _ in servers:
+        if len(rows) < limit:
+            rows += sorted(presence.some_sockets(server.name, limit - len(rows)).items())[: limit - len(rows)]
+    return Listed(rows, sum(count for _, count in servers))
+
+
+def _members(layer: ChannelLayerWrapper, presence: Presence | None, group: str, limit: int) -> Listed:
+    some, total = layer.channel_layer.some_members(group, limit)
+    some.sort()
+    paths = [None] * len(some) if presence is None else presence.paths(some)
+    return Listed(list(zip(some, paths, strict=True)), total)
+
+
+# -- for programs ---------------------------------------------------------------------------------
+
+
+def as_dict(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a snapshot as JSON has it; its fields are in docs/operations.md."""
+    return {
+        "schema": SCHEMA,
+        "channelsq": __version__,
+        "time": snapshot.time.isoformat(timespec="milliseconds"),
+        "layers": [_layer_as_dict(each) for each in snapshot.layers],
+    }
+
+
+def _layer_as_dict(state: LayerState) -> dict[str, Any]:
+    return {
+        "layer": state.alias,
+        "backend": state.backend,
+        "url": state.url or None,
+        "private": state.is_private,
+        "problem": state.problem or None,
+        "channels": [
+            {
+                "channel": row.name,
+                **row.state._asdict(),
+                "oldest": None if row.state.oldest is None else round(row.state.oldest, 3),
+                "capacity": row.capacity,
+                "consumers": None if row.consumers is None else list(row.consumers),
+            }
+            for row in state.channels
+        ],
+        "workers": [
+            {**_process_as_dict(each.announced), "runs": each.runs}
+            | {"streaming": each.streaming, "streaming_limit": each.streaming_limit}
+            | {"channels": None if (read := each.channels[state.alias]) is None else list(read)}
+            for each in state.workers
+        ],
+        "interfaces": None
+        if state.interfaces is None
+        else [{**_process_as_dict(server), "sockets": sockets} for server, sockets in state.interfaces],
+        "groups": _listed_as_dict(state.groups, "group", "members"),
+        "members": _listed_as_dict(state.members, "channel", "path"),
+        "sockets": _listed_as_dict(state.sockets, "channel", "path"),
+    }
+
+
+def _process_as_dict(process: Announced) -> dict[str, Any]:
+    return {
+        "name": process.name,
+        "host": process.host or None,
+        "pid": process.pid or None,
+        "version": process.version or None,
+        "wire": process.wire,
+        "understood": process.is_understood,
+    }
+
+
+def _listed_as_dict(listed: Listed | None, name: str, value: str) -> dict[str, Any] | None:
+    if listed is None:
+        return None
+    rows = [{name: each, value: what} for each, what in listed.rows]
+    return {"shown": rows, "total": listed.total, "cut": listed.cut}
