@@ -6,7 +6,7 @@
 #   make test-ways  tests of workers on the pools and brokers that make test leaves out
 #   make lint       ruff, and whether the formatting is right
 #   make format     put the formatting right
-#   make types      mypy --strict
+#   make types      mypy --strict, on the tests too
 #   make reference  write docs/reference/ from the docstrings
 #   make package    build the distributions, and try them in empty environments (ARGS="--keep dist" to have them)
 #   make autobahn   the WebSocket test suite of Autobahn, some minutes (ARGS='"7.*" -7.1.*' for some cases)

@@ -175,7 +175,7 @@ def test_the_users_rights_are_enough_and_no_more(shop: Added, server: redis.Redi
     assert response.status_code == 403
     assert "celery@" in shop.run("python", "manage.py", "channels")
     shop.run("python", "manage.py", "deadletters")
-    assert server.execute_command("ACL", "LOG") == []
+    assert server.acl_log() == []
     # The doctor asks for more, to say so.
     assert "The user may run all commands that the layer needs" in shop.run("python", "manage.py", "doctor")
 

@@ -92,7 +92,7 @@ def test_channel_session_of_a_class() -> None:
         channel_session = True
 
         def create(self, message: Any, **kwargs: Any) -> None:
-            self.message.channel_session["n"] = self.n = message.channel_session.get("n", 0) + 1
+            self.message.channel_session["n"] = self.n = message.channel_session.get("n", 0) + 1  # type: ignore[attr-defined]
 
     with apply_routes(route_class(Counting)):
         client = Client()
@@ -321,7 +321,7 @@ def test_exceptions_with_an_effect_in_a_method() -> None:
 
 class Who(WebsocketConsumer):
     def receive(self, **kwargs: Any) -> None:
-        self.user = self.message.user
+        self.user = self.message.user  # type: ignore[attr-defined]
         self.session = getattr(self.message, "http_session", None)
 
 

@@ -131,7 +131,7 @@ def test_the_lines_of_a_socket_have_one_client(shop: Shop) -> None:
 def test_a_consumer_may_keep_its_result(shop: Shop) -> None:
     with opened(shop, "/ws/kept/") as socket:
         socket.send("go on")
-        assert shop.ask("GET", f"/state/{socket.recv(30)}/") == {"state": "SUCCESS"}
+        assert shop.ask("GET", f"/state/{socket.recv(30, decode=True)}/") == {"state": "SUCCESS"}
 
 
 # -- django-debug-toolbar
