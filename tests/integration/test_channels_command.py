@@ -155,7 +155,7 @@ def test_groups_members_and_sockets(site: Site) -> None:
 
 def test_dead_letters_are_counted_and_replayed(site: Site) -> None:
     data = encode_compact("slow", "id-1", b"\x93\x92\xa4slow\x80\x80\x80", 60_000)
-    binary = redis.Redis.from_url(site.project.env["TEST_GROUPS"])
+    binary: Any = redis.Redis.from_url(site.project.env["TEST_GROUPS"])
     identity = binary.xadd("stream-dead:slow", {"m": data, "s": "slow", "d": 5, "r": "signal 9"}).decode()
     binary.close()
     assert {each["channel"]: each["dead"] for each in site.layer()["channels"]}["slow"] == 1

@@ -167,7 +167,10 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return Terminal()
 
 
-PAGE = [Line("layer", "head"), Table([Column("A"), Column("B", right=True)], [[Cell("a", "bad"), Cell("1")]])]
+PAGE: list[Line | Table] = [
+    Line("layer", "head"),
+    Table([Column("A"), Column("B", right=True)], [[Cell("a", "bad"), Cell("1")]]),
+]
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
