@@ -18,6 +18,7 @@ from channelsq.doctor.command import Doctor
 from channelsq.doctor.findings import Finding, Level, as_json, error, exit_code, not_applicable, ok, summary, warning
 from channelsq.doctor.redaction import Redaction
 from channelsq.doctor.screen import Screen
+from tests.support.fakes.terminals import FakeTerminal
 from tests.support.processes import ROOT
 
 FOUND = [
@@ -60,11 +61,6 @@ def test_summary() -> None:
     assert summary([]) == "0 errors, 0 warnings, 0 ok, 0 not applicable"
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.mark.parametrize("columns", [20, 60, 80, 300])
 def test_text_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -82,13 +78,13 @@ def test_colours_are_for_terminals_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert "\x1b[33;1mwarning" in shown(Terminal())
+    assert "\x1b[33;1mwarning" in shown(FakeTerminal())
     assert "\x1b" not in shown(io.StringIO())
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in shown(Terminal())
+    assert "\x1b" not in shown(FakeTerminal())
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
-    assert "\x1b" not in shown(Terminal())
+    assert "\x1b" not in shown(FakeTerminal())
 
 
 # -- secrets --------------------------------------------------------------------------------------

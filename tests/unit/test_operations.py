@@ -19,6 +19,7 @@ from channelsq.operations.snapshot import ChannelRow, LayerState, Listed, Snapsh
 from channelsq.operations.tables import Cell, Column, Line, Table, fitted, shortened
 from channelsq.operations.workers import Worker
 from channelsq.wire_version import Announced
+from tests.support.fakes.terminals import FakeTerminal
 
 CHANNELS = [
     ChannelRow("http.request", ChannelState(0, 0, None, 0), 100, ("celery@one",)),
@@ -153,18 +154,13 @@ def test_columns_go_by_rank_and_then_texts_are_cut() -> None:
 # -- screens ----------------------------------------------------------------------------------------
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> FakeTerminal:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("LINES", "15")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    return Terminal()
+    return FakeTerminal()
 
 
 PAGE: list[Line | Table] = [
@@ -175,7 +171,7 @@ PAGE: list[Line | Table] = [
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def test_colours_are_for_terminals_alone(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colours_are_for_terminals_alone(terminal: FakeTerminal, monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     Screen(file).show(PAGE)
     assert file.getvalue() == "layer\n\nA  B\na  1\n"
@@ -188,12 +184,12 @@ def test_colours_are_for_terminals_alone(terminal: Terminal, monkeypatch: pytest
         "a  1",
     ]
     monkeypatch.setenv("NO_COLOR", "1")
-    plain = Terminal()
+    plain = FakeTerminal()
     Screen(plain).show(PAGE)
     assert plain.getvalue() == file.getvalue()
 
 
-def test_a_terminal_without_rich(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_without_rich(terminal: FakeTerminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rich.console", None)
     Screen(terminal).show(PAGE)
     assert terminal.getvalue() == "layer\n\nA  B\na  1\n"
@@ -201,7 +197,7 @@ def test_a_terminal_without_rich(terminal: Terminal, monkeypatch: pytest.MonkeyP
     assert terminal.getvalue().endswith(f"{screens._CLEAR}15\n{screens._CLEAR}15\n")
 
 
-def test_watching(terminal: Terminal) -> None:
+def test_watching(terminal: FakeTerminal) -> None:
     heights: list[int | None] = []
 
     def page(height: int | None) -> Any:
