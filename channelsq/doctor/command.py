@@ -19,6 +19,9 @@ Examination = Callable[[], Iterable[Finding]]
 #: Seconds that an examination may take in all, beside those that workers have to answer.
 _PATIENCE = 20.0
 
+#: The exit code after Ctrl-C, as a shell has it.
+_INTERRUPTED = 130
+
 _FAIL_LEVELS = {"warning": Level.WARNING, "error": Level.ERROR, "never": None}
 
 
@@ -82,8 +85,11 @@ class Doctor:
     def run(self) -> int:
         """Examine everything and report; return the exit code."""
         if self._screen is not None:
-            self._screen.say(f"channelsq {__version__} doctor\n")
-        self._examine()
+            self._screen.say(f"channelsq {__version__} doctor")
+        try:
+            self._examine()
+        except KeyboardInterrupt:
+            return _INTERRUPTED
         if self._screen is None:
             self._out.write(as_json(self.findings, self._fail_level) + "\n")
         else:

@@ -71,6 +71,8 @@ class ConsumersExamination:
             places = _listed([f"{each.name} ({each.host}:{each.pid})" if each.host else each.name for each in servers])
             text = f"{_number(len(servers), 'interface server runs', 'interface servers run')}: {places}."
             yield ok("interfaces", text, self._alias, interfaces=[each.name for each in servers])
+        elif self._alias != conf.DEFAULT_CHANNEL_LAYER:
+            yield not_applicable("interfaces", "No interface server hands messages to this layer.", self._alias)
         else:
             yield warning(
                 "interfaces",

@@ -45,7 +45,7 @@ def check_celery() -> Iterator[Finding]:
     else:
         url = conf.celery_broker_url(app)
         broker = shown(url) if url else "no broker of its own"
-        yield ok("celery.app", f"The Celery app {app.main or '(without a name)'} is loaded; {broker}.", name=app.main)
+        yield ok("celery.app", f"The Celery app {app.main!r} is loaded, with {broker}.", name=app.main)
     if app.conf.task_always_eager:
         yield warning(
             "celery.eager",

@@ -87,8 +87,8 @@ def _optional(alias: str, client: Any) -> Iterator[Finding]:
 def _missing(command: Command, denied: NoPermissionError) -> str:
     """Return what ``ACL SETUSER`` would be given: a command, or a pattern of keys."""
     if "key" in str(denied):
-        key = next(str(each) for each in command[1:] if "channelsq-doctor" in str(each))
-        return f"~{key.partition('channelsq-doctor')[0].removesuffix('{')}*"
+        own = [str(each) for each in command[1:] if "channelsq-doctor" in str(each)]
+        return f"~{own[0].partition('channelsq-doctor')[0].removesuffix('{')}*" if own else f"~{command[1]!s}"
     parts = [str(each).lower() for each in command[:2]]
     return "|".join(parts) if parts[0] in ("xgroup", "xinfo", "script") else parts[0]
 
@@ -111,6 +111,9 @@ def _keys(server: RedisServer, name: str) -> dict[str, str]:
         "lease": f"{start}stream-lease:{name}",
         "dead": f"{start}stream-dead:{queue}",
         "list": f"{start}{queue}",
+        "unacked": f"{start}{queue}.unacked",
+        "index": f"{start}{queue}.unacked_index",
+        "mutex": f"{start}{queue}.unacked_mutex",
         "group": f"{layer.prefix}:group:{{{name}}}",
         "expiry": f"{layer.prefix}:group:{{{name}}}:expiry",
         "member": f"{layer.prefix}:member:{name}",
@@ -136,12 +139,7 @@ def _for_channels(server: RedisServer, keys: dict[str, str]) -> Iterator[Command
     if not server.has_channels:
         return
     if not server.has_streams:
-        yield "LPUSH", keys["list"], "1"
-        yield "PEXPIRE", keys["list"], _LIFETIME
-        yield "LLEN", keys["list"]
-        yield "LINDEX", keys["list"], -1
-        yield "BRPOP", keys["list"], "0.01"
-        yield "RPOP", keys["list"]
+        yield from _for_lists(server, keys)
         return
     stream = keys["stream"]
     yield "XADD", stream, "1-1", "m", "1"
@@ -164,6 +162,32 @@ def _for_channels(server: RedisServer, keys: dict[str, str]) -> Iterator[Command
     yield "SET", keys["lease"], "1", "PX", _LIFETIME
     yield "XADD", keys["dead"], "MAXLEN", 1, "1-1", "m", "1"
     yield "DEL", keys["dead"]
+
+
+def _for_lists(server: RedisServer, keys: dict[str, str]) -> Iterator[Command]:
+    """What Kombu's own transport needs: its keys are looked at by their names, and commands are tried on others."""
+    start = str(server.layer.transport_options.get("global_keyprefix", ""))
+    for name in ("unacked", "unacked_index", "unacked_mutex"):
+        yield "EXISTS", start + str(server.layer.transport_options.get(f"{name}_key", name))
+    yield "LPUSH", keys["list"], "1"
+    yield "RPUSH", keys["list"], "1"
+    yield "PEXPIRE", keys["list"], _LIFETIME
+    yield "LLEN", keys["list"]
+    yield "LINDEX", keys["list"], -1
+    yield "BRPOP", keys["list"], "0.01"
+    yield "RPOP", keys["list"]
+    yield "HSET", keys["unacked"], "one", "1"
+    yield "PEXPIRE", keys["unacked"], _LIFETIME
+    yield "WATCH", keys["unacked"]
+    yield "HGET", keys["unacked"], "one"
+    yield "HDEL", keys["unacked"], "one"
+    yield ("UNWATCH",)
+    yield "ZADD", keys["index"], 1, "one"
+    yield "PEXPIRE", keys["index"], _LIFETIME
+    yield "ZREVRANGEBYSCORE", keys["index"], "2", "0", "LIMIT", 0, 1
+    yield "ZREM", keys["index"], "one"
+    yield "SET", keys["mutex"], "1", "NX", "PX", _LIFETIME
+    yield "DEL", keys["mutex"]
 
 
 def _for_groups(server: RedisServer, keys: dict[str, str]) -> Iterator[Command]:

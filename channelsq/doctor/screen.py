@@ -38,7 +38,7 @@ class Screen:
             return
         part = "project and machine" if finding.layer is None else f"layer {finding.layer}"
         if part != self._part:
-            self.say(("" if self._part is None else "\n") + part)
+            self.say(f"\n{part}")
             self._part = part
         label = _LABELS[finding.level].ljust(_LEVEL)
         if self._colours:

@@ -175,6 +175,22 @@ def test_rights_that_lack(user: Callable[[str], str], client: Any, rights: str, 
     assert examine(url)["redis.rights"].level is Level.OK
 
 
+@pytest.mark.parametrize(
+    ("rights", "remedy"),
+    [
+        (f"~* {USER}", ""),
+        (f"~* {USER} -lpush -watch", "+lpush +watch"),
+        (f"~channelsq* {USER}", "~unacked ~unacked_index ~unacked_mutex"),
+    ],
+    ids=["enough", "commands", "keys"],
+)
+def test_rights_that_kombus_own_transport_needs(user: Callable[[str], str], rights: str, remedy: str) -> None:
+    url = user(rights)
+    found = examine(url, KombuChannelLayer)["redis.rights"]
+    assert found.remedy == (remedy and f"ACL SETUSER few {remedy}")
+    assert found.level is (Level.ERROR if remedy else Level.OK)
+
+
 def test_info_and_config_may_be_forbidden(user: Callable[[str], str]) -> None:
     found = examine(user(f"~* {USER} -info"))
     assert found["redis.info"].level is Level.WARNING
