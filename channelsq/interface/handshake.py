@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidHeader
 from websockets.extensions import Extension
 from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 
 from channelsq.interface.deflate import SharedDeflate, SharedDeflateFactory
 from channelsq.interface.forwarded import believed
@@ -77,6 +78,14 @@ def connect_content(
 def window(extensions: Sequence[Extension]) -> int:
     """Bits of the window that messages to a client are compressed with; 0 for no compression."""
     return next((each.local_max_window_bits for each in extensions if isinstance(each, SharedDeflate)), 0)
+
+
+def answer_to(wire: ServerProtocol, request: Request) -> Response:
+    """Return the answer to a handshake; ``wire.handshake_exc`` says what is wrong with it."""
+    try:
+        return wire.accept(request)
+    except UnicodeEncodeError:  # websockets before 17 quotes a header's octets in its refusal, which it cannot encode
+        return plain_response(400)
 
 
 def plain_response(status: int, more: str = "", retry_after: int | None = None) -> Response:

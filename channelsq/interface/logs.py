@@ -42,6 +42,11 @@ def shown_target(path: str, query_string: bytes | str) -> str:
     query = query_string.decode("latin-1") if isinstance(query_string, bytes) else query_string
     text = path + "?" + masked(query) if query else path
     # What a client sends must not be able to forge a second log line.
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Escape in a text what is not printable ASCII, so that it can be written anywhere and forges no line."""
     return text.encode("unicode_escape").decode("ascii")
 
 

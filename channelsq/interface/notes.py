@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from channelsq.interface.hub import Hub
-from channelsq.interface.logs import access, extra, masked, shown_client
+from channelsq.interface.logs import access, extra, masked, printable, shown_client
 
 logger = logging.getLogger("channelsq.interface.websocket")
 
@@ -44,7 +44,7 @@ class Notes:
         """The handshake was answered with something else than 101; ``cause`` is counted, ``reason`` is logged."""
         self._hub.stats.refuse("websocket", status, cause)
         level = logging.WARNING if status >= 500 else logging.INFO
-        self._log(level, "handshake_refused", "handshake answered with %d: %s", status, masked(reason))
+        self._log(level, "handshake_refused", "handshake answered with %d: %s", status, printable(masked(reason)))
         self._access(f"refused {status}")
 
     def ended(self, code: int, seconds: float) -> None:

@@ -65,6 +65,8 @@ def check(method: bytes, target: bytes, version: str, headers: Sequence[tuple[by
             # RFC 9112, section 6.1: no other coding is known here, and HTTP/1.0 has none.
             if version == "1.0":
                 raise Flaw(400, "Transfer-Encoding in HTTP/1.0")
+            if not value:
+                raise Flaw(400, "Transfer-Encoding without a coding")
             if value.lower() != b"chunked":
                 raise Flaw(501, f"the transfer coding {value!r:.80}; only chunked is known")
         elif value.lower() != b"100-continue":

@@ -277,7 +277,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if has_controls(path):
             self.answer(400, "bad_handshake", "a control character in the path")
             return
-        self._response = response = self._wire.accept(request)
+        self._response = response = handshake.answer_to(self._wire, request)
         if response.status_code != 101:
             notes.refused(response.status_code, "bad_handshake", f"bad handshake: {self._wire.handshake_exc}")
             self._wire.send_response(response)

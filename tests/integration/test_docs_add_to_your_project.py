@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+from playwright.sync_api import Browser
 
 from tests.support import needs
 from tests.support.added import PAGE, Added, block
@@ -18,6 +19,7 @@ from tests.support.markdown import blocks
 from tests.support.ports import free_port
 from tests.support.processes import ROOT, Process, Processes
 from tests.support.servers import RedisServer, redis_binary
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
@@ -142,6 +144,29 @@ def test_gunicorn_keeps_the_pages(shop: Added, gunicorn: int, tmp_path: Path, ru
         assert socket.recv(timeout=20) == "hello"
 
 
+@pytest.mark.browser
+def test_a_browsers_page_of_gunicorn_hears_it(
+    shop: Added, gunicorn: int, tmp_path: Path, running: Processes, chromium: Browser
+) -> None:
+    """The page's script, in a page behind nginx: an origin with a port, which must be let in."""
+    pages = f"location / {{ proxy_pass http://127.0.0.1:{gunicorn}; proxy_set_header Host $http_host; }}"
+    nginx = Nginx(tmp_path, nginx_lines(PAGE, shop.port) + pages, running)
+    page = chromium.new_page()
+    page.goto(f"http://127.0.0.1:{nginx.port}/admin/login/")
+    script = re.sub(r"</?script>", "", block("new WebSocket").text)
+    heard: list[str] = []
+    page.on("console", lambda message: heard.append(message.text))
+    page.evaluate(f"() => {{ {script} }}")
+
+    def is_heard() -> bool:
+        shop.push_quickly()  # until the socket is in the group
+        page.wait_for_timeout(200)
+        return "hello" in heard
+
+    wait_until(is_heard, "what a task pushed", timeout=20)
+    page.close()
+
+
 def test_gunicorn_leaves(shop: Added, tmp_path: Path, running: Processes) -> None:
     nginx = Nginx(tmp_path, nginx_lines(ROOT / "docs" / "deployment.md", shop.port), running)
     assert httpx.get(f"http://127.0.0.1:{nginx.port}/admin/login/").status_code == 200
@@ -170,7 +195,7 @@ def test_an_interface_server_with_settings_of_its_own(shop: Added, tmp_path: Pat
 
 
 def test_the_users_rights_are_enough_and_no_more(shop: Added, server: redis.Redis) -> None:
-    """All that the tests above have run has asked for nothing else."""
+    """All that the tests above have run asked for nothing else."""
     response = httpx.post(f"http://127.0.0.1:{shop.port}/admin/login/", content=b"x" * 600_000)  # in parts
     assert response.status_code == 403
     assert "celery@" in shop.run("python", "manage.py", "channels")
@@ -187,6 +212,7 @@ def test_the_users_rights_are_enough_and_no_more(shop: Added, server: redis.Redi
 
 def test_nothing_is_left_after_the_roll_back(shop: Added, server: redis.Redis, running: Processes) -> None:
     running.stop()
+    shop.run("python", "manage.py", "shell", "-c", "from channelsq import Group; Group('room').send({'text': 'x'})")
     port = server.connection_pool.connection_kwargs["port"]
     with redis.Redis(port=port, db=1) as channels, redis.Redis(port=port, db=0) as celery:
         for pattern in ("stream*", "channelsq:*"):
