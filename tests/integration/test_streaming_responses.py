@@ -72,7 +72,7 @@ def check_the_bound(site: Project) -> None:
         assert Metrics(site.url)("worker_streaming_limit") == 2
         if not site.embedded:
             listed = json.loads(site.processes.manage("channels", "--json", env=site.env))
-            (worker,) = (each for each in listed if each["kind"] == "worker")
+            (worker,) = listed["layers"][0]["workers"]
             assert (worker["streaming"], worker["streaming_limit"]) == (2, 2)
         for _ in range(3):
             with ticks(site) as refused:
