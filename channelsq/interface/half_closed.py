@@ -20,9 +20,6 @@ _BEGINNING = b"HTTP/1.1 "
 #: Zeros before a chunk's size at most: parsers take 16 digits.
 _ZEROS = 6
 
-#: Seconds until the first byte is sent ahead; they double with each.  Most answers come sooner.
-FIRST_WAIT = 0.25
-
 #: Seconds until a reset that such a byte brought is looked for, and between two looks at other times, at most.
 _SOON, _LATER = 0.1, 1.0
 
@@ -65,10 +62,15 @@ class HalfClosed:
         transport: the client's.
         active: returns the request that is answered now.
         loop: the event loop.
+        wait: seconds until the first byte is sent ahead; they double with each.
     """
 
     def __init__(
-        self, transport: asyncio.Transport, active: Callable[[], RequestResponseCycle], loop: asyncio.AbstractEventLoop
+        self,
+        transport: asyncio.Transport,
+        active: Callable[[], RequestResponseCycle],
+        loop: asyncio.AbstractEventLoop,
+        wait: float,
     ) -> None:
         self._active = active
         self._loop = loop
@@ -78,9 +80,9 @@ class HalfClosed:
         #: What the answers are written to.
         self.transport = cast(asyncio.Transport, ahead)
         self._descriptor: int = transport.get_extra_info("socket").fileno()
-        self._wait = FIRST_WAIT
-        self._due = loop.time() + FIRST_WAIT
-        self._timer = loop.call_later(FIRST_WAIT, self._look)
+        self._wait = wait
+        self._due = loop.time() + wait
+        self._timer = loop.call_later(wait, self._look)
 
     def ended(self) -> None:
         """The connection is gone."""

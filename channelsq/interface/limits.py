@@ -35,6 +35,9 @@ class Limits:
     room_patience: float = 5.0
     #: The same for a disconnect, which nobody waits for.
     disconnect_patience: float = 60.0
+    #: How long an answer may take until a byte of it is sent ahead to a client that has ended its side: most come
+    #: sooner, and a simple client may take what comes first for all.
+    half_closed: float = 1.0
     #: Bytes of a message that has not come whole that count as a sign of life; fewer may be dripped.
     lively: int = 4096
     #: How long a client may take to answer a close frame.

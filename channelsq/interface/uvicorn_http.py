@@ -144,7 +144,8 @@ class HttpProtocol(HttpToolsProtocol):
             return False
         if not self._refusal:
             last.keep_alive = False
-        self._half_closed = HalfClosed(transport, lambda: self._active or last, self._hub.loop)
+        hub = self._hub
+        self._half_closed = HalfClosed(transport, lambda: self._active or last, hub.loop, hub.limits.half_closed)
         self.transport = self._half_closed.transport
         for cycle in (self._active, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None:

@@ -13,11 +13,26 @@ import pytest
 from django.test import override_settings
 
 from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.limits import Limits
 from tests.support import edge_urls
 from tests.support.interfaces import Call, RawClient, Site, running
 from tests.support.waiting import wait_until
 
+SOON = Limits(half_closed=0.1)
+
 go, ended = edge_urls.go, edge_urls.ended
+
+
+def body_of(call: Call) -> bytes:
+    """The whole body, the rest of it from its channel."""
+    body: bytes = call["body"]
+    more = call["body_channel"] is not None
+    while more:
+        _, chunk = call.layer.receive([call["body_channel"]], block=True)
+        if chunk is not None:
+            body += chunk["content"]
+            more = chunk["more_content"]
+    return body
 
 
 def views(call: Call) -> None:
@@ -27,7 +42,7 @@ def views(call: Call) -> None:
             assert go.wait(10)
             call.reply(status=200, headers=[], content=b"slow")
         case ["echo"]:
-            call.reply(status=200, headers=[], content=call["body"])
+            call.reply(status=200, headers=[], content=body_of(call))
         case ["stream"]:
             call.now(status=200, headers=[], content=b"one", more_content=True)
             assert go.wait(10)
@@ -42,7 +57,7 @@ def views(call: Call) -> None:
 
 @pytest.fixture(scope="module", params=["channel", "direct"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    config = InterfaceConfig(http=request.param)
+    config = InterfaceConfig(http=request.param, limits=SOON)
     with override_settings(ROOT_URLCONF="tests.support.edge_urls"), running({"http.request": views}, config) as site:
         yield site
 
@@ -98,10 +113,19 @@ def test_a_client_that_half_closes_gets_its_answer(site: Site) -> None:
         assert at_end(client)
 
 
-def test_a_whole_body_is_answered(site: Site) -> None:
+@pytest.mark.parametrize("size", [1, 200_000, 800_000])
+def test_a_whole_body_is_answered(site: Site, size: int) -> None:
     with site.raw() as client:
-        half_close(client, request("/echo/", "POST", body=b"x" * 200_000))
-        assert answer(client)[:2] == (200, b"x" * 200_000)
+        half_close(client, request("/echo/", "POST", body=b"x" * size))
+        assert answer(client)[:2] == (200, b"x" * size)
+        assert at_end(client)
+
+
+def test_a_body_in_chunks_is_answered(site: Site) -> None:
+    with site.raw() as client:
+        head = request("/echo/", "POST").replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        half_close(client, head + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+        assert answer(client)[:2] == (200, b"abcde")
         assert at_end(client)
 
 
@@ -203,7 +227,7 @@ def test_who_leaves_a_quiet_stream_is_noticed(site: Site, version: str) -> None:
 
 
 def test_clients_at_a_unix_socket(tmp_path: Path) -> None:
-    with running({"http.request": views}, InterfaceConfig(unix_socket=str(tmp_path / "socket"))) as site:
+    with running({"http.request": views}, InterfaceConfig(unix_socket=str(tmp_path / "socket"), limits=SOON)) as site:
         with site.raw() as client:
             half_close(client, request("/slow/"))
             assert peek(client) == b"H"
