@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -48,11 +49,15 @@ class ServerExamination:
 
     def __call__(self) -> Iterator[Finding]:
         """Look at it; an error that ends the examination is its last finding."""
+        for finding in self._look():
+            yield replace(finding, data={"server": self._server.shown, **finding.data})
+
+    def _look(self) -> Iterator[Finding]:
         where = f"The Redis of the {self._what}, {self._server.shown},"
         try:
             with self._server.connected() as client:
                 client.ping()
-                yield ok("redis.reachable", f"{where} answers.", self._alias, url=self._server.shown)
+                yield ok("redis.reachable", f"{where} answers.", self._alias)
                 yield from self._examine(client)
         except (redis.AuthenticationError, NoPermissionError) as refused:
             yield error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from typing import Any
 
@@ -75,3 +76,11 @@ def test_other_paths_are_the_applications(path: str) -> None:
     router = Router([route("websocket.connect", application)])
     router.check_default()
     assert router.match(message_on(wrapped(), "websocket.connect", path=path)) == (application, {})
+
+
+def test_long_paths_of_others_are_looked_at_in_no_time() -> None:
+    began = time.perf_counter()
+    for path in ("/" + "a/" * 30_000, "/" + "a" * 60_000, "/channelsq-doctor/" + "a" * 60_000):
+        for _ in range(1000):
+            assert re.match(probe.PATH, path) is None
+    assert time.perf_counter() - began < 0.5  # a pattern without bounds takes more than that a thousand times
