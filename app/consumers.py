@@ -26,7 +26,6 @@ UNKNOWN_SOCKET = 4001
 @own_pages_only
 def connect(message: Message, room: str) -> None:
     """A page opens its socket: let it in, tell it what it missed, tell the others who came."""
-    assert message.reply_channel is not None
     request = request_of(message)
     user = user_of(request)
     chat = Room.objects.filter(slug=room).first()
@@ -48,7 +47,6 @@ def connect(message: Message, room: str) -> None:
 @consumer(autoretry_for=(OperationalError,), max_retries=3, retry_backoff=True)
 def receive(message: Message, room: str) -> None:
     """A page sent a frame: ``{"type": "message", "text": …, "key": …}`` or ``{"type": "ping"}``."""
-    assert message.reply_channel is not None
     presence = (
         Presence.objects.filter(channel=message.reply_channel.name, room__slug=room)
         .select_related("room", "user")
@@ -74,7 +72,6 @@ def receive(message: Message, room: str) -> None:
 @consumer(autoretry_for=(OperationalError,), max_retries=3, retry_backoff=True)
 def disconnect(message: Message, room: str) -> None:
     """A socket has closed, for whatever reason: tell the others if its user is gone with it."""
-    assert message.reply_channel is not None
     left = Presence.objects.leave(message.reply_channel.name)
     if left is not None:
         announce(left.room, "leave", left.user.get_username(), Presence.objects.people(left.room))
@@ -110,7 +107,6 @@ def announce(room: Room, event: str, user: str, people: list[str]) -> None:
 
 def reply(message: Message, **content: Any) -> None:
     """Send a frame to the page that ``message`` came from, and to no other."""
-    assert message.reply_channel is not None
     message.reply_channel.send(frame(**content))
 
 

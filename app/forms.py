@@ -8,7 +8,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.text import slugify
 
-from app.models import Message, Room
+from app.models import TEXT_LENGTH, Room
 
 
 def check_encodable(text: str) -> None:
@@ -22,9 +22,7 @@ def check_encodable(text: str) -> None:
 class MessageForm(forms.Form):
     """A message; ``key`` is the page's own name for it, by which it is known when it comes again."""
 
-    text = forms.CharField(
-        max_length=Message._meta.get_field("text").max_length, widget=forms.Textarea, validators=[check_encodable]
-    )
+    text = forms.CharField(max_length=TEXT_LENGTH, widget=forms.Textarea, validators=[check_encodable])
     key = forms.RegexField(r"^[-\w]{1,36}$", required=False, widget=forms.HiddenInput)
 
 

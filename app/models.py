@@ -16,6 +16,9 @@ from channelsq import Group
 #: How many messages a page gets to see when it comes (or comes back).
 HISTORY = 50
 
+#: Characters that a message may have.
+TEXT_LENGTH = 2000
+
 #: Pages send a sign of life every 30 s, and browsers slow that down to a minute in the background.
 GONE_AFTER = timedelta(seconds=150)
 
@@ -45,7 +48,7 @@ class Room(models.Model):
 
     def history(self, after: int = 0) -> list[Message]:
         """The last messages, oldest first; only those after the message with the id ``after``."""
-        newest = self.messages.filter(id__gt=after).select_related("author").order_by("-id")[:HISTORY]
+        newest = Message.objects.filter(room=self, id__gt=after).select_related("author").order_by("-id")[:HISTORY]
         return list(reversed(newest))
 
     def post(self, author: Any, text: str, key: str = "") -> tuple[Message, bool]:
@@ -56,9 +59,9 @@ class Room(models.Model):
         """
         message, new = None, True
         if key:
-            message, new = self.messages.get_or_create(author=author, key=key, defaults={"text": text})
+            message, new = Message.objects.get_or_create(room=self, author=author, key=key, defaults={"text": text})
         else:
-            message = self.messages.create(author=author, text=text)
+            message = Message.objects.create(room=self, author=author, text=text)
         if new:
             self.group.send(frame(**message.content))
         return message, new
@@ -69,7 +72,7 @@ class Message(models.Model):
 
     room = models.ForeignKey(Room, models.CASCADE, related_name="messages")
     author = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="chat_messages")
-    text = models.TextField(max_length=2000)
+    text = models.TextField(max_length=TEXT_LENGTH)
     key = models.CharField(max_length=36, blank=True, editable=False)
     sent_at = models.DateTimeField(auto_now_add=True)
 

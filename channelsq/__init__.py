@@ -13,6 +13,7 @@ DEFAULT_CHANNEL_LAYER = "default"
 if TYPE_CHECKING:
     from channelsq.asgi import channel_layers
     from channelsq.channel import Channel, Group
+    from channelsq.message import Message
     from channelsq.options import consumer
     from channelsq.routing import include, route, route_class
 
@@ -20,6 +21,7 @@ __all__ = [
     "DEFAULT_CHANNEL_LAYER",
     "Channel",
     "Group",
+    "Message",
     "__version__",
     "channel_layers",
     "consumer",
@@ -32,6 +34,7 @@ _HOME = {
     "consumer": "channelsq.options",
     "Channel": "channelsq.channel",
     "Group": "channelsq.channel",
+    "Message": "channelsq.message",
     "channel_layers": "channelsq.asgi",
     "include": "channelsq.routing",
     "route": "channelsq.routing",
@@ -39,13 +42,15 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # Imported when first asked for: Django imports this package while it is still loading its apps.
-    from importlib import import_module
+if not TYPE_CHECKING:  # which then know names that are not here
 
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # Imported when first asked for: Django imports this package while it is still loading its apps.
+        from importlib import import_module
+
+        if name in _HOME:
+            return getattr(import_module(_HOME[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

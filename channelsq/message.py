@@ -6,7 +6,7 @@ import copy
 import uuid
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
@@ -14,6 +14,9 @@ from channelsq.attempts import Run
 from channelsq.channel import Channel
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.pending import pending_message_store
+
+if TYPE_CHECKING:
+    from django.contrib.sessions.backends.base import SessionBase
 
 __all__ = ["Message", "pending_message_store"]
 
@@ -27,6 +30,15 @@ class Message:
         channel_layer: the layer that carried it; replies go back through it.  None for the default one.
     """
 
+    #: The client's user, if a decorator of :mod:`channelsq.auth` is on the consumer.
+    user: Any
+
+    #: The socket's session, if a decorator of :mod:`channelsq.sessions` or :mod:`channelsq.auth` is on the consumer.
+    channel_session: SessionBase
+
+    #: The browser's session, if such a decorator is on the consumer; None if the browser has none.
+    http_session: SessionBase | Any
+
     #: Whether the broker delivered the message before, to a worker that may have begun with it.
     is_redelivered = False
 
@@ -38,8 +50,11 @@ class Message:
         #: The name of :attr:`channel`, ``""`` if it has none.
         self.channel_name = "" if channel_name is None else names.check_channel_name(channel_name)
         reply_channel = content.get("reply_channel")
-        #: Where the client that sent this listens, or None.
-        self.reply_channel = Channel(reply_channel, channel_layer=channel_layer) if reply_channel else None
+        #: Where the client that sent this listens; None if the message has no ``reply_channel``.  What a client sends
+        #: has one, so type checkers take it for a :class:`channelsq.Channel` (``Channel | Any``: it may be compared).
+        self.reply_channel: Channel | Any = (
+            Channel(reply_channel, channel_layer=channel_layer) if reply_channel else None
+        )
 
     @cached_property
     def _run(self) -> Run:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from channelsq.auth import channel_session_user
 from channelsq.message import Message
 from channelsq.routing import RouteClass, route_class
 from channelsq.sessions import channel_session
+
+R = TypeVar("R")
+
+
+def overridable(method: Callable[..., R]) -> Callable[..., R]:
+    """Return the method itself; to type checkers, one that takes any arguments.
+
+    An overriding method names those of its route, ``def connect(self, message: Message, room: str)``, where the
+    overridden one has ``**kwargs``.
+    """
+    return method
 
 
 class BaseConsumer:

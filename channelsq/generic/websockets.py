@@ -19,7 +19,7 @@ from channelsq.auth import (
 )
 from channelsq.channel import Channel, Group
 from channelsq.exceptions import BadFrame, DenyConnection, SendNotAvailableOnDemultiplexer
-from channelsq.generic.base import BaseConsumer
+from channelsq.generic.base import BaseConsumer, overridable
 from channelsq.message import Message
 from channelsq.names import is_short_name
 from channelsq.sessions import ordered_as_declared
@@ -89,6 +89,7 @@ class WebsocketConsumer(BaseConsumer):
             handler = channel_session_user_from_http(handler)
         return ordered_as_declared(self, handler)
 
+    @overridable
     def connection_groups(self, *args: Any, **kwargs: Any) -> Iterable[str]:
         """The names of the groups that this socket joins, :attr:`groups` if not overridden.
 
@@ -97,6 +98,7 @@ class WebsocketConsumer(BaseConsumer):
         """
         return self.groups or []
 
+    @overridable
     def raw_connect(self, message: Message, **kwargs: Any) -> None:
         """Join the groups, then :meth:`connect`.
 
@@ -129,10 +131,12 @@ class WebsocketConsumer(BaseConsumer):
     # Overrides may name the route's arguments and leave others out: type checkers take ``*args: Any, **kwargs: Any``
     # for any signature.
 
+    @overridable
     def connect(self, message: Message, *args: Any, **kwargs: Any) -> None:
         """A socket is opened: accept it.  What overrides this accepts it, refuses it or raises DenyConnection."""
         _client(message).send({"accept": True})
 
+    @overridable
     def raw_receive(self, message: Message, **kwargs: Any) -> None:
         """Take the frame out of the message, for :meth:`receive`."""
         if message.get("text") is not None:
@@ -140,6 +144,7 @@ class WebsocketConsumer(BaseConsumer):
         else:
             self.receive(bytes=message["bytes"], **kwargs)
 
+    @overridable
     def receive(self, *args: Any, **kwargs: Any) -> None:
         """A frame has come; nothing happens if not overridden.
 
@@ -187,12 +192,14 @@ class WebsocketConsumer(BaseConsumer):
         """
         _client(self.message).send({"close": status, "reason": reason} if reason else {"close": status})
 
+    @overridable
     def raw_disconnect(self, message: Message, **kwargs: Any) -> None:
         """Leave the groups, then :meth:`disconnect`."""
         for group in self._connection_groups(**kwargs) or ():
             group.discard(_client(message))
         self.disconnect(message, **kwargs)
 
+    @overridable
     def disconnect(self, message: Message, *args: Any, **kwargs: Any) -> None:
         """The socket has ended; nothing happens if not overridden."""
 
@@ -206,6 +213,7 @@ def _client(message: Message) -> Channel:
 class JsonWebsocketConsumer(WebsocketConsumer):
     """A WebSocket whose frames are JSON; override :meth:`encode_json` and :meth:`decode_json` for another codec."""
 
+    @overridable
     def raw_receive(self, message: Message, **kwargs: Any) -> None:
         """Decode the frame, for :meth:`receive`; or for :meth:`bad_frame`, if it is binary or no JSON."""
         if message.get("text") is None:
@@ -218,6 +226,7 @@ class JsonWebsocketConsumer(WebsocketConsumer):
             return
         self.receive(content, **kwargs)
 
+    @overridable
     def bad_frame(self, error: BadFrame, **kwargs: Any) -> None:
         """A frame has come that is not what this consumer takes: have :class:`channelsq.exceptions.BadFrame` log it,
         and close the socket if it has a code.
@@ -233,6 +242,7 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         """
         raise error
 
+    @overridable
     def receive(self, content: Any, *args: Any, **kwargs: Any) -> None:
         """A frame has come; nothing happens if not overridden.
 
@@ -315,6 +325,7 @@ class WebsocketDemultiplexer(JsonWebsocketConsumer):
     #: What writes frames.
     multiplexer_class: ClassVar[type[WebsocketMultiplexer]] = WebsocketMultiplexer
 
+    @overridable
     def receive(self, content: Any, *args: Any, **kwargs: Any) -> None:
         """Hand a frame to the consumer of its stream, or to :meth:`bad_frame`.
 
@@ -337,12 +348,14 @@ class WebsocketDemultiplexer(JsonWebsocketConsumer):
         kwargs["multiplexer"] = self.multiplexer_class(stream, _client(message))
         self.consumers[stream](message, **kwargs)
 
+    @overridable
     def connect(self, message: Message, *args: Any, **kwargs: Any) -> None:
         """Accept the socket, and tell every consumer."""
         _client(message).send({"accept": True})
         for stream in self.consumers:
             self._call(stream, message, **kwargs)
 
+    @overridable
     def disconnect(self, message: Message, *args: Any, **kwargs: Any) -> None:
         """Tell every consumer."""
         for stream in self.consumers:

@@ -19,7 +19,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from channelsq import names
 from channelsq.exceptions import DenyConnection
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["AllowedHostsOnlyOriginValidator", "BaseOriginValidator", "allowed_hosts_only"]
 
 logger = logging.getLogger("channelsq.security")
+
+C = TypeVar("C", bound=Callable[..., Any])
 
 
 class BaseOriginValidator:
@@ -141,8 +143,14 @@ class AllowedHostsOnlyOriginValidator(BaseOriginValidator):
         return host_is_allowed(origin, allowed_hosts())
 
 
-#: As consumers spell :class:`AllowedHostsOnlyOriginValidator`.
-allowed_hosts_only = AllowedHostsOnlyOriginValidator
+if TYPE_CHECKING:
+
+    def allowed_hosts_only(func: C) -> C:
+        """Run a consumer only for sockets from :class:`AllowedHostsOnlyOriginValidator`'s hosts."""
+
+else:
+    #: As consumers spell :class:`AllowedHostsOnlyOriginValidator`.
+    allowed_hosts_only = AllowedHostsOnlyOriginValidator
 
 
 def header_values(message: Message, name: bytes) -> list[bytes]:

@@ -10,7 +10,7 @@ import functools
 import inspect
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, overload
 
 from django.test import TestCase, TransactionTestCase
 
@@ -49,6 +49,13 @@ class ChannelTestCaseMixin(LayersMixin):
     def surroundings(self) -> contextlib.AbstractContextManager[object]:
         """Layers in memory, with the routings of those they stand in for."""
         return installed([memory_layer(alias) for alias in self.test_channel_aliases], self.layer_changes)
+
+    @overload
+    def get_next_message(self, channel: str, alias: str = ..., *, require: Literal[True]) -> Message: ...
+    @overload
+    def get_next_message(self, channel: str, alias: str, require: Literal[True]) -> Message: ...
+    @overload
+    def get_next_message(self, channel: str, alias: str = ..., require: bool = ...) -> Message | None: ...
 
     def get_next_message(
         self, channel: str, alias: str = DEFAULT_CHANNEL_LAYER, require: bool = False
@@ -91,7 +98,7 @@ class Client:
         """The layer."""
         return channel_layers[self.alias]
 
-    def get_next_message(self, channel: str) -> Message | None:
+    def get_next_message(self, channel: str) -> Message | Any:
         """Take the next message off a channel; None if there is none."""
         return next_message(channel, self.alias)
 

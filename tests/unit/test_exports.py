@@ -22,7 +22,7 @@ from channelsq.message import Message
 PUBLIC = {
     "channelsq": [
         "Channel", "Group", "route", "route_class", "include", "DEFAULT_CHANNEL_LAYER", "channel_layers", "__version__",
-        "consumer",
+        "consumer", "Message",
     ],
     "channelsq.channel": ["Channel", "Group"],
     "channelsq.message": ["Message", "pending_message_store"],
