@@ -54,27 +54,27 @@ urlpatterns = [
 @channel_session
 def connect(message: Message) -> None:
     """Accept, and call a task."""
-    inject(message.channel_session)  # type: ignore[attr-defined]
-    message.reply_channel.send({"accept": True})  # type: ignore[union-attr]
+    inject(message.channel_session)
+    message.reply_channel.send({"accept": True})
     note.delay("connect")
 
 
 @channel_session
 def receive(message: Message) -> None:
     """Call a task; or fail."""
-    handshake = trace.get_current_span(extract(message.channel_session)).get_span_context()  # type: ignore[attr-defined]
+    handshake = trace.get_current_span(extract(message.channel_session)).get_span_context()
     trace.get_current_span().add_link(handshake)
     text = message["text"]
     if text == "fail":
         raise RuntimeError("receive failed")
     note.delay(text)
-    message.reply_channel.send({"text": text})  # type: ignore[union-attr]
+    message.reply_channel.send({"text": text})
 
 
 @consumer(time_limit=30)
 def limited(message: Message) -> None:
     """Run in Celery's pool where that keeps time limits."""
-    message.reply_channel.send({"accept": True})  # type: ignore[union-attr]
+    message.reply_channel.send({"accept": True})
     note.delay("limited")
 
 
@@ -83,7 +83,7 @@ def stubborn(task: Any, message: Message) -> None:
     """Succeed with the second try."""
     if not task.request.retries:
         raise task.retry(countdown=0.5)  # when this one has ended: OpenTelemetry tells runs apart by the id of the task
-    message.reply_channel.send({"accept": True})  # type: ignore[union-attr]
+    message.reply_channel.send({"accept": True})
 
 
 def raw(message: Message) -> None:

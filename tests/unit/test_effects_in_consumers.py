@@ -108,7 +108,7 @@ def test_a_base_consumers_method_on_a_channel_of_the_applications_own(layer: Cha
 @pytest.mark.parametrize("outermost", ["origin", "session"])
 def test_decorated_consumers(layer: ChannelLayerWrapper, outermost: str) -> None:
     def close(message: Message) -> None:
-        message.channel_session["seen"] = True  # type: ignore[attr-defined]
+        message.channel_session["seen"] = True
         raise WebsocketCloseException(4004)
 
     consumer: Callable[..., Any] = close
@@ -124,7 +124,7 @@ def test_decorated_consumers(layer: ChannelLayerWrapper, outermost: str) -> None
 def test_a_decorated_http_consumer_that_answers_later(layer: ChannelLayerWrapper) -> None:
     @channel_session
     def park(message: Message) -> None:
-        message.channel_session["parked"] = True  # type: ignore[attr-defined]
+        message.channel_session["parked"] = True
         Channel("parked").send({"client": str(message.reply_channel)})
         raise ResponseLater
 
@@ -136,7 +136,7 @@ def test_a_decorated_http_consumer_that_answers_later(layer: ChannelLayerWrapper
 
     @channel_session
     def look(message: Message) -> None:
-        seen.append(message.channel_session.get("parked"))  # type: ignore[attr-defined]
+        seen.append(message.channel_session.get("parked"))
 
     run(look, message_on(layer, "http.disconnect", reply_channel=str(message.reply_channel)))
     assert seen == [True]

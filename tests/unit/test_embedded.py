@@ -85,7 +85,7 @@ class Replies:
 
 
 def echo(message: Message, **kwargs: Any) -> None:
-    message.reply_channel.send({"text": message["text"], **kwargs})  # type: ignore[union-attr]
+    message.reply_channel.send({"text": message["text"], **kwargs})
 
 
 # -- taking messages ----------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_autoretry(start: Start) -> None:
 
     @consumer(autoretry_for=(LookupError,), retry_kwargs={"max_retries": 3, "countdown": 60})
     def flaky(message: Message, **kwargs: Any) -> None:
-        message.reply_channel.send({"half": len(runs)})  # type: ignore[union-attr]
+        message.reply_channel.send({"half": len(runs)})
         runs.append(kwargs)
         if len(runs) < 3:
             raise LookupError

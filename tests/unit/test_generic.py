@@ -92,7 +92,7 @@ def test_channel_session_of_a_class() -> None:
         channel_session = True
 
         def create(self, message: Any, **kwargs: Any) -> None:
-            self.message.channel_session["n"] = self.n = message.channel_session.get("n", 0) + 1  # type: ignore[attr-defined]
+            self.message.channel_session["n"] = self.n = message.channel_session.get("n", 0) + 1
 
     with apply_routes(route_class(Counting)):
         client = Client()
@@ -321,7 +321,7 @@ def test_exceptions_with_an_effect_in_a_method() -> None:
 
 class Who(WebsocketConsumer):
     def receive(self, **kwargs: Any) -> None:
-        self.user = self.message.user  # type: ignore[attr-defined]
+        self.user = self.message.user
         self.session = getattr(self.message, "http_session", None)
 
 
@@ -433,7 +433,7 @@ def test_a_consumer_may_answer_bad_frames_itself() -> None:
 
     class PatientStreams(WebsocketDemultiplexer):
         def bad_frame(self, error: BadFrame, **kwargs: Any) -> None:
-            self.message.reply_channel.send({"text": str(error)})  # type: ignore[union-attr]
+            self.message.reply_channel.send({"text": str(error)})
 
     client = WSClient()
     with apply_routes([route_class(Patient, path="^/(?P<room>p)$"), route_class(PatientStreams, path="^/s$")]):

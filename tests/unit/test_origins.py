@@ -195,15 +195,17 @@ def test_names_and_attributes() -> None:
 
 
 def test_get_header_gives_the_values_or_raises_key_error() -> None:
+    validator: Any = connect
     message = handshake(headers=[[b"x-a", b"1"], [b"X-A", b"2"], [b"host", b"h"]])
-    assert connect.get_header(message, b"x-a") == [b"1", b"2"]
-    assert connect.get_header(message, b"host") == [b"h"]
+    assert validator.get_header(message, b"x-a") == [b"1", b"2"]
+    assert validator.get_header(message, b"host") == [b"h"]
     with pytest.raises(KeyError, match="x-b"):
-        connect.get_header(message, b"x-b")
+        validator.get_header(message, b"x-b")
 
 
 def test_get_origin_gives_text() -> None:
-    assert connect.get_origin(handshake(b"https://example.com:1")) == "https://example.com:1"
+    validator: Any = connect
+    assert validator.get_origin(handshake(b"https://example.com:1")) == "https://example.com:1"
 
 
 def test_the_base_class_needs_validate_origin() -> None:

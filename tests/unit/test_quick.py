@@ -60,7 +60,7 @@ def run(plan: Plan, message: Message, said: dict[str, Any] | None = None, **kwar
 
 def test_a_success_asks_for_no_description(app: Celery, layer: ChannelLayerWrapper) -> None:
     def consumer(message: Message, room: str) -> None:
-        message.reply_channel.send({"text": room})  # type: ignore[union-attr]
+        message.reply_channel.send({"text": room})
 
     plan, message = plan_of(app, layer, consumer), message_on(layer, order=1)
     assert plan.quick

@@ -230,7 +230,7 @@ def test_a_generic_consumer(channel_layer: ChannelLayerWrapper, alice: Any) -> N
         token_user = True
 
         def receive(self, text: str | None = None, **kwargs: Any) -> None:
-            self.send(text=self.message.user.get_username())  # type: ignore[attr-defined]
+            self.send(text=self.message.user.get_username())
 
     client = WSClient()
     with apply_routes([Chat.as_route()]):

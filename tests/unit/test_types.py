@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,20 +84,34 @@ TYPED = "readme_*.py", "written.py", "wrong.py", "app/*.py", "config/*.py"
 def untyped(folder: Path) -> str:
     """The names of the modules whose functions have no types."""
     typed = {path for pattern in TYPED for path in folder.glob(pattern)}
-    return ", ".join(path.stem for path in folder.glob("*.py") if path not in typed)
+    return ",".join(path.stem for path in folder.glob("*.py") if path not in typed)
 
 
-def mypy(folder: Path, *lines: str, python: str = sys.executable, name: str) -> str:
-    """What mypy says of a folder, with more lines of configuration."""
+def mypy(folder: Path, python: Path, *lines: str, checked_as: str = "", name: str) -> str:
+    """What mypy says of a folder, with more lines of configuration; ``python`` runs it."""
     common = ("[mypy]", "strict = true", "explicit_package_bases = true", "show_error_codes = true", *lines)
-    config = folder / "mypy.ini"
-    config.write_text("\n".join(common))
-    args = ["-m", "mypy", "--config-file", str(config), "--python-executable", python, "--cache-dir", str(CACHE / name)]
-    ran = subprocess.run(
-        [sys.executable, *args, "."], cwd=folder, env=environment(), capture_output=True, text=True, timeout=280
-    )
+    (folder / "mypy.ini").write_text("\n".join(common))
+    args = ["-m", "mypy", "--python-executable", checked_as or str(python), "--cache-dir", str(CACHE / name), "."]
+    ran = subprocess.run([python, *args], cwd=folder, env=environment(), capture_output=True, text=True, timeout=280)
     assert ran.returncode in (0, 1), ran.stdout + ran.stderr
     return ran.stdout
+
+
+def installed(folder: Path, *packages: str) -> Path:
+    """A Python that has channelsq installed, and these packages; without any all that this one has."""
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python3*/site-packages")
+    for package in ("channelsq", *packages):
+        (site / package).symlink_to(Path(str(__import__(package).__file__)).parent)
+    if not packages:
+        (site / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with everything."""
+    return installed(tmp_path_factory.mktemp("python"))
 
 
 def lines_of_wrong(*but: str) -> set[int]:
@@ -127,66 +142,58 @@ def reported(output: str) -> Iterator[tuple[str, int, str]]:
 DJANGO = "[mypy.plugins.django-stubs]", 'django_settings_module = "config.settings"'
 
 
-def test_strict_mypy_accepts_what_users_write(written: Path) -> None:
+def test_strict_mypy_accepts_what_users_write(written: Path, python: Path) -> None:
     untyped_lines = (
-        f"[mypy-{untyped(written).replace(', ', ',')}]",
+        f"[mypy-{untyped(written)}]",
         "disallow_untyped_defs = false",
         "disallow_incomplete_defs = false",
         "disallow_untyped_calls = false",
         "disallow_untyped_decorators = false",
     )
-    output = mypy(written, "plugins = mypy_django_plugin.main", *DJANGO, *untyped_lines, name="written")
+    output = mypy(written, python, "plugins = mypy_django_plugin.main", *DJANGO, *untyped_lines, name="written")
     assert_only_wrong_is_wrong([*reported(output)])
 
 
 def test_strict_mypy_accepts_it_without_types_of_django_and_celery(written: Path, tmp_path: Path) -> None:
     """The installed channelsq has its own, and asks for no others."""
-    venv.create(tmp_path, symlinks=True)
-    (site,) = tmp_path.glob("lib/python3*/site-packages")
-    for package in ("django", "celery", "kombu", "channelsq"):
-        module = __import__(package)
-        (site / package).symlink_to(Path(str(module.__file__)).parent)
+    bare = installed(tmp_path / "python", "django", "celery", "kombu")
     # What those who have no types of their libraries must turn off, whatever else they use.
     off = "ignore_missing_imports = true", "disallow_subclassing_any = false", "disallow_untyped_decorators = false"
     folder = tmp_path / "written"
     folder.mkdir()
     for path in (*written.glob("readme_*.py"), written / "written.py", written / "wrong.py"):
         shutil.copy(path, folder)
-    python = str(tmp_path / "bin" / "python")
-    found = [*reported(mypy(folder, *off, python=python, name="written-bare"))]
-    assert_only_wrong_is_wrong(found, "sav()")  # a session is Django's
+    output = mypy(folder, Path(sys.executable), *off, checked_as=str(bare), name="written-bare")
+    assert_only_wrong_is_wrong([*reported(output)], "sav()")  # a session is Django's
 
 
-def test_strict_mypy_accepts_the_demo(tmp_path: Path) -> None:
+def test_strict_mypy_accepts_the_demo(python: Path, tmp_path: Path) -> None:
     for name in ("app", "config"):
         shutil.copytree(ROOT / name, tmp_path / name)
     # Django's generic classes take no arguments at run time.
-    output = mypy(tmp_path, "plugins = mypy_django_plugin.main", "disable_error_code = type-arg", *DJANGO, name="demo")
+    lines = "plugins = mypy_django_plugin.main", "disable_error_code = type-arg", *DJANGO
+    output = mypy(tmp_path, python, *lines, name="demo")
     assert [*reported(output)] == []
     assert "Success" in output
 
 
-def test_pyright_accepts_what_users_write(written: Path) -> None:
+def test_pyright_accepts_what_users_write(written: Path, python: Path) -> None:
     for name in ("app", "config"):
         shutil.copytree(ROOT / name, written / "demo" / name)
-    (written / "pyrightconfig.json").write_text(
-        json.dumps(
-            {
-                # Fields of models are of unknown types in strict mode: only mypy has a plugin for them.
-                "typeCheckingMode": "standard",
-                "strict": ["readme_*.py", "written.py"],
-                "reportUnusedExpression": False,
-                "executionEnvironments": [{"root": "demo"}, {"root": "."}],
-            }
-        )
-    )
-    node = Path(playwright.__file__).parent / "driver"
+    settings = {
+        # Fields of models are of unknown types in strict mode: only mypy has a plugin for them.
+        "typeCheckingMode": "standard",
+        "strict": ["readme_*.py", "written.py"],
+        "executionEnvironments": [{"root": "demo"}, {"root": "."}],
+    }
+    (written / "pyrightconfig.json").write_text(json.dumps(settings))
     program = shutil.which("pyright", path=str(Path(sys.executable).parent))
+    node = Path(playwright.__file__).parent / "driver"
     if program is None or not (node / "node").exists():
         missing("there is no pyright, or no Node.js for it: pip install -e '.[dev]'")
     env = environment({"PATH": f"{node}{os.pathsep}{os.environ['PATH']}", "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"})
     ran = subprocess.run(
-        [program, "--outputjson", "--pythonpath", sys.executable],
+        [program, "--outputjson", "--pythonpath", str(python)],
         cwd=written, env=env, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     found = [
