@@ -503,6 +503,11 @@ class ConsumingChannel(AcknowledgingChannel):
         """Deal with an entry that only a newer process can read; a source may put another function in this place."""
         burial.keep_newer(self, entry, error)
 
+    def on_expired(self, entry: Entry) -> bool:
+        """Drop an entry whose time is over; return whether that is all.  A source may put another function here."""
+        self.stream_qos.drop(entry)
+        return True
+
     def open(self, entry: Entry) -> codec.Payload | None:
         """An entry's payload, with its delivery tag; None if it is dropped because it is expired or none of Kombu's."""
         qos = self.stream_qos
@@ -523,8 +528,7 @@ class ConsumingChannel(AcknowledgingChannel):
             return None
         end = codec.expires(payload, entry.id)
         # What a consumer was given in time does not expire with it.
-        if end is not None and end <= self.server_time() and not entry.redelivered:
-            qos.drop(entry)
+        if end is not None and end <= self.server_time() and not entry.redelivered and self.on_expired(entry):
             return None
         if entry.redelivered:
             codec.mark_redelivered(payload)

@@ -190,13 +190,21 @@ def test_the_routes_arguments(site: Site) -> None:
 
 
 @pytest.mark.parametrize("lifetime", [None, 60_000], ids=["for ever", "for a minute"])
-def test_an_expired_message_is_dropped(site: Site, lifetime: int | None) -> None:
-    site.write("job", site.compact("job", 1, n=1))
+def test_an_expired_message_is_dropped_and_its_socket_goes_on(
+    site: Site, lifetime: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    socket = site.layer.new_channel("websocket.send.p!")
+    site.write("job", site.compact("job", 1, n=1, reply_channel=socket, order=7))
     sent = site.redis.time()
     wait_until(lambda: site.redis.time() > (sent[0], sent[1] + 2000), "its time is over")
     site.write("job", site.compact("job", lifetime, n=2))
     assert [request.args[1] for request in site.take()] == [{"n": 2}]
     assert wait_until(lambda: site.length("job") == 1, "the expired one is acknowledged")
+    assert [each.message for each in caplog.records if each.__dict__.get("action") == "message_expired"] == [
+        "channel job: a message expired before a worker took it"
+    ]
+    told = wait_until(lambda: site.layer.receive([socket])[1], "the socket's interface server is told")
+    assert told["done"] == 7
 
 
 def test_a_message_that_no_route_claims_is_dropped(site: Site, caplog: pytest.LogCaptureFixture) -> None:

@@ -103,9 +103,9 @@ class Intake(ABC, Generic[Held]):
     def _was_delivered(self, held: Held) -> bool:
         """Return whether the broker says that the message was delivered before."""
 
+    @abstractmethod
     def _has_expired(self, held: Held) -> bool:
-        """Return whether a message has expired, where the broker does not look."""
-        return False
+        """Return whether a message has expired."""
 
     # -- reading a message
 
@@ -152,12 +152,7 @@ class Intake(ABC, Generic[Held]):
             self._drop(held)
             return None
         if self._has_expired(held):
-            logger.warning(
-                "channel %s: a message expired before a worker took it", channel,
-                extra={"action": "message_expired", "channel": channel},
-            )  # fmt: skip
-            report_failed(mine)
-            self._drop(held)
+            self._expire(held, mine)
             return None
         task, kwargs, ordered = resolved
         if not ordered:
@@ -177,7 +172,20 @@ class Intake(ABC, Generic[Held]):
         if self._signing is not None:
             self._signing.check_call(name, message.headers.get("id"), args, kwargs, message.headers.get(HEADER))
         mine = Message(args[1], args[0], self._layer)
+        if self._has_expired(held):
+            self._expire(held, mine)
+            return None
         return self._request(held, message, mine, task, kwargs)
+
+    def _expire(self, held: Held, mine: Message) -> None:
+        """Drop a message whose time is over; its socket goes on without it, and its HTTP client waits no longer."""
+        channel = mine.channel_name
+        logger.warning(
+            "channel %s: a message expired before a worker took it", channel,
+            extra={"action": "message_expired", "channel": channel},
+        )  # fmt: skip
+        report_failed(mine)
+        self._drop(held)
 
     def _request(self, held: Held, message: Any, mine: Message, task: ConsumerTask, kwargs: dict[str, Any]) -> Request:
         headers = message.headers

@@ -40,6 +40,8 @@ class StreamIntake(Intake[Entry]):
     _channel: Channel
     _now = 0
     _alive: tuple[str, int] = _NONE_ALIVE
+    # Of the entry:
+    _is_over = False
 
     def take(self, channel: Channel, entries: Iterable[Entry]) -> list[Request]:
         """Return the requests of entries, which the channel holds from now on.
@@ -113,6 +115,7 @@ class StreamIntake(Intake[Entry]):
 
     def _take_any(self, entry: Entry) -> Request | None:
         """Return the request of whatever message; None if it is not to be run, which is dealt with."""
+        self._is_over = False
         payload = self._channel.open(entry)
         if payload is None:
             return None
@@ -144,5 +147,13 @@ class StreamIntake(Intake[Entry]):
         else:
             burial.keep_newer(self._channel, entry, error)
 
+    def on_expired(self, entry: Entry) -> bool:
+        """Have an entry whose time is over read all the same, as its sender waits for its outcome."""
+        self._is_over = True
+        return False
+
     def _was_delivered(self, held: Entry) -> bool:
         return held.redelivered
+
+    def _has_expired(self, held: Entry) -> bool:
+        return self._is_over

@@ -67,6 +67,7 @@ class StreamSource(LayerSource):
             channel = cast(Channel, connection.default_channel)
             channel.render = self._layer.sender.render
             channel.on_newer = self._intake.on_newer  # type: ignore[method-assign]
+            channel.on_expired = self._intake.on_expired  # type: ignore[method-assign]
             channel.basic_qos(0, self._credit, False)
             queues = [self._layer.queue(name) for name in list(self._wanted)]  # another thread may add one
             consumer = Consumer(channel, queues=queues, on_message=_refuse)
