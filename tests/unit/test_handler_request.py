@@ -320,3 +320,27 @@ def test_bad_messages(interface: FakeInterface, change: dict[str, Any], named: s
 def test_meta_tells_the_scheme_as_wsgi_does(interface: FakeInterface, scheme: str | None, told: str) -> None:
     """OpenTelemetry's instrumentation reads it."""
     assert AsgiRequest(interface.message("/", scheme=scheme)).META["wsgi.url_scheme"] == told
+
+
+NON_ASCII = "/\N{LATIN SMALL LETTER O WITH DIAERESIS}\N{SNOWMAN}/ 100%/"
+
+
+@pytest.mark.parametrize("path", ["/plain/", NON_ASCII])
+@pytest.mark.parametrize("names", ["old", "http"])
+def test_opentelemetry_makes_a_url_of_meta(
+    interface: FakeInterface, monkeypatch: pytest.MonkeyPatch, path: str, names: str
+) -> None:
+    """Its instrumentation of Django reads META as a WSGI server's; an error there would be every page's."""
+    from opentelemetry.instrumentation._semconv import _StabilityMode
+    from opentelemetry.instrumentation.wsgi import collect_request_attributes
+
+    if names == "http":
+        monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+    meta = AsgiRequest(interface.message(path, query=b"q=1", headers={"host": "example.com"})).META
+    told = collect_request_attributes(meta, _StabilityMode.HTTP if names == "http" else _StabilityMode.DEFAULT)
+    if names == "http":
+        assert (told["url.path"], told["url.query"], told["url.scheme"]) == (path, "q=1", "http")
+    elif path.isascii():
+        assert told["http.url"] == f"http://example.com{path}?q=1"
+    else:
+        assert told["http.target"] == "/%C3%B6%E2%98%83/%20100%25/?q=1"

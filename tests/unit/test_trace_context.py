@@ -111,15 +111,19 @@ def test_what_is_no_consumers_message_changes_nothing() -> None:
         assert request == {"id": "1"}
 
 
-#: A program, as Sentry changes Django for the whole process.  This Sentry has not what channelsq takes from it.
-OTHER_SENTRY = """
+#: A program with Sentry, which changes Django for the whole process.
+SENTRY_PROGRAM = """
 import logging, sys
 import django
 from django.conf import settings
 from django.http import HttpResponse
 from django.urls import path
 
-urlpatterns = [path("", lambda request: HttpResponse("answered"))]
+def fail(request):
+    raise RuntimeError("failed")
+
+
+urlpatterns = [path("", lambda request: HttpResponse("answered")), path("fail/", fail)]
 settings.configure(
     ROOT_URLCONF=__name__, MIDDLEWARE=[], ALLOWED_HOSTS=["*"], INSTALLED_APPS=["channelsq"],
     CHANNEL_LAYERS={"default": {"BACKEND": "channelsq.layers.InMemoryChannelLayer", "ROUTING": []}},
@@ -127,22 +131,56 @@ settings.configure(
 django.setup()
 logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
 import sentry_sdk, sentry_sdk.integrations.wsgi as wsgi
-sentry_sdk.init(dsn="http://key@127.0.0.1:1/1", shutdown_timeout=0)
-assert wsgi._make_wsgi_event_processor({}, False)  # else another name must be found for it
-del wsgi._make_wsgi_event_processor
+from sentry_sdk.integrations.celery import CeleryIntegration
 
 from channelsq.handler import AsgiHandler
 from channelsq.message import Message
+from channelsq.worker.isolation import fresh
+
+handler = AsgiHandler()
+
+
+def get(path):
+    content = {"path": path, "method": "GET", "reply_channel": "r", "headers": [[b"host", b"example.com"]]}
+    message = Message(content, "http.request", None)
+    return fresh().run(lambda: [each["content"] for each in handler(message)])
+
+
+def keep(event, hint):
+    print("EVENT", event["request"]["method"], event["request"]["url"], event["transaction"])
+
+
+sentry_sdk.init(
+    dsn="http://key@127.0.0.1:1/1", shutdown_timeout=0, before_send=keep, disabled_integrations=[CeleryIntegration()]
+)
+"""
+
+#: This Sentry has not what channelsq takes from it.
+OTHER_SENTRY = """
+assert wsgi._make_wsgi_event_processor({}, False)  # else another name must be found for it
+del wsgi._make_wsgi_event_processor
 for _ in range(2):
-    message = Message({"path": "/", "method": "GET", "reply_channel": "r"}, "http.request", None)
-    print([each["content"] for each in AsgiHandler()(message)])
+    print(get("/"))
 """
 
 
-def test_another_sentry_is_told_of_once_and_harms_no_request() -> None:
+def lines_of(program: str) -> list[str]:
+    """What a program prints."""
     ran = subprocess.run(
-        [sys.executable, "-c", OTHER_SENTRY], capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=50
-    )
-    lines = [line for line in ran.stdout.splitlines() if line]
-    assert [line for line in lines if line.startswith("[")] == ["[b'answered']"] * 2, ran.stderr
+        [sys.executable, "-c", SENTRY_PROGRAM + program],
+        capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=50,
+    )  # fmt: skip
+    assert not ran.returncode, ran.stderr
+    return [line for line in ran.stdout.splitlines() if line]
+
+
+def test_sentry_without_its_celery_integration_knows_each_views_own_request() -> None:
+    """Then consumers run without Celery's tracer, and nothing but their context parts one request from another."""
+    events = [line for line in lines_of("get('/'); get('/fail/'); get('/fail/')") if line.startswith("EVENT")]
+    assert events == ["EVENT GET http://example.com/fail/ /fail/"] * 2
+
+
+def test_another_sentry_is_told_of_once_and_harms_no_request() -> None:
+    lines = lines_of(OTHER_SENTRY)
+    assert [line for line in lines if line.startswith("[")] == ["[b'answered']"] * 2
     assert len([line for line in lines if "Sentry learns nothing of requests" in line]) == 1
