@@ -43,8 +43,12 @@ def test_order_with_two_workers_of_eight_threads_and_kills_in_between(project: P
     sockets = Sockets(f"{project.ws_url}/order/{{}}/", SOCKETS, talk)
     sockets.start()
     total = SOCKETS * (FRAMES + 2)
+
+    def wait_for_more(than: int) -> None:
+        wait_until(lambda: len(project.recorded("order")) > than, "a part of the work", 60)
+
     for part in (1, 2):
-        wait_until(lambda part=part: len(project.recorded("order")) > total * part * 2 // 4, "a part of the work", 60)  # type: ignore[misc]
+        wait_for_more(total * part * 2 // 4)
         workers[part - 1].kill()
         workers.append(project.new_worker(*options))
     sockets.join(60)

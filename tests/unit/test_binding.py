@@ -32,6 +32,7 @@ from channelsq.exceptions import MessageTooLarge
 from channelsq.generic.websockets import WebsocketDemultiplexer
 from channelsq.test import ChannelTestCase, Client, TransactionChannelTestCase, WSClient, apply_routes
 from tests.support.bindings import forgotten_afterwards
+from tests.support.logs import action_of, connection_of
 
 
 @pytest.fixture(autouse=True)
@@ -851,7 +852,7 @@ def test_data_that_do_not_fit(
         client = say(bind(fields="__all__"), **payload)
     assert client.receive() is None
     (record,) = [record for record in caplog.records if record.name == "channelsq.binding"]
-    assert (record.action, record.connection) == ("binding_bad_data", client.reply_channel)  # type: ignore[attr-defined]
+    assert (action_of(record), connection_of(record)) == ("binding_bad_data", client.reply_channel)
     assert record.getMessage().endswith(problem)
     assert record.exc_info is None
     assert [user.username for user in User.objects.all()] == ["bystander"]

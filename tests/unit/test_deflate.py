@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import tracemalloc
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
@@ -21,15 +23,16 @@ from channelsq.interface.frames import BYTES, TEXT, frame
 from channelsq.interface.replies import Delivery
 
 
-def agree(**offer: object) -> tuple[ClientProtocol, ServerProtocol]:
+def agree(**offer: Any) -> tuple[ClientProtocol, ServerProtocol]:
     """A client and a server after their handshake."""
-    factory = ClientPerMessageDeflateFactory(**offer)  # type: ignore[arg-type]
+    factory = ClientPerMessageDeflateFactory(**offer)
     client = ClientProtocol(parse_uri("ws://localhost/"), extensions=[factory])
     server = ServerProtocol(extensions=handshake.EXTENSIONS)
     client.send_request(client.connect())
     server.receive_data(b"".join(client.data_to_send()))
     (request,) = server.events_received()
-    server.send_response(server.accept(request))  # type: ignore[arg-type]
+    assert isinstance(request, Request)
+    server.send_response(server.accept(request))
     client.receive_data(b"".join(server.data_to_send()))
     client.events_received()
     return client, server
@@ -52,10 +55,11 @@ OFFERS: list[dict[str, object]] = [
 def test_every_client_reads_what_is_compressed_for_its_window(offer: dict[str, object]) -> None:
     client, server = agree(**offer)
     (theirs,), (ours,) = client.extensions, server.extensions
+    assert isinstance(theirs, PerMessageDeflate)
     assert isinstance(ours, SharedDeflate)
-    assert theirs.local_max_window_bits == ours.remote_max_window_bits  # type: ignore[attr-defined]
-    assert theirs.remote_max_window_bits == ours.local_max_window_bits  # type: ignore[attr-defined]
-    assert theirs.remote_no_context_takeover  # type: ignore[attr-defined]
+    assert theirs.local_max_window_bits == ours.remote_max_window_bits
+    assert theirs.remote_max_window_bits == ours.local_max_window_bits
+    assert theirs.remote_no_context_takeover
     text = "some text, some text, " * 500
     for _ in range(3):
         delivery = Delivery(["c"], {"text": text})
@@ -75,8 +79,10 @@ def test_every_client_reads_what_is_compressed_for_its_window(offer: dict[str, o
 def test_a_client_that_cannot_be_told_its_window_keeps_no_context() -> None:
     client, server = agree(client_max_window_bits=None)
     (theirs,), (ours,) = client.extensions, server.extensions
-    assert theirs.local_no_context_takeover  # type: ignore[attr-defined]
-    assert ours.remote_no_context_takeover  # type: ignore[attr-defined]
+    assert isinstance(theirs, PerMessageDeflate)
+    assert isinstance(ours, PerMessageDeflate)
+    assert theirs.local_no_context_takeover
+    assert ours.remote_no_context_takeover
 
 
 @given(st.lists(st.binary(max_size=5000), max_size=5), st.sampled_from([9, 12, 15]))

@@ -26,6 +26,7 @@ from channelsq.generic.websockets import (
 from channelsq.sessions import channel_session
 from channelsq.test import Client, WSClient, apply_routes
 from channelsq.utils import name_that_thing
+from tests.support.logs import action_of, connection_of
 
 
 @pytest.fixture(autouse=True)
@@ -389,7 +390,7 @@ def test_a_url_that_makes_no_name_of_a_group(room: str, caplog: pytest.LogCaptur
             client.send_and_consume("websocket.connect", path=f"/{room}")
         client.send_and_consume("websocket.disconnect", path=f"/{room}")
     (record,) = [record for record in caplog.records if getattr(record, "action", "") == "bad_group_name"]
-    assert record.connection == client.reply_channel  # type: ignore[attr-defined]
+    assert connection_of(record) == client.reply_channel
 
 
 def test_an_application_that_makes_no_name_of_a_group() -> None:
@@ -420,7 +421,7 @@ def test_frames_that_are_no_json(
         client.send_and_consume("websocket.receive", frame, path="/path/1")
     assert Client.receive(client) == answer
     (record,) = [record for record in caplog.records if record.name == "channelsq.worker"]
-    assert (record.action, record.connection) == ("bad_frame", client.reply_channel)  # type: ignore[attr-defined]
+    assert (action_of(record), connection_of(record)) == ("bad_frame", client.reply_channel)
     assert answer["reason"] in record.getMessage()
     assert "my secret" not in caplog.text
     assert record.exc_info is None

@@ -17,6 +17,7 @@ from channelsq.exceptions import ResponseLater
 from channelsq.handler import AsgiHandler, AsgiRequest, ViewConsumer
 from channelsq.message import Message
 from tests.support.fakes.interface import FakeInterface
+from tests.support.logs import action_of
 from tests.unit import http_support, urls_handler
 from tests.unit.http_support import django_settings
 
@@ -173,7 +174,7 @@ def test_bad_messages_get_400(
     response = interface.run(message)
     assert (response.status, response.body, response.complete) == (400, b"", True)
     record = caplog.records[-1]
-    assert (record.name, record.action, record.levelname) == ("channelsq.http", "bad_request", "WARNING")  # type: ignore[attr-defined]
+    assert (record.name, action_of(record), record.levelname) == ("channelsq.http", "bad_request", "WARNING")
 
 
 def test_body_too_slow_gets_408(interface: FakeInterface, caplog: pytest.LogCaptureFixture) -> None:
@@ -189,7 +190,7 @@ def test_body_too_slow_gets_408(interface: FakeInterface, caplog: pytest.LogCapt
     interface.layer.block_timeout = 0.01  # type: ignore[misc]
     message = interface.message("/x/", "POST", body_channel=interface.layer.new_channel("http.request.body?"))
     assert interface.run(message, Consumer()).status == 408
-    assert caplog.records[-1].action == "request_timeout"  # type: ignore[attr-defined]
+    assert action_of(caplog.records[-1]) == "request_timeout"
 
 
 def test_client_that_leaves_during_its_body_gets_nothing(

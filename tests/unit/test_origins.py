@@ -21,6 +21,7 @@ from channelsq.security.websockets import (
 )
 from channelsq.test import WSClient
 from channelsq.utils import name_that_thing
+from tests.support.logs import action_of
 from tests.unit.layer_support import installed, message_on, replies, wrapped
 
 
@@ -62,7 +63,7 @@ def test_another_origin_is_denied_and_the_consumer_does_not_run(caplog: pytest.L
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("channelsq.security", logging.WARNING)
     assert record.getMessage() == "a WebSocket on '/chat/' was refused: the origin 'http://evil.example' is not allowed"
-    assert record.action == "origin_refused"  # type: ignore[attr-defined]
+    assert action_of(record) == "origin_refused"
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_nothing_is_fetched_ahead_of_jobs_that_compute_or_take_long() -> None:
         source = FakeSource(credit=16)
         with running(source, 4):
             source.put(*[function] * number)
-            wait_until(lambda source=source, number=number: len(source.sent) == number, "all are done")  # type: ignore[misc]
+            wait_for_sent(source, number)
         assert source.begun_at_fetches == []
 
 

@@ -20,6 +20,7 @@ from channelsq.streaming import Streaming, StreamingResponses
 from channelsq.wire_version import announcement, read_announcement
 from channelsq.worker.embedded import EmbeddedWorker
 from tests.support.fakes.interface import FakeInterface
+from tests.support.logs import action_of
 from tests.support.waiting import wait_until
 from tests.unit.http_support import django_settings
 
@@ -164,7 +165,7 @@ def test_the_log_names_the_setting_once_a_minute(
             assert interface.run(interface.message("/"), consumer).status == 503
     (line,) = (each for each in caplog.records if each.name == "channelsq.http")
     assert "CONFIG['streaming_responses']" in line.getMessage()
-    assert line.action == "too_many_streaming"  # type: ignore[attr-defined]
+    assert action_of(line) == "too_many_streaming"
 
 
 def test_a_response_counts_until_it_is_closed(responses: StreamingResponses) -> None:

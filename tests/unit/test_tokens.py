@@ -22,6 +22,7 @@ from channelsq.generic.websockets import WebsocketConsumer
 from channelsq.message import Message
 from channelsq.security.tokens import make_token, read_token, token_in, token_view
 from channelsq.test import WSClient, apply_routes
+from tests.support.logs import action_of, connection_of
 from tests.unit.test_sessions import engine as engine
 from tests.unit.test_sessions import message
 
@@ -122,7 +123,7 @@ def test_the_end_of_a_token(
         with pytest.raises(InvalidToken, match=problem), caplog.at_level("INFO"):
             decorator(user)(handshake(channel_layer, token))
         (record,) = caplog.records
-        assert (record.action, record.connection) == ("token_refused", "test-reply")  # type: ignore[attr-defined]
+        assert (action_of(record), connection_of(record)) == ("token_refused", "test-reply")
         assert token not in caplog.text
     assert issubclass(InvalidToken, DenyConnection)
     assert not channel_session_user(user)(message(channel_layer)).is_authenticated
