@@ -160,8 +160,7 @@ class Doctor:
         if away:
             self._add(not_applicable("echo", "Consumers and an echo were not tried, as a server is missing.", alias))
             return
-        if self._is_wanted("consumers"):
-            self._look("consumers", consumers, alias)
+        self._look("consumers", consumers, alias)
         if not self._is_wanted("echo"):
             return
         if consumers.none_consume:

@@ -321,7 +321,7 @@ class RedisGroups(GroupStore):
         return GroupSizes(dict(itertools.islice(found.items(), most)), cut)
 
     def _scan(self, cursor: int, pattern: str) -> Any:
-        return self.client.scan(cursor, match=pattern, count=_SCANNED_TOGETHER, _type="set")
+        return self.client.scan(cursor, match=pattern, count=_SCANNED_TOGETHER)
 
     def some_members(self, group: str, most: int) -> tuple[list[str], int]:
         """See :meth:`BaseChannelLayer.some_members`; a group may have 100,000s, and memberships that have expired."""

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from channelsq import __version__
+from channelsq.layers import RedisChannelLayer
 from tests.support.demo import fresh_redis
 from tests.support.doctor import Report, run_doctor
 from tests.support.processes import Processes
@@ -40,6 +41,12 @@ class Site:
 
     def doctor(self, *args: str, program: str = "django") -> Report:
         return run_doctor(self.project.processes, self.project.env, *args, program=program)
+
+    def announce(self, worker: str, wire: int) -> None:
+        """Have a worker of another version announced, which reads nothing."""
+        told = json.dumps({"wire": wire, "channelsq": "9.0", "channels": []})
+        self.client.set(f"channelsq:worker:{worker}", told, px=60_000)
+        self.client.sadd("channelsq:workers", worker)
 
     def text(self, *args: str) -> str:
         process = self.project.processes.start("python", "-m", "django", "doctor", *args, env=self.project.env)
@@ -148,7 +155,24 @@ def test_channels_without_a_worker(redis_url: str, tmp_path: Path) -> None:
         assert "celery -A <app> worker" in report["consumers"]["remedy"]
         assert report["interfaces"]["level"] == "warning"
         assert report["echo"]["level"] == "not applicable"
-        assert site.doctor("--skip", "consumers", "--skip", "echo").code == 0
+        assert report["depths"]["level"] == "ok"
+        layer = RedisChannelLayer(url=site.project.env["TEST_BROKER"])
+        layer.dispatch([layer.prepare("slow", {"number": number}) for number in range(85)])
+        site.announce("next@host", wire=2)
+        report = site.doctor("--skip", "consumers", "--skip", "echo")
+        assert report.code == 0
+        assert report["depths"]["text"] == "Nearly full: slow (85 of 100)."
+        assert report["versions"]["level"] == "warning"
+        assert "mixed deploy" in report["versions"]["text"]
+        layer.dispatch([layer.prepare("slow", {"number": number}) for number in range(15)])
+        layer.close()
+        site.announce("next@host", wire=3)
+        report = site.doctor("--skip", "consumers", "--skip", "echo")
+        assert report.code == 1
+        assert report["depths"]["text"] == "Full: slow (100 of 100)."
+        assert report["versions"]["level"] == "error"
+        assert "worker next@host (channelsq 9.0, wire version 3)" in report["versions"]["text"]
+        site.client.delete("channelsq:worker:next@host")
         site.project.start_worker("-Q", "http.request,http.disconnect")
         wait_until(lambda: site.client.scard("channelsq:workers"), "the worker")
         report = site.doctor("--timeout", "1")

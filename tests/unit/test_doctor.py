@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
+from channelsq import __version__
+from channelsq.__main__ import main as program
 from channelsq.doctor import command, loading, machine, project
 from channelsq.doctor.command import Doctor
 from channelsq.doctor.findings import Finding, Level, as_json, error, exit_code, not_applicable, ok, summary, warning
@@ -192,3 +194,19 @@ def test_every_check_is_in_the_documentation() -> None:
         set(re.findall(r"`([a-z.]+)`", "".join(line.split("|")[1] for line in page.splitlines() if "|" in line)))
         == found
     )
+
+
+def test_the_program_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+    assert program(["--help"]) == 0
+    usage = capsys.readouterr().out
+    assert all(f"  {command}  " in usage for command in ("doctor", "channels", "deadletters", "interface"))
+    assert program([]) == 2
+    assert program(["nothing"]) == 2
+    assert "there is no command 'nothing'" in capsys.readouterr().err
+
+
+def test_tasks_that_run_eagerly_are_told_of() -> None:
+    _, told = run(skip=["echo"])
+    assert "celery.eager" in [each["check"] for each in told["findings"] if each["level"] == "warning"]
