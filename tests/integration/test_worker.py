@@ -355,7 +355,7 @@ def test_delay_and_revoke(worker: Process, client: LayerClient, app: Celery) -> 
     client.send("echo", {"value": "soon"}, delay=0.3)
     assert client.receive()["echo"] == "soon"
     app.control.revoke(identity, reply=True)
-    client.send("echo", {"value": "delayed less", "order": 10}, delay=2)
+    client.send("echo", {"value": "delayed less", "order": 10}, delay=5)
     other = wait_until(lambda: scheduled(identity), "the other one to be scheduled", timeout=20)
     app.control.revoke(other, reply=True)
     assert client.receive() == {"done": 10}  # so that its socket goes on
