@@ -41,6 +41,11 @@ class Verified:
     """What nobody can write into a message."""
 
 
+def is_message(args: Any) -> bool:
+    """Return whether a task's arguments are a channel's name and the content of a message."""
+    return isinstance(args, (list, tuple)) and len(args) == 2 and isinstance(args[1], Mapping)
+
+
 def shown(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
     """Return how a message's arguments are shown in logs, events and ``inspect``: the content by its keys alone."""
     return {"argsrepr": f"({args[0]!r}, {list(args[1])})", "kwargsrepr": repr(dict(kwargs))}
@@ -96,7 +101,7 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         **options: Any,
     ) -> Any:
         """Send the task, as Celery's; another try of a message goes where the message came from, to its layer."""
-        if args and len(args) == 2 and isinstance(args[1], Mapping):
+        if is_message(args):
             options = {**shown(args, kwargs or {}), **options}
         queue = options.get("queue") or options.get("routing_key")
         if producer is None and queue and args and self.layer.has_source and queue == self.layer.queue(args[0]).name:

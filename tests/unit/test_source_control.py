@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from celery.worker import state as worker_state
 from celery.worker.control import Panel
+from celery.worker.request import Request
+from kombu.message import Message as KombuMessage
 
 from channelsq import route
 from channelsq.worker.sources import control
@@ -46,6 +48,39 @@ def test_lists_have_what_every_process_has(world: FakeControlledWorker, command:
     assert world.call(command) == []
     world.sources.answers[what] = [[info("a"), info("b")], [], [info("c")]]
     assert [each["id"] for each in world.call(command)] == ["a", "b", "c"]
+
+
+def test_messages_in_celerys_pool_are_shown_without_their_content(world: FakeControlledWorker) -> None:
+    """As those with a time limit are; ordinary tasks keep their arguments."""
+    content = {"text": "secret", "headers": [[b"cookie", b"secret"]]}
+    requests = [
+        Request(
+            KombuMessage(
+                body=[["jobs", content], {"room": "tea"}, {}],
+                headers={"id": identity, "task": name, "argsrepr": "(…)"},
+                delivery_info={"exchange": "", "routing_key": "celery", "redelivered": False},
+                content_type="application/x-python",
+            ),
+            app=world.app,
+            task=world.app.tasks[name],
+            decoded=True,
+        )
+        for identity, name in (("ours", f"{__name__}.consumer"), ("theirs", "celery.accumulate"))
+    ]
+    for request in requests:
+        worker_state.task_accepted(request)
+        worker_state.requests[request.id] = request
+    try:
+        active = {each["id"]: each for each in world.call("active")}
+        queried = world.call("query_task", ["ours", "theirs"])
+    finally:
+        for request in requests:
+            worker_state.task_ready(request)
+            worker_state.requests.pop(request.id, None)
+    for told in (active["ours"], queried["ours"][1]):
+        assert (told["args"], told["kwargs"]) == ("('jobs', ['text', 'headers'])", "{'room': 'tea'}")
+    for told in (active["theirs"], queried["theirs"][1]):
+        assert told["args"] == ["jobs", content]
 
 
 def test_stats_add_up(world: FakeControlledWorker) -> None:

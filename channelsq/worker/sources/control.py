@@ -12,7 +12,7 @@ from kombu.utils.encoding import safe_str
 
 from channelsq.worker.consumers import tasks_of
 from channelsq.worker.sources.limits import NEEDS_PREFORK
-from channelsq.worker.task import ConsumerTask
+from channelsq.worker.task import ConsumerTask, is_message, shown
 
 Command = Callable[..., Any]
 
@@ -42,9 +42,21 @@ def _wrapped(command: Command, around: Callable[..., Any]) -> Command:
     return answer
 
 
+def _without_content(state: Any, told: dict[str, Any]) -> dict[str, Any]:
+    """Return what Celery tells of a request; of a consumer's in its pool, as of every message, without its content."""
+    if "request" in told:  # one of those that are scheduled
+        return {**told, "request": _without_content(state, told["request"])}
+    args = told.get("args")
+    if not isinstance(state.app.tasks.get(told.get("name")), ConsumerTask) or not is_message(args):
+        return told
+    texts = shown(args, told.get("kwargs") or {})
+    return {**told, "args": texts["argsrepr"], "kwargs": texts["kwargsrepr"]}
+
+
 def _listed(what: str) -> Callable[..., Any]:
     def around(sources: Any, command: Command, state: Any, *args: Any, **kwargs: Any) -> Any:
-        return [*command(state, *args, **kwargs), *(one for part in sources.ask(what) for one in part)]
+        ours = (one for part in sources.ask(what) for one in part)
+        return [*(_without_content(state, told) for told in command(state, *args, **kwargs) or ()), *ours]
 
     return around
 
@@ -69,7 +81,8 @@ def _stats(sources: Any, command: Command, state: Any, **kwargs: Any) -> Any:
 
 
 def _query_task(sources: Any, command: Command, state: Any, ids: Any, **kwargs: Any) -> Any:
-    found = command(state, ids, **kwargs)
+    celerys = (command(state, ids, **kwargs) or {}).items()
+    found = {identity: (place, _without_content(state, told)) for identity, (place, told) in celerys}
     wanted = {ids} if isinstance(ids, str) else set(ids or ())
     for what in ("active", "reserved", "scheduled"):
         for part in sources.ask(what):
