@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 from celery import Celery, Task
 from celery.exceptions import Ignore
@@ -41,7 +41,7 @@ class Verified:
     """What nobody can write into a message."""
 
 
-def is_message(args: Any) -> bool:
+def is_message(args: Any) -> TypeGuard[Sequence[Any]]:
     """Return whether a task's arguments are a channel's name and the content of a message."""
     return isinstance(args, (list, tuple)) and len(args) == 2 and isinstance(args[1], Mapping)
 

@@ -53,10 +53,11 @@ def test_lists_have_what_every_process_has(world: FakeControlledWorker, command:
 def test_messages_in_celerys_pool_are_shown_without_their_content(world: FakeControlledWorker) -> None:
     """As those with a time limit are; ordinary tasks keep their arguments."""
     content = {"text": "secret", "headers": [[b"cookie", b"secret"]]}
+    body: Any = [["jobs", content], {"room": "tea"}, {}]
     requests = [
         Request(
             KombuMessage(
-                body=[["jobs", content], {"room": "tea"}, {}],
+                body=body,
                 headers={"id": identity, "task": name, "argsrepr": "(…)"},
                 delivery_info={"exchange": "", "routing_key": "celery", "redelivered": False},
                 content_type="application/x-python",
