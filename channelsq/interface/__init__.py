@@ -11,5 +11,5 @@ From the command down to the wire::
     websocket, turns, packing, handshake    WebSockets; ``connection`` and ``keepalive`` are free of I/O
     incoming, outgoing, frames, deflate     their frames
     replies, link                           from and to the channel layer
-    config, stats, logs                     settings, counters, log lines
+    config, packages, stats, logs           settings, versions, counters, log lines
 """

@@ -17,6 +17,7 @@ from channelsq import logs
 from channelsq.causes import explained
 from channelsq.exceptions import InvalidRouting
 from channelsq.interface.config import ConfigError, InterfaceConfig, read_config
+from channelsq.interface.packages import check_packages
 from channelsq.interface.supervised import Supervised
 from channelsq.interface.supervisor import Supervisor
 from channelsq.settings_module import VARIABLE, find_settings
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_config(given, os.environ)
         _find_settings()
+        check_packages()  # before they are imported
         if config.workers and supervised is None:
             _configure_logging(config.verbosity)
             return Supervisor(config, given).run()

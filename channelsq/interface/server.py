@@ -24,6 +24,7 @@ from channelsq.interface.drain import Drain
 from channelsq.interface.http import HttpApp
 from channelsq.interface.hub import Hub
 from channelsq.interface.logs import extra
+from channelsq.interface.packages import check_packages
 from channelsq.interface.peers import Peers
 from channelsq.interface.sockets import bind, cannot_listen, check_unix_socket, url_of
 from channelsq.interface.stats import Stats
@@ -59,6 +60,9 @@ class InterfaceServer(uvicorn.Server):
         on_listening: called with this server, in its event loop, when clients can connect.
         install_signals: whether SIGTERM and SIGINT stop it; only possible in the main thread.
         peers: the processes that serve together with this one.
+
+    Raises:
+        ConfigError: a package that it stands on is missing, or too old.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class InterfaceServer(uvicorn.Server):
         install_signals: bool = True,
         peers: Peers | None = None,
     ) -> None:
+        check_packages()
         self.hub = Hub(config, layer, peers)
         self._status = Status(self.hub)
         self._settings = config

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from tests.support.brokers import Broker, LayerClient
 from tests.support.demo import Demo, copy_project, fresh_redis
 from tests.support.ports import free_port, is_open
-from tests.support.processes import Process, Processes
+from tests.support.processes import Process, Processes, pretending
 from tests.support.visitor import Visitor
 from tests.support.waiting import wait_until
 
@@ -176,6 +176,11 @@ def test_in_memory_layer_cannot_be_taken_apart(processes: Processes, option: str
 def test_nothing_to_run(processes: Processes) -> None:
     command = processes.start("python", "manage.py", "runserver", "--noworker", "--nointerface")
     assert "leave nothing to run" in fails(command)
+
+
+def test_a_package_that_is_too_old(processes: Processes, tmp_path: Path) -> None:
+    command = processes.start("python", "manage.py", "runserver", env=pretending(tmp_path, "uvicorn", "0.32.1"))
+    assert "uvicorn 0.32.1 is installed" in fails(command)
 
 
 @pytest.mark.redis

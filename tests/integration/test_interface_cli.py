@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 from channelsq.interface.config import OPTIONS, ConfigError, InterfaceConfig, read_config
 from channelsq.layers import RedisChannelLayer
 from tests.support.ports import free_port
-from tests.support.processes import ROOT, Process, Processes, environment
+from tests.support.processes import ROOT, Process, Processes, environment, pretending
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 
@@ -182,6 +182,21 @@ def test_a_manage_py_that_names_several_settings_is_one_line(tmp_path: Path) -> 
         "else:\n    os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings.local')\n"
     )
     assert "DJANGO_SETTINGS_MODULE is not set" in one_line_error(run(cwd=tmp_path))
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["alone", "supervised"])
+@pytest.mark.parametrize("package", [("uvicorn", "0.32.1"), ("websockets", "14.2")])
+def test_a_package_that_is_too_old_is_one_line(
+    tmp_path: Path, options: tuple[str, ...], package: tuple[str, str]
+) -> None:
+    error = one_line_error(run("-v", "0", *options, env=PROJECT | pretending(tmp_path, *package)))
+    assert f"{' '.join(package)} is installed, and the interface server is made for {package[0]}" in error
+    assert "environment of its own" in error
+
+
+def test_a_package_that_is_newer_is_told_of(processes: Processes, tmp_path: Path) -> None:
+    process, _ = start(processes, env=PROJECT | pretending(tmp_path, "uvicorn", "99.0"))
+    assert "uvicorn 99.0 is installed, and the interface server is made for uvicorn" in process.output
 
 
 def test_a_broken_layer_is_one_line(tmp_path: Path) -> None:

@@ -32,6 +32,18 @@ def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**inherited, "PYTHONUNBUFFERED": "1", **(env or {})}
 
 
+def pretending(folder: Path, name: str, version: str) -> dict[str, str]:
+    """Return what to add to the environment, so that another version of a package seems to be installed.
+
+    Args:
+        folder: an existing one, for what says so.
+    """
+    about = folder / f"{name}-{version}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return {"PYTHONPATH": f"{folder}:{ROOT}"}
+
+
 class Process:
     """A running program whose output goes to a file; stops with :meth:`stop`.
 

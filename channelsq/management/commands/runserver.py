@@ -14,7 +14,8 @@ from django.core.management.base import CommandError, CommandParser
 from channelsq import conf, logs
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.handler import ViewConsumer
-from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.config import ConfigError, InterfaceConfig
+from channelsq.interface.packages import check_packages
 from channelsq.interface.server import serve
 from channelsq.staticfiles import StaticFilesConsumer
 from channelsq.worker.embedded import EmbeddedWorker, in_process_layers
@@ -54,6 +55,11 @@ class Command(DjangoRunserver):
                     f"the channel layer {layer} lives inside one process, so interface and workers cannot run "
                     "apart; set REDIS_URL (or CHANNEL_LAYERS to another layer) to use --noworker or --nointerface."
                 )
+        if options["run_interface"]:
+            try:
+                check_packages()
+            except ConfigError as error:
+                raise CommandError(str(error)) from error
         return super().handle(*args, **options)
 
     def get_handler(self, *args: Any, **options: Any) -> Any:
