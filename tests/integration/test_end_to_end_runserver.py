@@ -221,7 +221,7 @@ def test_wrong_settings_leave_celerys_other_commands_alone(processes: Processes)
 @pytest.mark.parametrize(
     ("env", "problem"),
     [
-        ({"TEST_CAPACITY": "-1"}, "CHANNEL_LAYERS CONFIG['capacity'] must be a number above 0, not -1"),
+        ({"TEST_CAPACITY": "-1"}, "CHANNEL_LAYERS['default']: CONFIG['capacity'] must be a number above 0, not -1"),
         ({"TEST_BROKER": "redi://host"}, "the redi:// URL of the broker cannot be used: No such transport: redi"),
     ],
 )
