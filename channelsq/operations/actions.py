@@ -11,8 +11,8 @@ from channelsq.asgi import channel_layers
 from channelsq.routing import consumed_channels
 
 
-class Acting:
-    """Acts on one layer.
+class LayerActions:
+    """What can be done to one layer.
 
     Args:
         alias: the layer's.

@@ -49,7 +49,8 @@ class Site:
         self.client.sadd("channelsq:workers", worker)
 
     def text(self, *args: str) -> str:
-        process = self.project.processes.start("python", "-m", "django", "doctor", *args, env=self.project.env)
+        env = {**self.project.env, "COLUMNS": "100"}
+        process = self.project.processes.start("python", "-m", "django", "doctor", *args, env=env)
         process.wait(90)
         return process.output
 

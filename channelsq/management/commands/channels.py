@@ -15,7 +15,7 @@ from channelsq import conf
 from channelsq.asgi import channel_layers
 from channelsq.exceptions import ChannelsqError
 from channelsq.names import check_group_name
-from channelsq.operations.actions import Acting
+from channelsq.operations.actions import LayerActions
 from channelsq.operations.page import page_of
 from channelsq.operations.screens import Screen, moments
 from channelsq.operations.snapshot import Wanted, as_dict, take
@@ -82,12 +82,12 @@ class Command(BaseCommand):
             aliases = [conf.DEFAULT_CHANNEL_LAYER]
         if len(aliases) != 1:
             raise CommandError(f"{options['action']} is for one layer; name one with --layer")
-        acting = Acting(aliases[0], self.stdout, interactive=options["interactive"])
+        actions = LayerActions(aliases[0], self.stdout, interactive=options["interactive"])
         try:
             if options["action"] == "purge":
-                acting.purge(options["names"])
+                actions.purge(options["names"])
             else:
-                acting.replay(options["names"], every=options["every"])
+                actions.replay(options["names"], every=options["every"])
         except ChannelsqError as error:
             raise CommandError(str(error)) from error
 
