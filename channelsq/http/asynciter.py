@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Generator
-from typing import Any, TypeVar
+from contextvars import Context, copy_context
+from typing import Any, Generic, TypeVar
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import connections
@@ -18,55 +19,69 @@ T = TypeVar("T")
 _LOOK_EVERY = 0.5
 
 
-def iterate(source: AsyncIterator[T]) -> Generator[T, None, None]:
+def iterate(source: AsyncIterator[T], quiet: float | None = None) -> Generator[T | None, None, None]:
     """The items of ``source``, each handed on as soon as it is there.
 
     ``source`` runs in an event loop of its own that stands still between two items.  Closing the generator
-    closes ``source``, so that its ``finally`` runs.
+    closes ``source``, also while that waits, so that its ``finally`` runs.
+
+    Args:
+        source: the iterator.
+        quiet: seconds after which None is yielded if no item has come; None for never.
 
     Raises:
         RuntimeError: called in a thread whose event loop is running.
         ShuttingDown: the worker has no time left.
     """
     with asyncio.Runner() as runner:
+        # Shared by every run() below: what the source calls through sync_to_async stays in one thread, and its
+        # database connections end with it.
+        shared = copy_context()
         context = ThreadSensitiveContext()
-        # Entered in the runner's own context, which every run() below shares: what the source calls
-        # through sync_to_async stays in one thread, and its database connections end with it.
-        runner.run(_begin(context))
-        watch = _Watch(runner.get_loop())
+        runner.run(_begin(context), context=shared)
+        walk = _Walk(source, runner.get_loop(), shared)
         try:
             while True:
                 try:
-                    item = runner.run(watch.next(source))
+                    item = runner.run(walk.next(quiet), context=shared)
                 except StopAsyncIteration:
                     return
                 yield item
         finally:
-            runner.run(_finish(context, watch))
+            runner.run(_finish(context, walk), context=shared)
 
 
 async def _begin(context: ThreadSensitiveContext) -> None:
     await context.__aenter__()  # type: ignore[no-untyped-call]
 
 
-class _Watch:
-    """Ends the wait for an item when the worker's shutdown has no time left; else a source that waits would not end."""
+class _Walk(Generic[T]):
+    """Waits for a source's items; ends the wait when the worker's shutdown has no time left, or nobody wants more."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._waiting: asyncio.Task[Any] | None = None
+    def __init__(self, source: AsyncIterator[T], loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        self._source = source
+        self._context = context
+        self._waiting: asyncio.Task[T] | None = None
         self._cancelled = False
         self._task = loop.create_task(self._look())
 
-    async def next(self, source: AsyncIterator[T]) -> T:
-        self._waiting = asyncio.current_task()
+    async def next(self, quiet: float | None) -> T | None:
+        """Return the next item; None if it has not come within so many seconds, and is waited for next time."""
+        if self._waiting is None:
+            self._waiting = asyncio.create_task(self._next(), context=self._context)
+        done, _ = await asyncio.wait({self._waiting}, timeout=quiet)
+        if not done:
+            return None
+        waiting, self._waiting = self._waiting, None
         try:
-            return await anext(source)
+            return waiting.result()
         except asyncio.CancelledError:
             if self._cancelled:
                 raise shutdown.ShuttingDown("the worker is shutting down") from None
             raise
-        finally:
-            self._waiting = None
+
+    async def _next(self) -> T:
+        return await anext(self._source)
 
     async def _look(self) -> None:
         while True:
@@ -76,13 +91,16 @@ class _Watch:
                 self._waiting.cancel()
 
     async def stop(self) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        for task in (self._task, self._waiting):
+            if task is not None and not task.done():
+                task.cancel()
+                # The source may raise what it likes when it is closed: nobody reads on.
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
 
 
-async def _finish(context: ThreadSensitiveContext, watch: _Watch) -> None:
-    await watch.stop()
+async def _finish(context: ThreadSensitiveContext, walk: _Walk[Any]) -> None:
+    await walk.stop()
     await asyncio.get_running_loop().shutdown_asyncgens()
     await sync_to_async(connections.close_all)()
     await context.__aexit__(None, None, None)  # type: ignore[no-untyped-call]

@@ -39,6 +39,10 @@ class AsgiHandler(BaseHandler):
     #: Bytes of a response that go into one message; well below a layer's ``message_size_limit``.
     chunk_size = 256 * 1024
 
+    #: Seconds without a part of an asynchronous response, after its first, after which a message without content is
+    #: sent: by such messages the worker learns that the client has left.
+    quiet_seconds: float = 5
+
     _middleware_chain: Any
 
     def __init__(self) -> None:
@@ -158,7 +162,8 @@ class AsgiHandler(BaseHandler):
     def encode_response(cls, response: HttpResponseBase) -> Iterator[dict[str, Any]]:
         """The messages of ``response``: the first carries status and headers, the last no ``more_content``.
 
-        Parts of a streaming response go on as soon as they are there, also from an asynchronous iterator.
+        Parts of a streaming response go on as soon as they are there, also from an asynchronous iterator.  While that
+        is quiet, messages without content go out.
         """
         message: dict[str, Any] = {"status": response.status_code, "headers": _headers(response)}
         if not response.streaming:
@@ -166,8 +171,12 @@ class AsgiHandler(BaseHandler):
                 yield {**message, "content": chunk, "more_content": not last}
                 message = {}
             return
-        with contextlib.closing(_parts(response)) as parts:
+        with contextlib.closing(_parts(response, cls.quiet_seconds)) as parts:
             for part in parts:
+                if part is None:
+                    if not message:
+                        yield {"content": b"", "more_content": True}
+                    continue
                 for chunk, _ in cls.chunk_bytes(part):
                     if chunk:
                         yield {**message, "content": chunk, "more_content": True}
@@ -181,9 +190,10 @@ class AsgiHandler(BaseHandler):
             yield data[start : start + cls.chunk_size], start + cls.chunk_size >= len(data)
 
 
-def _parts(response: HttpResponseBase) -> Generator[bytes, None, None]:
+def _parts(response: HttpResponseBase, quiet: float) -> Generator[bytes | None, None, None]:
+    """The parts of a response, and None each time that an asynchronous one is quiet for so many seconds."""
     if isinstance(response, StreamingHttpResponse) and response.is_async:
-        yield from iterate(aiter(response))
+        yield from iterate(aiter(response), quiet)
     else:
         # The response itself, not its streaming_content: a subclass may override __iter__.
         yield from response

@@ -288,7 +288,8 @@ class _Request:
                     await self._write(Part(b"", True))
         except TimeoutError:
             raise _Aborted("client_stalled", f"the client read nothing for {timeout:g} s") from None
-        self._progress = self._hub.loop.time()
+        if start is not None or part.content or not part.more:  # else a worker asks whether the client is there
+            self._progress = self._hub.loop.time()
         self._doubted = None
         if credit is not None:
             self._hub.say_written(credit)

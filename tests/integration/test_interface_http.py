@@ -218,6 +218,22 @@ def test_a_producer_learns_that_the_client_left() -> None:
         site.application.wait_for("http.disconnect")
 
 
+def test_parts_without_content_keep_no_answer_alive() -> None:
+    """A worker sends them to learn whether the client is there."""
+    over = threading.Event()
+
+    def handler(call: Call) -> None:
+        call.now(status=200, headers=[], content=b"x", more_content=True)
+        while not over.wait(0.05):
+            call.now(content=b"", more_content=True)
+
+    with running({"http.request": handler}, InterfaceConfig(http_timeout=0.5)) as site, site.raw() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.read_to_end().endswith(b"\r\n\r\n1\r\nx\r\n")
+        assert site.count("http.response_stalled") == 1
+        over.set()
+
+
 def test_a_reply_to_nobody_is_answered_with_gone() -> None:
     with running({}) as site:
         channel = site.layer.new_channel("http.response!")

@@ -89,6 +89,45 @@ def test_a_client_that_left_ends_the_view(
     assert [action_of(record) for record in caplog.records] == ["response_gone"]
 
 
+class QuietConsumer(ViewConsumer):
+    """Looks for the client each time that an asynchronous response is quiet for some milliseconds."""
+
+    class handler_class(AsgiHandler):
+        quiet_seconds = 0.02
+
+    credit_seconds = 0
+
+
+def test_a_client_that_left_a_quiet_response_ends_the_view(
+    interface: FakeInterface, caplog: pytest.LogCaptureFixture
+) -> None:
+    interface.on_credit = lambda message: interface.layer.send(message["credit_channel"], {"gone": True})
+    with caplog.at_level(logging.INFO):
+        response = interface.run(interface.message("/quiet-stream/", query=b"first=1"), QuietConsumer())
+    assert [message["content"] for message in response.messages] == [b"first ", b"", b""]
+    assert urls_handler.events == ["closed"]
+    assert [action_of(record) for record in caplog.records] == ["response_gone"]
+
+
+def test_a_quiet_response_goes_on(interface: FakeInterface) -> None:
+    def give(message: dict[str, Any]) -> None:
+        interface.give_credit(message)
+        urls_handler.events.append("go")
+
+    interface.on_credit = give
+    response = interface.run(interface.message("/quiet-stream/", query=b"first=1"), QuietConsumer())
+    assert response.body == b"first second in sv"
+    assert response.complete
+    assert [message["content"] for message in response.messages][:3] == [b"first ", b"", b""]
+
+
+def test_nothing_goes_out_before_the_first_part(interface: FakeInterface) -> None:
+    threading.Timer(0.2, urls_handler.events.append, ["go"]).start()
+    response = interface.run(interface.message("/quiet-stream/"), QuietConsumer())
+    assert [message["content"] for message in response.messages] == [b"second in sv", b""]
+    assert response.status == 200
+
+
 def test_an_interface_that_never_answers_ends_the_view(
     interface: FakeInterface, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
@@ -137,6 +138,26 @@ def async_stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(parts(), content_type="text/plain")
 
 
+language: ContextVar[str] = ContextVar("language", default="none")
+
+
+def quiet_stream(request: HttpRequest) -> StreamingHttpResponse:
+    """A part, and then none until ``events`` says "go"; what it sets in its context stays."""
+
+    async def parts() -> AsyncIterator[str]:
+        language.set("sv")
+        try:
+            if request.GET.get("first"):
+                yield "first "
+            while "go" not in events:
+                await asyncio.sleep(0.01)
+            yield f"second in {language.get()}"
+        finally:
+            events.append("closed")
+
+    return StreamingHttpResponse(parts(), content_type="text/plain")
+
+
 def broken_stream(request: HttpRequest) -> StreamingHttpResponse:
     def parts() -> Iterator[bytes]:
         try:
@@ -233,6 +254,7 @@ urlpatterns = [
     path("stream/", stream),
     path("long-stream/", long_stream),
     path("async-stream/", async_stream),
+    path("quiet-stream/", quiet_stream),
     path("broken-stream/", broken_stream),
     path("file/", file),
     path("big-file/", big_file),
