@@ -386,7 +386,7 @@ def _texts() -> list[str]:
 
 def test_the_lines_that_the_troubleshooting_page_explains_are_in_the_code() -> None:
     page = without_blocks(DOCS / "troubleshooting.md")
-    section = page[page.index("## What the interface server logs") : page.index("## From my own code")]
+    section = page[page.index("## In the interface server's log") : page.index("## In your own code")]
     first_cells = " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))
     lines = set(re.findall(r"`([^`]+)`", first_cells))
     texts = _texts()
