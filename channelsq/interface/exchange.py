@@ -86,6 +86,7 @@ class Exchange:
         if self._over:  # the task that goes on has not begun yet
             self.replies.append(delivery)
             return
+        self._hub.unconsumed.answers[names.HTTP_REQUEST] += 1
         if self._hub.measures is not None:
             self.asking.note_reply()
         message = delivery.message
@@ -110,6 +111,11 @@ class Exchange:
 
     def on_done(self, order: int) -> None:
         """See :class:`channelsq.interface.replies.Receiver`; requests have no order."""
+
+    @property
+    def since(self) -> float:
+        """See :class:`channelsq.interface.hub.Waiting`."""
+        return self.asking.begun
 
     def on_tick(self, now: float) -> bool:
         """Give up if no answer came in time; gives whether it did."""

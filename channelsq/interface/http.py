@@ -154,6 +154,7 @@ class _Request:
         if self._complete or self._overflow:
             self._hub.say_gone(delivery.message)
             return
+        self._hub.unconsumed.answers[names.HTTP_REQUEST] += 1
         self._asking.note_reply()
         self._replies.append(delivery)
         self._waiting_bytes += delivery.size

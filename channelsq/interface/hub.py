@@ -20,6 +20,7 @@ from channelsq.interface.peers import Peers
 from channelsq.interface.replies import Delivery, Replies
 from channelsq.interface.rounds import Rounds, period_of
 from channelsq.interface.stats import Stats
+from channelsq.interface.unconsumed import Unconsumed
 from channelsq.layers.base import BaseChannelLayer
 from channelsq.security.origins import OriginPolicy
 
@@ -49,6 +50,10 @@ class Socket(Protocol):
 class Waiting(Protocol):
     """A request that waits for its answer."""
 
+    @property
+    def since(self) -> float:
+        """When it began to wait, by the event loop's time."""
+
     def on_tick(self, now: float) -> bool:
         """Give up if no answer came in time; gives whether it did."""
 
@@ -76,6 +81,8 @@ class Hub:
         self.room_patience = min(patiences)
         #: The keys of replies that were logged as unknown.
         self.unknown_keys: set[str] = set()
+        #: From when on a socket that nobody accepts is logged again, by the event loop's time.
+        self.tell_unaccepted = 0.0
         self.stats = Stats()
         #: How long things take; None if nobody asks.
         self.measures: Measures | None = None
@@ -83,6 +90,8 @@ class Hub:
         self.origins = OriginPolicy.from_settings()
         self.link = link_for(layer, self.stats)
         self.sockets: set[Socket] = set()
+        #: The channels that no worker consumes.
+        self.unconsumed = Unconsumed(layer, config)
         #: How many HTTP responses have begun and are not complete.
         self.streaming = 0
         #: Requests that wait for an answer of one message, the oldest first.
@@ -167,6 +176,10 @@ class Hub:
         return self.layer.channel_layer.message_size_limit
 
     def _give_up_requests(self, now: float) -> None:
+        oldest = next(iter(self.exchanges), None)
+        if oldest is not None:
+            self.unconsumed.waits(names.HTTP_REQUEST, oldest.since, now)
+        self.unconsumed.on_tick(now)
         for waiting in list(itertools.islice(self.exchanges, _EXCHANGES)):
             if not waiting.on_tick(now):
                 break  # all that follow are younger

@@ -38,6 +38,10 @@ class Limits:
     #: How long an answer may take until a byte of it is sent ahead to a client that has ended its side: most come
     #: sooner, and a simple client may take what comes first for all.
     half_closed: float = 1.0
+    #: After how long without an answer it is looked whether a worker consumes a channel at all, and for how long none
+    #: may before the server is not ready: longer than workers are away when they are restarted.
+    answer_patience: float = 3.0
+    worker_grace: float = 20.0
     #: Bytes of a message that has not come whole that count as a sign of life; fewer may be dripped.
     lively: int = 4096
     #: How long a client may take to answer a close frame.

@@ -12,6 +12,9 @@ from channelsq.interface.logs import access, extra, masked, printable, shown_cli
 logger = logging.getLogger("channelsq.interface.websocket")
 
 #: The keys that an application may use, for the log; and how many others a process remembers to have logged.
+#: Seconds between two lines about sockets that nobody accepts.
+_UNACCEPTED_EVERY = 60.0
+
 _KNOWN = "accept, text, bytes, close, reason and subprotocol"
 _MOST_KEYS = 100
 
@@ -84,6 +87,21 @@ class Notes:
         shown = ", ".join(repr(key)[:60] for key in new)
         porting = " ('type' is of Channels 4: see docs/porting-from-channels-4.md)" if "type" in new else ""
         self._log(logging.WARNING, "unknown_keys", what, shown, _KNOWN, porting)
+
+    def unaccepted(self, now: float) -> None:
+        """The consumer of the socket's connect has returned, and nobody has accepted it; logged at most once a minute.
+
+        Args:
+            now: the event loop's time.
+        """
+        if now < self._hub.tell_unaccepted:
+            return
+        self._hub.tell_unaccepted = now + _UNACCEPTED_EVERY
+        what = (
+            "not accepted yet: its consumer has returned and has sent neither {'accept': True} nor {'close': True} to "
+            "message.reply_channel; it may wait until %g s are over"
+        )
+        self._log(logging.INFO, "unaccepted", what, self._hub.config.accept_timeout)
 
     def too_slow(self, waiting: int) -> None:
         """The client reads too slowly."""

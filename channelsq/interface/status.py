@@ -80,6 +80,10 @@ class Status:
             return 503, _TEXT, b"the server is shutting down\n"
         if not self._hub.link.reachable:
             return 503, _TEXT, b"the broker cannot be reached\n"
+        problem = self._hub.unconsumed.unready(self._hub.loop.time())
+        if problem is not None:
+            text, useless = problem
+            return (503, _TEXT, f"{text}\n".encode()) if useless else (200, _TEXT, f"ready, but {text}\n".encode())
         return 200, _TEXT, b"ready\n"
 
     async def _metrics(self) -> tuple[int, bytes, bytes]:

@@ -187,7 +187,13 @@ class Turns:
     def on_tick(self, now: float) -> None:
         """Go on without a report that is overdue."""
         order = self._connection.in_flight
-        if now < self._overdue or order is None:
+        if order is None:
+            return
+        if now < self._overdue:
+            if self._publication is not None and self._overdue < math.inf:
+                self._hub.unconsumed.waits(
+                    self._publication.send.target, self._overdue - self._hub.config.order_timeout, now
+                )
             return
         self._overdue = math.inf
         self._hub.stats.count("websocket.overdue")

@@ -392,10 +392,12 @@ class WebSocketProtocol(asyncio.Protocol):
             if isinstance(action, Write):
                 self._outgoing.send(action.reply)
             elif isinstance(action, Accept):
+                self._hub.unconsumed.answers[names.WEBSOCKET_CONNECT] += 1
                 self._accept(action.subprotocol)
             elif isinstance(action, Close):
                 self.close(action.code, action.reason)
             elif isinstance(action, Refuse):
+                self._hub.unconsumed.answers[names.WEBSOCKET_CONNECT] += 1
                 self.answer(action.status, "application" if action.status == 403 else "failed", action.reason)
         self._outgoing.flush()
 
@@ -450,6 +452,8 @@ class WebSocketProtocol(asyncio.Protocol):
             if now - self._begun >= self._hub.config.accept_timeout:
                 missing = "its consumer did not accept it" if connection.connect_done else "no consumer handled it"
                 self.answer(504, "timeout", f"{missing} within {self._hub.config.accept_timeout:g} s")
+            elif connection.connect_done and now - self._begun >= self._hub.limits.answer_patience:
+                self._notes.unaccepted(now)
         elif self._wire.state is OPEN:
             if self._keep_alive.is_lost(now):
                 self._notes.ping_timeout()

@@ -286,6 +286,7 @@ def test_every_limit_without_an_option_is_there() -> None:
     assert f"{limits.backlog_messages}, or {limits.backlog_bytes // 1024**2} MiB" in written
     assert f"{limits.publish_patience:g} s" in written
     assert f"{limits.room_patience:g} s" in written
+    assert f"{limits.worker_grace:g} s" in written
     assert f"{limits.close_timeout:g} s" in written
     assert any(each.startswith(f"{limits.body_chunk // 1024} KiB in") for each in written)
 
