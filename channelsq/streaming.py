@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -46,6 +47,7 @@ class StreamingResponses:
         self.refused = 0
         self._changed = threading.Condition()
         self._begun: dict[object, float] = {}  # the oldest first
+        self._waiting: deque[object] = deque()  # no more than there are threads
 
     @property
     def state(self) -> Streaming:
@@ -61,7 +63,7 @@ class StreamingResponses:
         """
         token = object()
         with self._changed:
-            admitted = ends or self._await_room()
+            admitted = ends or self.limit is None or self._await_room(token, self.limit)
             if admitted:
                 self._begun[token] = time.monotonic()
             else:
@@ -72,17 +74,23 @@ class StreamingResponses:
             if admitted:
                 with self._changed:
                     del self._begun[token]
-                    self._changed.notify()
+                    self._changed.notify_all()
 
-    def _await_room(self) -> bool:
+    def _await_room(self, token: object, limit: int) -> bool:
+        """Wait for a place, behind those that wait already; False if none will be free soon."""
         until = time.monotonic() + YOUNG
-        while self.limit is not None and len(self._begun) >= self.limit:
-            youngest = next(reversed(self._begun.values()))
-            left = min(until, youngest + YOUNG) - time.monotonic()
-            if left <= 0:
-                return False
-            self._changed.wait(left)
-        return True
+        self._waiting.append(token)
+        try:
+            while self._waiting[0] is not token or len(self._begun) >= limit:
+                youngest = next(reversed(self._begun.values()), until)
+                left = min(until, youngest + YOUNG) - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(left)
+            return True
+        finally:
+            self._waiting.remove(token)
+            self._changed.notify_all()
 
 
 _by_alias: dict[str, StreamingResponses] = {}

@@ -202,7 +202,7 @@ def test_who_leaves_before_the_answer_is_noticed(site: Site) -> None:
         client.send(request("/slow/"))
         site.wait_for_count("http.requests", requests + 1)
         leave(client)
-        wait_until(lambda: site.server.hub.connections == 0, "the client's end", 3)
+        wait_until(lambda: site.server.hub.connections == 0, "the client's end")
 
 
 def test_who_half_closes_first_and_leaves_later_is_noticed(site: Site) -> None:
@@ -210,7 +210,7 @@ def test_who_half_closes_first_and_leaves_later_is_noticed(site: Site) -> None:
         half_close(client, request("/slow/"))
         assert client.read(1) == b"H"
         leave(client)
-        wait_until(lambda: site.server.hub.connections == 0, "the client's end", 5)
+        wait_until(lambda: site.server.hub.connections == 0, "the client's end")
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
@@ -221,7 +221,7 @@ def test_who_leaves_a_quiet_stream_is_noticed(site: Site, version: str) -> None:
         if version == "1.1":
             client.read_until(b"\r\n")
         leave(client)
-        wait_until(lambda: site.server.hub.connections == 0, "the client's end", 3)
+        wait_until(lambda: site.server.hub.connections == 0, "the client's end")
         if site.server.hub.config.http == "direct":
             assert ended.wait(3)
 
@@ -232,7 +232,7 @@ def test_clients_at_a_unix_socket(tmp_path: Path) -> None:
             half_close(client, request("/slow/"))
             assert peek(client) == b"H"
             leave(client)
-            wait_until(lambda: site.server.hub.connections == 0, "the client's end", 3)
+            wait_until(lambda: site.server.hub.connections == 0, "the client's end")
         with site.raw() as client:
             half_close(client, request("/slow/"))
             go.set()
@@ -286,10 +286,10 @@ def test_streams_are_counted(site: Site, version: str) -> None:
             each.read_until(b"one")
         assert hub.streaming == 2
         leave(left)
-        wait_until(lambda: hub.streaming == 1, "one to be gone", 5)
+        wait_until(lambda: hub.streaming == 1, "one to be gone")
         go.set()
         client.read_until(b"two")
-        wait_until(lambda: hub.streaming == 0, "the other to be over", 5)
+        wait_until(lambda: hub.streaming == 0, "the other to be over")
 
 
 def test_http_1_1_is_chunked_as_ever(site: Site) -> None:

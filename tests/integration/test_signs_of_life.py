@@ -64,7 +64,7 @@ def sending(client: RawClient, parts: Iterable[bytes]) -> Iterator[threading.Thr
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    config = InterfaceConfig(ping_interval=0.3, ping_timeout=0.7, max_message_rate=1000)
+    config = InterfaceConfig(ping_interval=0.3, ping_timeout=1.2, max_message_rate=1000)
     with running({"websocket.connect": accept, "websocket.receive": echo}, config) as site:
         yield site
 
@@ -77,7 +77,7 @@ def test_what_is_a_sign_of_life(site: Site) -> None:
             client.upgrade("/" + kind.replace(" ", "-"))
             threads[kind] = stack.enter_context(sending(client, parts()))
         ends = site.application.wait_for("websocket.disconnect", len(DEAD))
-        threads["messages"].join(2)  # longer than a ping may be unanswered
+        threads["messages"].join(2.5)  # longer than a ping may be unanswered
         assert {end["path"] for end in ends} == {"/" + kind.replace(" ", "-") for kind in DEAD}
         assert {end["code"] for end in ends} == {1006}
         assert all(threads[kind].is_alive() for kind in LIVING)

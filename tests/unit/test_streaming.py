@@ -91,12 +91,32 @@ def test_one_too_many_waits_for_a_young_one(responses: StreamingResponses) -> No
     threads[0].start()
     assert begun.wait(10)
     threads[1].start()
-    wait_until(lambda: responses._changed._waiters, "the second to wait")  # type: ignore[attr-defined]
+    wait_until(lambda: responses._waiting, "the second to wait")
     assert admitted == [True]
     done.set()
     for thread in threads:
         thread.join(10)
     assert admitted == [True, True]
+
+
+def test_who_waits_is_next(responses: StreamingResponses) -> None:
+    streaming.YOUNG = 10  # the fixture gives it back
+    order: list[str] = []
+    threads: list[threading.Thread] = []
+
+    def run(name: str) -> None:
+        with responses.one_more(ends=False) as admitted:
+            order.append(name if admitted else "refused")
+
+    with responses.one_more(ends=False):
+        for name in "abcde":
+            threads.append(threading.Thread(target=run, args=(name,)))
+            threads[-1].start()
+            wait_until(lambda: len(responses._waiting) == len(threads), "it to wait")
+    run("last")
+    for thread in threads:
+        thread.join(10)
+    assert order == [*"abcde", "last"]
 
 
 def test_without_a_bound_all_run() -> None:
