@@ -81,9 +81,10 @@ class StreamingResponses:
         until = time.monotonic() + YOUNG
         self._waiting.append(token)
         try:
-            while self._waiting[0] is not token or len(self._begun) >= limit:
-                youngest = next(reversed(self._begun.values()), until)
-                left = min(until, youngest + YOUNG) - time.monotonic()
+            while (is_full := len(self._begun) >= limit) or self._waiting[0] is not token:
+                # A place that is free is for the one before, whose response may be short.
+                young_until = next(reversed(self._begun.values())) + YOUNG if is_full else until
+                left = min(until, young_until) - time.monotonic()
                 if left <= 0:
                     return False
                 self._changed.wait(left)

@@ -119,6 +119,27 @@ def test_who_waits_is_next(responses: StreamingResponses) -> None:
     assert order == [*"abcde", "last"]
 
 
+def test_short_ones_beside_an_old_one(responses: StreamingResponses) -> None:
+    responses.limit = 2
+    refused: list[str] = []
+
+    def run(name: str) -> None:
+        for _ in range(30):
+            with responses.one_more(ends=False) as admitted:
+                threading.Event().wait(0.002)
+                if not admitted:
+                    refused.append(name)
+
+    with responses.one_more(ends=False):
+        threading.Event().wait(0.25)
+        threads = [threading.Thread(target=run, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+    assert refused == []
+
+
 def test_without_a_bound_all_run() -> None:
     responses = StreamingResponses()
     with contextlib.ExitStack() as stack:
