@@ -56,7 +56,7 @@ class Ahead:
 
 
 class HalfClosed:
-    """Looks whether a client that has ended its side is still there.
+    """A watch over a client that has ended its side: its connection is dropped if the client has left.
 
     Args:
         transport: the client's.

@@ -132,7 +132,10 @@ class HttpProtocol(HttpToolsProtocol):
             active.message_event.set()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio's
-        """Answer what has come whole, though the client ends its side; returns whether there is anything."""
+        """Keep the connection of a client that ends its side until its requests are answered.
+
+        Return False, and have the connection closed, if no whole request waits for an answer.
+        """
         if self._half_closed is not None:
             return True
         transport = self.transport
