@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 import signal
@@ -145,14 +146,21 @@ class InterfaceServer(uvicorn.Server):
         await self.hub.start()
         try:
             await super().startup(sockets)
+            self.url = self._find_url()
         except OSError as error:
             await self.hub.stop()
-            raise ConfigError(cannot_listen(str(self._settings.unix_socket), error, "--unix-socket")) from None
+            raise ConfigError(self._cannot_listen(error)) from None
         await self._status.join()
-        self.url = self._find_url()
         logger.info("channelsq interface listening on %s", self.url, extra=extra("listening"))
         if self._on_listening is not None:
             self._on_listening(self)
+
+    def _cannot_listen(self, error: OSError) -> str:
+        if not self._sockets:
+            return cannot_listen(str(self._settings.unix_socket), error, "--unix-socket")
+        # Another process listens to the port that both have bound: asyncio raises that, uvloop closes the socket.
+        taken = OSError(errno.EADDRINUSE, "") if error.errno == errno.EBADF else error
+        return cannot_listen(f"{self._settings.host}:{self._settings.port}", taken, "--port")
 
     def _find_url(self) -> str:
         if not self._sockets:

@@ -16,8 +16,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.config import OPTIONS, ConfigError, InterfaceConfig, read_config
-from channelsq.layers import RedisChannelLayer
+from channelsq.interface.server import InterfaceServer
+from channelsq.interface.sockets import bind
+from channelsq.layers import InMemoryChannelLayer, RedisChannelLayer
 from tests.support.ports import free_port
 from tests.support.processes import ROOT, Process, Processes, environment, pretending
 from tests.support.servers import RedisServer
@@ -220,6 +223,16 @@ def test_a_taken_port_is_one_line() -> None:
     error = one_line_error(done)
     assert f"cannot listen on 127.0.0.1:{port}: address already in use" in error
     assert "--port" in error
+
+
+def test_a_port_that_is_taken_between_binding_and_listening_is_told() -> None:
+    port = free_port()
+    mine, theirs = bind("127.0.0.1", port), bind("127.0.0.1", port)
+    layer = ChannelLayerWrapper(InMemoryChannelLayer(), "default", [])
+    server = InterfaceServer(InterfaceConfig(port=port), layer, sockets=mine, install_signals=False)
+    theirs[0].listen()
+    with theirs[0], pytest.raises(ConfigError, match=rf"cannot listen on 127\.0\.0\.1:{port}: address already in use"):
+        server.run()
 
 
 def test_an_unknown_host_is_one_line() -> None:
