@@ -139,12 +139,12 @@ class Deploy:
         assert worker.terminate(60) == 0
         return new
 
-    def announced(self, state: State) -> list[dict[str, Any]]:
-        """What ``manage.py channels`` of this state lists."""
+    def announced(self, state: State) -> dict[str, list[dict[str, Any]]]:
+        """Return the interface servers and workers that ``manage.py channels`` of this state lists."""
         process = self._start(state, "python", "-m", "django", "channels", "--json")
         assert process.wait(60) == 0, process.output
-        found: list[dict[str, Any]] = json.loads(process.output[process.output.index("[") :])
-        return found
+        (layer,) = json.loads(process.output[process.output.index("{\n") :])["layers"]
+        return {kind: layer[kind] for kind in ("interfaces", "workers")}
 
     def trouble(self) -> list[str]:
         """Lines of any log that a deploy must not have."""
@@ -268,10 +268,11 @@ def test_a_mixed_deploy_is_seen(deploy: Deploy, tmp_path: Path) -> None:
     deploy.interface(new)
     deploy.worker(new)
     found = wait_until(
-        lambda: listed if len(listed := deploy.announced(new)) >= 3 else None, "the processes to be announced", 60
+        lambda: listed if sum(map(len, (listed := deploy.announced(new)).values())) >= 3 else None,
+        "the processes to be announced",
+        60,
     )
-    kinds = [each["kind"] for each in found]
-    assert kinds.count("interface") == 2
-    assert 1 <= kinds.count("worker") <= 2
-    assert {each["wire"] for each in found} == {1}
+    assert len(found["interfaces"]) == 2
+    assert 1 <= len(found["workers"]) <= 2
+    assert {each["wire"] for kind in found.values() for each in kind} == {1}
     assert deploy.trouble() == []
