@@ -85,7 +85,7 @@ class HttpLoad:
 async def requests(
     port: int, path: str, body: bytes, connections: int, warm: float, seconds: float, pids: list[int]
 ) -> dict[str, Any]:
-    """Measure for ``seconds`` after ``warm``; gives what :meth:`Window.end` gives.
+    """Measure for ``seconds`` after ``warm``; gives what :meth:`CapacityWindow.end` gives.
 
     Raises:
         WrongAnswer: an answer was wrong, or missing for 30 s.

@@ -15,10 +15,11 @@ class ChannelsqConfig(AppConfig):
         from django.core.signals import setting_changed
         from django.utils.module_loading import autodiscover_modules
 
-        from channelsq import broker, checks, conf
+        from channelsq import broker, conf
         from channelsq.asgi import channel_layers
         from channelsq.binding.base import BindingMetaclass
-        from channelsq.layers.signing import forget_keys
+        from channelsq.layers.wire.signing import forget_keys
+        from channelsq.system_checks import checks
 
         checks.register()
         conf.remember_celery_app()

@@ -13,7 +13,7 @@ from channelsq import conf
 from channelsq.causes import explained, meant
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import InvalidChannelLayerError, InvalidRouting
-from channelsq.layers.base import BaseChannelLayer, Received, Send
+from channelsq.layers.contract.layer_contract import BaseChannelLayer, Received, Send
 from channelsq.routing import Router
 
 __all__ = [

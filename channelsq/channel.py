@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from channelsq import attempts, names
+from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
-from channelsq.layers.base import Send
-from channelsq.pending import pending_message_store
+from channelsq.delivery import attempts
+from channelsq.delivery.pending import pending_message_store
+from channelsq.layers.contract.layer_contract import Send
 
 __all__ = ["Channel", "Group"]
 
@@ -52,7 +53,7 @@ class Channel(_Target):
         channel_layer: ChannelLayerWrapper | None = None,
     ) -> None:
         self.name = names.check_channel_name(name)
-        # The runs whose answer is sent here, see channelsq.attempts; None if nobody asks.
+        # The runs whose answer is sent here, see channelsq.delivery.attempts; None if nobody asks.
         self.attempt: dict[str, str] | None = None
         self.channel_layer = channel_layers[alias or DEFAULT_CHANNEL_LAYER] if channel_layer is None else channel_layer
 

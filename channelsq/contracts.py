@@ -9,7 +9,7 @@ AnyMessage: TypeAlias = Any
 
 
 class RunLike(Protocol):
-    """What is known of one run of a message; see :class:`channelsq.attempts.Run`."""
+    """What is known of one run of a message; see :class:`channelsq.delivery.attempts.Run`."""
 
     retries: int
     was_put_back: bool
@@ -31,7 +31,7 @@ class TargetLike(Protocol):
         """The layer, a :class:`channelsq.asgi.ChannelLayerWrapper`, through which it is reached."""
 
     def prepare(self, content: dict[str, Any]) -> Any:
-        """Check and pack a message; return a :class:`channelsq.layers.base.Send`."""
+        """Check and pack a message; return a :class:`channelsq.layers.contract.layer_contract.Send`."""
 
     def send(self, content: dict[str, Any]) -> None:
         """Send a message."""

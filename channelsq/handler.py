@@ -7,8 +7,8 @@ from contextlib import closing
 from typing import Any
 
 from channelsq import shutdown
-from channelsq.attempts import NotAgain
-from channelsq.ending import is_end
+from channelsq.delivery.attempts import NotAgain
+from channelsq.delivery.ending import is_end
 from channelsq.exceptions import ResponseLater
 from channelsq.http.handler import AsgiHandler
 from channelsq.http.reply import Reply

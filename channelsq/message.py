@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
-from channelsq.attempts import Run
 from channelsq.channel import Channel
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
-from channelsq.pending import pending_message_store
+from channelsq.delivery.attempts import Run
+from channelsq.delivery.pending import pending_message_store
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase

@@ -17,12 +17,12 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import SuspiciousOperation
 
 from channelsq import conf
-from channelsq.ending import is_end
+from channelsq.delivery.ending import is_end
+from channelsq.delivery.pending import pending_message_store
 from channelsq.exceptions import ConsumeLater
 from channelsq.http.request import AsgiRequest
 from channelsq.message import Message
 from channelsq.ordering import LET_THROUGH, MISSING, Turns, requeue_messages, wait_channel_name
-from channelsq.pending import pending_message_store
 from channelsq.session_stores import browser_session, save_browser_session, session_for_reply_channel
 from channelsq.utils import name_that_thing
 

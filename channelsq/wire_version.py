@@ -10,7 +10,7 @@ Processes of two releases run side by side during a rolling deploy, so each rele
   old for it says so in the log, and leaves the message to newer processes or keeps it as a dead letter.
 
 The mark is in the outermost form, and forms of version 1 have none: it is an int in front of the list that is the
-compact form of :mod:`channelsq.transport.codec`, and in Kombu's messages the header :data:`NEEDS_HEADER`.
+compact form of :mod:`channelsq.transport.payloads`, and in Kombu's messages the header :data:`NEEDS_HEADER`.
 """
 
 from __future__ import annotations

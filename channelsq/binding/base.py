@@ -20,9 +20,9 @@ from django.db.models.signals import post_delete, post_save, pre_delete, pre_sav
 from channelsq.auth import channel_session_user
 from channelsq.binding.stored import stored_values
 from channelsq.channel import Group
+from channelsq.delivery.pending import pending_message_store
 from channelsq.exceptions import BadFrame
 from channelsq.message import Message
-from channelsq.pending import pending_message_store
 from channelsq.sessions import channel_session
 
 __all__ = ["CREATE", "DELETE", "UPDATE", "Binding", "BindingMetaclass"]

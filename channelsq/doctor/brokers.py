@@ -17,7 +17,7 @@ from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.doctor.findings import Finding, error, not_applicable, ok, warning
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers import IPCChannelLayer, KombuChannelLayer
-from channelsq.layers.urls import shown
+from channelsq.layers.contract.broker_urls import shown
 
 #: Bytes that must be free where an IPC layer's file is.
 _ROOM = 50 * 2**20

@@ -17,9 +17,9 @@ from websockets.sync.client import ClientConnection, connect
 from channelsq import conf, probe
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.doctor.findings import Finding, error, ok
-from channelsq.interface.config import ConfigError, InterfaceConfig
-from channelsq.interface.limits import Limits
-from channelsq.interface.server import Companion, InterfaceServer, serve
+from channelsq.interface.basis.config import ConfigError, InterfaceConfig
+from channelsq.interface.basis.limits import Limits
+from channelsq.interface.process.server import Companion, InterfaceServer, serve
 
 #: Frames that are echoed.
 _FRAMES = 10

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 
 from channelsq.doctor.findings import Finding, not_applicable, ok, warning
-from channelsq.interface.config import ConfigError, read_config
-from channelsq.interface.server import OTHER_FILES
+from channelsq.interface.basis.config import ConfigError, read_config
+from channelsq.interface.process.server import OTHER_FILES
 
 
 def check_files() -> Iterator[Finding]:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from django.conf import settings
 from django.core import checks as django_checks
 
-from channelsq import checks, conf
+from channelsq import conf
 from channelsq.asgi import channel_layers
 from channelsq.doctor.findings import Finding, Level, ok, warning
-from channelsq.layers.urls import shown
+from channelsq.layers.contract.broker_urls import shown
 from channelsq.routing import consumed_channels
+from channelsq.system_checks import checks
 
 #: Of the checks' levels.
 _ERRORS = django_checks.ERROR

@@ -17,7 +17,8 @@ from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBad
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from channelsq import attempts, streaming
+from channelsq import streaming
+from channelsq.delivery import attempts
 from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout, ResponseLater
 from channelsq.http import sentry_internals
 from channelsq.http.asynciter import iterate

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from channelsq import shutdown
-from channelsq.attempts import PART, wait_for
 from channelsq.channel import Channel
+from channelsq.delivery.attempts import PART, wait_for
 from channelsq.exceptions import ChannelFull, ChannelLayerError
 
 logger = logging.getLogger("channelsq.http")

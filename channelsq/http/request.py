@@ -17,8 +17,9 @@ from django.http import HttpRequest, QueryDict, parse_cookie
 from django.utils.datastructures import MultiValueDict
 from django.utils.functional import cached_property
 
-from channelsq import attempts, conf, exceptions
-from channelsq.attempts import PART
+from channelsq import conf, exceptions
+from channelsq.delivery import attempts
+from channelsq.delivery.attempts import PART
 from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout
 from channelsq.message import Message
 from channelsq.routing import path_below

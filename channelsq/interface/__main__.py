@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from channelsq import logs
 from channelsq.causes import explained
 from channelsq.exceptions import InvalidRouting
-from channelsq.interface.config import ConfigError, InterfaceConfig, read_config
-from channelsq.interface.packages import check_packages
-from channelsq.interface.supervised import Supervised
-from channelsq.interface.supervisor import Supervisor
+from channelsq.interface.basis.config import ConfigError, InterfaceConfig, read_config
+from channelsq.interface.basis.packages import check_packages
+from channelsq.interface.process.supervised import Supervised
+from channelsq.interface.process.supervisor import Supervisor
 from channelsq.settings_module import VARIABLE, find_settings
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def _run(config: InterfaceConfig, supervised: Supervised | None) -> None:
 
 def _serve(config: InterfaceConfig, supervised: Supervised | None) -> None:
     from channelsq.asgi import channel_layers
-    from channelsq.interface.peers import Peers
-    from channelsq.interface.server import Companion, InterfaceServer, run
+    from channelsq.interface.presence.peers import Peers
+    from channelsq.interface.process.server import Companion, InterfaceServer, run
 
     layer = channel_layers[config.layer]
     _check_routing(layer)

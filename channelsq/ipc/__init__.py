@@ -27,7 +27,7 @@ __all__ = ["SCHEME", "ipc_url", "register"]
 
 def register() -> None:
     """Tell Kombu about the scheme; harmless to repeat."""
-    TRANSPORT_ALIASES[SCHEME] = "channelsq.ipc.transport:Transport"
+    TRANSPORT_ALIASES[SCHEME] = "channelsq.ipc.ipc_transport:Transport"
 
 
 register()

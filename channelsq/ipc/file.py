@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from channelsq.ipc.bells import Bells
 from channelsq.ipc.directory import make_private
 from channelsq.ipc.owners import Owners
+from channelsq.ipc.wake_ups import WakeUps
 from channelsq.version import __version__
 
 logger = logging.getLogger("channelsq.ipc")
@@ -54,7 +54,7 @@ class SharedFile:
         self._owners: Owners | None = None
         self._inode = 0
         self._guard = -1
-        self._bells: Bells | None = None
+        self._bells: WakeUps | None = None
 
     # -- the file ---------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class SharedFile:
             # systemd-tmpfiles leaves a directory alone that somebody has locked so.
             self._guard = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(self._guard, fcntl.LOCK_SH)
-            self._bells = Bells(self.directory, self._owners.me, self.wake)
+            self._bells = WakeUps(self.directory, self._owners.me, self.wake)
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:

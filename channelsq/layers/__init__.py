@@ -8,7 +8,7 @@ messages and groups.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from channelsq.layers.base import BaseChannelLayer
+    from channelsq.layers.contract.layer_contract import BaseChannelLayer
     from channelsq.layers.ipc import IPCChannelLayer
     from channelsq.layers.kombu import KombuChannelLayer
     from channelsq.layers.memory import InMemoryChannelLayer
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["BaseChannelLayer", "IPCChannelLayer", "InMemoryChannelLayer", "KombuChannelLayer", "RedisChannelLayer"]
 
 _HOME = {
-    "BaseChannelLayer": "channelsq.layers.base",
+    "BaseChannelLayer": "channelsq.layers.contract.layer_contract",
     "IPCChannelLayer": "channelsq.layers.ipc",
     "InMemoryChannelLayer": "channelsq.layers.memory",
     "KombuChannelLayer": "channelsq.layers.kombu",

@@ -10,7 +10,7 @@ import redis
 from kombu.exceptions import KombuError
 
 from channelsq.exceptions import InvalidChannelLayerError
-from channelsq.layers.kombu_broker.broker import KombuBroker
+from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.servers import redis_servers
 
 logger = logging.getLogger("channelsq.layers")

@@ -15,11 +15,11 @@ from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
 from channelsq.ipc import SCHEME
 from channelsq.ipc.directory import check_prefix, default_directory, directory_of, make_private, url_of
 from channelsq.ipc.store import Store, store_at
-from channelsq.layers.base import ChannelState
-from channelsq.layers.begun import KEPT, BegunStore
-from channelsq.layers.groups import GroupSizes, GroupStore
+from channelsq.layers.contract.layer_contract import ChannelState
+from channelsq.layers.groups.begun_marks import KEPT, BegunStore
+from channelsq.layers.groups.group_stores import GroupSizes, GroupStore
 from channelsq.layers.kombu import KombuChannelLayer
-from channelsq.layers.kombu_broker.broker import DEFAULT_PREFIX
+from channelsq.layers.kombu_broker.broker_access import DEFAULT_PREFIX
 
 
 class IPCChannelLayer(KombuChannelLayer):

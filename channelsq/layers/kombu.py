@@ -1,6 +1,6 @@
 """A channel layer on any broker that Kombu knows; groups in Redis.
 
-What travels is described in :mod:`channelsq.layers.wire`.
+What travels is described in :mod:`channelsq.layers.wire.wire_forms`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 from kombu import Producer
 
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
-from channelsq.layers.base import ChannelState, Deliver, Listener, Received, Send
-from channelsq.layers.begun import KEPT_AFTER, BegunStore, MemoryBegun, RedisBegun
+from channelsq.layers.contract.broker_urls import check_groups_url, shown
+from channelsq.layers.contract.layer_contract import ChannelState, Deliver, Listener, Received, Send
+from channelsq.layers.contract.membership_notes import Change, note
 from channelsq.layers.eviction import warn_of_eviction
-from channelsq.layers.groups import GroupStore, MemoryGroups, RedisGroups
-from channelsq.layers.kombu_broker.broker import DEFAULT_PREFIX, KombuBroker, channel_of
+from channelsq.layers.groups.begun_marks import KEPT_AFTER, BegunStore, MemoryBegun, RedisBegun
+from channelsq.layers.groups.group_stores import GroupStore, MemoryGroups, RedisGroups
+from channelsq.layers.groups.presence import Presence
+from channelsq.layers.kombu_broker.broker_access import DEFAULT_PREFIX, KombuBroker, channel_of
 from channelsq.layers.kombu_broker.listener import KombuListener
 from channelsq.layers.kombu_broker.params import redis_params
 from channelsq.layers.kombu_broker.receiver import KombuReceiver
 from channelsq.layers.kombu_broker.sender import KombuSender
-from channelsq.layers.memberships import Change, note
-from channelsq.layers.presence import Presence
-from channelsq.layers.urls import check_groups_url, shown
 from channelsq.transport.away import is_unreachable
 
 #: Seconds that a consumer's outcome waits for a Redis that is away, and between two attempts.

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from channelsq import names
 from channelsq.exceptions import ChannelFull
-from channelsq.layers import codec
-from channelsq.layers.base import BaseChannelLayer, ChannelState, Deliver, Listener, Received, Send
-from channelsq.layers.begun import MemoryBegun
-from channelsq.layers.groups import GroupStore, MemoryGroups
+from channelsq.layers.contract.layer_contract import BaseChannelLayer, ChannelState, Deliver, Listener, Received, Send
+from channelsq.layers.groups.begun_marks import MemoryBegun
+from channelsq.layers.groups.group_stores import GroupStore, MemoryGroups
+from channelsq.layers.wire import codec
 
 #: How many messages may be held back by a delay, on all channels together.
 MOST_DELAYED = 10_000

@@ -1,6 +1,6 @@
 """The channel layer for Redis and Valkey: channels on streams and groups as sets, in the same server.
 
-It talks to Redis itself, see :mod:`channelsq.layers.direct`.
+It talks to Redis itself, see :mod:`channelsq.layers.stream_sender`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any, cast
 
 from channelsq import names
 from channelsq.exceptions import InvalidChannelLayerError
-from channelsq.layers.base import ChannelState, Send
-from channelsq.layers.begun import RedisBegun
-from channelsq.layers.direct import DirectSender
-from channelsq.layers.groups import RedisGroups
+from channelsq.layers.contract.broker_urls import same_broker, shown
+from channelsq.layers.contract.layer_contract import ChannelState, Send
+from channelsq.layers.contract.membership_notes import Change, note
+from channelsq.layers.groups.begun_marks import RedisBegun
+from channelsq.layers.groups.group_stores import RedisGroups
 from channelsq.layers.kombu import KombuChannelLayer
-from channelsq.layers.memberships import Change, note
-from channelsq.layers.urls import same_broker, shown
+from channelsq.layers.stream_sender import DirectSender
 from channelsq.transport import streams_url
 from channelsq.transport.commands import Command
 

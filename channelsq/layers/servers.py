@@ -12,9 +12,9 @@ from kombu import Connection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from channelsq.layers.kombu_broker.broker import KombuBroker
+from channelsq.layers.contract.broker_urls import shown
+from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.kombu_broker.params import redis_params
-from channelsq.layers.urls import shown
 from channelsq.transport.old_server import KNOWS_FLAGS, is_too_old
 
 #: Seconds for each of a connection and an answer.  They are asked for once.

@@ -12,9 +12,9 @@ from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.bounded import within
 from channelsq.exceptions import ChannelsqError
-from channelsq.layers.base import ChannelState
-from channelsq.layers.presence import Presence
-from channelsq.layers.urls import shown
+from channelsq.layers.contract.broker_urls import shown
+from channelsq.layers.contract.layer_contract import ChannelState
+from channelsq.layers.groups.presence import Presence
 from channelsq.operations.workers import INSPECT_ERRORS, Worker, announced, inspected, merged
 from channelsq.routing import consumed_channels
 from channelsq.version import __version__

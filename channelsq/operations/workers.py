@@ -13,7 +13,7 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.bounded import within
 from channelsq.wire_version import Announced
 
-#: What ``inspect stats`` says under this name is of :class:`channelsq.worker.sources.step.Sources`.
+#: What ``inspect stats`` says under this name is of :class:`channelsq.worker.sources_step.Sources`.
 _LABEL = "Channel layers"
 
 

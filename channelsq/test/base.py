@@ -17,9 +17,9 @@ from django.test import TestCase, TransactionTestCase
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.channel import Group
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.delivery.pending import pending_message_store
 from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection
 from channelsq.message import Message
-from channelsq.pending import pending_message_store
 from channelsq.routing import Consumer, Include, Route, Router, include
 from channelsq.signals import consumer_finished, consumer_started
 from channelsq.test.layers import LayersMixin, installed, memory_layer, served

@@ -16,8 +16,8 @@ from django.test.utils import modify_settings
 
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.server import InterfaceServer
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.process.server import InterfaceServer
 from channelsq.staticfiles import StaticFilesConsumer
 from channelsq.test.layers import LayersMixin, installed, private_layer, remove, served
 from channelsq.worker.embedded import EmbeddedWorker

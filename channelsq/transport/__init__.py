@@ -20,9 +20,9 @@ __all__ = ["SCHEMES", "register", "streams_url"]
 
 #: Each URL scheme's transport, as Kombu imports it.
 SCHEMES = {
-    "redis-streams": "channelsq.transport.transport:Transport",
-    "rediss-streams": "channelsq.transport.transport:SSLTransport",
-    "sentinel-streams": "channelsq.transport.transport:SentinelTransport",
+    "redis-streams": "channelsq.transport.streams_transport:Transport",
+    "rediss-streams": "channelsq.transport.streams_transport:SSLTransport",
+    "sentinel-streams": "channelsq.transport.streams_transport:SentinelTransport",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from channelsq.transport import codec
+from channelsq.transport import payloads
 from channelsq.transport.commands import (
     Command,
     Reply,
@@ -269,5 +269,5 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         if entries:
             now = self.server_time()
             self.give_back(
-                [Copy(e.key, e.id, *codec.untouched(e.data, e.id, now, e.redelivered), e.deaths) for e in entries]
+                [Copy(e.key, e.id, *payloads.untouched(e.data, e.id, now, e.redelivered), e.deaths) for e in entries]
             )

@@ -16,13 +16,13 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from channelsq.transport import burial, codec, publishing
+from channelsq.transport import dead_letters, payloads, publishing
 from channelsq.transport.acking import AcknowledgingChannel
 from channelsq.transport.commands import Command, call, exchange, load, pack, read, send
 from channelsq.transport.kombu_channel import take_connection
 from channelsq.transport.poll import Poll, rounded
-from channelsq.transport.quarantine import Quarantine
 from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Entry, read_streams
+from channelsq.transport.suspects import Suspects
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -56,7 +56,7 @@ class ConsumingChannel(AcknowledgingChannel):
     lease: float
     max_deaths: int | None
     max_dead_letters: int
-    quarantine: Quarantine
+    quarantine: Suspects
     priority_steps: list[int]
     _in_poll: Any
     _queue_cycle: Any
@@ -67,7 +67,7 @@ class ConsumingChannel(AcknowledgingChannel):
         self._buffer: deque[Entry] = deque()
         self._returning: deque[str] = deque()  # tags of what is to be given back
         #: Consumers of each queue by their tag: the callback, and whether it needs no acknowledgements.
-        self._subscribers: dict[str, dict[str, tuple[Callable[[codec.Payload], Any], bool]]] = {}
+        self._subscribers: dict[str, dict[str, tuple[Callable[[payloads.Payload], Any], bool]]] = {}
         self._queues: dict[str, str] = {}  # of each stream's key
         self._orders: dict[tuple[str, ...], list[str]] = {}
         self._reads: dict[tuple[str | int | None, ...], bytes] = {}
@@ -323,7 +323,7 @@ class ConsumingChannel(AcknowledgingChannel):
         stopped, streams = reply
         entries = [entry for _, found in read_streams(streams, claimed=True) for entry in found]
         now = monotonic()
-        early = [entry for entry in entries if codec.is_early(entry.data, self.server_time())]
+        early = [entry for entry in entries if payloads.is_early(entry.data, self.server_time())]
         if early:  # no consumer can have died of what waits for its time
             exchange(self.pool, self.streams.forgive_commands(early))
         for entry in entries:
@@ -499,24 +499,24 @@ class ConsumingChannel(AcknowledgingChannel):
         callback(payload)
         return True
 
-    def on_newer(self, entry: Entry, error: codec.NewerPayload) -> None:
+    def on_newer(self, entry: Entry, error: payloads.NewerPayload) -> None:
         """Deal with an entry that only a newer process can read; a source may put another function in this place."""
-        burial.keep_newer(self, entry, error)
+        dead_letters.keep_newer(self, entry, error)
 
     def on_expired(self, entry: Entry) -> bool:
         """Drop an entry whose time is over; return whether that is all.  A source may put another function here."""
         self.stream_qos.drop(entry)
         return True
 
-    def open(self, entry: Entry) -> codec.Payload | None:
+    def open(self, entry: Entry) -> payloads.Payload | None:
         """An entry's payload, with its delivery tag; None if it is dropped because it is expired or none of Kombu's."""
         qos = self.stream_qos
         try:
-            payload = codec.decode(entry.data)
-        except codec.NewerPayload as error:
+            payload = payloads.decode(entry.data)
+        except payloads.NewerPayload as error:
             self.on_newer(entry, error)
             return None
-        except codec.ForeignPayload as error:
+        except payloads.ForeignPayload as error:
             logger.error(
                 "%s %s is no message of Kombu's and was dropped: %s", entry.key, entry.id, error,
                 extra={"action": "foreign_payload"},
@@ -524,14 +524,14 @@ class ConsumingChannel(AcknowledgingChannel):
             qos.drop(entry)
             return None
         if self.max_deaths and entry.deaths >= self.max_deaths:
-            burial.bury(self, entry, payload, "its last consumer let its lease end")
+            dead_letters.bury(self, entry, payload, "its last consumer let its lease end")
             return None
-        end = codec.expires(payload, entry.id)
+        end = payloads.expires(payload, entry.id)
         # What a consumer was given in time does not expire with it.
         if end is not None and end <= self.server_time() and not entry.redelivered and self.on_expired(entry):
             return None
         if entry.redelivered:
-            codec.mark_redelivered(payload)
-        codec.set_deaths(payload, entry.deaths)
+            payloads.mark_redelivered(payload)
+        payloads.set_deaths(payload, entry.deaths)
         payload["properties"]["delivery_tag"] = entry.tag
         return payload

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
-from channelsq.transport import burial, codec
+from channelsq.transport import dead_letters, payloads
 from channelsq.transport.streams import Copy, Entry, parse_tag
 
 logger = logging.getLogger("channelsq.transport")
@@ -31,7 +31,7 @@ class Ack(NamedTuple):
 _tuple = tuple.__new__
 
 
-class Keeper(burial.Holder, Protocol):
+class Keeper(dead_letters.Holder, Protocol):
     """The channel as its QoS knows it."""
 
     closed: bool
@@ -131,11 +131,11 @@ class QoS(kombu_redis.QoS):
             return
         assert self._delivered is not None
         message = self._delivered[delivery_tag]
-        death = burial.death_of(message)
+        death = dead_letters.death_of(message)
         limit = self.channel.max_deaths
         if death and limit and held.deaths >= limit:
             entry = Entry(held.key, held.id, held.data, True, held.deaths)
-            burial.bury(self.channel, entry, message._raw, death)
+            dead_letters.bury(self.channel, entry, message._raw, death)
         else:
             self.channel.give_back([held])
         virtual.QoS.ack(self, delivery_tag)
@@ -186,6 +186,6 @@ class QoS(kombu_redis.QoS):
             return None
         key, entry = held
         payload = message._raw
-        if burial.death_of(message):
-            payload = codec.with_death(payload)
-        return Copy(key, entry, *codec.again(payload, entry, self.channel.server_time()), codec.deaths(payload))
+        if dead_letters.death_of(message):
+            payload = payloads.with_death(payload)
+        return Copy(key, entry, *payloads.again(payload, entry, self.channel.server_time()), payloads.deaths(payload))

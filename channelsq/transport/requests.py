@@ -14,7 +14,7 @@ from celery import signals
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import request, state
 
-from channelsq.transport.burial import count_death
+from channelsq.transport.dead_letters import count_death
 
 #: Celery's own, which tasks have unless they name another.
 DEFAULT = "celery.worker.request:Request"

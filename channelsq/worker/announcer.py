@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from channelsq.exceptions import BrokerUnavailable
-from channelsq.layers.presence import Presence
+from channelsq.layers.groups.presence import Presence
 from channelsq.wire_version import log_others
 
 if TYPE_CHECKING:

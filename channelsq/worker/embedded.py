@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Reject
 from django.db import close_old_connections, connections, reset_queries
 
-from channelsq import conf, streaming, trace_context
+from channelsq import conf, streaming
 from channelsq.asgi import channel_layers
+from channelsq.delivery import trace_context
 from channelsq.exceptions import ChannelLayerError
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
-from channelsq.worker.consumers import ConsumerTasks, log_unrouted
-from channelsq.worker.execution import report_done, report_failed
+from channelsq.worker.running.consumer_tasks import ConsumerTasks, log_unrouted
+from channelsq.worker.running.execution import report_done, report_failed
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper

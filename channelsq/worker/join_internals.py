@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from celery._state import _set_task_join_will_block, task_join_will_block  # type: ignore[attr-defined]
 
-from channelsq.pending import held_here
+from channelsq.delivery.pending import held_here
 
 
 class _WillBlock:

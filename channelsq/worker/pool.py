@@ -9,8 +9,8 @@ from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 
-from channelsq.ending import end_worker
-from channelsq.worker.task import ConsumerTask
+from channelsq.delivery.ending import end_worker
+from channelsq.worker.running.consumer_task import ConsumerTask
 
 #: The methods of Celery's consumer that its signal handlers for a cold shutdown call; the second one until Celery 5.5.
 _CANCELS = "cancel_active_requests", "cancel_all_unacked_requests"

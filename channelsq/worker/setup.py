@@ -12,15 +12,17 @@ from channelsq import broker, shutdown
 from channelsq.asgi import channel_layers, check_queues_apart
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import ChannelsqError
-from channelsq.layers import decompression
+from channelsq.layers.wire import decompression
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
-from channelsq.worker import connection, database, dead, pool
-from channelsq.worker.consumers import ConsumerTasks, tasks_of
-from channelsq.worker.execution import report_failed
-from channelsq.worker.sources import control, selection
-from channelsq.worker.sources.step import Sources
-from channelsq.worker.task import ConsumerTask
+from channelsq.worker import dead_reports, pool
+from channelsq.worker.commands import control, selection
+from channelsq.worker.connections import worker_connection
+from channelsq.worker.running import database
+from channelsq.worker.running.consumer_task import ConsumerTask
+from channelsq.worker.running.consumer_tasks import ConsumerTasks, tasks_of
+from channelsq.worker.running.execution import report_failed
+from channelsq.worker.sources_step import Sources
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
@@ -66,7 +68,7 @@ def install(app: Celery) -> None:
     decompression.bound()
     app.conf.accept_content = [*{*app.conf.accept_content, "json", "msgpack"}]
     tasks_of(app).update(tasks)
-    dead.install(app)
+    dead_reports.install(app)
     signals.task_revoked.connect(_on_revoked, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)
     signals.worker_init.connect(_on_init, weak=False)
@@ -75,7 +77,7 @@ def install(app: Celery) -> None:
     signals.celeryd_init.connect(selection.divide, weak=False)
     app.steps["worker"].add(Sources)
     control.install()
-    signals.worker_init.connect(connection.install, weak=False)
+    signals.worker_init.connect(worker_connection.install, weak=False)
     signals.worker_init.connect(database.keep_connections, weak=False)
     signals.worker_ready.connect(_on_ready, weak=False)
     signals.worker_process_init.connect(_on_process_ready, weak=False)

@@ -65,7 +65,7 @@ class Place:
         """A worker's processes that run consumers, if it has such."""
         threads = Path(f"/proc/{self.process.pid}/task").iterdir()  # each has the children that it has started
         children = [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
-        program = b"channelsq.worker.sources.process"
+        program = b"channelsq.worker.processes.channel_process"
         return [pid for pid in children if program in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from channelsq.layers import BaseChannelLayer, KombuChannelLayer
-from channelsq.layers.begun import MOST_IN_MEMORY, MemoryBegun
+from channelsq.layers.groups.begun_marks import MOST_IN_MEMORY, MemoryBegun
 
 MakeLayer = Callable[..., BaseChannelLayer]
 Unique = Callable[[str], str]

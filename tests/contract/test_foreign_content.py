@@ -12,10 +12,11 @@ from typing import Any
 import msgpack
 import pytest
 
-from channelsq.layers import KombuChannelLayer, decompression
+from channelsq.layers import KombuChannelLayer
+from channelsq.layers.wire import decompression
 from channelsq.management.commands.deadletters import _summary
-from channelsq.transport import codec as transport_codec
-from channelsq.transport.dead import _letter
+from channelsq.transport import payloads as transport_codec
+from channelsq.transport.dead_letter_store import _letter
 from tests.contract.conftest import MakeLayer
 from tests.support.waiting import wait_until
 

@@ -13,8 +13,8 @@ import redis
 
 from channelsq import __version__
 from channelsq.layers import RedisChannelLayer
-from channelsq.transport import burial
-from channelsq.transport.channel import Channel
+from channelsq.transport import dead_letters
+from channelsq.transport.streams_channel import Channel
 from tests.support.demo import fresh_redis
 
 pytestmark = pytest.mark.redis
@@ -105,7 +105,7 @@ def test_streams_leases_and_dead_letters(layer: RedisChannelLayer, client: Any, 
         assert (group["name"], client.get(f"stream-lease:{consumer}")) == ("kombu", "1")
         channel.qos.reject(message.delivery_tag, requeue=True)  # a copy, which has its deaths beside it
         again = channel.basic_get("jobs")
-        burial.set_aside(again, "why")
+        dead_letters.set_aside(again, "why")
     with redis.Redis.from_url(url) as raw:
         ((_, letter),) = raw.xrange("stream-dead:jobs")
     assert {name: value for name, value in letter.items() if name != b"m"} == {b"s": b"jobs", b"d": b"0", b"r": b"why"}

@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from channelsq.exceptions import BrokerUnavailable
-from channelsq.layers import groups as module
-from channelsq.layers.groups import MemoryGroups, RedisGroups
+from channelsq.layers.groups import group_stores as module
+from channelsq.layers.groups.group_stores import MemoryGroups, RedisGroups
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis

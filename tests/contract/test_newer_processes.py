@@ -10,9 +10,10 @@ import pytest
 import redis
 
 from channelsq import wire_version
-from channelsq.layers import BaseChannelLayer, RedisChannelLayer, codec
-from channelsq.layers.wire import CONTENT_TYPE
-from channelsq.transport.dead import DeadLetters
+from channelsq.layers import BaseChannelLayer, RedisChannelLayer
+from channelsq.layers.wire import codec
+from channelsq.layers.wire.wire_forms import CONTENT_TYPE
+from channelsq.transport.dead_letter_store import DeadLetters
 from tests.contract.conftest import MakeLayer
 from tests.contract.test_foreign_content import on_brokers, publish, received
 from tests.support.waiting import wait_until

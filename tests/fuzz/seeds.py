@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from channelsq.layers import codec
+from channelsq.layers.wire import codec
 from tests.support.recorders import REQUEST as HANDSHAKE
 from tests.support.recorders import deflated, masked
 

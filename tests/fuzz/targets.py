@@ -16,15 +16,16 @@ from uvicorn.server import ServerState
 
 from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.connection import BadReply, Connection
-from channelsq.interface.packing import FramePacker
-from channelsq.interface.replies import Delivery, Replies
-from channelsq.interface.response import BadResponse, read_part, read_start
-from channelsq.interface.server import InterfaceServer
-from channelsq.interface.stats import Stats
-from channelsq.layers import InMemoryChannelLayer, codec
-from channelsq.layers.streams import open_replies
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.counters import Counters
+from channelsq.interface.http.response_messages import BadResponse, read_part, read_start
+from channelsq.interface.link.replies import Delivery, Replies
+from channelsq.interface.process.server import InterfaceServer
+from channelsq.interface.websocket.connection_state import BadReply, Connection
+from channelsq.interface.websocket.packing import FramePacker
+from channelsq.layers import InMemoryChannelLayer
+from channelsq.layers.wire import codec
+from channelsq.layers.wire.stream_commands import open_replies
 from tests.support.fakes.loops import FakeLoop
 from tests.support.recorders import RecordingClient, SlowRecordingClient
 
@@ -138,13 +139,13 @@ class Server:
         logging.getLogger("asyncio").addHandler(self.complaints)
         #: What the last client brought about.
         self.messages: dict[str, list[dict[str, Any]]] = {}
-        self.loop.run_until_complete(self.server.hub.start())
+        self.loop.run_until_complete(self.server.context.start())
 
     def close(self) -> None:
         """Stop what was started."""
         logging.getLogger("channelsq").removeHandler(self.complaints)
         logging.getLogger("asyncio").removeHandler(self.complaints)
-        self.loop.run_until_complete(self.server.hub.stop())
+        self.loop.run_until_complete(self.server.context.stop())
         self.loop.close()
 
     def connection(self, parts: Iterator[bytes], *, answers: bool) -> bytes:
@@ -168,7 +169,7 @@ class Server:
         transport.protocol.connection_lost(None)
         for _ in range(5):
             await asyncio.sleep(0)
-        hub = self.server.hub
+        hub = self.server.context
         assert hub.connections == 0, "a connection is still counted"
         assert not hub.exchanges, "a request is still waited for"
         hub.sockets.clear()  # their disconnects wait for an application
@@ -298,7 +299,7 @@ SOCKET, REQUEST = "s", "h"
 
 def envelopes(data: bytes) -> None:
     """Whatever is in a reply queue, each client gets its own, and nothing raises."""
-    stats = Stats()
+    stats = Counters()
     replies = Replies(cast(asyncio.AbstractEventLoop, FakeLoop()), stats, lambda channel, delivery: None)
     replies.register(SOCKET, _FakeSocket(SOCKET))
     replies.register(REQUEST, _FakeRequest())

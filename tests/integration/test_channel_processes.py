@@ -74,7 +74,10 @@ def children(worker: Process) -> list[int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == worker.pid and b"channelsq.worker.sources.process" in (path / "cmdline").read_bytes():
+            if (
+                parent == worker.pid
+                and b"channelsq.worker.processes.channel_process" in (path / "cmdline").read_bytes()
+            ):
                 found.append(int(path.name))
         except (FileNotFoundError, ProcessLookupError):
             continue

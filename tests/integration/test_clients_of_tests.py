@@ -9,7 +9,7 @@ import pytest
 from websockets.sync.client import connect
 
 from channelsq import route
-from channelsq.attempts import WIRE_KEY
+from channelsq.delivery.attempts import WIRE_KEY
 from channelsq.message import Message
 from channelsq.test import WSClient, apply_routes
 from tests.support.interfaces import Call, accept, running

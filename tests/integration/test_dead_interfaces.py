@@ -15,10 +15,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.interface import heartbeat
-from channelsq.interface.heartbeat import Heartbeat
-from channelsq.interface.limits import Limits
-from channelsq.interface.replies import Delivery
+from channelsq.interface.basis.limits import Limits
+from channelsq.interface.link.replies import Delivery
+from channelsq.interface.presence import heartbeat
+from channelsq.interface.presence.heartbeat import Heartbeat
 from channelsq.layers import KombuChannelLayer
 from tests.support import needs
 from tests.support.brokers import layer_on

@@ -19,11 +19,12 @@ from websockets.sync.client import connect
 
 from channelsq import Channel, conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
-from channelsq.layers import RedisChannelLayer, codec
-from channelsq.transport import burial
-from channelsq.transport.codec import encode_compact
+from channelsq.layers import RedisChannelLayer
+from channelsq.layers.wire import codec
+from channelsq.transport import dead_letters
 from channelsq.transport.commands import call
-from channelsq.transport.dead import DeadLetter, DeadLetters
+from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
+from channelsq.transport.payloads import encode_compact
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 from tests.unit.layer_support import installed
@@ -128,7 +129,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def bury(letters: DeadLetters, queue: str, data: bytes, identity: str = "*") -> DeadLetter:
     """Put a message among the dead letters, as a channel does."""
     channel: Any = letters._channel
-    key = channel.streams.prefix + burial.PREFIX + queue
+    key = channel.streams.prefix + dead_letters.PREFIX + queue
     fields = ("m", data, "s", queue, "d", 5, "r", "WorkerLostError: signal 9")
     call(channel.pool, ("XADD", key, identity, *fields))
     return list(letters.all(queue))[-1]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.limits import Limits
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.limits import Limits
 from tests.support import edge_urls
 from tests.support.interfaces import Call, RawClient, Site, running
 from tests.support.waiting import wait_until
@@ -202,7 +202,7 @@ def test_who_leaves_before_the_answer_is_noticed(site: Site) -> None:
         client.send(request("/slow/"))
         site.wait_for_count("http.requests", requests + 1)
         leave(client)
-        wait_until(lambda: site.server.hub.connections == 0, "the client's end")
+        wait_until(lambda: site.server.context.connections == 0, "the client's end")
 
 
 def test_who_half_closes_first_and_leaves_later_is_noticed(site: Site) -> None:
@@ -210,7 +210,7 @@ def test_who_half_closes_first_and_leaves_later_is_noticed(site: Site) -> None:
         half_close(client, request("/slow/"))
         assert client.read(1) == b"H"
         leave(client)
-        wait_until(lambda: site.server.hub.connections == 0, "the client's end")
+        wait_until(lambda: site.server.context.connections == 0, "the client's end")
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
@@ -221,8 +221,8 @@ def test_who_leaves_a_quiet_stream_is_noticed(site: Site, version: str) -> None:
         if version == "1.1":
             client.read_until(b"\r\n")
         leave(client)
-        wait_until(lambda: site.server.hub.connections == 0, "the client's end")
-        if site.server.hub.config.http == "direct":
+        wait_until(lambda: site.server.context.connections == 0, "the client's end")
+        if site.server.context.config.http == "direct":
             assert ended.wait(3)
 
 
@@ -232,7 +232,7 @@ def test_clients_at_a_unix_socket(tmp_path: Path) -> None:
             half_close(client, request("/slow/"))
             assert peek(client) == b"H"
             leave(client)
-            wait_until(lambda: site.server.hub.connections == 0, "the client's end")
+            wait_until(lambda: site.server.context.connections == 0, "the client's end")
         with site.raw() as client:
             half_close(client, request("/slow/"))
             go.set()
@@ -279,7 +279,7 @@ def test_other_answers_to_http_1_0(site: Site, target: str, method: str) -> None
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_streams_are_counted(site: Site, version: str) -> None:
-    hub = site.server.hub
+    hub = site.server.context
     with site.raw() as left, site.raw() as client:
         for each in (left, client):
             each.send(request("/stream/", version=version))

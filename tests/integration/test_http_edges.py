@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from django.test import override_settings
 
-from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.basis.config import InterfaceConfig
 from tests.support.interfaces import Call, RawClient, Site, accept, running
 from tests.support.waiting import wait_until
 
@@ -257,7 +257,7 @@ def test_a_body_behind_an_upgrade_is_a_body(site: Site, at_once: bool) -> None:
             client.send(head + SMUGGLED + get(b"/next"))
         else:
             client.send(head)
-            wait_until(lambda: site.server.hub.stats["http.requests"] > 0, "the head to be read")
+            wait_until(lambda: site.server.context.stats["http.requests"] > 0, "the head to be read")
             client.send(SMUGGLED)
             client.send(get(b"/next"))
         assert client.read_until(b"]").endswith(b"[POST /  " + SMUGGLED + b"]")
@@ -270,7 +270,7 @@ def test_a_body_behind_an_upgrade_is_a_body(site: Site, at_once: bool) -> None:
 
 def test_many_upgrades_in_one_read(site: Site) -> None:
     request = get(headers=HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n")
-    count = site.server.hub.limits.pipelined
+    count = site.server.context.limits.pipelined
     with site.raw() as client:
         client.send(request * count)
         for _ in range(count):

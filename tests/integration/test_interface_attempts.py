@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.limits import Limits
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.limits import Limits
 from tests.support.interfaces import Call, Site, running
 from tests.support.waiting import wait_until
 
@@ -115,7 +115,7 @@ def test_a_body_without_parts_is_in_the_message() -> None:
 
 
 def kept(site: Site) -> int:
-    return site.server.hub.bodies_kept
+    return site.server.context.bodies_kept
 
 
 def test_bodies_are_kept_until_their_answer_begins_and_no_more_than_so_many_bytes() -> None:

@@ -11,8 +11,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.limits import Limits
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.limits import Limits
 from tests.support.interfaces import Call, RawClient, Site, accept, echo, frame, running
 from tests.support.versions import release
 from tests.support.waiting import wait_until
@@ -48,7 +48,7 @@ def site(shared: Site, caplog: pytest.LogCaptureFixture) -> Iterator[Site]:
     with connect(shared.ws_url) as client:
         client.send("still there?")
         assert client.recv(timeout=10) == "still there?"
-    wait_until(lambda: not shared.server.hub.sockets, "every socket to be done")
+    wait_until(lambda: not shared.server.context.sockets, "every socket to be done")
     assert shared.application.errors == []
     assert [record for record in caplog.get_records("call") if record.exc_info] == []
 

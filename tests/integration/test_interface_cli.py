@@ -17,9 +17,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.interface.config import OPTIONS, ConfigError, InterfaceConfig, read_config
-from channelsq.interface.server import InterfaceServer
-from channelsq.interface.sockets import bind
+from channelsq.interface.basis.config import OPTIONS, ConfigError, InterfaceConfig, read_config
+from channelsq.interface.process.server import InterfaceServer
+from channelsq.interface.process.sockets import bind
 from channelsq.layers import InMemoryChannelLayer, RedisChannelLayer
 from tests.support.ports import free_port
 from tests.support.processes import ROOT, Process, Processes, environment, pretending

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from channelsq.interface.config import ConfigError, read_config
+from channelsq.interface.basis.config import ConfigError, read_config
 from tests.support.demo import fresh_streams
 from tests.support.project import Project
 from tests.support.waiting import wait_until

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from channelsq.exceptions import BrokerUnavailable
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.limits import Limits
-from channelsq.layers.base import Send
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.limits import Limits
+from channelsq.layers.contract.layer_contract import Send
 from tests.support.interfaces import Call, Handler, Site, running
 from tests.support.waiting import wait_until
 
@@ -151,7 +151,7 @@ def test_a_client_that_leaves_before_its_answer_is_told_of() -> None:
 def test_an_answered_request_has_no_disconnect() -> None:
     with running({"http.request": answer()}) as site:
         httpx.get(site.url)
-        wait_until(lambda: site.server.hub.connections == 0, "the connection to end")
+        wait_until(lambda: site.server.context.connections == 0, "the connection to end")
         assert site.application.messages("http.disconnect") == []
 
 
@@ -476,7 +476,7 @@ def test_an_answer_under_way_is_finished_when_the_server_ends() -> None:
         client.start()
         assert entered.wait(10)
         site.server.stop()
-        wait_until(lambda: site.server.hub.ending, "the server to end")
+        wait_until(lambda: site.server.context.ending, "the server to end")
         go.set()
         client.join(10)
     assert answers == [b"done"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.interface.basis.counters import Counters
 from channelsq.interface.link import link_for
-from channelsq.interface.replies import Replies
-from channelsq.interface.stats import Stats
+from channelsq.interface.link.replies import Replies
 from tests.support import needs
 from tests.support.brokers import layer_on
 from tests.support.servers import RedisServer, redis_binary
@@ -28,7 +28,7 @@ def test_clients_that_leave_while_redis_is_away_are_forgotten_when_it_is_back(tm
     server = RedisServer(binary, tmp_path, ["--appendonly", "yes", "--appendfsync", "always"])
     server.start()
     layer = layer_on(server.url.replace("redis", scheme, 1))
-    stats = Stats()
+    stats = Counters()
     link = link_for(ChannelLayerWrapper(layer, "default", []), stats)
     clients = [layer.new_channel("websocket.send!") for _ in range(5)]
 

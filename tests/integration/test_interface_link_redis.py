@@ -18,12 +18,12 @@ import redis
 
 from channelsq import conf
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
-from channelsq.interface.link.address import address_of
-from channelsq.interface.link.streams import StreamsLink
-from channelsq.interface.link.threaded import ThreadedLink
+from channelsq.interface.link.redis_address import address_of
+from channelsq.interface.link.streams_link import StreamsLink
+from channelsq.interface.link.threaded_link import ThreadedLink
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
-from channelsq.layers.wire import Entry, pack_envelopes
-from channelsq.transport.codec import decode_compact, encode_compact
+from channelsq.layers.wire.wire_forms import Entry, pack_envelopes
+from channelsq.transport.payloads import decode_compact, encode_compact
 from tests.support import needs
 from tests.support.links import Client, LinkProcess, linked, until
 from tests.support.ports import free_port
@@ -208,7 +208,7 @@ def test_a_server_that_wants_no_password_takes_any(server: RedisServer) -> None:
     ("way", "reason"), [("tls refused", "CERTIFICATE_VERIFY_FAILED"), ("wrong password", "WRONGPASS")]
 )
 def test_no_way_in(ways: Ways, way: str, reason: str, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
-    monkeypatch.setattr("channelsq.interface.link.streams._FIRST_CONNECTION", 0.3)
+    monkeypatch.setattr("channelsq.interface.link.streams_link._FIRST_CONNECTION", 0.3)
     layer = RedisChannelLayer(url=ways.url(way))
 
     async def scenario() -> None:
@@ -352,7 +352,7 @@ def test_a_restart_of_the_server(server: RedisServer, layer: RedisChannelLayer, 
 
 
 def test_a_server_that_starts_later(server: RedisServer, layer: RedisChannelLayer, monkeypatch: Any) -> None:
-    monkeypatch.setattr("channelsq.interface.link.streams._FIRST_CONNECTION", 0.2)
+    monkeypatch.setattr("channelsq.interface.link.streams_link._FIRST_CONNECTION", 0.2)
     server.stop()
 
     async def scenario() -> None:
@@ -419,7 +419,7 @@ def test_a_server_that_is_frozen_for_long(
 ) -> None:
     for module in ("publishing", "listening"):
         monkeypatch.setattr(f"channelsq.interface.link.{module}.SILENCE", 0.5)
-    monkeypatch.setattr("channelsq.interface.link.listening._BLOCK_MS", 300)
+    monkeypatch.setattr("channelsq.interface.link.reply_listener._BLOCK_MS", 300)
 
     async def scenario() -> None:
         async with linked(layer) as process:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from channelsq.interface.link.streams import StreamsLink
+from channelsq.interface.link.streams_link import StreamsLink
 from channelsq.layers import RedisChannelLayer
 from tests.integration import test_interface_http as http
 from tests.integration import test_interface_websocket as websocket
@@ -71,7 +71,7 @@ def test_on_redis(scenario: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
     class Site(interfaces.Site):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
-            links.append(self.server.hub.link)
+            links.append(self.server.context.link)
 
     monkeypatch.setattr(interfaces, "Site", Site)
     monkeypatch.setattr(module, "running", functools.partial(interfaces.running, make_layer=make_layer))

@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import connect
 
 from channelsq.exceptions import BrokerUnavailable
-from channelsq.interface.config import ConfigError, InterfaceConfig, read_config
+from channelsq.interface.basis.config import ConfigError, InterfaceConfig, read_config
 from tests.support.interfaces import Call, Site, accept, echo, running
 from tests.support.project import Project
 from tests.support.servers import RedisServer
@@ -96,7 +96,7 @@ def test_it_is_not_ready_while_the_broker_is_away(monkeypatch: pytest.MonkeyPatc
         assert (response.status_code, response.text) == (503, "the broker cannot be reached\n")
         assert get(site, "/-/health/live").status_code == 200
         # It may be asked again after a while, although nothing has come meanwhile.
-        site.server.hub.link._failed_at -= 10
+        site.server.context.link._failed_at -= 10
         assert get(site, "/-/health/ready").status_code == 200
 
 

@@ -14,9 +14,9 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.limits import Limits
-from channelsq.layers.base import Send
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.limits import Limits
+from channelsq.layers.contract.layer_contract import Send
 from tests.support.interfaces import Call, Site, accept, echo, frame, running
 from tests.support.waiting import wait_until
 
@@ -133,7 +133,7 @@ def test_fragments_of_nothing_take_no_memory() -> None:
         client.upgrade()
         client.send(frame(1, b"a", fin=False) + frame(0, b"", fin=False) * 10_000 + frame(9, b"here"))
         assert client.read_frame() == (10, b"here")
-        (each,) = site.server.hub.sockets
+        (each,) = site.server.context.sockets
         assert each._incoming._parts == b"a"  # type: ignore[attr-defined]
         client.send(frame(0, b"b"))
         assert client.read_frame() == (1, b"ab")
@@ -262,9 +262,9 @@ def test_a_group_joined_behind_the_clients_back_is_left_too() -> None:
         with connect(site.ws_url) as client:
             client.send("join")
             assert entered.wait(10)
-        wait_until(lambda: site.server.hub.connections == 0, "the socket to end")
+        wait_until(lambda: site.server.context.connections == 0, "the socket to end")
         go.set()
-        wait_until(lambda: not site.server.hub.sockets, "the disconnect to be done")
+        wait_until(lambda: not site.server.context.sockets, "the disconnect to be done")
         assert site.layer.group_channels("room") == []
 
 
@@ -346,7 +346,7 @@ def test_a_client_that_leaves_before_the_accept_is_told_of() -> None:
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
             )
             site.application.wait_for("websocket.connect")
-        wait_until(lambda: site.server.hub.connections == 0, "the socket to end")
+        wait_until(lambda: site.server.context.connections == 0, "the socket to end")
         assert site.application.messages("websocket.disconnect") == []
         go.set()
         assert site.application.wait_for("websocket.disconnect")[0]["code"] == 1006
@@ -390,7 +390,7 @@ def test_full_channel_at_connect_is_503() -> None:
     with running({}, config, layer_config={"capacity": 1}, threads=0) as site:
         site.layer.send("websocket.connect", {"text": ""})
         assert status_of(site) == 503
-        wait_until(lambda: not site.server.hub.sockets, "the socket to be forgotten")
+        wait_until(lambda: not site.server.context.sockets, "the socket to be forgotten")
         assert site.count("websocket.refused.503") == 1
 
 
@@ -534,7 +534,7 @@ def test_the_end_closes_sockets_with_1012_and_delivers_the_disconnects() -> None
             site.server.stop()
             assert [closed_with(client) for client in clients] == [1012] * 5
         assert [message["code"] for message in site.application.wait_for("websocket.disconnect", 5)] == [1012] * 5
-        wait_until(lambda: not site.server.hub.sockets, "the disconnects to be done")
+        wait_until(lambda: not site.server.context.sockets, "the disconnects to be done")
         assert time.monotonic() - begun < 5
 
 
@@ -565,7 +565,7 @@ def test_the_end_does_not_wait_for_ever() -> None:
             b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
-        wait_until(lambda: site.server.hub.sockets, "the handshake")
+        wait_until(lambda: site.server.context.sockets, "the handshake")
         site.server.stop()
         wait_until(lambda: site.layer.receive(["websocket.disconnect"])[1], "the disconnect")
 

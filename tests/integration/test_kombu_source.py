@@ -15,8 +15,9 @@ import pytest
 from celery.exceptions import Reject
 
 from channelsq import Channel, route, wire_version
-from channelsq.layers import IPCChannelLayer, KombuChannelLayer, codec
-from channelsq.layers.wire import CONTENT_TYPE, task_message
+from channelsq.layers import IPCChannelLayer, KombuChannelLayer
+from channelsq.layers.wire import codec
+from channelsq.layers.wire.wire_forms import CONTENT_TYPE, task_message
 from channelsq.options import consumer
 from channelsq.worker.sources import newer
 from channelsq.worker.sources.crew import LEAST, Crew

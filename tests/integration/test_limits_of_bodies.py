@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.basis.config import InterfaceConfig
 from channelsq.layers import RedisChannelLayer
 from tests.support.demo import fresh_redis
 from tests.support.interfaces import Call, RawClient, Site, running

@@ -13,9 +13,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from channelsq.interface import clients
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.limits import Limits
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.limits import Limits
+from channelsq.interface.presence import clients
 from tests.support.interfaces import Call, RawClient, Site, accept, echo, running
 from tests.support.waiting import wait_until
 
@@ -56,7 +56,7 @@ def test_more_connections_than_there_may_be_get_503(caplog: pytest.LogCaptureFix
                 assert silent.read_to_end().startswith(b"HTTP/1.1 503 ")
                 assert time.monotonic() - begun < 5
             assert site.application.messages("http.request")[2:] == []
-        wait_until(lambda: site.server.hub.connections == 0, "them to be gone")
+        wait_until(lambda: site.server.context.connections == 0, "them to be gone")
         assert httpx.get(site.url).text == "hello"
         assert site.count("http.too_many_connections") == site.count("http.refused.503") == 2
     assert actions(caplog) == ["too_many_connections"] * 2
@@ -66,10 +66,10 @@ def test_far_more_connections_are_not_even_waited_for() -> None:
     with running({}, InterfaceConfig(max_connections=1)) as site, contextlib.ExitStack() as stack:
         first = stack.enter_context(site.raw())
         first.send(b"GET")
-        wait_until(lambda: site.server.hub.connections == 1, "the first")
+        wait_until(lambda: site.server.context.connections == 1, "the first")
         others = [stack.enter_context(site.raw()) for _ in range(150)]
         assert others[-1].read_to_end().startswith(b"HTTP/1.1 503 ")
-        wait_until(lambda: site.server.hub.connections <= 101, "the surplus to be dropped", timeout=0.8)
+        wait_until(lambda: site.server.context.connections <= 101, "the surplus to be dropped", timeout=0.8)
 
 
 # -- of one client ---------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def test_a_client_with_too_many_connections_gets_429(caplog: pytest.LogCaptureFi
             assert len(site.application.messages("http.request")) == 1
             assert len(site.application.messages("websocket.connect")) == 1
         site.application.wait_for("websocket.disconnect")
-        wait_until(lambda: len(site.server.hub.clients) == 0, "the table to be empty")
+        wait_until(lambda: len(site.server.context.clients) == 0, "the table to be empty")
         assert httpx.get(site.url).text == "hello"
         assert site.count("http.too_many_per_client") == site.count("http.refused.429") == 2
     assert actions(caplog) == ["too_many_per_client"] * 2
@@ -111,7 +111,7 @@ def test_addresses_that_may_be_a_proxys_are_not_counted() -> None:
         with connect(site.ws_url), connect(site.ws_url) as two:
             two.send("x")
             assert two.recv(timeout=10) == "x"
-        assert len(site.server.hub.clients) == 0
+        assert len(site.server.context.clients) == 0
 
 
 def status_of(site: Site, **options: Any) -> int:
@@ -137,13 +137,13 @@ def test_behind_a_proxy_websockets_count_by_the_forwarded_address(caplog: pytest
             assert status_of(site, additional_headers=by("192.0.2.1")) == 429
             assert len(site.application.messages("websocket.connect")) == 3
             one.close()
-            wait_until(lambda: site.server.hub.clients._counts["192.0.2.1"] == 1, "its place to be free")
+            wait_until(lambda: site.server.context.clients._counts["192.0.2.1"] == 1, "its place to be free")
             with socket_of(site, "192.0.2.1") as another:
                 another.send("x")
                 assert another.recv(timeout=10) == "x"
         with socket_of(site, "2001:db8::1"), socket_of(site, "2001:db8::2"):
             assert status_of(site, additional_headers=by("2001:db8::ffff")) == 429
-        wait_until(lambda: len(site.server.hub.clients) == 0, "the table to be empty")
+        wait_until(lambda: len(site.server.context.clients) == 0, "the table to be empty")
         assert site.count("websocket.too_many_per_client") == site.count("websocket.refused.429") == 2
     assert actions(caplog) == ["handshake_refused"] * 2
     assert "--max-connections-per-client" in caplog.text
@@ -181,7 +181,7 @@ def test_behind_a_proxy_requests_count_while_they_wait(caplog: pytest.LogCapture
         proxied[0].read_until(b"hello")
         proxied[1].send(request("192.0.2.1", "/-/health/live"))  # is never refused
         proxied[1].read_until(b"live\n")
-        assert len(site.server.hub.clients) == 0
+        assert len(site.server.context.clients) == 0
         assert site.count("http.too_many_per_client") == site.count("http.refused.429") == 1
         assert len(site.application.messages("http.request")) == 9
     assert actions(caplog) == ["too_many_per_client"]
@@ -192,8 +192,8 @@ def test_a_client_that_leaves_gives_its_place_back() -> None:
         for _ in range(4):
             with site.raw() as client:
                 client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n")
-                wait_until(lambda: len(site.server.hub.clients) == 1, "the request")
-            wait_until(lambda: len(site.server.hub.clients) == 0, "it to be gone")
+                wait_until(lambda: len(site.server.context.clients) == 1, "the request")
+            wait_until(lambda: len(site.server.context.clients) == 0, "it to be gone")
         assert site.count("http.refused.429") == 0
 
 
@@ -236,7 +236,7 @@ def test_a_kept_connection_without_another_request_is_closed() -> None:
         client.send(GET)
         client.read_until(b"hello")
         assert client.read_to_end() == b""
-        wait_until(lambda: site.server.hub.connections == 0, "it to be gone")
+        wait_until(lambda: site.server.context.connections == 0, "it to be gone")
         assert site.count("http.refused.408") == 0
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.limits import Limits
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.limits import Limits
 from tests.support.interfaces import RawClient, Site, accept, echo, frame, running
 from tests.support.memory import forget_peak, needs_proc, peak
 from tests.support.project import Project

@@ -18,11 +18,11 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from channelsq.exceptions import ChannelFull
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.limits import Limits
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.limits import Limits
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
-from channelsq.layers.base import BaseChannelLayer, Send
-from channelsq.layers.wire import TIMED_KEY
+from channelsq.layers.contract.layer_contract import BaseChannelLayer, Send
+from channelsq.layers.wire.wire_forms import TIMED_KEY
 from tests.support.fakes.layers import FakeBrokenLayer, FakeSilentLayer, FakeSlowLayer
 from tests.support.interfaces import Call, accept, echo, running
 from tests.support.metrics import Metrics
@@ -244,7 +244,7 @@ def test_nothing_is_measured_unless_somebody_can_ask(config: InterfaceConfig) ->
     with running(ECHO, config) as site, connect(site.ws_url) as socket:
         socket.send("x")
         assert socket.recv(10) == "x"
-        assert site.server.hub.measures is None
+        assert site.server.context.measures is None
         assert all(TIMED_KEY not in call.message for call in site.application.calls)
 
 

@@ -14,10 +14,10 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
-from channelsq import checks
 from channelsq.asgi import channel_layers
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers import RedisChannelLayer
+from channelsq.system_checks import checks
 from tests.support.old_redis import old_redis
 from tests.unit.layer_support import installed
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from channelsq.interface.config import InterfaceConfig
+from channelsq.interface.basis.config import InterfaceConfig
 from tests.support.interfaces import Call, RawClient, Site, accept, echo, frame, running
 
 

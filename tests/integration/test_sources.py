@@ -16,12 +16,12 @@ from celery import Celery, signals
 from celery.worker import state
 
 from channelsq import Channel, consumer, route, wire_version
-from channelsq.layers import codec
-from channelsq.transport.codec import encode, encode_compact
-from channelsq.transport.dead import DeadLetter, DeadLetters
-from channelsq.worker.sources import books, newer
+from channelsq.layers.wire import codec
+from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
+from channelsq.transport.payloads import encode, encode_compact
+from channelsq.worker.sources import held_messages, newer
+from channelsq.worker.sources.consumer_request import Request
 from channelsq.worker.sources.crew import LEAST, PREFETCH, Crew
-from channelsq.worker.sources.request import Request
 from channelsq.worker.sources.stream_source import StreamSource
 from tests.support.fakes.workers import FakeEvents
 from tests.support.waiting import wait_until
@@ -85,13 +85,13 @@ class Site:
         self.crew = Crew(self.app, "worker@here", channels, THREADS, FakeEvents(), None,
                          pool_keeps_limits=limits)  # fmt: skip
         self.source = self.crew.sources["default"]
-        books.clear()
+        held_messages.clear()
         handled.clear()
         self.poll(0.01)  # joins
 
     def close(self) -> None:
         self.crew.close()
-        books.clear()
+        held_messages.clear()
         for key in self.redis.scan_iter(f"*{self.prefix}*"):
             self.redis.delete(key)
         self._stack.close()
@@ -164,12 +164,12 @@ def test_a_message_becomes_a_request_and_is_acknowledged_when_it_has_run(site: S
     assert request.name == f"{__name__}.job"
     assert request.message.headers["id"] == request.id
     assert request.delivery_info["routing_key"] == site.queue("job")
-    assert list(books.reserved) == [request.id]
+    assert list(held_messages.reserved) == [request.id]
     assert site.length("job") == 1
     request.run()
     assert handled == [1]
     assert wait_until(lambda: site.length("job") == 0, "it is acknowledged")
-    assert (books.reserved, books.active()) == ({}, [])
+    assert (held_messages.reserved, held_messages.active()) == ({}, [])
 
 
 def test_they_come_in_the_order_in_which_they_were_sent_up_to_the_credit(site: Site) -> None:
@@ -210,7 +210,7 @@ def test_an_expired_message_is_dropped_and_its_socket_goes_on(
 def test_a_message_that_no_route_claims_is_dropped(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.send("picky", path="/elsewhere", n=1)
     wait_until(lambda: site.poll(0.1) or "no route claims a message" in caplog.text, "it is told of")
-    assert books.reserved == {}
+    assert held_messages.reserved == {}
     assert wait_until(lambda: site.length("picky") == 0, "it is acknowledged")
 
 
@@ -296,7 +296,7 @@ def test_a_revoked_message_is_not_run(site: Site) -> None:
         state.revoked.discard(request.id)
     assert handled == []
     assert wait_until(lambda: site.length("job") == 0, "it is acknowledged")
-    assert books.reserved == {}
+    assert held_messages.reserved == {}
 
 
 def test_a_worker_that_was_told_to_end_takes_nothing_more(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +313,7 @@ def test_what_is_given_back_comes_again_and_says_so(site: Site) -> None:
     site.send("job", n=1)
     requests = site.take()
     site.source.give_back(requests)
-    assert books.reserved == {}
+    assert held_messages.reserved == {}
     (again,) = site.take()
     assert (again.args, again.id) == (requests[0].args, requests[0].id)
     assert again.delivery_info["redelivered"] is True
@@ -323,10 +323,10 @@ def test_the_end_gives_back_what_waits(site: Site) -> None:
     site.send("job", n=1, delay=30)
     site.send("job", n=2)
     assert len(site.take()) == 1
-    assert len(books.scheduled) == 1
+    assert len(held_messages.scheduled) == 1
     site.crew.close()
     assert site.redis.xlen(f"stream:{site.queue('job')}") == 2
-    assert books.scheduled == {}
+    assert held_messages.scheduled == {}
     assert {request.args[1]["n"] for request in site.take(1)} == {2}
 
 
@@ -361,7 +361,7 @@ def test_a_delay(site: Site) -> None:
     wait_until(all_came, "all came")
     assert found == ["now", *range(MANY + 2)]
     assert monotonic() - began > 2
-    assert books.scheduled == {}
+    assert held_messages.scheduled == {}
 
 
 def test_a_rate_limit_that_has_taken_all_credit_goes_on(site: Site) -> None:

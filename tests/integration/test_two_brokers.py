@@ -376,7 +376,7 @@ def test_a_channel_process_dies_while_the_layers_broker_is_away(stack: Stack) ->
         """Its id; 0 if there is none."""
         threads = Path(f"/proc/{worker.pid}/task").iterdir()  # each has the children that it has started
         for pid in (int(pid) for thread in threads for pid in (thread / "children").read_text().split()):
-            if b"channelsq.worker.sources.process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"channelsq.worker.processes.channel_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return pid
         return 0
 

@@ -13,9 +13,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.limits import Limits
-from channelsq.interface.unconsumed import Look, look
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.limits import Limits
+from channelsq.interface.context.unconsumed import Look, look
 from channelsq.layers import InMemoryChannelLayer, IPCChannelLayer, KombuChannelLayer, RedisChannelLayer
 from tests.support.demo import fresh_redis
 from tests.support.interfaces import FakeApplication, Site, accept, ignore, running
@@ -91,8 +91,8 @@ def answer(call: Any) -> None:
 def test_a_channel_that_nobody_consumes(
     make_layer: MakeLayer, lines: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channelsq.interface.unconsumed._LONGER", 0.3)
-    monkeypatch.setattr("channelsq.interface.unconsumed._EVERY", 0.2)
+    monkeypatch.setattr("channelsq.interface.context.unconsumed._LONGER", 0.3)
+    monkeypatch.setattr("channelsq.interface.context.unconsumed._EVERY", 0.2)
     with running({}, CONFIG, threads=0, make_layer=make_layer) as site:
         wait_until(lambda: ready(site) == (200, "ready\n"), "the broker is reached")
         page = Request(site)
@@ -118,15 +118,15 @@ def test_a_channel_that_nobody_consumes(
 def test_a_request_that_takes_its_time_is_consumed(
     make_layer: MakeLayer, lines: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channelsq.interface.unconsumed._LONGER", 0.3)
-    monkeypatch.setattr("channelsq.interface.unconsumed._EVERY", 0.2)
+    monkeypatch.setattr("channelsq.interface.context.unconsumed._LONGER", 0.3)
+    monkeypatch.setattr("channelsq.interface.context.unconsumed._EVERY", 0.2)
     looks: list[Look] = []
 
     def noted(*args: Any) -> Look:
         looks.append(look(*args))
         return looks[-1]
 
-    monkeypatch.setattr("channelsq.interface.unconsumed.look", noted)
+    monkeypatch.setattr("channelsq.interface.context.unconsumed.look", noted)
     go = threading.Event()
 
     def slow(call: Any) -> None:

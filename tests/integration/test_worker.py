@@ -15,7 +15,8 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from channelsq.layers import KombuChannelLayer, decompression
+from channelsq.layers import KombuChannelLayer
+from channelsq.layers.wire import decompression
 from tests.support.brokers import Broker, LayerClient, assert_echo_sends_events, make_broker, operator
 from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until

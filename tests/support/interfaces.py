@@ -11,10 +11,10 @@ from typing import Any
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import ChannelLayerError
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.server import InterfaceServer
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.process.server import InterfaceServer
 from channelsq.layers import InMemoryChannelLayer
-from channelsq.layers.base import BaseChannelLayer
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
 from tests.support.waiting import wait_until
 
 CHANNELS = ("http.request", "http.disconnect", "websocket.connect", "websocket.receive", "websocket.disconnect")

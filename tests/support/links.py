@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.interface.basis.counters import Counters
 from channelsq.interface.link import Link, Publication, link_for
-from channelsq.interface.replies import Delivery, Replies
-from channelsq.interface.stats import Stats
-from channelsq.layers.base import BaseChannelLayer
+from channelsq.interface.link.replies import Delivery, Replies
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
 
 
 class Client:
@@ -58,10 +58,12 @@ class LinkProcess:
         make: makes the link; that of the interface, unless it is given.
     """
 
-    def __init__(self, layer: BaseChannelLayer, make: Callable[[ChannelLayerWrapper, Stats], Link] = link_for) -> None:
+    def __init__(
+        self, layer: BaseChannelLayer, make: Callable[[ChannelLayerWrapper, Counters], Link] = link_for
+    ) -> None:
         self.layer = layer
         self.loop = asyncio.get_running_loop()
-        self.stats = Stats()
+        self.stats = Counters()
         self.unknown: list[str] = []
         self.replies = Replies(self.loop, self.stats, lambda channel, message: self.unknown.append(channel))
         self.link = make(ChannelLayerWrapper(layer, "default", []), self.stats)
@@ -69,7 +71,7 @@ class LinkProcess:
 
 @contextlib.asynccontextmanager
 async def linked(
-    layer: BaseChannelLayer, make: Callable[[ChannelLayerWrapper, Stats], Link] = link_for
+    layer: BaseChannelLayer, make: Callable[[ChannelLayerWrapper, Counters], Link] = link_for
 ) -> AsyncIterator[LinkProcess]:
     """A link that listens to ``websocket.send!`` and ``http.response!`` channels; stopped at the end."""
     process = LinkProcess(layer, make)

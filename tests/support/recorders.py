@@ -8,8 +8,8 @@ from typing import Any
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 
-from channelsq.interface import handshake
-from channelsq.interface.incoming import Incoming, Wire
+from channelsq.interface.websocket import handshake
+from channelsq.interface.websocket.incoming import Incoming, Wire
 from tests.support.interfaces import frame
 
 MAX_SIZE = 3000

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from channelsq.transport.dead import DeadLetters
+from channelsq.transport.dead_letter_store import DeadLetters
 from tests.support.apps import as_before
 from tests.support.processes import Process, Processes
 from tests.support.servers import RedisServer

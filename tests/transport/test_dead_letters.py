@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from channelsq.transport import burial
-from channelsq.transport.codec import Payload
-from channelsq.transport.dead import DeadLetter, DeadLetters
+from channelsq.transport import dead_letters
+from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
+from channelsq.transport.payloads import Payload
 from tests.support.servers import RedisServer
 from tests.transport.broker import Peer, admin, header, keys, queue, redelivered
 
@@ -59,10 +59,10 @@ def buried() -> Iterator[list[tuple[str, Payload]]]:
     def listener(queue: str, payload: Payload) -> None:
         told.append((queue, payload))
 
-    burial.listen(listener)
-    burial.listen(listener)
+    dead_letters.listen(listener)
+    dead_letters.listen(listener)
     yield told
-    burial._listeners.remove(listener)
+    dead_letters._listeners.remove(listener)
 
 
 @BOTH
@@ -260,7 +260,7 @@ def test_a_process_that_died_of_it_counts(url: str, server: RedisServer, buried:
             peer.receive(number + 1)
             message = peer.messages[number]
             assert message.headers.get("x-deaths", 0) == number
-            burial.count_death(message, "WorkerLostError: signal 9")
+            dead_letters.count_death(message, "WorkerLostError: signal 9")
             message.requeue()
         assert peer.nothing_more(0.1)
         assert peer.size(JOBS) == 0
@@ -293,17 +293,17 @@ def test_a_listener_that_fails_is_logged(url: str, server: RedisServer, caplog: 
     def fails(queue: str, payload: Payload) -> None:
         raise RuntimeError("this listener always fails")
 
-    burial.listen(fails)
+    dead_letters.listen(fails)
     try:
         with Peer(url, max_deaths=2) as peer:
             peer.publish(JOBS, "job", headers={"x-deaths": 99})  # somebody else's header counts for nothing
             peer.consume(JOBS, ack=False)
             for number in range(2):
                 peer.receive(number + 1)
-                burial.count_death(peer.messages[number], "killed")
+                dead_letters.count_death(peer.messages[number], "killed")
                 peer.messages[number].requeue()
     finally:
-        burial._listeners.remove(fails)
+        dead_letters._listeners.remove(fails)
     assert "this listener always fails" in caplog.text
     assert len(letters(url)) == 1
 
@@ -317,7 +317,7 @@ def bury(url: str, to: Any, *bodies: Any, **options: Any) -> None:
         peer.consume(to, ack=False)
         for number in range(2 * len(bodies)):
             peer.receive(number + 1)
-            burial.count_death(peer.messages[number], "killed")
+            dead_letters.count_death(peer.messages[number], "killed")
             peer.messages[number].requeue()
 
 

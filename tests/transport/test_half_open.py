@@ -11,11 +11,11 @@ import redis
 
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers import RedisChannelLayer
-from channelsq.layers.groups import RedisGroups
+from channelsq.layers.groups.group_stores import RedisGroups
 from channelsq.transport import consuming
-from channelsq.transport.channel import Channel
 from channelsq.transport.commands import call
 from channelsq.transport.kombu_channel import take_connection
+from channelsq.transport.streams_channel import Channel
 from tests.support.ports import free_port
 from tests.support.proxy import Loop, Proxy
 from tests.support.servers import RedisServer

@@ -11,7 +11,7 @@ import pytest
 import redis
 from kombu.transport import TRANSPORT_ALIASES
 
-from channelsq.transport import SCHEMES, codec, register
+from channelsq.transport import SCHEMES, payloads, register
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 from tests.transport.broker import Peer, admin, keys, queue, redelivered
@@ -145,7 +145,7 @@ def test_values_that_nothing_knows_arrive_as_text() -> None:
         "headers": {"odd": Odd(), "big": 1 << 80, 7: "number"},
         "properties": {"delivery_info": {}},
     }
-    headers = codec.decode(codec.encode(payload))["headers"]
+    headers = payloads.decode(payloads.encode(payload))["headers"]
     assert headers == {"odd": "an odd thing", "big": 1 << 80, 7: "number"}
 
 

@@ -110,4 +110,4 @@ def test_whatever_makes_a_celery_app_finds_the_transport() -> None:
         "print(type(app.connection().transport).__module__)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "channelsq.transport.transport\n", done.stderr
+    assert done.stdout == "channelsq.transport.streams_transport\n", done.stderr

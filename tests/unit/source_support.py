@@ -11,7 +11,7 @@ from celery import Celery
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.layers import BaseChannelLayer, RedisChannelLayer
-from channelsq.worker.consumers import ConsumerTasks, tasks_of
+from channelsq.worker.running.consumer_tasks import ConsumerTasks, tasks_of
 
 #: Nothing answers there; most of what is tested needs no connection.
 NOWHERE = "redis-streams://127.0.0.1:1/0"

@@ -345,7 +345,7 @@ def test_channels_and_groups_of_an_alias(manager: ChannelLayerManager) -> None:
 
 def test_a_consumers_sends_wait_on_every_layer(manager: ChannelLayerManager) -> None:
     from channelsq import Channel, Group
-    from channelsq.pending import pending_message_store
+    from channelsq.delivery.pending import pending_message_store
 
     with override_settings(CHANNEL_LAYERS=LAYERS):
         one, two = channel_layers["default"], channel_layers["other"]

@@ -11,13 +11,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 
-from channelsq import Channel, Group, conf, consumer, ending, handler
+from channelsq import Channel, Group, conf, consumer, handler
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.attempts import ATTEMPT, HANDED_KEY, WIRE_KEY
+from channelsq.delivery import ending
+from channelsq.delivery.attempts import ATTEMPT, HANDED_KEY, WIRE_KEY
 from channelsq.exceptions import BrokerUnavailable, ConsumeLater, ResponseLater
 from channelsq.handler import AsgiHandler, ViewConsumer
 from channelsq.message import Message
-from channelsq.worker.execution import ATTEMPTS_KEY, run_consumer
+from channelsq.worker.running.execution import ATTEMPTS_KEY, run_consumer
 from tests.unit.http_support import django_settings
 from tests.unit.layer_support import drain, installed, message_on, replies, wrapped
 

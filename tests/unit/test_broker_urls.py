@@ -6,7 +6,7 @@ import pytest
 
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
-from channelsq.layers.urls import shown
+from channelsq.layers.contract.broker_urls import shown
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
-from channelsq import checks, conf, include, route, route_class
+from channelsq import conf, include, route, route_class
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.generic import BaseConsumer
 from channelsq.generic.websockets import WebsocketConsumer
 from channelsq.message import Message
 from channelsq.sessions import channel_session
+from channelsq.system_checks import checks
 from tests.unit.layer_support import installed
 
 LAYERS = "channelsq.layers."

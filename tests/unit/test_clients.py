@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from channelsq.interface.clients import Clients, is_public
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.idle import Idle
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.presence.clients import Clients, is_public
+from channelsq.interface.websocket.idle import Idle
 
 
 def clients(limit: int, *, proxy_headers: bool) -> Clients:

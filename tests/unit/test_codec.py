@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelsq.exceptions import MessageTooLarge
-from channelsq.layers import codec
+from channelsq.layers.wire import codec
 
 LIMIT = 1 << 20
 

@@ -16,12 +16,13 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, IntegrityError, connection, connections, transaction
 from django.test import TestCase
 
-from channelsq import Channel, Group, commits, route
+from channelsq import Channel, Group, route
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.binding.websockets import WebsocketBinding
+from channelsq.delivery import commits
+from channelsq.delivery.pending import pending_message_store
 from channelsq.exceptions import ChannelFull, DenyConnection, MessageTooLarge, WebsocketCloseException
 from channelsq.generic.websockets import WebsocketConsumer
-from channelsq.pending import pending_message_store
 from channelsq.test import ChannelTestCase, Client, TransactionChannelTestCase, WSClient, apply_routes
 from tests.support.bindings import forgotten_afterwards
 from tests.support.logs import action_of

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelsq.interface.connection import (
+from channelsq.interface.websocket.connection_state import (
     Accept,
     BadReply,
     Close,

@@ -17,10 +17,10 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from channelsq.interface import handshake
-from channelsq.interface.deflate import SharedDeflate, compressed_frame
-from channelsq.interface.frames import BYTES, TEXT, frame
-from channelsq.interface.replies import Delivery
+from channelsq.interface.basis.deflate import SharedDeflate, compressed_frame
+from channelsq.interface.basis.frames import BYTES, TEXT, frame
+from channelsq.interface.link.replies import Delivery
+from channelsq.interface.websocket import handshake
 
 
 def agree(**offer: Any) -> tuple[ClientProtocol, ServerProtocol]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from channelsq import checks, routing_checks
 from channelsq.handler import AsgiHandler, AsgiRequest, ViewConsumer
-from channelsq.interface.config import OPTIONS, parser
-from channelsq.interface.limits import LIMIT_OPTIONS, Limits
+from channelsq.interface.basis.config import OPTIONS, parser
+from channelsq.interface.basis.limits import LIMIT_OPTIONS, Limits
 from channelsq.layers import BaseChannelLayer, InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
+from channelsq.system_checks import checks, routing_checks
 from tests.support.bindings import forgotten_afterwards
 from tests.support.markdown import Block, blocks, links, rows, without_blocks
 from tests.support.processes import ROOT
@@ -129,7 +129,7 @@ def test_the_http_pages_consumers_answer() -> None:
 
 
 def test_the_exceptions_pages_consumers_have_their_effects() -> None:
-    from channelsq.worker.execution import run_consumer
+    from channelsq.worker.running.execution import run_consumer
     from tests.unit.layer_support import drain, installed, message_on, replies, wrapped
 
     names = example("docs/exceptions.md", "class Problem")
@@ -175,7 +175,7 @@ def test_the_metrics_pages_signals_measure_consumers() -> None:
     from prometheus_client import REGISTRY
 
     from channelsq.signals import consumer_finished, consumer_started, worker_ready
-    from channelsq.worker.execution import run_consumer
+    from channelsq.worker.running.execution import run_consumer
     from tests.unit.layer_support import installed, message_on, wrapped
 
     def consumer(message: object) -> None:
@@ -205,7 +205,7 @@ def test_the_workers_examples_are_options_that_celery_gets() -> None:
 
     from channelsq import route
     from channelsq.asgi import ChannelLayerWrapper
-    from channelsq.worker.consumers import ConsumerTasks
+    from channelsq.worker.running.consumer_tasks import ConsumerTasks
 
     names = example("docs/worker.md", "@consumer")
     consumers = [names[name] for name in ("receive", "notify", "tick", "fetch", "wait_for_upload")]
@@ -355,15 +355,17 @@ def test_nothing_speaks_of_speed_without_a_benchmark() -> None:
 def test_the_page_on_any_celery_has_the_options_the_settings_and_their_numbers() -> None:
     from celery.bin.worker import worker
 
-    from channelsq.worker.sources import crew, events, options, step
+    from channelsq.worker import sources_step
+    from channelsq.worker.commands import event_relay, worker_options
+    from channelsq.worker.sources import crew
 
     page = (DOCS / "any-celery.md").read_text()
-    flags = {flag for option in options.OPTIONS for flag in option.opts}
+    flags = {flag for option in worker_options.OPTIONS for flag in option.opts}
     assert set(re.findall(r"--channel-\w+", page)) == flags
     assert flags <= {flag for parameter in worker.params for flag in parameter.opts}
-    assert f"{step.DEFAULT_THREADS} threads" in page
+    assert f"{sources_step.DEFAULT_THREADS} threads" in page
     assert f"up to {crew.PREFETCH} messages for each of its threads" in page
-    assert f"up to {events.MOST:,} of them" in page
+    assert f"up to {event_relay.MOST:,} of them" in page
     for setting in ("CHANNEL_EVENTS", "CHANNEL_MAX_MESSAGES", "CHANNEL_MAX_MEMORY"):
         assert f"`{setting}" in page
         assert f"`{setting}`" in (DOCS / "settings.md").read_text()

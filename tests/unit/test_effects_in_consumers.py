@@ -15,7 +15,7 @@ from channelsq.generic.websockets import JsonWebsocketConsumer, WebsocketConsume
 from channelsq.message import Message
 from channelsq.security.websockets import allowed_hosts_only
 from channelsq.sessions import channel_session
-from channelsq.worker.execution import run_consumer
+from channelsq.worker.running.execution import run_consumer
 from tests.support.waiting import wait_until
 from tests.unit.layer_support import drain, installed, message_on, replies, wrapped
 

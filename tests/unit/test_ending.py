@@ -11,8 +11,8 @@ import pytest
 from billiard import common
 from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown
 
-from channelsq import ending
-from channelsq.ending import WorkerEnds, end_worker, failure_of, is_end
+from channelsq.delivery import ending
+from channelsq.delivery.ending import WorkerEnds, end_worker, failure_of, is_end
 from channelsq.exceptions import ConsumeLater
 from tests.project.hostile import WAYS, fail_with
 

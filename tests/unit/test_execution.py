@@ -20,10 +20,10 @@ from channelsq.exceptions import (
     ResponseLater,
     WebsocketCloseException,
 )
-from channelsq.layers.wire import TIMED_KEY
+from channelsq.layers.wire.wire_forms import TIMED_KEY
 from channelsq.message import Message, pending_message_store
 from channelsq.signals import consumer_finished, consumer_started
-from channelsq.worker.execution import ATTEMPTS_KEY, done_report, report_done, run_consumer
+from channelsq.worker.running.execution import ATTEMPTS_KEY, done_report, report_done, run_consumer
 from tests.support.logs import action_of
 from tests.support.waiting import wait_until
 from tests.unit.layer_support import drain, installed, message_on, replies, wrapped

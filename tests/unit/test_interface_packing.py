@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelsq.exceptions import MessageTooLarge
-from channelsq.interface.connection import Connection, State
-from channelsq.interface.packing import FramePacker
-from channelsq.layers import codec
-from channelsq.layers.wire import TIMED_KEY
+from channelsq.interface.websocket.connection_state import Connection, State
+from channelsq.interface.websocket.packing import FramePacker
+from channelsq.layers.wire import codec
+from channelsq.layers.wire.wire_forms import TIMED_KEY
 
 CHANNEL = "websocket.send.p!c"
 

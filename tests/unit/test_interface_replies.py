@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from channelsq.interface.replies import Delivery, Replies
-from channelsq.interface.stats import Stats
-from channelsq.layers import codec
+from channelsq.interface.basis.counters import Counters
+from channelsq.interface.link.replies import Delivery, Replies
+from channelsq.layers.wire import codec
 from tests.support.fakes.clients import RecordingReceiver
 
 HELLO = codec.dumps({"text": "hello"})
@@ -22,7 +22,7 @@ class Given:
         self.told: list[Any] = []
         self.unknown: list[str] = []
         self.bad: list[str] = []
-        self.stats = Stats()
+        self.stats = Counters()
 
     def __call__(self, *entries: Any, fails: bool = False) -> None:
         async def give() -> None:

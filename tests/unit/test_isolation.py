@@ -19,9 +19,9 @@ from channelsq import Channel, Group, route
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.message import Message
 from channelsq.test import ChannelTestCase, Client, apply_routes
-from channelsq.worker import database
-from channelsq.worker.isolation import IsolatedTracer, bare, fresh
-from channelsq.worker.task import make_consumer_task
+from channelsq.worker.running import database
+from channelsq.worker.running.consumer_task import make_consumer_task
+from channelsq.worker.running.isolation import IsolatedTracer, bare, fresh
 from tests.support.apps import current
 from tests.unit.layer_support import installed, wrapped
 

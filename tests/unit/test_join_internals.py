@@ -10,8 +10,8 @@ import pytest
 from celery import Celery, _state
 from celery.result import AsyncResult, allow_join_result
 
-from channelsq.worker.execution import run_consumer
 from channelsq.worker.join_internals import let_consumers_wait
+from channelsq.worker.running.execution import run_consumer
 from tests.unit.layer_support import message_on, replies, wrapped
 
 state: Any = _state  # celery-types leaves out most of it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from channelsq.interface.keepalive import KeepAlive
+from channelsq.interface.websocket.keepalive import KeepAlive
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from channelsq.interface.link.listening import _FIRST, _MOST, _MOST_BYTES, next_count
+from channelsq.interface.link.reply_listener import _FIRST, _MOST, _MOST_BYTES, next_count
 
 
 def read(*sizes: int) -> list[list[object]]:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from channelsq.interface.logs import masked, shown_target
+from channelsq.interface.basis.log_fields import masked, shown_target
 
 SCRIPT = """
 import logging

@@ -10,11 +10,11 @@ from typing import Any
 
 import channelsq.interface
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.hub import Hub
-from channelsq.interface.measures import Measures
-from channelsq.interface.metrics import COUNTED, METRICS, Collector, depth_gauge
-from channelsq.interface.scrape import merged, packed
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.context.histograms import Measures
+from channelsq.interface.context.server_context import ServerContext
+from channelsq.interface.pages.metric_names import COUNTED, METRICS, Collector, depth_gauge
+from channelsq.interface.pages.scrape import merged, packed
 from channelsq.layers import InMemoryChannelLayer
 from tests.support.markdown import rows
 from tests.support.processes import ROOT
@@ -22,14 +22,14 @@ from tests.support.processes import ROOT
 SOURCES = sorted(Path(channelsq.interface.__path__[0]).rglob("*.py"))
 
 
-def new_hub() -> Hub:
-    hub = Hub(InterfaceConfig(metrics=True), ChannelLayerWrapper(InMemoryChannelLayer(), "default", []))
-    hub.measures = Measures(lambda: 1.0)
-    return hub
+def new_hub() -> ServerContext:
+    context = ServerContext(InterfaceConfig(metrics=True), ChannelLayerWrapper(InMemoryChannelLayer(), "default", []))
+    context.measures = Measures(lambda: 1.0)
+    return context
 
 
-def families(hub: Hub) -> dict[str, Any]:
-    return {family.name: family for family in Collector(hub).collect()}
+def families(context: ServerContext) -> dict[str, Any]:
+    return {family.name: family for family in Collector(context).collect()}
 
 
 def counters() -> Iterator[str]:
@@ -88,15 +88,15 @@ def test_names_follow_prometheus_conventions() -> None:
 
 
 def test_what_was_counted_is_told() -> None:
-    hub = new_hub()
-    hub.stats.count("websocket.slow_clients", 3)
-    hub.stats.count("websocket.begun", 4)
-    hub.stats.refuse("http", 413, "body_too_large")
-    hub.stats.refuse("websocket", 503, "unavailable")
-    hub.stats.refuse("websocket", 503, "unavailable")
-    hub.stats.cut("response_stalled")
-    hub.stats.sent_bytes = 77
-    found = families(hub)
+    context = new_hub()
+    context.stats.count("websocket.slow_clients", 3)
+    context.stats.count("websocket.begun", 4)
+    context.stats.refuse("http", 413, "body_too_large")
+    context.stats.refuse("websocket", 503, "unavailable")
+    context.stats.refuse("websocket", 503, "unavailable")
+    context.stats.cut("response_stalled")
+    context.stats.sent_bytes = 77
+    found = families(context)
     assert set(found) == {"channelsq_" + each.name for each in METRICS} - {
         "channelsq_queue_messages",
         "channelsq_processes",
@@ -115,14 +115,14 @@ def test_what_was_counted_is_told() -> None:
     # There before the first of them.
     assert values[("channelsq_websocket_overdue_total",)] == 0
     # By the names that logs and tests use, too.
-    assert hub.stats["websocket.refused.503"] == hub.stats["websocket.unavailable"] == 2
-    assert hub.stats["http.response_stalled"] == 1
+    assert context.stats["websocket.refused.503"] == context.stats["websocket.unavailable"] == 2
+    assert context.stats["http.response_stalled"] == 1
 
 
 def test_a_counter_that_nobody_listed_is_told_all_the_same() -> None:
-    hub = new_hub()
-    hub.stats.count("websocket.new_thing", 2)
-    (sample,) = families(hub)["channelsq_websocket_new_thing"].samples
+    context = new_hub()
+    context.stats.count("websocket.new_thing", 2)
+    (sample,) = families(context)["channelsq_websocket_new_thing"].samples
     assert (sample.name, sample.value) == ("channelsq_websocket_new_thing_total", 2)
 
 
@@ -140,7 +140,7 @@ def test_the_numbers_of_several_processes_are_kept_apart() -> None:
     hubs[3].stats.refuse("http", 503, "ending")
     assert hubs[1].measures is not None
     hubs[1].measures.answered(200, 0.9)
-    families = merged({number: packed(Collector(hub).collect()) for number, hub in hubs.items()})
+    families = merged({number: packed(Collector(context).collect()) for number, context in hubs.items()})
     assert len({family.name for family in families}) == len(families)
     values = {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
     assert values["channelsq_websocket_accepted_total", "1"] == 2

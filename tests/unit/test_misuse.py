@@ -12,7 +12,7 @@ from channelsq import Channel, Group, misuse
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.causes import short
 from channelsq.message import Message
-from channelsq.worker.execution import run_consumer
+from channelsq.worker.running.execution import run_consumer
 
 REPLY = "websocket.send.3fa2!c1"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from channelsq import __version__
-from channelsq.layers.base import ChannelState
+from channelsq.layers.contract.layer_contract import ChannelState
 from channelsq.operations import screens
 from channelsq.operations.page import page_of
 from channelsq.operations.screens import Screen, text_of

@@ -13,8 +13,8 @@ from channelsq import consumer
 from channelsq.message import Message
 from channelsq.options import ATTRIBUTE
 from channelsq.routing import route
-from channelsq.worker.consumers import ConsumerTasks
-from channelsq.worker.task import ConsumerTask
+from channelsq.worker.running.consumer_task import ConsumerTask
+from channelsq.worker.running.consumer_tasks import ConsumerTasks
 from tests.unit.layer_support import wrapped
 
 

@@ -19,7 +19,7 @@ from channelsq import conf
 from channelsq.layers import KombuChannelLayer
 from channelsq.layers.kombu_broker import amqp_internals, patience
 from channelsq.layers.kombu_broker.amqp_internals import SILENCE, bound, bound_publisher
-from channelsq.worker import connection, heartbeats
+from channelsq.worker.connections import amqp_heartbeats, worker_connection
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Celery:
 
 
 def set_up(app: Celery, pool: str = "prefork") -> Any:
-    connection.install(sender=SimpleNamespace(app=app, pool_cls=pool))
+    worker_connection.install(sender=SimpleNamespace(app=app, pool_cls=pool))
     return app.conf
 
 
@@ -185,10 +185,10 @@ def test_a_loop_that_stands_still_is_beaten_for() -> None:
         last_heartbeat_received=now - 50,
         send_heartbeat=lambda: sent.append(1),
     )
-    heartbeats.beat_for(beating)
+    amqp_heartbeats.beat_for(beating)
     assert not sent
     assert beating.last_heartbeat_received == now - 50
     beating.last_heartbeat_sent = now - 8
-    heartbeats.beat_for(beating)
+    amqp_heartbeats.beat_for(beating)
     assert sent == [1]
     assert beating.last_heartbeat_received >= now

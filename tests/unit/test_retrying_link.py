@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from channelsq.exceptions import ChannelFull
-from channelsq.interface.link.base import Publication
-from channelsq.interface.link.direct import DirectLink
-from channelsq.interface.replies import Replies
-from channelsq.interface.stats import Stats
+from channelsq.interface.basis.counters import Counters
+from channelsq.interface.link.link_contract import Publication
+from channelsq.interface.link.memory_link import DirectLink
+from channelsq.interface.link.replies import Replies
 from tests.support.fakes.clients import FakePublisher
 from tests.unit.layer_support import wrapped
 
@@ -18,7 +18,7 @@ from tests.unit.layer_support import wrapped
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_what_is_cancelled_while_it_waits_is_not_sent(cancelled: bool) -> None:
     async def run() -> list[object]:
-        layer, stats = wrapped(capacity=1), Stats()
+        layer, stats = wrapped(capacity=1), Counters()
         link, loop = DirectLink(layer, stats), asyncio.get_running_loop()
         await link.start([], Replies(loop, stats, lambda channel, delivery: None))
         layer.send("jobs", {"number": 1})

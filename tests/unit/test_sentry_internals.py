@@ -34,11 +34,11 @@ def main(options: dict[str, Any]) -> None:
 
     from celery.app import trace
 
-    from channelsq import trace_context
+    from channelsq.delivery import trace_context
     from channelsq.message import Message
-    from channelsq.worker import database, quick
-    from channelsq.worker.plan import Plan
-    from channelsq.worker.task import make_consumer_task
+    from channelsq.worker.running import database, untraced_run
+    from channelsq.worker.running.consumer_task import make_consumer_task
+    from channelsq.worker.running.task_profile import TaskProfile
     from tests.unit.layer_support import installed, wrapped
 
     def fails(message: Message) -> None:
@@ -61,7 +61,7 @@ def main(options: dict[str, Any]) -> None:
             task = make_consumer_task(app, layer, consumer, f"shop.{consumer.__name__}{number}")
             app.finalize()
             task.__trace__ = trace.build_tracer(task.name, task, app=app)
-            plan = Plan(task)
+            plan = TaskProfile(task)
             plan.look()
             quickly.append(plan.quick)
             headers = [[b"sentry-trace", TRACE.encode()]] if number == 5 else []
@@ -69,7 +69,7 @@ def main(options: dict[str, Any]) -> None:
             message.id = f"id{number}"
             request = {"id": message.id, "hostname": "here", "is_eager": False, "headers": {}, "delivery_info": {}}
             trace_context.add_to(request, message.content)
-            quick.run(plan, message, {}, partial(dict, request))
+            untraced_run.run(plan, message, {}, partial(dict, request))
     json.dump({"quick": quickly, "events": events}, sys.stdout)
 
 

@@ -12,7 +12,7 @@ from celery.worker.request import Request
 from kombu.message import Message as KombuMessage
 
 from channelsq import route
-from channelsq.worker.sources import control
+from channelsq.worker.commands import control
 from tests.support.fakes.workers import FakeControlledWorker
 from tests.unit.source_support import app_with_source
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from channelsq.worker.sources import books
+from channelsq.worker.sources import held_messages
 from channelsq.worker.sources.delayed import Delayed
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
 def _clean_books() -> Iterator[None]:
-    books.clear()
+    held_messages.clear()
     yield
-    books.clear()
+    held_messages.clear()
 
 
 def request(identity: str, task: Any = None) -> Any:
@@ -34,13 +34,13 @@ def test_they_come_in_the_order_of_their_times() -> None:
     delayed, now = Delayed(), time()
     for name, due in (("c", 3), ("a", 1), ("far", 1000), ("b", 2), ("a too", 1)):
         delayed.add(request(name), now - 10 + due)
-    assert sorted(books.scheduled) == ["a", "a too", "b", "c", "far"]
+    assert sorted(held_messages.scheduled) == ["a", "a too", "b", "c", "far"]
     assert ids(delayed.due()) == ["a", "a too", "b", "c"]
-    assert list(books.scheduled) == ["far"]
+    assert list(held_messages.scheduled) == ["far"]
     assert delayed.due() == []
     assert len(delayed) == 1
     assert ids(delayed.clear()) == ["far"]
-    assert (len(delayed), books.scheduled) == (0, {})
+    assert (len(delayed), held_messages.scheduled) == (0, {})
 
 
 def test_how_long_to_wait_for_the_next() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import override_settings
 
-from channelsq.worker.sources.events import MOST, Relay
+from channelsq.worker.commands.event_relay import MOST, Relay
 from tests.support.fakes.workers import FakeLoopingWorker, RecordingDispatcher
 
 

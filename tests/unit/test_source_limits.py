@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 
 from channelsq import consumer, route
-from channelsq.worker.sources.limits import problems
+from channelsq.worker.commands.consumer_limits import problems
 from tests.unit.source_support import app_with_source
 
 

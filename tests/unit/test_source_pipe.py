@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from channelsq.worker.sources.pipe import MOST, PatientPipe, Pipe
+from channelsq.worker.processes.pipe import MOST, PatientPipe, Pipe
 from tests.support.waiting import wait_until
 
 

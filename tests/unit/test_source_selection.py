@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from channelsq import route
-from channelsq.worker.sources.selection import divide, selection_of
+from channelsq.worker.commands.selection import divide, selection_of
 from tests.support.fakes.workers import FakeBareWorker
 from tests.unit.source_support import app_with_source
 

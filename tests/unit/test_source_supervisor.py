@@ -12,8 +12,8 @@ import pytest
 from celery import Celery
 from celery.app.utils import find_app
 
-from channelsq.worker.sources.pipe import Pipe
-from channelsq.worker.sources.supervisor import Child, name_of
+from channelsq.worker.processes.pipe import Pipe
+from channelsq.worker.processes.process_supervisor import Child, name_of
 
 
 def test_an_app_is_found_by_its_module(monkeypatch: pytest.MonkeyPatch) -> None:

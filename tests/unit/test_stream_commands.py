@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelsq.layers import codec
-from channelsq.layers.streams import StreamCommands, open_bare, open_replies
+from channelsq.layers.wire import codec
+from channelsq.layers.wire.stream_commands import StreamCommands, open_bare, open_replies
 from channelsq.transport.commands import pack
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from channelsq.interface.throttle import Throttle
+from channelsq.interface.websocket.throttle import Throttle
 from tests.support.fakes.loops import FakeLoop
 
 

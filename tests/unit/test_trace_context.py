@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelsq import trace_context
+from channelsq.delivery import trace_context
 from tests.support.processes import ROOT, environment
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -135,7 +135,7 @@ from sentry_sdk.integrations.celery import CeleryIntegration
 
 from channelsq.handler import AsgiHandler
 from channelsq.message import Message
-from channelsq.worker.isolation import fresh
+from channelsq.worker.running.isolation import fresh
 
 handler = AsgiHandler()
 

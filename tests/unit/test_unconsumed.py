@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from channelsq.interface.config import InterfaceConfig
-from channelsq.interface.limits import Limits
-from channelsq.interface.unconsumed import Look, Unconsumed
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.limits import Limits
+from channelsq.interface.context.unconsumed import Look, Unconsumed
 from tests.support.kept_logs import kept
 from tests.unit.layer_support import wrapped
 
@@ -34,8 +34,8 @@ class Watch:
             self.watch._on_look(channels, self.found, loop)
 
         monkeypatch.setattr(self.watch, "_run", run)
-        monkeypatch.setattr("channelsq.interface.unconsumed.asyncio.get_running_loop", lambda: loop)
-        monkeypatch.setattr("channelsq.interface.unconsumed.threading.Thread", _AtOnce)
+        monkeypatch.setattr("channelsq.interface.context.unconsumed.asyncio.get_running_loop", lambda: loop)
+        monkeypatch.setattr("channelsq.interface.context.unconsumed.threading.Thread", _AtOnce)
 
     def wait(self, seconds: float, *channels: str) -> None:
         """Let time pass, with a message waiting in each of some channels since now."""

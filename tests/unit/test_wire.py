@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from channelsq.layers import codec
-from channelsq.layers.wire import ENVELOPE_BYTES, Entry, PackedNames, done_message, open_envelope, pack_envelopes
+from channelsq.layers.wire import codec
+from channelsq.layers.wire.wire_forms import (
+    ENVELOPE_BYTES,
+    Entry,
+    PackedNames,
+    done_message,
+    open_envelope,
+    pack_envelopes,
+)
 
 NAMES = [f"websocket.send.a!{number}" for number in range(40)]
 

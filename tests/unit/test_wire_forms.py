@@ -2,7 +2,7 @@
 
 A test that fails here means that the processes of another release may not understand this one.  A new *optional* field
 needs no version: record its bytes beside the old ones, which must still be read.  Any other change of a form is first
-read for one release, with WIRE_VERSION counted up, and written in the next; see docs/wire.md, "Versions".
+read for one release, with WIRE_VERSION counted up, and written in the next; see docs/wire_forms.md, "Versions".
 """
 
 from __future__ import annotations
@@ -16,14 +16,22 @@ from typing import Any
 import msgpack
 import pytest
 
-from channelsq import __version__, attempts, wire_version
-from channelsq.interface.packing import FramePacker
-from channelsq.layers import codec, signing, wire
-from channelsq.layers.memberships import Change, note, read_note
-from channelsq.layers.signing import Signing, sign_bare
-from channelsq.layers.streams import StreamCommands, open_bare
-from channelsq.layers.wire import Entry, PackedNames, done_message, open_envelope, open_task_body, timed_done_message
-from channelsq.transport import codec as transport_codec
+from channelsq import __version__, wire_version
+from channelsq.delivery import attempts
+from channelsq.interface.websocket.packing import FramePacker
+from channelsq.layers.contract.membership_notes import Change, note, read_note
+from channelsq.layers.wire import codec, signing, wire_forms
+from channelsq.layers.wire.signing import Signing, sign_bare
+from channelsq.layers.wire.stream_commands import StreamCommands, open_bare
+from channelsq.layers.wire.wire_forms import (
+    Entry,
+    PackedNames,
+    done_message,
+    open_envelope,
+    open_task_body,
+    timed_done_message,
+)
+from channelsq.transport import payloads as transport_codec
 from channelsq.wire_version import Announced, NewerWire, announcement, check_headers, read_announcement
 
 SOCKET, OTHER = "websocket.send.p!a", "websocket.send.p!b"
@@ -84,7 +92,7 @@ def test_a_channels_message_that_interface_servers_pack_in_one_step() -> None:
 
 
 def test_a_channels_message_on_any_broker() -> None:
-    headers, body = wire.task_message(
+    headers, body = wire_forms.task_message(
         "websocket.receive", "websocket.receive", HELLO, delay=0.0, expiry=60.0, expires=NOW, identity=IDENTITY
     )
     assert body == TASK_BODY
@@ -125,7 +133,7 @@ def test_a_frame_of_a_site_below_a_path() -> None:
 
 
 def test_keys_that_consumers_do_not_see() -> None:
-    assert (attempts.WIRE_KEY, attempts.HANDED_KEY, attempts.ATTEMPT, attempts.PART, wire.TIMED_KEY) == (
+    assert (attempts.WIRE_KEY, attempts.HANDED_KEY, attempts.ATTEMPT, attempts.PART, wire_forms.TIMED_KEY) == (
         "channelsq.wire", "channelsq.attempt", "attempt", "part", "channelsq.timed",
     )  # fmt: skip
 
@@ -134,9 +142,9 @@ def test_keys_that_consumers_do_not_see() -> None:
 
 
 def test_an_envelope() -> None:
-    assert [body for _, body in wire.pack_envelopes(ENTRIES)] == [ENVELOPE]
+    assert [body for _, body in wire_forms.pack_envelopes(ENTRIES)] == [ENVELOPE]
     spliced = [*ENTRIES[:1], Entry(PackedNames(codec.dumps([SOCKET, OTHER])), HELLO, "room"), *ENTRIES[2:]]
-    assert [body for _, body in wire.pack_envelopes(spliced)] == [ENVELOPE]
+    assert [body for _, body in wire_forms.pack_envelopes(spliced)] == [ENVELOPE]
     assert open_envelope(ENVELOPE) == [
         Entry([SOCKET], HELLO),
         Entry([SOCKET], done_message(7)),
@@ -154,7 +162,7 @@ def test_an_envelope_on_streams() -> None:
 
 def test_reports() -> None:
     assert done_message(7) == b"\x81\xa4done\x07"
-    assert wire.FAILED_CONNECT == b"\x82\xa4done\x00\xa6failed\xc3"
+    assert wire_forms.FAILED_CONNECT == b"\x82\xa4done\x00\xa6failed\xc3"
     assert timed_done_message(7, 0.5) == b"\x82\xa4done\x07\xa4took\xcb\x3f\xe0\x00\x00\x00\x00\x00\x00"
 
 

@@ -15,18 +15,18 @@
 from __future__ import annotations
 
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.interface.link.address import address_of
-from channelsq.interface.link.base import Link, Publication, Publisher
-from channelsq.interface.link.direct import DirectLink
-from channelsq.interface.link.streams import StreamsLink
-from channelsq.interface.link.threaded import ThreadedLink
-from channelsq.interface.stats import Stats
+from channelsq.interface.basis.counters import Counters
+from channelsq.interface.link.link_contract import Link, Publication, Publisher
+from channelsq.interface.link.memory_link import DirectLink
+from channelsq.interface.link.redis_address import address_of
+from channelsq.interface.link.streams_link import StreamsLink
+from channelsq.interface.link.threaded_link import ThreadedLink
 from channelsq.layers import InMemoryChannelLayer
 
 __all__ = ["Link", "Publication", "Publisher", "link_for"]
 
 
-def link_for(layer: ChannelLayerWrapper, stats: Stats) -> Link:
+def link_for(layer: ChannelLayerWrapper, stats: Counters) -> Link:
     """The quickest link that there is for ``layer``.
 
     Raises:

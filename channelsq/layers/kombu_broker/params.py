@@ -7,8 +7,8 @@ from typing import Any
 import redis
 
 from channelsq.exceptions import InvalidChannelLayerError
-from channelsq.layers.kombu_broker.broker import KombuBroker
-from channelsq.layers.urls import shown
+from channelsq.layers.contract.broker_urls import shown
+from channelsq.layers.kombu_broker.broker_access import KombuBroker
 
 
 def redis_channel(layer: KombuBroker) -> Any:

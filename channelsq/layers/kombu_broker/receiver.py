@@ -12,13 +12,20 @@ from typing import Any, NamedTuple
 from kombu import Queue
 
 from channelsq import names
-from channelsq.layers import codec
-from channelsq.layers.base import Received
-from channelsq.layers.kombu_broker.broker import KombuBroker
+from channelsq.layers.contract.layer_contract import Received
+from channelsq.layers.contract.membership_notes import is_note
+from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.kombu_broker.listener import log_foreign
-from channelsq.layers.memberships import is_note
-from channelsq.layers.signing import Refused
-from channelsq.layers.wire import CONTENT_TYPE, is_expired, open_body, open_envelope, open_task_body, raw_body
+from channelsq.layers.wire import codec
+from channelsq.layers.wire.signing import Refused
+from channelsq.layers.wire.wire_forms import (
+    CONTENT_TYPE,
+    is_expired,
+    open_body,
+    open_envelope,
+    open_task_body,
+    raw_body,
+)
 from channelsq.wire_version import NewerWire, check_headers, teller
 
 logger = logging.getLogger("channelsq.layers.kombu_broker.receiver")

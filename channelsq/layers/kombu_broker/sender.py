@@ -14,13 +14,13 @@ from kombu.pools import ProducerPool
 
 from channelsq import names
 from channelsq.exceptions import ChannelFull
-from channelsq.layers.base import ChannelState, Send
-from channelsq.layers.capacity import Gate
+from channelsq.layers.contract.capacity import Gate
+from channelsq.layers.contract.layer_contract import ChannelState, Send
 from channelsq.layers.kombu_broker.amqp_internals import Blocked, was_unblocked
-from channelsq.layers.kombu_broker.broker import QUEUE_EXPIRES, KombuBroker, channel_of, is_temporary
-from channelsq.layers.wire import CONTENT_TYPE, Entry, expiry_headers, pack_envelopes, task_message
+from channelsq.layers.kombu_broker.broker_access import QUEUE_EXPIRES, KombuBroker, channel_of, is_temporary
+from channelsq.layers.wire.wire_forms import CONTENT_TYPE, Entry, expiry_headers, pack_envelopes, task_message
 from channelsq.names import new_id
-from channelsq.transport.burial import PREFIX as DEAD_PREFIX
+from channelsq.transport.dead_letters import PREFIX as DEAD_PREFIX
 from channelsq.transport.looking import look
 
 _Result = TypeVar("_Result")

@@ -14,9 +14,9 @@ from channelsq import conf
 from channelsq.asgi import channel_layers
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers import KombuChannelLayer
-from channelsq.transport.codec import ForeignPayload
-from channelsq.transport.dead import DeadLetter, DeadLetters
-from channelsq.worker.dead import read_arguments
+from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
+from channelsq.transport.payloads import ForeignPayload
+from channelsq.worker.dead_reports import read_arguments
 
 #: Characters of a message's part that are shown.
 SHOWN = 1000

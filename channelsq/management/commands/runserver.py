@@ -14,9 +14,9 @@ from django.core.management.base import CommandError, CommandParser
 from channelsq import conf, logs
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.handler import ViewConsumer
-from channelsq.interface.config import ConfigError, InterfaceConfig
-from channelsq.interface.packages import check_packages
-from channelsq.interface.server import serve
+from channelsq.interface.basis.config import ConfigError, InterfaceConfig
+from channelsq.interface.basis.packages import check_packages
+from channelsq.interface.process.server import serve
 from channelsq.staticfiles import StaticFilesConsumer
 from channelsq.worker.embedded import EmbeddedWorker, in_process_layers
 from channelsq.worker.threaded import ThreadedCeleryWorker

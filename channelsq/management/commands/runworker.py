@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from channelsq import conf
 from channelsq.asgi import channel_layers
-from channelsq.worker.consumers import tasks_of
+from channelsq.worker.running.consumer_tasks import tasks_of
 from channelsq.worker.setup import install
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from celery.app import trace
 from channelsq import streaming
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.redis import RedisChannelLayer
-from channelsq.worker.consumers import ConsumerTasks, tasks_of
-from channelsq.worker.sources import books
+from channelsq.worker.running.consumer_task import ConsumerTask
+from channelsq.worker.running.consumer_tasks import ConsumerTasks, tasks_of
+from channelsq.worker.sources import held_messages
+from channelsq.worker.sources.consumer_request import Events
 from channelsq.worker.sources.kombu_intake import KombuIntake
 from channelsq.worker.sources.kombu_source import KombuSource
-from channelsq.worker.sources.request import Events
 from channelsq.worker.sources.runner import Runner
 from channelsq.worker.sources.source import LayerSource
 from channelsq.worker.sources.stream_intake import StreamIntake
 from channelsq.worker.sources.stream_source import StreamSource
-from channelsq.worker.task import ConsumerTask
 
 #: How many messages a source holds for each thread, and at least.  It asks for no more than are handled in some
 #: milliseconds, so that slow consumers leave the others to other workers.
@@ -89,7 +89,7 @@ class Crew:
 
     def start(self) -> None:
         """Start reading."""
-        books.clear()
+        held_messages.clear()
         for runner in self._runners:
             runner.start()
 

@@ -9,8 +9,8 @@ from time import time
 from celery.utils.time import rate
 from kombu.utils.limits import TokenBucket
 
-from channelsq.worker.sources import books
-from channelsq.worker.sources.request import Request
+from channelsq.worker.sources import held_messages
+from channelsq.worker.sources.consumer_request import Request
 
 #: Seconds after which a message that waits for a rate limit asks for it again, as the limit may have been changed.
 ASKS_EVERY = 1.0
@@ -29,7 +29,7 @@ class Delayed:
 
     def add(self, request: Request, due: float) -> None:
         """Have a request wait until ``time.time()`` is ``due``."""
-        books.scheduled[request.id] = request
+        held_messages.scheduled[request.id] = request
         heapq.heappush(self._heap, (due, next(self._number), request))
 
     def due(self) -> list[Request]:
@@ -37,7 +37,7 @@ class Delayed:
         now, found = time(), []
         while self._heap and self._heap[0][0] <= now:
             request = heapq.heappop(self._heap)[2]
-            books.scheduled.pop(request.id, None)
+            held_messages.scheduled.pop(request.id, None)
             found.append(request)
         return found
 
@@ -49,7 +49,7 @@ class Delayed:
         """Return every request, whether its time has come or not, and forget them."""
         heap, self._heap = self._heap, []
         for _, _, request in heap:
-            books.scheduled.pop(request.id, None)
+            held_messages.scheduled.pop(request.id, None)
         return [request for _, _, request in heap]
 
     def limited_until(self, request: Request) -> float:

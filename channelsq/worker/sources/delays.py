@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 
-from channelsq.worker import greenlets
+from channelsq.worker.running import greenlets
 
 try:
     from resource import RUSAGE_THREAD, getrusage

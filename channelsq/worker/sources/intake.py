@@ -12,21 +12,21 @@ from celery.app.trace import LOG_RECEIVED
 from kombu.exceptions import ContentDisallowed
 from kombu.serialization import prepare_accept_content
 
-from channelsq.layers import codec
-from channelsq.layers.signing import HEADER, Refused
-from channelsq.layers.wire import CONTENT_TYPE, EXPIRES_HEADER, raw_body
+from channelsq.layers.wire import codec
+from channelsq.layers.wire.signing import HEADER, Refused
+from channelsq.layers.wire.wire_forms import CONTENT_TYPE, EXPIRES_HEADER, raw_body
 from channelsq.message import Message
-from channelsq.transport.codec import DEATHS
+from channelsq.transport.payloads import DEATHS
 from channelsq.wire_version import NewerWire, check_headers, teller
-from channelsq.worker.consumers import ConsumerTasks, log_unrouted
-from channelsq.worker.execution import report_done, report_failed
-from channelsq.worker.plan import Plan
+from channelsq.worker.running.consumer_task import ConsumerTask
+from channelsq.worker.running.consumer_tasks import ConsumerTasks, log_unrouted
+from channelsq.worker.running.execution import report_done, report_failed
+from channelsq.worker.running.task_profile import TaskProfile
+from channelsq.worker.sources.consumer_request import Events, Request
 from channelsq.worker.sources.newer import Newer
-from channelsq.worker.sources.request import Events, Request
-from channelsq.worker.task import ConsumerTask
 
 if TYPE_CHECKING:
-    from channelsq.layers.signing import Signing
+    from channelsq.layers.wire.signing import Signing
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -71,7 +71,7 @@ class Intake(ABC, Generic[Held]):
         self._channels = {tasks.layer.queue(channel).name: channel for channel in tasks.channels}
         #: Content types that are decoded.
         self.accept = prepare_accept_content(tasks.app.conf.accept_content)
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[str, TaskProfile] = {}
         #: The messages that need a newer worker.
         self.newer = Newer()
         # Looked at once a poll:
@@ -83,7 +83,12 @@ class Intake(ABC, Generic[Held]):
 
     @abstractmethod
     def _make(
-        self, plan: Plan, held: Held, mine: Message, kwargs: dict[str, Any], headers: dict[str, Any] | None = None
+        self,
+        plan: TaskProfile,
+        held: Held,
+        mine: Message,
+        kwargs: dict[str, Any],
+        headers: dict[str, Any] | None = None,
     ) -> Request:
         """Return the request of a message."""
 
@@ -203,12 +208,12 @@ class Intake(ABC, Generic[Held]):
         request.due = eta.timestamp() if eta is not None else 0.0
         return request
 
-    def _plan(self, task: ConsumerTask) -> Plan:
+    def _plan(self, task: ConsumerTask) -> TaskProfile:
         """Return how a task's consumer is run, looked at once a poll."""
         name = str(task.name)
         plan = self._plans.get(name)
         if plan is None:
-            plan = self._plans[name] = Plan(task)
+            plan = self._plans[name] = TaskProfile(task)
             plan.fields = {
                 "headers": {},  # of the publisher's own there are none, and Celery need not look for them
                 "properties": {},

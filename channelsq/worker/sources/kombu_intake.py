@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 from kombu import Message as KombuMessage
 
-from channelsq.ending import is_end
-from channelsq.layers.wire import is_expired
+from channelsq.delivery.ending import is_end
+from channelsq.layers.wire.wire_forms import is_expired
 from channelsq.message import Message
-from channelsq.worker.guard import unhandled
-from channelsq.worker.plan import Plan
+from channelsq.worker.running.guard import unhandled
+from channelsq.worker.running.task_profile import TaskProfile
+from channelsq.worker.sources.consumer_request import Request
 from channelsq.worker.sources.intake import Intake
 from channelsq.worker.sources.kombu_request import Holder, KombuRequest
-from channelsq.worker.sources.request import Request
 
 
 class Arrivals(Holder, Protocol):
@@ -78,7 +78,7 @@ class KombuIntake(Intake[KombuMessage]):
 
     def _make(
         self,
-        plan: Plan,
+        plan: TaskProfile,
         held: KombuMessage,
         mine: Message,
         kwargs: dict[str, Any],

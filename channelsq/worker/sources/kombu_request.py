@@ -11,9 +11,9 @@ from kombu import Message as KombuMessage
 
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.message import Message
-from channelsq.worker.execution import report_failed
-from channelsq.worker.plan import Plan
-from channelsq.worker.sources.request import Events, Request
+from channelsq.worker.running.execution import report_failed
+from channelsq.worker.running.task_profile import TaskProfile
+from channelsq.worker.sources.consumer_request import Events, Request
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -73,7 +73,7 @@ class KombuRequest(Request):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: TaskProfile,
         source: Holder,
         message: KombuMessage,
         mine: Message,

@@ -16,13 +16,13 @@ from typing import Any
 from kombu import Consumer
 from kombu import Message as KombuMessage
 
+from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.kombu import KombuChannelLayer
-from channelsq.layers.urls import shown
-from channelsq.worker.connection import Connection
-from channelsq.worker.heartbeats import Pulse
+from channelsq.worker.connections.amqp_heartbeats import Pulse
+from channelsq.worker.connections.worker_connection import Connection
+from channelsq.worker.sources.consumer_request import Request
 from channelsq.worker.sources.kombu_intake import KombuIntake
 from channelsq.worker.sources.kombu_request import Key, KombuRequest, key_of
-from channelsq.worker.sources.request import Request
 from channelsq.worker.sources.source import LayerSource
 
 logger = logging.getLogger("channelsq.worker")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from channelsq.worker import greenlets
+from channelsq.worker.running import greenlets
 
 #: Seconds between two looks at how much the threads compute together.
 LOOK = 0.01

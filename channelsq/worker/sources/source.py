@@ -13,12 +13,12 @@ from typing import Any
 from kombu import Connection, Consumer
 from kombu.exceptions import OperationalError
 
+from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.kombu import KombuChannelLayer
-from channelsq.layers.urls import shown
 from channelsq.transport.requests import worker_is_ending
+from channelsq.worker.sources.consumer_request import Request
 from channelsq.worker.sources.delayed import Delayed
 from channelsq.worker.sources.newer import Newer
-from channelsq.worker.sources.request import Request
 
 logger = logging.getLogger("channelsq.worker")
 

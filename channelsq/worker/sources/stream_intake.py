@@ -8,20 +8,20 @@ from typing import Any
 import redis
 from kombu.transport.virtual import Message as KombuMessage
 
-from channelsq.ending import is_end
-from channelsq.layers import codec
+from channelsq.delivery.ending import is_end
+from channelsq.layers.wire import codec
 from channelsq.message import Message
-from channelsq.transport import burial
+from channelsq.transport import dead_letters
 from channelsq.transport.away import ServerAway
-from channelsq.transport.channel import Channel
-from channelsq.transport.codec import ForeignPayload, NewerPayload, decode_compact
+from channelsq.transport.payloads import ForeignPayload, NewerPayload, decode_compact
 from channelsq.transport.streams import Entry
+from channelsq.transport.streams_channel import Channel
 from channelsq.wire_version import teller
-from channelsq.worker.execution import report_done
-from channelsq.worker.guard import unhandled
-from channelsq.worker.plan import Plan
+from channelsq.worker.running.execution import report_done
+from channelsq.worker.running.guard import unhandled
+from channelsq.worker.running.task_profile import TaskProfile
+from channelsq.worker.sources.consumer_request import Request
 from channelsq.worker.sources.intake import LEFT, Intake
-from channelsq.worker.sources.request import Request
 from channelsq.worker.sources.stream_request import StreamRequest
 
 #: The first byte of a message in the transport's compact form: a msgpack list of four.
@@ -125,7 +125,12 @@ class StreamIntake(Intake[Entry]):
     # -- what the broker knows
 
     def _make(
-        self, plan: Plan, held: Entry, mine: Message, kwargs: dict[str, Any], headers: dict[str, Any] | None = None
+        self,
+        plan: TaskProfile,
+        held: Entry,
+        mine: Message,
+        kwargs: dict[str, Any],
+        headers: dict[str, Any] | None = None,
     ) -> Request:
         return StreamRequest(plan, self._channel, held, mine, kwargs, self._events, headers)
 
@@ -133,7 +138,7 @@ class StreamIntake(Intake[Entry]):
         self._channel.stream_qos.drop(held)
 
     def _set_aside(self, held: Entry, message: Any, reason: str) -> None:
-        burial.set_aside(message, reason)
+        dead_letters.set_aside(message, reason)
 
     def _leave(self, held: Entry) -> bool:
         channel = self._channel
@@ -145,7 +150,7 @@ class StreamIntake(Intake[Entry]):
         if self._leave(entry):
             teller.tell(queue, error, LEFT)
         else:
-            burial.keep_newer(self._channel, entry, error)
+            dead_letters.keep_newer(self._channel, entry, error)
 
     def on_expired(self, entry: Entry) -> bool:
         """Have an entry whose time is over read all the same, as its sender waits for its outcome."""

@@ -6,13 +6,13 @@ import logging
 from time import time
 from typing import Any, ClassVar
 
-from channelsq.layers.direct import Parcel
+from channelsq.layers.stream_sender import Outbox
 from channelsq.message import Message
-from channelsq.transport.codec import Payload, decode, mark_redelivered, set_deaths
 from channelsq.transport.consuming import ConsumingChannel
+from channelsq.transport.payloads import Payload, decode, mark_redelivered, set_deaths
 from channelsq.transport.streams import Entry
-from channelsq.worker.plan import Plan
-from channelsq.worker.sources.request import Events, Request
+from channelsq.worker.running.task_profile import TaskProfile
+from channelsq.worker.sources.consumer_request import Events, Request
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -35,7 +35,7 @@ class Taken:
         self.entry = entry
         self.delivery_tag = entry.tag
         self.headers = headers
-        #: See :func:`channelsq.transport.burial.count_death`.
+        #: See :func:`channelsq.transport.dead_letters.count_death`.
         self.death: str | None = None
 
     @property
@@ -74,7 +74,7 @@ class StreamRequest(Request):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: TaskProfile,
         channel: ConsumingChannel,
         entry: Entry,
         mine: Message,
@@ -102,7 +102,7 @@ class StreamRequest(Request):
 
     @property
     def death(self) -> str | None:
-        """See :func:`channelsq.transport.burial.count_death`."""
+        """See :func:`channelsq.transport.dead_letters.count_death`."""
         return None if self._taken is None else self._taken.death
 
     def take(self) -> None:
@@ -114,7 +114,7 @@ class StreamRequest(Request):
         return self.channel.closed
 
     def _collect(self) -> None:
-        self.parcel = Parcel(self._mine.channel_layer.channel_layer)
+        self.parcel = Outbox(self._mine.channel_layer.channel_layer)
 
     def _settle(self) -> None:
         parcel = self.parcel

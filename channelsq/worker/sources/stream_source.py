@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from kombu import Consumer
 
+from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.redis import RedisChannelLayer
-from channelsq.layers.urls import shown
-from channelsq.transport.channel import Channel
-from channelsq.worker.sources.request import Request
+from channelsq.transport.streams_channel import Channel
+from channelsq.worker.sources.consumer_request import Request
 from channelsq.worker.sources.source import LayerSource
 from channelsq.worker.sources.stream_intake import StreamIntake
 

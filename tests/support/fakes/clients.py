@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from channelsq.interface.link import Publication
-from channelsq.interface.replies import Delivery
-from channelsq.layers.base import Send
+from channelsq.interface.link.replies import Delivery
+from channelsq.layers.contract.layer_contract import Send
 
 
 class RecordingLink:

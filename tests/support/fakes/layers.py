@@ -8,7 +8,7 @@ from typing import Any
 
 from channelsq.exceptions import ChannelFull
 from channelsq.layers import InMemoryChannelLayer
-from channelsq.layers.base import BaseChannelLayer, Send
+from channelsq.layers.contract.layer_contract import BaseChannelLayer, Send
 
 
 class RecordingLayer(InMemoryChannelLayer):

@@ -1,0 +1,240 @@
+"""The interface server's settings: command line, then environment, then default."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn
+
+from channelsq.interface.basis.limits import LIMIT_OPTIONS, Limits
+from channelsq.interface.basis.server_options import (
+    TIME,
+    TIME_OR_OFF,
+    Option,
+    alias,
+    host,
+    integer,
+    root_path,
+    seconds,
+    shown_size,
+    socket_path,
+    status_path,
+    switch,
+    who_answers,
+)
+
+PROGRAM = "python -m channelsq.interface"
+
+
+class ConfigError(Exception):
+    """A setting cannot be used; the text names its value and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceConfig:
+    """The settings of one interface server; times in seconds, sizes in bytes.
+
+    See ``python -m channelsq.interface --help`` for what each does.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    layer: str = "default"
+    unix_socket: str | None = None
+    root_path: str = ""
+    proxy_headers: bool = False
+    http_timeout: float = 120.0
+    accept_timeout: float = 20.0
+    # Longer than a dead worker's message takes to come back on streams: a lease of 30 s and a third of one.
+    order_timeout: float = 45.0
+    ping_interval: float = 20.0
+    ping_timeout: float = 30.0
+    max_connections: int = 10_000
+    # A tenth of all, so that no one address takes them all; and enough for an office behind one address.
+    max_connections_per_client: int = 1000
+    max_header_size: int = 64 * 1024
+    header_timeout: float = 20.0
+    keep_alive_timeout: float = 5.0
+    max_body_size: int = 100 * 1024 * 1024
+    min_body_rate: int = 500
+    response_queue: int = 8 * 1024 * 1024
+    max_message_size: int = 1024 * 1024
+    max_message_rate: int = 5000
+    max_byte_rate: int = 16 * 1024 * 1024
+    send_queue: int = 1024 * 1024
+    idle_timeout: float = 0.0
+    drain_delay: float = 0.0
+    drain_window: float = 8.0
+    workers: int = 0
+    access_log: bool = False
+    http: str = "channel"
+    status_path: str = "/-"
+    metrics: bool = False
+    verbosity: int = 1
+    limits: Limits = field(default_factory=Limits)
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("host", host, "address to listen on", "HOST", shown_default="127.0.0.1, or 0.0.0.0 if PORT is set"),
+    Option(
+        "port",
+        integer(0, 65535, "give a port number, 1 to 65535, or 0 for any free one"),
+        "port to listen on; PORT is read too, as Heroku sets it",
+        "PORT",
+    ),
+    Option("layer", alias, "hand clients' messages to this entry of CHANNEL_LAYERS", "ALIAS"),
+    Option(
+        "unix_socket",
+        socket_path,
+        "listen on this socket file instead of a host and port",
+        "PATH",
+        shown_default="none",
+    ),
+    Option("root_path", root_path, "the path under which a proxy mounts the site", "PATH", shown_default="none"),
+    Option(
+        "http",
+        who_answers,
+        "who answers HTTP requests: channel, the workers; or direct, Django's views in this process",
+        "WHO",
+    ),
+    Option(
+        "proxy_headers",
+        switch,
+        "believe X-Forwarded-For (its last address) and X-Forwarded-Proto; "
+        "only behind a proxy that sets them itself, as any client can send them",
+    ),
+    Option(
+        "http_timeout",
+        seconds(zero=False, remedy=TIME),
+        "wait this long for a worker's answer, or its next part, before a request gets 504",
+        "SECONDS",
+    ),
+    Option(
+        "accept_timeout",
+        seconds(zero=False, remedy=TIME),
+        "wait this long for a worker to accept or refuse a WebSocket before it gets 504",
+        "SECONDS",
+    ),
+    Option(
+        "order_timeout",
+        seconds(zero=False, remedy=TIME),
+        "wait this long for a worker to finish a WebSocket's message before the next is handed out",
+        "SECONDS",
+    ),
+    Option(
+        "ping_interval",
+        seconds(zero=True, remedy=TIME_OR_OFF),
+        "ping a WebSocket that often; 0 for never",
+        "SECONDS",
+    ),
+    Option(
+        "ping_timeout",
+        seconds(zero=True, remedy=TIME_OR_OFF),
+        "drop a WebSocket that leaves a ping unanswered for this long; 0 for never",
+        "SECONDS",
+    ),
+    *LIMIT_OPTIONS,
+    Option(
+        "drain_delay",
+        seconds(zero=True, remedy=TIME_OR_OFF),
+        "on SIGTERM go on taking clients for this long, while health/ready says no: until a load balancer has seen it",
+        "SECONDS",
+    ),
+    Option(
+        "drain_window",
+        seconds(zero=True, remedy="give seconds above 0, or 0 to close all at once"),
+        "on SIGTERM close the WebSockets one after another over this long, so that they do not all come back at once; "
+        "at least 50 a second",
+        "SECONDS",
+    ),
+    Option(
+        "workers",
+        integer(1, 256, "give a number of processes, 1 or more"),
+        "serve with so many processes on one port, watched over by this one, which starts them anew, "
+        "one after another, on SIGHUP",
+        "NUMBER",
+        shown_default="this process alone",
+    ),
+    Option(
+        "status_path",
+        status_path,
+        "answer health/live and health/ready below this path, without a worker; none for not at all",
+        "PATH",
+    ),
+    Option("metrics", switch, "answer metrics there, too, in the format of Prometheus"),
+    Option("access_log", switch, "log a line for each HTTP request and each WebSocket's begin and end"),
+    Option(
+        "verbosity",
+        integer(0, 3, "give 0, 1, 2 or 3"),
+        "0: errors, 1: and warnings and start-up, 2: and details, 3: and the libraries'",
+        "LEVEL",
+        short="-v",
+    ),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {PROGRAM} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options; every value is left as text."""
+    defaults = InterfaceConfig()
+    result = _Parser(
+        prog=PROGRAM,
+        description="The interface server: serves HTTP and WebSocket clients on one port and hands what they "
+        "send to workers through the channel layer. Settings come from DJANGO_SETTINGS_MODULE, else from "
+        "the module that manage.py here names, else from config.settings.",
+        epilog="An option on the command line counts before its environment variable.",
+        allow_abbrev=False,
+    )
+    for option in OPTIONS:
+        default = option.shown_default or _shown(getattr(defaults, option.name), option.metavar)
+        text = f"{option.help} [env {option.variable}, default {default}]"
+        flags = [option.short, option.flag] if option.short else [option.flag]
+        if option.read is switch:
+            no = "--no-" + option.flag[2:]
+            result.add_argument(*flags, dest=option.name, action="store_const", const="1", help=text)
+            result.add_argument(no, dest=option.name, action="store_const", const="0", help=argparse.SUPPRESS)
+        else:
+            result.add_argument(*flags, dest=option.name, metavar=option.metavar, help=text)
+    return result
+
+
+def _shown(value: Any, metavar: str | None) -> str:
+    if metavar == "BYTES":
+        return shown_size(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read_config(argv: Sequence[str], environ: Mapping[str, str]) -> InterfaceConfig:
+    """The settings from a command line (without the program's name) and an environment.
+
+    Raises:
+        ConfigError: a value cannot be used, or an option is unknown.
+        SystemExit: after ``--help``.
+    """
+    given = vars(parser().parse_args(list(argv)))
+    values: dict[str, Any] = {}
+    port_variable = environ.get("PORT", "")
+    for option in OPTIONS:
+        text, source = given[option.name], option.flag
+        if text is None:
+            text, source = environ.get(option.variable), option.variable
+        if text is None and option.name == "port" and port_variable:
+            text, source = port_variable, "PORT"
+        if text is None:
+            continue
+        try:
+            values[option.name] = option.read(text)
+        except ValueError as error:
+            raise ConfigError(f"{source} cannot be {text!r}: {error}") from None
+    if "host" not in values and port_variable:
+        # A platform that chooses the port routes to it from outside this machine.
+        values["host"] = "0.0.0.0"  # noqa: S104
+    assert values.keys() <= {each.name for each in fields(InterfaceConfig)}
+    return InterfaceConfig(**values)

@@ -1,0 +1,214 @@
+"""What all connections of one interface server share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import logging
+from typing import Any, Protocol
+
+from channelsq import names
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.interface.basis.config import InterfaceConfig
+from channelsq.interface.basis.counters import Counters
+from channelsq.interface.context.deadline_ticker import DeadlineTicker, period_of
+from channelsq.interface.context.histograms import Measures
+from channelsq.interface.context.unconsumed import Unconsumed
+from channelsq.interface.link import link_for
+from channelsq.interface.link.replies import Delivery, Replies
+from channelsq.interface.presence.clients import Clients
+from channelsq.interface.presence.heartbeat import Heartbeat
+from channelsq.interface.presence.peers import Peers
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
+from channelsq.security.origins import OriginPolicy
+
+logger = logging.getLogger("channelsq.interface")
+
+#: Requests that are given up in one turn of the rounds at most.
+_EXCHANGES = 1000
+
+
+class Socket(Protocol):
+    """A WebSocket, from its connect until the application is done with its disconnect."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the layer has its disconnect."""
+
+    def on_tick(self, now: float) -> None:
+        """Look whether something is overdue."""
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake."""
+
+    def let_go(self) -> None:
+        """Publish all that is left, without waiting for anything."""
+
+
+class Waiting(Protocol):
+    """A request that waits for its answer."""
+
+    @property
+    def since(self) -> float:
+        """When it began to wait, by the event loop's time."""
+
+    def on_tick(self, now: float) -> bool:
+        """Give up if no answer came in time; gives whether it did."""
+
+
+class ServerContext:
+    """Settings, counters, the way to the layer and back, and the sockets.
+
+    Args:
+        config: the interface's settings.
+        layer: the channel layer.
+        peers: the processes that serve together with this one, if there are any, and they tell each other something.
+    """
+
+    def __init__(self, config: InterfaceConfig, layer: ChannelLayerWrapper, peers: Peers | None = None) -> None:
+        self.config = config
+        self.peers = peers
+        self.limits = config.limits
+        self.layer = layer
+        #: See :meth:`BaseChannelLayer.prepare`.
+        self.prepare = layer.channel_layer.prepare
+        #: Whether clients' messages may be packed without :attr:`prepare`: not past a layer that has its own.
+        self.packs_alone = type(layer.channel_layer).prepare is BaseChannelLayer.prepare
+        #: Seconds for which a request or a connect may wait for room: less than it may wait for its answer.
+        patiences = self.limits.room_patience, self.config.http_timeout / 2, self.config.accept_timeout / 2
+        self.room_patience = min(patiences)
+        #: The keys of replies that were logged as unknown.
+        self.unknown_keys: set[str] = set()
+        #: From when on a socket that nobody accepts is logged again, by the event loop's time.
+        self.tell_unaccepted = 0.0
+        self.stats = Counters()
+        #: How long things take; None if nobody asks.
+        self.measures: Measures | None = None
+        #: Which pages may open a WebSocket.
+        self.origins = OriginPolicy.from_settings()
+        self.link = link_for(layer, self.stats)
+        self.sockets: set[Socket] = set()
+        #: The channels that no worker consumes.
+        self.unconsumed = Unconsumed(layer, config)
+        #: How many HTTP responses have begun and are not complete.
+        self.streaming = 0
+        #: Requests that wait for an answer of one message, the oldest first.
+        self.exchanges: dict[Waiting, None] = {}
+        #: Bytes of requests' bodies that are kept for another run, see :mod:`channelsq.interface.http.body_spool`.
+        self.bodies_kept = 0
+        #: How many clients are connected, whatever they speak.
+        self.connections = 0
+        #: How many of them are of one client.
+        self.clients = Clients(config)
+        #: Tells other interface servers that this one lives; None where there are none, or nobody could know.
+        self.heartbeat: Heartbeat | None = None
+        #: True once the server is told to end: it is not ready for more clients.
+        self.draining = False
+        #: True once nothing new is begun.
+        self.ending = False
+        self.loop: asyncio.AbstractEventLoop
+        self.replies: Replies
+        self._ticker = DeadlineTicker(self.sockets, period_of(config), self._give_up_requests)
+
+    async def start(self) -> None:
+        """Connect to the channel layer."""
+        self.loop = asyncio.get_running_loop()
+        if self.config.metrics and self.config.status_path:
+            self.measures = Measures(self.loop.time)
+        self.replies = Replies(self.loop, self.stats, self._on_unknown)
+        signing = self.layer.channel_layer.signing
+        if signing is not None:
+            signing.listener = functools.partial(self._count_from_thread, "link.unsigned")
+        self.layer.channel_layer.foreign_listener = functools.partial(self._count_from_thread, "replies.foreign")
+        prefixes = [
+            names.process_part(self.layer.channel_layer.new_channel(pattern))
+            for pattern in ("websocket.send!", "http.response!")
+        ]
+        await self.link.start(prefixes, self.replies)
+        presence = self.layer.channel_layer.presence
+        if presence is not None:
+            self.heartbeat = Heartbeat(self.layer, presence, self.limits, self._on_buried, self.config.root_path)
+            # What this process is told of its sockets, see channelsq.layers.contract.membership_notes.
+            self.replies.register(prefixes[0], self.heartbeat)
+            self.link.on_back = self.heartbeat.hurry
+            self.heartbeat.start()
+        self._ticker.start()
+
+    async def stop(self) -> None:
+        """Leave the channel layer."""
+        self._ticker.stop()
+        if self.peers is not None:
+            self.peers.leave()
+        if self.heartbeat is not None:
+            await asyncio.to_thread(self.heartbeat.stop)
+        await self.link.stop()
+
+    def _count_from_thread(self, name: str) -> None:
+        """Count something that any thread has noticed."""
+        with contextlib.suppress(RuntimeError):  # of a closed loop
+            self.loop.call_soon_threadsafe(self.stats.count, name)
+
+    def _on_buried(self) -> None:
+        """Others have told the application that every socket here is gone: let it be so; called in a thread."""
+        self.loop.call_soon_threadsafe(self._close_all)
+
+    def _close_all(self) -> None:
+        for socket in list(self.sockets):
+            socket.close(1012, "the server was taken for dead")
+
+    def untold(self) -> int:
+        """How many sockets would be lost to the workers if the process ended now.
+
+        What is published is safe with a broker; what is in this process must have been handled too.
+        """
+        if self.layer.channel_layer.in_process:
+            return len(self.sockets)
+        return sum(not socket.told for socket in self.sockets)
+
+    def new_channel(self, pattern: str) -> str:
+        """A new channel name of this process."""
+        return self.layer.channel_layer.new_channel(pattern)
+
+    def prepare_limit(self) -> int:
+        """The largest message, in bytes, that the layer takes."""
+        return self.layer.channel_layer.message_size_limit
+
+    def _give_up_requests(self, now: float) -> None:
+        oldest = next(iter(self.exchanges), None)
+        if oldest is not None:
+            self.unconsumed.waits(names.HTTP_REQUEST, oldest.since, now)
+        self.unconsumed.on_tick(now)
+        for waiting in list(itertools.islice(self.exchanges, _EXCHANGES)):
+            if not waiting.on_tick(now):
+                break  # all that follow are younger
+
+    def _on_unknown(self, channel: str, delivery: Delivery) -> None:
+        """A reply to a client that has left: whoever waits to send it more is told."""
+        self.say_gone(delivery.message)
+        if delivery.group is not None:
+            # A socket is taken out of its groups when it closes.  An HTTP request is not, as few are in any.
+            self.link.forget(channel)
+
+    def say_gone(self, message: dict[str, Any]) -> None:
+        """Tell the producer of ``message``, if it asks, that its client is gone."""
+        credit = message.get("credit_channel")
+        if credit is not None:
+            self._credit(credit, {"gone": True})
+
+    def say_written(self, credit: str) -> None:
+        """Tell a producer that the client has taken what it sent."""
+        self._credit(credit, {"credit": True})
+
+    def say_go(self, credit: str, body_channel: str | None) -> None:
+        """Tell a worker that another run may answer a request, and where the rest of its body is sent again."""
+        self._credit(credit, {"credit": True, "body_channel": body_channel})
+
+    def _credit(self, channel: Any, message: dict[str, Any]) -> None:
+        try:
+            send = self.layer.prepare(channel, message)
+        except TypeError as error:
+            logger.warning("a credit_channel cannot be used: %s", error, extra={"action": "bad_credit_channel"})
+            return
+        self.link.publish(send)

@@ -1,0 +1,112 @@
+"""HTTP without the channel: Django's own ASGI application in the interface server's process (``--http direct``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from asgiref.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable, ASGISendEvent, Scope
+
+from channelsq.interface.http.request_message import ABORT, LAST, Refused, RequestMessage
+from channelsq.interface.http.response_messages import OWN_HEADERS
+from channelsq.interface.http.upload_bounds import Upload
+
+if TYPE_CHECKING:
+    from channelsq.interface.context.server_context import ServerContext
+
+
+class DirectApp:
+    """Answers each request with Django's views, here; nothing of it is published.
+
+    Args:
+        hub: what all connections share.
+    """
+
+    def __init__(self, context: ServerContext) -> None:
+        from django.core.asgi import get_asgi_application
+
+        self._context = context
+        self._django: Any = get_asgi_application()
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Answer one request."""
+        assert scope["type"] == "http"
+        context = self._context
+        context.stats.count("http.requests")
+        asking = RequestMessage(context, scope)
+        body = _Body(Upload(context, scope, receive, patience=context.config.http_timeout))
+        sent = _Sent(context, send)
+        try:
+            if context.ending:
+                raise Refused(503, "ending", "the server is shutting down")
+            body.upload.check()
+            client = tuple(asking.client) if asking.client else None
+            theirs = {**scope, "root_path": context.config.root_path, "client": client, "scheme": asking.scheme}
+            await self._django(theirs, body, sent)
+            if body.refused is not None:
+                raise body.refused
+        except Refused as refused:
+            if sent.status is not None:
+                asking.abort(refused.action, refused)
+                cast("dict[str, Callable[[], None]]", scope)[ABORT]()
+                return
+            start, content = asking.refuse(refused)
+            if refused.ends:
+                cast("dict[str, Any]", scope)[LAST](start, content)
+                sent.status, sent.size = start.status, len(content)
+                return
+            await sent({"type": "http.response.start", "status": start.status, "headers": start.headers,
+                        "trailers": False})  # fmt: skip
+            await sent({"type": "http.response.body", "body": content, "more_body": False})
+        finally:
+            sent.end()
+            asking.note_end(sent.status, sent.size)
+
+
+class _Body:
+    """What Django reads; a body that is refused is a client that left, which makes Django let go of all."""
+
+    def __init__(self, upload: Upload) -> None:
+        self.upload = upload
+        self.refused: Refused | None = None
+
+    async def __call__(self) -> ASGIReceiveEvent:
+        try:
+            return await self.upload()
+        except Refused as refused:
+            self.refused = refused
+            return {"type": "http.disconnect"}
+
+
+class _Sent:
+    """What was sent, for the log; nothing behind the head of an answer that has no content."""
+
+    def __init__(self, context: ServerContext, send: ASGISendCallable) -> None:
+        self._context = context
+        self._send = send
+        self._streams = False
+        self._empty = False
+        self.status: int | None = None
+        self.size = 0
+
+    async def __call__(self, event: ASGISendEvent) -> None:
+        if event["type"] == "http.response.start":
+            self.status = event["status"]
+            event = {**event, "headers": [each for each in event["headers"] if each[0].lower() not in OWN_HEADERS]}
+            if self.status in (204, 304):
+                # RFC 9110, sections 15.3.5 and 15.4.5: a client takes what follows for the next answer.
+                self._empty = True
+                headers = [header for header in event["headers"] if header[0].lower() != b"content-length"]
+                event = {**event, "headers": headers}
+        elif event["type"] == "http.response.body":
+            if self._empty:
+                event = {**event, "body": b""}
+            self.size += len(event.get("body", b""))
+            if event.get("more_body") and not self._streams:
+                self._streams = True
+                self._context.streaming += 1
+        await self._send(event)
+
+    def end(self) -> None:
+        """Note that the answer is over."""
+        self._context.streaming -= self._streams

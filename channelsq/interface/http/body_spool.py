@@ -1,0 +1,78 @@
+"""A temporary file that keeps the parts of a request's body for another run of the request."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from typing import TYPE_CHECKING
+
+from channelsq.interface.basis.log_fields import extra
+
+if TYPE_CHECKING:
+    from channelsq.interface.context.server_context import ServerContext
+
+logger = logging.getLogger("channelsq.interface.http")
+
+#: Bytes of one body above which it goes to disk.
+_IN_MEMORY = 1024 * 1024
+
+
+class Spool:
+    """The parts of one body that were sent to a worker.
+
+    All bodies together may take ``Limits.body_kept`` bytes; one that would pass that is not kept, and neither is one
+    that the disk has no room for.  A worker that asks for such a body again answers its client with 503.
+
+    Args:
+        hub: counts what all bodies take.
+        channel: the request's, for the log.
+    """
+
+    def __init__(self, context: ServerContext, channel: str) -> None:
+        self._context = context
+        self._channel = channel
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by close()
+        self._kept = 0
+        #: How many bytes were written.
+        self.size = 0
+        #: Whether they can be read.
+        self.complete = True
+
+    def write(self, data: bytes) -> None:
+        """Append ``data``."""
+        self.size += len(data)
+        if not self.complete:
+            return
+        if self._context.bodies_kept + len(data) > self._context.limits.body_kept:
+            self._give_up(f"more than {self._context.limits.body_kept} bytes of bodies are kept")
+            return
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self._give_up(error)
+            return
+        self._kept += len(data)
+        self._context.bodies_kept += len(data)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return up to ``size`` bytes from ``start`` on; the spool must be :attr:`complete`."""
+        self._file.seek(start)
+        data: bytes = self._file.read(size)
+        self._file.seek(0, 2)
+        return data
+
+    def close(self) -> None:
+        """Keep nothing any more."""
+        self.complete = False
+        self._context.bodies_kept -= self._kept
+        self._kept = 0
+        self._file.close()
+
+    def _give_up(self, reason: object) -> None:
+        logger.warning(
+            "%s: its body is not kept for another run: %s",
+            self._channel,
+            reason,
+            extra=extra("body_not_kept", self._channel),
+        )
+        self.close()

@@ -1,0 +1,235 @@
+"""Listening on Redis: every reply queue of the process is read by one command on one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from channelsq.exceptions import BrokerUnavailable
+from channelsq.interface.basis.log_fields import extra
+from channelsq.interface.link.redis_address import Address
+from channelsq.interface.link.redis_connection import SILENCE, RedisConnection, ReplyError
+from channelsq.interface.link.replies import Replies
+from channelsq.layers.wire.signing import without_signature
+from channelsq.layers.wire.stream_commands import StreamCommands, open_replies
+from channelsq.transport.commands import Command, pack
+from channelsq.transport.payloads import NewerPayload
+from channelsq.wire_version import teller
+
+logger = logging.getLogger("channelsq.interface.link")
+
+#: How long (ms) the server waits for news before it answers that there are none.
+_BLOCK_MS = 2000
+
+#: Seconds after which the server's clock is looked at again, and the queues' time to live is renewed.
+_RENEWED = 10.0
+
+#: Seconds, and messages, after which what was read is deleted.  That costs an answer of its own, which would wake
+#: this process once more for each message of a quiet server.
+_TRIMMED, _TRIMMED_AFTER = 0.1, 100
+
+#: Envelopes that one read brings at most of each queue, and with how many it begins.  An envelope may be as large as a
+#: message, so there are fewer once a read has brought more than so many bytes.
+_MOST, _FIRST = 256, 32
+_MOST_BYTES = 8 * 1024 * 1024
+
+_BEGINNING = "0-0"
+
+
+class Listening:
+    """Reads reply queues and hands what is in them to ``replies``.
+
+    Nothing is lost or read twice when the connection is cut: what was read is deleted with a later read, and a
+    new connection reads on behind it.
+
+    Args:
+        address: the server.
+        commands: the layer's.
+        queues: the names of the queues.
+        replies: where replies go.
+        capacity: how much the smallest of the queues may hold; what is read and not deleted counts.
+    """
+
+    def __init__(
+        self, address: Address, commands: StreamCommands, queues: list[str], replies: Replies, capacity: int
+    ) -> None:
+        self._commands = commands
+        self._most = max(1, min(_TRIMMED_AFTER, capacity // 10))
+        self._replies = replies
+        self._queues = {commands.key(queue): queue for queue in queues}
+        signing = commands.signing
+        #: What takes off signatures, for each queue.
+        self._openers: dict[str, Callable[[bytes], bytes]] = {
+            key: without_signature
+            if signing is None
+            else functools.partial(signing.open_bare, commands.queue_prefix + queue)
+            for key, queue in self._queues.items()
+        }
+        #: Where each queue has been read to.
+        self._last = dict.fromkeys(self._queues, _BEGINNING)
+        self.line = RedisConnection(address, self, "listening")
+        self._loop: asyncio.AbstractEventLoop
+        #: Queues that something was read from and is to be deleted, how many messages these are, and when that is due.
+        self._news: set[str] = set()
+        self._read_since = 0
+        self._trim_at = 0.0
+        #: Keep, with the next read, what this process is too old to read.
+        self._kept: list[Command] = []
+        self._count = _FIRST
+        self._left = 0
+        self._looking = False
+        self._looked: list[Any] = []
+        self._reading = False
+        #: Add it to the loop's time for the server's, in s since 1970.
+        self._clock = 0.0
+        self._renew_at = 0.0
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the queues."""
+        return list(self._queues)
+
+    def start(self) -> None:
+        """Connect, and listen from now on."""
+        self._loop = asyncio.get_running_loop()
+        self.line.start()
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        await self.line.stop()
+
+    def on_tick(self, now: float) -> None:
+        """Give up a server that does not answer, although it was told for how long to wait."""
+        if self._reading and now - self.line.heard > SILENCE + _BLOCK_MS / 1000:
+            self.line.fail(f"no answer for {SILENCE:g} s")
+
+    # -- the connection ---------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """See :class:`channelsq.interface.link.redis_connection.User`: find out where to read on."""
+        self._looking, self._looked, self._renew_at = True, [], 0.0
+        self._write([("TIME",), *(("XINFO", "STREAM", key) for key in self._queues)])
+
+    def lost(self, error: BrokerUnavailable) -> None:
+        """See :class:`channelsq.interface.link.redis_connection.User`."""
+        self._reading = False
+
+    def replied(self, reply: Any) -> None:
+        """See :class:`channelsq.interface.link.redis_connection.User`."""
+        self._left -= 1
+        if self._looking:
+            self._looked.append(reply)
+            if not self._left:
+                self._look()
+        elif isinstance(reply, ReplyError):
+            self.line.fail(reply)
+        elif not self._left:
+            self._read(reply)
+        elif type(reply) is list:
+            self._set_clock(reply)
+
+    def _write(self, commands: list[Command]) -> None:
+        self._left = len(commands)
+        self._reading = True
+        self.line.heard = self._loop.time()
+        self.line.write(pack(commands))
+
+    def _look(self) -> None:
+        """A stream that was made anew, with the server, may count from an earlier id than the last one read."""
+        self._looking = self._reading = False
+        time, *streams = self._looked
+        if isinstance(time, ReplyError):
+            self.line.fail(time)
+            return
+        self._set_clock(time)
+        for key, info in zip(self._queues, streams, strict=True):
+            if isinstance(info, ReplyError):
+                if "no such key" not in str(info):
+                    self.line.fail(info)
+                    return
+                self._last[key] = _BEGINNING
+            elif _number(_field(info, b"last-generated-id")) < _number(self._last[key]):
+                self._last[key] = _BEGINNING
+        self._read_on()
+
+    def _set_clock(self, reply: list[bytes]) -> None:
+        self._clock = int(reply[0]) + int(reply[1]) / 1e6 - self._loop.time()
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def _read(self, reply: Any) -> None:
+        self._reading = False
+        if reply:
+            now_ms = int((self._loop.time() + self._clock) * 1000)
+            self._count = next_count(self._count, [found for _, found in reply])
+            for name, found in reply:
+                key = name.decode()
+                foreign = functools.partial(self._log_foreign, key)
+                self._last[key] = found[-1][0].decode()
+                self._news.add(key)
+                self._read_since += len(found)
+                newer = functools.partial(self._keep_newer, key)
+                self._replies.hand_out(open_replies(found, now_ms, foreign, self._openers[key], newer), foreign)
+        # Not more than the clients' turn can take: the rest waits in Redis.
+        self._replies.when_handed_out(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.line.is_open or self._reading:
+            return
+        now = self._loop.time()
+        renew = now >= self._renew_at
+        trimmed: set[str] = set()
+        if self._news and (now >= self._trim_at or self._read_since >= self._most):
+            trimmed, self._news = self._news, trimmed
+            self._read_since, self._trim_at = 0, now + _TRIMMED
+        commands = self._commands.read(self._last, self._count, _BLOCK_MS, trimmed, renew=renew)
+        if renew:
+            self._renew_at = now + _RENEWED
+            commands.insert(0, ("TIME",))
+        if self._kept:
+            kept, self._kept = self._kept, []
+            commands = [*kept, *commands]
+        self._write(commands)
+
+    def _keep_newer(self, key: str, data: bytes, error: NewerPayload) -> None:
+        self._replies.note_foreign()
+        self._kept += self._commands.keep_newer(key, data, error)
+        teller.tell(self._queues[key], error, "for clients of this process is kept as a dead letter")
+
+    def _log_foreign(self, key: str, error: str) -> None:
+        self._replies.note_foreign()
+        logger.error(
+            "queue %s: a message that is not channelsq's was dropped: %s",
+            self._queues[key],
+            error,
+            extra=extra("foreign_message_dropped"),
+        )
+
+
+def next_count(count: int, read: list[list[Any]]) -> int:
+    """How many envelopes to ask for next.
+
+    Args:
+        count: how many were asked for last.
+        read: what that brought of each queue, as XREAD gives it.
+    """
+    size = sum(len(part) for found in read for _, fields in found for part in fields)
+    if size > _MOST_BYTES:
+        return max(1, count * _MOST_BYTES // size)
+    if size * 2 < _MOST_BYTES and any(len(found) >= count for found in read):
+        return min(_MOST, count * 2)
+    return count
+
+
+def _field(info: Any, name: bytes) -> str:
+    """A field of XINFO's reply."""
+    pairs = dict(zip(info[::2], info[1::2], strict=True))
+    return str(pairs[name].decode())
+
+
+def _number(identity: str) -> tuple[int, int]:
+    milliseconds, _, number = identity.partition("-")
+    return int(milliseconds), int(number)

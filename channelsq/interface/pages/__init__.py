@@ -1,0 +1,1 @@
+"""The interface server's own pages: health and metrics."""

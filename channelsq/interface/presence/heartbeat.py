@@ -1,0 +1,361 @@
+"""Says that this interface server lives, and tidies up after others that do not.
+
+A server that is killed leaves members in groups, reply queues, and applications that were never told that its sockets
+are gone.  Whoever notices, by a heartbeat that is missing, does what it can no more.  All of it happens in a thread of
+its own: a broker that is away holds up nobody.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from channelsq import names
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.exceptions import BrokerUnavailable, ChannelFull
+from channelsq.interface.basis.limits import Limits
+from channelsq.interface.basis.log_fields import extra
+from channelsq.interface.link.replies import Delivery
+from channelsq.interface.presence.socket_groups import Memberships
+from channelsq.layers.contract.membership_notes import read_note
+from channelsq.layers.groups.presence import Presence
+from channelsq.wire_version import log_others
+
+logger = logging.getLogger("channelsq.interface.heartbeat")
+
+#: Seconds in which changes are gathered for one write.
+_GATHER = 0.1
+
+#: Sockets of a dead process whose applications are told at once, and seconds until the next: mass disconnects must
+#: leave room for the living.
+_AT_ONCE, _PAUSE = 50, 0.25
+
+#: Channels that are taken out of their groups in one write.
+_FORGOTTEN_TOGETHER = 200
+
+#: Seconds for which one process alone tidies up after another.
+_CLAIM = 30.0
+
+#: Seconds in which others are heard of again after Redis was away: one that waits for its answer gives up after five.
+#: And for one that has just begun, which knows nothing of what was before.
+_RETURN, _FIRST_LOOK = 6.0, 2.0
+
+#: What the disconnects of the dead have for an order: nobody waits for their report, and they wait for nobody.
+UNORDERED = -1
+
+
+class Heartbeat:
+    """The heart of one interface process.
+
+    Args:
+        layer: the channel layer, one with groups in Redis.
+        presence: where processes and sockets are noted.
+        limits: how often, and for how long.
+        on_buried: called, in the thread, when others have taken this process for dead.
+        root_path: where the site is mounted, or "".
+    """
+
+    def __init__(
+        self,
+        layer: ChannelLayerWrapper,
+        presence: Presence,
+        limits: Limits,
+        on_buried: Callable[[], None],
+        root_path: str = "",
+    ) -> None:
+        self._layer = layer
+        self._channel_layer = layer.channel_layer
+        self._presence = presence
+        self._every = limits.heartbeat_every
+        self._lifetime = limits.heartbeat_lifetime
+        self._on_buried = on_buried
+        self._root_path = root_path
+        self._process = layer.channel_layer.process
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        #: The path of each open socket, by its reply channel; and what of it Redis does not know, None for closed.
+        self._open: dict[str, str] = {}
+        self._unknown: dict[str, str | None] = {}
+        self._memberships = Memberships(layer.channel_layer.group_expiry)
+        #: Who joined a group although the socket is gone.
+        self._strays: list[str] = []
+        self._afterwards = False
+        #: Processes that seemed to be dead at the last look, and when this one claimed them, by the monotonic clock.
+        self._claimed: dict[str, float] = {}
+        self._due = 0.0
+        self._told = False
+        self._warned = False
+        #: When the heart beat last, and from when on it is looked for the dead, by the monotonic clock.
+        self._beaten = time.monotonic()
+        self._look_from = self._beaten + _FIRST_LOOK
+        self._thread = threading.Thread(target=self._run, name="channelsq-heartbeat", daemon=True)
+        self._sweeper: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End as a server does that is told to; blocks for a moment."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join(5)
+        if self._sweeper is not None:
+            self._sweeper.join(5)
+
+    def opened(self, channel: str, path: str) -> None:
+        """A socket was opened; called in the event loop."""
+        with self._changed:
+            self._open[channel] = self._unknown[channel] = path
+            self._changed.notify()
+
+    def closed(self, channel: str) -> None:
+        """A socket is gone, and its application was told."""
+        with self._changed:
+            self._open.pop(channel, None)
+            self._unknown[channel] = None
+            self._afterwards |= self._memberships.closed(channel)
+            self._changed.notify()
+
+    def on_reply(self, delivery: Delivery) -> None:
+        """Hear of a socket that joined or left a group; see :class:`channelsq.interface.link.replies.Receiver`."""
+        change = read_note(delivery.message)
+        if change is None:
+            return
+        with self._changed:
+            if change.channel not in self._open:
+                # Its consumer took longer than the socket, as when another worker had to take the message over.
+                if change.joined:
+                    self._strays.append(change.channel)
+                    self._changed.notify()
+            elif self._memberships.told(change):
+                self._afterwards = True
+                self._changed.notify()
+
+    def on_done(self, order: int) -> None:
+        """See :class:`channelsq.interface.link.replies.Receiver`; there is nothing that could be done."""
+
+    def hurry(self) -> None:
+        """The broker was away and is back: see at once what it still knows."""
+        with self._changed:
+            self._due = 0.0
+            self._changed.notify()
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if time.monotonic() >= self._due:
+                    self._due = time.monotonic() + self._every
+                    self._beat()
+                    if not self._warned:
+                        self._warned = True
+                        self._channel_layer.warn_operator()
+                        self._look_at_versions()
+                    self._write()
+                    if time.monotonic() >= self._look_from:
+                        self._look_for_the_dead()
+                    else:
+                        self._due = min(self._due, self._look_from)
+                else:
+                    self._write()
+                self._told = False
+            except BrokerUnavailable as error:
+                self._due = 0.0  # it may have lost everything when it is back
+                self._tell(error)
+                self._stopping.wait(min(1.0, self._every))
+            except Exception:
+                # The heart goes on beating, whatever a sweep has come upon.
+                logger.exception("the heartbeat failed", extra=extra("heartbeat_failed"))
+                self._stopping.wait(min(1.0, self._every))
+            with self._changed:
+                self._changed.wait_for(self._is_something_to_do, max(0.0, self._due - time.monotonic()))
+            self._stopping.wait(_GATHER)
+        try:
+            self._presence.leave(self._process)
+        except BrokerUnavailable as error:
+            self._tell(error)
+
+    def _is_something_to_do(self) -> bool:
+        return (
+            bool(self._unknown or self._strays)
+            or self._afterwards
+            or time.monotonic() >= self._due
+            or self._stopping.is_set()
+        )
+
+    def _tell(self, error: BrokerUnavailable) -> None:
+        if not self._told:
+            self._told = True
+            logger.warning("no heartbeat: %s", error, extra=extra("heartbeat_lost"))
+
+    def _beat(self) -> None:
+        with self._changed:
+            noted = sum(channel not in self._unknown for channel in self._open)
+        beat = self._presence.beat(self._process, self._lifetime)
+        now = time.monotonic()
+        if now - self._beaten > self._lifetime / 2:
+            # Redis was away, or this process: so may others have been, whose keys have ended meanwhile.
+            self._look_from = now + _RETURN
+        self._beaten = now
+        if beat.buried:
+            logger.error(
+                "other interface servers took this one for dead, as it was not heard of for %g s",
+                self._lifetime,
+                extra=extra("taken_for_dead"),
+            )
+            with self._changed:
+                # They are closed now, and what Redis says of them is not to be written down again.
+                self._memberships.give_up(self._open)
+                self._open.clear()
+                self._unknown = {channel: path for channel, path in self._unknown.items() if path is None}
+            try:
+                self._presence.revive(self._process)  # first: who comes after the closing may join groups
+            finally:
+                self._on_buried()
+        elif beat.unknown or beat.sockets < noted:  # a replica that took over may lack what came last
+            with self._changed:
+                self._unknown.update(self._open)
+            self._restore()
+
+    def _look_at_versions(self) -> None:
+        """Log whether other processes of the site run another version, once."""
+        others = [each for each in self._presence.announced() if each.name != self._process]
+        log_others(others, f"layer {self._layer.alias}")
+
+    def _restore(self) -> None:
+        lost = self._memberships.lost()
+        if not lost:
+            return
+        self._channel_layer.restore_memberships(lost)
+        logger.warning(
+            "Redis had forgotten sockets of this process: %d memberships of them in groups were written down again",
+            len(lost),
+            extra=extra("memberships_restored"),
+        )
+
+    def _put_right(self) -> None:
+        """See to it that what changed during a restoration is as it should be."""
+        with self._changed:
+            self._afterwards = False
+        afterwards = self._memberships.afterwards()
+        try:
+            self._channel_layer.restore_memberships(afterwards.begun, afterwards.ended)
+            self._forget(afterwards.gone)
+        except BrokerUnavailable:
+            self._memberships.again(afterwards)
+            self._afterwards = True
+            raise
+
+    def _write(self) -> None:
+        if self._afterwards:
+            self._put_right()
+        with self._changed:
+            strays, self._strays = self._strays, []
+            unknown, self._unknown = self._unknown, {}
+        if strays:
+            try:
+                self._forget(strays)
+            except BrokerUnavailable:
+                with self._changed:
+                    self._strays += strays
+                    self._unknown = {**unknown, **self._unknown}
+                raise
+        if not unknown:
+            return
+        opened = {channel: path for channel, path in unknown.items() if path is not None}
+        try:
+            self._presence.note(self._process, opened, [channel for channel in unknown if channel not in opened])
+        except BrokerUnavailable:
+            with self._changed:
+                self._unknown = {**unknown, **self._unknown}
+            raise
+
+    # -- after the dead
+
+    def _look_for_the_dead(self) -> None:
+        """Tidy up after them in a thread of its own: a broker that is slow, or away, must not stop this heart."""
+        # A Redis that evicts may have dropped the key of one that lives.  So each is claimed first, and tidied up after
+        # if the claim still stands when one that lives would have taken it away, with its next beat.
+        now, before = time.monotonic(), self._claimed
+        is_sweeping = self._sweeper is not None and self._sweeper.is_alive()
+        self._claimed = {}
+        dead: list[str] = []
+        for process in self._presence.dead():
+            since = before.get(process)
+            if process == self._process:
+                continue
+            if since is None or now - since >= _CLAIM:  # which has ended by then, and may be another's
+                if self._presence.claim(process, _CLAIM):
+                    self._claimed[process] = now
+                    self._due = now + self._every + _GATHER
+            elif is_sweeping or now - since < self._every:
+                self._claimed[process] = since
+            else:
+                dead.append(process)
+        if dead:
+            self._sweeper = threading.Thread(target=self._sweep, args=[dead], name="channelsq-sweep", daemon=True)
+            self._sweeper.start()
+
+    def _sweep(self, dead: Iterable[str]) -> None:
+        try:
+            for process in dead:
+                if self._presence.keep(process, _CLAIM):
+                    # First of all, so that it knows if it comes back, and no late consumer adds who is not found then.
+                    self._presence.condemn(process)
+                    self._tidy_up(process)
+        except BrokerUnavailable as error:  # the rest is done with a later beat
+            logger.warning("no tidying up: %s", error, extra=extra("sweep_failed"))
+        except Exception:
+            logger.exception("tidying up failed", extra=extra("sweep_failed"))
+
+    def _tidy_up(self, process: str) -> None:
+        told = 0
+        while some := self._presence.some_sockets(process, _AT_ONCE):
+            done = list(itertools.takewhile(lambda channel: self._say_disconnect(channel, some[channel]), some))
+            told += len(done)
+            if done:
+                self._presence.note(process, {}, done)
+            if len(done) < len(some) or self._stopping.wait(_PAUSE):
+                self._presence.release(process)  # somebody else goes on, or this one with a later beat
+                return
+            if not self._presence.keep(process, _CLAIM):
+                return  # it is back, and closes its sockets itself
+        if not self._presence.keep(process, _CLAIM):
+            return
+        members = self._presence.members(process)
+        while some_members := list(itertools.islice(members, _FORGOTTEN_TOGETHER)):
+            self._channel_layer.forget_channels(some_members)
+        self._channel_layer.delete_reply_queues(process)
+        self._presence.bury(process)
+        logger.warning(
+            "tidied up after an interface server that is dead: %d sockets",
+            told,
+            extra=extra("interface_swept", process),
+        )
+
+    def _forget(self, channels: Iterable[str]) -> None:
+        """Take channels out of all their groups; the heart goes on beating meanwhile."""
+        rest = iter(channels)
+        while some := list(itertools.islice(rest, _FORGOTTEN_TOGETHER)):
+            self._channel_layer.forget_channels(some)
+            if time.monotonic() >= self._due:
+                self._due = time.monotonic() + self._every
+                self._beat()
+
+    def _say_disconnect(self, channel: str, path: str) -> bool:
+        """Do what the end of a socket takes; false if there is no room for it now."""
+        self._channel_layer.forget_channel(channel)
+        content = {"reply_channel": channel, "path": path, "code": 1006, "reason": "", "order": UNORDERED}
+        if self._root_path:
+            content["root_path"] = self._root_path
+        try:
+            self._layer.dispatch((self._layer.prepare(names.WEBSOCKET_DISCONNECT, content),))
+        except ChannelFull:
+            return False
+        return True

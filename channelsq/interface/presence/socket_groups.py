@@ -1,0 +1,121 @@
+"""The groups that the sockets of one interface server are in, as far as it was told; to write them down again.
+
+No I/O.  Safe to call from any thread: it is told in the event loop, and asked by the heartbeat.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from channelsq.layers.contract.membership_notes import Change
+
+#: Groups of one socket that are remembered; of more, those that it joined last.
+MOST_GROUPS = 1000
+
+#: Seconds after a restoration in which a word may come that was on its way before it.
+_SETTLING = 60.0
+
+
+class Afterwards(NamedTuple):
+    """What a restoration may have got wrong, since it happened while there was something under way."""
+
+    #: Memberships that there are, each a group, a channel, and the seconds until it ends.
+    begun: list[tuple[str, str, float]]
+    #: Memberships that are over, each a group and a channel.
+    ended: list[tuple[str, str]]
+    #: Channels that are in no group any more.
+    gone: list[str]
+
+
+class Memberships:
+    """Remembers memberships.
+
+    Args:
+        expiry: seconds that a membership lives after it began, or was renewed.
+    """
+
+    def __init__(self, expiry: float) -> None:
+        self._expiry = expiry
+        self._lock = threading.Lock()
+        #: When each membership ends by the monotonic clock, by group, by channel.
+        self._ends: dict[str, dict[str, float]] = {}
+        self._restored: set[str] = set()
+        self._restored_at = float("-inf")
+        self._changed: dict[tuple[str, str], None] = {}
+        self._gone: list[str] = []
+
+    def told(self, change: Change) -> bool:
+        """A membership has begun or ended; gives whether :meth:`afterwards` has something because of it."""
+        group, channel, joined = change
+        with self._lock:
+            groups = self._ends.get(channel)
+            if joined:
+                if groups is None:
+                    groups = self._ends[channel] = {}
+                groups.pop(group, None)  # so that the newest comes last
+                groups[sys.intern(group)] = time.monotonic() + self._expiry
+                if len(groups) > MOST_GROUPS:
+                    del groups[next(iter(groups))]
+            elif groups is not None:
+                groups.pop(group, None)
+            if channel not in self._restored or time.monotonic() - self._restored_at > _SETTLING:
+                return False
+            self._changed[group, channel] = None
+            return True
+
+    def closed(self, channel: str) -> bool:
+        """A socket is gone; gives whether :meth:`afterwards` has something because of it."""
+        with self._lock:
+            self._ends.pop(channel, None)
+            if channel not in self._restored:
+                return False
+            self._restored.discard(channel)
+            self._gone.append(channel)
+            return True
+
+    def give_up(self, channels: Iterable[str]) -> None:
+        """Remember nothing of channels whose sockets are as good as gone."""
+        with self._lock:
+            for channel in channels:
+                self._ends.pop(channel, None)
+                self._restored.discard(channel)
+
+    def lost(self) -> list[tuple[str, str, float]]:
+        """All there are, to be written down again: each a group, a channel, and the seconds until it ends."""
+        now = time.monotonic()
+        with self._lock:
+            self._restored_at = now
+            self._restored = set(self._ends)
+            return [
+                (group, channel, end - now)
+                for channel, groups in self._ends.items()
+                for group, end in groups.items()
+                if end > now
+            ]
+
+    def afterwards(self) -> Afterwards:
+        """What is to be put right after a restoration; nothing of it is given twice."""
+        now = time.monotonic()
+        result = Afterwards([], [], [])
+        with self._lock:
+            for group, channel in self._changed:
+                end = self._ends.get(channel, {}).get(group, 0.0)
+                if end > now:
+                    result.begun.append((group, channel, end - now))
+                else:
+                    result.ended.append((group, channel))
+            result.gone.extend(self._gone)
+            self._changed.clear()
+            self._gone.clear()
+        return result
+
+    def again(self, afterwards: Afterwards) -> None:
+        """Have :meth:`afterwards` give, once more, what could not be put right."""
+        with self._lock:
+            self._changed.update({(group, channel): None for group, channel, *_ in afterwards.begun})
+            self._changed.update(dict.fromkeys(afterwards.ended))
+            self._gone += afterwards.gone

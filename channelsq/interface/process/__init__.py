@@ -1,0 +1,1 @@
+"""The processes of an interface server: started, watched and ended."""

@@ -1,0 +1,291 @@
+"""The interface server: uvicorn's, with our start and our end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Generator, Sequence
+from types import FrameType
+from typing import Any, Protocol, cast
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.interface.basis.config import ConfigError, InterfaceConfig
+from channelsq.interface.basis.counters import Counters
+from channelsq.interface.basis.log_fields import extra
+from channelsq.interface.basis.packages import check_packages
+from channelsq.interface.context.server_context import ServerContext
+from channelsq.interface.http.asgi_application import DirectApp
+from channelsq.interface.http.http_app import HttpApp
+from channelsq.interface.http.uvicorn_http import HttpProtocol
+from channelsq.interface.pages.status_pages import StatusPages
+from channelsq.interface.presence.peers import Peers
+from channelsq.interface.process.drain import Drain
+from channelsq.interface.process.sockets import bind, cannot_listen, check_unix_socket, url_of
+from channelsq.interface.websocket.websocket_protocol import WebSocketProtocol
+
+logger = logging.getLogger("channelsq.interface")
+
+#: Files that a process opens beside its clients' connections, at most about.
+OTHER_FILES = 200
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Companion(Protocol):
+    """Something that runs beside the server in its process, such as an embedded worker."""
+
+    def start(self) -> None:
+        """Called before the server listens."""
+
+    def stop(self) -> None:
+        """Called when the server has ended; returns when it has stopped."""
+
+
+class InterfaceServer(uvicorn.Server):
+    """Serves HTTP and WebSocket clients until it is told to stop.
+
+    Args:
+        config: the interface's settings.
+        layer: the channel layer to hand messages to.
+        sockets: bound ones to listen on, instead of those that ``config`` names; closed at the end.
+        on_listening: called with this server, in its event loop, when clients can connect.
+        install_signals: whether SIGTERM and SIGINT stop it; only possible in the main thread.
+        peers: the processes that serve together with this one.
+
+    Raises:
+        ConfigError: a package that it stands on is missing, or too old.
+    """
+
+    def __init__(
+        self,
+        config: InterfaceConfig,
+        layer: ChannelLayerWrapper,
+        *,
+        sockets: Sequence[socket.socket] = (),
+        on_listening: Callable[[InterfaceServer], None] | None = None,
+        install_signals: bool = True,
+        peers: Peers | None = None,
+    ) -> None:
+        check_packages()
+        self.context = ServerContext(config, layer, peers)
+        self._status = StatusPages(self.context)
+        self._settings = config
+        self._on_listening = on_listening
+        self._install_signals = install_signals
+        self._sockets = list(sockets)
+        self._at_once = False
+        #: Where it listens, such as ``http://127.0.0.1:8000``; empty before it does.
+        self.url = ""
+        super().__init__(
+            uvicorn.Config(
+                DirectApp(self.context) if config.http == "direct" else HttpApp(self.context),
+                uds=config.unix_socket,
+                http=cast("type[asyncio.Protocol]", functools.partial(HttpProtocol, self.context, self._status)),
+                ws=cast("type[asyncio.Protocol]", self._make_websocket),
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=config.keep_alive_timeout,  # type: ignore[arg-type]  # it goes to call_later
+                workers=1,
+                reset_contextvars=True,  # a request begins with nothing of the one before it on its connection
+            )
+        )
+
+    @property
+    def stats(self) -> Counters:
+        """What happened so far."""
+        return self.context.stats
+
+    def stop(self) -> None:
+        """End as on SIGTERM; returns at once.  Safe to call from any thread, also before :meth:`run`."""
+        self.should_exit = True
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until :meth:`stop` or a signal; returns when everything is closed.
+
+        Raises:
+            ConfigError: it cannot listen where it should.
+        """
+        self._sockets = sockets or self._sockets
+        if self._settings.unix_socket is not None and not self._sockets:
+            check_unix_socket(self._settings.unix_socket)
+        elif not self._sockets:
+            self._sockets = bind(self._settings.host, self._settings.port)
+        try:
+            super().run(self._sockets or None)
+        finally:
+            for each in self._sockets:
+                each.close()
+
+    def _make_websocket(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> WebSocketProtocol:
+        return WebSocketProtocol(self.context, server_state)
+
+    # -- called by uvicorn ------------------------------------------------------------------
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Reach the channel layer, then listen."""
+        await self.context.start()
+        try:
+            await super().startup(sockets)
+            self.url = self._find_url()
+        except OSError as error:
+            await self.context.stop()
+            raise ConfigError(self._cannot_listen(error)) from None
+        await self._status.join()
+        logger.info("channelsq interface listening on %s", self.url, extra=extra("listening"))
+        if self._on_listening is not None:
+            self._on_listening(self)
+
+    def _cannot_listen(self, error: OSError) -> str:
+        if not self._sockets:
+            return cannot_listen(str(self._settings.unix_socket), error, "--unix-socket")
+        # Another process listens to the port that both have bound: asyncio raises that, uvloop closes the socket.
+        taken = OSError(errno.EADDRINUSE, "") if error.errno == errno.EBADF else error
+        return cannot_listen(f"{self._settings.host}:{self._settings.port}", taken, "--port")
+
+    def _find_url(self) -> str:
+        if not self._sockets:
+            return f"unix:{self._settings.unix_socket}"
+        if self._sockets[0].family == getattr(socket, "AF_UNIX", None):
+            return f"unix:{self._sockets[0].getsockname()}"
+        return url_of(self._settings.host, self._sockets[0])
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Let signals stop the server, and give them back afterwards.
+
+        uvicorn raises the signal again at its end, which would kill the process before it has stopped
+        what runs beside the server.
+        """
+        if not self._install_signals or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.should_exit and number == signal.SIGINT:
+            self.force_exit = True
+        # Somebody sits at a terminal.
+        self._at_once = number == signal.SIGINT
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take leave of the clients, and tell the workers; bounded in time.  See :class:`Drain`."""
+        drain = Drain(self.context, self.server_state, lambda: self.force_exit)
+        if self._at_once:
+            drain.hurry()
+        await drain.run(self._stop_listening)
+
+    def _stop_listening(self) -> None:
+        for server in self.servers:
+            server.close()
+        for each in self._sockets:
+            each.close()
+
+
+def serve(
+    config: InterfaceConfig,
+    layer: ChannelLayerWrapper,
+    *,
+    companions: Sequence[Companion] = (),
+    sockets: Sequence[socket.socket] = (),
+    on_listening: Callable[[InterfaceServer], None] | None = None,
+    install_signals: bool = True,
+    peers: Peers | None = None,
+) -> InterfaceServer:
+    """Run an interface server until it is stopped; blocks.
+
+    From a thread that is not the main one::
+
+        serve(config, layer, on_listening=remember, install_signals=False)
+
+    ``remember`` gets the server, whose ``url`` is known then and whose ``stop()`` may be called from any
+    thread.  To be able to stop it before it listens, make an :class:`InterfaceServer` and ``run()`` it.
+
+    Args:
+        config: the interface's settings.
+        layer: the channel layer.
+        companions: started before the server listens, stopped in reverse order after it has ended.
+        sockets: bound ones to listen on, instead of those that ``config`` names; closed at the end.
+        on_listening: called in the server's event loop when clients can connect.
+        install_signals: whether SIGTERM and SIGINT stop it.
+        peers: the processes that serve together with this one.
+
+    Raises:
+        ConfigError: it cannot listen where it should.
+    """
+    server = InterfaceServer(
+        config, layer, sockets=sockets, on_listening=on_listening, install_signals=install_signals, peers=peers
+    )
+    started: list[Companion] = []
+    try:
+        for companion in companions:
+            companion.start()
+            started.append(companion)
+        server.run()
+    finally:
+        for companion in reversed(started):
+            # A consumer that hangs must not keep the process.
+            stopper = threading.Thread(target=companion.stop, daemon=True)
+            stopper.start()
+            stopper.join(config.limits.end_companions / len(started))
+    return server
+
+
+def run(
+    config: InterfaceConfig,
+    layer: ChannelLayerWrapper,
+    *,
+    companions: Sequence[Companion] = (),
+    sockets: Sequence[socket.socket] = (),
+    on_listening: Callable[[InterfaceServer], None] | None = None,
+    peers: Peers | None = None,
+) -> None:
+    """Run an interface server in the main thread until SIGTERM or SIGINT; see :func:`serve`."""
+    _raise_file_limit(config.max_connections + OTHER_FILES)
+    serve(config, layer, companions=companions, sockets=sockets, on_listening=on_listening, peers=peers)
+
+
+def _raise_file_limit(wanted: int) -> None:
+    """Allow this process as many open sockets as it is to serve, as far as it may."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < possible:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+            soft = possible
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        logger.warning(
+            "this process may open %d files, and needs %d for --max-connections %d and what else it opens: raise "
+            "`ulimit -Hn`, or lower --max-connections",
+            soft, wanted, wanted - OTHER_FILES,
+            extra={"action": "few_files"},
+        )  # fmt: skip

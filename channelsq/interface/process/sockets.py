@@ -1,0 +1,89 @@
+"""Sockets to listen on: bound, or refused with the reason and a remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+
+from channelsq.interface.basis.config import ConfigError
+
+
+def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+    """Sockets bound to every address of ``host``, all to the same port.
+
+    Args:
+        port: 0 for any free one.
+        shared: whether others of this user may bind to the same port, each to get a share of its connections.
+
+    Raises:
+        ConfigError: that is not possible.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError(f"--host {host!r} is not an address of this machine: {error.strerror}") from None
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            try:
+                bound = socket.socket(family, kind, protocol)
+            except OSError:
+                continue  # the name has an address of a family that this machine does not speak
+            sockets.append(bound)
+            if os.name == "posix":
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound.bind((address[0], port, *address[2:]))
+            bound.setblocking(False)
+            port = bound.getsockname()[1]
+    except OSError as error:
+        for bound in sockets:
+            bound.close()
+        raise ConfigError(cannot_listen(f"{host}:{port}", error, "--port")) from None
+    if not sockets:
+        raise ConfigError(f"--host {host!r} is not an address of this machine")
+    return sockets
+
+
+def cannot_listen(where: str, error: OSError, option: str) -> str:
+    """What to say of an address that could not be listened on, and of the option that chooses another."""
+    remedies = {
+        errno.EADDRINUSE: f"stop what uses it, or choose another with {option}",
+        errno.EACCES: f"choose one that this user may use with {option}",
+        errno.EADDRNOTAVAIL: "choose an address of this machine with --host",
+    }
+    remedy = remedies.get(error.errno or 0, f"choose another with {option}")
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    return f"cannot listen on {where}: {reason}; {remedy}"
+
+
+def check_unix_socket(path: str) -> None:
+    """Make sure that ``path`` is free, or a socket that nobody listens on any more.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # not there, or the attempt to listen will say what is wrong
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"--unix-socket {path!r} is a file that is no socket; choose another path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except OSError:
+            return
+    raise ConfigError(cannot_listen(path, OSError(errno.EADDRINUSE, ""), "--unix-socket"))
+
+
+def url_of(host: str, bound: socket.socket) -> str:
+    """Where a socket that is bound to an address of ``host`` is reached."""
+    port = bound.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,333 @@
+"""``--workers N``: several interface processes on one port, and one that watches over them.
+
+The supervisor binds a socket for each of them (``SO_REUSEPORT``, so that the kernel shares connections out) and keeps
+it open.  A process inherits its socket and is a new Python, which loads the code and the settings as they are then.
+Who replaces it inherits the same socket: connections that nobody has taken yet wait in it and are not lost, as they
+would be if each process closed a socket of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from channelsq.interface.basis.config import ConfigError, InterfaceConfig
+from channelsq.interface.basis.log_fields import extra
+from channelsq.interface.process.sockets import bind, check_unix_socket, url_of
+from channelsq.interface.process.supervised import VARIABLE, Supervised
+
+logger = logging.getLogger("channelsq.interface.supervisor")
+
+#: The exit code of a process whose settings cannot be used; it has said why.
+UNUSABLE = 2
+
+#: Seconds that a new process may take until clients can connect to it.
+START_TIMEOUT = 120.0
+
+#: Seconds before a process that ended by itself is started anew: the first wait, and the longest; and how long it has
+#: to live for the next wait to be the first again.
+WAITS, LIVED = (0.1, 5.0), 30.0
+
+#: Seconds beyond the drain after which a process that does not end is killed.
+PATIENCE = 25.0
+
+
+class Worker:
+    """One process.
+
+    Args:
+        number: which one, from 1.
+        process: as asyncio has it.
+        ready: resolved with whether clients can connect; with False when it has ended before.
+    """
+
+    def __init__(self, number: int, process: asyncio.subprocess.Process, ready: asyncio.Future[bool]) -> None:
+        self.number = number
+        self.process = process
+        self.ready = ready
+        self.begun = time.monotonic()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+
+class _Failed(Exception):
+    """A process did not become ready."""
+
+    def __init__(self, code: int | None) -> None:
+        self.code = code
+
+
+class Supervisor:
+    """Serves with several processes until it is told to stop.
+
+    Args:
+        config: the interface's settings.
+        argv: the command line, which the processes get as it is.
+
+    Raises:
+        ConfigError: the system cannot do that.
+    """
+
+    def __init__(self, config: InterfaceConfig, argv: Sequence[str]) -> None:
+        if os.name != "posix":
+            raise ConfigError(
+                "--workers needs a POSIX system; leave it out, and start several processes on other ports"
+            )
+        self._config = config
+        self._argv = list(argv)
+        self._shares_port = hasattr(socket, "SO_REUSEPORT") and config.unix_socket is None
+        self._slots: list[list[socket.socket]] = []
+        #: Who is there now, by number.
+        self._workers: dict[int, Worker] = {}
+        #: All that were started and have not ended, also those that another one has taken the place of.
+        self._alive: set[Worker] = set()
+        #: Seconds until each is started anew the next time.
+        self._waits: dict[int, float] = {}
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._stop = asyncio.Event()
+        self._renew = asyncio.Event()
+        self._signal: signal.Signals = signal.SIGTERM
+        self._life_read, self._life_write = os.pipe()
+        self._folder: Path
+
+    def run(self) -> int:
+        """Serve; gives the exit code.
+
+        Raises:
+            ConfigError: it cannot listen where it should.
+        """
+        with tempfile.TemporaryDirectory(prefix="channelsq-") as folder:
+            self._folder = Path(folder)
+            try:
+                self._bind()
+                return asyncio.run(self._serve())
+            finally:
+                for each in {each.fileno(): each for slot in self._slots for each in slot}.values():
+                    each.close()
+                if self._config.unix_socket is not None and self._slots:
+                    with contextlib.suppress(OSError):
+                        os.unlink(self._config.unix_socket)
+                os.close(self._life_write)
+                os.close(self._life_read)
+
+    def _bind(self) -> None:
+        config = self._config
+        if config.unix_socket is not None:
+            check_unix_socket(config.unix_socket)
+            self._slots = [[_bind_unix(config.unix_socket)]] * config.workers
+            return
+        probe = bind(config.host, config.port)
+        port = probe[0].getsockname()[1]
+        if not self._shares_port:
+            self._slots = [probe] * config.workers
+            return
+        # Sharing a port is no error, so whether somebody else has it must be asked without.
+        for each in probe:
+            each.close()
+        for _ in range(config.workers):
+            self._slots.append(bind(config.host, port, shared=True))
+
+    # -- one process ------------------------------------------------------------------------
+
+    async def _start(self, number: int) -> Worker:
+        loop = asyncio.get_running_loop()
+        read, write = os.pipe()
+        fds = tuple(each.fileno() for each in self._slots[number - 1])
+        given = Supervised(number, fds, write, self._life_read, self._folder)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "channelsq.interface", *self._argv,
+                env={**os.environ, VARIABLE: given.to_text()},
+                pass_fds=(*fds, write, self._life_read),
+                process_group=0,  # a terminal's Ctrl-C is the supervisor's to pass on
+            )  # fmt: skip
+        finally:
+            os.close(write)
+        ready: asyncio.Future[bool] = loop.create_future()
+
+        def heard() -> None:
+            loop.remove_reader(read)
+            said = os.read(read, 1)
+            os.close(read)
+            if not ready.done():
+                ready.set_result(bool(said))
+
+        loop.add_reader(read, heard)
+        return Worker(number, process, ready)
+
+    async def _begin(self, number: int) -> Worker:
+        """Start one and wait until clients can connect to it, or until the end.
+
+        Raises:
+            _Failed: it ended, or took too long; the log says so.
+        """
+        worker = await self._start(number)
+        self._alive.add(worker)
+        await self._first(worker.ready, START_TIMEOUT)
+        if self._stop.is_set() or (worker.ready.done() and worker.ready.result()):
+            return worker
+        if worker.ready.done():
+            code = await worker.process.wait()
+            self._alive.discard(worker)
+            logger.error("process %d ended before it was ready, %s", number, _how(code), extra=extra("worker_failed"))
+            raise _Failed(code)
+        logger.error("process %d is not ready after %g s", number, START_TIMEOUT, extra=extra("worker_late"))
+        await self._end(worker)
+        raise _Failed(None)
+
+    async def _end(self, worker: Worker) -> None:
+        """Have one take its leave."""
+        worker.signal(self._signal)
+        try:
+            async with asyncio.timeout(self._config.drain_delay + self._config.drain_window + PATIENCE):
+                await worker.process.wait()
+        except TimeoutError:
+            logger.error("process %d does not end and is killed", worker.number, extra=extra("worker_killed"))
+            worker.signal(signal.SIGKILL)
+            await worker.process.wait()
+        self._alive.discard(worker)
+
+    async def _first(self, awaited: asyncio.Future[Any], timeout: float | None = None) -> None:
+        """Wait for something, but not beyond the end."""
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({awaited, stopped}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+
+    # -- all of them ------------------------------------------------------------------------
+
+    async def _serve(self) -> int:
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, self._on_stop, each)
+        loop.add_signal_handler(signal.SIGHUP, self._renew.set)
+        try:
+            first = await self._begin(1)  # alone, so that settings that cannot be used are said once
+        except _Failed as failed:
+            return UNUSABLE if failed.code == UNUSABLE else 1
+        self._put(first)
+        self._go_on(self._have_the_others())
+        self._go_on(self._renew_when_told())
+        await self._stop.wait()
+        await asyncio.gather(*(self._end(worker) for worker in self._workers.values()))
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+        return 0
+
+    @property
+    def _url(self) -> str:
+        if self._config.unix_socket is not None:
+            return f"unix:{self._config.unix_socket}"
+        return url_of(self._config.host, self._slots[0][0])
+
+    def _on_stop(self, number: signal.Signals) -> None:
+        again = self._stop.is_set()
+        self._signal = number
+        self._stop.set()
+        if again:
+            for worker in self._alive:
+                worker.signal(number)
+
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _put(self, worker: Worker) -> None:
+        """From now on this is the one of its number."""
+        self._workers[worker.number] = worker
+        self._go_on(self._watch(worker))
+
+    async def _watch(self, worker: Worker) -> None:
+        """Have another one when it ends by itself."""
+        code = await worker.process.wait()
+        self._alive.discard(worker)
+        if self._workers.get(worker.number) is not worker or self._stop.is_set():
+            return
+        del self._workers[worker.number]
+        logger.error("process %d ended, %s; starting it anew", worker.number, _how(code), extra=extra("worker_ended"))
+        if time.monotonic() - worker.begun > LIVED:
+            self._waits.pop(worker.number, None)
+        await self._have(worker.number)
+
+    async def _have(self, number: int) -> None:
+        """Start one, as often as it takes."""
+        while not self._stop.is_set() and number not in self._workers:
+            wait = self._waits.get(number, 0.0)
+            self._waits[number] = min(max(2 * wait, WAITS[0]), WAITS[1])
+            await self._first(asyncio.ensure_future(asyncio.sleep(wait)))
+            if self._stop.is_set() or number in self._workers:
+                return
+            with contextlib.suppress(_Failed):
+                await self._take(await self._begin(number))
+
+    async def _have_the_others(self) -> None:
+        await asyncio.gather(*(self._have(number) for number in range(2, self._config.workers + 1)))
+        if not self._stop.is_set():
+            logger.info("%d processes serve %s", self._config.workers, self._url, extra=extra("supervising"))
+
+    async def _take(self, worker: Worker) -> None:
+        if self._stop.is_set() or worker.number in self._workers:
+            await self._end(worker)
+        else:
+            self._put(worker)
+
+    async def _renew_when_told(self) -> None:
+        while True:
+            await self._first(asyncio.ensure_future(self._renew.wait()))
+            if self._stop.is_set():
+                return
+            self._renew.clear()
+            logger.info("replacing %d processes", self._config.workers, extra=extra("replacing"))
+            try:
+                for number in range(1, self._config.workers + 1):
+                    await self._replace(number)
+            except _Failed:
+                logger.error(
+                    "the processes that there are go on; put right what is wrong and send SIGHUP again",
+                    extra=extra("replacing_failed"),
+                )
+            else:
+                logger.info("replaced %d processes", self._config.workers, extra=extra("replaced"))
+
+    async def _replace(self, number: int) -> None:
+        """Have a new one, then end the old one: clients can connect all the time."""
+        if self._stop.is_set():
+            return
+        new = await self._begin(number)
+        old = self._workers.pop(number, None)
+        await self._take(new)
+        if old is not None:
+            await self._end(old)  # one after the other: its sockets come back to whoever is there
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "nobody knows how"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+
+
+def _bind_unix(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # of a server that is gone
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        bound.bind(path)
+    except OSError as error:
+        bound.close()
+        raise ConfigError(f"cannot listen on {path}: {error.strerror}; choose another with --unix-socket") from None
+    os.chmod(path, 0o666)  # noqa: S103 - as uvicorn makes it
+    bound.setblocking(False)
+    return bound

@@ -1,0 +1,1 @@
+"""WebSocket clients, from the handshake to the close."""

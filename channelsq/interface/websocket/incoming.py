@@ -1,0 +1,272 @@
+"""From the bytes that a client sends to its messages.
+
+Most clients send a message as one small frame.  Such a frame is read here when the parser of ``websockets`` is
+between two frames; whatever else comes (the handshake, fragments, control frames, large or broken ones) is the
+parser's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
+
+from channelsq.interface.basis.deflate import SharedDeflate
+from channelsq.interface.basis.frames import BYTES, COMPRESSED, TEXT, apply_mask
+from channelsq.interface.websocket.throttle import DEAR, Throttle
+
+#: Bytes parsed at a time: between two pieces the bound on waiting messages is looked at.
+_PIECE = 4096
+
+#: Where the parser waits for the first byte of a frame.
+_BETWEEN_FRAMES = StreamReader.at_eof.__code__
+
+_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+
+
+class Client(Protocol):
+    """Who is told what has come."""
+
+    def may_take(self) -> bool:
+        """Whether more may be parsed now."""
+
+    def on_request(self, request: Request) -> None:
+        """The handshake's request is here."""
+
+    def on_message(self, payload: str | bytes) -> None:
+        """A message is here."""
+
+    def on_bad_text(self, error: UnicodeDecodeError) -> None:
+        """A text message is not UTF-8."""
+
+    def on_ping(self) -> None:
+        """A ping is here, which the parser answers."""
+
+    def on_pong(self, data: bytes) -> None:
+        """A pong is here."""
+
+    def on_close(self) -> None:
+        """The client begins, or answers, the closing handshake."""
+
+    def on_broken(self, error: Exception) -> None:
+        """A frame, or the request, breaks the protocol; nothing more is taken."""
+
+    def after_parsing(self) -> None:
+        """The parser may have something to send."""
+
+
+class _LongLines(StreamReader):
+    """A reader of lines of up to so many bytes, where websockets takes 8 KiB: cookies may be longer."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def read_line(self, m: int, *args: Any) -> Any:
+        return super().read_line(max(m, self._most), *args)
+
+
+class Wire(ServerProtocol):
+    """The parser, which also makes what is sent.
+
+    Args:
+        max_line: bytes that a line of the handshake may have.
+        options: see websockets' ServerProtocol.
+    """
+
+    def __init__(self, *, max_line: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        if max_line:
+            self.reader = _LongLines(max_line)
+            self.parser = self.parse()  # anew, with that reader
+            next(self.parser)
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame; called by the parser."""
+        if frame.opcode is Opcode.CLOSE:
+            # A close frame may come between a message's fragments (RFC 6455, section 5.4): the message is given up.
+            self.current_size = None
+        super().recv_frame(frame)
+
+
+class Incoming:
+    """Reads one client.
+
+    Args:
+        wire: the parser, which also makes what is sent.
+        client: is told of what comes.
+        max_size: bytes that a message may have.
+        throttle: is told how much was read; None if nobody asks.
+    """
+
+    __slots__ = (
+        "_broken", "_client", "_fragments", "_max_size", "_parts", "_parts_are_text", "_quick", "_throttle",
+        "_unclaimed", "waiting", "wire",
+    )  # fmt: skip
+
+    def __init__(self, wire: ServerProtocol, client: Client, max_size: int, throttle: Throttle | None = None) -> None:
+        self.wire = wire
+        self._client = client
+        self._max_size = max_size
+        self._throttle = throttle
+        #: What has come and is not parsed yet.
+        self.waiting = bytearray()
+        # What there is of a fragmented message; not a list, which frames of no bytes would let grow for ever.
+        self._parts: bytearray | None = None
+        self._parts_are_text = False
+        # Bytes that were parsed and are of no frame yet, and bytes in all fragments so far.
+        self._unclaimed = self._fragments = 0
+        # Whether whole frames may be read past the parser.
+        self._quick = False
+        self._broken = False
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come, as far as the client may take it; the rest waits."""
+        if self._quick:
+            data = self._read_whole_frames(data)
+            if not data:
+                return
+        if self.waiting or len(data) > self._piece() or not self._client.may_take():
+            self.waiting += data
+            self.go_on()
+        else:
+            self._parse(data)
+
+    @property
+    def unfinished(self) -> int:
+        """How many bytes of messages have come, other than those that came in one read; empty frames bring none."""
+        return self._fragments + self._unclaimed
+
+    def go_on(self) -> None:
+        """Parse what waits, as far as the client may take it."""
+        waiting = self.waiting
+        while waiting and self._client.may_take():
+            size = self._piece()
+            piece = bytes(waiting[:size])
+            del waiting[:size]
+            self._parse(piece)
+
+    def _piece(self) -> int:
+        return _PIECE if self._throttle is None else self._throttle.piece
+
+    # -- past the parser --------------------------------------------------------------------
+
+    def _read_whole_frames(self, data: bytes) -> bytes:
+        """Take messages of one frame each from the front; gives what is left for the parser."""
+        size, start, frames, inflated = len(data), 0, 0, 0
+        # What was read at all has room; what came along with it may have none.
+        while size - start >= 6 and (not start or self._client.may_take()):
+            first, length, mask = data[start], data[start + 1] - 0x80, start + 2
+            if length == 126 and size - start >= 8:
+                length, mask = data[mask] << 8 | data[mask + 1], mask + 2
+                if length < 126:
+                    break
+            elif not 0 <= length < 126:
+                break
+            end = mask + 4 + length
+            if end > size or length > self._max_size:
+                break
+            kind = first & ~COMPRESSED
+            if kind != TEXT and kind != BYTES:
+                break
+            payload = apply_mask(data[mask + 4 : end], data[mask : mask + 4])
+            if kind != first:
+                extensions = self.wire.extensions
+                if not extensions:
+                    break
+                deflate = extensions[0]
+                assert isinstance(deflate, SharedDeflate)
+                try:
+                    payload = deflate.inflate(payload, self._max_size)
+                except (PayloadTooBig, ProtocolError) as error:
+                    self._fail(error)
+                    return b""
+                inflated += max(0, len(payload) - length)
+            start = end
+            frames += 1
+            if kind == BYTES:
+                self._client.on_message(payload)
+            else:
+                self._deliver(payload, True)
+            if start == size or not self._quick:
+                break
+        if not start:
+            return data
+        if self._throttle is not None:
+            self._throttle.took(frames, start + inflated)
+        return data[start:]
+
+    def _fail(self, error: PayloadTooBig | ProtocolError) -> None:
+        self._quick = False
+        self._broken = True
+        self._client.on_broken(error)
+        self.wire.fail(1009 if isinstance(error, PayloadTooBig) else 1002, str(error))
+        self._client.after_parsing()
+
+    # -- through the parser -----------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        wire, client = self.wire, self._client
+        wire.receive_data(data)
+        frames = inflated = 0
+        self._unclaimed += len(data)
+        for event in wire.events_received():
+            if isinstance(event, Frame):
+                frames += 1 if event.data and event.opcode in _DATA else DEAR
+                inflated += max(0, len(event.data) - self._unclaimed)
+                self._unclaimed = 0
+                self._on_frame(event)
+            elif isinstance(event, Request):
+                client.on_request(event)
+        error = wire.parser_exc or wire.handshake_exc
+        if error is not None and not self._broken:
+            self._broken = True
+            client.on_broken(error)
+        client.after_parsing()
+        if self._throttle is not None:
+            self._throttle.took(frames, len(data) + inflated)
+        self._quick = wire.state is OPEN and self._parts is None and not self.waiting and self._is_between_frames()
+
+    def _is_between_frames(self) -> bool:
+        generator: Any = self.wire.parser
+        while (inner := generator.gi_yieldfrom) is not None:
+            generator = inner
+        return generator.gi_code is _BETWEEN_FRAMES
+
+    def _on_frame(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode in _DATA:
+            data = frame.data
+            if opcode is not Opcode.CONT:
+                self._parts_are_text = opcode is Opcode.TEXT
+            if self._parts is not None or not frame.fin:
+                self._parts = self._parts or bytearray()
+                self._parts += data
+                self._fragments += len(data)
+                if not frame.fin:
+                    return
+                data, self._parts = self._parts, None
+            self._deliver(bytes(data), self._parts_are_text)
+        elif opcode is Opcode.PONG:
+            self._client.on_pong(bytes(frame.data))
+        elif opcode is Opcode.PING:
+            self._client.on_ping()
+        elif opcode is Opcode.CLOSE:
+            self._client.on_close()
+
+    def _deliver(self, data: bytes, is_text: bool) -> None:
+        if not is_text:
+            self._client.on_message(data)
+            return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            self._quick = False
+            self._client.on_bad_text(error)
+            return
+        self._client.on_message(text)

@@ -1,0 +1,221 @@
+"""Handing a socket's messages to workers: one at a time, and what to do when that does not go well."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import Protocol
+
+from channelsq import names
+from channelsq.exceptions import MessageTooLarge
+from channelsq.interface.basis.log_fields import extra
+from channelsq.interface.context.server_context import ServerContext
+from channelsq.interface.link import Publication, Publisher
+from channelsq.interface.websocket.connection_state import Action, Connection, Content
+from channelsq.interface.websocket.packing import FramePacker
+from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.wire.wire_forms import TIMED_KEY
+
+logger = logging.getLogger("channelsq.interface.turns")
+
+
+#: Seconds before a message is published once more.
+_FIRST_WAIT = 0.05
+
+
+class Client(Protocol):
+    """What turns need of the client whose messages they are."""
+
+    def answer(self, status: int, cause: str, reason: str, *, retry_after: int | None = None) -> None:
+        """Answer the handshake with an error."""
+
+    def fail(self, code: int, reason: str) -> None:
+        """Close because of what the client sent."""
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake."""
+
+    def act(self, actions: list[Action]) -> None:
+        """Do what the connection decided."""
+
+    def progress(self) -> None:
+        """Hand out what comes next, and read what there is room for now."""
+
+
+class OrderedDelivery:
+    """Publishes one message of a socket, waits for the report that it is done with, publishes the next.
+
+    Args:
+        hub: what all connections share.
+        connection: the socket's state; it decides whose turn it is.
+        client: the socket's wire.
+        target: the socket's URL, for the log.
+    """
+
+    def __init__(self, context: ServerContext, connection: Connection, client: Client, target: str) -> None:
+        self._context = context
+        self._connection = connection
+        self._client = client
+        self._target = target
+        self._layer = context.layer.channel_layer
+        #: Made for the first frame, which comes after a connect that could be packed.
+        self._packer: FramePacker | None = None
+        #: When the worker of what was handed out last is overdue.
+        self._overdue = math.inf
+        #: What was published last, and is not done.
+        self._publication: Publication | None = None
+        #: Publishes it once more.
+        self._timer: asyncio.TimerHandle | None = None
+        self._wait = 0.0
+        #: When it was handed out, if that is measured.
+        self._handed_out = 0.0
+        #: Whether the broker has the disconnect.
+        self.told = False
+
+    def hand_out(self) -> None:
+        """Publish the next message, if it is its turn."""
+        turn = self._connection.take_bare()
+        if turn is not None:
+            self.publish(*turn)
+
+    def publish(self, channel: str, content: Content, order: int) -> None:
+        """Publish the message that is in flight from now on."""
+        context = self._context
+        self._overdue = math.inf
+        try:
+            if isinstance(content, dict) or not context.packs_alone:
+                message = self._connection.message(content, order)
+                if context.measures is not None:
+                    message = {TIMED_KEY: True, **message}
+                send = context.prepare(channel, message)
+            else:
+                packer = self._packer or self._new_packer()
+                send = Send(channel, packer.pack(content, order, self._layer.message_size_limit))
+        except (MessageTooLarge, TypeError) as error:
+            self._connection.lost()
+            if order == 0:
+                self._client.answer(431, "too_large", f"its headers do not fit in a message: {error}")
+            else:
+                context.stats.count("websocket.too_big")
+                logger.info("%s: closed: %s", self._target, error, extra=self._extra("message_too_big"))
+                self._client.fail(1009, "message too big")
+                self._client.progress()
+            return
+        now = context.loop.time()
+        deadline = now + (self._patience(channel) if order else context.room_patience)
+        self._wait = _FIRST_WAIT
+        publisher: Publisher = self
+        if context.measures is not None:
+            self._handed_out = now
+            publisher = context.measures.timed(self, channel)
+        self._publication = publication = Publication(send, publisher, order, deadline, waits_for_broker=order > 0)
+        context.link.submit(publication)
+
+    def _new_packer(self) -> FramePacker:
+        connection = self._connection
+        timed = self._context.measures is not None
+        packer = self._packer = FramePacker(
+            connection.reply_channel, connection.path, connection.root_path, timed=timed
+        )
+        return packer
+
+    def _patience(self, channel: str) -> float:
+        """How long a full channel or a lost broker may hold a message up: for a while that is only back-pressure."""
+        limits = self._context.limits
+        return limits.disconnect_patience if channel == names.WEBSOCKET_DISCONNECT else limits.publish_patience
+
+    def _extra(self, action: str) -> dict[str, str]:
+        return extra(action, self._connection.reply_channel)
+
+    def published(self, order: int, error: Exception | None) -> None:
+        """See :class:`channelsq.interface.link.Publisher`."""
+        publication = self._publication
+        if self._connection.in_flight != order or publication is None:
+            return  # reported done before its publication was
+        now = self._context.loop.time()
+        if error is None or (order == 0 and self._connection.answered):
+            self.told = publication.send.target == names.WEBSOCKET_DISCONNECT
+            self._overdue = now + self._context.config.order_timeout
+        elif order == 0:
+            self._connection.lost()
+            self._client.answer(503, "unavailable", f"no worker can be told: {error}", retry_after=1)
+            self._client.progress()
+        elif now < publication.deadline:
+            self._timer = self._context.loop.call_later(self._wait, self._publish_again)
+            self._wait = min(1.0, self._wait * 1.5)
+        else:
+            self._give_up(publication, error)
+
+    def _publish_again(self) -> None:
+        self._timer = None
+        if self._publication is not None and self._connection.in_flight == self._publication.order:
+            self._context.link.submit(self._publication)
+
+    def _give_up(self, publication: Publication, error: Exception) -> None:
+        target = publication.send.target
+        self._connection.lost()
+        self._context.stats.count("websocket.lost_messages")
+        logger.error(
+            "%s: message %d to %s was given up after %.0f s: %s",
+            self._target,
+            publication.order,
+            target,
+            self._patience(target),
+            error,
+            extra=self._extra("message_lost"),
+        )
+        self._client.close(1013, "the server is overloaded")
+        self._client.progress()
+
+    def note_done(self, order: object, took: object = None) -> None:
+        """The application reports message ``order`` done: measure how long that took, if it is waited for.
+
+        Args:
+            took: how many seconds of that its consumer took, if the report says so.
+        """
+        measures, publication = self._context.measures, self._publication
+        if (
+            measures is not None
+            and publication is not None
+            and order == publication.order == self._connection.in_flight
+        ):
+            measures.reply[publication.send.target].observe(self._context.loop.time() - self._handed_out)
+            if type(took) is float and took >= 0:
+                measures.consumer[publication.send.target].observe(took)
+
+    def on_tick(self, now: float) -> None:
+        """Go on without a report that is overdue."""
+        order = self._connection.in_flight
+        if order is None:
+            return
+        if now < self._overdue:
+            if self._publication is not None and self._overdue < math.inf:
+                self._context.unconsumed.waits(
+                    self._publication.send.target, self._overdue - self._context.config.order_timeout, now
+                )
+            return
+        self._overdue = math.inf
+        self._context.stats.count("websocket.overdue")
+        logger.warning(
+            "%s: no worker reported message %d done within %g s; the next one is handed out without it",
+            self._target,
+            order,
+            self._context.config.order_timeout,
+            extra=self._extra("order_timeout"),
+        )
+        self._client.act(self._connection.done(order))
+        self._client.progress()
+
+    def let_go(self) -> None:
+        """Publish all that is left, without waiting for anything."""
+        connection = self._connection
+        if self._timer is not None and self._publication is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._context.link.submit(self._publication)
+        if connection.in_flight is not None:
+            connection.done(connection.in_flight)
+        while (turn := connection.take()) is not None:
+            self._context.link.publish(self._context.prepare(turn.channel, turn.content))
+            connection.done(turn.order)

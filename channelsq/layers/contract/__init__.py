@@ -1,0 +1,1 @@
+"""What every channel layer is, and what there is room for in a channel."""

@@ -1,0 +1,135 @@
+"""Capacity on a Kombu broker: how full a queue is, and room for one more."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+from kombu import Queue
+from kombu.common import maybe_declare
+
+from channelsq.exceptions import ChannelFull
+from channelsq.layers.contract.capacity_window import CapacityWindow
+from channelsq.layers.wire.shared_clock import Clock
+from channelsq.layers.wire.wire_forms import EXPIRES_HEADER, is_expired
+
+_MOST_QUEUES = 10_000
+
+
+class Rooms:
+    """How much room this process knows queues to have."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rooms: dict[str, CapacityWindow] = {}
+
+    def forget(self) -> None:
+        """Ask anew for every queue."""
+        with self._lock:
+            self._rooms.clear()
+
+    def admit(self, name: str, capacity: int, depth: Callable[[], int], channel: str | None = None) -> None:
+        """Raise ChannelFull if the queue is at its capacity, see :mod:`channelsq.layers.contract.capacity_window`.
+
+        Args:
+            name: the queue.
+            capacity: how many messages it may hold.
+            depth: asks how many it holds.
+            channel: what an error calls it; ``name`` if left out.
+        """
+        if self.take(name):
+            return
+        now = time.monotonic()
+        room = CapacityWindow(capacity)
+        room.open(depth(), now)
+        if room.left <= 0:
+            raise ChannelFull(channel or name, capacity)
+        room.left -= 1
+        with self._lock:
+            if len(self._rooms) > _MOST_QUEUES:
+                self._rooms.clear()
+            self._rooms[name] = room
+
+    def take(self, name: str) -> bool:
+        """Take room for one message, if the queue is known to have it."""
+        with self._lock:
+            room = self._rooms.get(name)
+            if room is None or room.left <= 0 or not room.is_fresh(time.monotonic()):
+                return False
+            room.left -= 1
+            return True
+
+
+class Gate:
+    """Lets a process send to queues that have room.
+
+    Args:
+        kind: ``"amqp"``, ``"redis"``, ``"memory"`` or ``""``: how queues of the broker can be looked into.
+        clock: by which messages expire; None if the broker sees to that.
+    """
+
+    def __init__(self, kind: str, clock: Clock | None) -> None:
+        self._kind = kind
+        self._clock = clock
+        self._rooms = Rooms()
+        self._pruned: dict[str, float] = {}
+
+    def knows_room(self, queue: Queue) -> bool:
+        """Take room for one message, if the queue is known to have it; see :meth:`Rooms.take`."""
+        return self._rooms.take(queue.name)
+
+    def admit(self, channel: Any, queue: Queue, capacity: int, name: str) -> None:
+        """Raise ChannelFull, calling the queue ``name``, if it is at its capacity; see :meth:`Rooms.admit`."""
+
+        def depth() -> int:
+            depth = self.depth(channel, queue)
+            return depth if depth < capacity else depth - self._prune(channel, queue)
+
+        self._rooms.admit(queue.name, capacity, depth, name)
+
+    def depth(self, channel: Any, queue: Queue) -> int:
+        """How many messages wait in the queue; some of them may be expired."""
+        if hasattr(channel, "_size"):  # a virtual transport, where an empty queue does not exist
+            return int(channel._size(queue.name))
+        maybe_declare(queue, channel)
+        return int(channel.queue_declare(queue.name, passive=True).message_count)
+
+    def expiry_of_oldest(self, channel: Any, queue: Queue) -> float | None:
+        """When the message expires that waits at the front of a queue; None if that cannot be looked at."""
+        raw = channel.client.lindex(queue.name, -1) if self._kind == "redis" else None
+        try:
+            headers = json.loads(raw)["headers"] if raw else {}
+            return float(headers[EXPIRES_HEADER])
+        except (KeyError, TypeError, ValueError):  # it is nobody's of ours
+            return None
+
+    def _prune(self, channel: Any, queue: Queue) -> int:
+        """Take expired messages off the front of a full queue; gives how many.
+
+        AMQP brokers expire messages themselves.  On transports other than Redis and memory an expired message
+        counts until a worker takes it out.  Looked for at most once a second.
+        """
+        now, name = time.monotonic(), queue.name
+        if now - self._pruned.get(name, -1e9) < 1:
+            return 0
+        if len(self._pruned) > _MOST_QUEUES:
+            self._pruned.clear()
+        self._pruned[name] = now
+        if self._kind == "redis" and self._clock is not None:
+            script = channel.client.register_script(_script("drop_expired.lua"))
+            return int(script(keys=[name], args=[self._clock.now(), EXPIRES_HEADER]))
+        if self._kind == "memory":
+            waiting = [channel._get(name) for _ in range(channel._size(name))]
+            fresh = [raw for raw in waiting if not is_expired(raw["headers"], self._clock)]
+            for raw in fresh:
+                channel._put(name, raw)
+            return len(waiting) - len(fresh)
+        return 0
+
+
+def _script(name: str) -> str:
+    return resources.files("channelsq.layers").joinpath(name).read_text()

@@ -1,0 +1,103 @@
+"""Marks of runs that have begun and must not be repeated; see :mod:`channelsq.delivery.attempts`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from channelsq.layers.groups.group_stores import RedisGroups
+
+#: Seconds that a mark is kept whose run nobody has reported as ended: a message may wait so long for a worker.
+KEPT = 86_400.0
+
+#: Seconds that a mark outlives its run where the acknowledgement of the message leaves later than the end is noted.
+KEPT_AFTER = 600.0
+
+#: Seconds between two looks of a process for marks whose time is over.
+CLEAN_EVERY = 60.0
+
+#: Marks that a process keeps in its own memory; the oldest are dropped.
+MOST_IN_MEMORY = 10_000
+
+
+class BegunStore(ABC):
+    """The marks of a layer.  Safe to call from any thread."""
+
+    @abstractmethod
+    def begin(self, mark: str) -> bool:
+        """Write a mark; return False if it is there.
+
+        Raises:
+            BrokerUnavailable: the store does not answer.
+        """
+
+    @abstractmethod
+    def end(self, mark: str, after: float) -> None:
+        """Forget a mark in so many seconds; errors as :meth:`begin`."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Forget every mark; errors as :meth:`begin`."""
+
+
+class MemoryBegun(BegunStore):
+    """The marks of a layer inside one process: no worker dies without its messages, but one may be put back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._marks: dict[str, None] = {}
+
+    def begin(self, mark: str) -> bool:
+        with self._lock:
+            if mark in self._marks:
+                return False
+            self._marks[mark] = None
+            if len(self._marks) > MOST_IN_MEMORY:
+                del self._marks[next(iter(self._marks))]
+            return True
+
+    def end(self, mark: str, after: float) -> None:
+        with self._lock:
+            self._marks.pop(mark, None)
+
+    def flush(self) -> None:
+        with self._lock:
+            self._marks.clear()
+
+
+class RedisBegun(BegunStore):
+    """Marks in the Redis that holds the groups: one sorted set, by the unix time at which each is forgotten.
+
+    It is one key without a time to live, so that no eviction policy for such keys (``volatile-*``) drops a mark.
+
+    Args:
+        groups: where the groups are.
+    """
+
+    def __init__(self, groups: RedisGroups) -> None:
+        self.groups = groups
+        self._client: Any = groups.client
+        #: The sorted set's key.
+        self.key = f"{groups.prefix}:begun"
+        self._clean_at = 0.0
+
+    def begin(self, mark: str) -> bool:
+        now = time.time()
+        if now >= self._clean_at:
+            self._clean_at = now + CLEAN_EVERY
+            self.groups.call(lambda: self._client.zremrangebyscore(self.key, "-inf", now))
+        # One command, past redis-py's pipelines: an unsafe request waits for it.
+        command = "ZADD", self.key, "NX", now + KEPT, mark
+        return bool(self.groups.call(lambda: self._client.execute_command(*command)))
+
+    def end(self, mark: str, after: float) -> None:
+        if after:
+            self.groups.call(lambda: self._client.zadd(self.key, {mark: time.time() + after}, xx=True))
+        else:
+            self.groups.call(lambda: self._client.zrem(self.key, mark))
+
+    def flush(self) -> None:
+        self.groups.call(lambda: self._client.unlink(self.key))

@@ -1,0 +1,327 @@
+"""The broker of a layer as Kombu reaches it: its URL, connections, queues and clock, and what goes where."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from typing import Any, ClassVar
+
+from kombu import Connection, Exchange, Producer, Queue
+from kombu.exceptions import KombuError
+
+from channelsq import conf, names
+from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
+from channelsq.ipc import SCHEME as IPC_SCHEME
+from channelsq.layers.contract.broker_urls import check_broker_url, same_broker, shown
+from channelsq.layers.contract.layer_contract import BaseChannelLayer, Send
+from channelsq.layers.groups.group_stores import GroupStore, RedisGroups
+from channelsq.layers.kombu_broker import patience
+from channelsq.layers.kombu_broker.amqp_internals import Blocked
+from channelsq.layers.wire import decompression
+from channelsq.layers.wire.shared_clock import Clock
+from channelsq.layers.wire.signing import Signing, is_required
+from channelsq.layers.wire.wire_forms import Entry
+from channelsq.transport import SCHEMES
+
+#: The prefix with which queues are called as their channels.
+DEFAULT_PREFIX = "channelsq"
+
+#: Seconds after which a broker deletes an unused ``?`` or ``!`` queue.  Not a setting: AMQP brokers refuse to
+#: declare a queue again with another value, and processes with old and new settings share queues in a deploy.
+QUEUE_EXPIRES = 300.0
+
+_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+_NO_EXCHANGE = Exchange("")
+
+#: This machine's.
+_OWN_CLOCK = Clock()
+
+#: Makes a named tuple of a tuple that has all of its fields: a third of what calling its class takes.
+_tuple = tuple.__new__
+
+
+class KombuBroker(BaseChannelLayer):
+    """A layer's broker, without how it sends, receives and keeps groups.
+
+    Args:
+        url: see :class:`channelsq.layers.KombuChannelLayer`, as for the others.
+        prefix: see there.
+        transport_options: see there.
+        signing: see there.
+        config: see :class:`BaseChannelLayer`.
+    """
+
+    #: Schemes that hold both channels and groups.
+    redis_schemes: ClassVar[frozenset[str]] = frozenset(
+        {"redis", "rediss", "redis+socket", *SCHEMES, "redis-streams+socket"} - {"sentinel-streams"}
+    )
+
+    def __init__(
+        self,
+        *,
+        url: str | None,
+        prefix: str,
+        transport_options: Mapping[str, Any] | None,
+        signing: bool | str,
+        **config: Any,
+    ) -> None:
+        super().__init__(**config)
+        self._signing_required = is_required(signing)
+        if not isinstance(url, (str, type(None))):
+            raise InvalidChannelLayerError(f"CHANNEL_LAYERS CONFIG['url'] must be a URL in a str, not {url!r}")
+        self._url = url
+        self._readable_url = ""
+        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS CONFIG['prefix'] must be 1 to 64 ASCII letters, digits, '-', '_', '.' and ':', "
+                f"not {prefix!r}"
+            )
+        self.prefix = prefix
+        #: What the names of queues have in front of those of channels.
+        self.queue_prefix = "" if prefix == DEFAULT_PREFIX else f"{prefix}:"
+        self._transport_options = dict(transport_options or {})
+        #: The queues that this process has sent to or received from, for flush().
+        self.used: dict[str, Queue] = {}
+        #: How often close() was called: who was at work then need not say how that failed.
+        self.closed = 0
+
+    # -- the broker -------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """The broker's URL.
+
+        Raises:
+            InvalidChannelLayerError: there is neither ``CONFIG["url"]`` nor a Celery broker, or Kombu cannot read it.
+        """
+        url = self._url or self._celerys_url()
+        if not url:
+            raise InvalidChannelLayerError(
+                'the channel layer knows no broker: set CHANNEL_LAYERS["default"]["CONFIG"]["url"], '
+                "or broker_url in the Celery app"
+            )
+        if url != self._readable_url:
+            for each in url.split(";"):
+                check_broker_url(each, is_redis=each.partition("://")[0] in self.redis_schemes)
+            self._readable_url = url
+        return url
+
+    def _celerys_url(self) -> str:
+        """Return the Celery app's broker, as the layer spells it; empty if it names none."""
+        return conf.celery_broker_url()
+
+    @property
+    def scheme(self) -> str:
+        """The transport's name in the URL, such as ``redis`` or ``amqp``."""
+        return self.url.partition("://")[0]
+
+    @property
+    def in_process(self) -> bool:
+        return self.scheme == "memory"
+
+    @property
+    def has_source(self) -> bool:
+        return not self.in_process
+
+    @property
+    def kombu_url(self) -> str:
+        """The URL at which another Kombu program reaches the layer's queues."""
+        return self.url
+
+    @cached_property
+    def signing(self) -> Signing | None:  # type: ignore[override]
+        """What signs messages, and looks at signatures; None for nothing, as for what leaves no process."""
+        required = self._signing_required
+        return None if required is None or self.in_process else Signing(self.prefix, required=required)
+
+    @property
+    def own_url(self) -> str | None:
+        """The broker's URL if the layer was given one; None if it uses the Celery app's."""
+        return self._url
+
+    def is_on(self, url: str) -> bool:
+        return same_broker(self.url, url)
+
+    @property
+    def _is_celerys(self) -> bool:
+        """Whether Celery's broker is the layer's."""
+        return self.is_on(conf.celery_broker_url())
+
+    @property
+    def transport_options(self) -> dict[str, Any]:
+        """Those of ``CONFIG``, on top of Celery's ``broker_transport_options`` if its broker is the layer's."""
+        celerys = conf.celery_app().conf.broker_transport_options if self._is_celerys else None
+        return {**(celerys or {}), **self._transport_options}
+
+    def open_connection(self, kind: type[Connection] = Connection, *, listens: bool = False) -> Connection:
+        """A new connection to the broker; nothing is sent before it is used.
+
+        Args:
+            kind: of connection.
+            listens: whether its user waits for what comes, calling ``heartbeat_check()`` every second meanwhile; else
+                it asks and waits for answers.
+        """
+        decompression.bound()
+        app = conf.celery_app()
+        options = patience.layer_options(self.url, self.transport_options, listens=listens)
+        heartbeat = patience.heartbeat(app) if listens and self.is_amqp else 0.0
+        ssl = app.conf.broker_use_ssl if self._url is None or self._is_celerys else None
+        return kind(
+            self.url,
+            ssl=ssl or False,
+            transport_options=options,
+            connect_timeout=patience.CONNECT_TIMEOUT,
+            heartbeat=heartbeat,
+        )
+
+    def queue(self, channel: str) -> Queue:
+        """The Kombu queue that carries ``channel``."""
+        if names.is_process_channel(channel):
+            return self.reply_queue(names.process_part(channel)[:-1])
+        name = self.queue_prefix + channel
+        if names.is_single_reader(channel):
+            return Queue(name, _NO_EXCHANGE, routing_key=name, expires=QUEUE_EXPIRES)
+        return Queue(name, _NO_EXCHANGE, routing_key=name)
+
+    def reply_queue(self, process: str) -> Queue:
+        """The queue of a process's clients, by what stands before the ``!``."""
+        name = self.queue_prefix + process
+        return Queue(name, _NO_EXCHANGE, routing_key=name, expires=QUEUE_EXPIRES)
+
+    @contextmanager
+    def broker_errors(self) -> Iterator[None]:
+        """Turn what the transport raises in the block into BrokerUnavailable."""
+        try:
+            yield
+        except self._transport_errors() as error:
+            if isinstance(error, BrokerUnavailable):
+                raise
+            self.forget_queues()
+            raise BrokerUnavailable(shown(self.url), error) from error
+
+    def _transport_errors(self) -> tuple[type[BaseException], ...]:
+        transport = Connection(self.url).get_transport_cls()
+        return (KombuError, OSError, Blocked, *transport.connection_errors, *transport.channel_errors)
+
+    @property
+    def is_amqp(self) -> bool:
+        """Whether the broker speaks AMQP."""
+        return patience.is_amqp(self.url)
+
+    @abstractmethod
+    def producer(self) -> AbstractContextManager[Producer]:
+        """Return a Kombu producer on the layer's broker; what fails in its block is a BrokerUnavailable."""
+
+    @contextmanager
+    def opened(self, queue: Queue) -> Iterator[Queue]:
+        """The queue, declared and ready to be read from."""
+        with self.producer() as producer:
+            self.use(queue)
+            bound = queue(channel_of(producer))
+            bound.queue_declare()
+            yield bound
+
+    @abstractmethod
+    def forget_queues(self) -> None:
+        """Trust nothing that was known of queues: the connection is another one."""
+
+    @property
+    @abstractmethod
+    def groups_url(self) -> str | None:
+        """The URL of the Redis that holds the groups; None if they are in no Redis."""
+
+    @property
+    @abstractmethod
+    def has_other_groups(self) -> bool:
+        """Whether the groups have a URL of their own."""
+
+    @property
+    @abstractmethod
+    def group_store(self) -> GroupStore | None:
+        """Where the groups are; None if the layer has none."""
+
+    # -- what goes where ----------------------------------------------------------------------
+
+    def sort(self, sends: Sequence[Send]) -> tuple[dict[str, list[Entry]], list[tuple[str, Send]]]:
+        """What goes to the reply queue of each process (``"name.process!"``), and what to other channels."""
+        envelopes: dict[str, list[Entry]] = {}
+        messages: list[tuple[str, Send]] = []
+        for send in sends:
+            target, body, group, _, done, _ = send
+            if group:
+                self._sort_group(send, envelopes, messages)
+            elif (cut := target.find("!")) >= 0:
+                prefix = target[: cut + 1]
+                entries = envelopes.get(prefix)
+                if entries is None:
+                    envelopes[prefix] = [_tuple(Entry, ([target], body, None, None))]
+                    continue
+                if done is not None:
+                    channels, packed, of_group, reports = entries[-1]
+                    if of_group is None and reports is None and channels == [target]:
+                        # The report of a message travels with the reply to it.
+                        entries[-1] = _tuple(Entry, (channels, packed, None, done))
+                        continue
+                entries.append(_tuple(Entry, ([target], body, None, None)))
+            else:
+                messages.append((target, send))
+        return envelopes, messages
+
+    def _sort_group(self, send: Send, envelopes: dict[str, list[Entry]], messages: list[tuple[str, Send]]) -> None:
+        addresses, others = self._groups.addresses(send.target)
+        for prefix, channels in addresses:
+            envelopes.setdefault(prefix, []).append(Entry(channels, send.body, send.target))
+        messages += [(channel, send) for channel in others]
+
+    def refuse_envelope(self, entries: list[Entry], capacity: int | None) -> ChannelFull | None:
+        """Count what of an envelope without room was a group's; gives ChannelFull if something was not."""
+        refused: ChannelFull | None = None
+        for entry in entries:
+            if entry.group is None:
+                refused = refused or ChannelFull(next(iter(entry.channels)), capacity)
+            else:
+                for channel in entry.channels:
+                    self.note_dropped(entry.group, channel)
+        return refused
+
+    def reply_capacity(self, prefix: str) -> int:
+        """A process's queue serves all of its clients, so it holds a hundred times what a channel does."""
+        capacity = self.capacity_of(prefix)
+        return capacity * 100 if capacity == self.capacity else capacity
+
+    def use(self, queue: Queue) -> None:
+        """Remember a queue for :meth:`flush`."""
+        if len(self.used) > 10_000:
+            self.used = {name: used for name, used in self.used.items() if not is_temporary(used)}
+        self.used[queue.name] = queue
+
+    # -- time -------------------------------------------------------------------------------
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that all processes share: that of the Redis with the groups, if there is one."""
+        groups = self.group_store
+        return groups.clock if isinstance(groups, RedisGroups) else _OWN_CLOCK
+
+    @property
+    def expiry_clock(self) -> Clock | None:  # type: ignore[override]  # it depends on the broker
+        return None if self.is_amqp or "-streams" in self.scheme or self.scheme == IPC_SCHEME else self.clock
+
+    def expires(self, delay: float = 0.0) -> float | None:
+        """When a message that is sent now expires, by :attr:`expiry_clock`."""
+        clock = self.expiry_clock
+        return None if clock is None else clock.now() + delay + self.expiry
+
+
+def is_temporary(queue: Queue) -> bool:
+    """Whether the broker may delete the queue when nobody uses it."""
+    return getattr(queue, "expires", None) is not None
+
+
+def channel_of(producer: Producer) -> Any:
+    """The broker channel that a producer publishes on."""
+    return producer.channel

@@ -1,0 +1,265 @@
+"""Sending on the streams transport without a Kombu producer: one write for all that is sent together."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from channelsq import names
+from channelsq.exceptions import BrokerUnavailable, ChannelFull
+from channelsq.layers.contract.broker_urls import shown
+from channelsq.layers.contract.capacity import Rooms
+from channelsq.layers.contract.layer_contract import BaseChannelLayer, ChannelState, Send
+from channelsq.layers.kombu_broker.broker_access import KombuBroker
+from channelsq.layers.wire.signing import sign_bare
+from channelsq.layers.wire.stream_commands import StreamCommands
+from channelsq.layers.wire.wire_forms import Entry, pack_envelopes
+from channelsq.transport.commands import Command, call, run
+from channelsq.transport.looking import look
+from channelsq.transport.old_server import TOO_OLD, is_too_old
+from channelsq.transport.streams import GROUP, SIZE
+
+#: A process's reply queue: its key, the lifetime (ms) of what goes there, and, if it is signed, the layer's prefix
+#: and the queue's name.
+Place = tuple[str, int, tuple[str, str] | None]
+
+
+class Outbox:
+    """What one consumer sent, to leave in one transaction with the acknowledgement of its message.
+
+    Args:
+        layer: the layer that the message came by; None if that is not known.
+    """
+
+    __slots__ = ("commands", "envelopes", "layer")
+
+    # Most have the first and nothing of the second; nothing is made before it is needed.
+    #: For each process's reply queue what goes there.
+    envelopes: Sequence[tuple[Place, list[Entry]]]
+    commands: Sequence[Command]
+
+    def __init__(self, layer: BaseChannelLayer | None = None) -> None:
+        self.layer = layer
+        self.envelopes = self.commands = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From the process that ran the consumer to the one that acknowledges: without the layer."""
+        return _outbox, (self.envelopes, self.commands)
+
+    def add_envelope(self, place: Place, entries: list[Entry]) -> None:
+        """Have entries sent to a process's reply queue."""
+        if type(self.envelopes) is list:
+            self.envelopes.append((place, entries))
+        else:
+            self.envelopes = [(place, entries)]
+
+    def add_commands(self, commands: Iterable[Command]) -> None:
+        """Have commands carried out."""
+        if type(self.commands) is list:
+            self.commands.extend(commands)
+        else:
+            self.commands = list(commands)
+
+    def __bool__(self) -> bool:
+        return bool(self.envelopes or self.commands)
+
+
+def _outbox(envelopes: Any, commands: Any) -> Outbox:
+    parcel = Outbox()
+    parcel.envelopes, parcel.commands = envelopes, commands
+    return parcel
+
+
+#: What a consumer sends on its success goes in here instead of being sent, while this is set.
+collected_here: ContextVar[Outbox | None] = ContextVar("channelsq_parcel", default=None)
+
+
+class DirectSender:
+    """Sends for a layer whose broker is the streams transport.
+
+    Args:
+        layer: the layer.
+        connections: how many connections may be in use at once; who needs one more waits.
+    """
+
+    def __init__(self, layer: KombuBroker, connections: int) -> None:
+        self._layer = layer
+        self._lock = threading.RLock()
+        self._connections = connections
+        self._pid = 0
+        self._pool: Any = None
+        self._free = threading.BoundedSemaphore(connections)
+        self._rooms = Rooms()
+        self._commands: StreamCommands | None = None
+
+    @property
+    def commands(self) -> StreamCommands:
+        """What makes the commands."""
+        if self._commands is None:
+            prefix = self._layer.transport_options.get("global_keyprefix", "")
+            layer = self._layer
+            self._commands = StreamCommands(prefix, layer.expiry, layer.queue_prefix, layer.signing)
+        return self._commands
+
+    # -- connections ------------------------------------------------------------------------
+
+    def _connect(self) -> Any:
+        with self._lock:
+            if self._pid != os.getpid() or self._pool is None:
+                # After a fork the parent's sockets are not ours to use or close.
+                self._pid = os.getpid()
+                self._free = threading.BoundedSemaphore(self._connections)
+                self._rooms = Rooms()
+                with self._layer.open_connection() as connection:
+                    channel: Any = connection.default_channel
+                    pool = channel._get_pool()
+                # A sender is told soon that the broker is away: redis-py itself would try ten times.
+                pool.connection_kwargs["retry"] = Retry(NoBackoff(), 1)
+                self._pool = pool
+            return self._pool
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        try:
+            pool = self._connect()
+            with self._free:
+                yield pool
+        except (RedisError, OSError) as error:
+            self._rooms.forget()
+            if self._pool is not None:
+                self._pool.disconnect(inuse_connections=False)  # whatever broke the one may have broken these
+            raise BrokerUnavailable(shown(self._layer.url), TOO_OLD if is_too_old(error) else error) from error
+
+    def close(self) -> None:
+        """Give back the connections."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+            if pool is not None and self._pid == os.getpid():
+                pool.disconnect()
+
+    # -- sending ----------------------------------------------------------------------------
+
+    def dispatch(self, sends: Sequence[Send]) -> None:
+        """Send now; see :meth:`BaseChannelLayer.dispatch`."""
+        parcel = Outbox(self._layer)
+        full = self._pack(parcel, sends)
+        self.send(parcel)
+        if full is not None:
+            raise full
+
+    def commands_for(self, sends: Sequence[Send]) -> list[Command]:
+        """The commands that send what there is room for, for a transaction of the caller's."""
+        parcel = Outbox(self._layer)
+        self._pack(parcel, sends)
+        return self.render((parcel,))
+
+    def settle(self, sends: Sequence[Send]) -> None:
+        """Send with the acknowledgement of the message that is being handled; now, if none is, or it is elsewhere."""
+        parcel = collected_here.get()
+        if parcel is None or parcel.layer is not self._layer:
+            self.dispatch(sends)
+            return
+        full = self._pack(parcel, sends)
+        if full is not None:
+            raise full
+
+    def join_acknowledgement(self, commands: Sequence[Command]) -> bool:
+        """Have commands carried out with the acknowledgement of the message that is handled; False if none is."""
+        parcel = collected_here.get()
+        if parcel is None or parcel.layer is not self._layer:
+            return False
+        parcel.add_commands(commands)
+        return True
+
+    def send(self, parcel: Outbox) -> None:
+        """Send what is in a parcel now."""
+        if parcel:
+            with self._connected() as pool:
+                call(pool, *self.render((parcel,)))
+
+    def render(self, parcels: Sequence[Outbox]) -> list[Command]:
+        """The commands that send several parcels; what goes to one process travels together."""
+        envelopes: dict[Place, list[Entry]] = {}
+        commands: list[Command] = []
+        for parcel in parcels:
+            for place, entries in parcel.envelopes:
+                envelopes.setdefault(place, []).extend(entries)
+            commands += parcel.commands
+        for (key, expiry_ms, signed), entries in envelopes.items():
+            for _, body in pack_envelopes(entries):
+                if signed is not None:
+                    body = sign_bare(*signed, body, expiry_ms)
+                commands += self.commands.bare_on(key, body, expiry_ms)
+        return commands
+
+    def _pack(self, parcel: Outbox, sends: Sequence[Send]) -> ChannelFull | None:
+        """Add ``sends`` to a parcel; gives ChannelFull for the first that has no room."""
+        envelopes, messages = self._layer.sort(sends)
+        full: ChannelFull | None = None
+        for prefix, entries in envelopes.items():
+            if not self._rooms.take(prefix[:-1]):
+                try:
+                    self._admit(prefix[:-1], self._layer.reply_capacity(prefix), bare=True)
+                except ChannelFull as error:
+                    full = self._layer.refuse_envelope(entries, error.capacity) or full
+                    continue
+            parcel.add_envelope(self._place(prefix[:-1]), entries)
+        for channel, send in messages:
+            try:
+                self._add_message(parcel, channel, send)
+            except ChannelFull as error:
+                if send.group:
+                    self._layer.note_dropped(send.target, channel)
+                else:
+                    full = full or error
+        return full
+
+    def _place(self, queue: str) -> Place:
+        commands = self.commands
+        signed = None if commands.signing is None else (commands.signing.prefix, commands.queue_prefix + queue)
+        return commands.key(queue), commands.expiry_ms, signed
+
+    def _add_message(self, parcel: Outbox, channel: str, send: Send) -> None:
+        bare = names.is_single_reader(channel)
+        self._admit(channel, self._layer.capacity_of(channel), bare=bare)
+        if bare:
+            parcel.add_commands(self.commands.bare(channel, send.body))
+        else:
+            parcel.add_commands((self.commands.task(channel, send.body),))
+
+    def _admit(self, queue: str, capacity: int, *, bare: bool) -> None:
+        """Raise ChannelFull if ``queue`` has no room for one more."""
+        if self._layer.queue_prefix + queue not in self._layer.used:
+            self._layer.use(self._layer.queue(queue + "!" if bare and "?" not in queue else queue))
+
+        def depth() -> int:
+            try:
+                with self._connected() as pool:
+                    if bare:
+                        return int(call(pool, self.commands.bare_size(queue))[0])
+                    return int(run(pool, SIZE, [self.commands.key(queue)], GROUP, 1000))
+            except BrokerUnavailable:
+                if collected_here.get() is None:
+                    raise
+                return 0  # it waits with the acknowledgement until the broker is back
+
+        self._rooms.admit(queue, capacity, depth)
+
+    def state(self, queue: str) -> ChannelState:
+        """What is in a queue that workers consume; see :meth:`BaseChannelLayer.channel_state`."""
+        key = self.commands.key(queue)
+        with self._connected() as pool:
+            waiting = int(run(pool, SIZE, [key], GROUP, 1000))
+            return ChannelState(waiting, *look(pool, key, self.commands.dead_key(queue)))
+
+    def forget_rooms(self) -> None:
+        """Trust no measured depth any more."""
+        self._rooms.forget()

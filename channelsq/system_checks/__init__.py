@@ -1,0 +1,1 @@
+"""Django's system checks of a project with channels."""

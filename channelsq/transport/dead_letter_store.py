@@ -1,0 +1,172 @@
+"""Dead letters: messages with which too many consumers died, put aside where they can kill no more of them.
+
+::
+
+    with app.connection_for_write() as connection:
+        letters = DeadLetters(connection)
+        for letter in letters.all():
+            print(letter.id, letter.queue, letter.task, letter.deaths)
+            letters.replay(letter)
+
+How many deaths those are, and how many dead letters are kept, are the transport options ``max_deaths`` and
+``max_dead_letters``; see docs/transport.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from channelsq.transport import payloads
+from channelsq.transport.commands import Script, call, run
+from channelsq.transport.dead_letters import PREFIX
+from channelsq.transport.payloads import Payload
+from channelsq.transport.streams_channel import Channel
+from channelsq.transport.streams_transport import Transport
+
+if TYPE_CHECKING:
+    from kombu import Connection
+
+#: Dead letters that one command reads.
+CHUNK = 20
+
+UNBURY = Script("unbury")
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One dead letter."""
+
+    #: Of the dead letter, ``<ms>-<n>``; another queue's may have the same.
+    id: str
+    queue: str
+    #: How many consumers died with it.
+    deaths: int
+    #: What the last one died of, as far as is known.
+    reason: str
+    #: The message as the transport wrote it.
+    data: bytes
+    #: The stream that it was in: the queue's name, and the priority step if above 0.
+    stream: str
+
+    @property
+    def died(self) -> datetime:
+        """When it became one, by Redis's clock."""
+        return datetime.fromtimestamp(int(self.id.partition("-")[0]) / 1000, UTC)
+
+    @property
+    def payload(self) -> Payload:
+        """The message as Kombu has it: ``body``, ``headers``, ``properties``, content type and encoding."""
+        return payloads.decode(self.data)
+
+    @property
+    def task(self) -> str | None:
+        """The Celery task's name; of a message of channelsq, the channel's."""
+        return self._header("task")
+
+    @property
+    def task_id(self) -> str | None:
+        """The Celery task's id."""
+        return self._header("id")
+
+    def _header(self, name: str) -> str | None:
+        """None also for what is no message of Kombu's."""
+        try:
+            value = self.payload["headers"].get(name)
+        except payloads.ForeignPayload:
+            return None
+        return None if value is None else str(value)
+
+
+class DeadLetters:
+    """The dead letters on a broker.
+
+    Args:
+        connection: to a broker with this transport; its options say where (``global_keyprefix``).
+
+    Raises:
+        ValueError: the connection is of another transport.
+        kombu.exceptions.OperationalError: no connection.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        if not isinstance(connection.transport, Transport):
+            raise ValueError(
+                f"{connection.as_uri()} keeps no dead letters; they are for brokers on redis-streams:// and its like"
+            )
+        connection.ensure_connection(max_retries=1, interval_start=0)  # by itself it would try for ever
+        self._channel: Channel = connection.default_channel  # type: ignore[assignment]
+
+    def _key(self, queue: str) -> str:
+        return self._channel.streams.prefix + PREFIX + queue
+
+    def queues(self) -> list[str]:
+        """The queues that have some, sorted."""
+        prefix = self._key("")
+        pattern = re.sub(r"([*?\[\]\\^-])", r"\\\1", prefix) + "*"
+        cursor: Any = 0
+        found: set[str] = set()
+        while True:
+            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "stream")
+            cursor, keys = call(self._channel.pool, command)[0]
+            found.update(key.decode().removeprefix(prefix) for key in keys)
+            if not int(cursor):
+                return sorted(found)
+
+    def all(self, queue: str | None = None) -> Iterator[DeadLetter]:
+        """Those of one queue, or of each, the oldest first."""
+        for name in self.queues() if queue is None else [queue]:
+            start = "-"
+            while entries := self._range(name, start):
+                yield from entries
+                start = f"({entries[-1].id}"
+
+    def find(self, identity: str, queue: str | None = None) -> list[DeadLetter]:
+        """Those with an id, of one queue or of any: more than one is rare."""
+        if not re.fullmatch(r"\d{1,19}-\d{1,19}", identity):
+            return []
+        queues = self.queues() if queue is None else [queue]
+        return [letter for name in queues for letter in self._range(name, identity, identity)]
+
+    def replay(self, letter: DeadLetter) -> bool:
+        """Put the message at the end of its queue, marked redelivered, with no deaths and without an expiration.
+
+        False if the dead letter is gone, and then nothing is sent.
+        """
+        payload = letter.payload
+        payloads.set_deaths(payload, 0)
+        payloads.mark_redelivered(payload)
+        payload["properties"].pop("expiration", None)
+        return self._take_out(letter, payloads.encode(payload))
+
+    def delete(self, letter: DeadLetter) -> bool:
+        """Delete it for good; false if it is gone already."""
+        return self._take_out(letter, b"")
+
+    def _take_out(self, letter: DeadLetter, data: bytes) -> bool:
+        keys = [self._key(letter.queue), self._channel.streams.key(letter.stream)]
+        return bool(run(self._channel.pool, UNBURY, keys, letter.id, data))
+
+    def _range(self, queue: str, start: str, end: str = "+") -> list[DeadLetter]:
+        reply = call(self._channel.pool, ("XRANGE", self._key(queue), start, end, "COUNT", CHUNK))[0]
+        return [_letter(queue, identity.decode(), fields) for identity, fields in reply]
+
+
+def _letter(queue: str, identity: str, fields: Any) -> DeadLetter:
+    values: dict[bytes, bytes] = dict(_pairs(fields))
+    return DeadLetter(
+        id=identity,
+        queue=queue,
+        # Whoever can write to Redis can write anything.
+        deaths=int(deaths) if (deaths := values.get(b"d", b"")).isdigit() else 0,
+        reason=values.get(b"r", b"").decode(errors="replace"),
+        data=values.get(b"m", b""),
+        stream=values.get(b"s", queue.encode()).decode(errors="replace"),
+    )
+
+
+def _pairs(fields: Any) -> Iterable[tuple[bytes, bytes]]:
+    return fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=True)

@@ -1,0 +1,114 @@
+"""How a message becomes a dead letter; :mod:`channelsq.transport.dead_letter_store` is for people who look at them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from channelsq.transport.commands import Argument
+from channelsq.transport.payloads import NewerPayload, Payload, encode
+from channelsq.transport.streams import Entry, Streams, parse_tag
+from channelsq.wire_version import teller
+
+logger = logging.getLogger("channelsq.transport")
+
+#: What the keys of dead letters begin with, behind the global key prefix; the queue's name follows.
+PREFIX = "stream-dead:"
+
+#: Called with the queue and the Kombu payload of each message that this process buries.
+Listener = Callable[[str, Payload], None]
+
+_listeners: list[Listener] = []
+
+
+class Holder(Protocol):
+    """A channel that consumes from the queue of a message that becomes a dead letter."""
+
+    streams: Streams
+    max_dead_letters: int
+
+    def queue_of(self, key: str) -> str:
+        """Return the queue that a stream belongs to."""
+
+
+def listen(listener: Listener) -> None:
+    """Have ``listener(queue, payload)`` called for each message that this process buries; safe to repeat.
+
+    It is called by the thread that consumes; what it raises is logged.
+    """
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def count_death(message: Any, reason: str) -> None:
+    """Note that a delivered Kombu message killed the process that worked on it, before it is rejected for that."""
+    message.death = reason
+
+
+def death_of(message: Any) -> str | None:
+    """What :func:`count_death` noted, if it did."""
+    death: str | None = getattr(message, "death", None)
+    return death
+
+
+def bury(channel: Holder, entry: Entry, payload: Payload, reason: str) -> None:
+    """Move an entry that the channel holds to the dead letters of its queue.
+
+    Args:
+        channel: a channel that consumes from the queue.
+        entry: its data is what a replay sends again.
+        payload: the entry's.
+        reason: one line for people.
+    """
+    if not _move(channel, entry, reason):
+        return
+    queue, headers = channel.queue_of(entry.key), payload["headers"]
+    logger.error(
+        "%d consumers died with the message %s of queue %s (task %s): %s; it is a dead letter now",
+        entry.deaths, headers.get("id"), queue, headers.get("task"), reason,
+        extra={"action": "dead_letter", "queue": queue},
+    )  # fmt: skip
+    for listener in _listeners:
+        try:
+            listener(queue, payload)
+        except Exception:
+            logger.exception("%r failed on a dead letter of queue %s", listener, queue)
+
+
+def set_aside(message: Any, reason: str) -> None:
+    """Move a delivered Kombu message to the dead letters of its queue, since nobody is to handle it.
+
+    Who calls this says so in the log.
+
+    Args:
+        message: it came through a channel of this transport, and is not acknowledged yet.
+        reason: one line for people.
+    """
+    channel = message.channel
+    held = parse_tag(str(message.delivery_tag))
+    if held is not None:
+        raw = message._raw
+        properties = {name: value for name, value in raw["properties"].items() if name != "delivery_tag"}
+        _move(channel, Entry(*held, encode({**raw, "properties": properties}), False, 0), reason)
+    channel.qos.discard(message.delivery_tag)
+
+
+def keep_newer(channel: Holder, entry: Entry, error: NewerPayload) -> None:
+    """Move an entry that only a newer process can read to the dead letters of its queue, and log that.
+
+    Args:
+        channel: a channel that consumes from the queue.
+        entry: the entry.
+        error: says which version it needs.
+    """
+    if _move(channel, entry, str(error)):
+        teller.tell(channel.queue_of(entry.key), error, "is kept as a dead letter")
+
+
+def _move(channel: Holder, entry: Entry, reason: str) -> bool:
+    """False if another consumer took it over meanwhile."""
+    queue = channel.queue_of(entry.key)
+    stream = entry.key.removeprefix(channel.streams.key(""))
+    fields: tuple[Argument, ...] = ("m", entry.data, "s", stream, "d", entry.deaths, "r", reason)
+    return channel.streams.bury(entry, channel.streams.prefix + PREFIX + queue, channel.max_dead_letters, fields)

@@ -1,0 +1,370 @@
+"""A Kombu channel whose queues are Redis Streams; fanout, bindings and connections are those of Kombu's Redis one."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from queue import Empty
+from typing import Any, NoReturn
+from weakref import WeakSet
+
+import redis
+from kombu.transport import redis as kombu_redis
+from kombu.transport.virtual import Message
+from redis.exceptions import RedisError
+
+from channelsq.transport import payloads, publishing
+from channelsq.transport.commands import Command
+from channelsq.transport.consuming import SILENCE, ConsumingChannel
+from channelsq.transport.leases import Leases
+from channelsq.transport.qos import QoS
+from channelsq.transport.streams import Entry, Streams, parse_tag
+from channelsq.transport.suspects import Suspects
+
+logger = logging.getLogger("channelsq.transport")
+
+#: Every open channel of this process; a fork's child forgets what its parent's channels hold.
+_channels: WeakSet[Channel] = WeakSet()
+
+#: Consumers of this process that could not give back what they held, by server; ended by the next one.
+_orphans: dict[tuple[Any, ...], set[str]] = {}
+
+
+class Channel(ConsumingChannel):
+    """A channel of :class:`channelsq.transport.streams_transport.Transport`.
+
+    Raises:
+        ValueError: a transport option is out of range.
+        redis.ConnectionError: no connection.
+    """
+
+    QoS = QoS
+
+    #: Seconds that Redis may leave a command unanswered, and that connecting may take.  Kombu waits for ever, which a
+    #: connection that nothing comes through any more would have a worker do.
+    socket_timeout = SILENCE
+    socket_connect_timeout = 5.0
+
+    #: Bodies travel as bytes.
+    body_encoding = None  # type: ignore[assignment]
+
+    #: Seconds for which a consumer that renews nothing is taken to be alive.
+    lease = 30.0
+
+    #: How many messages one poll may bring.
+    batch_size = 256
+
+    #: How many consumers must have died with a message to make it a dead letter; None for no number of them.
+    max_deaths: int | None = 5
+
+    #: How many dead letters of a queue are kept; the oldest are dropped.
+    max_dead_letters = 1000
+
+    from_transport_options = (
+        *kombu_redis.Channel.from_transport_options,
+        *("lease", "batch_size", "max_deaths", "max_dead_letters"),
+    )
+
+    #: Messages are never collected on the way to Redis: an error would come after the publisher was told of success.
+    supports_batch_publish = False
+
+    _fanout_queues: dict[str, tuple[str, str]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._start_consuming()
+        self._joined: dict[str, None] = {}  # queues of which this is, or may be, a consumer
+        self._leased = False
+        self._touched: dict[str, int] = {}  # x-expires of the keys of consumed queues
+        super().__init__(*args, **kwargs)
+        self.QoS = QoS  # Kombu's has another without ack_emulation; here nothing is emulated
+        self._check_options()
+        self.streams = Streams(lambda: self.pool, self.global_keyprefix, self.lease)
+        self.quarantine = Suspects(self.max_deaths, self.lease)
+        _channels.add(self)
+
+    def _check_options(self) -> None:
+        problem = None
+        if not isinstance(self.lease, int | float) or not 0.1 <= self.lease <= 86400:
+            problem = f"lease is {self.lease!r}; it is a number of seconds from 0.1 to 86400"
+        elif not isinstance(self.batch_size, int) or not 1 <= self.batch_size <= 10_000:
+            problem = f"batch_size is {self.batch_size!r}; it is a whole number from 1 to 10000"
+        elif self.max_deaths is not None and not (type(self.max_deaths) is int and 2 <= self.max_deaths <= 1000):
+            problem = (
+                f"max_deaths is {self.max_deaths!r}; it is a whole number from 2 to 1000, or None for no dead letters "
+                "(1 would bury all that a consumer held when it died)"
+            )
+        elif type(self.max_dead_letters) is not int or not 1 <= self.max_dead_letters <= 1_000_000:
+            problem = f"max_dead_letters is {self.max_dead_letters!r}; it is a whole number from 1 to 1000000"
+        if problem:
+            self._disconnect_pools()
+            raise ValueError(f"transport option {problem}")
+
+    # -- Publishing
+
+    def _put(self, queue: str, message: payloads.Payload, **kwargs: Any) -> None:
+        step = self._q_for_pri(queue, self._get_message_priority(message))  # type: ignore[attr-defined]
+        data, lifetime, expires = payloads.encode(message), payloads.lifetime(message), self._expiring(queue)
+        publication = publishing.begin()
+        try:
+            self.streams.put(self.streams.key(step), data, lifetime, expires)
+        finally:
+            publishing.end(publication)
+
+    def _put_fanout(self, exchange: str, message: payloads.Payload, routing_key: str, **kwargs: Any) -> None:
+        body, encoding = self.encode_body(message["body"], "base64")  # Kombu's fanout messages are JSON
+        properties = {**message["properties"], "body_encoding": encoding}
+        message = {**message, "body": body, "properties": properties}
+        super()._put_fanout(exchange, message, routing_key, **kwargs)  # type: ignore[misc]
+
+    def create_publish_batch(self, max_size: int) -> NoReturn:
+        """Not supported; see ``supports_batch_publish``."""
+        raise NotImplementedError("redis-streams sends each message when it is published")
+
+    # -- Queues
+
+    def _expiring(self, queue: str) -> dict[str, int]:
+        """The keys of a queue with x-expires, and that in ms."""
+        expires = self.queue_expires.get(queue)
+        return dict.fromkeys(self.keys_of(queue), expires) if expires else {}
+
+    def _new_queue(self, queue: str, **kwargs: Any) -> None:
+        super()._new_queue(queue, **kwargs)
+        self.streams.touch(self._expiring(queue))
+
+    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
+        return self.streams.exist(self.keys_of(queue))
+
+    def _size(self, queue: str) -> int:
+        return self.streams.size(self.keys_of(queue))
+
+    def _purge(self, queue: str) -> int:
+        return self.streams.purge(self.keys_of(queue))
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        exchange, routing_key, pattern = args[:3]
+        self.auto_delete_queues.discard(queue)
+        member = self.sep.join([routing_key or "", pattern or "", queue or ""])
+        with self.conn_or_acquire(kwargs.get("client")) as client:
+            self.unbind(client, exchange, member)
+        self.streams.delete(self.keys_of(queue))
+
+    def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
+        """Delete a queue with what waits in it and what consumers hold of it, whether or not it is bound."""
+        if if_empty and self._size(queue):
+            return
+        super().queue_delete(queue, if_unused=if_unused, **kwargs)
+        if queue not in self._fanout_queues:
+            self.streams.delete(self.keys_of(queue))
+
+    # -- Consuming
+
+    def join(self, queues: list[str]) -> None:
+        """Become a consumer of queues, with a lease; an empty list for the lease alone."""
+        self._joined.update(dict.fromkeys(queues))
+        expires = {key: self.queue_expires.get(queue, 0) for queue in queues for key in self.keys_of(queue)}
+        self.streams.join(expires)
+        self._leased = True
+        self._renew()
+
+    def before_take_over(self, keys: list[str]) -> None:
+        """Give free what consumers of this process held that lost their connection."""
+        orphans = _orphans.get(self._server)
+        if orphans:
+            self.streams.absolve(keys, orphans)
+            del _orphans[self._server]
+
+    def _renew(self) -> None:
+        """Have the lease, and the x-expires of consumed queues, renewed from now on."""
+        touched: dict[str, int] = {}
+        for queue in self._joined:
+            touched.update(self._expiring(queue))
+        self._touched = touched
+        self.connection.leases.hold(self)
+
+    def renewals(self) -> list[Command]:
+        """What the thread for leases sends."""
+        return [self.streams.lease_command(), *(("PEXPIRE", key, ms) for key, ms in self._touched.items())]
+
+    def renew_every(self) -> float:
+        """Seconds."""
+        return min([self.lease, *(ms / 1000 for ms in self._touched.values())]) / 3
+
+    def private_pool(self) -> Any:
+        """A pool for the thread for leases, which must not wait long for a server that does not answer."""
+        manager = self._sentinel_manager
+        pool = self._get_pool()  # type: ignore[attr-defined]
+        self._sentinel_manager = manager  # the new one is the new pool's
+        pool.connection_kwargs["socket_timeout"] = max(1.0, self.lease / 3)
+        return pool
+
+    def basic_consume(
+        self,
+        queue: str,
+        no_ack: bool = False,
+        callback: Callable[..., Any] | None = None,
+        consumer_tag: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Consume from a queue; with ``no_ack`` a message is acknowledged when it is delivered."""
+        fanout = queue in self._fanout_queues
+        if not fanout:
+            self.join([queue])
+        result = super().basic_consume(queue, no_ack=no_ack, callback=callback, consumer_tag=consumer_tag, **kwargs)
+        if not fanout:
+            # Kombu keeps one callback a queue for all channels of a connection.  A channel's own messages go
+            # to its own consumers, because credit and acknowledgements are counted there.
+            callbacks: Any = self.connection._callbacks
+            self._subscribers.setdefault(queue, {})[consumer_tag or ""] = (callbacks[queue], no_ack)
+            self._ramp = 1  # a consumer that wants one message leaves the others to others
+            self._backlog = True
+            self._busy = None  # what was busy may not be what is urgent now
+        return result
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        queue = self._tag_to_queue.get(consumer_tag, "")
+        result = super()._basic_cancel(consumer_tag)  # type: ignore[misc]
+        subscribers = self._subscribers.get(queue)
+        if subscribers is None:
+            return result
+        subscribers.pop(consumer_tag, None)
+        if not subscribers:
+            del self._subscribers[queue]
+            self._stop(queue)
+        return result
+
+    def _stop(self, queue: str) -> None:
+        """Nobody consumes a queue any more: leave to others what was fetched and not delivered."""
+        self.end_poll()
+        self.flush_acks()
+        returned = [entry for entry in self._buffer if self._queues.get(entry.key) == queue]
+        if returned:
+            kept = [entry for entry in self._buffer if self._queues.get(entry.key) != queue]
+            self._buffer.clear()
+            self._buffer.extend(kept)
+            self.give_back_fetched(returned)
+        if not self.streams.leave(self.keys_of(queue)):
+            self._joined.pop(queue, None)
+        if self._joined:
+            self._renew()
+        else:  # a client that reads a reply now and then needs no lease between
+            self._end_lease()
+
+    def _get(self, queue: str, timeout: float | None = None) -> payloads.Payload:
+        if not self._leased:
+            self.join([])
+        keys = self.keys_of(queue)
+        self._joined[queue] = None
+        self.streams.touch(self._expiring(queue))
+        while entries := self.streams.take(keys, 1):
+            payload = self.open(entries[0])
+            if payload is not None:
+                return payload
+            self.flush_acks()
+        raise Empty
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Message | None:
+        """The next message of a queue, or None."""
+        message = super().basic_get(queue, no_ack=no_ack, **kwargs)
+        if message is not None and no_ack:
+            held = parse_tag(str(message.delivery_tag))
+            if held is not None:
+                self.stream_qos.drop(Entry(*held, b""))
+                self.flush_acks()
+        return message
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        self.qos.reject(message.delivery_tag, requeue=True)
+
+    # -- The end
+
+    def close(self) -> None:
+        """Give back what is held, end the lease, and close.
+
+        If Redis cannot be reached, what is held is taken over when the lease ends.
+        """
+        if not self.closed:
+            self._closing = True
+            try:
+                self._hand_back()
+            except (OSError, RedisError) as error:
+                logger.warning(
+                    "closed without giving back what was held; the next consumer of this process takes it over, "
+                    "or any in %g s: %s", self.lease, error,
+                    extra={"action": "close_failed"},
+                )  # fmt: skip
+                if self._leased:
+                    _orphans.setdefault(self._server, set()).add(self.streams.consumer)
+            finally:
+                if self.connection is not None:
+                    self.connection.leases.release(self)
+                self._forget()
+                _channels.discard(self)
+        super().close()
+
+    @property
+    def _server(self) -> tuple[Any, ...]:
+        client: Any = self.connection.client
+        return client.transport_cls, client.hostname, client.port, client.virtual_host
+
+    def _hand_back(self) -> None:
+        if not self._leased:
+            return
+        self.end_poll()
+        self.flush_acks()
+        if self._qos is not None:
+            self._qos.restore_unacked_once()
+        self.give_back_fetched(list(self._buffer))
+        self._buffer.clear()
+        self.streams.leave([key for queue in self._joined for key in self.keys_of(queue)])
+        self._end_lease()
+
+    def _end_lease(self) -> None:
+        self.connection.leases.release(self)  # before the key goes, which a renewal would bring back
+        self.streams.drop_lease()
+        self._leased = False
+
+    def _forget(self) -> None:
+        """Hold nothing any more, without telling Redis."""
+        poll, self._asked = self._asked, None
+        if poll is not None and self._in_poll is not None:
+            self._in_poll.disconnect()  # else Kombu would wait for its answer
+        self._in_poll = None
+        self._buffer.clear()
+        self._returning.clear()
+        self._subscribers.clear()
+        self._joined.clear()
+        self._touched = {}
+        self._leased = False
+        self.quarantine.forget()
+        if isinstance(self._qos, QoS):
+            self._qos.forget()
+
+    def forget_after_fork(self) -> None:
+        """In a child process: what the parent's channel holds is the parent's."""
+        self._in_poll = None
+        self._forget()
+        self._start_consuming()  # its locks may be held by a thread that is not here
+        self.streams.renew_consumer()
+        if self.connection is not None:
+            self.connection.leases = Leases()
+
+    # -- Connections
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        params = super()._connparams(asynchronous)
+        client: Any = self.connection.client
+        if client.ssl and not issubclass(params["connection_class"], redis.SSLConnection):
+            raise ValueError(
+                "TLS was asked for (ssl, broker_use_ssl) but this connection would be without; "
+                "use a rediss-streams:// URL, and a dictionary for the options"
+            )
+        return params
+
+
+def _after_fork() -> None:
+    for channel in list(_channels):
+        channel.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,1 @@
+"""Celery's options, commands and events, for channels as well."""

@@ -1,0 +1,1 @@
+"""Processes of a worker that only run consumers."""

@@ -1,0 +1,359 @@
+"""A worker's channel processes: started, told what the worker is told, and started again when one dies."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from celery import Celery
+
+from channelsq.asgi import channel_layers
+from channelsq.layers.redis import RedisChannelLayer
+from channelsq.streaming import Streaming, bound
+from channelsq.transport.streams_channel import Channel
+from channelsq.worker.processes.channel_process import CUT, DONE
+from channelsq.worker.processes.pipe import PatientPipe, Pipe
+
+logger = logging.getLogger("channelsq.worker")
+
+#: Seconds that a process must have lived for another to be started at once in its place, and between two starts else.
+LIVED, PAUSE = 10.0, 1.0
+
+#: Seconds that a process has to answer a question: ``celery inspect`` waits for a second, and for the rest of the
+#: worker's answer, too.
+ANSWERED_WITHIN = 0.5
+
+
+class Supervisor:
+    """The channel processes of a worker.
+
+    Args:
+        app: the worker's.
+        hostname: the worker's.
+        channels: the channels to read, by the alias of their layer.
+        processes: how many processes.
+        threads: how many consumers of a layer run at once in each.
+        on_event: is told the type and the fields of events.
+        settings: ``loglevel``, ``logfile``, ``max_messages`` (after which a process is recycled; 0 for never) and
+            ``max_memory`` (KB).
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        hostname: str,
+        channels: Mapping[str, Sequence[str]],
+        processes: int,
+        threads: int,
+        on_event: Callable[..., None],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._channels = {alias: list(names) for alias, names in channels.items()}
+        self._number = processes
+        self.threads = threads
+        self._on_event = on_event
+        self._options = {
+            "app": name_of(app),
+            "hostname": hostname,
+            "threads": threads,
+            "worker": os.getpid(),
+            "own_loglevel": logging.getLogger("channelsq").level,  # see `manage.py runworker -v 2`
+            **settings,
+        }
+        self._lock = threading.Lock()
+        self._children: list[Child] = []
+        self._monitors: list[threading.Thread] = []
+        self._leaving: list[threading.Thread] = []
+        self._stopping: str | None = None
+        self._wake = threading.Event()
+        #: What a new process is told first, by kind.
+        self._told: dict[str, dict[str, Any]] = {}
+
+    # -- for the worker
+
+    def start(self) -> None:
+        """Start the processes."""
+        for _ in range(self._number):
+            self._add()
+
+    def _add(self, instead_of: Child | None = None) -> None:
+        """Keep one more process, or one in the place of another that is to end."""
+        with self._lock:
+            self._monitors = [monitor for monitor in self._monitors if monitor.is_alive()]
+            monitor = threading.Thread(target=self._keep_one, args=(instead_of,), name="channelsq-process", daemon=True)
+            self._monitors.append(monitor)
+            monitor.start()
+
+    def stop(self, how: str = "warm") -> None:
+        """Have the processes end, and return at once.
+
+        Args:
+            how: ``"warm"`` if consumers that run may finish, ``"cold"`` if not; which stays so.
+        """
+        with self._lock:
+            self._stopping = how = "cold" if self._stopping == "cold" else how
+        self._wake.set()
+        for child in self.children():
+            child.pipe.send(stop=how)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the processes have ended; False if that took longer than so many seconds."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while True:
+            with self._lock:
+                thread = next((each for each in (*self._monitors, *self._leaving) if each.is_alive()), None)
+            if thread is None:
+                return True
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+            if until is not None and time.monotonic() >= until:
+                return not thread.is_alive() and self.wait(0)
+
+    def kill(self) -> None:
+        """End processes that do not do what they are told."""
+        for child in self.children():
+            logger.error("the channel process %d is killed", child.process.pid, extra={"action": "process_killed"})
+            child.process.kill()
+
+    def children(self) -> list[Child]:
+        """Return the processes that live."""
+        with self._lock:
+            return list(self._children)
+
+    def tell(self, kind: str, **message: Any) -> None:
+        """Tell every process something, and each that is started later.
+
+        Args:
+            kind: what it is about; what was told about it before is forgotten.
+            message: see :class:`channelsq.worker.processes.channel_process.ChannelProcess`.
+        """
+        with self._lock:
+            self._told[kind] = message
+        for child in self.children():
+            child.pipe.send(**message)
+
+    def ask(self, what: str) -> Iterator[Any]:
+        """Return what each process answers to a question; nothing of one that is starting or does not answer."""
+        asked = [(child, child.ask(what)) for child in self.children() if child.was_ready]
+        until = time.monotonic() + ANSWERED_WITHIN
+        for child, number in asked:
+            answer = child.answer(number, max(0.0, until - time.monotonic()))
+            if answer is not None:
+                yield answer
+
+    def streaming(self, alias: str) -> Streaming:
+        """Return the streaming responses to a layer's requests in all processes."""
+        untold = Streaming(0, bound(channel_layers[alias].streaming_responses, self.threads))
+        return sum((child.streaming.get(alias, untold) for child in self.children()), Streaming(0, 0))
+
+    def read(self, alias: str, channel: str) -> None:
+        """Have one more channel read, of a layer that may be new."""
+        self._channels.setdefault(alias, []).append(channel)
+        for child in self.children():
+            child.pipe.send(read=channel, alias=alias)
+
+    def cease(self, alias: str, channel: str) -> None:
+        """Have a channel read no more."""
+        self._channels[alias].remove(channel)
+        for child in self.children():
+            child.pipe.send(cease=channel, alias=alias)
+
+    # -- one process
+
+    def _keep_one(self, instead_of: Child | None) -> None:
+        """In a thread: start a process, and again when it has ended, until the worker ends."""
+        died = False
+        while self._stopping is None:
+            began = time.monotonic()
+            try:
+                child = self._start(instead_of, after_death=died)
+            except Exception:
+                logger.exception("a channel process could not be started", extra={"action": "process_failed"})
+            else:
+                died = self._follow(child)
+                if child.is_replaced:
+                    return
+                if child.was_ready:
+                    instead_of = None
+            if self._stopping is None and time.monotonic() - began < LIVED:
+                self._wake.wait(PAUSE)
+
+    def _start(self, instead_of: Child | None, *, after_death: bool) -> Child:
+        mine, its = socket.socketpair()
+        with its:
+            options = {**self._options, "channels": self._channels, "after_death": after_death}
+            program = [sys.executable, *_flags(), "-m", "channelsq.worker.processes.channel_process"]
+            its.set_inheritable(True)
+            process = subprocess.Popen(  # noqa: S603  # this program
+                [*program, str(its.fileno()), json.dumps(options)], pass_fds=[its.fileno()]
+            )
+        child = Child(process, PatientPipe(mine), instead_of)
+        with self._lock:
+            self._children.append(child)
+            told, stopping = [*self._told.values()], self._stopping
+        for message in told:
+            child.pipe.send(**message)
+        if stopping is not None:
+            child.pipe.send(stop=stopping)
+        return child
+
+    def _follow(self, child: Child) -> bool:
+        """Do what a process asks for, until it has ended; returns whether a message may be to blame for that."""
+        threading.Thread(target=child.close_when_ended, name="channelsq-process-end", daemon=True).start()
+        for message in child.pipe.messages():
+            try:
+                self._heed(child, message)
+            except Exception:
+                logger.exception("a message of a channel process was lost", extra={"action": "process_unheard"})
+        code = child.process.wait()
+        with self._lock:
+            self._children.remove(child)
+        if child.last_word == DONE:
+            return False
+        is_to_blame = child.last_word != CUT and self._stopping != "cold"
+        if is_to_blame:
+            logger.error(
+                "the channel process %d died of %s; what it had begun is counted, and %s",
+                child.process.pid, f"signal {-code}" if code < 0 else f"exit code {code}",
+                "another one is started" if self._stopping is None else "left to other workers",
+                extra={"action": "process_died"},
+            )  # fmt: skip
+        self._leave_aside(child, guilty=is_to_blame)
+        return is_to_blame
+
+    def _heed(self, child: Child, message: dict[str, Any]) -> None:
+        match message:
+            case {"ready": _}:
+                child.was_ready = True
+                replaced, child.instead_of = child.instead_of, None
+                if replaced is not None:
+                    replaced.pipe.send(stop="recycle")
+            case {"holds": alias, "consumer": consumer}:
+                child.holds.append((alias, consumer))
+            case {"streaming": told}:
+                child.streaming = {alias: Streaming(*state) for alias, state in told.items()}
+            case {"event": kind, "fields": fields}:
+                self._on_event(kind, **fields)
+            case {"answer": number, "value": value}:
+                child.answered(number, value)
+            case {"recycle": _}:  # it goes on until the other one is ready
+                logger.info("process %d is recycled", child.process.pid, extra={"action": "process_recycled"})
+                child.is_replaced = True
+                self._add(child)
+            case {"ended": word}:
+                child.last_word = word
+
+    def _leave_aside(self, child: Child, *, guilty: bool) -> None:
+        """Call :meth:`_leave` in a thread: a layer that does not answer must not delay the next process."""
+        leaving = threading.Thread(
+            target=self._leave, args=(child,), kwargs={"guilty": guilty}, name="channelsq-leaving", daemon=True
+        )
+        with self._lock:
+            self._leaving = [thread for thread in self._leaving if thread.is_alive()]
+            self._leaving.append(leaving)
+        leaving.start()
+
+    def _leave(self, child: Child, *, guilty: bool) -> None:
+        """Leave what a process held to other workers now, without waiting for the end of its lease.
+
+        Args:
+            guilty: whether a message may be to blame for its end, so that its death is counted.
+        """
+        for alias, consumer in child.holds:
+            layer = cast(RedisChannelLayer, channel_layers[alias].channel_layer)
+            try:
+                with layer.open_connection() as connection:
+                    channel = cast(Channel, connection.default_channel)
+                    keys = [key for name in self._channels[alias] for key in channel.keys_of(layer.queue(name).name)]
+                    if guilty:
+                        channel.streams.expire_lease(consumer)
+                    else:
+                        channel.streams.absolve(keys, [consumer])
+            except Exception as error:  # of whatever its connection raises; then when the lease has ended
+                logger.warning("%s: %s", alias, error, extra={"action": "leave_failed"})
+
+
+class Child:
+    """One channel process.
+
+    Args:
+        process: the process.
+        pipe: to it.
+        instead_of: the one that is to end when this one is ready.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], pipe: Pipe, instead_of: Child | None = None) -> None:
+        self.process = process
+        self.pipe = pipe
+        self.instead_of = instead_of
+        #: Whether another one is, or will be, in its place.
+        self.is_replaced = False
+        #: What it said before it ended; None if it died.
+        self.last_word: str | None = None
+        self.was_ready = False
+        #: The alias of a layer, and the name under which messages of it are held.
+        self.holds: list[tuple[str, str]] = []
+        #: Its streaming responses, by the alias of the layer, as it told a second ago at most.
+        self.streaming: dict[str, Streaming] = {}
+        self._changed = threading.Condition()
+        self._asked = 0
+        self._answers: dict[int, Any] = {}
+
+    def close_when_ended(self) -> None:
+        """In a thread: wait for the end of the process, and close the pipe.
+
+        A program that a consumer has forked may hold the other end.
+        """
+        self.process.wait()
+        self.pipe.close()
+
+    def ask(self, what: str) -> int:
+        """Ask the process something; returns the number of the question."""
+        with self._changed:
+            self._asked += 1
+            number = self._asked
+            self._answers.clear()  # what came too late
+        self.pipe.send(ask=what, number=number)
+        return number
+
+    def answered(self, number: int, value: Any) -> None:
+        """Note an answer."""
+        with self._changed:
+            self._answers[number] = value
+            self._changed.notify_all()
+
+    def answer(self, number: int, seconds: float) -> Any:
+        """Return an answer; None if there is none within so many seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: number in self._answers, seconds)
+            return self._answers.pop(number, None)
+
+
+def name_of(app: Celery) -> str:
+    """Return the name by which another process finds a Celery app, as ``-A`` takes it.
+
+    Raises:
+        RuntimeError: the app is in no module.
+    """
+    for name, module in tuple(sys.modules.items()):
+        if module is None or name == "__main__" or name.partition(".")[0] == "celery":
+            continue
+        for attribute, value in tuple(vars(module).items()) if hasattr(module, "__dict__") else ():
+            if value is app:
+                return f"{name}:{attribute}"
+    raise RuntimeError(
+        f"{app!r} is in no module, so that a channel process could not find it; give the worker's pool as threads or "
+        "solo, or make the app in a module"
+    )
+
+
+def _flags() -> list[str]:
+    """Return the interpreter's options, for a process like this one."""
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return]

@@ -1,0 +1,1 @@
+"""Running one consumer on one message, as a Celery task."""

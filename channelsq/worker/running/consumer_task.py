@@ -1,0 +1,217 @@
+"""The Celery task of a consumer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
+
+from celery import Celery, Task
+from celery.exceptions import Ignore
+
+from channelsq.delivery import attempts, trace_context
+from channelsq.delivery.pending import held_here
+from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
+from channelsq.layers.wire.signing import HEADER, Refused
+from channelsq.message import Message
+from channelsq.options import ATTRIBUTE
+from channelsq.utils import name_that_thing
+from channelsq.worker.running import sentry_internals
+from channelsq.worker.running.execution import run_consumer
+from channelsq.worker.running.guard import GuardedTracer
+from channelsq.worker.running.isolation import IsolatedTracer, fresh
+
+if TYPE_CHECKING:
+    from channelsq.asgi import ChannelLayerWrapper
+    from channelsq.layers.wire.signing import Signing
+
+#: What ``autoretry_for=(Exception,)`` does not mean.
+_EFFECTS = ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
+
+#: In ``task.request``: what the consumer raised when it was run without Celery's tracer, and the breadcrumbs that
+#: Sentry noted before.
+RAISED, BREADCRUMBS = "channelsq_raised", "channelsq_breadcrumbs"
+
+
+#: In ``task.request``: :class:`Verified` if the message's signature was looked at.
+VERIFIED = "channelsq_verified"
+
+
+class Verified:
+    """What nobody can write into a message."""
+
+
+def is_message(args: Any) -> TypeGuard[Sequence[Any]]:
+    """Return whether a task's arguments are a channel's name and the content of a message."""
+    return isinstance(args, (list, tuple)) and len(args) == 2 and isinstance(args[1], Mapping)
+
+
+def shown(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a message's arguments are shown in logs, events and ``inspect``: the content by its keys alone."""
+    return {"argsrepr": f"({args[0]!r}, {list(args[1])})", "kwargsrepr": repr(dict(kwargs))}
+
+
+class ConsumerTask(Task):  # type: ignore[type-arg]
+    """A consumer as a Celery task, called with ``(channel name, content, **route kwargs)``."""
+
+    abstract = True
+    ignore_result = True
+    acks_late = True
+    reject_on_worker_lost = True
+    # The arguments of the message are not those of run(), which takes the Message made of them.
+    typing = False
+    layer: ClassVar[ChannelLayerWrapper]
+    consumer: ClassVar[Callable[..., Any]]
+    #: See :func:`channelsq.options.consumer`.
+    rerun: ClassVar[bool | None] = None
+
+    #: The tracer that Celery gave it; see :attr:`__trace__`.
+    channelsq_tracer: Any = None
+
+    @property
+    def __trace__(self) -> Any:
+        """The tracer with which Celery runs the task: guarded, and in a new context for each message."""
+        return self.channelsq_tracer
+
+    @__trace__.setter
+    def __trace__(self, tracer: Any) -> None:
+        ready = tracer is None or isinstance(tracer, IsolatedTracer)  # as a tool that puts it back does
+        self.channelsq_tracer = tracer if ready else IsolatedTracer(GuardedTracer(self, tracer))
+
+    @property
+    def request(self) -> Any:
+        """The request that runs in this thread, as Celery's.
+
+        The trace headers of a call in place are attributes of it, as those of a message are.
+        """
+        context: Any = super().request
+        if context.is_eager and context.headers:
+            for name in trace_context.NAMES:
+                if name in context.headers:
+                    vars(context).setdefault(name, context.headers[name])
+        return context
+
+    def apply_async(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: Any = None,
+        producer: Any = None,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        """Send the task, as Celery's; another try of a message goes where the message came from, to its layer."""
+        if is_message(args):
+            options = {**shown(args, kwargs or {}), **options}
+        queue = options.get("queue") or options.get("routing_key")
+        if producer is None and queue and args and self.layer.has_source and queue == self.layer.queue(args[0]).name:
+            layer: Any = self.layer.channel_layer
+            options = {**options, "queue": self.layer.queue(args[0])}
+            with layer.producer() as producer:
+                return super().apply_async(args, kwargs, task_id, producer, *more, **options)
+        return super().apply_async(args, kwargs, task_id, producer, *more, **options)
+
+    def hand_over(self, message: Message, kwargs: dict[str, Any]) -> None:
+        """Send a message as an ordinary task to Celery's broker, for what threads cannot do: to keep a time limit.
+
+        Raises:
+            kombu.exceptions.OperationalError: the broker does not answer.
+        """
+        args, signing = [message.channel_name, message.content], self.layer.channel_layer.signing
+        headers: dict[str, Any] = {trace_context.HANDED_OVER: True}
+        if signing is not None:
+            headers[HEADER] = signing.call(str(self.name), message.id, args, kwargs)
+        self.apply_async(args, kwargs, message.id, serializer="msgpack", headers=headers)
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task here, as Celery's; in a new context, also for another try of its own."""
+        return fresh().run(super().apply, *args, **kwargs)
+
+    def __call__(self, channel: str, content: dict[str, Any], **kwargs: Any) -> None:
+        """Run the consumer as one unit; see :func:`channelsq.worker.running.execution.run_consumer`."""
+        raised = getattr(self.request, RAISED, None)
+        if isinstance(raised, Exception):  # it was run already, see channelsq.worker.running.untraced_run
+            sentry_internals.put_back(getattr(self.request, BREADCRUMBS, []))
+            raise raised
+        signing = self.layer.channel_layer.signing
+        if signing is not None:
+            self._check_signature(signing, [channel, content], kwargs)
+        message = Message(content, channel, self.layer)
+        request = self.request
+        if request.id is not None:
+            message.id = request.id
+        if request.retries:
+            message._run.retries = request.retries
+        message.is_redelivered = _is_redelivered(request)
+        self.handle(message, kwargs)
+
+    def _check_signature(self, signing: Signing, args: list[Any], kwargs: dict[str, Any]) -> None:
+        request = self.request
+        try:
+            signing.check_call(str(self.name), request.id, args, kwargs, getattr(request, HEADER, None))
+        except Refused as error:
+            raise Ignore(str(error)) from None  # it is logged
+        setattr(request, VERIFIED, Verified)
+
+    def _is_verified(self, signing: Signing, request: Any) -> bool:
+        """Whether a request's signature was looked at, here or, if its process died, just now."""
+        return getattr(request, VERIFIED, None) is Verified or signing.is_call(
+            str(self.name), request.id, request.args, request.kwargs, getattr(request, HEADER, None)
+        )
+
+    def signature_from_request(
+        self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **options: Any
+    ) -> Any:
+        """As Celery's, which retries are sent by; signed where messages are signed, if this one was.
+
+        Whoever else has Celery call a consumer has no signature: they may be doing it for somebody who has written a
+        callback or a group into a message of another task.
+        """
+        pending, given = held_here.get(), (self.request if request is None else request).args
+        if args is None and pending is not None and pending.message is not None and given and len(given) == 2:
+            channel, content = given
+            if content is pending.message.content:
+                args = [channel, attempts.restore(pending.message, content)]
+        made = super().signature_from_request(request, args, kwargs, queue, **options)
+        signing = self.layer.channel_layer.signing
+        if signing is not None and self._is_verified(signing, self.request if request is None else request):
+            delay = made.options.get("countdown") or 0
+            eta = made.options.get("eta")
+            if eta is not None:
+                delay = max(delay, eta.timestamp() - time.time())
+            signature = signing.call(str(self.name), made.options["task_id"], made.args, made.kwargs, delay)
+            made.options["headers"] = {**(made.options.get("headers") or {}), HEADER: signature}
+        return made
+
+    def handle(self, message: Message, kwargs: dict[str, Any]) -> None:
+        """Run the consumer on ``message``, with its route's arguments."""
+        run_consumer(self.run, message, str(self.name), type(self).consumer, kwargs, self.rerun)
+
+
+def _is_redelivered(request: Any) -> bool:
+    """Return whether the message of a task's request was delivered before."""
+    headers = getattr(request, "headers", None) or {}
+    return bool((request.delivery_info or {}).get("redelivered") or headers.get("redelivered"))
+
+
+def make_consumer_task(
+    app: Celery, layer: ChannelLayerWrapper, consumer: Callable[..., Any], name: str
+) -> ConsumerTask:
+    """Register ``consumer`` as the Celery task ``name``, with the options that ``@consumer`` gave it."""
+    options = dict(getattr(consumer, ATTRIBUTE, {}))
+    if "at_most_once" in options:
+        options["acks_late"] = not options.pop("at_most_once")
+    bind = options.get("bind", False)
+    options["dont_autoretry_for"] = (*(options.get("dont_autoretry_for") or ()), *_EFFECTS)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return consumer(*args, **kwargs)
+
+    # Celery makes a class and a signature of this name, so it must be an identifier.
+    run.__name__ = name.rpartition(".")[2].partition("#")[0].replace("<lambda>", "lambda_")
+    run.__qualname__ = run.__name__
+    run.__module__ = name_that_thing(consumer).rpartition(".")[0]
+    run.__doc__ = consumer.__doc__
+    options.update(bind=bind, layer=layer, consumer=staticmethod(consumer))
+    # Not shared: Celery would make it again in every other app of this process.
+    return app.task(name=name, base=ConsumerTask, lazy=False, shared=False, **options)(run)

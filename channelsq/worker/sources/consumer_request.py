@@ -1,0 +1,316 @@
+"""Celery's request for a channel's message, as the threads of a source run it."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from datetime import UTC, datetime
+from time import time
+from typing import Any, Protocol
+
+from celery.worker import request, state
+from kombu.exceptions import OperationalError
+
+from channelsq.delivery import trace_context
+from channelsq.delivery.ending import is_end
+from channelsq.layers.stream_sender import Outbox
+from channelsq.layers.wire.signing import HEADER
+from channelsq.message import Message
+from channelsq.transport.requests import worker_is_ending
+from channelsq.worker.running import untraced_run
+from channelsq.worker.running.consumer_task import shown
+from channelsq.worker.running.guard import unhandled
+from channelsq.worker.running.task_profile import TaskProfile
+from channelsq.worker.sources import held_messages
+
+logger = logging.getLogger("channelsq.worker")
+
+
+class Events(Protocol):
+    """Decides about Celery's events of consumers."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there are any."""
+
+    def of(self, identity: str) -> Any:
+        """Return what the events of a message go to, as Celery's dispatcher; None for nowhere."""
+
+
+class Request(request.Request):
+    """Celery's request for a message of which everything is known already.
+
+    Parts that few consumers ask for are made when they are asked for.  What it does with the broker is a subclass's.
+
+    Args:
+        plan: the consumer's.
+        mine: the message, with its id.
+        kwargs: the route's.
+        events: where events go; None for nowhere.
+        headers: the message's, if they say more than its compact form does.
+    """
+
+    # What Celery's __init__ sets, and is the same for every message of a channel.
+    _terminate_on_ack: Any = None
+    _connection_errors = ()
+    _utc = _decoded = True
+    _content_type = _content_encoding = _parent_id = _on_ack = _on_reject = None
+    _expires: Any = None
+
+    #: What the consumer sent; None for nothing.
+    parcel: Outbox | None = None
+
+    #: The time.time() before which it is not begun; 0 for at once.
+    due = 0.0
+
+    def __init__(
+        self,
+        plan: TaskProfile,
+        mine: Message,
+        kwargs: dict[str, Any],
+        events: Events | None,
+        headers: dict[str, Any] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._mine = mine
+        self._kwargs = kwargs
+        self._events = events
+        self._headers = headers
+        self.id = mine.id
+        self.name = plan.name  # type: ignore[misc]  # a slot, as Celery's own __init__ has it
+
+    # -- what Celery knows of a request
+
+    @property
+    def _all_headers(self) -> dict[str, Any]:
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = {
+                "lang": "py",
+                "task": self._queue,
+                "id": self.id,
+                "root_id": self.id,
+                "ignore_result": True,
+            }
+        return headers
+
+    @property
+    def _eventer(self) -> Any:
+        events = self._events
+        return None if events is None else events.of(self.id)
+
+    @property
+    def _task(self) -> Any:
+        return self._plan.task
+
+    @property
+    def _type(self) -> str:
+        return self._plan.name
+
+    @property
+    def _app(self) -> Any:
+        return self._plan.task.app
+
+    @property
+    def _hostname(self) -> Any:
+        return self._plan.fields["hostname"]
+
+    @property
+    def _root_id(self) -> Any:
+        return self._all_headers.get("root_id") or self.id
+
+    @property
+    def _ignore_result(self) -> Any:
+        return self._plan.task.ignore_result
+
+    @property
+    def _eta(self) -> Any:
+        return datetime.fromtimestamp(self.due, UTC) if self.due else None
+
+    @property
+    def _args(self) -> list[Any]:
+        return [self._mine.channel_name, self._mine.content]
+
+    @property
+    def _body(self) -> list[Any]:
+        return [self._args, self._kwargs, {}]
+
+    @property
+    def _Request__payload(self) -> list[Any]:
+        return self._body
+
+    @property
+    def _queue(self) -> str:
+        """The name of the channel's queue, which is the name of the task in the message, too."""
+        layer: Any = self._mine.channel_layer
+        return str(layer.queue_prefix) + self._mine.channel_name
+
+    @property
+    def _delivery_info(self) -> dict[str, Any]:
+        return {
+            "exchange": "",
+            "routing_key": self._queue,
+            "priority": None,
+            "redelivered": self._mine.is_redelivered,
+        }
+
+    @property
+    def _request_dict(self) -> dict[str, Any]:
+        return self.describe()
+
+    @property
+    def _argsrepr(self) -> str:
+        return shown(self._args, self._kwargs)["argsrepr"]
+
+    @property
+    def _kwargsrepr(self) -> str:
+        return shown(self._args, self._kwargs)["kwargsrepr"]
+
+    def describe(self) -> dict[str, Any]:
+        """Return ``task.request``."""
+        signing = self._mine.channel_layer.channel_layer.signing
+        signed = {} if signing is None else {HEADER: signing.call(self._plan.name, self.id, self._args, self._kwargs)}
+        described = {
+            **self._plan.fields,
+            **self._all_headers,
+            **signed,
+            "ignore_result": self._plan.task.ignore_result,  # the consumer's, not the sender's
+            "task": self._plan.name,
+            "args": self._args,
+            "kwargs": self._kwargs,
+            "correlation_id": self.id,
+            "delivery_info": self._delivery_info,
+        }
+        trace_context.add_to(described, self._mine.content)
+        return described
+
+    # -- what a subclass does with the broker
+
+    @property
+    @abstractmethod
+    def is_lost(self) -> bool:
+        """Whether the connection that it came by is closed: the broker gives it to a worker again."""
+
+    @abstractmethod
+    def _settle(self) -> None:
+        """Acknowledge the message, with what is in the parcel."""
+
+    @abstractmethod
+    def _settle_first(self) -> bool:
+        """Acknowledge a message that runs at most once, and begin; return False if it must not begin."""
+
+    @abstractmethod
+    def _put_back(self) -> None:
+        """Have the broker deliver the message again."""
+
+    # -- its course
+
+    def take(self) -> None:
+        """Note that the worker has the message."""
+        held_messages.reserved[self.id] = self
+
+    def leave(self) -> None:
+        """Note that the worker has it no more."""
+        held_messages.reserved.pop(self.id, None)
+
+    def abandon(self) -> None:
+        """Note that the worker has the message no more, which the broker delivers again."""
+        self.leave()
+
+    def run(self) -> None:
+        """Run the consumer, and do what its outcome asks for; nothing but the end of the worker is raised.
+
+        A message that another worker has, or is to get, is not begun, nor one that was revoked while it waited.
+        """
+        try:
+            if self.is_lost:
+                self.abandon()
+            elif worker_is_ending():
+                self.give_back()
+            elif not ((self._expires or self.id in state.revoked) and self.revoked()):
+                self._run()
+        except BaseException as error:
+            self.give_up(error)
+
+    def _run(self) -> None:
+        plan = self._plan
+        if plan.is_handed_over:
+            self._hand_over()
+            return
+        if plan.late:
+            self._begin(time())
+            self._collect()
+        elif not self._settle_first():
+            return
+        self._finish(untraced_run.run(plan, self._mine, self._kwargs, self.describe, self.parcel))
+
+    def _begin(self, started: float) -> None:
+        self.worker_pid = self._plan.pid  # type: ignore[assignment]  # as Celery itself
+        self.time_start = started
+        state.total_count[self.name] += 1
+        state.all_total_count[0] += 1
+        if self._events is not None:
+            self.send_event("task-started")
+
+    def _collect(self) -> None:
+        """Have what the consumer sends wait for the acknowledgement, if both can leave together."""
+
+    def _hand_over(self) -> None:
+        try:
+            self._plan.task.hand_over(self._mine, self._kwargs)
+        except OperationalError as error:
+            logger.warning("%s was not handed over: %s", self.humaninfo(), error, extra={"action": "not_handed_over"})
+            self.give_back()
+            return
+        self.leave()
+        self.acknowledge()
+
+    def _finish(self, failure: untraced_run.Failure | None) -> None:
+        """Do what the outcome asks for."""
+        self.leave()
+        if failure is not None:
+            self.on_success(failure)  # which knows what to do about a failure
+            return
+        self.acknowledge()
+        if self._events is not None:
+            self.send_event("task-succeeded", result="None", runtime=time() - (self.time_start or 0.0))
+
+    def give_up(self, error: BaseException) -> None:
+        """Be done with a message whose handling failed outside of its consumer; raise the end of the worker."""
+        if is_end(error):
+            raise error
+        self.parcel = None
+        try:
+            unhandled(error, self.name, self._mine)
+        finally:
+            self.leave()
+            self.acknowledge()
+
+    def revoked(self) -> bool:
+        """Return whether it was revoked or has expired, and then be done with it; see Celery's."""
+        was_revoked = bool(super().revoked())
+        if was_revoked:
+            self.leave()
+        return was_revoked
+
+    def acknowledge(self) -> None:
+        """Note that the message is done with; what its consumer sent goes out in the same transaction."""
+        if not self.acknowledged:
+            self.acknowledged = True
+            self._settle()
+
+    def reject(self, requeue: bool = False) -> None:
+        """Note that the message is not wanted; with ``requeue`` it comes again."""
+        if self.acknowledged:
+            return
+        if not requeue:
+            self.acknowledge()
+        else:
+            self.acknowledged = True
+            self._put_back()
+        self.send_event("task-rejected", requeue=requeue)
+
+    def give_back(self) -> None:
+        """Have it handled once more."""
+        self.leave()
+        self.reject(requeue=True)

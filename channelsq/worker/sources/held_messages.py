@@ -1,0 +1,72 @@
+"""The messages that this process has, apart from Celery's own record of tasks (:mod:`celery.worker.state`).
+
+Celery's autoscaler counts the reserved tasks there, and Celery cancels the active ones when its broker is lost.
+Neither concerns messages of a layer.  ``inspect`` shows both, see :mod:`channelsq.worker.commands.control`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from celery.worker import state
+
+
+class Held(Protocol):
+    """A message that this process has, as its request tells of it."""
+
+    #: When its consumer began; None before that.
+    time_start: float | None
+
+    @property
+    def eta(self) -> datetime | None:
+        """When it may begin; None for now."""
+
+    def info(self, safe: bool = False) -> Mapping[str, Any]:
+        """Return what ``inspect`` tells of it; with ``safe`` without its content."""
+
+
+#: Messages that were taken and are not handled yet, by id.
+reserved: dict[str, Held] = {}
+
+#: Those of them that wait for their time, or for a rate limit.
+scheduled: dict[str, Held] = {}
+
+
+def waiting() -> Iterator[Held]:
+    """Return the messages that are neither handled nor scheduled yet."""
+    for identity, request in tuple(reserved.items()):
+        if request.time_start is None and identity not in scheduled:
+            yield request
+
+
+def active() -> list[Held]:
+    """Return the messages whose consumers run."""
+    return [request for request in tuple(reserved.values()) if request.time_start is not None]
+
+
+def clear() -> None:
+    """Forget every message; a worker begins in this process."""
+    reserved.clear()
+    scheduled.clear()
+
+
+def answer(what: str) -> Any:
+    """Return what this process knows: ``active``, ``reserved``, ``scheduled`` or ``counts``, as ``inspect`` has it.
+
+    Messages are shown without their content: cookies and tokens do not belong on an operator's screen.
+    """
+    match what:
+        case "active":
+            return [request.info(safe=True) for request in active()]
+        case "reserved":
+            return [request.info(safe=True) for request in waiting()]
+        case "scheduled":
+            return [
+                {"eta": request.eta and request.eta.isoformat(), "priority": 6, "request": request.info(safe=True)}
+                for request in tuple(scheduled.values())
+            ]
+        case "counts":
+            return dict(state.total_count)
+    raise ValueError(f"nothing is known of {what!r}")
