@@ -63,7 +63,7 @@ def install(distribution: Path, folder: Path) -> Path:
     """Install a distribution into an environment with nothing else; return its Python."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", distribution)
+    run(python, "-m", "pip", "install", "--quiet", "--no-compile", distribution)
     run(python, "-m", "pip", "check")
     return python
 
