@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from celery import shared_task, signals
 from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.models import User
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from opentelemetry import trace
@@ -16,6 +18,7 @@ from opentelemetry.propagate import extract, inject
 from channelsq import Channel, consumer, route
 from channelsq.message import Message
 from channelsq.sessions import channel_session
+from channelsq.signals import worker_process_ready
 from tests.project.records import record
 
 
@@ -106,6 +109,11 @@ channel_routing = [
     route("websocket.receive", receive),
     route("onwards", onwards),
 ]
+
+
+@receiver(worker_process_ready)
+def _note_ready(**kwargs: object) -> None:
+    record("process ready", os.getpid())
 
 
 @signals.worker_ready.connect
