@@ -22,6 +22,7 @@ channelsq.W007     every page may open a WebSocket in production (``check --depl
 channelsq.W008     the broker is reached over the internet without TLS (``check --deploy``)
 channelsq.W009     a route's channel is called almost as one of the interface server's
 channelsq.W010     the project has a Celery app that Django does not import
+channelsq.W011     a class gets only some of the channels that it handles
 =================  =====================================================================
 """
 
@@ -83,7 +84,7 @@ def _default_layer() -> ChannelLayerWrapper | None:
 
 
 def check_layers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """E001 to E008, W001 and W009."""
+    """E001 to E008, W001, W009 and W011."""
     if not getattr(settings, "CHANNEL_LAYERS", None):
         return [checks.Warning("CHANNEL_LAYERS is not set.", hint=f"Write it {conf.REMEDY}.", id="channelsq.W001")]
     try:

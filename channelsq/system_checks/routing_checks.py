@@ -13,7 +13,7 @@ from django.core.checks import CheckMessage
 from channelsq import names
 from channelsq.asgi import channel_layers
 from channelsq.exceptions import ChannelsqError
-from channelsq.routing import Route
+from channelsq.routing import Route, RouteClass
 from channelsq.utils import name_that_thing
 
 #: The channels that the interface server sends to.
@@ -33,7 +33,7 @@ _METHODS = ("connect", "receive", "disconnect", "dispatch", "connection_groups",
 
 
 def check_routes() -> list[CheckMessage]:
-    """Return E008 and W009."""
+    """Return E008, W009 and W011."""
     found: list[CheckMessage] = []
     for alias in channel_layers.configs:
         try:
@@ -44,6 +44,7 @@ def check_routes() -> list[CheckMessage]:
             found += [_misspelt(route, channel, event) for channel, event in _misspellings(route)]
             if name := _coroutine_function(route.consumer):
                 found.append(_is_async(route, name))
+        found += _half_routed(routes)
     return found
 
 
@@ -79,6 +80,25 @@ def _coroutine_function(consumer: Any) -> str | None:
         if callable(function) and inspect.iscoroutinefunction(inspect.unwrap(function)):
             return f"{name_that_thing(consumer)}.{method}"
     return None
+
+
+def _half_routed(routes: list[Route]) -> Iterator[CheckMessage]:
+    """Yield W011 for classes that get only some of their channels, as ``route()`` was written for them."""
+    channels: dict[int, set[str]] = {}
+    for route in routes:
+        channels.setdefault(id(route.consumer), set()).update(route.channels)
+    for route in routes:
+        consumer: Any = route.consumer
+        if isinstance(route, RouteClass) or not inspect.isclass(consumer) or not hasattr(consumer, "channel_names"):
+            continue
+        if missing := set(consumer.channel_names()) - channels.pop(id(consumer), set(consumer.channel_names())):
+            name = name_that_thing(consumer)
+            yield checks.Warning(
+                f"The route {route} is for {', '.join(route.channels)} alone, and {name} also handles "
+                f"{', '.join(sorted(missing))}, which it never gets.",
+                hint=f"Write route_class({consumer.__name__}, …), which is for all channels of a class.",
+                id="channelsq.W011",
+            )
 
 
 def _is_async(route: Route, name: str) -> CheckMessage:

@@ -421,6 +421,27 @@ def test_a_channel_that_is_called_almost_as_an_event(channel: str, meant: str) -
     assert f"write {meant}." in str(said[1].hint)
 
 
+def test_a_class_that_gets_only_some_of_its_channels() -> None:
+    (said,) = found({**MEMORY, "ROUTING": [include([route("websocket.connect", WebsocketConsumer)])]}).items()
+    assert said[0] == "W011"
+    assert "is for websocket.connect alone" in said[1].msg
+    assert "handles websocket.disconnect, websocket.receive, which it never gets" in said[1].msg
+    assert "route_class(WebsocketConsumer, …)" in str(said[1].hint)
+
+
+@pytest.mark.parametrize(
+    "routing",
+    [
+        [route_class(WebsocketConsumer)],
+        [WebsocketConsumer.as_route(path="^/x/$")],
+        [route(["websocket.connect", "websocket.receive", "websocket.disconnect"], WebsocketConsumer)],
+        [route("websocket.connect", WebsocketConsumer, path="^/x/$"), route_class(WebsocketConsumer)],
+    ],
+)
+def test_a_class_that_gets_all_of_its_channels(routing: Any) -> None:
+    assert found({**MEMORY, "ROUTING": routing}) == {}
+
+
 @pytest.mark.parametrize("channel", ["jobs", "chat.receive", "chat-messages", "http.request", "websocket.disconnect"])
 def test_other_channels_have_any_name(channel: str) -> None:
     assert found({**MEMORY, "ROUTING": [route(channel, sync_consumer)]}) == {}
