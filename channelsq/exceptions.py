@@ -32,12 +32,12 @@ always a plain :class:`TypeError`, as the ASGI channel-layer specification asks.
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
 from channelsq.contracts import AnyMessage
+from channelsq.logs import LogLimit
 from channelsq.names import WEBSOCKET_CONNECT, WEBSOCKET_DISCONNECT, WEBSOCKET_RECEIVE
 
 __all__ = [
@@ -291,20 +291,17 @@ class BadFrame(ChannelSocketException, ValueError):
             reply_channel.send({"close": self.code, "reason": self.reason})
 
 
-#: Seconds between two log lines of a process about frames that leave their socket open: a client may send many.
-_IGNORED_EVERY = 1.0
-
 _ignored = 0
-_ignored_logged = 0.0
+
+# A client may send many such frames.
+_ignored_frames = LogLimit()
 
 
 def _log_ignored(reason: str, connection: str, channel: str) -> None:
-    global _ignored, _ignored_logged
+    global _ignored
     _ignored += 1
-    now = time.monotonic()
-    if now - _ignored_logged < _IGNORED_EVERY:
+    if not _ignored_frames.allows():
         return
-    _ignored_logged = now
     logger.warning(
         "%s: a frame on %s was ignored: %s (%d ignored by this process so far)",
         connection or "?", channel, reason, _ignored,

@@ -1,9 +1,34 @@
-"""Log lines on stderr, for commands; the library itself installs no handlers."""
+"""Log lines on stderr, for commands, as the library itself installs no handlers; and lines that may come too often."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
+
+
+class LogLimit:
+    """A limit on how often one kind of line is logged by this process.
+
+    Args:
+        seconds: between two lines, at least.
+    """
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self._seconds = seconds
+        self._logged = float("-inf")
+
+    def allows(self) -> bool:
+        """Return whether a line may be logged now; then it counts as logged."""
+        now = time.monotonic()
+        if now - self._logged < self._seconds:
+            return False
+        self._logged = now
+        return True
+
+    def reset(self) -> None:
+        """Allow the next line, as tests need."""
+        self._logged = float("-inf")
 
 
 def show(levels: Mapping[str, int]) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeo
 from channelsq.http import sentry_internals
 from channelsq.http.asynciter import iterate
 from channelsq.http.request import AsgiRequest, script_name
+from channelsq.logs import LogLimit
 from channelsq.message import Message
 
 logger = logging.getLogger("channelsq.http")
@@ -231,18 +231,12 @@ def _is_head(message: Message) -> bool:
     return message.content.get("method") == "HEAD"
 
 
-#: Seconds between two log lines about refused streaming responses.
-_TOLD_EVERY = 60.0
-
-_told_at = -_TOLD_EVERY
+_refusals = LogLimit(60.0)
 
 
 def _too_many(message: Message) -> HttpResponse:
     """Return the answer to a client whose streaming response has no room, and say so in the log."""
-    global _told_at
-    now = time.monotonic()
-    if now - _told_at >= _TOLD_EVERY:
-        _told_at = now
+    if _refusals.allows():
         alias = message.channel_layer.alias
         responses = streaming.responses_of(alias)
         logger.warning(

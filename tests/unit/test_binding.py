@@ -819,9 +819,8 @@ def test_frames_that_are_no_actions_leave_the_socket_open(
     payload: dict[str, Any],
     problem: str,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exceptions, "_ignored_logged", 0.0)
+    exceptions._ignored_frames.reset()
     assert Client.receive(say(bind(), **payload)) is None
     assert problem in caplog.text
 

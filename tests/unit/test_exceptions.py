@@ -149,7 +149,7 @@ def test_a_reason_goes_with_the_code() -> None:
 def test_a_frame_that_means_nothing_leaves_its_socket_open_and_is_logged_once_a_second(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exceptions, "_ignored_logged", 0.0)
+    exceptions._ignored_frames.reset()
     monkeypatch.setattr(exceptions, "_ignored", 0)
     layer = wrapped()
     message = message_on(layer)
@@ -158,7 +158,7 @@ def test_a_frame_that_means_nothing_leaves_its_socket_open_and_is_logged_once_a_
     assert replies(layer, message) == []
     (record,) = caplog.records
     assert "a frame on websocket.receive was ignored: for nobody (1 ignored by this process so far)" in record.message
-    monkeypatch.setattr(exceptions, "_ignored_logged", 0.0)
+    exceptions._ignored_frames.reset()
     BadFrame("for nobody", None).run(message)
     assert "(4 ignored by this process so far)" in caplog.records[-1].message
 

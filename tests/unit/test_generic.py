@@ -562,9 +562,9 @@ def test_a_demultiplexer_does_not_send_itself() -> None:
     ids=str,
 )
 def test_frames_that_are_not_multiplexed_leave_the_other_streams_open(
-    demultiplexed: Any, frame: Any, problem: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    demultiplexed: Any, frame: Any, problem: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(exceptions, "_ignored_logged", 0.0)
+    exceptions._ignored_frames.reset()
     say, client = demultiplexed
     say(text=frame)
     while (answer := Client.receive(client)) is not None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from channelsq.interface.basis.deflate import compressed_frame
 from channelsq.interface.basis.frames import BYTES, TEXT, frame
 from channelsq.interface.basis.log_fields import extra
 from channelsq.layers.wire import codec
+from channelsq.logs import LogLimit
 
 logger = logging.getLogger("channelsq.interface.replies")
 
@@ -130,7 +130,7 @@ class Replies:
         self._size = 0
         self._scheduled = False
         self._room = threading.Condition()
-        self._lost_logged = -1.0
+        self._losses = LogLimit()
         #: What :meth:`hand_out` was given and the loop has had no turn for yet.
         self._entries: deque[Entry] = deque()
         #: Clients that have something to write at the end of this turn; they add themselves.
@@ -168,9 +168,7 @@ class Replies:
 
     def _lose(self, delivery: Delivery) -> None:
         self._stats.count("replies.lost", len(delivery.channels))
-        now = time.monotonic()
-        if now - self._lost_logged >= 1:
-            self._lost_logged = now
+        if self._losses.allows():
             logger.error(
                 "a reply was dropped: more than %d bytes of replies wait for this process (%d dropped so far)",
                 self._limit,

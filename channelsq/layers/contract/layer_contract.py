@@ -18,7 +18,6 @@ import math
 import os
 import re
 import secrets
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from channelsq import exceptions, misuse, names
 from channelsq.layers.groups.begun_marks import KEPT_AFTER
 from channelsq.layers.wire import codec
+from channelsq.logs import LogLimit
 
 if TYPE_CHECKING:
     from channelsq.layers.groups.begun_marks import BegunStore
@@ -175,7 +175,7 @@ class BaseChannelLayer(ABC):
         self._process: tuple[int, str] = (0, "")
         #: How many group messages this process dropped because a member's channel was full.
         self.dropped = 0
-        self._dropped_logged = -1.0
+        self._drops = LogLimit()
         #: How often this process could not send what was to leave after a commit, or not all of it.
         self.unsent = 0
 
@@ -286,9 +286,7 @@ class BaseChannelLayer(ABC):
     def note_dropped(self, group: str, channel: str) -> None:
         """Count a group message that ``channel`` had no room for; log it, at most once a second."""
         self.dropped += 1
-        now = time.monotonic()
-        if now - self._dropped_logged >= 1:
-            self._dropped_logged = now
+        if self._drops.allows():
             logger.warning(
                 "group %s: a message was dropped because channel %s is full (%d dropped by this process so far)",
                 group,
