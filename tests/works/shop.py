@@ -294,8 +294,15 @@ class Shop:
         self.interface = self._run("python", "-m", "channelsq.interface", "--port", str(self.port))
         self.interface.wait_for_port(self.port)
 
-    def _run(self, *args: str) -> Process:
-        return self.processes.start(*args, env=self.env, cwd=self.folder)
+    def start_flower(self) -> str:
+        """Start Flower; returns its URL."""
+        port = free_port()
+        args = ("celery", "-A", "shop", "flower", "--address=127.0.0.1", f"--port={port}")
+        self._run(*args, FLOWER_UNAUTHENTICATED_API="true").wait_for_port(port, 60)
+        return f"http://127.0.0.1:{port}"
+
+    def _run(self, *args: str, **env: str) -> Process:
+        return self.processes.start(*args, env={**self.env, **env}, cwd=self.folder)
 
     @property
     def url(self) -> str:

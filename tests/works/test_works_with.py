@@ -134,6 +134,55 @@ def test_a_consumer_may_keep_its_result(shop: Shop) -> None:
         assert shop.ask("GET", f"/state/{socket.recv(30, decode=True)}/") == {"state": "SUCCESS"}
 
 
+# -- Flower
+
+
+def test_flower_knows_channels_and_no_message_unless_asked_to(shop: Shop) -> None:
+    with httpx.Client(base_url=shop.start_flower(), trust_env=False, timeout=30) as flower:
+
+        def workers() -> dict[str, Any]:
+            told = flower.get("/api/workers", params={"refresh": "1"}).json()
+            return told if any("active_queues" in each for each in told.values()) else {}
+
+        ((node, worker),) = wait_until(workers, "the worker", 30).items()
+        queues = {queue["name"] for queue in worker["active_queues"]}
+        assert {"celery", "http.request", "websocket.receive"} <= queues
+        assert worker["stats"]["Channel layers"]["runs"] == "consumers run in 2 processes of 4 threads"
+        for page in ("/workers", f"/worker/{node}", "/tasks", "/broker"):
+            assert flower.get(page).status_code == 200, page
+
+        def order(path: str, **form: str) -> str:
+            answer = flower.post(f"/api/{path}", data=form)
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["message"])
+
+        with opened(shop, "/ws/logs/") as socket:
+            cancelled = order(f"worker/queue/cancel-consumer/{node}", queue="websocket.receive")
+            assert cancelled == "no longer consuming from websocket.receive"
+            for _ in range(10):  # polls that had begun still take a message, one in each process
+                socket.send("1")
+                try:
+                    assert socket.recv(1.5) == "2"
+                except TimeoutError:
+                    break
+            else:
+                pytest.fail("the channel is still read")
+            assert order(f"worker/queue/add-consumer/{node}", queue="websocket.receive")
+            assert socket.recv(30) == "2"
+            for rate in ("1/h", "0"):
+                assert order("task/rate-limit/shop.consumers.logs", workername=node, ratelimit=rate)
+            for text in "23":
+                socket.send(text)
+                assert socket.recv(30) == str(int(text) + 1)
+
+        def tasks() -> list[str]:
+            httpx.get(f"{shop.url}/logs/", trust_env=False, timeout=30)  # a message, and a task
+            return [task["name"] for task in flower.get("/api/tasks").json().values()]
+
+        wait_until(lambda: len(tasks()) > 1, "events of tasks, which Flower asks for after some seconds", 30)
+        assert set(tasks()) == {"shop.tasks.add"}
+
+
 # -- django-debug-toolbar
 
 
