@@ -19,7 +19,7 @@ from django.urls import set_script_prefix
 from channelsq import streaming
 from channelsq.delivery import attempts
 from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout, ResponseLater
-from channelsq.http import sentry_internals
+from channelsq.http import sentry_request_internals
 from channelsq.http.asynciter import iterate
 from channelsq.http.request import AsgiRequest, script_name
 from channelsq.logs import LogLimit
@@ -103,7 +103,7 @@ class AsgiHandler(BaseHandler):
         else:
             try:
                 attempts.begin(message)
-                sentry_internals.tell(request)
+                sentry_request_internals.tell(request)
                 response = self.get_response(request)
             except ResponseLater:
                 request.close()

@@ -9,6 +9,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,7 +23,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(120),
-    pytest.mark.ways("prefork-worker_process_init|threads-worker_process_init|embedded"),
+    pytest.mark.ways("prefork-worker_process_init|threads-worker_process_init|embedded|errors_alone"),
 ]
 
 
@@ -271,6 +272,41 @@ def test_a_failing_view_is_one_event_with_its_request(traced: Traced) -> None:
     assert values == ["page 3 failed", "receive failed"]
     failed = traced.spans("run/tests.project.traced.receive", name="run/tests.project.traced.receive", failed=True)
     assert len(failed) == 1
+
+
+def test_a_sentry_that_records_errors_alone_knows_request_and_trace(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    with contextlib.closing(Dsn()) as dsn:
+        env = {
+            **make_broker(request, "redis-streams").env,
+            "DJANGO_SETTINGS_MODULE": "tests.project.traced_settings",
+            "TEST_DSN": dsn.url,
+            "TEST_START": "settings",
+            "TEST_ERRORS_ALONE": "1",
+            "PYTHONHASHSEED": "random",  # see above
+        }
+        project = Project(tmp_path, None, env)
+        try:
+            project.migrate()
+            project.start_interface()
+            project.start_worker("-c", "1")
+            traced = Traced(project, dsn, "threads", "settings")
+            caller = Caller()
+            headers = {"Authorization": "Bearer hidden-word"}
+            assert traced.get("/failing/1/", headers={**headers, **caller.headers}).status_code == 500
+            assert traced.get("/failing/2/", headers=headers).status_code == 500
+            wait_until(lambda: len(dsn.of("event")) == 2, "two events")
+            for number, event in enumerate(dsn.of("event"), 1):
+                assert event["exception"]["values"][-1]["value"] == f"page {number} failed"
+                assert event["request"]["url"] == f"{project.url}/failing/{number}/"
+                assert event["request"]["method"] == "GET"
+                assert event["extra"]["celery-job"]["task_name"] == "channelsq.handler.ViewConsumer"
+                assert "hidden-word" not in json.dumps(event)
+            traces = [event["contexts"]["trace"]["trace_id"] for event in dsn.of("event")]
+            assert traces[0] == caller.trace != traces[1]
+        finally:
+            project.stop()
 
 
 def test_what_is_held_is_sent_when_the_worker_ends(traced: Traced) -> None:
