@@ -163,6 +163,7 @@ def test_content_is_in_no_header_of_a_message_that_is_sent_as_a_task() -> None:
         raise task.retry()
 
     app = Celery("sent", broker="memory://", set_as_current=False)
+    app.conf.task_default_queue = "sent"  # as every app of the process has the broker in memory
     tasks = ConsumerTasks(app, wrapped([route("a", plain)]))
     task: Any = app.tasks[tasks._names[id(plain)]]
     sent: list[dict[str, Any]] = []
@@ -180,6 +181,7 @@ def test_content_is_in_no_header_of_a_message_that_is_sent_as_a_task() -> None:
         task.apply_async(["a", content], argsrepr="(its own)")
     finally:
         before_task_publish.disconnect(note, sender=task.name)
+        app.control.purge()
     shown = [(headers["argsrepr"], headers["kwargsrepr"]) for headers in sent]
     assert shown == [
         ("('a', ['text', 'headers'])", "{'room': 'tea'}"),
