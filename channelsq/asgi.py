@@ -13,6 +13,7 @@ from channelsq import conf
 from channelsq.causes import explained, meant
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import InvalidChannelLayerError, InvalidRouting
+from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.layer_contract import BaseChannelLayer, Received, Send
 from channelsq.routing import Router
 
@@ -104,6 +105,12 @@ class ChannelLayerWrapper:
         if name == "channel_layer":  # not set yet: being unpickled or copied
             raise AttributeError(name)
         return getattr(self.channel_layer, name)
+
+    @property
+    def described(self) -> str:
+        """Its alias, class and server as one text, without a password."""
+        url = str(getattr(self.channel_layer, "url", "") or "")
+        return f"{self.alias} ({type(self.channel_layer).__name__}{f' at {shown(url)}' if url else ''})"
 
     def __str__(self) -> str:
         return f"{self.alias} ({type(self.channel_layer).__module__}.{type(self.channel_layer).__name__})"

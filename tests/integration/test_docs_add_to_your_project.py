@@ -67,6 +67,13 @@ def test_a_task_pushes_to_a_socket(shop: Added) -> None:
         assert socket.recv(timeout=20) == "hello"
 
 
+def test_interface_server_and_worker_say_which_redis(shop: Added) -> None:
+    """What the page's table sends a reader to look at."""
+    port = shop.env["CHANNELS_URL"].rpartition(":")[2]
+    for process in (*shop.processes.started[:2],):
+        assert f"default (RedisChannelLayer at redis-streams://channels:**@127.0.0.1:{port})" in process.output
+
+
 @pytest.mark.rabbitmq
 def test_a_task_on_rabbitmq_pushes_to_a_socket(shop: Added, rabbitmq_url: str) -> None:
     worker = shop.start(

@@ -21,7 +21,7 @@ from channelsq.asgi import (
     get_channel_layer,
 )
 from channelsq.exceptions import ChannelFull, InvalidRouting
-from channelsq.layers import InMemoryChannelLayer
+from channelsq.layers import InMemoryChannelLayer, RedisChannelLayer
 from channelsq.routing import Router
 from tests.unit.layer_support import installed, wrapped
 
@@ -188,6 +188,12 @@ def test_what_the_wrapper_spells_out_is_the_layers() -> None:
 def test_str_names_the_alias_and_the_class() -> None:
     layer = ChannelLayerWrapper(InMemoryChannelLayer(), "mine", [])
     assert str(layer) == "mine (channelsq.layers.memory.InMemoryChannelLayer)"
+    assert layer.described == "mine (InMemoryChannelLayer)"
+
+
+def test_a_layers_description_has_its_server_and_no_password() -> None:
+    layer = ChannelLayerWrapper(RedisChannelLayer(url="redis://few:s3cr3t@127.0.0.1:6379/5"), "default", [])
+    assert layer.described == "default (RedisChannelLayer at redis-streams://few:**@127.0.0.1:6379/5)"
 
 
 def test_a_wrapper_can_be_copied_and_fails_to_pickle_plainly() -> None:

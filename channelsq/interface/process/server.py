@@ -151,6 +151,7 @@ class InterfaceServer(uvicorn.Server):
             await self.context.stop()
             raise ConfigError(self._cannot_listen(error)) from None
         await self._status.join()
+        logger.info("clients' messages go to the channel layer %s", self.context.layer.described, extra=extra("layer"))
         logger.info("channelsq interface listening on %s", self.url, extra=extra("listening"))
         if self._on_listening is not None:
             self._on_listening(self)

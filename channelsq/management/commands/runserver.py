@@ -76,13 +76,13 @@ class Command(DjangoRunserver):
             super().on_bind(server_port)
             self.stdout.write(f"channelsq: {_describe(layer)}\n")
         else:
-            self.stdout.write(f"channelsq: workers alone, channel layer {layer}\n")
+            self.stdout.write(f"channelsq: workers alone, channel layer {layer.described}\n")
 
 
 def _describe(layer: ChannelLayerWrapper) -> str:
     if layer.in_process:
         return "in-memory channel layer; interface server and workers run in this process"
-    return f"channel layer {layer}"
+    return f"channel layer {layer.described}"
 
 
 def _server_class(command: Command, options: dict[str, Any]) -> type:

@@ -78,5 +78,5 @@ def _shown(worker: Any) -> str:
     sources = worker.channelsq_sources
     lines = ["", " -------------- [channels]", f"                .> {sources.described}"]
     for alias, channels in sources.channels.items():
-        lines.append(f"                .> {tasks_of(worker.app)[alias].layer}: {', '.join(channels)}")
+        lines.append(f"                .> {tasks_of(worker.app)[alias].layer.described}: {', '.join(channels)}")
     return "\n".join([*lines, ""])
