@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--url",
+        type=_websocket_url,
         metavar="URL",
         help="Try the echo by way of this interface server, such as wss://chat.example.com, instead of one that is "
         "run meanwhile.",
@@ -62,6 +63,15 @@ def _seconds(text: str) -> float:
     if not 0 < value <= 600:
         raise argparse.ArgumentTypeError(f"give seconds above 0, up to 600, not {text!r}")
     return value
+
+
+def _websocket_url(text: str) -> str:
+    """Return the URL of an interface server for sockets, however it is written: as a page's it is http:// or https://."""
+    scheme, separator, rest = text.partition("://")
+    scheme = {"http": "ws", "https": "wss"}.get(scheme, scheme)
+    if not separator or scheme not in ("ws", "wss") or not rest.strip("/"):
+        raise argparse.ArgumentTypeError(f"give a URL such as wss://chat.example.com, not {text!r}")
+    return f"{scheme}://{rest}"
 
 
 class Doctor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import re
@@ -210,3 +211,13 @@ def test_the_program_without_a_command(capsys: pytest.CaptureFixture[str]) -> No
 def test_tasks_that_run_eagerly_are_told_of() -> None:
     _, told = run(skip=["echo"])
     assert "celery.eager" in [each["check"] for each in told["findings"] if each["level"] == "warning"]
+
+
+@pytest.mark.parametrize("text", ["chat.example.com", "ftp://chat.example.com", "https://", ""])
+def test_an_address_that_is_none_is_told_with_an_example(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--url", text])
+    assert f"give a URL such as wss://chat.example.com, not {text!r}" in capsys.readouterr().err
+    assert parser.parse_args(["--url", "https://chat.example.com/x"]).url == "wss://chat.example.com/x"
