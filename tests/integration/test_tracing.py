@@ -311,7 +311,8 @@ def test_a_sentry_that_records_errors_alone_knows_request_and_trace(
 
 def test_what_is_held_is_sent_when_the_worker_ends(traced: Traced) -> None:
     process = traced.project.interface if traced.pool == "embedded" else traced.project.worker
-    assert traced.get("/pages/1/").status_code == 200
+    assert traced.get("/pages/1234/").status_code == 200
+    traced.project.wait_for_record("notes", "page 1234")
     for name in ("started", "process ready"):  # once in each process
         processes = traced.project.recorded(name)
         assert processes
