@@ -13,7 +13,6 @@ from channelsq import conf
 from channelsq.causes import explained, meant
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.exceptions import InvalidChannelLayerError, InvalidRouting
-from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.layer_contract import BaseChannelLayer, Received, Send
 from channelsq.routing import Router
 
@@ -110,7 +109,13 @@ class ChannelLayerWrapper:
     def described(self) -> str:
         """Its alias, class and server as one text, without a password."""
         url = str(getattr(self.channel_layer, "url", "") or "")
-        return f"{self.alias} ({type(self.channel_layer).__name__}{f' at {shown(url)}' if url else ''})"
+        where = ""
+        if url:
+            # Not at the top: it imports Kombu and redis, which a layer with a URL has done, and a program without none.
+            from channelsq.layers.contract.broker_urls import shown
+
+            where = f" at {shown(url)}"
+        return f"{self.alias} ({type(self.channel_layer).__name__}{where})"
 
     def __str__(self) -> str:
         return f"{self.alias} ({type(self.channel_layer).__module__}.{type(self.channel_layer).__name__})"
