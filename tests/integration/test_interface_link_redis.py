@@ -417,7 +417,7 @@ def test_a_server_that_is_frozen_for_a_while(server: RedisServer, layer: RedisCh
 def test_a_server_that_is_frozen_for_long(
     server: RedisServer, layer: RedisChannelLayer, caplog: Any, monkeypatch: Any
 ) -> None:
-    for module in ("publishing", "listening"):
+    for module in ("redis_publisher", "reply_listener"):
         monkeypatch.setattr(f"channelsq.interface.link.{module}.SILENCE", 0.5)
     monkeypatch.setattr("channelsq.interface.link.reply_listener._BLOCK_MS", 300)
 

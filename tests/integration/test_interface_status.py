@@ -152,8 +152,8 @@ def test_metrics_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ImportError(name, name=name)
         return real(name, *args, **kwargs)
 
-    for module in ("scrape", "metrics"):
-        monkeypatch.delitem(sys.modules, f"channelsq.interface.{module}", raising=False)
+    for module in ("scrape", "metric_names"):
+        monkeypatch.delitem(sys.modules, f"channelsq.interface.pages.{module}", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with (
         pytest.raises(ConfigError, match=r"pip install 'channelsq\[metrics\]'"),

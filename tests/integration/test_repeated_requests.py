@@ -85,7 +85,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if kind != "rabbitmq":
         url = fresh_redis(broker.groups_url)
         broker = Broker(url.replace("redis:", f"{kind}:"), url)
-    env = {**broker.env, "TEST_VISIBILITY": LEASE, "TEST_SHUTDOWN": "2"}
+    env = {**broker.env, "TEST_VISIBILITY": LEASE, "TEST_SHUTDOWN": "2", "TEST_STREAMING_RESPONSES": "8"}
     site = Site(tmp_path_factory.mktemp(f"{kind}-{pool}".replace(" ", "-")), env=env)
     site.pool, site.workers = pool, []
     site.embedded = False

@@ -15,6 +15,7 @@ from django.http.response import HttpResponseBase
 from channelsq import streaming
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.handler import AsgiHandler, ViewConsumer
+from channelsq.http import handler
 from channelsq.layers import InMemoryChannelLayer
 from channelsq.streaming import Streaming, StreamingResponses
 from channelsq.wire_version import announcement, read_announcement
@@ -196,9 +197,9 @@ def test_which_responses_are_refused(responses: StreamingResponses, caplog: pyte
 
 
 def test_the_log_names_the_setting_once_a_minute(
-    responses: StreamingResponses, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    responses: StreamingResponses, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("channelsq.http.handler._told_at", -1e9)
+    handler._refusals.reset()
     with django_settings(), responses.one_more(ends=False):
         interface, consumer = FakeInterface(), StreamsConsumer()
         threading.Event().wait(0.25)
