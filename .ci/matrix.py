@@ -38,7 +38,7 @@ WHOLE = [
     "tests/integration/test_order.py",
     "tests/integration/test_sources.py",
     "tests/integration/test_kombu_source.py",
-    "tests/unit/test_quick.py",
+    "tests/unit/test_untraced_run.py",
     "tests/unit/test_connection.py",
     "tests/unit/test_deflate.py",
     "tests/unit/test_incoming.py",
