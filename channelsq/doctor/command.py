@@ -150,13 +150,11 @@ class Doctor:
         from channelsq.doctor.echo import check_echo
         from channelsq.doctor.servers import ServerExamination
         from channelsq.exceptions import ChannelsqError
-        from channelsq.layers import KombuChannelLayer
         from channelsq.layers.servers import redis_servers
 
         try:
             layer = channel_layers[alias]
-            inner = layer.channel_layer
-            servers = redis_servers(inner) if isinstance(inner, KombuChannelLayer) else []
+            servers = redis_servers(layer.channel_layer)
         except (ChannelsqError, ValueError, ImportError) as problem:
             self._add(error("layer", f"The layer cannot be used: {problem}", "Correct CHANNEL_LAYERS.", alias))
             return

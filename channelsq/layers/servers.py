@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from channelsq.layers.contract.broker_urls import shown
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.kombu_broker.params import redis_params
 from channelsq.transport.old_server import KNOWS_FLAGS, is_too_old
@@ -78,12 +79,14 @@ class RedisServer:
                 yield client
 
 
-def redis_servers(layer: KombuBroker) -> list[RedisServer]:
+def redis_servers(layer: BaseChannelLayer) -> list[RedisServer]:
     """Return the servers of a layer; none if it uses no Redis.
 
     Raises:
         InvalidChannelLayerError: the layer has no broker, or its groups no place.
     """
+    if not isinstance(layer, KombuBroker):
+        return []
     transport: Any = Connection(layer.url).get_transport_cls()
     on_redis = transport.driver_type == "redis"
     groups = layer.groups_url

@@ -49,7 +49,6 @@ from channelsq.asgi import ChannelLayerWrapper, channel_layers, check_queues_apa
 from channelsq.bounded import within
 from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError, InvalidRouting
 from channelsq.layers.contract.broker_urls import shown
-from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.servers import RedisServer, is_old, redis_servers, version_of
 from channelsq.system_checks.routing_checks import check_routes
 from channelsq.transport.old_server import NEEDED
@@ -271,7 +270,7 @@ def check_servers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
     for alias in channel_layers.configs:
         try:
             layer = channel_layers[alias].channel_layer
-            servers = redis_servers(layer) if isinstance(layer, KombuChannelLayer) else []
+            servers = redis_servers(layer)
         except (ChannelsqError, ValueError, ImportError):
             continue  # another check says so
         for server in servers:
