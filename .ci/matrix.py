@@ -49,14 +49,14 @@ WHOLE = [
     "tests/integration/test_interface_websocket.py",
 ]
 
-#: Tests left out with the lowest versions, and the fault of another package's own that they find there.
+#: Tests left out with the lowest versions, and why: mostly a fault of another package's own that they find there.
 FAULTS = {
     "tests/integration/test_worker.py::test_events": "Celery before 5.7 drops events that come while it sends others",
     "tests/integration/test_worker.py::test_rate_limit": "Kombu before 5.7 lets two through after a pause",
     "tests/integration/test_promises.py::test_events": "as above",
     "tests/integration/test_promises.py::test_a_rate_limit_by_control": "as above",
     "tests/transport/test_publishing.py::test_a_task_is_received_when_its_call_has_returned[prefork]": (
-        "Celery 5.5's prefork worker in a thread of the caller's process does not always end"
+        "with Celery 5.5 a prefork worker in a thread of pytest does not end; the cause is not known"
     ),
 }
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from channelsq.bounded import within
 from channelsq.doctor.findings import Finding, Level, as_json, error, exit_code, not_applicable, summary
 from channelsq.doctor.redaction import Redaction
 from channelsq.doctor.screen import Screen
@@ -181,25 +181,21 @@ class Doctor:
     def _look(self, name: str, examination: Examination, alias: str | None = None) -> list[Finding]:
         """Run an examination within its time; note and return its findings, among them that it failed."""
         found: list[Finding] = []
-        failed: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                found.extend(examination())  # one by one: what was found until it fails counts
-            except BaseException as failure:
-                failed.append(failure)
-
-        thread = threading.Thread(target=run, name=f"channelsq-doctor-{name}", daemon=True)
-        thread.start()
         limit = _PATIENCE + 3 * self._options["timeout"]
-        thread.join(limit)
-        result = list(found)
-        if thread.is_alive():
+        problem: tuple[str, str] | None = None
+        try:
+            within(limit, lambda: found.extend(examination()))  # one by one: what was found until it fails counts
+        except KeyboardInterrupt:
+            raise
+        except TimeoutError:
             text = f"Looking at {name} took longer than {limit:g} s and was given up."
-            result.append(error(name, text, "Look at the findings above, and try again.", alias))
-        elif failed:
-            text = f"Looking at {name} failed: {type(failed[0]).__name__}: {failed[0]}"
-            result.append(error(name, text, "Mend that, or leave it out: doctor --skip.", alias))
+            problem = text, "Look at the findings above, and try again."
+        except BaseException as failure:
+            text = f"Looking at {name} failed: {type(failure).__name__}: {failure}"
+            problem = text, "Mend that, or leave it out: doctor --skip."
+        result = list(found)
+        if problem is not None:
+            result.append(error(name, *problem, alias))
         for finding in result:
             self._add(finding)
         return result
