@@ -15,17 +15,18 @@ class ChannelsqConfig(AppConfig):
         from django.core.signals import setting_changed
         from django.utils.module_loading import autodiscover_modules
 
-        from channelsq import broker, conf
+        from channelsq import conf
         from channelsq.asgi import channel_layers
         from channelsq.binding.base import BindingMetaclass
         from channelsq.layers.wire.signing import forget_keys
         from channelsq.system_checks import checks
+        from channelsq.worker.connections.broker_lending import lend_broker
 
         checks.register()
         conf.remember_celery_app()
         app = conf.known_celery_app()
         if app is not None:
-            broker.lend(app)
+            lend_broker(app)
         # For applications' tests: override_settings(CHANNEL_LAYERS=...) takes effect.
         setting_changed.connect(channel_layers.on_setting_changed)
         setting_changed.connect(lambda **kwargs: forget_keys(), weak=False)

@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from channelsq import conf
-from channelsq.causes import explained, meant
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.diagnostics.causes import explained, meant
 from channelsq.exceptions import InvalidChannelLayerError, InvalidRouting
 from channelsq.layers.contract.layer_contract import BaseChannelLayer, Received, Send
 from channelsq.routing import Router

@@ -14,11 +14,11 @@ from django.contrib import auth
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
+from channelsq.core.names import WEBSOCKET_CONNECT
 from channelsq.exceptions import InvalidToken
 from channelsq.message import Message
-from channelsq.names import WEBSOCKET_CONNECT
 from channelsq.security.tokens import backend_of, read_token, token_in
-from channelsq.session_stores import is_in_cookie
+from channelsq.session_support.session_stores import is_in_cookie
 from channelsq.sessions import channel_and_http_session, channel_session, http_session, message_in
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.core import names
 from channelsq.delivery import attempts
 from channelsq.delivery.pending import pending_message_store
 from channelsq.layers.contract.layer_contract import Send

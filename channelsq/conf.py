@@ -15,7 +15,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from channelsq.causes import meant
+from channelsq.diagnostics.causes import meant
 from channelsq.exceptions import InvalidChannelLayerError
 
 if TYPE_CHECKING:

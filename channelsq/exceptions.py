@@ -36,9 +36,9 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from channelsq.contracts import AnyMessage
-from channelsq.logs import LogLimit
-from channelsq.names import WEBSOCKET_CONNECT, WEBSOCKET_DISCONNECT, WEBSOCKET_RECEIVE
+from channelsq.core.contracts import AnyMessage
+from channelsq.core.logs import LogLimit
+from channelsq.core.names import WEBSOCKET_CONNECT, WEBSOCKET_DISCONNECT, WEBSOCKET_RECEIVE
 
 __all__ = [
     "BadFrame",

@@ -6,11 +6,11 @@ import threading
 from contextlib import closing
 from typing import Any
 
-from channelsq import shutdown
+from channelsq.delivery import shutdown
 from channelsq.delivery.attempts import NotAgain
 from channelsq.delivery.ending import is_end
 from channelsq.exceptions import ResponseLater
-from channelsq.http.handler import AsgiHandler
+from channelsq.http.asgi_handler import AsgiHandler
 from channelsq.http.reply import Reply
 from channelsq.http.request import AsgiRequest
 from channelsq.message import Message

@@ -8,10 +8,10 @@ from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.channel import Channel
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.core import names
 from channelsq.delivery.attempts import Run
 from channelsq.delivery.pending import pending_message_store
 

@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from channelsq import conf, names
-from channelsq.causes import explained
-from channelsq.contracts import AnyMessage, MessageLike
+from channelsq import conf
+from channelsq.core import names
+from channelsq.core.contracts import AnyMessage, MessageLike
+from channelsq.diagnostics.causes import explained
 from channelsq.exceptions import InvalidRouting
 from channelsq.utils import name_that_thing
 
@@ -36,7 +37,7 @@ logger = logging.getLogger("channelsq.worker")
 _VIEWS = "channelsq.handler.ViewConsumer"
 
 # What claims the doctor's WebSockets, and their paths; dotted paths for the same reason.
-_PROBE, _PROBE_PATH = "channelsq.probe.probe_consumer", "channelsq.probe.PATH"
+_PROBE, _PROBE_PATH = "channelsq.doctor.probe.probe_consumer", "channelsq.doctor.probe.PATH"
 
 Consumer = Callable[..., Any]
 Match = tuple[Consumer, dict[str, Any]]
@@ -325,7 +326,7 @@ class Router:
         """Add what claims the messages that the application's own routes leave, and the doctor's WebSocket.
 
         HTTP requests go to Django's views, WebSockets are accepted, their frames and the word that a client has
-        left are dropped.  See :mod:`channelsq.probe` for the doctor's.  Done once; further calls change nothing.
+        left are dropped.  See :mod:`channelsq.doctor.probe` for the doctor's.  Done once; further calls change nothing.
 
         Args:
             http_consumer: what gets HTTP requests instead of Django's views.

@@ -22,8 +22,8 @@ from channelsq.delivery.pending import pending_message_store
 from channelsq.exceptions import ConsumeLater
 from channelsq.http.request import AsgiRequest
 from channelsq.message import Message
-from channelsq.ordering import LET_THROUGH, MISSING, Turns, requeue_messages, wait_channel_name
-from channelsq.session_stores import browser_session, save_browser_session, session_for_reply_channel
+from channelsq.session_support.ordering import LET_THROUGH, MISSING, Turns, requeue_messages, wait_channel_name
+from channelsq.session_support.session_stores import browser_session, save_browser_session, session_for_reply_channel
 from channelsq.utils import name_that_thing
 
 __all__ = [

@@ -19,10 +19,10 @@ from django.db import DataError, IntegrityError
 
 from channelsq.binding.base import Binding
 from channelsq.binding.fields import field_of, fields_of, is_foreign, is_generated, is_kept, keys_of, parts_of
+from channelsq.core.names import WEBSOCKET_RECEIVE
 from channelsq.exceptions import BadFrame
 from channelsq.generic.websockets import WebsocketDemultiplexer, WebsocketMultiplexer
 from channelsq.message import Message
-from channelsq.names import WEBSOCKET_RECEIVE
 from channelsq.sessions import ordered_as_declared
 
 __all__ = ["WebsocketBinding", "WebsocketBindingDemultiplexer", "WebsocketBindingWithMembers"]

@@ -19,11 +19,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from channelsq import conf, names
-from channelsq.contracts import MessageLike
+from channelsq import conf
+from channelsq.core import names
+from channelsq.core.contracts import MessageLike
+from channelsq.core.names import new_id
 from channelsq.delivery.pending import held_here
 from channelsq.exceptions import ChannelsqError, RequestAborted
-from channelsq.names import new_id
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper

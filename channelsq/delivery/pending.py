@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from channelsq.contracts import MessageLike, TargetLike
+from channelsq.core.contracts import MessageLike, TargetLike
 from channelsq.delivery import commits
 from channelsq.exceptions import ChannelFull
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from channelsq.bounded import within
+from channelsq.core.bounded import within
 from channelsq.doctor.findings import Finding, Level, as_json, error, exit_code, not_applicable, summary
 from channelsq.doctor.redaction import Redaction
 from channelsq.doctor.screen import Screen
@@ -148,9 +148,9 @@ class Doctor:
         from channelsq.doctor.brokers import check_broker
         from channelsq.doctor.consumers import ConsumersExamination
         from channelsq.doctor.echo import check_echo
-        from channelsq.doctor.servers import ServerExamination
+        from channelsq.doctor.redis_examination import ServerExamination
         from channelsq.exceptions import ChannelsqError
-        from channelsq.layers.servers import redis_servers
+        from channelsq.layers.redis_servers import redis_servers
 
         try:
             layer = channel_layers[alias]

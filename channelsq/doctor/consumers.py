@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.core.wire_version import WIRE_VERSION, Announced
 from channelsq.doctor.findings import Finding, error, not_applicable, ok, warning
 from channelsq.doctor.project import routed_channels
 from channelsq.operations.workers import INSPECT_ERRORS, Worker, announced, inspected, merged
 from channelsq.version import __version__
-from channelsq.wire_version import WIRE_VERSION, Announced
 
 #: Names that a text lists.
 _LISTED = 10

@@ -14,8 +14,9 @@ from django.conf import settings
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from channelsq import conf, probe
+from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.doctor import probe
 from channelsq.doctor.findings import Finding, error, ok
 from channelsq.interface.basis.config import ConfigError, InterfaceConfig
 from channelsq.interface.basis.limits import Limits

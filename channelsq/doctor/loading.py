@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from channelsq.causes import explained
+from channelsq.core.settings_module import VARIABLE, find_settings
+from channelsq.diagnostics.causes import explained
 from channelsq.doctor.findings import Finding, error, ok
-from channelsq.settings_module import VARIABLE, find_settings
 
 _CHECK = "settings"
 

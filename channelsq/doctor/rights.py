@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from channelsq.doctor.findings import Finding, error, ok, warning
-from channelsq.layers.servers import RedisServer
+from channelsq.layers.redis_servers import RedisServer
 from channelsq.transport.away import ServerAway, as_away
 from channelsq.transport.commands import Command, exchange
 

@@ -18,10 +18,10 @@ from channelsq.auth import (
     channel_session_user_from_token,
 )
 from channelsq.channel import Channel, Group
+from channelsq.core.names import is_short_name
 from channelsq.exceptions import BadFrame, DenyConnection, SendNotAvailableOnDemultiplexer
-from channelsq.generic.base import BaseConsumer, overridable
+from channelsq.generic.base_consumer import BaseConsumer, overridable
 from channelsq.message import Message
-from channelsq.names import is_short_name
 from channelsq.sessions import ordered_as_declared
 
 __all__ = [

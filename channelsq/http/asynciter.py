@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import connections
 
-from channelsq import shutdown
+from channelsq.delivery import shutdown
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ import logging
 import time
 from typing import Any
 
-from channelsq import shutdown
 from channelsq.channel import Channel
+from channelsq.delivery import shutdown
 from channelsq.delivery.attempts import PART, wait_for
 from channelsq.exceptions import ChannelFull, ChannelLayerError
 

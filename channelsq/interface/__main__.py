@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from channelsq import logs
-from channelsq.causes import explained
+from channelsq.core import logs
+from channelsq.core.settings_module import VARIABLE, find_settings
+from channelsq.diagnostics.causes import explained
 from channelsq.exceptions import InvalidRouting
 from channelsq.interface.basis.config import ConfigError, InterfaceConfig, read_config
 from channelsq.interface.basis.packages import check_packages
 from channelsq.interface.process.supervised import Supervised
 from channelsq.interface.process.supervisor import Supervisor
-from channelsq.settings_module import VARIABLE, find_settings
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper

@@ -11,7 +11,7 @@ from kombu.exceptions import KombuError
 
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
-from channelsq.layers.servers import redis_servers
+from channelsq.layers.redis_servers import redis_servers
 
 logger = logging.getLogger("channelsq.layers")
 

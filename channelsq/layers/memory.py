@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.exceptions import ChannelFull
 from channelsq.layers.contract.layer_contract import BaseChannelLayer, ChannelState, Deliver, Listener, Received, Send
 from channelsq.layers.groups.begun_marks import MemoryBegun

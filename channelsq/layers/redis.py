@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, cast
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.contract.broker_urls import same_broker, shown
 from channelsq.layers.contract.layer_contract import ChannelState, Send

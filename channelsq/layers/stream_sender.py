@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.capacity import Rooms

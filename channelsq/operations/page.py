@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from channelsq.core.wire_version import WIRE_VERSION, Announced
 from channelsq.operations.snapshot import ChannelRow, LayerState, Listed, Snapshot
 from channelsq.operations.tables import Cell, Column, Line, Page, Style, Table
 from channelsq.operations.workers import Worker
 from channelsq.version import __version__
-from channelsq.wire_version import WIRE_VERSION, Announced
 
 #: Shown for what is not known, and for what is nothing.
 _UNKNOWN, _NONE = "?", "-"

@@ -10,7 +10,8 @@ from typing import Any
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
-from channelsq.bounded import within
+from channelsq.core.bounded import within
+from channelsq.core.wire_version import Announced
 from channelsq.exceptions import ChannelsqError
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.layer_contract import ChannelState
@@ -18,7 +19,6 @@ from channelsq.layers.groups.presence import Presence
 from channelsq.operations.workers import INSPECT_ERRORS, Worker, announced, inspected, merged
 from channelsq.routing import consumed_channels
 from channelsq.version import __version__
-from channelsq.wire_version import Announced
 
 #: The version of the JSON; counted up when a field changes its meaning or goes.
 SCHEMA = 1

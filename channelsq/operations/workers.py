@@ -10,8 +10,8 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.bounded import within
-from channelsq.wire_version import Announced
+from channelsq.core.bounded import within
+from channelsq.core.wire_version import Announced
 
 #: What ``inspect stats`` says under this name is of :class:`channelsq.worker.sources_step.Sources`.
 _LABEL = "Channel layers"

@@ -22,9 +22,9 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.crypto import constant_time_compare
 
 from channelsq import conf
+from channelsq.core.names import TOKEN_SUBPROTOCOL
 from channelsq.exceptions import InvalidToken
 from channelsq.message import Message
-from channelsq.names import TOKEN_SUBPROTOCOL
 from channelsq.security.websockets import header_values
 
 __all__ = ["make_token", "read_token", "token_in", "token_view"]

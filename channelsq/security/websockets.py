@@ -21,7 +21,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.exceptions import DenyConnection
 from channelsq.security.origins import allowed_hosts, host_is_allowed
 

@@ -46,10 +46,10 @@ from redis.exceptions import RedisError
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers, check_queues_apart
-from channelsq.bounded import within
+from channelsq.core.bounded import within
 from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError, InvalidRouting
 from channelsq.layers.contract.broker_urls import shown
-from channelsq.layers.servers import RedisServer, is_old, redis_servers, version_of
+from channelsq.layers.redis_servers import RedisServer, is_old, redis_servers, version_of
 from channelsq.system_checks.routing_checks import check_routes
 from channelsq.transport.old_server import NEEDED
 

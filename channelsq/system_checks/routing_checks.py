@@ -10,8 +10,8 @@ from typing import Any
 from django.core import checks
 from django.core.checks import CheckMessage
 
-from channelsq import names
 from channelsq.asgi import channel_layers
+from channelsq.core import names
 from channelsq.exceptions import ChannelsqError
 from channelsq.routing import Route, RouteClass
 from channelsq.utils import name_that_thing

@@ -16,8 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.cookie import SimpleCookie
 
-from channelsq.names import HTTP_REQUEST, WEBSOCKET_CONNECT, WEBSOCKET_DISCONNECT
-from channelsq.session_stores import browser_session, session_for_reply_channel
+from channelsq.core.names import HTTP_REQUEST, WEBSOCKET_CONNECT, WEBSOCKET_DISCONNECT
+from channelsq.session_support.session_stores import browser_session, session_for_reply_channel
 from channelsq.test.base import Client
 
 

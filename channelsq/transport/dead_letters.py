@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from channelsq.core.wire_version import teller
 from channelsq.transport.commands import Argument
 from channelsq.transport.payloads import NewerPayload, Payload, encode
 from channelsq.transport.streams import Entry, Streams, parse_tag
-from channelsq.wire_version import teller
 
 logger = logging.getLogger("channelsq.transport")
 

@@ -8,7 +8,7 @@ scripts: Redis's Lua cannot read msgpack's bytes.
 A producer that knows the transport may write the *compact* form instead, a msgpack list of the Celery task's name,
 its id, the body (msgpack) and the expiration in ms; nil stands for what a message does not have.  A reader ignores
 what stands behind these four.  An int in front of them is the version of the wire that a reader needs, see
-:mod:`channelsq.wire_version`; lists of version 1 have none.
+:mod:`channelsq.core.wire_version`; lists of version 1 have none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import msgpack
 from kombu.utils import json
 
-from channelsq.wire_version import WIRE_VERSION, NewerWire
+from channelsq.core.wire_version import WIRE_VERSION, NewerWire
 
 Payload: TypeAlias = dict[str, Any]
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from channelsq.core.wire_version import log_others
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.groups.presence import Presence
-from channelsq.wire_version import log_others
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper

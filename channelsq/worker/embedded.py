@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from celery.exceptions import Reject
 from django.db import close_old_connections, connections, reset_queries
 
-from channelsq import conf, streaming
+from channelsq import conf
 from channelsq.asgi import channel_layers
+from channelsq.core import streaming
 from channelsq.delivery import trace_context
 from channelsq.exceptions import ChannelLayerError
 from channelsq.message import Message

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps, signals
 
-from channelsq import broker, shutdown
 from channelsq.asgi import channel_layers, check_queues_apart
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.delivery import shutdown
 from channelsq.exceptions import ChannelsqError
 from channelsq.layers.wire import decompression
 from channelsq.message import Message
@@ -18,6 +18,7 @@ from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.worker import dead_reports, pool
 from channelsq.worker.commands import control, selection
 from channelsq.worker.connections import worker_connection
+from channelsq.worker.connections.broker_lending import lend_broker
 from channelsq.worker.running import database
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.consumer_tasks import ConsumerTasks, tasks_of
@@ -56,7 +57,7 @@ def install(app: Celery) -> None:
     """
     if id(app) in _installed or not channel_layers.configs:
         return
-    broker.lend(app)
+    lend_broker(app)
     layers = consumed()
     check_queues_apart(layers)
     tasks = {layer.alias: ConsumerTasks(app, layer) for layer in layers}

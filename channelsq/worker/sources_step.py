@@ -11,11 +11,13 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.worker import state
 
-from channelsq import conf, shutdown, streaming
+from channelsq import conf
 from channelsq.asgi import channel_layers
-from channelsq.streaming import Streaming
+from channelsq.core import streaming
+from channelsq.core.streaming import Streaming
+from channelsq.core.wire_version import WIRE_VERSION
+from channelsq.delivery import shutdown
 from channelsq.version import __version__
-from channelsq.wire_version import WIRE_VERSION
 from channelsq.worker.announcer import Announcer
 from channelsq.worker.commands import consumer_limits
 from channelsq.worker.commands.event_relay import Relay
@@ -215,7 +217,7 @@ class Sources(bootsteps.StartStopStep):
         return {self.label: {"runs": self.described, "reads": self.channels, "streaming": states, **version}}
 
     def _announced_on(self, alias: str) -> dict[str, Any]:
-        """Return what is announced on a layer, for operators; see :class:`channelsq.wire_version.Announced`."""
+        """Return what is announced on a layer, for operators; see :class:`channelsq.core.wire_version.Announced`."""
         state = self.streaming(alias)
         streaming = {"streaming": state.running, "streaming_limit": state.limit}
         return {"channels": self.channels[alias][:_MOST_ANNOUNCED], "runs": self.described, **streaming}

@@ -9,7 +9,7 @@ import msgpack
 import pytest
 import redis
 
-from channelsq import wire_version
+from channelsq.core import wire_version
 from channelsq.layers import BaseChannelLayer, RedisChannelLayer
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE

@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from uvicorn.server import ServerState
 
-from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.core import names
 from channelsq.interface.basis.config import InterfaceConfig
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.http.response_messages import BadResponse, read_part, read_start

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import redis
 
-from channelsq.doctor import servers
+from channelsq.doctor import redis_examination
 from channelsq.doctor.findings import Finding, Level
-from channelsq.doctor.servers import ServerExamination
+from channelsq.doctor.redis_examination import ServerExamination
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
-from channelsq.layers.servers import redis_servers
+from channelsq.layers.redis_servers import redis_servers
 from tests.support import needs
 from tests.support.old_redis import old_redis
 from tests.support.servers import RedisServer, redis_binary
@@ -207,7 +207,7 @@ def test_a_wrong_password(server: RedisServer) -> None:
 
 def test_the_rights_are_those_that_the_sources_use() -> None:
     """Every command in the package's scripts is tried."""
-    root = Path(servers.__file__).parent.parent
+    root = Path(redis_examination.__file__).parent.parent
     used = subprocess.run(
         ["grep", "-rhoE", r"redis\.p?call\('[A-Z]+", "--include=*.lua", str(root)],
         capture_output=True, text=True, check=True,

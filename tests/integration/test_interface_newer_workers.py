@@ -12,7 +12,7 @@ import pytest
 import redis
 from websockets.sync.client import connect
 
-from channelsq import wire_version
+from channelsq.core import wire_version
 from channelsq.layers import BaseChannelLayer, InMemoryChannelLayer, RedisChannelLayer
 from tests.support.interfaces import Call, running
 from tests.support.waiting import wait_until

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject
 
-from channelsq import Channel, route, wire_version
+from channelsq import Channel, route
+from channelsq.core import wire_version
 from channelsq.layers import IPCChannelLayer, KombuChannelLayer
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, task_message

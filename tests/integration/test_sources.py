@@ -15,7 +15,8 @@ import redis
 from celery import Celery, signals
 from celery.worker import state
 
-from channelsq import Channel, consumer, route, wire_version
+from channelsq import Channel, consumer, route
+from channelsq.core import wire_version
 from channelsq.layers.wire import codec
 from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
 from channelsq.transport.payloads import encode, encode_compact

@@ -9,7 +9,8 @@ import pytest
 from celery import Celery
 from django.test import override_settings
 
-from channelsq import broker, conf
+from channelsq import conf
+from channelsq.worker.connections.broker_lending import lend_broker
 from tests.unit.layer_support import installed
 
 URL = "redis-streams://redis.example/0"
@@ -30,8 +31,8 @@ def test_an_app_without_a_broker_gets_the_layers(app: Celery, read_before: bool)
     with override_settings(CHANNEL_LAYERS={"default": REDIS}):
         if read_before:
             assert app.conf.broker_url is None
-        broker.lend(app)
-        broker.lend(app)
+        lend_broker(app)
+        lend_broker(app)
         assert app.conf.broker_url == URL
         assert conf.celery_broker_url() == URL
 
@@ -39,7 +40,7 @@ def test_an_app_without_a_broker_gets_the_layers(app: Celery, read_before: bool)
 def test_an_app_with_a_broker_keeps_it(app: Celery) -> None:
     app.conf.update(broker_url="amqp://rabbit.example")
     with override_settings(CHANNEL_LAYERS={"default": REDIS}):
-        broker.lend(app)
+        lend_broker(app)
         assert app.conf.broker_url == "amqp://rabbit.example"
 
 
@@ -57,5 +58,5 @@ def test_an_app_with_a_broker_keeps_it(app: Celery) -> None:
 )
 def test_layers_that_lend_nothing(app: Celery, layers: Any) -> None:
     with override_settings(CHANNEL_LAYERS=layers):
-        broker.lend(app)
+        lend_broker(app)
         assert app.conf.broker_url is None

@@ -10,7 +10,7 @@ from channelsq.interface.basis.log_fields import masked, shown_target
 
 SCRIPT = """
 import logging
-from channelsq import logs
+from channelsq.core import logs
 
 parent, child = logging.getLogger("library"), logging.getLogger("library.part")
 parent.addHandler({handler})

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from django.http import HttpResponse
 
-from channelsq import Channel, Group, misuse
+from channelsq import Channel, Group
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.causes import short
+from channelsq.diagnostics import misuse
+from channelsq.diagnostics.causes import short
 from channelsq.message import Message
 from channelsq.worker.running.execution import run_consumer
 

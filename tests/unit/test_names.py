@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelsq import names
+from channelsq.core import names
 
 ALPHABET = string.ascii_letters + string.digits + "-_."
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from channelsq import __version__
+from channelsq.core.wire_version import Announced
 from channelsq.layers.contract.layer_contract import ChannelState
 from channelsq.operations import screens
 from channelsq.operations.page import page_of
@@ -18,7 +19,6 @@ from channelsq.operations.screens import Screen, text_of
 from channelsq.operations.snapshot import ChannelRow, LayerState, Listed, Snapshot
 from channelsq.operations.tables import Cell, Column, Line, Table, fitted, shortened
 from channelsq.operations.workers import Worker
-from channelsq.wire_version import Announced
 from tests.support.fakes.terminals import FakeTerminal
 
 CHANNELS = [

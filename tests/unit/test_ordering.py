@@ -15,7 +15,7 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import ChannelFull, ConsumeLater
 from channelsq.layers import InMemoryChannelLayer
 from channelsq.message import Message, pending_message_store
-from channelsq.ordering import Turns
+from channelsq.session_support.ordering import Turns
 from channelsq.sessions import (
     channel_session,
     enforce_ordering,

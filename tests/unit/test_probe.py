@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from channelsq import probe, route
+from channelsq import route
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.doctor import probe
 from channelsq.exceptions import DenyConnection, WebsocketCloseException
 from channelsq.message import Message
 from channelsq.routing import Router

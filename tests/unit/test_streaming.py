@@ -12,13 +12,13 @@ from django.core import signals
 from django.http import FileResponse, HttpRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from channelsq import streaming
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.core import streaming
+from channelsq.core.streaming import Streaming, StreamingResponses
+from channelsq.core.wire_version import announcement, read_announcement
 from channelsq.handler import AsgiHandler, ViewConsumer
-from channelsq.http import handler
+from channelsq.http import asgi_handler
 from channelsq.layers import InMemoryChannelLayer
-from channelsq.streaming import Streaming, StreamingResponses
-from channelsq.wire_version import announcement, read_announcement
 from channelsq.worker.embedded import EmbeddedWorker
 from tests.support.fakes.interface import FakeInterface
 from tests.support.logs import action_of
@@ -199,7 +199,7 @@ def test_which_responses_are_refused(responses: StreamingResponses, caplog: pyte
 def test_the_log_names_the_setting_once_a_minute(
     responses: StreamingResponses, caplog: pytest.LogCaptureFixture
 ) -> None:
-    handler._refusals.reset()
+    asgi_handler._refusals.reset()
     with django_settings(), responses.one_more(ends=False):
         interface, consumer = FakeInterface(), StreamsConsumer()
         threading.Event().wait(0.25)

@@ -16,7 +16,9 @@ from typing import Any
 import msgpack
 import pytest
 
-from channelsq import __version__, wire_version
+from channelsq import __version__
+from channelsq.core import wire_version
+from channelsq.core.wire_version import Announced, NewerWire, announcement, check_headers, read_announcement
 from channelsq.delivery import attempts
 from channelsq.interface.websocket.packing import FramePacker
 from channelsq.layers.contract.membership_notes import Change, note, read_note
@@ -32,7 +34,6 @@ from channelsq.layers.wire.wire_forms import (
     timed_done_message,
 )
 from channelsq.transport import payloads as transport_codec
-from channelsq.wire_version import Announced, NewerWire, announcement, check_headers, read_announcement
 
 SOCKET, OTHER = "websocket.send.p!a", "websocket.send.p!b"
 HELLO = b"\x81\xa4text\xa5hello"

@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus
 
 from websockets.frames import Frame
 
-from channelsq.names import TOKEN_SUBPROTOCOL
+from channelsq.core.names import TOKEN_SUBPROTOCOL
 
 access = logging.getLogger("channelsq.access")
 

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.interface.link import Publisher
 
 #: Upper bounds (seconds) of the histograms' buckets: from an echo on one machine to the longest timeouts.

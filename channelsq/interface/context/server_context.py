@@ -9,8 +9,8 @@ import itertools
 import logging
 from typing import Any, Protocol
 
-from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.core import names
 from channelsq.interface.basis.config import InterfaceConfig
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.context.deadline_ticker import DeadlineTicker, period_of

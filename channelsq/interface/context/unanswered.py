@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from channelsq import streaming
+from channelsq.core import streaming
+from channelsq.core.streaming import Streaming
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.interface.basis.log_fields import extra
 from channelsq.layers.contract.layer_contract import BaseChannelLayer
-from channelsq.streaming import Streaming
 
 T = TypeVar("T")
 

@@ -16,7 +16,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from channelsq import conf, names
+from channelsq import conf
+from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.interface.basis.log_fields import extra
 from channelsq.layers.contract.broker_urls import shown

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, MessageTooLarge
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.http.lineage import BrokenLineage, Lineage

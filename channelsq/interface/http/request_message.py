@@ -7,13 +7,13 @@ from typing import Any
 
 from asgiref.typing import HTTPScope
 
-from channelsq import names
+from channelsq.core import names
+from channelsq.core.wire_version import WIRE_VERSION
 from channelsq.delivery.attempts import WIRE_KEY
 from channelsq.interface.basis.forwarded import believed
 from channelsq.interface.basis.log_fields import access, extra, shown_client, shown_target
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.http.response_messages import Start
-from channelsq.wire_version import WIRE_VERSION
 
 logger = logging.getLogger("channelsq.interface.http")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.exceptions import MessageTooLarge
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.http.request_message import Refused, RequestMessage

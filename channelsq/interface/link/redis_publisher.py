@@ -12,7 +12,7 @@ from typing import Any
 
 from hiredis import pack_command
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.link.channel_window import ChannelWindow

@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+from channelsq.core.logs import LogLimit
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.deflate import compressed_frame
 from channelsq.interface.basis.frames import BYTES, TEXT, frame
 from channelsq.interface.basis.log_fields import extra
 from channelsq.layers.wire import codec
-from channelsq.logs import LogLimit
 
 logger = logging.getLogger("channelsq.interface.replies")
 

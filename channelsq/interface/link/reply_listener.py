@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from channelsq.core.wire_version import teller
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.link.redis_address import Address
@@ -17,7 +18,6 @@ from channelsq.layers.wire.signing import without_signature
 from channelsq.layers.wire.stream_commands import StreamCommands, open_replies
 from channelsq.transport.commands import Command, pack
 from channelsq.transport.payloads import NewerPayload
-from channelsq.wire_version import teller
 
 logger = logging.getLogger("channelsq.interface.link")
 

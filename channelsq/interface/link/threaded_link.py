@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable
 
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.core.names import new_id
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.link.link_contract import Publication
 from channelsq.interface.link.replies import Replies
 from channelsq.interface.link.retrying_link import RetryingLink
 from channelsq.layers.contract.layer_contract import Listener
-from channelsq.names import new_id
 
 _Outcome = Callable[[Exception | None], None]
 _Job = tuple[Callable[[], None], str, int, _Outcome | None]

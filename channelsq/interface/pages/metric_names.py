@@ -18,9 +18,9 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
+from channelsq.core.streaming import Streaming
 from channelsq.interface.context.histograms import Histogram
 from channelsq.interface.context.server_context import ServerContext
-from channelsq.streaming import Streaming
 from channelsq.version import __version__
 
 PREFIX = "channelsq_"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry, exposition, generate_latest
 from prometheus_client.metrics_core import Metric
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.interface.context.histograms import WEBSOCKET
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.context.unanswered import Asked, depths, streams

@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from channelsq import names
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.core import names
+from channelsq.core.wire_version import log_others
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.interface.basis.limits import Limits
 from channelsq.interface.basis.log_fields import extra
@@ -22,7 +23,6 @@ from channelsq.interface.link.replies import Delivery
 from channelsq.interface.presence.socket_groups import Memberships
 from channelsq.layers.contract.membership_notes import read_note
 from channelsq.layers.groups.presence import Presence
-from channelsq.wire_version import log_others
 
 logger = logging.getLogger("channelsq.interface.heartbeat")
 

@@ -20,7 +20,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from channelsq import names
+from channelsq.core import names
 
 #: Close codes that RFC 6455 and its registry let an endpoint send, below the range for applications.
 _REGISTERED_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})

@@ -7,7 +7,7 @@ import logging
 import math
 from typing import Protocol
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.exceptions import MessageTooLarge
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.context.server_context import ServerContext

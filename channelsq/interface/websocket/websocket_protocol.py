@@ -17,7 +17,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 from websockets.typing import Subprotocol
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.interface.basis.log_fields import DiscreetLogger, shown_target
 from channelsq.interface.basis.request_validation import has_controls
 from channelsq.interface.context.server_context import ServerContext

@@ -22,10 +22,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from channelsq import exceptions, misuse, names
+from channelsq import exceptions
+from channelsq.core import names
+from channelsq.core.logs import LogLimit
+from channelsq.diagnostics import misuse
 from channelsq.layers.groups.begun_marks import KEPT_AFTER
 from channelsq.layers.wire import codec
-from channelsq.logs import LogLimit
 
 if TYPE_CHECKING:
     from channelsq.layers.groups.begun_marks import BegunStore

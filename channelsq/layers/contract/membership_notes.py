@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.layers.contract.layer_contract import Send
 from channelsq.layers.wire import codec
 

@@ -19,7 +19,7 @@ import redis
 from kombu.utils.url import maybe_sanitize_url
 from redis.client import NEVER_DECODE
 
-from channelsq import names
+from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.wire.shared_clock import Clock
 from channelsq.layers.wire.wire_forms import Names, PackedNames

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from channelsq import names
-from channelsq.wire_version import Announced, announcement, read_announcement
+from channelsq.core import names
+from channelsq.core.wire_version import Announced, announcement, read_announcement
 
 if TYPE_CHECKING:
     from channelsq.layers.groups.group_stores import RedisGroups
@@ -113,7 +113,7 @@ class Presence:
         """Say that a worker lives, for so many seconds from now on; errors as those of groups.
 
         Args:
-            more: what it announces besides, see :func:`channelsq.wire_version.announcement`.
+            more: what it announces besides, see :func:`channelsq.core.wire_version.announcement`.
         """
 
         def command() -> None:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import KombuError
 
-from channelsq import conf, names
+from channelsq import conf
+from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
 from channelsq.ipc import SCHEME as IPC_SCHEME
 from channelsq.layers.contract.broker_urls import check_broker_url, same_broker, shown

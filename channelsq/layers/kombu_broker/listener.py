@@ -11,13 +11,13 @@ from typing import Any
 
 from kombu import Connection, Consumer, Queue
 
+from channelsq.core.wire_version import NewerWire, check_headers, teller
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.contract.layer_contract import Deliver
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import Refused
 from channelsq.layers.wire.wire_forms import is_expired, open_body, open_envelope
-from channelsq.wire_version import NewerWire, check_headers, teller
 
 logger = logging.getLogger("channelsq.layers.kombu_broker.listener")
 

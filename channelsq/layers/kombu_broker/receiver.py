@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from kombu import Queue
 
-from channelsq import names
+from channelsq.core import names
+from channelsq.core.wire_version import NewerWire, check_headers, teller
 from channelsq.layers.contract.layer_contract import Received
 from channelsq.layers.contract.membership_notes import is_note
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
@@ -26,7 +27,6 @@ from channelsq.layers.wire.wire_forms import (
     open_task_body,
     raw_body,
 )
-from channelsq.wire_version import NewerWire, check_headers, teller
 
 logger = logging.getLogger("channelsq.layers.kombu_broker.receiver")
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from channelsq.core.names import new_id
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import Refused, Signing, without_signature
-from channelsq.names import new_id
 from channelsq.transport.commands import Command, pack
 from channelsq.transport.dead_letters import PREFIX as DEAD_PREFIX
 from channelsq.transport.payloads import ForeignPayload, NewerPayload, decode_compact, encode_compact

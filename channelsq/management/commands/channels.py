@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from channelsq import conf
 from channelsq.asgi import channel_layers
+from channelsq.core.names import check_group_name
 from channelsq.exceptions import ChannelsqError
-from channelsq.names import check_group_name
 from channelsq.operations.actions import LayerActions
 from channelsq.operations.page import page_of
 from channelsq.operations.screens import Screen, moments

@@ -11,8 +11,9 @@ from django.conf import settings
 from django.contrib.staticfiles.management.commands.runserver import Command as DjangoRunserver
 from django.core.management.base import CommandError, CommandParser
 
-from channelsq import conf, logs
+from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
+from channelsq.core import logs
 from channelsq.handler import ViewConsumer
 from channelsq.interface.basis.config import ConfigError, InterfaceConfig
 from channelsq.interface.basis.packages import check_packages

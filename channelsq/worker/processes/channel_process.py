@@ -25,7 +25,9 @@ from celery.app import trace
 from celery.app.utils import find_app
 from celery.worker import state
 
-from channelsq import conf, shutdown, streaming
+from channelsq import conf
+from channelsq.core import streaming
+from channelsq.delivery import shutdown
 from channelsq.worker.processes.pipe import Pipe
 from channelsq.worker.running import database
 from channelsq.worker.sources import held_messages

@@ -16,8 +16,8 @@ from typing import Any, cast
 from celery import Celery
 
 from channelsq.asgi import channel_layers
+from channelsq.core.streaming import Streaming, bound
 from channelsq.layers.redis import RedisChannelLayer
-from channelsq.streaming import Streaming, bound
 from channelsq.transport.streams_channel import Channel
 from channelsq.worker.processes.channel_process import CUT, DONE
 from channelsq.worker.processes.pipe import PatientPipe, Pipe

@@ -10,11 +10,12 @@ from typing import Any
 
 from celery.exceptions import Reject, Retry
 
-from channelsq import misuse, names
+from channelsq.core import names
 from channelsq.delivery import attempts
 from channelsq.delivery.attempts import NotAgain
 from channelsq.delivery.ending import failure_of
 from channelsq.delivery.pending import Pending, held_here
+from channelsq.diagnostics import misuse
 from channelsq.exceptions import (
     ChannelSocketException,
     ChannelsqError,

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 from celery.app import trace
 
-from channelsq import streaming
+from channelsq.core import streaming
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.redis import RedisChannelLayer
 from channelsq.worker.running.consumer_task import ConsumerTask

@@ -12,12 +12,12 @@ from celery.app.trace import LOG_RECEIVED
 from kombu.exceptions import ContentDisallowed
 from kombu.serialization import prepare_accept_content
 
+from channelsq.core.wire_version import NewerWire, check_headers, teller
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import HEADER, Refused
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, EXPIRES_HEADER, raw_body
 from channelsq.message import Message
 from channelsq.transport.payloads import DEATHS
-from channelsq.wire_version import NewerWire, check_headers, teller
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.consumer_tasks import ConsumerTasks, log_unrouted
 from channelsq.worker.running.execution import report_done, report_failed

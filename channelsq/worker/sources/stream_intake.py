@@ -8,6 +8,7 @@ from typing import Any
 import redis
 from kombu.transport.virtual import Message as KombuMessage
 
+from channelsq.core.wire_version import teller
 from channelsq.delivery.ending import is_end
 from channelsq.layers.wire import codec
 from channelsq.message import Message
@@ -16,7 +17,6 @@ from channelsq.transport.away import ServerAway
 from channelsq.transport.payloads import ForeignPayload, NewerPayload, decode_compact
 from channelsq.transport.streams import Entry
 from channelsq.transport.streams_channel import Channel
-from channelsq.wire_version import teller
 from channelsq.worker.running.execution import report_done
 from channelsq.worker.running.guard import unhandled
 from channelsq.worker.running.task_profile import TaskProfile

@@ -9,10 +9,10 @@ import sys
 
 import django
 
+from channelsq.core.logs import show
 from channelsq.interface.basis.config import read_config
 from channelsq.interface.basis.limits import Limits
 from channelsq.interface.process.server import run
-from channelsq.logs import show
 from tests.chaos import EVERY, LIFETIME, ORDER_TIMEOUT
 
 

@@ -14,7 +14,7 @@ from channelsq.asgi import channel_layers
 from channelsq.exceptions import ChannelsqError
 
 
-def lend(app: Celery) -> None:
+def lend_broker(app: Celery) -> None:
     """Give ``app`` the default layer's broker, if it names none when its configuration is read.
 
     Harmless to repeat.  A layer that cannot be made lends nothing: the system checks say what is wrong with it.

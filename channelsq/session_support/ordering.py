@@ -18,7 +18,7 @@ from typing import Any
 from channelsq import conf
 from channelsq.exceptions import ChannelFull, ConsumeLater
 from channelsq.message import Message
-from channelsq.session_stores import ChannelSession, session_for_reply_channel
+from channelsq.session_support.session_stores import ChannelSession, session_for_reply_channel
 
 logger = logging.getLogger("channelsq.ordering")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from django.core import signing
 
+from channelsq.core.names import WEBSOCKET_CONNECT, WEBSOCKET_RECEIVE
 from channelsq.exceptions import DenyConnection, WebsocketCloseException
 from channelsq.message import Message
-from channelsq.names import WEBSOCKET_CONNECT, WEBSOCKET_RECEIVE
 
 #: Matches the paths of such WebSockets, wherever the site is mounted.  Bounded, as a client may send any path.
 PATH = r"(?:.{0,200}/)?channelsq-doctor/[^/]{1,200}/?$"

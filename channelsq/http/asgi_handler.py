@@ -16,13 +16,13 @@ from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBad
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from channelsq import streaming
+from channelsq.core import streaming
+from channelsq.core.logs import LogLimit
 from channelsq.delivery import attempts
 from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout, ResponseLater
 from channelsq.http import sentry_request_internals
 from channelsq.http.asynciter import iterate
 from channelsq.http.request import AsgiRequest, script_name
-from channelsq.logs import LogLimit
 from channelsq.message import Message
 
 logger = logging.getLogger("channelsq.http")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import FrameType, GeneratorType
 from typing import Any
 
-from channelsq.causes import is_foreign, short
+from channelsq.diagnostics.causes import is_foreign, short
 
 logger = logging.getLogger("channelsq")
 

@@ -14,7 +14,7 @@ from redis.exceptions import NoPermissionError
 from channelsq.doctor.findings import Finding, error, ok, warning
 from channelsq.doctor.rights import check_rights, user_of
 from channelsq.layers.eviction import DROPPED
-from channelsq.layers.servers import RedisServer, is_old, version_of
+from channelsq.layers.redis_servers import RedisServer, is_old, version_of
 from channelsq.transport.old_server import NEEDED
 
 #: Round trips that are timed; seconds above which their median is told of.

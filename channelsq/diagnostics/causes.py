@@ -13,7 +13,7 @@ from channelsq.exceptions import ChannelsqError
 
 #: Folders whose files are not the project's: Python's, installed packages', and this one.
 _FOREIGN = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_OWN = str(Path(__file__).parent) + os.sep
+_OWN = str(Path(__file__).parent.parent) + os.sep
 
 
 def explained(error: BaseException) -> str:

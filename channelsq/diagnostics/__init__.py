@@ -1,0 +1,1 @@
+"""Texts for developers: the cause of an error, and sends that have no effect."""

@@ -1,0 +1,1 @@
+"""Where sessions are stored, and the order of the messages of one socket."""
