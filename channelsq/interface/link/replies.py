@@ -99,6 +99,18 @@ class Writer(Protocol):
         """Write what was collected."""
 
 
+class Outlet(Writer, Protocol):
+    """Where text and bytes go of a client that wants nothing else of such a message."""
+
+    #: Whether it takes them now; the client itself gets the message if not.
+    is_open: bool
+    #: Bits of the window of compressed frames; 0 for none.
+    window: int
+
+    def add(self, frame: bytes) -> None:
+        """Have a frame written at the end of the event loop's turn."""
+
+
 class Replies:
     """Hands replies to the clients that they are for.
 
@@ -126,6 +138,7 @@ class Replies:
         self._limit = limit
         self._patience = patience
         self._receivers: dict[str, Receiver] = {}
+        self._outlets: dict[str, Outlet] = {}
         self._waiting: deque[Delivery] = deque()
         self._size = 0
         self._scheduled = False
@@ -141,9 +154,14 @@ class Replies:
         """From now on ``receiver`` gets what is sent to ``channel``."""
         self._receivers[channel] = receiver
 
+    def register_outlet(self, channel: str, outlet: Outlet) -> None:
+        """Have text and bytes that are sent to ``channel`` go to ``outlet``, while that is open."""
+        self._outlets[channel] = outlet
+
     def unregister(self, channel: str) -> None:
         """Nobody listens on ``channel`` any more."""
         self._receivers.pop(channel, None)
+        self._outlets.pop(channel, None)
 
     def deliver(self, channels: Sequence[str], message: dict[str, Any], group: str | None = None) -> None:
         """Take over a message; called by the layer, from any thread."""
@@ -198,15 +216,19 @@ class Replies:
                 self._fail("", error)
 
     def _give_all(self, channels: list[str], delivery: Delivery) -> None:
-        """:meth:`_give` for each, with fewer steps."""
-        receivers = self._receivers
+        """Give a delivery to each of ``channels``; text and bytes go to the clients' outlets."""
+        if not delivery.is_plain:
+            for channel in channels:
+                self._give(channel, delivery)
+            return
+        outlets, frame = self._outlets, delivery.frame()
         for channel in channels:
-            receiver = receivers.get(channel)
-            if receiver is None:
+            outlet = outlets.get(channel)
+            if outlet is None or not outlet.is_open:
                 self._give(channel, delivery)
                 continue
             try:
-                receiver.on_reply(delivery)
+                outlet.add(frame if not outlet.window else delivery.frame(outlet.window))
             except Exception as error:
                 self._fail(channel, error)
 

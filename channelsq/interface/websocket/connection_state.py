@@ -116,6 +116,14 @@ class HandOut(NamedTuple):
 #: What a message says: its dict, less what every message has, or the payload that the client sent.
 Content = dict[str, Any] | str | bytes
 
+
+class Outlet(Protocol):
+    """Where text and bytes for an open socket go."""
+
+    #: Whether it takes them.
+    is_open: bool
+
+
 #: A message that waits for its turn: channel, what it says, order, and size.
 _Waiting = tuple[str, Content, int, int]
 
@@ -153,8 +161,16 @@ class Connection:
     connect_done: bool = False
     #: Whether the application has answered the connect, and so has it, whatever is said of its publication.
     answered: bool = False
+    #: Where text and bytes go while the connection is open.
+    outlet: Outlet | None = None
 
     # -- to the application -----------------------------------------------------------------
+
+    def _leave(self, state: State) -> None:
+        """Enter a state in which the socket takes nothing more from the application."""
+        self.state = state
+        if self.outlet is not None:
+            self.outlet.is_open = False
 
     def connect(self, content: dict[str, Any]) -> None:
         """The client asks for a connection; ``content`` lacks what every message has."""
@@ -183,7 +199,7 @@ class Connection:
         """The socket is gone; ``code`` and ``reason`` say how."""
         if self.state is State.CLOSED:
             raise IllegalTransition("end", self.state)
-        self.state = State.CLOSED
+        self._leave(State.CLOSED)
         self._held.clear()
         if self._next_order:
             self._queue(names.WEBSOCKET_DISCONNECT, {"code": code, "reason": reason}, 0)
@@ -256,7 +272,7 @@ class Connection:
         self.connect_done = True
         if self.state is not State.CONNECTING:
             return []
-        self.state = State.CLOSING
+        self._leave(State.CLOSING)
         self.answered = True
         self._held.clear()
         return [Refuse("the consumer of its connect failed", 500)]
@@ -299,7 +315,7 @@ class Connection:
             if accept or (subprotocol is not None and close is None):
                 actions += self._accept(subprotocol)
             elif close is not None and (payload is None or reply.group is not None):
-                self.state = State.CLOSING
+                self._leave(State.CLOSING)
                 self.answered = True
                 self._held.clear()
                 return [Refuse("the application refused it")]
@@ -312,19 +328,19 @@ class Connection:
             if payload is not None:
                 actions.append(Write(reply))
             if close is not None:
-                self.state = State.CLOSING
+                self._leave(State.CLOSING)
                 actions.append(Close(close, reason))
         return actions
 
     def begin_close(self) -> None:
         """The socket is being closed, by the client or by this server."""
         if self.state in (State.CONNECTING, State.OPEN):
-            self.state = State.CLOSING
+            self._leave(State.CLOSING)
             self._held.clear()
 
     def _accept(self, subprotocol: Any) -> list[Action]:
         if subprotocol is not None and subprotocol not in self.offered:
-            self.state = State.CLOSING
+            self._leave(State.CLOSING)
             self.answered = True
             offered = ", ".join(map(repr, self.offered)) or "none"
             return [Refuse(f"the application chose the subprotocol {subprotocol!r}, the client offers {offered}")]
@@ -343,7 +359,7 @@ class Connection:
         self._held_bytes += reply.size
         if self._held_bytes <= self.max_held:
             return []
-        self.state = State.CLOSING
+        self._leave(State.CLOSING)
         self._held.clear()
         return [Refuse(f"more than {self.max_held} bytes were sent to it before it was accepted")]
 

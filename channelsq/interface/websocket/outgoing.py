@@ -14,27 +14,36 @@ from channelsq.interface.link.replies import Delivery
 #: Bytes of messages that are collected in one turn of the event loop, before they are written.
 _JOINED = 64 * 1024
 
+#: Bytes in the transport from which on it tells that it holds too much; there is no need to ask it before.
+_HIGH_WATER = 64 * 1024
+
 
 class Outgoing:
     """Writes to one client.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
         wire: the parser, which also makes control frames.
         transport: the client's.
         too_slow: called with the number of bytes that wait already, instead of adding to them.
     """
 
+    # A message to a group reads and writes no other object of the socket but the transport: of thousands of sockets
+    # none is in the processor's cache when its turn comes.
     __slots__ = (
         "_close_timer",
         "_context",
         "_ended",
-        "_messages",
+        "_frames",
+        "_is_full",
+        "_most_unseen",
         "_size",
         "_too_slow",
         "_transport",
         "_wire",
-        "turns",
+        "_writable",
+        "flushes",
+        "is_open",
         "window",
     )  # fmt: skip
 
@@ -49,52 +58,92 @@ class Outgoing:
         self._wire = wire
         self._transport = transport
         self._too_slow = too_slow
+        #: Whether text and bytes may be added: the application has accepted the socket, and nothing has closed it.
+        self.is_open = False
         #: Bits of the window of compressed frames; 0 for none.
         self.window = 0
-        # Frames that are written together at the end of the event loop's turn.
-        self._messages: list[bytes] = []
-        #: In how many turns there were some.
-        self.turns = 0
+        # The frames that are written together at the end of the event loop's turn: one, or a list of several.
+        self._frames: bytes | list[bytes] | None = None
+        #: How often something was written for the application.
+        self.flushes = 0
         self._size = 0
+        self._writable = False
+        # Whether the transport holds more than it should; while it does not, so many bytes are within the limit.
+        self._is_full = False
+        limit = context.config.send_queue
+        high = min(_HIGH_WATER, limit // 2)
+        self._most_unseen = limit - high
+        transport.set_write_buffer_limits(high=high)
         self._close_timer: asyncio.TimerHandle | None = None
         self._ended = False
 
+    def opened(self, *, is_open: bool, window: int) -> None:
+        """Take messages from now on, as the handshake is answered.
+
+        Args:
+            is_open: whether the application has not closed the socket at once.
+            window: see :attr:`window`.
+        """
+        self._writable = True
+        self.is_open = is_open
+        self.window = window
+
+    def pause(self) -> None:
+        """Ask the transport, from now on, how much waits in it."""
+        self._is_full = True
+
+    def resume(self) -> None:
+        """Trust, from now on, that little waits in the transport."""
+        self._is_full = False
+
     def send(self, delivery: Delivery) -> None:
         """Have a message written at the end of this turn, together with what else there is for this client."""
-        frame = delivery.frame(self.window)
-        messages = self._messages
-        if not messages:
+        self.add(delivery.frame(self.window))
+
+    def add(self, frame: bytes) -> None:
+        """Have a frame written at the end of this turn."""
+        frames = self._frames
+        if frames is None:
+            self._frames = frame
             self._context.replies.writers.append(self)
-            self.turns += 1
-        messages.append(frame)
+            return
+        if isinstance(frames, bytes):
+            self._size = len(frames)
+            frames = self._frames = [frames]
+        frames.append(frame)
         self._size += len(frame)
         if self._size > _JOINED:
             self.flush()
 
     def flush(self) -> None:
-        """Write the messages that were collected, unless the client reads too slowly."""
-        messages = self._messages
-        if not messages:
+        """Write the frames that were collected, unless the client reads too slowly."""
+        frames = self._frames
+        if frames is None:
             return
-        count = len(messages)
-        data = messages[0] if count == 1 else b"".join(messages)
-        messages.clear()
-        self._size = 0
-        transport = self._transport
-        if self._ended or self._wire.state is not OPEN or transport.is_closing():
-            return
-        waiting = transport.get_write_buffer_size()
-        # One write may always go out, however large it is.
-        if waiting and waiting + len(data) > self._context.config.send_queue:
-            self._too_slow(waiting)
+        self._frames = None
+        if isinstance(frames, bytes):
+            count, data = 1, frames
         else:
-            stats = self._context.stats
-            stats.sent += count
-            stats.sent_bytes += len(data)
-            transport.write(data)
+            count, data = len(frames), b"".join(frames)
+        transport = self._transport
+        if not self._writable or transport.is_closing():
+            return
+        self.flushes += 1
+        size = len(data)
+        if self._is_full or size > self._most_unseen:
+            waiting = transport.get_write_buffer_size()
+            # One write may always go out, however large it is.
+            if waiting and waiting + size > self._context.config.send_queue:
+                self._too_slow(waiting)
+                return
+        stats = self._context.stats
+        stats.sent += count
+        stats.sent_bytes += size
+        transport.write(data)
 
     def write_wire(self) -> None:
-        """Write what the parser has to send."""
+        """Write what the parser has to send; after a close frame nothing is written for the application any more."""
+        self._writable = self._wire.state is OPEN
         for data in self._wire.data_to_send():
             if self._ended:
                 return
@@ -127,7 +176,8 @@ class Outgoing:
     def ended(self) -> None:
         """The connection is gone."""
         self._ended = True
-        self._messages.clear()
+        self._writable = self.is_open = False
+        self._frames = None
         if self._close_timer is not None:
             self._close_timer.cancel()
 

@@ -134,6 +134,12 @@ class WebSocketProtocol(asyncio.Protocol):
         ):
             self._look_at_reading()
 
+    def pause_writing(self) -> None:
+        self._outgoing.pause()
+
+    def resume_writing(self) -> None:
+        self._outgoing.resume()
+
     def eof_received(self) -> None:
         self._wire.receive_eof()
         self._outgoing.write_wire()
@@ -308,6 +314,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self.place = admitted or self.place
         notes.client = content["client"]
         self._connection = connection_of(self._context, request, path)
+        self._connection.outlet = self._outgoing
         notes.id = self._connection.reply_channel
         self._context.replies.register(notes.id, self)
         self._context.sockets.add(self)
@@ -425,7 +432,9 @@ class WebSocketProtocol(asyncio.Protocol):
             self._wire.subprotocol = Subprotocol(subprotocol)
         self._wire.send_response(self._response)
         self._response = None
-        self._outgoing.window = handshake.window(self._wire.extensions)
+        assert self._connection is not None
+        self._outgoing.opened(is_open=self._connection.state is IS_OPEN, window=handshake.window(self._wire.extensions))
+        self._context.replies.register_outlet(self._connection.reply_channel, self._outgoing)
         self._outgoing.write_wire()
         self._keep_alive.start(self._context.loop.time())
         self._notes.accepted()
@@ -477,7 +486,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 connection.begin_close()
                 self._transport.abort()
             elif self._idle and self._idle.is_over(
-                now, connection.messages, self._outgoing.turns, busy=connection.busy
+                now, connection.messages, self._outgoing.flushes, busy=connection.busy
             ):
                 self._notes.idle()
                 self.close(1001, "idle")
