@@ -30,6 +30,7 @@ from channelsq.layers.groups.begun_marks import KEPT_AFTER
 from channelsq.layers.wire import codec
 
 if TYPE_CHECKING:
+    from channelsq.layers.contract.source_contract import Source, SourceOptions
     from channelsq.layers.groups.begun_marks import BegunStore
     from channelsq.layers.groups.group_stores import GroupSizes, GroupStore
     from channelsq.layers.groups.presence import Presence
@@ -338,6 +339,14 @@ class BaseChannelLayer(ABC):
 
         The listener outlives a lost broker: it reconnects by itself and logs both.
         """
+
+    def source(self, options: SourceOptions) -> Source[Any]:
+        """Return a new source of the layer for a worker; it connects when it is told to.
+
+        Raises:
+            NotImplementedError: the layer cannot be read by workers.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no source for workers")
 
     def check_wanted(self, channels: Iterable[str]) -> list[str]:
         """What :meth:`receive` was asked for, checked; raises as it does."""
