@@ -32,29 +32,31 @@ CONTRACT = ["tests/contract", "tests/transport/test_contract.py", "tests/transpo
 WHOLE = [
     "tests/contract",
     "tests/transport",
-    "tests/integration/test_workers.py",
-    "tests/integration/test_worker.py",
-    "tests/integration/test_promises.py",
-    "tests/integration/test_order.py",
-    "tests/integration/test_sources.py",
-    "tests/integration/test_kombu_source.py",
-    "tests/unit/test_untraced_run.py",
-    "tests/unit/test_connection.py",
-    "tests/unit/test_deflate.py",
-    "tests/unit/test_incoming.py",
-    "tests/integration/test_http_edges.py",
-    "tests/integration/test_interface_bad_input.py",
-    "tests/integration/test_interface_direct.py",
-    "tests/integration/test_interface_http.py",
-    "tests/integration/test_interface_websocket.py",
+    "tests/integration/interface/test_workers.py",
+    "tests/integration/worker/test_worker.py",
+    "tests/integration/worker/test_promises.py",
+    "tests/integration/worker/test_order.py",
+    "tests/integration/worker/test_sources.py",
+    "tests/integration/worker/test_kombu_source.py",
+    "tests/unit/worker/running/test_untraced_run.py",
+    "tests/unit/interface/websocket/test_connection_state.py",
+    "tests/unit/interface/basis/test_deflate.py",
+    "tests/unit/interface/websocket/test_incoming.py",
+    "tests/integration/clients/test_http_edges.py",
+    "tests/integration/clients/test_bad_input.py",
+    "tests/integration/interface/test_direct.py",
+    "tests/integration/clients/test_http.py",
+    "tests/integration/clients/test_websocket.py",
 ]
 
 #: Tests left out with the lowest versions, and why: mostly a fault of another package's own that they find there.
 FAULTS = {
-    "tests/integration/test_worker.py::test_events": "Celery before 5.7 drops events that come while it sends others",
-    "tests/integration/test_worker.py::test_rate_limit": "Kombu before 5.7 lets two through after a pause",
-    "tests/integration/test_promises.py::test_events": "as above",
-    "tests/integration/test_promises.py::test_a_rate_limit_by_control": "as above",
+    "tests/integration/worker/test_worker.py::test_events": (
+        "Celery before 5.7 drops events that come while it sends others"
+    ),
+    "tests/integration/worker/test_worker.py::test_rate_limit": "Kombu before 5.7 lets two through after a pause",
+    "tests/integration/worker/test_promises.py::test_events": "as above",
+    "tests/integration/worker/test_promises.py::test_a_rate_limit_by_control": "as above",
     "tests/transport/test_publishing.py::test_a_task_is_received_when_its_call_has_returned[prefork]": (
         "with Celery 5.5 a prefork worker in a thread of pytest does not end; the cause is not known"
     ),

@@ -1,4 +1,4 @@
-"""What processes share in Redis: every key, its type, and what it holds; see tests/unit/test_wire_forms.py."""
+"""What processes share in Redis: every key, its type and content; see tests/unit/layers/wire/test_wire_forms.py."""
 
 from __future__ import annotations
 

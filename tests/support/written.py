@@ -1,4 +1,4 @@
-"""Consumers as users with strict type checkers write them; checked, not run, by ``tests/integration/test_types.py``.
+"""Consumers as users with strict type checkers write them; checked, not run, by ``tests/unit/test_types.py``.
 
 ``reveal_type`` would be no test here: each statement has a type that is wrong unless channelsq's is right.
 """

@@ -23,7 +23,7 @@ from channelsq.asgi import (
 from channelsq.exceptions import ChannelFull, InvalidRouting
 from channelsq.layers import InMemoryChannelLayer, RedisChannelLayer
 from channelsq.routing import Router
-from tests.unit.layer_support import installed, wrapped
+from tests.support.layers import installed, wrapped
 
 MEMORY = "channelsq.layers.InMemoryChannelLayer"
 REDIS = "channelsq.layers.RedisChannelLayer"

@@ -49,7 +49,7 @@ def test_every_page_is_found_from_the_readme_and_the_index() -> None:
 
 
 def test_the_tests_that_the_security_page_names_are_there() -> None:
-    named = set(re.findall(r"`(\w+/test_\w+\.py)`", (DOCS / "security.md").read_text()))
+    named = set(re.findall(r"`([\w/]+/test_\w+\.py)`", (DOCS / "security.md").read_text()))
     assert {name for name in named if not (ROOT / "tests" / name).exists()} == set()
     assert len(named) > 10
 
@@ -108,7 +108,7 @@ def test_the_readmes_and_the_concepts_routings_match() -> None:
 
 def test_the_http_pages_consumers_answer() -> None:
     from channelsq.exceptions import ResponseLater
-    from tests.unit.layer_support import installed, message_on, replies, wrapped
+    from tests.support.layers import installed, message_on, replies, wrapped
 
     layer = wrapped(example("docs/http.md", "def ping")["channel_routing"])
     request = message_on(layer, "http.request", path="/ping/", method="GET", query_string=b"a=1")
@@ -130,7 +130,7 @@ def test_the_http_pages_consumers_answer() -> None:
 
 def test_the_exceptions_pages_consumers_have_their_effects() -> None:
     from channelsq.worker.running.execution import run_consumer
-    from tests.unit.layer_support import drain, installed, message_on, replies, wrapped
+    from tests.support.layers import drain, installed, message_on, replies, wrapped
 
     names = example("docs/exceptions.md", "class Problem")
     layer = wrapped(names["channel_routing"])
@@ -155,7 +155,7 @@ def test_the_origin_pages_validators_take_what_they_say() -> None:
     from django.test import override_settings
 
     from channelsq.exceptions import DenyConnection
-    from tests.unit.layer_support import message_on, replies, wrapped
+    from tests.support.layers import message_on, replies, wrapped
 
     layer = wrapped()
     for word, settings in (
@@ -176,7 +176,7 @@ def test_the_metrics_pages_signals_measure_consumers() -> None:
 
     from channelsq.signals import consumer_finished, consumer_started, worker_ready
     from channelsq.worker.running.execution import run_consumer
-    from tests.unit.layer_support import installed, message_on, wrapped
+    from tests.support.layers import installed, message_on, wrapped
 
     def consumer(message: object) -> None:
         pass

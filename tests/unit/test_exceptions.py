@@ -31,7 +31,7 @@ from channelsq.exceptions import (
     WebsocketCloseException,
 )
 from channelsq.layers import BaseChannelLayer
-from tests.unit.layer_support import message_on, replies, wrapped
+from tests.support.layers import message_on, replies, wrapped
 
 ALL = [
     thing

@@ -16,16 +16,16 @@ from django.utils.decorators import async_only_middleware
 from channelsq.exceptions import ResponseLater
 from channelsq.handler import AsgiHandler, AsgiRequest, ViewConsumer
 from channelsq.message import Message
+from tests.support import handler_urls, http_channel
 from tests.support.fakes.interface import FakeInterface
+from tests.support.http_channel import django_settings
 from tests.support.logs import action_of
-from tests.unit import http_support, urls_handler
-from tests.unit.http_support import django_settings
 
 
 @pytest.fixture
 def interface() -> Iterator[FakeInterface]:
-    urls_handler.events.clear()
-    with http_support.interface() as interface:
+    handler_urls.events.clear()
+    with http_channel.interface() as interface:
         yield interface
 
 
@@ -91,21 +91,21 @@ def test_streaming(interface: FakeInterface) -> None:
 
 def test_asynchronous_streaming_comes_part_by_part(interface: FakeInterface) -> None:
     message = interface.message("/async-stream/", query=b"n=3")
-    seen = [(content["content"], len(urls_handler.events)) for content in AsgiHandler()(message)]
+    seen = [(content["content"], len(handler_urls.events)) for content in AsgiHandler()(message)]
     assert seen == [(b"0 ", 1), (b"1 ", 2), (b"2 ", 3), (b"", 4)]
-    assert urls_handler.events[-1] == "closed"
+    assert handler_urls.events[-1] == "closed"
 
 
 def test_asynchronous_streaming_that_is_left_alone_is_closed(interface: FakeInterface) -> None:
     responses = AsgiHandler()(interface.message("/async-stream/", query=b"n=1000000"))
     assert next(responses)["content"] == b"0 "
     responses.close()
-    assert urls_handler.events == ["part 0", "closed"]
+    assert handler_urls.events == ["part 0", "closed"]
 
 
 def test_file_response(interface: FakeInterface) -> None:
     response = interface.get("/file/")
-    assert response.body == Path(urls_handler.__file__).read_bytes()
+    assert response.body == Path(handler_urls.__file__).read_bytes()
     assert response.header("content-disposition") == 'attachment; filename="urls.txt"'
     assert response.header("content-length") == str(len(response.body))
     assert interface.get("/memory-file/").header("content-type") == "application/pdf"
@@ -117,11 +117,11 @@ def test_file_response(interface: FakeInterface) -> None:
 def test_head_has_headers_and_no_content(interface: FakeInterface) -> None:
     for path in ("/big/", "/file/", "/long-stream/"):
         get = interface.run(interface.message(path, query=b"n=9"))
-        urls_handler.events.clear()
+        handler_urls.events.clear()
         head = interface.run(interface.message(path, "HEAD", query=b"n=9"))
         assert (head.status, head.body, len(head.messages)) == (200, b"", 1)
         assert head.header("content-length") == get.header("content-length")
-        assert not [event for event in urls_handler.events if event.startswith("part")]
+        assert not [event for event in handler_urls.events if event.startswith("part")]
 
 
 def test_responses_that_have_no_body(interface: FakeInterface) -> None:
@@ -285,7 +285,7 @@ def test_a_stream_that_fails_is_cut_off(interface: FakeInterface) -> None:
     assert response.body == b"begun"
     assert response.complete
     assert response.aborted
-    assert urls_handler.events == ["closed"]
+    assert handler_urls.events == ["closed"]
 
 
 def test_middleware_that_cannot_be_loaded(interface: FakeInterface) -> None:

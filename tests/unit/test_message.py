@@ -14,7 +14,7 @@ from channelsq import Channel, Group
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.exceptions import ChannelFull
 from channelsq.message import Message, pending_message_store
-from tests.unit.layer_support import drain, installed, wrapped
+from tests.support.layers import drain, installed, wrapped
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from channelsq.options import ATTRIBUTE
 from channelsq.routing import route
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.consumer_tasks import ConsumerTasks
-from tests.unit.layer_support import wrapped
+from tests.support.layers import wrapped
 
 
 def options_of(function: Any) -> Any:

@@ -23,8 +23,8 @@ from channelsq.sessions import (
     session_for_reply_channel,
     wait_channel_name,
 )
+from tests.support.layers import drain
 from tests.support.waiting import wait_until
-from tests.unit.layer_support import drain
 from tests.unit.test_sessions import engine as engine
 
 pytestmark = pytest.mark.django_db

@@ -17,7 +17,7 @@ from channelsq.doctor import probe
 from channelsq.exceptions import DenyConnection, WebsocketCloseException
 from channelsq.message import Message
 from channelsq.routing import Router
-from tests.unit.layer_support import message_on, replies, wrapped
+from tests.support.layers import message_on, replies, wrapped
 
 
 def application(message: Message, **kwargs: Any) -> None:

@@ -26,7 +26,7 @@ from channelsq.routing import (
     route_class,
 )
 from tests.support.ids import steady_repr
-from tests.unit.layer_support import wrapped
+from tests.support.layers import wrapped
 
 LAYER = wrapped()
 

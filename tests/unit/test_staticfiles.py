@@ -14,7 +14,7 @@ from django.urls import set_script_prefix
 from channelsq.handler import AsgiRequest
 from channelsq.staticfiles import StaticFilesConsumer, StaticFilesHandler
 from tests.support.fakes.interface import FakeInterface
-from tests.unit.http_support import django_settings, through_wsgi
+from tests.support.http_channel import django_settings, through_wsgi
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from channelsq.http import asgi_handler
 from channelsq.layers import InMemoryChannelLayer
 from channelsq.worker.embedded import EmbeddedWorker
 from tests.support.fakes.interface import FakeInterface
+from tests.support.http_channel import django_settings
 from tests.support.logs import action_of
 from tests.support.waiting import wait_until
-from tests.unit.http_support import django_settings
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ times as long.  Where Sentry records errors only, channelsq runs consumers witho
 raises, its exception passes through them afterwards, so that the event is the same; see
 :mod:`channelsq.worker.running.untraced_run`.
 
-This module uses private parts of ``sentry_sdk``; ``tests/unit/test_sentry_internals.py`` pins them.
+This module uses private parts of ``sentry_sdk``; ``tests/unit/worker/running/test_sentry_internals.py`` pins them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A site that is deployed while it is used; see tests/integration/test_rolling_deploy.py.
+"""A site that is deployed while it is used; see tests/integration/site/test_rolling_deploy.py.
 
 It is copied beside the channelsq that it is to run on, so it uses only what each state of that has.
 """
