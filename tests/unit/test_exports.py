@@ -156,7 +156,10 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["from channelsq import Channel, Group, route, include, route_class", "import channelsq.message, channelsq.core.names"],
+    [
+        "from channelsq import Channel, Group, route, include, route_class",
+        "import channelsq.message, channelsq.core.names",
+    ],
 )
 def test_what_an_application_imports_needs_no_broker_library_and_no_settings(code: str) -> None:
     assert not {"celery", "kombu", "redis", "uvicorn"} & loaded_after(code)
