@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -73,3 +73,78 @@ def test_who_has_left_in_silence_is_not_addressed(redis_url: str) -> None:
     finally:
         groups.flush()
         groups.close()
+
+
+@pytest.fixture
+def large(redis_url: str) -> Iterator[RedisGroups]:
+    """Groups, one of which is large enough to have its addresses kept, which they are."""
+    groups = RedisGroups(redis_url, f"kept-{secrets.token_hex(4)}", 60)
+    groups.add_all(("room", f"a.b!{number}", 60.0) for number in range(module._LARGE))
+    try:
+        assert addressed(groups) == set(groups.members("room"))
+        yield groups
+    finally:
+        groups.flush()
+        assert not list(groups.client.scan_iter(match=f"{groups.prefix}:*"))
+        groups.close()
+
+
+def addressed(groups: RedisGroups) -> set[str]:
+    """Whom a message to the group is sent to."""
+    addresses, others = groups.addresses("room")
+    return {*others, *(channel for _, channels in addresses for channel in channels)}
+
+
+def test_the_addresses_of_a_large_group_are_kept(large: RedisGroups) -> None:
+    before = large.client.info("commandstats")["cmdstat_smembers"]["calls"]
+    assert len(addressed(large)) == module._LARGE
+    assert large.client.info("commandstats")["cmdstat_smembers"]["calls"] == before
+    assert 0 < large.client.pttl(f"{large._group('room')}:addresses") <= module._KEPT_MS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda groups: groups.add("room", "a.b!new"),
+        lambda groups: groups.add("room", "c.d!new"),
+        lambda groups: groups.discard("room", "a.b!1"),
+        lambda groups: groups.forget("a.b!1"),
+        lambda groups: groups.forget_all(["a.b!1", "a.b!2"]),
+        lambda groups: (groups.discard("room", "a.b!1"), groups.add("room", "a.b!new")),
+        lambda groups: groups.add_all([("room", "a.b!new", 1.0), ("room", "plain", 1.0)]),
+        lambda groups: (groups.discard("room", "a.b!1"), groups.add_all([("room", "a.b!new", 1.0)])),
+        lambda groups: groups.flush(),
+    ],
+    ids=["add", "another process", "discard", "forget", "forget all", "both", "add all", "both, in the past", "flush"],
+)
+def test_kept_addresses_follow_the_members(large: RedisGroups, change: Callable[[RedisGroups], object]) -> None:
+    change(large)
+    assert addressed(large) == set(large.members("room"))
+    assert addressed(large) == set(large.members("room"))  # as kept now
+
+
+def test_kept_addresses_end_with_the_membership(large: RedisGroups) -> None:
+    large.add_all([("room", "a.b!short", 0.05)])
+    addressed(large)
+    wait_until(lambda: "a.b!short" not in addressed(large), "its end")
+
+
+def test_kept_addresses_follow_a_process_that_knows_nothing_of_them(large: RedisGroups) -> None:
+    key = large._group("room")
+    large.discard("room", "a.b!1")
+    addressed(large)
+    large.client.srem(key, "a.b!2")  # one leaves and another joins, as an older version writes it
+    large.client.zrem(f"{key}:expiry", "a.b!2")
+    large.client.sadd(key, "a.b!new")
+    large.client.zadd(f"{key}:expiry", {"a.b!new": large.clock.now() + 61})
+    assert addressed(large) == set(large.members("room"))
+
+
+def test_addresses_are_told_where_they_cannot_be_kept(large: RedisGroups) -> None:
+    large.client.config_set("maxmemory-policy", "noeviction")
+    large.add("room", "a.b!new")
+    large.client.config_set("maxmemory", "1")
+    try:
+        assert len(addressed(large)) == module._LARGE + 1
+    finally:
+        large.client.config_set("maxmemory", "0")

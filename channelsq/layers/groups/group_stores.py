@@ -40,6 +40,10 @@ _ADDRESSES_SHA = hashlib.sha1(_ADDRESSES.encode(), usedforsecurity=False).hexdig
 #: Names that are packed together at most, so that an envelope of one message stays within some hundred KB.
 _MOST_TOGETHER = 5000
 
+#: Members from which on a group's addresses are kept, and for how long (ms).  To put those of 4000 members together
+#: takes Redis as long as some 500 of their sockets take an interface server.
+_LARGE, _KEPT_MS = 100, 10_000
+
 #: Keys, or members, that one command looks at.
 _SCANNED_TOGETHER = 1000
 
@@ -191,6 +195,7 @@ class RedisGroups(GroupStore):
 
     ``<prefix>:group:{<group>}``           set: the channels in the group
     ``<prefix>:group:{<group>}:expiry``    sorted set: the same channels by the time their membership ends
+    ``<prefix>:group:{<group>}:addresses``  string: the members of a large group as a send needs them, for a while
     ``<prefix>:member:<channel>``          set: the groups that the channel is in
 
     Every key expires by itself ``group_expiry`` seconds after the last ``add`` that touched it.
@@ -276,6 +281,7 @@ class RedisGroups(GroupStore):
 
     def _add(self, pipe: Any, group: str, channel: str, seconds: float) -> None:
         key, member = self._group(group), self._channel(channel)
+        pipe.unlink(f"{key}:addresses")
         pipe.sadd(key, channel)
         pipe.zadd(f"{key}:expiry", {channel: self.clock.now() + seconds})
         pipe.sadd(member, group)
@@ -336,7 +342,8 @@ class RedisGroups(GroupStore):
 
     def addresses(self, group: str) -> tuple[list[tuple[str, Names]], list[str]]:
         key = self._group(group)
-        arguments = (2, key, f"{key}:expiry", self.clock.now(), _MOST_TOGETHER)
+        keys = key, f"{key}:expiry", f"{key}:addresses"
+        arguments = (len(keys), *keys, self.clock.now(), _MOST_TOGETHER, _KEPT_MS, _LARGE)
 
         client: Any = self.client
 
