@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from kombu import Producer
 
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
+from channelsq.layers.amqp.amqp_sender import AmqpSender
 from channelsq.layers.contract.broker_urls import check_groups_url, shown
 from channelsq.layers.contract.layer_contract import ChannelState, Deliver, Listener, Received, Send
 from channelsq.layers.contract.membership_notes import Change, note
@@ -89,10 +90,13 @@ class KombuChannelLayer(KombuBroker):
         self._group_store: GroupStore | None = None
         self._marks = MemoryBegun()
         self._redis_marks: RedisBegun | None = None
-        self._sender = KombuSender(self, connections)
         self._receiver = KombuReceiver(self)
 
     # -- sending ----------------------------------------------------------------------------
+
+    @cached_property
+    def _sender(self) -> KombuSender:
+        return (AmqpSender if self.is_amqp else KombuSender)(self, self._connections)
 
     def producer(self) -> AbstractContextManager[Producer]:
         return self._sender.producer()
@@ -102,6 +106,12 @@ class KombuChannelLayer(KombuBroker):
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         self._sender.dispatch(*self.sort(sends))
+
+    def submit(self, sends: Sequence[Send], told: Callable[[int, Exception | None], None]) -> None:
+        if isinstance(self._sender, AmqpSender):
+            self._sender.submit(sends, told)
+        else:
+            super().submit(sends, told)
 
     def settle(self, sends: Sequence[Send]) -> None:
         """Send the outcome of a consumer; a Redis that is away is waited for, :data:`OUTCOME_WAITS` seconds.
@@ -276,6 +286,7 @@ class KombuChannelLayer(KombuBroker):
             store = self._group_store
             if self._groups_url or not self.in_process:
                 self._group_store = None
-        self._sender.close()
+        if "_sender" in vars(self):
+            self._sender.close()
         if store is not None:
             store.close()

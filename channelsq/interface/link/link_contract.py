@@ -215,11 +215,15 @@ class Link(ABC):
         try:
             call()
         except Exception as error:
-            if isinstance(error, BrokerUnavailable):
-                self._failed_at = time.monotonic()
-            self._note(error, target, quiet=quiet)
+            self._failed(error, target, quiet=quiet)
             return error
         return None
+
+    def _failed(self, error: Exception, target: str, *, quiet: bool) -> None:
+        """Count a failure, and log it unless somebody is told of it."""
+        if isinstance(error, BrokerUnavailable):
+            self._failed_at = time.monotonic()
+        self._note(error, target, quiet=quiet)
 
     def _note(self, error: Exception, target: str, *, quiet: bool) -> None:
         """Count what went wrong, and log it unless somebody is told of it."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.core.names import new_id
@@ -15,10 +18,19 @@ from channelsq.interface.basis.counters import Counters
 from channelsq.interface.link.link_contract import Publication
 from channelsq.interface.link.replies import Replies
 from channelsq.interface.link.retrying_link import RetryingLink
-from channelsq.layers.contract.layer_contract import Listener
+from channelsq.layers.contract.layer_contract import Listener, Send
 
 _Outcome = Callable[[Exception | None], None]
-_Job = tuple[Callable[[], None], str, int, _Outcome | None]
+
+
+class _Job(NamedTuple):
+    """What the thread has to do: a message to send, or a call."""
+
+    what: Send | Callable[[], None]
+    target: str
+    size: int
+    outcome: _Outcome | None
+
 
 #: Seconds that listeners and the publishing thread have to end, together.  Who is in the middle of waiting for the
 #: broker ends by itself a little later; what it still hears is for nobody.
@@ -46,6 +58,7 @@ class ThreadedLink(RetryingLink):
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._bytes = 0
+        self._under_way = 0  # messages that the layer has and has told nothing of
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._busy = False
@@ -100,7 +113,7 @@ class ThreadedLink(RetryingLink):
     @property
     def idle(self) -> bool:
         with self._changed:
-            return not self._jobs and not self._busy and not self._outcomes
+            return not (self._jobs or self._busy or self._under_way or self._outcomes)
 
     # -- in the event loop ------------------------------------------------------------------
 
@@ -109,28 +122,25 @@ class ThreadedLink(RetryingLink):
             publication.identity = new_id()
         send = publication.send._replace(identity=publication.identity)
         told = (lambda error: self._tried(publication, pause, error)) if publication.publisher is not None else None
-        self._add(lambda: self.layer.dispatch((send,)), send.target, publication.size, told)
+        self._add(_Job(send, send.target, publication.size, told))
 
     def _forget(self, channel: str) -> None:
-        self._add(
-            lambda: self.layer.channel_layer.forget_channel(channel),
-            channel,
-            len(channel),
-            lambda error: self._forgotten(channel, error),
-        )
+        forget = functools.partial(self.layer.channel_layer.forget_channel, channel)
+        self._add(_Job(forget, channel, len(channel), functools.partial(self._forgotten, channel)))
 
-    def _add(self, call: Callable[[], None], target: str, size: int, outcome: _Outcome | None) -> None:
+    def _add(self, job: _Job) -> None:
         with self._changed:
+            waiting = len(self._jobs) + self._under_way
             # One may always wait, however large it is.
-            room = not self._jobs or (len(self._jobs) < self._limit and self._bytes + size <= self._limit_bytes)
+            room = not waiting or (waiting < self._limit and self._bytes + job.size <= self._limit_bytes)
             if room and not self._stopping:
-                self._jobs.append((call, target, size, outcome))
-                self._bytes += size
+                self._jobs.append(job)
+                self._bytes += job.size
                 self._changed.notify()
                 return
         self._stats.count("link.refused")
-        if outcome is not None:
-            self._loop.call_soon(outcome, ChannelFull(target, self._limit))
+        if job.outcome is not None:
+            self._loop.call_soon(job.outcome, ChannelFull(job.target, self._limit))
 
     # -- in the thread ----------------------------------------------------------------------
 
@@ -145,7 +155,7 @@ class ThreadedLink(RetryingLink):
                 self._busy = bool(self._jobs)
                 batch = list(self._jobs)
                 self._jobs.clear()
-                self._bytes = 0
+                self._under_way += len(batch)
             lost = self._work(batch)
             if not batch or (self._away and lost is None):
                 self._probe()
@@ -160,17 +170,49 @@ class ThreadedLink(RetryingLink):
         self.layer.channel_layer.probe(channel)
 
     def _work(self, batch: list[_Job]) -> BrokerUnavailable | None:
-        """Do what a batch is of; gives why the broker was lost over it."""
+        """Do what a batch is of; gives why the broker was lost over it, if that is known now."""
         lost: BrokerUnavailable | None = None
-        for call, target, _, outcome in batch:
-            # Each attempt at a lost broker takes seconds: whoever waited through one is told its answer.
-            error = lost or self._attempt(call, target, quiet=outcome is not None)
-            if isinstance(error, BrokerUnavailable):
-                lost = error
-                self._away = bool(self._prefixes)
-            if outcome is not None:
-                self._tell(outcome, error)
+        for is_call, jobs in itertools.groupby(batch, lambda job: callable(job.what)):
+            if not is_call:
+                lost = self._send(list(jobs), lost)
+                continue
+            for job in jobs:
+                # Each attempt at a lost broker takes seconds: whoever waited through one is told its answer.
+                error = lost or self._attempt(job.what, job.target, quiet=job.outcome is not None)  # type: ignore[arg-type]
+                if isinstance(error, BrokerUnavailable):
+                    lost = error
+                self._finish(job, error)
         return lost
+
+    def _send(self, jobs: list[_Job], lost: BrokerUnavailable | None) -> BrokerUnavailable | None:
+        """Have the layer send; gives why the broker was lost over it, if that is known now."""
+        found = [lost] if lost is not None else []
+
+        def told(place: int, error: Exception | None) -> None:
+            job = jobs[place]
+            if error is not None:
+                self._failed(error, job.target, quiet=job.outcome is not None)
+            if isinstance(error, BrokerUnavailable):
+                found.append(error)
+            self._finish(job, error)
+
+        if lost is not None:
+            for job in jobs:
+                self._finish(job, lost)
+        else:
+            self.layer.channel_layer.submit([job.what for job in jobs], told)  # type: ignore[misc]
+        return found[0] if found else None
+
+    def _finish(self, job: _Job, error: Exception | None) -> None:
+        """Note what became of a job; from any thread."""
+        with self._changed:
+            self._under_way -= 1
+            self._bytes -= job.size
+            if isinstance(error, BrokerUnavailable) and self._prefixes and not self._away:
+                self._away = True
+                self._changed.notify()  # which has the broker asked whether it is there
+        if job.outcome is not None:
+            self._tell(job.outcome, error)
 
     def _tell(self, outcome: _Outcome, error: Exception | None) -> None:
         with self._changed:

@@ -271,6 +271,25 @@ class BaseChannelLayer(ABC):
             BrokerUnavailable: the broker does not answer.
         """
 
+    def submit(self, sends: Sequence[Send], told: Callable[[int, Exception | None], None]) -> None:
+        """Send each of many by itself, in order, for a caller that need not wait for each.
+
+        Args:
+            sends: what was prepared.
+            told: called with a send's place and what :meth:`dispatch` raises for it, or None when it is sent; from any
+                thread, perhaps after this has returned.
+        """
+        away: exceptions.BrokerUnavailable | None = None
+        for place, send in enumerate(sends):
+            error: Exception | None = away  # an attempt at a lost broker takes seconds: others are told its answer
+            if away is None:
+                try:
+                    self.dispatch((send,))
+                except Exception as raised:
+                    error = raised
+                    away = raised if isinstance(raised, exceptions.BrokerUnavailable) else None
+            told(place, error)
+
     def settle(self, sends: Sequence[Send]) -> None:
         """Send what a consumer sent, now that it has returned; errors as :meth:`dispatch`.
 

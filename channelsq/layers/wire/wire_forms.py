@@ -132,9 +132,20 @@ def task_message(
         "ignore_result": True,
         **expiry_headers(expires),
     }
+    return headers, task_body(channel, queue, body, identity, delay + expiry, signing)
+
+
+def task_body(
+    channel: str, queue: str, body: bytes, identity: str, lifetime: float, signing: Signing | None = None
+) -> bytes:
+    """Return the body of the Celery task message for ``body``; see :func:`task_message`.
+
+    Args:
+        lifetime: the seconds for which a signature is good.
+    """
     # [[channel, content], {}, {}], with the content spliced in as it was packed.
     head = b"\x93\x92" + codec.dumps(channel) + body + b"\x80"
-    return headers, head + b"\x80" if signing is None else signing.task(queue, identity, head, (delay + expiry) * 1000)
+    return head + b"\x80" if signing is None else signing.task(queue, identity, head, lifetime * 1000)
 
 
 def open_task_body(body: bytes) -> dict[str, Any]:

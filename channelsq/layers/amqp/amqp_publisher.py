@@ -1,0 +1,512 @@
+"""The connection on which a process publishes to RabbitMQ: all of its threads share one.
+
+What several threads publish at the same time is written together, and nobody waits for one confirm before the next
+message is written.  A message counts as sent when RabbitMQ has confirmed it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from amqp.exceptions import RecoverableConnectionError
+
+from channelsq.exceptions import BrokerUnavailable, ChannelFull
+from channelsq.layers.amqp import amqp_frames
+from channelsq.layers.amqp.amqp_connection import AmqpConnection, ChannelClosed
+from channelsq.layers.amqp.amqp_frames import Frame
+from channelsq.layers.contract.broker_urls import shown
+from channelsq.layers.kombu_broker.amqp_internals import Blocked
+from channelsq.layers.kombu_broker.broker_access import KombuBroker
+
+logger = logging.getLogger("channelsq.layers.amqp")
+
+#: The AMQP channels: one for messages, and one for questions, which RabbitMQ closes if it dislikes one.
+_PUBLISH, _ASK = 1, 2
+
+#: Seconds that a message may wait for RabbitMQ to take messages again, when it is short of memory or disk.
+BLOCKED_WAIT = 1.0
+
+#: Seconds after which a message that is not confirmed counts as not sent.
+DEADLINE = 20.0
+
+#: How often connecting is tried, and seconds before each further attempt.
+_ATTEMPTS, _PAUSE = 3, 0.1
+
+#: Bytes that are written at once.
+_MOST_BYTES = 256 * 1024
+
+#: Seconds that the reader waits for something to come; and while it has to look at deadlines.
+_QUIET, _BUSY = 1.0, 0.1
+
+_BLOCKED = (
+    "RabbitMQ takes no messages now, as it is short of memory or disk (see its log): free some, or raise "
+    "vm_memory_high_watermark or disk_free_limit"
+)
+
+
+class Destination(NamedTuple):
+    """A queue that is published to."""
+
+    queue: str
+    #: What errors call it.
+    channel: str
+    #: The queue's arguments, as RabbitMQ spells them.
+    arguments: Mapping[str, Any]
+
+
+class Outgoing:
+    """A message on its way to a queue.
+
+    Args:
+        destination: the queue.
+        identity: the message's, which its properties say.
+        properties: encoded.
+        body: the message.
+        done: called, in any thread, with the error, or None when RabbitMQ has confirmed the message.
+    """
+
+    __slots__ = ("body", "deadline", "destination", "done", "identity", "properties", "returned")
+
+    def __init__(
+        self,
+        destination: Destination,
+        identity: str,
+        properties: bytes,
+        body: bytes,
+        done: Callable[[Exception | None], None],
+    ) -> None:
+        self.destination = destination
+        self.identity = identity
+        self.properties = properties
+        self.body = body
+        self.done: Callable[[Exception | None], None] | None = done
+        self.deadline = time.monotonic() + DEADLINE
+        #: Whether RabbitMQ has returned it, as there was no such queue.
+        self.returned = False
+
+    def tell(self, error: Exception | None) -> None:
+        """Tell what became of it, once."""
+        done, self.done = self.done, None
+        if done is not None:
+            done(error)
+
+
+class _Question:
+    """A ``queue.declare`` that waits for its answer.
+
+    Args:
+        destination: the queue.
+        answer: called, in any thread, with the messages that wait there, and the error if there is one.
+    """
+
+    __slots__ = ("answer", "destination")
+
+    def __init__(self, destination: Destination, answer: Callable[[int, Exception | None], None]) -> None:
+        self.destination = destination
+        self.answer = answer
+
+
+class _Session:
+    """What is known of one connection."""
+
+    def __init__(self, connection: AmqpConnection) -> None:
+        self.connection = connection
+        self.number = 0
+        self.methods: dict[str, bytes] = {}
+        #: What is written and not confirmed, by its number on the AMQP channel.
+        self.pending: dict[int, Outgoing] = {}
+        #: What is asked and not answered.
+        self.questions: deque[_Question] = deque()
+        self.lost: BaseException | None = None
+
+    def add(self, item: Outgoing | _Question) -> bytes:
+        """Note a message or question that is written next, and return its frames."""
+        if isinstance(item, Outgoing):
+            self.number += 1
+            self.pending[self.number] = item
+            return self._encode(item)
+        self.questions.append(item)
+        return amqp_frames.declare(_ASK, item.destination.queue, item.destination.arguments)
+
+    def unanswered(self) -> list[Outgoing | _Question]:
+        """Return what is written, and waits for a word from RabbitMQ."""
+        messages = [message for message in self.pending.values() if message.done is not None]
+        return [*messages, *self.questions]
+
+    def _encode(self, outgoing: Outgoing) -> bytes:
+        queue = outgoing.destination.queue
+        method = self.methods.get(queue)
+        if method is None:
+            if len(self.methods) > 10_000:
+                self.methods.clear()
+            method = self.methods[queue] = amqp_frames.publish_method(_PUBLISH, queue)
+        return method + amqp_frames.content(_PUBLISH, outgoing.properties, outgoing.body, self.connection.frame_max)
+
+
+class AmqpPublisher:
+    """Publishes for one process.  Thread-safe, also after a fork.
+
+    Args:
+        layer: the layer.
+        forget_queues: called when the connection is another one.
+    """
+
+    def __init__(self, layer: KombuBroker, forget_queues: Callable[[], None]) -> None:
+        self._layer = layer
+        self._forget_queues = forget_queues
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._writing = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._session: _Session | None = None
+        self._unsent: deque[Outgoing | _Question] = deque()
+        self._blocked_since: float | None = None
+        self._closing = False
+
+    # -- for senders ------------------------------------------------------------------------
+
+    def publish(self, messages: Iterable[Outgoing]) -> None:
+        """Have messages written, in order; each is told what became of it."""
+        self._be_whole()
+        with self._lock:
+            self._be_there()
+            self._unsent.extend(messages)
+        self._write()
+
+    def ask(self, destination: Destination, answer: Callable[[int, Exception | None], None]) -> None:
+        """Have a queue declared, and be told how full it is.
+
+        RabbitMQ may answer before it has counted what it has not confirmed.
+
+        Args:
+            destination: the queue.
+            answer: called, in any thread, with the messages that wait there, and the error if there is one.
+        """
+        self._be_whole()
+        if self._is_blocked():
+            answer(0, self._unavailable(Blocked(_BLOCKED)))
+            return
+        with self._lock:
+            self._be_there()
+            self._unsent.append(_Question(destination, answer))
+        self._write()
+
+    def close(self) -> None:
+        """Close the connection, when what was published is confirmed, or refused, or soon after."""
+        self._be_whole()
+        with self._lock:
+            thread, session = self._thread, self._session
+            if thread is None:
+                return
+            self._closing = True
+        if session is not None:
+            session.connection.say_goodbye()
+        if thread is not threading.current_thread():
+            thread.join(5)
+        self._closing = False
+
+    def _be_whole(self) -> None:
+        """Begin anew after a fork: the parent's connection is not ours to use or close, and its thread is not here."""
+        if self._pid != os.getpid():
+            self._begin()
+            self._forget_queues()
+
+    def _be_there(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="channelsq-amqp-publish", daemon=True)
+            self._thread.start()
+
+    def _unavailable(self, error: BaseException) -> BrokerUnavailable:
+        return BrokerUnavailable(shown(self._layer.url), error)
+
+    def _is_blocked(self) -> bool:
+        """Whether RabbitMQ takes nothing, and has not for a while."""
+        since = self._blocked_since
+        return since is not None and time.monotonic() - since > BLOCKED_WAIT
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        """Write what is not written; the thread that does so writes what others add meanwhile, too."""
+        while self._unsent and self._can_write() and self._writing.acquire(blocking=False):
+            try:
+                while self._write_some():
+                    pass
+            finally:
+                self._writing.release()
+
+    def _can_write(self) -> bool:
+        """Whether there is a connection that takes messages; else its reader writes them when there is."""
+        session = self._session
+        return session is not None and session.lost is None and self._blocked_since is None
+
+    def _write_some(self) -> bool:
+        with self._lock:
+            session = self._session
+            if session is None or not self._can_write():
+                return False
+            parts: list[bytes] = []
+            size = 0
+            while self._unsent and size < _MOST_BYTES:
+                parts.append(session.add(self._unsent.popleft()))
+                size += len(parts[-1])
+        return bool(parts) and self._put(session, b"".join(parts))
+
+    def _put(self, session: _Session, data: bytes) -> bool:
+        try:
+            session.connection.write(data)
+        except Exception as error:
+            session.lost = session.lost or error
+            session.connection.abort()  # the reader sees to it
+            return False
+        return True
+
+    # -- the thread -------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                session = self._connect()
+            except Exception as error:
+                failures += 1
+                if failures >= _ATTEMPTS or self._closing or self._are_overdue():
+                    if self._end(error):
+                        return
+                    failures = 0
+                else:
+                    time.sleep(_PAUSE * failures)
+                continue
+            failures = 0
+            if self._lose(session, self._serve(session)):
+                return
+
+    def _connect(self) -> _Session:
+        connection = AmqpConnection(self._layer)
+        try:
+            connection.open_channel(_PUBLISH, confirms=True)
+            connection.open_channel(_ASK)
+        except BaseException:
+            connection.collect()
+            raise
+        session = _Session(connection)
+        connection.on_blocked = self._on_blocked
+        self._forget_queues()
+        with self._lock:
+            self._blocked_since = None
+            self._session = session
+        self._write()
+        return session
+
+    def _are_overdue(self) -> bool:
+        with self._lock:
+            first = next((item for item in self._unsent if isinstance(item, Outgoing)), None)
+        return first is not None and first.deadline < time.monotonic()
+
+    def _serve(self, session: _Session) -> BaseException:
+        """Read until the connection is lost; return why."""
+        try:
+            while session.lost is None:
+                waits = self._blocked_since is not None or bool(session.pending)
+                for frame in session.connection.read(_BUSY if waits else _QUIET):
+                    self._on_frame(session, frame)
+                if self._closing:
+                    return RecoverableConnectionError("the layer was closed")
+                self._check_deadlines(session)
+            return session.lost
+        except Exception as error:
+            return session.lost or error
+
+    def _on_frame(self, session: _Session, frame: Frame) -> None:
+        if frame.type != amqp_frames.METHOD:
+            if frame.type == amqp_frames.HEADER:
+                self._on_returned(session, frame)
+            return
+        method = frame.method
+        if method in (amqp_frames.BASIC_ACK, amqp_frames.BASIC_NACK):
+            self._on_confirm(session, *amqp_frames.read_tag(frame.payload), method == amqp_frames.BASIC_ACK)
+        elif method == amqp_frames.QUEUE_DECLARE_OK:
+            session.questions.popleft().answer(amqp_frames.read_declared(frame.payload), None)
+        elif method == amqp_frames.CHANNEL_CLOSE:
+            self._on_closed(session, frame)
+
+    def _on_confirm(self, session: _Session, tag: int, multiple: bool, taken: bool) -> None:
+        with self._lock:
+            pending = session.pending
+            if multiple:
+                confirmed = []
+                for number in pending:
+                    if number > tag:
+                        break
+                    confirmed.append(number)
+                messages = [pending.pop(number) for number in confirmed]
+            else:
+                message = pending.pop(tag, None)
+                messages = [] if message is None else [message]
+        for message in messages:
+            if message.returned:
+                self._publish_again(message)
+            else:
+                # A queue that has a limit of its own, or cannot store the message, refuses it.
+                message.tell(None if taken else ChannelFull(message.destination.channel))
+
+    # -- queues that are not there ----------------------------------------------------------
+
+    def _on_returned(self, session: _Session, header: Frame) -> None:
+        """Note that RabbitMQ returns a message; its confirmation follows."""
+        identity = amqp_frames.message_identity(header.payload)
+        with self._lock:
+            for message in session.pending.values():
+                if message.identity == identity:
+                    message.returned = True
+                    return
+
+    def _publish_again(self, message: Outgoing) -> None:
+        """Publish a message whose queue is deleted, once it is declared."""
+        if message.deadline < time.monotonic():
+            error = RecoverableConnectionError(f"the queue {message.destination.queue} is deleted again and again")
+            message.tell(self._unavailable(error))
+            return
+        message.returned = False
+
+        def answer(depth: int, error: Exception | None) -> None:
+            if error is None:
+                self.publish((message,))
+            else:
+                message.tell(error)
+
+        self.ask(message.destination, answer)
+
+    # -- what goes wrong --------------------------------------------------------------------
+
+    def _on_closed(self, session: _Session, frame: Frame) -> None:
+        error = ChannelClosed(*amqp_frames.read_close(frame.payload))
+        if frame.channel != _ASK:
+            raise error
+        with self._writing:
+            # RabbitMQ reads nothing on the channel until it is open again: no question after the one that it dislikes.
+            with self._lock:
+                question = session.questions.popleft()
+                self._unsent.extendleft(reversed(session.questions))
+                session.questions.clear()
+            again = amqp_frames.method(_ASK, amqp_frames.CHANNEL_CLOSE_OK)
+            self._put(session, again + amqp_frames.method(_ASK, amqp_frames.CHANNEL_OPEN, b"\0"))
+        question.answer(0, self._unavailable(error))
+        self._write()
+
+    def _on_blocked(self, is_blocked: bool) -> None:
+        logger.warning(
+            _BLOCKED if is_blocked else "RabbitMQ takes messages again",
+            extra={"action": "broker_blocked" if is_blocked else "broker_unblocked"},
+        )
+        self._blocked_since = time.monotonic() if is_blocked else None
+        if not is_blocked:
+            self._write()
+
+    def _check_deadlines(self, session: _Session) -> None:
+        now = time.monotonic()
+        if self._is_blocked():
+            with self._lock:
+                waiting = [*self._unsent, *session.unanswered()]
+                self._unsent.clear()
+                asked = bool(session.questions)
+            self._tell(waiting, self._unavailable(Blocked(_BLOCKED)))  # what is written may still arrive
+            if asked:
+                raise RecoverableConnectionError("RabbitMQ was blocked before it answered")
+            return
+        with self._lock:
+            oldest = next(iter(session.pending.values()), None)
+        if oldest is not None and oldest.deadline - DEADLINE + session.connection.silence < now:
+            raise RecoverableConnectionError(f"RabbitMQ confirmed nothing for {session.connection.silence:g} s")
+
+    def _lose(self, session: _Session, error: BaseException) -> bool:
+        """Note that the connection is lost; return whether nothing needs another one."""
+        session.connection.collect()
+        with self._lock:
+            self._session = None
+            self._blocked_since = None
+            # RabbitMQ may have these messages already: their readers know them again by their ids.
+            self._unsent.extendleft(reversed(session.unanswered()))
+        self._forget_queues()
+        if self._closing or isinstance(error, ChannelClosed):
+            return self._end(error)
+        if not self._unsent:
+            logger.warning(
+                "%s: the connection for publishing was lost: %s", shown(self._layer.url), error,
+                extra={"action": "publisher_lost"},
+            )  # fmt: skip
+            return self._end(error)
+        return False
+
+    def _end(self, error: BaseException) -> bool:
+        """Tell all that waits that the broker is away; return whether the thread is to end."""
+        unavailable = self._unavailable(error)
+        with self._lock:
+            waiting = [*self._unsent]
+            self._unsent.clear()
+        self._tell(waiting, unavailable)
+        with self._lock:
+            if self._unsent:
+                return False
+            if self._thread is threading.current_thread():
+                self._thread = None
+            return True
+
+    @staticmethod
+    def _tell(items: Iterable[Outgoing | _Question], error: Exception) -> None:
+        for item in items:
+            if isinstance(item, Outgoing):
+                item.tell(error)
+            else:
+                item.answer(0, error)
+
+
+class Batch:
+    """Messages that somebody waits for together.
+
+    Args:
+        done: called when all are told, in any thread; None if nobody asks.
+    """
+
+    def __init__(self, done: Callable[[], None] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._left = 1  # until it is closed
+        self._done = done
+        self._event = threading.Event() if done is None else None
+        #: The first error.
+        self.error: Exception | None = None
+
+    def add(self) -> Callable[[Exception | None], None]:
+        """Return what is to be told of one more message."""
+        with self._lock:
+            self._left += 1
+        return self.told
+
+    def told(self, error: Exception | None) -> None:
+        """Note what became of a message."""
+        with self._lock:
+            self.error = self.error or error
+            self._left -= 1
+            if self._left:
+                return
+        if self._done is not None:
+            self._done()
+        elif self._event is not None:
+            self._event.set()
+
+    def close(self) -> None:
+        """Note that no more are added."""
+        self.told(None)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until all are told; False if they are not in time."""
+        return self._event is None or self._event.wait(seconds)

@@ -1,0 +1,109 @@
+"""A layer's messages as RabbitMQ takes them: what :mod:`channelsq.layers.wire.wire_forms` says, encoded for AMQP.
+
+A Kombu program reads them as if Kombu had published them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from kombu import Queue
+from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[attr-defined]  # not in its stubs
+
+from channelsq.core.names import new_id
+from channelsq.layers.amqp import amqp_frames
+from channelsq.layers.amqp.amqp_publisher import Destination, Outgoing
+from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.kombu_broker.broker_access import KombuBroker
+from channelsq.layers.wire.wire_forms import CONTENT_TYPE, task_body, task_message
+
+#: The content encoding of bytes, as Kombu calls it.
+_BINARY = "binary"
+
+#: Delivery modes: for a message that outlives the broker's end, and for one that does not.
+_PERSISTENT, _TRANSIENT = 2, 1
+
+#: Stands for a message's id while the rest of its headers is encoded.
+_ANY = "\0"
+
+Told = Callable[[Exception | None], None]
+
+
+class _Form(NamedTuple):
+    """The encoded properties that all messages of a channel share: what stands between the places of an id."""
+
+    before: bytes
+    between: bytes
+    after: bytes
+    expiration: bytes
+
+
+class MessageEncoder:
+    """Encodes what a layer sends.
+
+    Args:
+        layer: the layer.
+    """
+
+    def __init__(self, layer: KombuBroker) -> None:
+        self._layer = layer
+        self._forms: dict[str, _Form] = {}
+        self._start = amqp_frames.short_string(CONTENT_TYPE) + amqp_frames.short_string(_BINARY)
+
+    def destination(self, queue: Queue, channel: str) -> Destination:
+        """Return where what goes to a queue is published."""
+        described: Any = queue  # its stub knows no "expires"
+        arguments = to_rabbitmq_queue_arguments(described.queue_arguments or {}, expires=described.expires)
+        return Destination(queue.name, channel, arguments)
+
+    def task(self, destination: Destination, send: Send, told: Told) -> Outgoing:
+        """Return the message for a channel that workers consume."""
+        layer, channel, queue = self._layer, destination.channel, destination.queue
+        identity = send.identity or new_id()
+        if send.delay:
+            headers, body = task_message(
+                channel, queue, send.body,
+                delay=send.delay, expiry=layer.expiry, identity=identity, signing=layer.signing,
+            )  # fmt: skip
+            encoded = amqp_frames.properties(
+                CONTENT_TYPE, _BINARY, headers,
+                delivery_mode=_PERSISTENT, expiration=_ms(layer.expiry + send.delay), correlation_id=identity,
+            )  # fmt: skip
+            return Outgoing(destination, identity, encoded, body, told)
+        form = self._forms.get(queue) or self._new_form(channel, queue)
+        short = amqp_frames.short_string(identity)
+        long = b"S\0\0\0" + short
+        table = b"%b%b%b%b%b" % (form.before, long, form.between, long, form.after)
+        # 0xf500: content type, content encoding, headers, delivery mode, correlation id, expiration.
+        encoded = b"\xf5\x00%b%b%b%c%b%b" % (
+            self._start, len(table).to_bytes(4, "big"), table, _PERSISTENT, short, form.expiration
+        )  # fmt: skip
+        body = task_body(channel, queue, send.body, identity, layer.expiry, layer.signing)
+        return Outgoing(destination, identity, encoded, body, told)
+
+    def bare(self, destination: Destination, body: bytes, told: Told) -> Outgoing:
+        """Return the message for a ``?`` channel, or a process's reply queue."""
+        layer = self._layer
+        if layer.signing is not None:
+            body = layer.signing.bare(destination.queue, body, layer.expiry * 1000)
+        identity = new_id()  # by which it is known again, if it comes twice
+        encoded = amqp_frames.properties(
+            CONTENT_TYPE, _BINARY, {},
+            delivery_mode=_TRANSIENT, expiration=_ms(layer.expiry), message_id=identity,
+        )  # fmt: skip
+        return Outgoing(destination, identity, encoded, body, told)
+
+    def _new_form(self, channel: str, queue: str) -> _Form:
+        layer = self._layer
+        headers, _ = task_message(channel, queue, b"\x80", delay=0, expiry=layer.expiry, identity=_ANY)
+        before, between, after = amqp_frames.table(headers)[4:].split(b"S\0\0\0\x01" + _ANY.encode())
+        if len(self._forms) > 1000:
+            self._forms.clear()
+        form = _Form(before, between, after, amqp_frames.short_string(_ms(layer.expiry)))
+        self._forms[queue] = form
+        return form
+
+
+def _ms(seconds: float) -> str:
+    return str(int(seconds * 1000))
