@@ -439,13 +439,15 @@ class AmqpPublisher:
         self._forget_queues()
         if self._closing or isinstance(error, ChannelClosed):
             return self._end(error)
-        if not self._unsent:
-            logger.warning(
-                "%s: the connection for publishing was lost: %s", shown(self._layer.url), error,
-                extra={"action": "publisher_lost"},
-            )  # fmt: skip
-            return self._end(error)
-        return False
+        logger.warning(
+            "%s: the connection for publishing was lost: %s", shown(self._layer.url), error,
+            extra={"action": "publisher_lost"},
+        )  # fmt: skip
+        with self._lock:
+            if self._unsent:
+                return False
+            self._thread = None  # the next message starts another
+            return True
 
     def _end(self, error: BaseException) -> bool:
         """Tell all that waits that the broker is away; return whether the thread is to end."""

@@ -22,7 +22,7 @@ from channelsq.layers.wire.wire_forms import Entry, pack_envelopes
 
 #: Seconds between questions about a queue that may be full, as not all that was sent to it is confirmed; then RabbitMQ
 #: is believed.
-_PAUSES = 0.002, 0.005, 0.01, 0.02, 0.0
+_PAUSES = 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.3, 0.0
 
 #: How many queues are remembered.
 _MOST_QUEUES = 10_000
