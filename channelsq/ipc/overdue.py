@@ -7,10 +7,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 
-logger = logging.getLogger("channelsq.ipc")
+from channelsq.transport.suspects import MOST_DEATHS
 
-#: A message with which so many processes died is dropped.
-MOST_DEATHS = 5
+logger = logging.getLogger("channelsq.ipc")
 
 
 def is_any_expired(connection: sqlite3.Connection) -> bool:

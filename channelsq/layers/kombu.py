@@ -19,6 +19,7 @@ from channelsq.layers.amqp.amqp_sender import AmqpSender
 from channelsq.layers.contract.broker_urls import check_groups_url, shown
 from channelsq.layers.contract.layer_contract import ChannelState, Deliver, Listener, Received, Send
 from channelsq.layers.contract.membership_notes import Change, note
+from channelsq.layers.contract.source_contract import Source, SourceOptions
 from channelsq.layers.eviction import warn_of_eviction
 from channelsq.layers.groups.begun_marks import KEPT_AFTER, BegunStore, MemoryBegun, RedisBegun
 from channelsq.layers.groups.group_stores import GroupStore, MemoryGroups, RedisGroups
@@ -146,6 +147,11 @@ class KombuChannelLayer(KombuBroker):
 
     def receive(self, channels: Iterable[str], block: bool = False) -> Received:
         return self._receiver.receive(self.check_wanted(channels), self.block_timeout if block else 0)
+
+    def source(self, options: SourceOptions) -> Source[Any]:
+        from channelsq.layers.kombu_broker.kombu_source import KombuSource  # not at the top: only workers need it
+
+        return KombuSource(self, options)
 
     def listen(self, prefix: str, deliver: Deliver) -> Listener:
         self.check_wanted([prefix])

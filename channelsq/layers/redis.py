@@ -14,6 +14,7 @@ from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.contract.broker_urls import same_broker, shown
 from channelsq.layers.contract.layer_contract import ChannelState, Send
 from channelsq.layers.contract.membership_notes import Change, note
+from channelsq.layers.contract.source_contract import Source, SourceOptions
 from channelsq.layers.groups.begun_marks import RedisBegun
 from channelsq.layers.groups.group_stores import RedisGroups
 from channelsq.layers.kombu import KombuChannelLayer
@@ -155,6 +156,11 @@ class RedisChannelLayer(KombuChannelLayer):
             cast(RedisGroups, self._groups).discard(group, channel, self._note(change))
         else:
             super().group_discard(group, channel)
+
+    def source(self, options: SourceOptions) -> Source[Any]:
+        from channelsq.layers.stream_source import StreamSource  # not at the top: only workers need it
+
+        return StreamSource(self, self.sender.render, options)
 
     def channel_state(self, channel: str) -> ChannelState:
         return self.sender.state(channel)

@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 from redis.backoff import NoBackoff
@@ -17,7 +16,8 @@ from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.capacity import Rooms
-from channelsq.layers.contract.layer_contract import BaseChannelLayer, ChannelState, Send
+from channelsq.layers.contract.layer_contract import ChannelState, Send
+from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.wire.signing import sign_bare
 from channelsq.layers.wire.stream_commands import StreamCommands
@@ -32,27 +32,19 @@ from channelsq.transport.streams import GROUP, SIZE
 Place = tuple[str, int, tuple[str, str] | None]
 
 
-class Outbox:
-    """What one consumer sent, to leave in one transaction with the acknowledgement of its message.
+class StreamOutbox(Outbox):
+    """What one consumer sent, to leave in one transaction with the acknowledgement of its message."""
 
-    Args:
-        layer: the layer that the message came by; None if that is not known.
-    """
-
-    __slots__ = ("commands", "envelopes", "layer")
+    __slots__ = ("commands", "envelopes")
 
     # Most have the first and nothing of the second; nothing is made before it is needed.
     #: For each process's reply queue what goes there.
     envelopes: Sequence[tuple[Place, list[Entry]]]
     commands: Sequence[Command]
 
-    def __init__(self, layer: BaseChannelLayer | None = None) -> None:
+    def __init__(self, layer: object | None = None) -> None:
         self.layer = layer
         self.envelopes = self.commands = ()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """From the process that ran the consumer to the one that acknowledges: without the layer."""
-        return _outbox, (self.envelopes, self.commands)
 
     def add_envelope(self, place: Place, entries: list[Entry]) -> None:
         """Have entries sent to a process's reply queue."""
@@ -70,16 +62,6 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return bool(self.envelopes or self.commands)
-
-
-def _outbox(envelopes: Any, commands: Any) -> Outbox:
-    parcel = Outbox()
-    parcel.envelopes, parcel.commands = envelopes, commands
-    return parcel
-
-
-#: What a consumer sends on its success goes in here instead of being sent, while this is set.
-collected_here: ContextVar[Outbox | None] = ContextVar("channelsq_parcel", default=None)
 
 
 class DirectSender:
@@ -149,7 +131,7 @@ class DirectSender:
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         """Send now; see :meth:`BaseChannelLayer.dispatch`."""
-        parcel = Outbox(self._layer)
+        parcel = StreamOutbox(self._layer)
         full = self._pack(parcel, sends)
         self.send(parcel)
         if full is not None:
@@ -157,14 +139,14 @@ class DirectSender:
 
     def commands_for(self, sends: Sequence[Send]) -> list[Command]:
         """The commands that send what there is room for, for a transaction of the caller's."""
-        parcel = Outbox(self._layer)
+        parcel = StreamOutbox(self._layer)
         self._pack(parcel, sends)
         return self.render((parcel,))
 
     def settle(self, sends: Sequence[Send]) -> None:
         """Send with the acknowledgement of the message that is being handled; now, if none is, or it is elsewhere."""
         parcel = collected_here.get()
-        if parcel is None or parcel.layer is not self._layer:
+        if not isinstance(parcel, StreamOutbox) or parcel.layer is not self._layer:
             self.dispatch(sends)
             return
         full = self._pack(parcel, sends)
@@ -174,18 +156,18 @@ class DirectSender:
     def join_acknowledgement(self, commands: Sequence[Command]) -> bool:
         """Have commands carried out with the acknowledgement of the message that is handled; False if none is."""
         parcel = collected_here.get()
-        if parcel is None or parcel.layer is not self._layer:
+        if not isinstance(parcel, StreamOutbox) or parcel.layer is not self._layer:
             return False
         parcel.add_commands(commands)
         return True
 
-    def send(self, parcel: Outbox) -> None:
+    def send(self, parcel: StreamOutbox) -> None:
         """Send what is in a parcel now."""
         if parcel:
             with self._connected() as pool:
                 call(pool, *self.render((parcel,)))
 
-    def render(self, parcels: Sequence[Outbox]) -> list[Command]:
+    def render(self, parcels: Sequence[StreamOutbox]) -> list[Command]:
         """The commands that send several parcels; what goes to one process travels together."""
         envelopes: dict[Place, list[Entry]] = {}
         commands: list[Command] = []
@@ -200,7 +182,7 @@ class DirectSender:
                 commands += self.commands.bare_on(key, body, expiry_ms)
         return commands
 
-    def _pack(self, parcel: Outbox, sends: Sequence[Send]) -> ChannelFull | None:
+    def _pack(self, parcel: StreamOutbox, sends: Sequence[Send]) -> ChannelFull | None:
         """Add ``sends`` to a parcel; gives ChannelFull for the first that has no room."""
         envelopes, messages = self._layer.sort(sends)
         full: ChannelFull | None = None
@@ -227,7 +209,7 @@ class DirectSender:
         signed = None if commands.signing is None else (commands.signing.prefix, commands.queue_prefix + queue)
         return commands.key(queue), commands.expiry_ms, signed
 
-    def _add_message(self, parcel: Outbox, channel: str, send: Send) -> None:
+    def _add_message(self, parcel: StreamOutbox, channel: str, send: Send) -> None:
         bare = names.is_single_reader(channel)
         self._admit(channel, self._layer.capacity_of(channel), bare=bare)
         if bare:

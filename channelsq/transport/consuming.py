@@ -499,39 +499,41 @@ class ConsumingChannel(AcknowledgingChannel):
         callback(payload)
         return True
 
-    def on_newer(self, entry: Entry, error: payloads.NewerPayload) -> None:
-        """Deal with an entry that only a newer process can read; a source may put another function in this place."""
-        dead_letters.keep_newer(self, entry, error)
-
-    def on_expired(self, entry: Entry) -> bool:
-        """Drop an entry whose time is over; return whether that is all.  A source may put another function here."""
-        self.stream_qos.drop(entry)
-        return True
-
     def open(self, entry: Entry) -> payloads.Payload | None:
-        """An entry's payload, with its delivery tag; None if it is dropped because it is expired or none of Kombu's."""
-        qos = self.stream_qos
+        """Return an entry's payload, with its delivery tag; None if it is not to be delivered, which is dealt with."""
+        try:
+            payload = self.unpack(entry)
+        except payloads.NewerPayload as error:
+            dead_letters.keep_newer(self, entry, error)
+            return None
+        if payload is not None:
+            end = payloads.expires(payload, entry.id)
+            # What a consumer was given in time does not expire with it.
+            if end is not None and end <= self.server_time() and not entry.redelivered:
+                self.stream_qos.drop(entry)
+                return None
+        return payload
+
+    def unpack(self, entry: Entry) -> payloads.Payload | None:
+        """Return an entry's payload, with its delivery tag; None if it is none of Kombu's, or too many died with it.
+
+        It may have expired.
+
+        Raises:
+            NewerPayload: only a newer process can read it.
+        """
         try:
             payload = payloads.decode(entry.data)
-        except payloads.NewerPayload as error:
-            self.on_newer(entry, error)
-            return None
+        except payloads.NewerPayload:
+            raise
         except payloads.ForeignPayload as error:
             logger.error(
                 "%s %s is no message of Kombu's and was dropped: %s", entry.key, entry.id, error,
                 extra={"action": "foreign_payload"},
             )  # fmt: skip
-            qos.drop(entry)
+            self.stream_qos.drop(entry)
             return None
         if self.max_deaths and entry.deaths >= self.max_deaths:
             dead_letters.bury(self, entry, payload, "its last consumer let its lease end")
             return None
-        end = payloads.expires(payload, entry.id)
-        # What a consumer was given in time does not expire with it.
-        if end is not None and end <= self.server_time() and not entry.redelivered and self.on_expired(entry):
-            return None
-        if entry.redelivered:
-            payloads.mark_redelivered(payload)
-        payloads.set_deaths(payload, entry.deaths)
-        payload["properties"]["delivery_tag"] = entry.tag
-        return payload
+        return payloads.delivered(payload, entry)

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from channelsq.core.wire_version import teller
 from channelsq.transport.commands import Argument
-from channelsq.transport.payloads import NewerPayload, Payload, encode
-from channelsq.transport.streams import Entry, Streams, parse_tag
+from channelsq.transport.payloads import NewerPayload, Payload
+from channelsq.transport.streams import Entry, Streams
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -76,22 +76,15 @@ def bury(channel: Holder, entry: Entry, payload: Payload, reason: str) -> None:
             logger.exception("%r failed on a dead letter of queue %s", listener, queue)
 
 
-def set_aside(message: Any, reason: str) -> None:
-    """Move a delivered Kombu message to the dead letters of its queue, since nobody is to handle it.
-
-    Who calls this says so in the log.
+def set_aside(channel: Holder, entry: Entry, reason: str) -> None:
+    """Move an entry that cannot be handled to the dead letters of its queue.
 
     Args:
-        message: it came through a channel of this transport, and is not acknowledged yet.
-        reason: one line for people.
+        channel: a channel that consumes from the queue, and holds the entry.
+        entry: no consumer has died with it.
+        reason: one line for people; the caller logs it.
     """
-    channel = message.channel
-    held = parse_tag(str(message.delivery_tag))
-    if held is not None:
-        raw = message._raw
-        properties = {name: value for name, value in raw["properties"].items() if name != "delivery_tag"}
-        _move(channel, Entry(*held, encode({**raw, "properties": properties}), False, 0), reason)
-    channel.qos.discard(message.delivery_tag)
+    _move(channel, entry._replace(deaths=0), reason)
 
 
 def keep_newer(channel: Holder, entry: Entry, error: NewerPayload) -> None:

@@ -20,6 +20,7 @@ import msgpack
 from kombu.utils import json
 
 from channelsq.core.wire_version import WIRE_VERSION, NewerWire
+from channelsq.transport.streams import Entry
 
 Payload: TypeAlias = dict[str, Any]
 
@@ -173,6 +174,15 @@ def set_deaths(payload: Payload, count: int) -> None:
         payload["headers"][DEATHS] = count
     else:
         payload["headers"].pop(DEATHS, None)
+
+
+def delivered(payload: Payload, entry: Entry) -> Payload:
+    """Return an entry's payload as it is delivered: it says so if that is not the first time, and has its tag."""
+    if entry.redelivered:
+        mark_redelivered(payload)
+    set_deaths(payload, entry.deaths)
+    payload["properties"]["delivery_tag"] = entry.tag
+    return payload
 
 
 def with_death(payload: Payload) -> Payload:

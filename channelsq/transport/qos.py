@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -83,21 +84,28 @@ class QoS(kombu_redis.QoS):
         if held is not None:
             self.channel.acks_wait()
 
-    def deliver(self, message: Any, delivery_tag: str) -> None:
-        """As :meth:`append`, for who settles each message with :meth:`settle`."""
+    def hold(self, entries: Iterable[Entry]) -> None:
+        """Note that entries are delivered as they are, to a source that settles each with :meth:`settle`."""
         if self._dirty:
             self._flush()  # type: ignore[attr-defined]
-        self._delivered[delivery_tag] = message  # type: ignore[index]
+        delivered: Any = self._delivered
+        for entry in entries:
+            delivered[entry.tag] = entry
+
+    def release(self, tag: str) -> None:
+        """Note that a source holds an entry no more, and Redis knows, or is told by :meth:`drop`."""
+        self._delivered.pop(tag, None)  # type: ignore[union-attr]
 
     def settle(self, key: str, entry: str, delivery_tag: str, parcel: Any) -> None:
         """The message of an entry is done with, and its outcome is to leave in one transaction with the
         acknowledgement.
 
-        Nothing is sent before :meth:`ConsumingChannel.flush_acks` or the next poll.
+        Nothing is sent before :meth:`ConsumingChannel.flush_acks` or the next poll, and nothing at all of an entry that
+        is not held any more: another consumer has it.
         """
-        if not self.channel.closed:
+        # One step, whatever thread this is.
+        if self._delivered.pop(delivery_tag, None) is not None and not self.channel.closed:  # type: ignore[union-attr]
             self._acks.append(_tuple(Ack, (key, entry, parcel, False)))
-        self._delivered.pop(delivery_tag, None)  # type: ignore[union-attr]  # one step, whatever thread this is
 
     def drop(self, entry: Entry) -> None:
         """Acknowledge an entry that is not delivered as a message, or needs no acknowledgement when it is."""
@@ -185,7 +193,13 @@ class QoS(kombu_redis.QoS):
         if message is None or held is None or tag in self._dirty:
             return None
         key, entry = held
-        payload = message._raw
+        if type(message) is Entry:
+            try:
+                payload = payloads.delivered(payloads.decode(message.data), message)
+            except payloads.ForeignPayload:  # which nothing has read yet, or only a newer process can
+                return Copy(key, entry, message.data, None, message.deaths)
+        else:
+            payload = message._raw
         if dead_letters.death_of(message):
             payload = payloads.with_death(payload)
         return Copy(key, entry, *payloads.again(payload, entry, self.channel.server_time()), payloads.deaths(payload))

@@ -20,7 +20,7 @@ from channelsq.transport.consuming import SILENCE, ConsumingChannel
 from channelsq.transport.leases import Leases
 from channelsq.transport.qos import QoS
 from channelsq.transport.streams import Entry, Streams, parse_tag
-from channelsq.transport.suspects import Suspects
+from channelsq.transport.suspects import MOST_DEATHS, Suspects
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -56,7 +56,7 @@ class Channel(ConsumingChannel):
     batch_size = 256
 
     #: How many consumers must have died with a message to make it a dead letter; None for no number of them.
-    max_deaths: int | None = 5
+    max_deaths: int | None = MOST_DEATHS
 
     #: How many dead letters of a queue are kept; the oldest are dropped.
     max_dead_letters = 1000

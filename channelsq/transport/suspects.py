@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+#: How many processes may die with a message, if nobody chose another number: it is not delivered any more then.
+MOST_DEATHS = 5
+
 #: How many leases a suspect must have survived in a consumer's hands to be no suspect there any more: long tasks
 #: shall not hold up the other suspects for ever.
 CLEARED_AFTER = 10

@@ -12,12 +12,12 @@ from channelsq.asgi import channel_layers, check_queues_apart
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.delivery import shutdown
 from channelsq.exceptions import ChannelsqError
+from channelsq.layers.kombu_broker import worker_connection
 from channelsq.layers.wire import decompression
 from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.worker import dead_reports, pool
 from channelsq.worker.commands import control, selection
-from channelsq.worker.connections import worker_connection
 from channelsq.worker.connections.broker_lending import lend_broker
 from channelsq.worker.running import database
 from channelsq.worker.running.consumer_task import ConsumerTask

@@ -104,8 +104,9 @@ def test_streams_leases_and_dead_letters(layer: RedisChannelLayer, client: Any, 
         (group,) = client.xinfo_groups("stream:jobs")
         assert (group["name"], client.get(f"stream-lease:{consumer}")) == ("kombu", "1")
         channel.qos.reject(message.delivery_tag, requeue=True)  # a copy, which has its deaths beside it
-        again = channel.basic_get("jobs")
-        dead_letters.set_aside(again, "why")
+        assert channel.basic_get("jobs") is not None
+        (entry,) = channel.streams.held("stream:jobs")
+        dead_letters.set_aside(channel, entry, "why")
     with redis.Redis.from_url(url) as raw:
         ((_, letter),) = raw.xrange("stream-dead:jobs")
     assert {name: value for name, value in letter.items() if name != b"m"} == {b"s": b"jobs", b"d": b"0", b"r": b"why"}

@@ -110,6 +110,9 @@ class BaseChannelLayer(ABC):
     #: Seconds that ``receive(block=True)`` waits before it gives ``(None, None)``.
     block_timeout: ClassVar[float] = 1.0
 
+    #: What the names of queues have in front of those of channels.
+    queue_prefix: str = ""
+
     #: What signs messages, and looks at signatures; None for nothing.
     signing: Signing | None = None
 
@@ -358,6 +361,10 @@ class BaseChannelLayer(ABC):
 
         The listener outlives a lost broker: it reconnects by itself and logs both.
         """
+
+    def queue_name(self, channel: str) -> str:
+        """The name of the queue that carries a channel which workers consume."""
+        return self.queue_prefix + channel
 
     def source(self, options: SourceOptions) -> Source[Any]:
         """Return a new source of the layer for a worker; it connects when it is told to.

@@ -13,7 +13,7 @@ from typing import Any
 from celery.app.task import Context
 
 from channelsq.delivery import trace_context
-from channelsq.layers.stream_sender import Outbox, collected_here
+from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.wire.signing import HEADER
 from channelsq.message import Message
 from channelsq.worker.running import database, sentry_internals, stacks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
 from datetime import UTC, datetime
 from time import time
 from typing import Any, Protocol
@@ -13,12 +12,15 @@ from kombu.exceptions import OperationalError
 
 from channelsq.delivery import trace_context
 from channelsq.delivery.ending import is_end
-from channelsq.layers.stream_sender import Outbox
+from channelsq.layers.contract.outbox import Outbox
+from channelsq.layers.contract.source_contract import Source
 from channelsq.layers.wire.signing import HEADER
 from channelsq.message import Message
 from channelsq.transport.requests import worker_is_ending
+from channelsq.transport.suspects import MOST_DEATHS
 from channelsq.worker.running import untraced_run
 from channelsq.worker.running.consumer_task import shown
+from channelsq.worker.running.execution import report_failed
 from channelsq.worker.running.guard import unhandled
 from channelsq.worker.running.task_profile import TaskProfile
 from channelsq.worker.sources import held_messages
@@ -40,10 +42,12 @@ class Events(Protocol):
 class Request(request.Request):
     """Celery's request for a message of which everything is known already.
 
-    Parts that few consumers ask for are made when they are asked for.  What it does with the broker is a subclass's.
+    Parts that few consumers ask for are made when they are asked for.
 
     Args:
         plan: the consumer's.
+        source: where the message came from.
+        delivery: the message, as its source holds it.
         mine: the message, with its id.
         kwargs: the route's.
         events: where events go; None for nowhere.
@@ -66,12 +70,16 @@ class Request(request.Request):
     def __init__(
         self,
         plan: TaskProfile,
+        source: Source[Any],
+        delivery: Any,
         mine: Message,
         kwargs: dict[str, Any],
         events: Events | None,
         headers: dict[str, Any] | None = None,
     ) -> None:
         self._plan = plan
+        self._source = source
+        self._delivery = delivery
         self._mine = mine
         self._kwargs = kwargs
         self._events = events
@@ -142,8 +150,7 @@ class Request(request.Request):
     @property
     def _queue(self) -> str:
         """The name of the channel's queue, which is the name of the task in the message, too."""
-        layer: Any = self._mine.channel_layer
-        return str(layer.queue_prefix) + self._mine.channel_name
+        return self._mine.channel_layer.channel_layer.queue_name(self._mine.channel_name)
 
     @property
     def _delivery_info(self) -> dict[str, Any]:
@@ -184,26 +191,12 @@ class Request(request.Request):
         trace_context.add_to(described, self._mine.content)
         return described
 
-    # -- what a subclass does with the broker
+    # -- its course
 
     @property
-    @abstractmethod
     def is_lost(self) -> bool:
-        """Whether the connection that it came by is closed: the broker gives it to a worker again."""
-
-    @abstractmethod
-    def _settle(self) -> None:
-        """Acknowledge the message, with what is in the parcel."""
-
-    @abstractmethod
-    def _settle_first(self) -> bool:
-        """Acknowledge a message that runs at most once, and begin; return False if it must not begin."""
-
-    @abstractmethod
-    def _put_back(self) -> None:
-        """Have the broker deliver the message again."""
-
-    # -- its course
+        """Whether the connection that it came by is lost: the broker gives it to a worker again."""
+        return self._source.is_lost(self._delivery)
 
     def take(self) -> None:
         """Note that the worker has the message."""
@@ -216,6 +209,7 @@ class Request(request.Request):
     def abandon(self) -> None:
         """Note that the worker has the message no more, which the broker delivers again."""
         self.leave()
+        self._source.abandon(self._delivery)
 
     def run(self) -> None:
         """Run the consumer, and do what its outcome asks for; nothing but the end of the worker is raised.
@@ -223,7 +217,7 @@ class Request(request.Request):
         A message that another worker has, or is to get, is not begun, nor one that was revoked while it waited.
         """
         try:
-            if self.is_lost:
+            if self._source.is_lost(self._delivery):
                 self.abandon()
             elif worker_is_ending():
                 self.give_back()
@@ -233,16 +227,41 @@ class Request(request.Request):
             self.give_up(error)
 
     def _run(self) -> None:
-        plan = self._plan
+        plan, source = self._plan, self._source
+        if self._mine.is_redelivered and source.is_deadly(self._delivery, self.id):
+            self._bury()
+            return
         if plan.is_handed_over:
             self._hand_over()
             return
         if plan.late:
             self._begin(time())
-            self._collect()
-        elif not self._settle_first():
+            self.parcel = source.outbox()
+        elif not self._acknowledge_first():
             return
         self._finish(untraced_run.run(plan, self._mine, self._kwargs, self.describe, self.parcel))
+
+    def _acknowledge_first(self) -> bool:
+        """Acknowledge a message that runs at most once, and begin; return False if it must not begin."""
+        may_begin = self._source.acknowledge_first(self._delivery)
+        self.acknowledged = True
+        if may_begin:
+            self._begin(time())
+        else:
+            self.leave()
+        return may_begin
+
+    def _bury(self) -> None:
+        """Be done with a message that has ended so many processes that it must not run again."""
+        channel = self._mine.channel_name
+        logger.error(
+            "channel %s: a message was dropped, as %d processes died with it", channel, MOST_DEATHS,
+            extra={"action": "deadly_message_dropped", "channel": channel},
+        )  # fmt: skip
+        self.leave()
+        report_failed(self._mine)
+        self.acknowledged = True
+        self._source.set_aside(self._delivery, f"{MOST_DEATHS} processes died with it")
 
     def _begin(self, started: float) -> None:
         self.worker_pid = self._plan.pid  # type: ignore[assignment]  # as Celery itself
@@ -251,9 +270,6 @@ class Request(request.Request):
         state.all_total_count[0] += 1
         if self._events is not None:
             self.send_event("task-started")
-
-    def _collect(self) -> None:
-        """Have what the consumer sends wait for the acknowledgement, if both can leave together."""
 
     def _hand_over(self) -> None:
         try:
@@ -297,7 +313,7 @@ class Request(request.Request):
         """Note that the message is done with; what its consumer sent goes out in the same transaction."""
         if not self.acknowledged:
             self.acknowledged = True
-            self._settle()
+            self._source.settle(self._delivery, self.parcel)
 
     def reject(self, requeue: bool = False) -> None:
         """Note that the message is not wanted; with ``requeue`` it comes again."""
@@ -307,7 +323,7 @@ class Request(request.Request):
             self.acknowledge()
         else:
             self.acknowledged = True
-            self._put_back()
+            self._source.give_back(self._delivery)
         self.send_event("task-rejected", requeue=requeue)
 
     def give_back(self) -> None:

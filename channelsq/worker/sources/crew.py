@@ -10,18 +10,13 @@ from celery import Celery
 from celery.app import trace
 
 from channelsq.core import streaming
-from channelsq.layers.kombu import KombuChannelLayer
-from channelsq.layers.redis import RedisChannelLayer
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.consumer_tasks import ConsumerTasks, tasks_of
 from channelsq.worker.sources import held_messages
 from channelsq.worker.sources.consumer_request import Events
-from channelsq.worker.sources.kombu_intake import KombuIntake
-from channelsq.worker.sources.kombu_source import KombuSource
+from channelsq.worker.sources.intake import Intake
+from channelsq.worker.sources.reader import Reader
 from channelsq.worker.sources.runner import Runner
-from channelsq.worker.sources.source import LayerSource
-from channelsq.worker.sources.stream_intake import StreamIntake
-from channelsq.worker.sources.stream_source import StreamSource
 
 #: How many messages a source holds for each thread, and at least.  It asks for no more than are handled in some
 #: milliseconds, so that slow consumers leave the others to other workers.
@@ -57,7 +52,7 @@ class Crew:
         reluctance: float = 0.0,
     ) -> None:
         self.threads = threads
-        self.sources: dict[str, LayerSource] = {}
+        self.readers: dict[str, Reader] = {}
         self._runners: list[Runner] = []
         self._app = app
         self._told = hostname, events, sender
@@ -74,16 +69,10 @@ class Crew:
         layer = tasks.layer.channel_layer
         streaming.set_limit(alias, layer.streaming_responses, self.threads)
         credit = max(LEAST, self.threads * PREFETCH)
-        limits = self._pool_keeps_limits
-        source: LayerSource
-        if isinstance(layer, RedisChannelLayer):
-            intake = StreamIntake(tasks, *self._told, pool_keeps_limits=limits)
-            source = StreamSource(layer, intake, channels, credit, partial(self._opened, alias), self._reluctance)
-        else:
-            assert isinstance(layer, KombuChannelLayer)
-            source = KombuSource(layer, KombuIntake(tasks, *self._told, pool_keeps_limits=limits), channels, credit)
-        self.sources[alias] = source
-        runner = Runner(source, self.threads, f"channelsq-{alias}")
+        intake = Intake(tasks, *self._told, pool_keeps_limits=self._pool_keeps_limits)
+        reader = Reader(layer, intake, channels, credit, partial(self._opened, alias), self._reluctance)
+        self.readers[alias] = reader
+        runner = Runner(reader, self.threads, f"channelsq-{alias}")
         self._runners.append(runner)
         return runner
 
@@ -105,24 +94,24 @@ class Crew:
 
     def cut(self) -> None:
         """Send the outcomes of finished consumers, and leave what runs, which ends with the process, to others."""
-        for source in self.sources.values():
-            source.cut()
+        for reader in self.readers.values():
+            reader.cut()
 
     def close(self) -> None:
         """Give back what is held, and close the connections."""
-        for source in self.sources.values():
-            source.close()
+        for reader in self.readers.values():
+            reader.close()
 
     def read(self, alias: str, channel: str) -> None:
         """Read one more channel, of a layer that may be new."""
-        if alias in self.sources:
-            self.sources[alias].read(channel)
+        if alias in self.readers:
+            self.readers[alias].read(channel)
         else:
             self._add(alias, [channel]).start()
 
     def cease(self, alias: str, channel: str) -> None:
         """Read a channel no more."""
-        self.sources[alias].cease(channel)
+        self.readers[alias].cease(channel)
 
 
 def _trace(tasks: ConsumerTasks, hostname: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from celery import signals
 from celery.app.trace import LOG_RECEIVED
@@ -13,6 +13,8 @@ from kombu.exceptions import ContentDisallowed
 from kombu.serialization import prepare_accept_content
 
 from channelsq.core.wire_version import NewerWire, check_headers, teller
+from channelsq.delivery.ending import is_end
+from channelsq.layers.contract.source_contract import Source, TaskMessage
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import HEADER, Refused
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, EXPIRES_HEADER, raw_body
@@ -21,6 +23,7 @@ from channelsq.transport.payloads import DEATHS
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.consumer_tasks import ConsumerTasks, log_unrouted
 from channelsq.worker.running.execution import report_done, report_failed
+from channelsq.worker.running.guard import unhandled
 from channelsq.worker.running.task_profile import TaskProfile
 from channelsq.worker.sources.consumer_request import Events, Request
 from channelsq.worker.sources.newer import Newer
@@ -42,11 +45,8 @@ _HARMLESS = (
 #: The outcome of a message that needs a newer worker, for the log.
 LEFT, KEPT = "is left to newer workers", "was set aside, as too many wait for a newer worker"
 
-#: A broker's message, as a source holds it.
-Held = TypeVar("Held")
 
-
-class Intake(ABC, Generic[Held]):
+class Intake:
     """Makes requests of the messages of one layer.
 
     Args:
@@ -56,6 +56,10 @@ class Intake(ABC, Generic[Held]):
         sender: of ``task_received``.
         pool_keeps_limits: whether Celery's pool can end a task that takes too long.
     """
+
+    # Of the poll:
+    _source: Source[Any]
+    _newer: Newer
 
     def __init__(
         self, tasks: ConsumerTasks, hostname: str, events: Events, sender: Any, *, pool_keeps_limits: bool
@@ -68,80 +72,105 @@ class Intake(ABC, Generic[Held]):
         self._pool_keeps_limits = pool_keeps_limits
         self._signing: Signing | None = tasks.layer.channel_layer.signing
         #: The channel of each queue.
-        self._channels = {tasks.layer.queue(channel).name: channel for channel in tasks.channels}
+        self._channels = {tasks.layer.queue_name(channel): channel for channel in tasks.channels}
         #: Content types that are decoded.
         self.accept = prepare_accept_content(tasks.app.conf.accept_content)
         self._plans: dict[str, TaskProfile] = {}
-        #: The messages that need a newer worker.
-        self.newer = Newer()
         # Looked at once a poll:
         self._looked_at: set[str] = set()
         self._events: Events | None = None
         self._tells = False
 
-    # -- what a subclass knows of the broker
+    def take(self, source: Source[Any], deliveries: Sequence[Any], newer: Newer) -> list[Request]:
+        """Return the requests of deliveries.
 
-    @abstractmethod
-    def _make(
-        self,
-        plan: TaskProfile,
-        held: Held,
-        mine: Message,
-        kwargs: dict[str, Any],
-        headers: dict[str, Any] | None = None,
-    ) -> Request:
-        """Return the request of a message."""
+        A message that cannot be handled is dropped, or becomes a dead letter, and is logged; it does not stop the
+        others.
 
-    @abstractmethod
-    def _drop(self, held: Held) -> None:
-        """Acknowledge a message that is not run."""
+        Args:
+            source: where they come from.
+            deliveries: what it has polled.
+            newer: takes the messages that need a newer worker.
 
-    @abstractmethod
-    def _set_aside(self, held: Held, message: Any, reason: str) -> None:
-        """Have a message that cannot be run kept for people to look at, where the broker can do that."""
-
-    @abstractmethod
-    def _leave(self, held: Held) -> bool:
-        """Leave a message to newer workers; return False if too many wait for that."""
-
-    @abstractmethod
-    def _was_delivered(self, held: Held) -> bool:
-        """Return whether the broker says that the message was delivered before."""
-
-    @abstractmethod
-    def _has_expired(self, held: Held) -> bool:
-        """Return whether a message has expired."""
+        Raises:
+            source.errors: the connection is lost; the source's next poll returns the deliveries again.
+        """
+        self._source = source
+        self._newer = newer
+        self._look()
+        taken: list[Request] = []
+        for place, delivery in enumerate(deliveries):
+            try:
+                request = self._take_plain(delivery) or self._take_any(delivery)
+            except BaseException as error:  # of whatever a message can hold
+                if isinstance(error, source.errors):
+                    source.unread(deliveries[place:])
+                    if taken:
+                        return taken
+                    raise
+                if is_end(error):
+                    raise
+                unhandled(error, source.queue_of(delivery), None)
+                source.drop(delivery)
+                continue
+            if request is not None and self._admit(request):
+                taken.append(request)
+        return taken
 
     # -- reading a message
 
-    def _read(self, held: Held, message: Any, queue: str) -> Request | None:
-        """Return the request of whatever message; None if it is not to be run, which is dealt with."""
+    def _take_plain(self, delivery: Any) -> Request | None:
+        """Return the request of a message as layers send it; None if it is something else, or is not to be run."""
+        plain = self._source.plain(delivery)
+        if plain is None:
+            return None
+        channel, message_id, content = plain
         try:
+            mine = Message(content, channel, self._layer)
+            resolved = self._layer.router.resolve(mine)
+        except (TypeError, ValueError):  # none of ours has such a value
+            return None
+        if resolved is None:
+            return None
+        route, kwargs = resolved
+        mine.id = message_id
+        if not route.ordered:
+            report_done(mine)
+        plan = self._plan(self._tasks.task_of(route.consumer))
+        return Request(plan, self._source, delivery, mine, {**kwargs} if kwargs else {}, self._events)
+
+    def _take_any(self, delivery: Any) -> Request | None:
+        """Return the request of whatever message; None if it is not to be run, which is dealt with."""
+        source, queue = self._source, self._source.queue_of(delivery)
+        try:
+            message = source.open(delivery)
+            if message is None:
+                return None
             check_headers(message.headers)
             if message.headers.get("task") == queue:
-                return self._channel_message(held, message, queue)
-            return self._retry(held, message, queue)
+                return self._channel_message(delivery, message, queue)
+            return self._retry(delivery, message, queue)
         except NewerWire as error:
-            if self._leave(held):
+            if self._newer.hold(delivery):
                 teller.tell(queue, error, LEFT)
             else:
-                self._set_aside(held, message, str(error))
+                source.set_aside(delivery, str(error))
                 teller.tell(queue, error, KEPT)
         except Refused as error:  # which is logged
-            self._set_aside(held, message, f"{error}, where CONFIG['signing'] asks for it")
+            source.set_aside(delivery, f"{error}, where CONFIG['signing'] asks for it")
         except (TypeError, ValueError) as error:
-            self._refuse(held, message, queue, error)
+            self._refuse(delivery, queue, error)
         return None
 
-    def _refuse(self, held: Held, message: Any, queue: str, error: Exception) -> None:
+    def _refuse(self, delivery: Any, queue: str, error: Exception) -> None:
         channel = self._channels.get(queue, queue)
         logger.error(
             "channel %s: a message was refused: %s", channel, error,
             extra={"action": "foreign_message_refused", "channel": channel},
         )  # fmt: skip
-        self._set_aside(held, message, str(error))
+        self._source.set_aside(delivery, str(error))
 
-    def _channel_message(self, held: Held, message: Any, queue: str) -> Request | None:
+    def _channel_message(self, delivery: Any, message: TaskMessage, queue: str) -> Request | None:
         """Return the request of a message that was sent to a channel."""
         channel = self._channels[queue]
         if self._signing is not None:
@@ -154,17 +183,17 @@ class Intake(ABC, Generic[Held]):
         resolved = self._tasks.resolve(mine)
         if resolved is None:
             log_unrouted(mine)
-            self._drop(held)
+            self._source.drop(delivery)
             return None
-        if self._has_expired(held):
-            self._expire(held, mine)
+        if self._source.is_expired(delivery, message):
+            self._expire(delivery, mine)
             return None
         task, kwargs, ordered = resolved
         if not ordered:
             report_done(mine)
-        return self._request(held, message, mine, task, kwargs)
+        return self._request(delivery, message, mine, task, kwargs)
 
-    def _retry(self, held: Held, message: Any, queue: str) -> Request | None:
+    def _retry(self, delivery: Any, message: Any, queue: str) -> Request | None:
         """Return the request of another try of a consumer's task."""
         name = message.headers.get("task")
         task: Any = self._tasks.app.tasks.get(name)
@@ -177,12 +206,12 @@ class Intake(ABC, Generic[Held]):
         if self._signing is not None:
             self._signing.check_call(name, message.headers.get("id"), args, kwargs, message.headers.get(HEADER))
         mine = Message(args[1], args[0], self._layer)
-        if self._has_expired(held):
-            self._expire(held, mine)
+        if self._source.is_expired(delivery, message):
+            self._expire(delivery, mine)
             return None
-        return self._request(held, message, mine, task, kwargs)
+        return self._request(delivery, message, mine, task, kwargs)
 
-    def _expire(self, held: Held, mine: Message) -> None:
+    def _expire(self, delivery: Any, mine: Message) -> None:
         """Drop a message whose time is over; its socket goes on without it, and its HTTP client waits no longer."""
         channel = mine.channel_name
         logger.warning(
@@ -190,19 +219,22 @@ class Intake(ABC, Generic[Held]):
             extra={"action": "message_expired", "channel": channel},
         )  # fmt: skip
         report_failed(mine)
-        self._drop(held)
+        self._source.drop(delivery)
 
-    def _request(self, held: Held, message: Any, mine: Message, task: ConsumerTask, kwargs: dict[str, Any]) -> Request:
+    def _request(
+        self, delivery: Any, message: Any, mine: Message, task: ConsumerTask, kwargs: dict[str, Any]
+    ) -> Request:
         headers = message.headers
         identity = headers.get("id")
         if not isinstance(identity, str):
             raise ValueError("it has no id")
         mine.id = identity
-        mine.is_redelivered = self._was_delivered(held) or bool(headers.get("redelivered"))  # by a copy, if given back
+        # By a copy, if it was given back.
+        mine.is_redelivered = self._source.is_redelivered(delivery) or bool(headers.get("redelivered"))
         retries = headers.get("retries")
         if type(retries) is int and retries:
             mine._run.retries = retries
-        request = self._make(self._plan(task), held, mine, {**kwargs}, headers)
+        request = Request(self._plan(task), self._source, delivery, mine, {**kwargs}, self._events, headers)
         request._expires = _moment(headers.get("expires"), "expires")
         eta = _moment(headers.get("eta"), "eta")
         request.due = eta.timestamp() if eta is not None else 0.0

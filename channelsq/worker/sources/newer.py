@@ -7,9 +7,11 @@ dead letters, where the broker has a place for those.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+from collections import deque
 from time import monotonic
+from typing import Any
+
+from channelsq.layers.contract.source_contract import Source
 
 #: Seconds that a message is held before it is given back.
 HELD = 2.0
@@ -19,40 +21,37 @@ MOST = 100
 
 
 class Newer:
-    """The messages of one source that need a newer worker.  For the thread that polls."""
+    """The messages of one source that need a newer worker.  For the thread that polls.
 
-    def __init__(self) -> None:
-        self._held: dict[str, tuple[float, Callable[[], None]]] = {}
+    Args:
+        source: where they come from.
+    """
 
-    def __len__(self) -> int:
-        return len(self._held)
+    def __init__(self, source: Source[Any]) -> None:
+        self._source = source
+        self._held: deque[tuple[float, Any]] = deque()
 
-    def hold(self, tag: str, give_back: Callable[[], None]) -> bool:
-        """Hold a message; return False if too many are held.
-
-        Args:
-            tag: tells the message from the others.
-            give_back: gives it back to the broker; raises the transport's errors.
-        """
-        if tag not in self._held:
-            if len(self._held) >= MOST:
-                return False
-            self._held[tag] = monotonic() + HELD, give_back
+    def hold(self, delivery: Any) -> bool:
+        """Hold a message, which takes no credit meanwhile; return False if too many are held."""
+        if len(self._held) >= MOST:
+            return False
+        self._source.make_room(1)
+        self._held.append((monotonic() + HELD, delivery))
         return True
 
-    def give_back(self, *, every: bool = False) -> int:
-        """Give back the messages that were held for long enough, and return how many these are.
+    def leave(self, *, every: bool = False) -> None:
+        """Leave the messages that were held for long enough to other workers; raise the transport's errors.
 
         Args:
-            every: give back all, as the source ends.
+            every: leave all, as the worker ends.
         """
         now = monotonic()
-        due = list(itertools.takewhile(lambda tag: every or self._held[tag][0] <= now, self._held))
-        for tag in due:
-            self._held[tag][1]()  # if it fails, the message is still held
-            del self._held[tag]
-        return len(due)
+        while self._held and (every or self._held[0][0] <= now):
+            self._source.leave(self._held[0][1])  # if it fails, the message is still held
+            self._held.popleft()
+            self._source.make_room(-1)
 
     def forget(self) -> None:
         """Forget the messages, as the broker has them again."""
-        self._held.clear()
+        while self._held:
+            self._source.abandon(self._held.popleft()[1])

@@ -17,13 +17,13 @@ from celery.exceptions import Reject
 from channelsq import Channel, route
 from channelsq.core import wire_version
 from channelsq.layers import IPCChannelLayer, KombuChannelLayer
+from channelsq.layers.kombu_broker.kombu_source import KombuSource
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, task_message
 from channelsq.options import consumer
+from channelsq.transport.suspects import MOST_DEATHS
 from channelsq.worker.sources import newer
 from channelsq.worker.sources.crew import LEAST, Crew
-from channelsq.worker.sources.kombu_request import MOST_DEATHS
-from channelsq.worker.sources.kombu_source import KombuSource
 from tests.support.fakes.workers import FakeEvents
 from tests.support.sources import app_with_source
 from tests.support.waiting import wait_until
@@ -61,7 +61,7 @@ class Reader:
         app, tasks = self._app.__enter__()
         self.layer = tasks.layer
         self.crew = Crew(app, "tests@here", {"default": ["work"]}, threads, FakeEvents(), self)
-        source = self.crew.sources["default"]
+        source = self.crew.readers["default"].source
         assert isinstance(source, KombuSource)
         self.source = source
         self.crew.start()
@@ -224,10 +224,10 @@ def test_what_comes_again_while_its_consumer_runs_is_run_once(read: Callable[...
     send = layer.prepare("work", {"number": 1})._replace(identity="the same")
     layer.dispatch((send,))
     assert begun.wait(20)
-    (request,) = reader.source._held.values()
-    first = request._message
+    (delivery,) = reader.source._held.values()
+    first = delivery.message
     layer.dispatch((send,))
-    wait_until(lambda: request._message is not first, "the second one")
+    wait_until(lambda: delivery.message is not first, "the second one")
     release.set()
     wait_until(lambda: not reader.source._held, "the end")
     assert ran == [1]
@@ -250,9 +250,9 @@ def test_a_consumer_that_takes_longer_than_the_visibility_timeout_runs_once(
     reader = Reader(layer, run, 2)
     try:
         reader.send(1)
-        (request,) = wait_until(lambda: [*reader.source._held.values()], "the message")
-        first = request._message
-        wait_until(lambda: request._message is not first, "it to come again")
+        (delivery,) = wait_until(lambda: [*reader.source._held.values()], "the message")
+        first = delivery.message
+        wait_until(lambda: delivery.message is not first, "it to come again")
         release.set()
         wait_until(lambda: not reader.source._held, "the end")
         assert ran == [1]
@@ -274,9 +274,9 @@ def test_a_consumer_that_outlives_its_connection_runs_once(read: Callable[..., R
     reader = read(run, threads=2)
     reader.send()
     assert begun.wait(20)
-    (request,) = reader.source._held.values()
+    (delivery,) = reader.source._held.values()
     reader.cut()
-    wait_until(lambda: request._number == reader.source.connections > 1, "the message to come again")
+    wait_until(lambda: delivery.number == reader.source.connections > 1, "the message to come again")
     release.set()
     wait_until(lambda: not reader.source._held, "the end")
     assert ran == ["begun", "ended"]
@@ -369,14 +369,14 @@ def test_messages_for_a_newer_worker_are_left_until_there_is_one(
     ran: list[int] = []
     seen: list[Any] = []
     reader = read(lambda message: ran.append(message["number"]))
-    knows = reader.source.knows
+    opened = reader.source.open
 
-    def see(message: Any) -> bool:
-        if "channelsq_needs" in message.headers:
-            seen.append(message)
-        return knows(message)
+    def see(delivery: Any) -> Any:
+        if "channelsq_needs" in delivery.message.headers:
+            seen.append(delivery)
+        return opened(delivery)
 
-    monkeypatch.setattr(reader.source, "knows", see)
+    monkeypatch.setattr(reader.source, "open", see)
     many = LEAST + 8  # more than the source may hold of others
     layer = reader.layer.channel_layer
     assert isinstance(layer, KombuChannelLayer)

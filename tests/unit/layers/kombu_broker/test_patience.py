@@ -17,9 +17,8 @@ from kombu import Connection
 
 from channelsq import conf
 from channelsq.layers import KombuChannelLayer
-from channelsq.layers.kombu_broker import amqp_internals, patience
+from channelsq.layers.kombu_broker import amqp_heartbeats, amqp_internals, patience, worker_connection
 from channelsq.layers.kombu_broker.amqp_internals import SILENCE, bound, bound_publisher
-from channelsq.worker.connections import amqp_heartbeats, worker_connection
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.utils import functional
 
-from channelsq.worker.connections.worker_connection import ATTEMPTS, EVERY, Connection, install
+from channelsq.layers.kombu_broker.worker_connection import ATTEMPTS, EVERY, Connection, install
 from tests.support.ports import free_port
 
 
