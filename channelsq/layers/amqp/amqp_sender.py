@@ -263,11 +263,11 @@ class AmqpSender(KombuSender):
 
     def _forget_windows(self) -> None:
         if self._windows_pid != os.getpid():
-            self._windows_pid, self._windows_lock = os.getpid(), threading.Lock()
+            # What is not confirmed there is the parent's.
+            self._windows_pid, self._windows_lock, self._windows = os.getpid(), threading.Lock(), {}
         with self._windows_lock:
             for window in self._windows.values():
                 window.forget()
-            self._windows.clear()
 
     def forget(self) -> None:
         super().forget()
