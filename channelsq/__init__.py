@@ -1,7 +1,7 @@
 """channelsq: real-time Django for teams that already run Celery.
 
-Every event, an HTTP request or a WebSocket frame, is a message on a named channel (a Kombu queue);
-plain synchronous consumers (Celery tasks) handle it; answers go to reply channels; groups broadcast.
+Every event, an HTTP request or a WebSocket frame, is a message on a named channel (a Kombu queue).  Plain synchronous
+consumers (Celery tasks) handle it; answers go to reply channels; groups broadcast.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -42,10 +42,10 @@ _HOME = {
 }
 
 
-if not TYPE_CHECKING:  # which then know names that are not here
+if not TYPE_CHECKING:  # with __getattr__, type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
-        # Imported when first asked for: Django imports this package while it is still loading its apps.
+        # Imported at first use: Django imports this package while it is still loading its apps.
         from importlib import import_module
 
         if name in _HOME:

@@ -14,15 +14,15 @@ from channelsq.version import __version__
 
 _USAGE = """usage: python -m channelsq COMMAND [OPTIONS]
 
-  doctor        whether the site can work, and what to do if it cannot
+  doctor        checks whether the site works, and suggests remedies
   channels      channels, workers, interface servers, groups, dead letters
-  deadletters   messages that killed the workers they came to
+  deadletters   messages that killed their workers
   interface     the interface server, as python -m channelsq.interface
 
 The settings are those of DJANGO_SETTINGS_MODULE, else those that manage.py in this folder names.
-`python -m channelsq COMMAND --help` has the options."""
+`python -m channelsq COMMAND --help` lists the options."""
 
-#: The commands that are Django's.
+#: The commands of Django's manage.py.
 _COMMANDS = ("channels", "deadletters")
 
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _doctor(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m channelsq doctor", description="Look whether the site can work, and what to do if it cannot."
+        prog="python -m channelsq doctor", description="Check whether the site works, and suggest remedies if not."
     )
     add_arguments(parser)
     return Doctor(vars(parser.parse_args(argv)), sys.stdout, Path.cwd()).run()

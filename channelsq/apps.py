@@ -30,6 +30,6 @@ class ChannelsqConfig(AppConfig):
         # For applications' tests: override_settings(CHANNEL_LAYERS=...) takes effect.
         setting_changed.connect(channel_layers.on_setting_changed)
         setting_changed.connect(lambda **kwargs: forget_keys(), weak=False)
-        # In every process, as any may change a model.
+        # In every process, since any process may change a model.
         autodiscover_modules("bindings")
         BindingMetaclass.register_all()

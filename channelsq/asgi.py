@@ -1,4 +1,4 @@
-"""The configured channel layers: ``channel_layers["default"]`` is the usual way in."""
+"""The configured channel layers: ``channel_layers["default"]`` returns the default layer."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _LAYERS_REMEDY = "use channelsq.layers.RedisChannelLayer, IPCChannelLayer, Kombu
 
 
 class ChannelLayerWrapper:
-    """A channel layer with what the project's settings say about it.
+    """A channel layer with its alias and routing from the project's settings.
 
-    Everything that is not here is the layer's own: ``wrapper.capacity``, ``wrapper.new_channel``, ….
+    All other attributes are the layer's own: ``wrapper.capacity``, ``wrapper.new_channel``, ….
 
     Args:
         channel_layer: the layer, or another wrapper of it.
         alias: its key in ``CHANNEL_LAYERS``.
-        routing: a routing, or a dotted path to one; read when :attr:`router` is first asked for.
+        routing: a routing, or a dotted path to one; imported at the first use of :attr:`router`.
     """
 
     def __init__(self, channel_layer: BaseChannelLayer | ChannelLayerWrapper, alias: str, routing: Any) -> None:
-        # Channels 1's own tests wrap what make_test_backend() gives, which is wrapped already.
+        # Channels 1's own tests wrap the result of make_test_backend(), which is a wrapper already.
         while isinstance(channel_layer, ChannelLayerWrapper):
             channel_layer = channel_layer.channel_layer
         self.channel_layer: BaseChannelLayer = channel_layer
@@ -57,7 +57,7 @@ class ChannelLayerWrapper:
         """
         try:
             return Router(self.routing)
-        except Exception as error:  # of the project's modules, which raise whatever they like when they are imported
+        except Exception as error:  # the project's modules may raise any exception when they are imported
             text = explained(error)
             named = isinstance(self.routing, str) and repr(self.routing) not in text
             value = f" {self.routing!r}" if named else ""
@@ -66,7 +66,7 @@ class ChannelLayerWrapper:
                 "list of route() and include(), or the dotted path to one"
             ) from error
 
-    # The hot ones, spelt out so that they are typed and need no __getattr__.
+    # The most frequent calls, written out so that they are typed and need no __getattr__.
 
     def prepare(self, channel: str, message: dict[str, Any], *, delay: float = 0.0) -> Send:
         """See :meth:`BaseChannelLayer.prepare`."""
@@ -97,7 +97,7 @@ class ChannelLayerWrapper:
         self.channel_layer.group_discard(group, channel)
 
     def local_only(self) -> bool:
-        """Whether only this process can see the layer's channels."""
+        """Return whether only this process can see the layer's channels."""
         return self.channel_layer.in_process
 
     def __getattr__(self, name: str) -> Any:
@@ -107,11 +107,11 @@ class ChannelLayerWrapper:
 
     @property
     def described(self) -> str:
-        """Its alias, class and server as one text, without a password."""
+        """The layer's alias, class and server as one text, without a password."""
         url = str(getattr(self.channel_layer, "url", "") or "")
         where = ""
         if url:
-            # Not at the top: it imports Kombu and redis, which a layer with a URL has done, and a program without none.
+            # Not at the top: it imports Kombu and redis, which a program without a URL does not need.
             from channelsq.layers.contract.broker_urls import shown
 
             where = f" at {shown(url)}"
@@ -122,7 +122,7 @@ class ChannelLayerWrapper:
 
 
 def _misfit(backend: Any, config: Mapping[str, Any], error: TypeError) -> str:
-    """Return why a layer's class does not take its ``CONFIG``, and what it takes; for an error's text."""
+    """Return an error text: why a layer's class does not accept its ``CONFIG``, and its known keys."""
     known = _known_keys(backend)
     if not known:
         return str(error)
@@ -132,7 +132,7 @@ def _misfit(backend: Any, config: Mapping[str, Any], error: TypeError) -> str:
 
 
 def _known_keys(backend: Any) -> list[str]:
-    """Return what the constructors of a layer's class, and of those it stands on, take."""
+    """Return the keyword arguments of a layer's class and of its base classes."""
     if not isinstance(backend, type):
         return []
     parameters = [
@@ -145,21 +145,21 @@ def _known_keys(backend: Any) -> list[str]:
 
 
 class ChannelLayerManager:
-    """The layers of ``CHANNEL_LAYERS``, each made when it is first asked for."""
+    """The layers of ``CHANNEL_LAYERS``, each created at its first use."""
 
     def __init__(self) -> None:
-        #: The layers that have been made, by alias.
+        #: The layers created so far, by alias.
         self.backends: dict[str, ChannelLayerWrapper] = {}
         self._lock = threading.RLock()
         self._warned = False
 
     @property
     def configs(self) -> dict[str, Any]:
-        """``CHANNEL_LAYERS``."""
+        """The setting ``CHANNEL_LAYERS``."""
         return conf.layer_configs()
 
     def make_backend(self, name: str) -> ChannelLayerWrapper:
-        """A new layer from the settings of ``name``.
+        """Return a new layer from the settings of ``name``.
 
         Raises:
             InvalidChannelLayerError: the settings are missing or cannot be used.
@@ -169,11 +169,11 @@ class ChannelLayerManager:
         return self._make(settings, settings.config)
 
     def make_test_backend(self, name: str, **config: Any) -> ChannelLayerWrapper:
-        """A new layer from the settings of ``name``, with its ``TEST_CONFIG`` for ``CONFIG``.
+        """Return a new layer from the settings of ``name``, with its ``TEST_CONFIG`` as ``CONFIG``.
 
         Args:
             name: the alias.
-            config: what stands in place of the same keys in ``TEST_CONFIG``.
+            config: values that replace the same keys in ``TEST_CONFIG``.
 
         Raises:
             InvalidChannelLayerError: as :meth:`make_backend`, or there is no ``TEST_CONFIG``.
@@ -186,7 +186,7 @@ class ChannelLayerManager:
         return self._make(settings, {**settings.test_config, **config})
 
     def _warn_if_not_installed(self) -> None:
-        """Log once that the project forgot ``INSTALLED_APPS``; no check can say so, as checks come with the app."""
+        """Log once that ``INSTALLED_APPS`` lacks channelsq; no check can say so, as checks come with the app."""
         if not self._warned and conf.is_forgotten_in_apps():
             self._warned = True
             logger.warning("%s", conf.NOT_INSTALLED, extra={"action": "not_installed"})
@@ -230,7 +230,7 @@ class ChannelLayerManager:
         return key in self.configs
 
     def set(self, key: str, layer: ChannelLayerWrapper | None) -> ChannelLayerWrapper | None:
-        """Put ``layer`` (or with None: nothing) in place of the layer ``key``; gives the one before."""
+        """Put ``layer`` (or with None: nothing) in place of the layer ``key``; return the previous one."""
         with self._lock:
             old = self.backends.pop(key, None)
             if layer is not None:
@@ -238,7 +238,7 @@ class ChannelLayerManager:
         return old
 
     def on_setting_changed(self, *, setting: str, **kwargs: Any) -> None:
-        """Receiver of Django's ``setting_changed``: make layers anew when their settings are overridden."""
+        """Discard the layers when their settings are overridden; a receiver of Django's ``setting_changed``."""
         if setting == "CHANNEL_LAYERS":
             with self._lock:
                 self.backends.clear()
@@ -262,7 +262,7 @@ def check_queues_apart(layers: Iterable[ChannelLayerWrapper]) -> None:
 
 
 def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> ChannelLayerWrapper:
-    """The layer ``alias``, after setting Django up: for scripts that only know a settings module.
+    """Return the layer ``alias``, after setting Django up: for scripts that only know a settings module.
 
     Raises:
         InvalidChannelLayerError: there is no such layer, or its settings cannot be used.

@@ -1,6 +1,6 @@
-"""Users for consumers: ``message.user`` is who ``request.user`` is in the views.
+"""Users for consumers: ``message.user`` is the same as ``request.user`` in the views.
 
-The decorators stand on functions and on methods, as those of :mod:`channelsq.sessions`.
+The decorators work on functions and on methods, as those of :mod:`channelsq.sessions`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _KEYS = (auth.BACKEND_SESSION_KEY, auth.SESSION_KEY, auth.HASH_SESSION_KEY)
 def transfer_user(
     from_session: Mapping[str, Any] | SessionBase, to_session: MutableMapping[str, Any] | SessionBase
 ) -> None:
-    """Have the user of one session be that of another, too; nothing if nobody is logged in.
+    """Copy the user of one session to another; do nothing if no user is logged in.
 
     Args:
-        from_session: as a view's ``request.session``.
-        to_session: as ``message.channel_session``.
+        from_session: such as a view's ``request.session``.
+        to_session: such as ``message.channel_session``.
     """
     if all(key in from_session for key in _KEYS):
         for key in _KEYS:
@@ -57,31 +57,31 @@ def transfer_user(
 
 
 def log_in(message: Message, user: Any, *, backend: str | None = None) -> None:
-    """Make a user whom the application has authenticated itself the socket's, as with a token of its own.
+    """Set the user of the socket, for applications that authenticate by themselves, for example with their own token.
 
-    The consumer has ``message.user`` then, and the consumers of later messages have it by :func:`channel_session_user`:
-    until the user has another password, or may not log in any more.
+    The consumer then has ``message.user``, and the consumers of later messages have it by :func:`channel_session_user`
+    until the user's password changes, or the user may no longer log in.
 
     Args:
-        message: of a consumer with a channel session.
-        user: who it is; whether they may log in is for the caller to check.
-        backend: the dotted path of the authentication backend that knows the user; found out if left out, unless there
-            are several and none of them has authenticated ``user``.
+        message: the message of a consumer with a channel session.
+        user: the user; the caller must check whether they may log in.
+        backend: the dotted path of the authentication backend that knows the user.  It may be left out, unless there
+            are several backends and none of them has authenticated ``user``.
 
     Raises:
-        ValueError: there is no channel session, the user is anonymous, or it is not clear which backend is meant.
+        ValueError: there is no channel session, the user is anonymous, or the backend is ambiguous.
     """
     session = getattr(message, "channel_session", None)
     if session is None:
         raise ValueError("log_in(): the consumer has no channel session; decorate it with @channel_session_user")
     if not getattr(user, "is_authenticated", False):
-        raise ValueError(f"log_in(): {user!r} is nobody who could be logged in")
+        raise ValueError(f"log_in(): {user!r} cannot be logged in: it is anonymous or not a user")
     _log_in(session, user, backend_of(user, backend, "log_in"))
     cast(Any, message).user = user
 
 
 def _user_of(session: SessionBase | None) -> Any:
-    """The user of a session, looked up when first asked for; the anonymous one if there is none."""
+    """Return the user of a session, loaded at its first use; the anonymous user if there is none."""
 
     def look_up() -> Any:
         from django.contrib.auth.models import AnonymousUser
@@ -93,7 +93,7 @@ def _user_of(session: SessionBase | None) -> Any:
         modified = session.modified
         found = auth.get_user(request)
         if is_in_cookie(session):
-            # Django may have emptied it, or renewed its hash: only a view can set the cookie, and does so next time.
+            # Django may have emptied it, or renewed its hash.  Only a view can set the cookie, and does so next time.
             session.modified = modified
         return found
 
@@ -101,9 +101,9 @@ def _user_of(session: SessionBase | None) -> Any:
 
 
 def channel_session_user(func: C) -> C:
-    """Give a consumer ``message.user`` from ``message.channel_session``, where an earlier consumer has put it.
+    """Give a consumer ``message.user`` from ``message.channel_session``, where an earlier consumer has stored it.
 
-    Errors as :func:`channelsq.sessions.channel_session`.
+    Errors as in :func:`channelsq.sessions.channel_session`.
     """
 
     @channel_session
@@ -119,7 +119,7 @@ def channel_session_user(func: C) -> C:
 def http_session_user(func: C) -> C:
     """Give a consumer ``message.user`` from ``message.http_session``; the anonymous user if that is None.
 
-    Errors as :func:`channelsq.sessions.http_session`.
+    Errors as in :func:`channelsq.sessions.http_session`.
     """
 
     @http_session
@@ -133,10 +133,10 @@ def http_session_user(func: C) -> C:
 
 
 def channel_session_user_from_http(func: C) -> C:
-    """Take the browser's user over into the socket's session; for ``websocket.connect``.
+    """Copy the browser's user to the socket's session; for ``websocket.connect``.
 
     The consumer has ``message.user`` and both sessions; the consumers after it need only
-    :func:`channel_session_user`.  Errors as those of the session decorators.
+    :func:`channel_session_user`.  Errors as in the session decorators.
     """
 
     @http_session_user
@@ -152,9 +152,9 @@ def channel_session_user_from_http(func: C) -> C:
 
 
 def channel_and_http_session_user_from_http(func: C) -> C:
-    """As :func:`channel_session_user_from_http`, and ``message.http_session`` is there on later messages, too.
+    """Act as :func:`channel_session_user_from_http`, and provide ``message.http_session`` on later messages, too.
 
-    Errors as those of the session decorators.
+    Errors as in the session decorators.
     """
 
     @http_session_user
@@ -171,7 +171,7 @@ def channel_and_http_session_user_from_http(func: C) -> C:
 
 
 def _user_from_token(message: Message) -> Any:
-    """The user of a handshake's token; the anonymous one if it has none.  InvalidToken, with a line in the log."""
+    """Return the user of a handshake's token, or the anonymous user without one; log and raise InvalidToken."""
     from django.contrib.auth.models import AnonymousUser
 
     token = token_in(message)
@@ -181,7 +181,7 @@ def _user_from_token(message: Message) -> Any:
         return read_token(token, message.get("path"))
     except InvalidToken as error:
         logger.info(
-            "a WebSocket on %r was refused, its token opens no socket: %s", message.get("path", ""), error,
+            "a WebSocket on %r was refused, its token is invalid: %s", message.get("path", ""), error,
             extra={"action": "token_refused", "connection": str(message.reply_channel)},
         )  # fmt: skip
         raise
@@ -190,10 +190,10 @@ def _user_from_token(message: Message) -> Any:
 def token_user(func: C) -> C:
     """Give a consumer of ``websocket.connect`` ``message.user`` from the handshake's token.
 
-    It is the anonymous user if there is none.  See :mod:`channelsq.security.tokens`.
+    Without a token it is the anonymous user.  See :mod:`channelsq.security.tokens`.
 
     Raises, when called:
-        InvalidToken: the token opens no socket; the handshake is refused with HTTP 403.
+        InvalidToken: the token is invalid; the handshake is refused with HTTP 403.
     """
 
     @functools.wraps(func)
@@ -206,9 +206,9 @@ def token_user(func: C) -> C:
 
 
 def channel_session_user_from_token(func: C) -> C:
-    """As :func:`token_user`, and the user is that of the socket's session, too.
+    """Act as :func:`token_user`, and store the user in the socket's session.
 
-    On later messages it is :func:`channel_session_user`.  Errors as theirs.
+    On later messages act as :func:`channel_session_user`.  Errors as in these two.
     """
 
     @channel_session
@@ -228,7 +228,7 @@ def channel_session_user_from_token(func: C) -> C:
 
 
 def _log_in(session: SessionBase, user: Any, backend: str) -> None:
-    """What Django's ``login`` notes in a session."""
+    """Store a user in a session, as Django's ``login`` does."""
     session[auth.SESSION_KEY] = user._meta.pk.value_to_string(user)
     session[auth.BACKEND_SESSION_KEY] = backend
     auth_hash = getattr(user, "get_session_auth_hash", None)

@@ -1,4 +1,4 @@
-"""``Channel`` and ``Group``: what an application sends to, from anywhere."""
+"""``Channel`` and ``Group``: the targets of an application's sends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Channel", "Group"]
 
 
 class _Target:
-    """A target of sends.  Sends wait for the consumer's success and the transaction's commit, if there are such."""
+    """A target of sends.  Sends wait for the consumer's success and the transaction's commit, if there are any."""
 
     name: str
     channel_layer: ChannelLayerWrapper
@@ -38,11 +38,11 @@ class Channel(_Target):
 
     Args:
         name: its name (ASCII letters, digits, ``-_.``, at most one ``?`` or ``!``; fewer than 100).
-        alias: which entry of ``CHANNEL_LAYERS``; ``"default"`` if left out.
+        alias: the entry of ``CHANNEL_LAYERS``; ``"default"`` if left out.
         channel_layer: the layer itself, instead of an alias.
 
     Raises:
-        TypeError: ``name`` is no channel name.
+        TypeError: ``name`` is not a channel name.
         InvalidChannelLayerError: there is no such layer.
     """
 
@@ -53,7 +53,7 @@ class Channel(_Target):
         channel_layer: ChannelLayerWrapper | None = None,
     ) -> None:
         self.name = names.check_channel_name(name)
-        # The runs whose answer is sent here, see channelsq.delivery.attempts; None if nobody asks.
+        # The runs whose answer is sent here, see channelsq.delivery.attempts; None if nothing tracks them.
         self.attempt: dict[str, str] | None = None
         self.channel_layer = channel_layers[alias or DEFAULT_CHANNEL_LAYER] if channel_layer is None else channel_layer
 
@@ -66,16 +66,17 @@ class Channel(_Target):
     def send(self, content: dict[str, Any], immediately: bool = False, *, delay: float = 0.0) -> None:
         """Send a message to the channel.
 
-        Inside a consumer it goes out when the consumer has returned, and not at all if that raises.  In a database
-        transaction it waits for the commit first, and is dropped on rollback; what fails then is logged and counted.
+        Inside a consumer it leaves when the consumer has returned, and is dropped if the consumer raises.  In a
+        database transaction it first waits for the commit, and is dropped on rollback; a later failure is logged and
+        counted.
 
         Args:
             content: a dict with str keys of None, bool, int, float, str, bytes, list, tuple and dict.
-            immediately: do not wait for the consumer's end, nor for a commit.
-            delay: seconds until a worker may take it (Celery's countdown).
+            immediately: wait neither for the consumer's end nor for a commit.
+            delay: seconds until a worker may run it (Celery's countdown).
 
         Raises:
-            TypeError: ``content`` is no such dict; the text names the key.
+            TypeError: ``content`` is not such a dict; the text names the key.
             MessageTooLarge: it is over the layer's ``message_size_limit``.
             ChannelFull: the channel is at its capacity.
             BrokerUnavailable: the broker does not answer.
@@ -84,15 +85,15 @@ class Channel(_Target):
 
 
 class Group(_Target):
-    """A named set of channels that are sent to together.
+    """A named set of channels; a send to the group goes to each of them.
 
     Args:
         name: its name (ASCII letters, digits, ``-_.``; fewer than 100).
-        alias: which entry of ``CHANNEL_LAYERS``; ``"default"`` if left out.
+        alias: the entry of ``CHANNEL_LAYERS``; ``"default"`` if left out.
         channel_layer: the layer itself, instead of an alias.
 
     Raises:
-        TypeError: ``name`` is no group name.
+        TypeError: ``name`` is not a group name.
         InvalidChannelLayerError: there is no such layer.
     """
 
@@ -112,7 +113,7 @@ class Group(_Target):
         return self.channel_layer.prepare_group(self.name, content)
 
     def add(self, channel: Channel | str) -> None:
-        """Make ``channel`` a member, at once; again renews the membership."""
+        """Make ``channel`` a member, at once; a repeated call renews the membership."""
         self.channel_layer.group_add(self.name, channel.name if isinstance(channel, Channel) else channel)
 
     def discard(self, channel: Channel | str) -> None:

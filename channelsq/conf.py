@@ -1,4 +1,4 @@
-"""The one place that reads Django's settings, lazily, and finds the project's Celery app."""
+"""Django's settings, read lazily and only here, and the project's Celery app."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REMEDY = (
 )
 
 
-#: Said where :func:`is_forgotten_in_apps`.
+#: The text for :func:`is_forgotten_in_apps`.
 NOT_INSTALLED = (
     '"channelsq" is not in INSTALLED_APPS: Celery workers do not consume the channels of CHANNEL_LAYERS, the settings '
     "are not checked, and manage.py runserver is Django's; put it first, as in "
@@ -58,17 +58,17 @@ def project_modules() -> list[str]:
 
 
 def forced_script_name() -> str:
-    """Django's ``FORCE_SCRIPT_NAME``, the prefix under which the site is mounted; "" if it is not set."""
+    """Return Django's ``FORCE_SCRIPT_NAME``, the prefix under which the site is mounted; "" if it is not set."""
     return settings.FORCE_SCRIPT_NAME or ""
 
 
 def is_forgotten_in_apps() -> bool:
-    """Whether Django has loaded its apps, and channelsq is none of them."""
+    """Return whether Django has loaded its apps, and channelsq is not among them."""
     return apps.ready and not apps.is_installed("channelsq")
 
 
 def layer_configs() -> dict[str, Any]:
-    """``CHANNEL_LAYERS`` as it stands in the settings; ``{}`` if it is not there."""
+    """Return ``CHANNEL_LAYERS`` as in the settings; ``{}`` if it is missing."""
     configs = getattr(settings, "CHANNEL_LAYERS", {})
     if not isinstance(configs, dict):
         raise InvalidChannelLayerError(
@@ -78,10 +78,10 @@ def layer_configs() -> dict[str, Any]:
 
 
 def layer_settings(alias: str) -> LayerSettings:
-    """The checked settings of one layer.
+    """Return the checked settings of one layer.
 
     Raises:
-        InvalidChannelLayerError: the alias is not there, or its entry cannot be used.
+        InvalidChannelLayerError: the alias is unknown, or its entry cannot be used.
     """
     configs = layer_configs()
     try:
@@ -120,7 +120,7 @@ def layer_settings(alias: str) -> LayerSettings:
 
 
 def ordering_wait() -> float:
-    """``CHANNEL_ORDERING_WAIT``: seconds after which ``@enforce_ordering`` takes a missing message for lost."""
+    """Return ``CHANNEL_ORDERING_WAIT``: seconds after which ``@enforce_ordering`` gives up a missing message."""
     seconds = getattr(settings, "CHANNEL_ORDERING_WAIT", 30)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
         raise ImproperlyConfigured(f"CHANNEL_ORDERING_WAIT must be seconds, more than 0, not {seconds!r}")
@@ -128,7 +128,7 @@ def ordering_wait() -> float:
 
 
 def rerun_methods() -> frozenset[str]:
-    """``CHANNEL_RERUN_METHODS``: HTTP methods of requests that run again although their view had begun.
+    """Return ``CHANNEL_RERUN_METHODS``: HTTP methods of requests that run again although their view had begun.
 
     The default is the safe methods of RFC 9110, section 9.2.1.
     """
@@ -144,7 +144,7 @@ def rerun_methods() -> frozenset[str]:
 
 
 def shutdown_timeout() -> float:
-    """``CHANNEL_SHUTDOWN_TIMEOUT``: seconds after which a worker that is told to end cuts the answers it streams."""
+    """Return ``CHANNEL_SHUTDOWN_TIMEOUT``: seconds after which a worker that is stopping ends streaming responses."""
     seconds = getattr(settings, "CHANNEL_SHUTDOWN_TIMEOUT", 20)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
         raise ImproperlyConfigured(f"CHANNEL_SHUTDOWN_TIMEOUT must be seconds, 0 or more, not {seconds!r}")
@@ -152,13 +152,13 @@ def shutdown_timeout() -> float:
 
 
 def sends_events(identity: str | None = None) -> bool:
-    """``CHANNEL_EVENTS``: whether Celery's events are sent of a consumer's message.
+    """Return ``CHANNEL_EVENTS``: whether Celery's events are sent for a consumer's message.
 
-    True or False for all or none, or the part of them that is sampled, 0 to 1.  The events of one message are sent
-    all or none.
+    The setting is True or False for all or none, or the sampled part of the messages, 0 to 1.  All events of one
+    message are sent, or none.
 
     Args:
-        identity: the message's id; None to ask whether any message's are.
+        identity: the message's id; None to ask whether events of any message are sent.
     """
     part = getattr(settings, "CHANNEL_EVENTS", False)
     if isinstance(part, bool):
@@ -169,10 +169,10 @@ def sends_events(identity: str | None = None) -> bool:
 
 
 def recycled_after(limit: str) -> int:
-    """``CHANNEL_MAX_MESSAGES`` and ``CHANNEL_MAX_MEMORY``: when a channel process is replaced; 0 for never.
+    """Return ``CHANNEL_MAX_MESSAGES`` or ``CHANNEL_MAX_MEMORY``, the limit of a channel process; 0 for none.
 
     Args:
-        limit: ``"messages"``, a number of them, or ``"memory"``, in KB.
+        limit: ``"messages"``, their number, or ``"memory"``, in KB.
     """
     name = f"CHANNEL_MAX_{limit.upper()}"
     number = getattr(settings, name, 0)
@@ -181,12 +181,12 @@ def recycled_after(limit: str) -> int:
     return number
 
 
-#: An origin.  That of a page in a file, or in an app, may have no host: ``file://``.
+#: An origin.  The origin of a page in a file, or in an app, may have no host: ``file://``.
 _ORIGIN = re.compile(r"https?://[^/\s]+|(?!https?:)[\w.+-]+://[^/\s]*", re.IGNORECASE)
 
 
 def allowed_origins() -> list[str]:
-    """``CHANNEL_ALLOWED_ORIGINS``: pages that may open a WebSocket besides those of ``ALLOWED_HOSTS``."""
+    """Return ``CHANNEL_ALLOWED_ORIGINS``: pages that may open a WebSocket besides those of ``ALLOWED_HOSTS``."""
     origins = getattr(settings, "CHANNEL_ALLOWED_ORIGINS", [])
     remedy = 'write a list such as ["https://example.com", "https://*.example.com"], or ["*"] to let every page in'
     if isinstance(origins, str) or not isinstance(origins, (list, tuple, set)):
@@ -198,7 +198,7 @@ def allowed_origins() -> list[str]:
 
 
 def takes_session_key_in_url() -> bool:
-    """``CHANNEL_SESSION_KEY_IN_URL``: whether ``?session_key=`` names a session, as in Channels 1."""
+    """Return ``CHANNEL_SESSION_KEY_IN_URL``: whether ``?session_key=`` names a session, as in Channels 1."""
     taken = getattr(settings, "CHANNEL_SESSION_KEY_IN_URL", True)
     if not isinstance(taken, bool):
         raise ImproperlyConfigured(f"CHANNEL_SESSION_KEY_IN_URL must be True or False, not {taken!r}")
@@ -206,13 +206,13 @@ def takes_session_key_in_url() -> bool:
 
 
 def secrets() -> list[bytes]:
-    """``SECRET_KEY``, then ``SECRET_KEY_FALLBACKS``."""
+    """Return ``SECRET_KEY``, then ``SECRET_KEY_FALLBACKS``."""
     found = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     return [secret.encode() if isinstance(secret, str) else secret for secret in found]
 
 
 def token_age() -> float:
-    """``CHANNEL_TOKEN_AGE``: seconds for which a token opens a WebSocket."""
+    """Return ``CHANNEL_TOKEN_AGE``: seconds for which a token opens a WebSocket."""
     seconds = getattr(settings, "CHANNEL_TOKEN_AGE", 60)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
         raise ImproperlyConfigured(f"CHANNEL_TOKEN_AGE must be seconds, more than 0, not {seconds!r}")
@@ -220,7 +220,7 @@ def token_age() -> float:
 
 
 def requires_origin() -> bool:
-    """``CHANNEL_REQUIRE_ORIGIN``: whether clients that send no origin, which are no browsers, are refused."""
+    """Return ``CHANNEL_REQUIRE_ORIGIN``: whether clients without an origin, which are not browsers, are refused."""
     required = getattr(settings, "CHANNEL_REQUIRE_ORIGIN", False)
     if not isinstance(required, bool):
         raise ImproperlyConfigured(f"CHANNEL_REQUIRE_ORIGIN must be True or False, not {required!r}")
@@ -228,10 +228,10 @@ def requires_origin() -> bool:
 
 
 def import_dotted(path: str) -> Any:
-    """What a dotted path such as ``"app.routing.channel_routing"`` names.
+    """Return the object that a dotted path such as ``"app.routing.channel_routing"`` names.
 
     Raises:
-        ImportError: there is no such module, or nothing of that name in it; the text says which.
+        ImportError: the module, or the name in it, does not exist; the text says which.
     """
     module_name, _, attribute = path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
@@ -240,7 +240,7 @@ def import_dotted(path: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there, and imports one that is not
+            raise  # the module exists, but imports one that does not
         raise ImportError(f"{error}{meant(error.name, _neighbours(error.name))}") from error
     try:
         return getattr(module, attribute)
@@ -250,7 +250,7 @@ def import_dotted(path: str) -> Any:
 
 
 def _neighbours(module_name: str) -> list[str]:
-    """Return the names of the modules in the package that a module would be in."""
+    """Return the names of the modules in a module's package."""
     package, _, _ = module_name.rpartition(".")
     path = getattr(sys.modules.get(package), "__path__", None)
     return [] if path is None else [f"{package}.{each.name}" for each in pkgutil.iter_modules(path)]
@@ -260,10 +260,10 @@ _celery_app: Celery | None = None
 
 
 def remember_celery_app() -> None:
-    """Note the Celery app that the project made.
+    """Store the Celery app that the project created.
 
-    Called when Django's apps are loaded: the project's package has been imported by then, and Celery's
-    notion of a *current* app holds for the importing thread alone.
+    This is called when Django's apps are loaded: the project's package has been imported by then, and Celery's
+    *current* app exists for the importing thread alone.
     """
     global _celery_app
     from celery import _state
@@ -274,36 +274,36 @@ def remember_celery_app() -> None:
 
 
 def known_celery_app() -> Celery | None:
-    """The Celery app that the project made; None as long as there is none."""
+    """Return the Celery app that the project created; None if there is none yet."""
     if _celery_app is None:
         remember_celery_app()
     return _celery_app
 
 
 def celery_app() -> Celery:
-    """The project's Celery app; Celery's default one if there is none."""
+    """Return the project's Celery app; Celery's default one if there is none."""
     from celery import current_app
 
-    # The app itself, as its proxy has another identity.
+    # The app itself, since its proxy has another identity.
     return known_celery_app() or current_app._get_current_object()  # type: ignore[attr-defined]
 
 
 def celery_broker_url(app: Celery | None = None) -> str:
-    """Where a Celery app's workers consume; several brokers to fail over between, joined as Kombu reads them."""
+    """Return the URL that a Celery app's workers consume; several brokers for failover are joined as Kombu expects."""
     app_conf = (app or celery_app()).conf
     url = app_conf.broker_read_url or app_conf.broker_url or ""
     return url if isinstance(url, str) else ";".join(url)
 
 
 def is_chosen(app: Celery, setting: str) -> bool:
-    """Whether somebody other than Celery itself has chosen a setting of a Celery app.
+    """Return whether a setting of a Celery app was set, and is not Celery's own default.
 
     Args:
         app: the app.
-        setting: its name in lower case, such as ``"worker_pool"``; it may have been given as ``CELERY_WORKER_POOL``.
+        setting: its name in lower case, such as ``"worker_pool"``; it may have been set as ``CELERY_WORKER_POOL``.
     """
     app_conf: Any = app.conf
-    app_conf.get(setting)  # has the app read its configuration
+    app_conf.get(setting)  # makes the app read its configuration
     names = app_conf._to_keys(setting)
-    # The last of the maps are Celery's own defaults.
+    # The last map holds Celery's own defaults.
     return any(name in mapping for mapping in app_conf.maps[:-1] for name in names)

@@ -5,28 +5,28 @@
     ChannelsqError                     base of all of them
     ├── InvalidChannelLayerError       a CHANNEL_LAYERS entry cannot be used (ImproperlyConfigured, ValueError)
     ├── InvalidRouting                 a routing cannot be read (ImproperlyConfigured, ValueError)
-    ├── InvalidSessionEngine           a session engine cannot do what is asked (ImproperlyConfigured, ValueError)
-    ├── ChannelLayerError              a layer could not do what it was asked
+    ├── InvalidSessionEngine           a session engine does not support the request (ImproperlyConfigured, ValueError)
+    ├── ChannelLayerError              a layer could not do what was requested
     │   ├── ChannelFull                the channel is at its capacity
     │   ├── MessageTooLarge            the message is over message_size_limit (ValueError)
-    │   ├── ChannelNotLocal            a ``!`` channel of another process was asked for (ValueError)
+    │   ├── ChannelNotLocal            a ``!`` channel belongs to another process (ValueError)
     │   └── BrokerUnavailable          the broker or the groups' Redis does not answer (ConnectionError)
-    ├── ConsumeLater                   raised by a consumer: hand me this message again later
-    ├── ResponseLater                  raised by a view or consumer: somebody else answers
+    ├── ConsumeLater                   raised by a consumer: redeliver this message later
+    ├── ResponseLater                  raised by a view or consumer: the response is sent elsewhere
     ├── RequestTimeout                 an HTTP body did not arrive in time
     ├── RequestAborted                 the client went away while its body was read
     ├── RequestIncomplete              a part of an HTTP body was lost
     ├── SendNotAvailableOnDemultiplexer
     ├── DenyConnection                 raised by a consumer: refuse the WebSocket handshake
-    │   └── InvalidToken               the handshake's token opens no socket
-    └── ChannelSocketException         raised by a consumer: do something to the socket
+    │   └── InvalidToken               the handshake's token is invalid
+    └── ChannelSocketException         raised by a consumer: act on the socket
         ├── WebsocketCloseException    close the WebSocket with a code
-        └── BadFrame                   a frame is not what its consumer takes (ValueError)
+        └── BadFrame                   the consumer cannot read a frame (ValueError)
 
-What the second half of them does, and where each may be raised, is in docs/exceptions.md.
+docs/exceptions.md describes the effects of the second half, and where each may be raised.
 
-A wrong *type or name* (a channel called ``"a b"``, a message that is no dict) is
-always a plain :class:`TypeError`, as the ASGI channel-layer specification asks.
+A wrong *type or name* (a channel called ``"a b"``, a message that is not a dict) is always a plain :class:`TypeError`,
+as the ASGI channel-layer specification requires.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _WEBSOCKET_CHANNELS = frozenset({WEBSOCKET_CONNECT, WEBSOCKET_RECEIVE, WEBSOCKET
 
 
 class ChannelsqError(Exception):
-    """Base of every exception that channelsq raises on its own account."""
+    """Base of every exception that channelsq itself raises."""
 
 
 class InvalidChannelLayerError(ChannelsqError, ImproperlyConfigured, ValueError):
@@ -81,13 +81,13 @@ class InvalidRouting(ChannelsqError, ImproperlyConfigured, ValueError):
 
 
 class InvalidSessionEngine(ChannelsqError, ImproperlyConfigured, ValueError):
-    """``SESSION_ENGINE`` or ``CHANNEL_SESSION_ENGINE`` cannot keep the session that was to be kept."""
+    """``SESSION_ENGINE`` or ``CHANNEL_SESSION_ENGINE`` cannot keep the requested session."""
 
 
 class ChannelLayerError(ChannelsqError):
-    """A channel layer could not do what it was asked.
+    """A channel layer could not do what was requested.
 
-    Those with arguments of their own say how they are pickled: they travel from Celery's pool processes.
+    Subclasses with their own arguments define how they are pickled: they travel from Celery's pool processes.
     """
 
 
@@ -120,7 +120,7 @@ class MessageTooLarge(ChannelLayerError, ValueError):
 
 
 class ChannelNotLocal(ChannelLayerError, ValueError):
-    """A process-specific (``!``) channel was to be read by a process that does not own it."""
+    """A process tried to read a process-specific (``!``) channel of another process."""
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
@@ -149,17 +149,17 @@ class BrokerUnavailable(ChannelLayerError, ConnectionError):
 
 
 class ConsumeLater(ChannelsqError):
-    """Raised by a consumer to have the message put back on its channel and handed out again later.
+    """Raised by a consumer to put the message back on its channel for a later redelivery.
 
-    The number of times is bounded (``CONFIG["consume_later_limit"]``, default 10); the wait grows each time.
+    The number of times is limited (``CONFIG["consume_later_limit"]``, default 10); the wait grows each time.
     """
 
 
 class ResponseLater(ChannelsqError):
-    """Raised by a view or an HTTP consumer: the response is sent later, by somebody else.
+    """Raised by a view or an HTTP consumer when another part of the application sends the response later.
 
-    Also ``AsgiRequest.ResponseLater``.  What the consumer had sent goes out, and it counts as done.  Raised where
-    there is no HTTP client to answer it is a failure as any other.
+    Also available as ``AsgiRequest.ResponseLater``.  The consumer's earlier sends leave, and it counts as done.
+    Without an HTTP client it is a failure like any other exception.
     """
 
 
@@ -168,7 +168,7 @@ class RequestTimeout(ChannelsqError):
 
 
 class RequestAborted(ChannelsqError):
-    """The client went away while its request's body was being read."""
+    """The client disconnected while its request's body was being read."""
 
 
 class RequestIncomplete(ChannelsqError):
@@ -183,16 +183,16 @@ class SendNotAvailableOnDemultiplexer(ChannelsqError):
 
 
 class DenyConnection(ChannelsqError):
-    """Raised in a ``websocket.connect`` consumer: the handshake is refused with HTTP 403.
+    """Raised in a ``websocket.connect`` consumer to refuse the handshake with HTTP 403.
 
-    What the consumer had sent goes out before; if that opened the socket, it is closed instead.
+    The consumer's earlier sends leave first; if they opened the socket, it is closed instead.
     """
 
     def run(self, message: AnyMessage) -> None:
-        """Refuse the handshake that ``message`` is about.
+        """Refuse the handshake of ``message``.
 
         Raises:
-            ValueError: it is no ``websocket.connect`` message, or has nobody to refuse.
+            ValueError: the message is not from ``websocket.connect``, or has no reply channel.
         """
         if message.channel.name != WEBSOCKET_CONNECT or message.reply_channel is None:
             raise ValueError(
@@ -203,13 +203,13 @@ class DenyConnection(ChannelsqError):
 
 
 class InvalidToken(DenyConnection):
-    """The token of a handshake opens no socket: it has expired, say, or was not made here.  The text says which."""
+    """The token of a handshake is invalid, for example expired or forged; the text has the reason."""
 
 
 class ChannelSocketException(ChannelsqError):
-    """Base of exceptions that a consumer raises to act on the socket it serves.
+    """Base of exceptions that a consumer raises to act on its socket.
 
-    The worker catches it, lets out what the consumer had sent before, and calls :meth:`run`.
+    The worker catches it, sends the consumer's earlier sends, and calls :meth:`run`.
     """
 
     def run(self, message: AnyMessage) -> None:
@@ -218,13 +218,12 @@ class ChannelSocketException(ChannelsqError):
 
 
 class WebsocketCloseException(ChannelSocketException):
-    """Raised in a consumer that serves a WebSocket, on whichever channel: the socket is closed with ``code``.
+    """Raised in a consumer of a message from a WebSocket, on any channel, to close the socket with ``code``.
 
-    Before the socket was accepted it is refused with HTTP 403, as there is nobody yet who could read a code.
-
+    Before the accept the handshake is refused with HTTP 403, as the client cannot read a code yet.
     Args:
         code: 1000 or 3000-4999 (RFC 6455, section 7.4.2, and the WebSocket API), or None for 1000.
-        reason: tells the client why; cut to 123 bytes.
+        reason: the reason for the client; cut to 123 bytes.
 
     Raises:
         ValueError: for any other code.
@@ -243,7 +242,7 @@ class WebsocketCloseException(ChannelSocketException):
         """Close the socket that ``message`` came from.
 
         Raises:
-            ValueError: it came from no WebSocket: neither it nor its reply channel is one's.
+            ValueError: neither its channel nor its reply channel belongs to a WebSocket.
         """
         reply_channel = message.reply_channel
         if reply_channel is None or not (
@@ -259,13 +258,13 @@ class WebsocketCloseException(ChannelSocketException):
 
 
 class BadFrame(ChannelSocketException, ValueError):
-    """A client sent a frame that its consumer does not take: that is noted in the log.
+    """A client sent a frame that its consumer cannot read; the worker logs it.
 
     Args:
-        reason: what is wrong with it, without what it says; the client is told if the socket is closed.
-        code: the socket is closed with this code (RFC 6455, section 7.4.1): 1007 for what cannot be read, 1003 for a
-            kind that is not taken.  None if the socket stays open, for what can be read and means nothing here: a page
-            that was loaded before a deploy would send it again on its next socket.
+        reason: the problem, without the frame's content; the client gets it if the socket is closed.
+        code: the close code of the socket (RFC 6455, section 7.4.1): 1007 for a frame that cannot be decoded, 1003 for
+            an unsupported kind.  None keeps the socket open, for a frame that can be decoded but has no meaning here: a
+            page that was loaded before a deploy would send it again on its next socket.
     """
 
     def __init__(self, reason: str, code: int | None = 1007) -> None:
@@ -277,7 +276,7 @@ class BadFrame(ChannelSocketException, ValueError):
         return self.reason
 
     def run(self, message: AnyMessage) -> None:
-        """Close the socket that ``message`` came from, if there is one and it is not to stay open."""
+        """Close the socket of ``message``, unless it stays open or the message has none."""
         reply_channel = message.reply_channel
         name = "" if reply_channel is None else reply_channel.name
         if self.code is None:

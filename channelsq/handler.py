@@ -21,9 +21,9 @@ __all__ = ["AsgiHandler", "AsgiRequest", "ViewConsumer"]
 class ViewConsumer:
     """The consumer that answers ``http.request`` messages with Django's views.
 
-    The parts of a response go out at once, not when it returns, so that a streaming response streams; one that is a
-    single message goes out with the acknowledgement of the request, where the layer can do that.  If it fails, the
-    client gets status 500 or, in the middle of a response, a cut connection; the failure is the consumer's.
+    The parts of a response leave at once, not when the consumer returns, so that a streaming response streams.  A
+    response of a single message leaves with the acknowledgement of the request, if the layer supports that.  If the
+    consumer fails, the client gets status 500 or, in the middle of a response, a cut connection.
 
     Raises, when called:
         ValueError: the message has no ``reply_channel``.
@@ -32,13 +32,13 @@ class ViewConsumer:
 
     handler_class: type[AsgiHandler] = AsgiHandler
 
-    #: After how many full chunks of a response the client's interface is asked whether it has written them,
+    #: The number of full chunks of a response after which the worker asks the interface server for credit,
     credit_chunks = 8
-    #: or after how many messages, however small,
+    #: or the number of messages, of any size,
     credit_messages = 64
-    #: or after how many seconds.
+    #: or the number of seconds.
     credit_seconds: float = 5
-    #: Seconds that a client may take for that; then it counts as gone.
+    #: Seconds that a client may take for that; then it counts as disconnected.
     credit_timeout: float = 120
     #: Seconds to wait for room on a full reply channel.
     full_timeout: float = 30
@@ -46,7 +46,7 @@ class ViewConsumer:
     #: it the layer may send it together with the acknowledgement of the request.
     immediately = False
 
-    #: Says to the worker that the handler marks the run of a request itself, once it has read the body.
+    #: Tells the worker that the handler marks the run of a request itself, after it has read the body.
     marks_run = True
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class ViewConsumer:
 
     @property
     def handler(self) -> AsgiHandler:
-        """The handler of every thread; made when first asked for, so that routings import without Django."""
+        """The handler of every thread; created at its first use, so that routings import without Django."""
         if self._handler is None:
             with self._making:
                 if self._handler is None:
@@ -67,12 +67,12 @@ class ViewConsumer:
         self._handler = handler
 
     def make_handler(self) -> AsgiHandler:
-        """A new handler; override it to give ``handler_class`` arguments."""
+        """Return a new handler; override it to pass arguments to ``handler_class``."""
         return self.handler_class()
 
     def __call__(self, message: Message, **kwargs: Any) -> None:
         if message.reply_channel is None:
-            raise ValueError(f"{message!r} has no 'reply_channel', so nobody could be answered")
+            raise ValueError(f"{message!r} has no 'reply_channel', so it cannot be answered")
         reply = Reply(
             message.reply_channel,
             credit_bytes=self.credit_chunks * self.handler_class.chunk_size,
@@ -83,7 +83,7 @@ class ViewConsumer:
             immediately=self.immediately,
         )
         try:
-            # Closed here and now, not by the garbage collector: this is what ends the view's generator.
+            # Closed here, not by the garbage collector: this ends the view's generator.
             with closing(self.handler(message)) as responses:
                 for content in responses:
                     if not reply.send(content):
@@ -97,8 +97,8 @@ class ViewConsumer:
         except ResponseLater:
             pass
         except BaseException as error:
-            # A view cannot end its worker by what it raises, so the client must not wait; if the worker ends, another
-            # one answers, unless this one has begun to.
+            # A view's exception cannot end its worker, so the client must not wait.  If the worker ends, another one
+            # answers, unless this one has begun to.
             if reply.sent or not is_end(error):
                 reply.fail()
             raise

@@ -1,4 +1,4 @@
-"""``Message``: what a consumer is given."""
+"""``Message``: the argument of a consumer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Message:
 
     Args:
         content: the message; its keys are those of the ASGI 1.0 message format of the channel.
-        channel_name: the channel that it came from; None for a message made by hand, which no route claims.
+        channel_name: the channel of the message; None for a message made by hand, which no route claims.
         channel_layer: the layer that carried it; replies go back through it.  None for the default one.
     """
 
@@ -50,8 +50,8 @@ class Message:
         #: The name of :attr:`channel`, ``""`` if it has none.
         self.channel_name = "" if channel_name is None else names.check_channel_name(channel_name)
         reply_channel = content.get("reply_channel")
-        #: Where the client that sent this listens; None if the message has no ``reply_channel``.  What a client sends
-        #: has one, so type checkers take it for a :class:`channelsq.Channel` (``Channel | Any``: it may be compared).
+        #: The channel of the client that sent this; None if the message has no ``reply_channel``.  Messages of clients
+        #: have one, so its type is :class:`channelsq.Channel` (``Channel | Any``: comparisons with None are allowed).
         self.reply_channel: Channel | Any = (
             Channel(reply_channel, channel_layer=channel_layer) if reply_channel else None
         )
@@ -62,15 +62,15 @@ class Message:
 
     @cached_property
     def id(self) -> str:
-        """What no other message has: in a worker, the Celery task's id, the same when the message comes again."""
+        """The unique id: in a worker the Celery task's id, and the same when the message is redelivered."""
         return str(uuid.uuid4())
 
     @cached_property
     def channel(self) -> Channel:
-        """The channel that the message came from; made when first asked for, as most consumers never do.
+        """The channel of the message; created at its first use, as most consumers never need it.
 
         Raises:
-            TypeError: it came from none.
+            TypeError: the message has no channel.
         """
         return Channel(self.channel_name, channel_layer=self.channel_layer)
 
@@ -90,25 +90,25 @@ class Message:
         return iter(self.content)
 
     def keys(self) -> KeysView[str]:
-        """The keys of the content."""
+        """Return the keys of the content."""
         return self.content.keys()
 
     def values(self) -> ValuesView[Any]:
-        """The values of the content."""
+        """Return the values of the content."""
         return self.content.values()
 
     def items(self) -> ItemsView[str, Any]:
-        """The items of the content."""
+        """Return the items of the content."""
         return self.content.items()
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value under ``key``, or ``default``."""
+        """Return the value under ``key``, or ``default``."""
         return self.content.get(key, default)
 
     def copy(self) -> Message:
-        """A message whose content, down to its innermost values, can be changed without changing this one's.
+        """Return a message whose content can be changed, down to its innermost values, without changing this one's.
 
-        It has the same :attr:`id`, and no attributes that decorators gave this one.
+        It has the same :attr:`id`, and none of the attributes that decorators added to this one.
         """
         same = type(self)(copy.deepcopy(self.content), self.channel_name or None, self.channel_layer)
         same.id = self.id

@@ -13,16 +13,16 @@ __all__ = ["consumer"]
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-#: Where :func:`consumer` leaves its options on the consumer.
+#: The attribute of a consumer in which :func:`consumer` stores its options.
 ATTRIBUTE = "celery_options"
 
-#: Options of ``app.task()`` that are no attributes of ``celery.Task``.
+#: Options of ``app.task()`` that are not attributes of ``celery.Task``.
 _MORE = frozenset(
     {"at_most_once", "autoretry_for", "bind", "dont_autoretry_for", "name", "queue", "rerun",
      "retry_backoff", "retry_backoff_max", "retry_jitter", "retry_kwargs"}
 )  # fmt: skip
 
-#: Methods of ``celery.Task`` that an option may give.
+#: Methods of ``celery.Task`` that an option may replace.
 _HANDLERS = frozenset({"after_return", "before_start", "on_failure", "on_retry", "on_success"})
 
 
@@ -44,7 +44,7 @@ def _check_rate_limit(limit: Any) -> None:
 
 
 def consumer(**options: Any) -> Callable[[C], C]:
-    """Give a consumer function or class Celery's task options.
+    """Set Celery's task options on a consumer function or class.
 
     ::
 
@@ -52,24 +52,23 @@ def consumer(**options: Any) -> Callable[[C], C]:
         def ws_receive(message): ...
 
     Args:
-        options: what ``app.task()`` takes (https://docs.celeryq.dev, "Tasks", "List of Options"), except
-            ``queue`` and ``name``, which the routing decides.  Unless told otherwise a consumer is
-            acknowledged after it ran (``acks_late=True``), so that a message outlives a killed worker;
-            ``at_most_once=True`` acknowledges before it runs.  ``rerun=False`` writes a mark before it runs: when
-            its worker has died, it is not begun again, and an HTTP client gets status 502; ``rerun=True`` always
-            runs it again; without it requests on ``http.request`` run again if their method is one of
-            ``CHANNEL_RERUN_METHODS``, and all other messages do.  ``bind=True`` calls the consumer with the
-            task as its first argument.
+        options: the options of ``app.task()`` (https://docs.celeryq.dev, "Tasks", "List of Options"), except
+            ``queue`` and ``name``, which the routing sets.  By default a message is acknowledged after its consumer
+            ran (``acks_late=True``), so that a message outlives a killed worker; ``at_most_once=True`` acknowledges
+            before.  ``rerun=False`` writes a mark before the consumer runs: if its worker dies, it does not run again,
+            and an HTTP client gets status 502.  ``rerun=True`` always runs it again.  Without it requests on
+            ``http.request`` run again if their method is one of ``CHANNEL_RERUN_METHODS``, and all other messages do.
+            ``bind=True`` calls the consumer with the task as its first argument.
 
     Raises:
         TypeError: there is no such option.
-        ValueError: the rate limit is none that Celery reads.
+        ValueError: Celery cannot read the rate limit.
     """
     for option in options:
         if option in ("queue", "name"):
             raise TypeError(f"@consumer takes no {option!r}: a consumer's queue and name come from the routing")
         if option not in _MORE and not _is_option(option):
-            raise TypeError(f"@consumer got {option!r}, which is no option of a Celery task")
+            raise TypeError(f"@consumer got {option!r}, which is not an option of a Celery task")
     if "rerun" in options and not isinstance(options["rerun"], bool):
         raise TypeError(f"@consumer takes rerun=True or rerun=False, not {options['rerun']!r}")
     if "at_most_once" in options and "acks_late" in options:

@@ -1,6 +1,6 @@
-"""Fixtures for pytest, there wherever channelsq is installed.
+"""Fixtures for pytest, available where channelsq is installed.
 
-pytest loads this in every project, so nothing here is imported before a test asks for it.
+pytest loads this module in every project, so it imports nothing before a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["channel_layer", "ws_client"]
 
 @pytest.fixture
 def channel_layer() -> Iterator[ChannelLayerWrapper]:
-    """A new channel layer in memory in place of the default one, with its routing."""
+    """Return a new channel layer in memory in place of the default one, with its routing."""
     from channelsq.conf import DEFAULT_CHANNEL_LAYER
     from channelsq.test.layers import installed, memory_layer
 
@@ -30,7 +30,7 @@ def channel_layer() -> Iterator[ChannelLayerWrapper]:
 
 @pytest.fixture
 def ws_client(channel_layer: ChannelLayerWrapper) -> WSClient:
-    """A client of that layer; for more of them, make ``channelsq.test.WSClient()`` yourself."""
+    """Return a client of that layer; to get further clients, call ``channelsq.test.WSClient()``."""
     from channelsq.test import WSClient
 
     return WSClient()

@@ -1,7 +1,7 @@
 """Sessions for consumers: a socket's own (``channel_session``) and the browser's (``http_session``).
 
-The decorators stand on functions, ``consumer(message, **kwargs)``, and on methods, ``method(self, message,
-**kwargs)``.  They may be nested; an inner one takes over the session that an outer one has opened.
+The decorators work on functions, ``consumer(message, **kwargs)``, and on methods, ``method(self, message, **kwargs)``.
+They may be nested; an inner one uses the session that an outer one has opened.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 
 def message_in(args: tuple[Any, ...], decorator: str) -> Message:
-    """The message that a decorated consumer or method was called with.
+    """Return the message in the arguments of a decorated consumer or method.
 
     Raises:
         ValueError: there is none.
@@ -57,10 +57,10 @@ def message_in(args: tuple[Any, ...], decorator: str) -> Message:
 
 
 def channel_session(func: C) -> C:
-    """Give a consumer ``message.channel_session``, the session of the socket that the message came from.
+    """Give a consumer ``message.channel_session``, the session of the socket that sent the message.
 
-    It lasts from message to message, is read when it is first looked at and saved when it was changed, also if
-    the consumer raises.
+    The session lasts from message to message.  It is loaded at its first use, and saved if it was changed, also if the
+    consumer raises.
 
     Raises, when called:
         ValueError: the message has no ``reply_channel``.
@@ -83,7 +83,7 @@ def channel_session(func: C) -> C:
             session: SessionBase = message.channel_session
             if session.modified:
                 session.save()
-                session.modified = False  # an outer decorator need not save it again
+                session.modified = False  # an outer decorator then does not save it again
 
     return cast(C, with_session)
 
@@ -91,14 +91,14 @@ def channel_session(func: C) -> C:
 def http_session(func: C) -> C:
     """Give a consumer ``message.http_session``, the session that the browser has with Django's views; or None.
 
-    It is found by the session cookie or, unless ``CHANNEL_SESSION_KEY_IN_URL`` is False, ``?session_key=`` of the
-    request or handshake, so on ``http.request`` and ``websocket.connect``.  It is saved if it was changed and the
-    consumer succeeded.  One that is not there is not made: only a view can set the cookie.  A change to one that was
-    deleted meanwhile, as by a logout, is dropped.
+    The session is found by the session cookie or, unless ``CHANNEL_SESSION_KEY_IN_URL`` is False, by ``?session_key=``
+    of the request or handshake, so on ``http.request`` and ``websocket.connect``.  It is saved if it was changed and
+    the consumer succeeded.  A missing session is not created, as only a view can set the cookie.  If the session was
+    deleted meanwhile, for example by a logout, the change is dropped.
 
     Raises, when called:
         ValueError: the message is neither a request nor from a socket.
-        InvalidSessionEngine: the session was changed, and is one that lives in cookies.
+        InvalidSessionEngine: the session was changed, but is stored in cookies.
     """
 
     @functools.wraps(func)
@@ -111,7 +111,7 @@ def http_session(func: C) -> C:
         if session is not None and session.modified:
             if not save_browser_session(session):
                 logger.warning(
-                    "a session was deleted while %s was handled; what it changed is lost", message.channel_name,
+                    "a session was deleted while %s was handled; the change to it is lost", message.channel_name,
                     extra={"action": "session_gone", "channel": message.channel_name},
                 )  # fmt: skip
             session.modified = False
@@ -128,7 +128,7 @@ def _find_browser_session(message: Message) -> SessionBase | None:
             f"{message!r} cannot be read as a request: {error}; @http_session is for http.request and websocket.connect"
         ) from error
     key = _key_in_url(request) or request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-    # No engine makes other keys, and a database may choke on them.
+    # No engine creates other keys, and a database may fail on them.
     return browser_session(key) if key and key.isascii() and key.isprintable() else None
 
 
@@ -142,7 +142,7 @@ def _key_in_url(request: AsgiRequest) -> str | None:
 
 
 def _as_request(message: Message) -> Message:
-    """The message without its body, which finding a session must not read."""
+    """Return the message without its body, which the search for a session must not read."""
     copy = message.copy()
     for key in ("body", "body_channel"):
         copy.content.pop(key, None)
@@ -150,9 +150,9 @@ def _as_request(message: Message) -> Message:
 
 
 def channel_and_http_session(func: C) -> C:
-    """Give a consumer both sessions, ``message.http_session`` also on the messages after ``websocket.connect``.
+    """Give a consumer both sessions; ``message.http_session`` also on the messages after ``websocket.connect``.
 
-    Errors as :func:`channel_session` and :func:`http_session`.
+    Errors as in :func:`channel_session` and :func:`http_session`.
     """
 
     @http_session
@@ -172,7 +172,7 @@ def channel_and_http_session(func: C) -> C:
 
 
 def _comes_again(error: BaseException) -> bool:
-    """Whether what a consumer raised has its message handled once more, which those after it wait for."""
+    """Return whether the message of a consumer that raised ``error`` runs again; later messages then wait for it."""
     return isinstance(error, (ConsumeLater, Retry)) or (
         isinstance(error, Reject) and bool(getattr(error, "requeue", False))
     )
@@ -185,16 +185,16 @@ def enforce_ordering(func: None = None, slight: bool = False) -> Callable[[C], C
 
 
 def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callable[[C], C]:
-    """Have the consumers of a socket's messages run in the order of these, one after another.
+    """Run the consumers of a socket's messages in order, one after another.
 
-    All consumers of the socket's frames need it; that of ``websocket.connect`` runs before them in any case.  A
-    message that comes early waits for those before it; one of those that has not come after ``CHANNEL_ORDERING_WAIT``
-    seconds is taken for lost.  A message that comes again is handled again.  Also gives the consumer
+    All consumers of the socket's frames need it; the consumer of ``websocket.connect`` always runs before them.  A
+    message that arrives early waits for those before it; a message that has not arrived after ``CHANNEL_ORDERING_WAIT``
+    seconds counts as lost.  A redelivered message is handled again.  The consumer also gets
     ``message.channel_session``, saved before the next message is handled.
 
     Args:
         func: the consumer; left out in ``@enforce_ordering()``.
-        slight: not taken: that ``connect`` is handled first needs no decorator.
+        slight: not supported: the consumer of ``websocket.connect`` always runs first, without a decorator.
 
     Raises:
         ValueError: ``slight``; when called: the message has no ``order`` or no ``reply_channel``.
@@ -206,7 +206,7 @@ def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callabl
         )
 
     def decorate(consumer: C) -> C:
-        # Inside, so that the next consumer finds what this one has saved.
+        # Inside, so that the next consumer finds the session as this one has saved it.
         with_session = channel_session(consumer)
 
         @functools.wraps(consumer)
@@ -219,7 +219,7 @@ def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callabl
                 return None
             if "order" not in message:
                 raise ValueError(
-                    f"{message!r} has no 'order': @enforce_ordering is for messages that have one, which are those "
+                    f"{message!r} has no 'order': @enforce_ordering is for messages with an order, as those "
                     "of WebSockets"
                 )
             order = int(message["order"])
@@ -231,7 +231,7 @@ def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callabl
             turns.begin(order)
             try:
                 result = with_session(*args, **kwargs)
-                pending_message_store.send_and_flush()  # or the next consumer's answers could overtake these
+                pending_message_store.send_and_flush()  # otherwise the next consumer's answers could overtake these
             except BaseException as error:
                 if not (_comes_again(error) or is_end(error)):
                     turns.passed(order)
@@ -245,10 +245,10 @@ def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callabl
 
 
 def ordered_as_declared(owner: Any, handler: C) -> C:
-    """A handler of a class, decorated as the class's ``strict_ordering`` says.
+    """Return a handler of a class, decorated according to the class's ``strict_ordering``.
 
     Raises:
-        ValueError: the class has ``slight_ordering``, which needs no saying any more.
+        ValueError: the class has ``slight_ordering``, which is no longer needed.
     """
     if getattr(owner, "slight_ordering", False):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Signals, under the names that Channels 1 gave them.
+"""Signals, with the names of Channels 1.
 
 ``consumer_started(sender, environ, message)`` and ``consumer_finished(sender, message)`` surround each run of a
 consumer, whether it succeeds or not.  ``worker_ready(sender)`` is sent once when a worker takes its first message

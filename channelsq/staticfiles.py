@@ -1,10 +1,10 @@
-"""Static files through the channel, for development; in production a real server or whitenoise has them.
+"""Static files through the channel, for development; in production use a real server or whitenoise.
 
 ::
 
     channel_routing = [route("http.request", StaticFilesConsumer()), ...]
 
-As in Channels 1 and Django, whoever routes to it decides when that is: it serves with and without ``DEBUG``.
+As in Channels 1 and Django, the routing decides when it is used: it serves with and without ``DEBUG``.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["StaticFilesConsumer", "StaticFilesHandler"]
 
 
 class StaticFilesHandler(StaticFilesHandlerMixin, AsgiHandler):
-    """Answers what is below ``STATIC_URL`` with the files that the finders find, the rest with the views.
+    """The handler that answers paths below ``STATIC_URL`` with files of the finders, and all others with the views.
 
     Args:
-        insecure: False serves files under ``DEBUG`` only; else all goes to the views.
+        insecure: False serves files under ``DEBUG`` only; otherwise the views get all paths.
 
     Raises, when called:
         ImproperlyConfigured: ``STATIC_URL`` is missing.
@@ -39,17 +39,17 @@ class StaticFilesHandler(StaticFilesHandlerMixin, AsgiHandler):
 
     @property
     def base_url(self) -> ParseResult:  # type: ignore[override]
-        """``STATIC_URL``, read anew each time: it has the script prefix in it."""
+        """``STATIC_URL``, computed each time, as it contains the script prefix."""
         return urlparse(self.get_base_url())
 
     def load_middleware(self, is_async: bool = False) -> None:
-        """Load the middleware: unlike Django's static handlers this one runs the views too."""
+        """Load the middleware: unlike Django's static handlers this one also runs the views."""
         AsgiHandler.load_middleware(self, is_async=is_async)
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
-        """The file, Django's page for what is wrong with it, or what the views answer.
+        """Return the file, Django's error page, or the response of the views.
 
-        The views get what is not below ``STATIC_URL``, and without ``DEBUG`` also what no finder finds there.
+        The views get paths that are not below ``STATIC_URL``, and without ``DEBUG`` also paths without a file.
         """
         if not (settings.DEBUG or self.insecure) or not self._should_handle(request.path):
             return AsgiHandler.get_response(self, request)
@@ -83,6 +83,6 @@ class StaticFilesConsumer(ViewConsumer):
         self.insecure = insecure
 
     def make_handler(self) -> AsgiHandler:
-        """A static files handler that knows ``insecure``."""
+        """Return a static files handler with the option ``insecure``."""
         options: dict[str, Any] = {"insecure": self.insecure}
         return self.handler_class(**options)

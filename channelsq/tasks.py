@@ -1,4 +1,4 @@
-"""What ``app.autodiscover_tasks()`` finds: it makes the project's Celery app consume its channels."""
+"""The module that ``app.autodiscover_tasks()`` finds: it makes the project's Celery app consume its channels."""
 
 from celery import current_app
 

@@ -1,4 +1,4 @@
-"""Names for things."""
+"""Names of objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["name_that_thing"]
 
 
 def name_that_thing(thing: Any) -> str:
-    """A readable dotted name for a function, class, method or instance, such as ``app.consumers.ws_receive``."""
+    """Return a readable dotted name of a function, class, method or instance: ``app.consumers.ws_receive``."""
     while isinstance(thing, functools.partial):
         thing = thing.func
     if isinstance(thing, types.MethodType):
@@ -24,5 +24,5 @@ def name_that_thing(thing: Any) -> str:
 
 
 def _has_name_of_its_own(thing: Any) -> bool:
-    """Whether an instance took over the name of a function that it wraps, as decorators that are classes do."""
+    """Return whether an instance has the name of a function that it wraps, as decorators that are classes do."""
     return {"__wrapped__", "__module__", "__qualname__"} <= getattr(thing, "__dict__", {}).keys()

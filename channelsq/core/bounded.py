@@ -1,4 +1,4 @@
-"""Asking what may not answer."""
+"""Calls with a time limit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _Result = TypeVar("_Result")
 
 
 def within(seconds: float, ask: Callable[[], _Result]) -> _Result:
-    """Return what ``ask`` returns, or raise what it raises.
+    """Call ``ask`` with a time limit, and return or raise its result.
 
-    It runs in a thread of its own.  A name that is not resolved, or a server that accepts connections and says
-    nothing, so holds up nobody for longer; the thread does not keep the process from ending.
+    ``ask`` runs in a separate thread.  A name that does not resolve, or a server that accepts connections and sends
+    nothing, therefore delays the caller no longer than that.  The thread does not keep the process from exiting.
 
     Raises:
         TimeoutError: it takes longer.

@@ -1,15 +1,15 @@
-"""The shapes of a message and of a channel, for the modules on which both stand."""
+"""The shapes of a message and of a channel, for modules below both."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol, TypeAlias
 
-#: A :class:`channelsq.message.Message`, for methods that applications override: theirs may name that class.
+#: A :class:`channelsq.message.Message`.  It is ``Any`` so that overrides in applications may name that class.
 AnyMessage: TypeAlias = Any
 
 
 class RunLike(Protocol):
-    """What is known of one run of a message; see :class:`channelsq.delivery.attempts.Run`."""
+    """The state of one run of a message; see :class:`channelsq.delivery.attempts.Run`."""
 
     retries: int
     was_put_back: bool
@@ -28,7 +28,7 @@ class TargetLike(Protocol):
 
     @property
     def channel_layer(self) -> Any:
-        """The layer, a :class:`channelsq.asgi.ChannelLayerWrapper`, through which it is reached."""
+        """The layer of this target, a :class:`channelsq.asgi.ChannelLayerWrapper`."""
 
     def prepare(self, content: dict[str, Any]) -> Any:
         """Check and pack a message; return a :class:`channelsq.layers.contract.layer_contract.Send`."""
@@ -40,7 +40,7 @@ class TargetLike(Protocol):
 class ReplyChannelLike(TargetLike, Protocol):
     """The channel that answers a message; see :class:`channelsq.channel.Channel`."""
 
-    #: The runs whose answer is sent here; None if nobody asks.
+    #: The runs whose answer is sent here; None if nothing tracks them.
     attempt: dict[str, str] | None
 
 
@@ -53,7 +53,7 @@ class MessageLike(Protocol):
 
     @property
     def id(self) -> str:
-        """What no other message has."""
+        """The unique id of this message."""
 
     @property
     def channel(self) -> TargetLike:
@@ -65,11 +65,11 @@ class MessageLike(Protocol):
 
     @property
     def reply_channel(self) -> ReplyChannelLike | None:
-        """The channel on which its client listens."""
+        """The channel of its client."""
 
     @property
     def _run(self) -> RunLike:
-        """What is known of this run."""
+        """The state of this run."""
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value under ``key``, or ``default``."""

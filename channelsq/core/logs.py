@@ -1,4 +1,4 @@
-"""Log lines on stderr, for commands, as the library itself installs no handlers; and lines that may come too often."""
+"""Log lines on stderr for commands (the library itself installs no handlers), and a rate limit for frequent lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class LogLimit:
     """A limit on how often one kind of line is logged by this process.
 
     Args:
-        seconds: between two lines, at least.
+        seconds: the shortest time between two lines.
     """
 
     def __init__(self, seconds: float = 1.0) -> None:
@@ -19,7 +19,7 @@ class LogLimit:
         self._logged = float("-inf")
 
     def allows(self) -> bool:
-        """Return whether a line may be logged now; then it counts as logged."""
+        """Return whether a line may be logged now, and count it as logged if so."""
         now = time.monotonic()
         if now - self._logged < self._seconds:
             return False
@@ -27,12 +27,12 @@ class LogLimit:
         return True
 
     def reset(self) -> None:
-        """Allow the next line, as tests need."""
+        """Allow the next line; for tests."""
         self._logged = float("-inf")
 
 
 def show(levels: Mapping[str, int]) -> None:
-    """Let loggers write to stderr from these levels on, but for those that the project's LOGGING takes care of.
+    """Let loggers write to stderr from these levels on, except loggers that the project's LOGGING handles.
 
     Args:
         levels: ``{logger's name: level}``.
@@ -47,7 +47,7 @@ def show(levels: Mapping[str, int]) -> None:
 
 
 def _is_heard(logger: logging.Logger) -> bool:
-    """Whether anything comes of the logger's records; libraries such as Celery add handlers that do nothing."""
+    """Return whether a handler writes the logger's records; libraries such as Celery add handlers that do nothing."""
     current: logging.Logger | None = logger
     while current is not None:
         if any(not isinstance(handler, logging.NullHandler) for handler in current.handlers):

@@ -1,11 +1,11 @@
-"""What a channel or group may be called, and what the name tells.
+"""Rules for names of channels and groups, and the meaning of their parts.
 
 A name is ASCII letters, digits, ``-``, ``_`` and ``.``, shorter than 100 characters.  A channel
 name may hold one type character (ASGI 1.0 channel-layer specification, "Channels"):
 
 ``?``  a *single-reader* channel, such as ``http.request.body?Kx81``;
-``!``  a *process-specific* channel, such as ``websocket.send.9f3ab2!c41``: the part before the
-       ``!`` names the one queue of the process that owns it, the part after it a client in there.
+``!``  a *process-specific* channel, such as ``websocket.send.9f3ab2!c41``: the part before the ``!`` names the one
+       queue of the process that owns it, the part after it a client of that process.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ WEBSOCKET_CONNECT = "websocket.connect"
 WEBSOCKET_RECEIVE = "websocket.receive"
 WEBSOCKET_DISCONNECT = "websocket.disconnect"
 
-#: The subprotocol that stands for none: a browser that offers some, such as a token, wants one of them chosen.
+#: The subprotocol without a meaning: a browser that offers several, such as a token, requires a choice among them.
 SUBPROTOCOL = "channelsq"
-#: What the subprotocol that brings a token begins with; see :mod:`channelsq.security.tokens`.
+#: The prefix of the subprotocol that carries a token; see :mod:`channelsq.security.tokens`.
 TOKEN_SUBPROTOCOL = "channelsq.token."  # noqa: S105 - no secret
 
 
-#: Names that were found to be channel names: each is checked several times on its way.
+#: Names that were checked before: each name is checked several times on its way.
 _good: set[str] = set()
 _MOST_GOOD = 4096
 
@@ -53,11 +53,11 @@ def _is_group_name(name: str) -> bool:
 
 
 def check_channel_name(name: object, *, receive: bool = False) -> str:
-    """Return ``name`` if it is a channel name, else raise :class:`TypeError` naming it.
+    """Return ``name`` if it is a channel name, else raise :class:`TypeError` with the name.
 
     Args:
-        name: what should be a channel name.
-        receive: also allow ``"prefix!"``, which stands for everything of that process.
+        name: a value that should be a channel name.
+        receive: also allow ``"prefix!"``, which stands for all channels of that process.
     """
     if type(name) is str and name in _good:
         return name
@@ -74,7 +74,7 @@ def check_channel_name(name: object, *, receive: bool = False) -> str:
 
 
 def check_group_name(name: object) -> str:
-    """Return ``name`` if it is a group name, else raise :class:`TypeError` naming it."""
+    """Return ``name`` if it is a group name, else raise :class:`TypeError` with the name."""
     if not isinstance(name, str):
         raise TypeError(f"a group name must be a str, not {type(name).__name__}: {name!r}")
     if len(name) > MAX_LENGTH or not _is_group_name(name):
@@ -85,34 +85,34 @@ def check_group_name(name: object) -> str:
 
 
 def is_short_name(value: str) -> bool:
-    """Whether a value can be part of any name: at most 32 characters, of those that names are made of."""
+    """Return whether ``value`` can be part of any name: at most 32 of the characters that names consist of."""
     return len(value) <= 32 and _is_group_name(value)
 
 
 def is_process_channel(name: str) -> bool:
-    """Whether ``name`` is process-specific (has a ``!``)."""
+    """Return whether ``name`` is process-specific (has a ``!``)."""
     return "!" in name
 
 
 def is_single_reader(name: str) -> bool:
-    """Whether ``name`` is a single-reader channel (has a ``?``)."""
+    """Return whether ``name`` is a single-reader channel (has a ``?``)."""
     return "?" in name
 
 
 def process_part(name: str) -> str:
-    """The part of a ``!`` channel that names its process, ``!`` included: ``"a.b!c"`` gives ``"a.b!"``."""
+    """Return the part of a ``!`` channel that names its process, with the ``!``: ``"a.b!"`` of ``"a.b!c"``."""
     return name[: name.index("!") + 1]
 
 
 def new_channel_name(pattern: object, process: str) -> str:
-    """A new, unique channel name made from ``pattern``.
+    """Return a new, unique channel name made from ``pattern``.
 
     Args:
         pattern: a channel name that ends with ``!`` or ``?``.
-        process: the identity of this process, put before the ``!``.
+        process: the identity of this process, placed before the ``!``.
 
     Raises:
-        TypeError: the pattern does not end with a type character, or is no channel name.
+        TypeError: the pattern does not end with a type character, or is not a channel name.
     """
     if not isinstance(pattern, str) or pattern[-1:] not in ("!", "?"):
         raise TypeError(f"{pattern!r} is not a pattern for a new channel: it must end with '!' or '?'")
@@ -132,7 +132,7 @@ _process: tuple[int, str] = (0, "")
 
 
 def new_id() -> str:
-    """Return an id that no other message, and no run of one, has; cheaper than a UUID, and the same in every log."""
+    """Return an id that is unique among messages and their runs; it is cheaper than a UUID."""
     global _process
     pid, identity = _process
     if pid != os.getpid():

@@ -1,4 +1,4 @@
-"""Which settings a command uses that is not run through manage.py."""
+"""The settings module of commands that do not run through manage.py."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ VARIABLE = "DJANGO_SETTINGS_MODULE"
 
 
 def find_settings(folder: Path) -> tuple[str, str] | None:
-    """Return the settings' module and the place that names it; None if no place does.
+    """Return the settings module and the place that names it; None if no place does.
 
-    That is the environment, else ``manage.py`` in the folder, else ``config.settings`` if it can be found.
+    The places are the environment, then ``manage.py`` in the folder, then ``config.settings`` if it can be found.
 
     Args:
-        folder: the project's, which is on the import path.
+        folder: the project's folder, which is on the import path.
     """
     given = os.environ.get(VARIABLE)
     if given:
@@ -33,7 +33,7 @@ def find_settings(folder: Path) -> tuple[str, str] | None:
 
 
 def named_in(program: Path) -> set[str]:
-    """Return the settings' modules that a program sets; it is read and not run."""
+    """Return the settings modules that a program sets; the program is parsed, not run."""
     try:
         tree = ast.parse(program.read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -42,7 +42,7 @@ def named_in(program: Path) -> set[str]:
 
 
 def _values(tree: ast.Module) -> Iterator[ast.expr]:
-    """Return what the variable is set to: ``setdefault(VARIABLE, value)`` or ``environ[VARIABLE] = value``."""
+    """Yield the variable's values in ``setdefault(VARIABLE, value)`` and ``environ[VARIABLE] = value``."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Attribute(attr="setdefault"), args=[key, value]) if _literal(key) == VARIABLE:

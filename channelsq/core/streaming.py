@@ -1,8 +1,8 @@
-"""How many streaming responses run in this process: each holds a thread, so they have a bound.
+"""The number of streaming responses in this process: each holds a thread, so they have a limit.
 
-Every streaming response counts while it runs.  One that ends, such as a file's, is never refused, as it does no harm
-that lasts.  Any other may have no end: from the bound on it is refused, before anything of it is made.  If one of those
-that run is so young that it may be short, it waits for that one's end first, so a burst of short responses passes.
+Every streaming response counts while it runs.  A response of known length, such as a file's, is never refused, as it
+ends.  Any other may be endless: at the limit it is refused, before its generator starts.  If a running response is so
+young that it may be short, the new one first waits for its end, so a burst of short responses passes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Streaming(NamedTuple):
     """The streaming responses of a worker, or of one of its processes."""
 
     running: int
-    #: How many there may be; None if there is no bound.
+    #: How many may run; None for no limit.
     limit: int | None
 
     def __add__(self, other: object) -> Streaming:
-        """Add those of another process."""
+        """Add the responses of another process."""
         if not isinstance(other, Streaming):
             return NotImplemented
         limit = None if self.limit is None or other.limit is None else self.limit + other.limit
@@ -41,7 +41,7 @@ class StreamingResponses:
     """The streaming responses to a layer's requests in this process.  Thread-safe."""
 
     def __init__(self) -> None:
-        #: How many there may be; None for any number.
+        #: How many may run; None for no limit.
         self.limit: int | None = None
         #: How many were refused.
         self.refused = 0
@@ -51,15 +51,15 @@ class StreamingResponses:
 
     @property
     def state(self) -> Streaming:
-        """How many run, and may run."""
+        """The number of running responses, and the limit."""
         return Streaming(len(self._begun), self.limit)
 
     @contextlib.contextmanager
     def one_more(self, *, ends: bool) -> Iterator[bool]:
-        """Count a response for as long as the context lasts; gives whether it may run.
+        """Count a response while the context lasts, and yield whether it may run.
 
         Args:
-            ends: whether it is known to end.
+            ends: whether its length is known.
         """
         token = object()
         with self._changed:
@@ -77,12 +77,12 @@ class StreamingResponses:
                     self._changed.notify_all()
 
     def _await_room(self, token: object, limit: int) -> bool:
-        """Wait for a place, behind those that wait already; False if none will be free soon."""
+        """Wait for a place, after earlier waiting responses; return False if none becomes free soon."""
         until = time.monotonic() + YOUNG
         self._waiting.append(token)
         try:
             while (is_full := len(self._begun) >= limit) or self._waiting[0] is not token:
-                # A place that is free is for the one before, whose response may be short.
+                # A free place belongs to the first in the queue, whose response may be short.
                 young_until = next(reversed(self._begun.values())) + YOUNG if is_full else until
                 left = min(until, young_until) - time.monotonic()
                 if left <= 0:
@@ -100,10 +100,10 @@ os.register_at_fork(after_in_child=_by_alias.clear)
 
 
 def responses_of(alias: str) -> StreamingResponses:
-    """Return those to the requests of a layer.
+    """Return the responses to requests of a layer.
 
     Args:
-        alias: the layer's.
+        alias: the layer's alias.
     """
     return _by_alias.setdefault(alias, StreamingResponses())
 

@@ -1,16 +1,16 @@
-"""The version of the wire: of everything that crosses between interface servers, workers, the broker and Redis.
+"""The version of the wire: of all forms that interface servers, workers, the broker and Redis exchange.
 
 Processes of two releases run side by side during a rolling deploy, so each release keeps four rules (docs/wire.md):
 
 * A form without a mark has version 1.
-* A reader ignores fields that it does not know, and treats an optional field that is missing by its default.
-* A release that brings a new form only reads it, and counts :data:`WIRE_VERSION` up; the next release writes it.  So
+* A reader ignores unknown fields, and gives a missing optional field its default.
+* A release with a new form only reads it, and increments :data:`WIRE_VERSION`; the next release writes it.  So
   processes whose versions are at most one apart understand each other.
 * A form that older processes cannot read carries a mark with the version that its reader needs.  A process that is too
-  old for it says so in the log, and leaves the message to newer processes or keeps it as a dead letter.
+  old for it logs this, and leaves the message to newer processes or keeps it as a dead letter.
 
-The mark is in the outermost form, and forms of version 1 have none: it is an int in front of the list that is the
-compact form of :mod:`channelsq.transport.payloads`, and in Kombu's messages the header :data:`NEEDS_HEADER`.
+The mark is in the outermost form, and forms of version 1 have none.  In the compact form of
+:mod:`channelsq.transport.payloads` it is an int before the list; in Kombu's messages the header :data:`NEEDS_HEADER`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ logger = logging.getLogger("channelsq.wire")
 #: The version of the wire that this process reads.
 WIRE_VERSION = 1
 
-#: The header of a Kombu message that holds the version that a reader needs; absent for version 1.
+#: The header of a Kombu message with the version that a reader needs; absent for version 1.
 NEEDS_HEADER = "channelsq_needs"
 
 #: Seconds between two log lines about messages of one queue that need a newer process.
 _TOLD_EVERY = 60.0
 
-#: How many queues are remembered for that.
+#: The number of queues remembered for that.
 _MOST_TOLD = 1000
 
 
@@ -63,7 +63,7 @@ def check_headers(headers: Mapping[str, Any] | None) -> None:
         raise NewerWire(needs)
 
 
-# -- telling of messages ------------------------------------------------------------------------
+# -- log lines about messages -------------------------------------------------------------------
 
 
 class Teller:
@@ -79,8 +79,8 @@ class Teller:
 
         Args:
             queue: its name.
-            error: says which versions these are.
-            outcome: what becomes of the message, such as ``"is kept as a dead letter"``.
+            error: the error with the versions.
+            outcome: the fate of the message, such as ``"is kept as a dead letter"``.
         """
         now = time.monotonic()
         with self._lock:
@@ -101,7 +101,7 @@ class Teller:
 teller = Teller()
 
 
-# -- telling of processes -----------------------------------------------------------------------
+# -- announcements of processes -----------------------------------------------------------------
 
 
 class Announced(NamedTuple):
@@ -113,20 +113,20 @@ class Announced(NamedTuple):
     wire: int
     #: channelsq's version; empty for a process from before versions were announced.
     version: str
-    #: Where it runs; empty and 0 if that is not announced.
+    #: The host and process id; empty and 0 if not announced.
     host: str = ""
     pid: int = 0
-    #: Of a worker: the channels of the layer that it reads; None if that is not announced.
+    #: Of a worker: the channels of the layer that it reads; None if not announced.
     channels: tuple[str, ...] | None = None
-    #: Of a worker: where its consumers run, in words.
+    #: Of a worker: the place where its consumers run, in words.
     runs: str = ""
-    #: Of a worker: how many streaming responses it runs, and may run; None if that is not announced.
+    #: Of a worker: the number of its streaming responses, and their limit; None if not announced.
     streaming: int | None = None
     streaming_limit: int | None = None
 
     @property
     def is_understood(self) -> bool:
-        """Whether this process and that one read each other's messages."""
+        """True if this process and that one read each other's messages."""
         return abs(self.wire - WIRE_VERSION) <= 1
 
     def __str__(self) -> str:
@@ -134,17 +134,17 @@ class Announced(NamedTuple):
 
 
 def announcement(more: Mapping[str, Any] | None = None) -> str:
-    """Return what this process announces of itself.
+    """Return the announcement of this process.
 
     Args:
-        more: what is announced besides, for operators; JSON can say it.
+        more: further values for operators; they must be JSON.
     """
     place = {"host": socket.gethostname(), "pid": os.getpid()}
     return json.dumps({"wire": WIRE_VERSION, "channelsq": __version__, **place, **(more or {})})
 
 
 def read_announcement(kind: str, name: str, text: str) -> Announced:
-    """Return what a process announced by :func:`announcement`; version 1 for anything else."""
+    """Return the announcement in ``text``, made by :func:`announcement`; any other text counts as version 1."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -176,11 +176,11 @@ def _str(value: Any) -> str:
 
 
 def log_others(others: Iterable[Announced], site: str) -> None:
-    """Log which processes of a site run another version than this one, as it starts.
+    """Log the processes of a site that run another version than this starting one.
 
     Args:
-        others: the processes that live.
-        site: where they are announced.
+        others: the live processes.
+        site: the place of their announcements.
     """
     others = list(others)
     strange = [str(each) for each in others if not each.is_understood]

@@ -1,4 +1,4 @@
-"""Texts of errors in a project's own modules: the cause, the line that it is in, and the name that was meant."""
+"""Error texts for a project's own modules: the cause, its line, and the name that was probably meant."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from channelsq.exceptions import ChannelsqError
 
-#: Folders whose files are not the project's: Python's, installed packages', and this one.
+#: Folders whose files do not belong to the project: Python's, those of installed packages, and this one.
 _FOREIGN = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _OWN = str(Path(__file__).parent.parent) + os.sep
 
 
 def explained(error: BaseException) -> str:
-    """Return an error in one line, with the line of the project's code that it comes from, if there is one."""
+    """Return an error in one line, with the line of the project's code that caused it, if there is one."""
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     if not isinstance(error, (ChannelsqError, ImportError)):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -36,12 +36,12 @@ def _place(error: BaseException) -> str:
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a file is none of the project's: Python's, an installed package's, or channelsq's."""
+    """Return whether a file is outside the project: Python's, an installed package's, or channelsq's."""
     return name.startswith(("<", _OWN)) or name.startswith(_FOREIGN)
 
 
 def short(name: str) -> str:
-    """Return a file's path from the current folder on, if it is below that."""
+    """Return a file's path relative to the current folder, if it is below that."""
     try:
         return str(Path(name).relative_to(Path.cwd()))
     except (ValueError, OSError):
@@ -49,6 +49,6 @@ def short(name: str) -> str:
 
 
 def meant(name: object, known: Iterable[str]) -> str:
-    """Return ``"; did you mean …?"`` for a name that is not among those that are known; empty if none is like it."""
+    """Return ``"; did you mean …?"`` for an unknown name; empty if no known name is similar."""
     found = difflib.get_close_matches(name, list(known), 1) if isinstance(name, str) else []
     return f"; did you mean {found[0]!r}?" if found else ""

@@ -1,7 +1,7 @@
-"""Sends and returned values that do nothing, as code written for Channels 4 or for views has them; told of in the log.
+"""Log lines about sends and returned values without effect, as in code for Channels 4 or for views.
 
-None of them is an error: a channel of the application's own may carry any message, and a task may return what it
-likes.  So each line of the project's code is told of once in a process.
+They are not errors: an application's own channel may carry any message, and a task may return any value.  So each line
+of the project's code is logged once in a process.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from channelsq.diagnostics.causes import is_foreign, short
 
 logger = logging.getLogger("channelsq")
 
-#: Lines of code that are told of, in one process.
+#: The most lines of code that one process reports.
 _MOST = 100
 
-#: What Channels 4 calls events to a client, and what to send instead.
+#: Channels 4's events to a client, and the message to send instead.
 _EVENTS = {
     "websocket.accept": '{"accept": True}',
     "websocket.send": '{"text": …} or {"bytes": …}',
@@ -29,25 +29,25 @@ _EVENTS = {
     "http.response.body": '{"content": b"…", "more_content": False}',
 }
 
-#: For all others, which Channels 4 has consumers' methods handle.
+#: The replacement for all other types, which in Channels 4 name a method of a consumer.
 _HANDLED = '{"text": json.dumps(…)}, as what is sent goes to the clients and to no method of a consumer'
 
-#: Keys of answers, one of which a consumer returns that was to send it.
+#: Keys of answers; a returned dict with one of these was probably meant as a send.
 _ANSWERS = frozenset({"accept", "text", "bytes", "close", "status", "content", "type"})
 
-#: Keys by which a message does something although it has a ``type``.
+#: Keys that give a message an effect although it has a ``type``.
 _MEANT = frozenset({"accept", "text", "bytes", "close", "content"})
 
 
 class Told:
-    """The lines of code that were told of.  Thread-safe."""
+    """The lines of code that were reported.  Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._places: set[object] = set()
 
     def is_new(self, place: object) -> bool:
-        """Note a place, and return whether it is to be told of."""
+        """Record a place, and return whether it must be reported."""
         with self._lock:
             if place in self._places or len(self._places) >= _MOST:
                 return False
@@ -55,7 +55,7 @@ class Told:
             return True
 
     def clear(self) -> None:
-        """Forget all of them, as tests need."""
+        """Forget all places; for tests."""
         with self._lock:
             self._places.clear()
 
@@ -85,19 +85,19 @@ def sent_type(what: str, name: str, message: Mapping[str, Any]) -> None:
 
 
 def returned(consumer: str, value: object) -> None:
-    """Log that what a consumer returned is an answer that was not sent.
+    """Log that a consumer returned an answer instead of sending it.
 
     Args:
         consumer: its name.
-        value: what it returned, which is not None.
+        value: the returned value; it is not None.
     """
     if isinstance(value, GeneratorType):
         shown, remedy = "a generator", "nothing of it has run: write it without yield"
     elif isinstance(value, Mapping) and not _ANSWERS.isdisjoint(value):
-        shown, remedy = "a dict", "nobody gets it: send it with message.reply_channel.send(…)"
+        shown, remedy = "a dict", "it is not sent: send it with message.reply_channel.send(…)"
     elif hasattr(value, "status_code") and hasattr(value, "streaming"):
         shown = "an HttpResponse"
-        remedy = "nobody gets it: write a Django view, or send what AsgiHandler.encode_response(…) gives (docs/http.md)"
+        remedy = "it is not sent: write a Django view, or send AsgiHandler.encode_response(…) (docs/http.md)"
     else:
         return
     if told.is_new(consumer):
@@ -105,7 +105,7 @@ def returned(consumer: str, value: object) -> None:
 
 
 def _calling_line() -> str:
-    """Return the line of the project's code that runs, such as ``shop/consumers.py, line 12, in receive``."""
+    """Return the running line of the project's code, such as ``shop/consumers.py, line 12, in receive``."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename

@@ -1,1 +1,1 @@
-"""Where sessions are stored, and the order of the messages of one socket."""
+"""Session stores, and the order of the messages of one socket."""

@@ -1,11 +1,11 @@
-"""Whose turn it is on one socket, for consumers that are to run in the order of their messages.
+"""The turns of one socket's messages, for consumers that must run in the order of their messages.
 
-The interface server hands out a socket's messages one after another, so they come in order by themselves.  This
-is for those that do not: from routes with ``ordered=False``, from other senders, and made by hand.
+The interface server publishes a socket's messages one after another, so they are in order already.  This module is for
+others: from routes with ``ordered=False``, from other senders, and made by hand.
 
-What is noted is the next ``order`` of each socket, in a session of its own.  Only the consumer whose turn it is
-writes it, and it never goes back.  A message that comes early waits on the socket's wait channel, from which whoever
-has finished takes it back.
+A separate session of each socket stores its next ``order``.  Only the consumer whose turn it is writes it, and it
+never decreases.  A message that arrives early waits on the socket's wait channel, from which the consumer that has
+finished puts it back.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ ORIGINAL_CHANNEL = "original_channel"
 #: Message key of a reminder: the order that its socket waited for when it was sent.
 MISSING = "channelsq.missing"
 
-#: Message key: those before it are given up, so it is handled whatever is noted.
+#: Message key: earlier messages are given up, so this one is handled at once.
 LET_THROUGH = "channelsq.let_through"
 
-#: Where Channels 1 kept its count in the channel session; applications set it there to skip what will not come.
+#: The key of Channels 1's count in the channel session; applications set it to skip messages that will not come.
 CHANNELS_1_COUNT = "__channels_next_order"
 
 _NEXT = "next"
 
-#: Reply channels of sockets that an interface server holds.
+#: Reply channels of sockets of an interface server.
 _SOCKET = re.compile(r"websocket\.send\.[^!]+!")
 
 
 def wait_channel_name(reply_channel: str) -> str:
-    """The name of the channel on which early messages of a socket wait.
+    """Return the name of the channel on which early messages of a socket wait.
 
     Args:
         reply_channel: the name of the socket's reply channel.
     """
-    # Any process may read it, so it is no "!" channel as the reply channel is.
+    # Any process may read it, so it is not a "!" channel like the reply channel.
     return f"__wait__.{reply_channel.replace('!', '?')}"
 
 
 def requeue_messages(message: Message) -> None:
-    """Put what waits for the socket of ``message`` back on the channels that it came from.
+    """Put the waiting messages of the socket of ``message`` back on their original channels.
 
     Raises:
-        ChannelFull: one of those has no room; what could not be put back waits on.
+        ChannelFull: one of the channels has no room; the remaining messages wait on.
     """
     for waiting in _waiting(message):
         _put_back(message, waiting)
 
 
 def _waiting(message: Message) -> Iterator[dict[str, Any]]:
-    """Take one after another off the wait channel."""
+    """Take the messages off the wait channel, one after another."""
     wait_channel = wait_channel_name(_reply_channel(message))
     while True:
         _, content = message.channel_layer.receive([wait_channel])
@@ -71,7 +71,7 @@ def _waiting(message: Message) -> Iterator[dict[str, Any]]:
 
 
 def _put_back(message: Message, waiting: dict[str, Any]) -> None:
-    """Send what waited to where it came from; if there is no room it waits on, and ChannelFull is raised."""
+    """Send a waiting message to its original channel; if that is full it waits on, and ChannelFull is raised."""
     content = {**waiting}
     channel = str(content.pop(ORIGINAL_CHANNEL))
     try:
@@ -100,7 +100,7 @@ class Turns:
     def __init__(self, message: Message) -> None:
         self.message = message
         self._session = self._open()
-        #: The order that is to be handled next.
+        #: The order of the next message to handle.
         self.noted = self._read()
 
     def _open(self) -> ChannelSession:
@@ -110,8 +110,8 @@ class Turns:
         noted = self._session.get(_NEXT)
         if noted is not None:
             return int(noted)
-        # An interface server hands out a socket's frames once the socket is accepted, so if nothing is noted the
-        # connect consumer is not decorated, and is past.
+        # An interface server publishes a socket's frames only after the accept.  So if nothing is stored, the connect
+        # consumer is not decorated, and has ended.
         return 1 if self._is_socket else 0
 
     @property
@@ -119,13 +119,13 @@ class Turns:
         return _SOCKET.match(_reply_channel(self.message)) is not None
 
     def begin(self, order: int) -> None:
-        """The message of ``order`` is about to be handled."""
+        """Prepare for the message of ``order``, which is handled next."""
         if order == 0 and self._is_socket and _NEXT not in self._session:
             self._note(0)  # a connect consumer that accepts at once may be overtaken while it still runs
 
     def passed(self, order: int) -> None:
-        """The message of ``order`` was handled: let the next one come."""
-        # Others may have moved it on: this one may have been given up, or be in two workers' hands.
+        """Record that the message of ``order`` was handled, and let the next one run."""
+        # Another worker may have advanced the order: this message may have been given up, or run in two workers.
         self._session = self._open()
         self.noted = self._read()
         if order >= self.noted:
@@ -140,7 +140,7 @@ class Turns:
         self._session.save()
 
     def _requeue_due(self) -> None:
-        """Put back those whose turn it is.  The others wait on, or each would be handled in vain once a turn."""
+        """Put back the messages whose turn it is.  The others wait on; otherwise each would return at every turn."""
         while True:
             noted = self.noted
             due: list[dict[str, Any]] = []
@@ -157,7 +157,7 @@ class Turns:
                 _put_back(self.message, waiting)
             if not later:
                 return
-            # Who has moved it on meanwhile did not find what was held here.
+            # A worker that advanced the order meanwhile did not find the messages held here.
             self._session = self._open()
             self.noted = self._read()
             if self.noted == noted:
@@ -167,40 +167,40 @@ class Turns:
         layer = self.message.channel_layer
         try:
             layer.send(wait_channel_name(_reply_channel(self.message)), waiting)
-        except ChannelFull:  # others came meanwhile
+        except ChannelFull:  # other messages arrived meanwhile
             layer.send(waiting[ORIGINAL_CHANNEL], {k: v for k, v in waiting.items() if k != ORIGINAL_CHANNEL})
 
     def _log_full(self, error: ChannelFull) -> None:
         logger.warning(
-            "%s: what waited stays where it is until its reminder: %s", _reply_channel(self.message), error,
+            "%s: the waiting messages stay until their reminder: %s", _reply_channel(self.message), error,
             extra={"action": "order_requeue_full", "channel": self.message.channel_name},
         )  # fmt: skip
 
     @property
     def _wait(self) -> float:
-        """Seconds until a reminder; what waits must not expire before."""
+        """Seconds until a reminder; waiting messages must not expire before."""
         expiry: float = self.message.channel_layer.expiry
         return min(conf.ordering_wait(), expiry / 2)
 
     def park(self) -> None:
-        """Let the message wait until those before it have been handled, or are taken for lost.
+        """Let the message wait until earlier ones have been handled, or count as lost.
 
         Raises:
-            ConsumeLater: as many messages wait as their channel holds.
+            ConsumeLater: the wait channel is full.
         """
         message, layer = self.message, self.message.channel_layer
-        # Without its order nobody takes it for the message itself, nor reports that one as done.
+        # Without its order, the reminder is neither handled as the message itself nor reported as done.
         reminder = {**message.content, MISSING: self.noted}
         del reminder["order"]
         try:
-            # First: what waits without one could wait for ever.
+            # The reminder first: a message that waits without one could wait for ever.
             layer.send(message.channel_name, reminder, delay=self._wait)
             waiting = {**message.content, ORIGINAL_CHANNEL: message.channel_name}
             layer.send(wait_channel_name(_reply_channel(message)), waiting)
         except ChannelFull as error:
             raise ConsumeLater from error
         if self._was_moved_on():
-            # Who did it may have looked at the wait channel before this message was there.
+            # The worker that advanced the order may have read the wait channel before this message was there.
             try:
                 requeue_messages(message)
             except ChannelFull as error:
@@ -218,13 +218,13 @@ class Turns:
         return self.noted != before
 
     def remind(self) -> None:
-        """The message is a reminder: if nothing was handled since it was sent, give up what is waited for."""
+        """Handle a reminder: if no message was handled since it was sent, give up the missing one."""
         waiting = sorted(_waiting(self.message), key=_order_of)
         if waiting and self.noted == self.message[MISSING] and _order_of(waiting[0]) > self.noted:
             self._give_up(_order_of(waiting[0]))
-            # A session store that forgets would have it wait again and again.
+            # With a session store that forgets, it would wait again and again.
             waiting[0][LET_THROUGH] = True
-        # All of them: their places in the wait channel expire, too.
+        # All of them: their entries in the wait channel expire, too.
         for content in waiting:
             try:
                 _put_back(self.message, content)
@@ -233,7 +233,7 @@ class Turns:
 
     def _give_up(self, first: int) -> None:
         logger.warning(
-            "%s: message %d was waited for in vain for %g s; those that wait are handled now, from %d on",
+            "%s: message %d did not arrive within %g s; the waiting messages are handled now, from %d on",
             _reply_channel(self.message), self.noted, self._wait, first,
             extra={"action": "order_given_up", "channel": self.message.channel_name},
         )  # fmt: skip

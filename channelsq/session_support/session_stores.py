@@ -1,4 +1,4 @@
-"""Where sessions are kept: Django's session engines, with keys that belong to sockets."""
+"""Session stores: Django's session engines, with keys that belong to sockets."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SALT = "channelsq.sessions"
 
 
 class ChannelSession(SessionBase):
-    """What a session of a socket does differently from a browser's, over any engine.
+    """The session of a socket, over any engine.
 
-    Its key follows from its reply channel and stays, so it is made when it is first saved; it is read when it is
-    first looked at.  What has expired or was deleted meanwhile is empty, and can be written again.
+    Its key is derived from its reply channel and never changes, so the session is created when it is first saved, and
+    loaded at its first use.  A session that has expired or was deleted is empty, and can be written again.
 
     Args:
-        keys: the session's key, then those that it would have under Django's SECRET_KEY_FALLBACKS.
+        keys: the session's key, then its keys under Django's SECRET_KEY_FALLBACKS.
     """
 
     def __init__(self, *keys: str) -> None:
@@ -33,19 +33,19 @@ class ChannelSession(SessionBase):
         self.fixed_key = keys[0]
 
     def load(self) -> dict[str, Any]:
-        """The session's data; ``{}`` if there is none."""
+        """Return the session's data; ``{}`` if there is none."""
         for key in (self.fixed_key, *self.keys_of_old_secrets):
             self._session_key = key
             if found := super().load():
                 break
-        self._session_key = self.fixed_key  # which engines forget when there is nothing
+        self._session_key = self.fixed_key  # engines reset it if there is no session
         return found
 
     def save(self, must_create: bool = False) -> None:
-        """Save the session, whether or not it was there before.
+        """Save the session, whether or not it exists.
 
         Raises:
-            CreateError: ``must_create``, and it was.
+            CreateError: ``must_create``, and the session exists.
         """
         if must_create:
             super().save(must_create=True)
@@ -55,7 +55,7 @@ class ChannelSession(SessionBase):
         except UpdateError:
             try:
                 super().save(must_create=True)
-            except CreateError:  # another consumer of the socket has made it at this moment
+            except CreateError:  # another consumer of the socket has created it at this moment
                 super().save()
 
     def flush(self) -> None:
@@ -64,37 +64,38 @@ class ChannelSession(SessionBase):
         self._session_key = self.fixed_key
 
     def cycle_key(self) -> None:
-        """Nothing: nobody outside knows the key, so there is no reason to change it."""
+        """Do nothing: the key is secret, so there is no reason to change it."""
 
-    # Engines have asynchronous methods of their own, which know nothing of the above.
+    # Engines have their own asynchronous methods, which would bypass the methods above.
 
     async def aload(self) -> dict[str, Any]:
-        """:meth:`load` without blocking the event loop."""
+        """Call :meth:`load` without blocking the event loop."""
         return await sync_to_async(self.load)()
 
     async def asave(self, must_create: bool = False) -> None:
-        """:meth:`save` without blocking the event loop."""
+        """Call :meth:`save` without blocking the event loop."""
         await sync_to_async(self.save)(must_create)
 
     async def aflush(self) -> None:
-        """:meth:`flush` without blocking the event loop."""
+        """Call :meth:`flush` without blocking the event loop."""
         await sync_to_async(self.flush)()
 
     async def acycle_key(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class BrowserSession(SessionBase):
-    """What a consumer may not do to the session of a browser, over any engine: change its key.
+    """The session of a browser, over any engine; a consumer cannot change its key.
 
-    Django does that when it renews a session that an old secret had signed; the browser would not learn of it.
+    Django changes the key when it renews a session that an old secret had signed, but the browser would not learn the
+    new one.
     """
 
     def cycle_key(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def acycle_key(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @functools.cache
@@ -102,14 +103,14 @@ def _store(kind: type[SessionBase], engine: str) -> Any:
     store: type[SessionBase] = import_module(engine).SessionStore
     if kind is ChannelSession and issubclass(store, signed_cookies.SessionStore):
         raise InvalidSessionEngine(
-            f"{engine!r} keeps sessions in cookies, and a socket has none of its own that could be set: name another "
+            f"{engine!r} keeps sessions in cookies, but a socket cannot set a cookie: name another "
             "engine for channel sessions in CHANNEL_SESSION_ENGINE, such as 'django.contrib.sessions.backends.db'"
         )
     return type("SessionStore", (kind, store), {"__module__": store.__module__})
 
 
 def session_for_reply_channel(reply_channel: str) -> ChannelSession:
-    """The session of the socket that listens on ``reply_channel``, kept by ``CHANNEL_SESSION_ENGINE``.
+    """Return the session of the socket with this reply channel, kept by ``CHANNEL_SESSION_ENGINE``.
 
     Args:
         reply_channel: the channel's *name*.
@@ -124,30 +125,30 @@ def session_for_reply_channel(reply_channel: str) -> ChannelSession:
 
 
 def _key(reply_channel: str, secret: str | bytes) -> str:
-    # Not to be guessed by those who know the channel's name: as a cookie it would be the socket's user.
+    # The channel's name must not reveal the key: as a cookie the key would be the socket's user.
     digest = salted_hmac(_SALT, reply_channel, secret=secret, algorithm="sha256").hexdigest()
     return f"chn{digest[:29]}"
 
 
 def browser_session(session_key: str) -> SessionBase:
-    """The session that Django's views have under ``session_key``."""
+    """Return the session that Django's views have under ``session_key``."""
     session: SessionBase = _store(BrowserSession, settings.SESSION_ENGINE)(session_key)
     return session
 
 
 def is_in_cookie(session: SessionBase) -> bool:
-    """Whether the session is itself the cookie, which only a view can set."""
+    """Return whether the session itself is the cookie, which only a view can set."""
     return isinstance(session, signed_cookies.SessionStore)
 
 
 def save_browser_session(session: SessionBase) -> bool:
-    """Save what a consumer has changed.
+    """Save a consumer's changes to a browser's session.
 
     Returns:
-        False if the change is lost: the session was deleted meanwhile, as by a logout, and stays deleted.
+        False if the change is lost because the session was deleted meanwhile, for example by a logout.
 
     Raises:
-        InvalidSessionEngine: the session is a cookie, which no consumer can set.
+        InvalidSessionEngine: the session is a cookie, which a consumer cannot set.
     """
     if is_in_cookie(session):
         raise InvalidSessionEngine(

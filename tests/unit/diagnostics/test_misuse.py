@@ -97,7 +97,7 @@ def misused() -> Any:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ({"accept": True}, "returned a dict; nobody gets it: send it with message.reply_channel.send(…)"),
+        ({"accept": True}, "returned a dict; it is not sent: send it with message.reply_channel.send(…)"),
         ({"text": "x"}, "returned a dict; "),
         ({"type": "websocket.accept"}, "returned a dict; "),
         ((number for number in range(0)), "returned a generator; nothing of it has run: write it without yield"),
@@ -112,7 +112,7 @@ def test_answers_that_are_returned(value: Any, says: str, caplog: pytest.LogCapt
 
 def test_a_response_that_is_returned(caplog: pytest.LogCaptureFixture) -> None:
     run(HttpResponse("x"))
-    assert "returned an HttpResponse; nobody gets it: write a Django view" in said(caplog)[0]
+    assert "returned an HttpResponse; it is not sent: write a Django view" in said(caplog)[0]
 
 
 @pytest.mark.parametrize("value", [None, 5, "text", {"rows": 3}, [1], object()])

@@ -1,0 +1,124 @@
+"""Docstrings, comments and texts are plain technical English, as far as a program can tell.
+
+``DONE`` lists the folders and modules that follow the rules. Add a folder here when its prose is rewritten.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.markdown import without_blocks
+from tests.support.processes import ROOT
+
+DONE = ("channelsq/core", "channelsq/diagnostics", "channelsq/session_support")
+DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
+
+#: Words that begin a headless clause or a description where an imperative verb must stand.
+HEADLESS = {"what", "who", "whom", "whose", "whoever", "whatever", "whether", "how", "where", "when", "which", "why"}
+NOT_IMPERATIVE = HEADLESS | {
+    *("a", "an", "the", "this", "that", "these", "those", "it", "its", "one", "all", "as", "also", "if", "for", "to"),
+    *("no", "not", "nothing", "none", "nobody", "only", "never", "always", "true", "false", "is", "are", "has", "by"),
+}
+#: Verbs in the imperative that end with an s.
+ENDS_WITH_S = {
+    "pass",
+    "process",
+    "compress",
+    "decompress",
+    "press",
+    "address",
+    "discuss",
+    "express",
+    "suppress",
+    "cross",
+}
+
+BANNED = re.compile(
+    r"\b(whoever|whomever|nobody|anybody|that which|(?:is|are) to be|that (?:is|are) none)\b|^gives\b(?! up)",
+    re.IGNORECASE | re.MULTILINE,
+)
+#: A sentence of the documentation has at most this number of words; 25 are enough for nearly all.
+LONGEST_SENTENCE = 40
+
+
+def modules() -> list[Path]:
+    """Return the modules of ``DONE``."""
+    paths = [ROOT / each for each in DONE]
+    return [module for path in paths for module in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
+
+
+def is_attribute(node: ast.AST) -> bool:
+    """Return whether a function is read as an attribute, so that its summary is a noun phrase."""
+    decorators = getattr(node, "decorator_list", [])
+    names = {getattr(each, "attr", getattr(each, "id", "")) for each in decorators}
+    return bool(names & {"property", "cached_property", "setter"})
+
+
+def summaries(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
+    """Yield line, first word and whether it must be a verb, of each docstring in ``tree``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text:
+                verb = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_attribute(node)
+                yield getattr(node, "lineno", 1), re.split(r"[\s,:;.]", text, maxsplit=1)[0], verb
+
+
+def texts(source: str) -> Iterator[tuple[int, str]]:
+    """Yield line and text of each comment and each string in ``source`` that is a phrase."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, node.value
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string.lstrip("#: ")
+
+
+def test_summaries_begin_with_a_verb_or_a_noun() -> None:
+    bad = []
+    for module in modules():
+        for line, word, verb in summaries(ast.parse(module.read_text())):
+            lower = word.lower()
+            third_person = lower.endswith("s") and lower not in ENDS_WITH_S
+            if lower in HEADLESS or (verb and (lower in NOT_IMPERATIVE or third_person)):
+                bad.append(f"{module.relative_to(ROOT)}:{line}: {word} …")
+    assert bad == []
+
+
+def test_texts_name_their_actors() -> None:
+    bad = []
+    for module in modules():
+        for line, text in texts(module.read_text()):
+            if match := BANNED.search(text):
+                part = text[max(0, match.start() - 30) : match.end() + 30]
+                bad.append(f"{module.relative_to(ROOT)}:{line}: {match[0]!r} in {part!r}")
+    assert bad == []
+
+
+def sentences(page: Path) -> Iterator[str]:
+    """Yield the sentences of a page: of its paragraphs, items and cells, without code and addresses."""
+    text = re.sub(r"<!--.*?-->", "", without_blocks(page), flags=re.DOTALL)
+    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]*`", "code", text))
+    for paragraph in re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )|\n(?=[|#])|(?<=\|)\n", text):
+        for part in paragraph.strip().strip("|").split(" | ") if paragraph.lstrip().startswith("|") else [paragraph]:
+            yield from re.split(r"(?<=[.!?;])[)\"]?\s+|\s·\s", " ".join(part.split()))
+
+
+def test_sentences_of_the_documentation_are_short() -> None:
+    long = [
+        f"{page.relative_to(ROOT)}: {each}"
+        for page in DOCS
+        for each in sentences(page)
+        if len(re.findall(r"\w\S*", each)) > LONGEST_SENTENCE
+    ]
+    assert long == []
+
+
+def test_the_documentation_names_its_actors() -> None:
+    bad = [f"{page.relative_to(ROOT)}: {each}" for page in DOCS for each in sentences(page) if BANNED.search(each)]
+    assert bad == []
