@@ -15,7 +15,7 @@ from channelsq.doctor.findings import Finding, error, ok, warning
 from channelsq.doctor.rights import check_rights, user_of
 from channelsq.layers.eviction import DROPPED
 from channelsq.layers.redis_servers import RedisServer, is_old, version_of
-from channelsq.transport.old_server import NEEDED
+from channelsq.redis_core.server_errors import NEEDED
 
 #: Round trips that are timed; seconds above which their median is told of.
 _PINGS, _SLOW = 20, 0.005

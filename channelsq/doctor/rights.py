@@ -11,8 +11,10 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from channelsq.doctor.findings import Finding, error, ok, warning
 from channelsq.layers.redis_servers import RedisServer
-from channelsq.transport.away import ServerAway, as_away
-from channelsq.transport.commands import Command, exchange
+from channelsq.redis_core.commands import Command
+from channelsq.redis_core.operations import exchange
+from channelsq.redis_io.away import ServerAway, as_away
+from channelsq.redis_io.blocking import carry_out
 
 #: Milliseconds after which what the doctor wrote is gone, should it die.
 _LIFETIME = 60_000
@@ -28,7 +30,7 @@ def check_rights(alias: str, server: RedisServer, client: Any) -> Iterator[Findi
     missing: dict[str, None] = {}
     refusal: ServerAway | None = None
     try:
-        replies = exchange(client.connection_pool, commands)
+        replies = carry_out(client.connection_pool, exchange(*commands))
     except ServerAway as away:
         replies, refusal = [], away
     for command, reply in zip(commands, replies, strict=False):

@@ -29,7 +29,7 @@ from channelsq.layers.kombu_broker.listener import KombuListener
 from channelsq.layers.kombu_broker.params import redis_params
 from channelsq.layers.kombu_broker.receiver import KombuReceiver
 from channelsq.layers.kombu_broker.sender import KombuSender
-from channelsq.transport.away import is_unreachable
+from channelsq.redis_io.away import is_unreachable
 
 #: Seconds that a consumer's outcome waits for a Redis that is away, and between two attempts.
 OUTCOME_WAITS, _OUTCOME_EVERY = 30.0, 0.25

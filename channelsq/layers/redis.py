@@ -19,8 +19,8 @@ from channelsq.layers.groups.begun_marks import RedisBegun
 from channelsq.layers.groups.group_stores import RedisGroups
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.stream_sender import DirectSender
+from channelsq.redis_core.commands import Command
 from channelsq.transport import streams_url
-from channelsq.transport.commands import Command
 
 #: Keys of the Redis layer of Channels 1 that say nothing here, and what to do instead.  They are harmless when empty.
 _OF_CHANNELS_1 = {

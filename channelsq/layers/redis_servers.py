@@ -16,7 +16,7 @@ from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.layer_contract import BaseChannelLayer
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.kombu_broker.params import redis_params
-from channelsq.transport.old_server import KNOWS_FLAGS, is_too_old
+from channelsq.redis_core.server_errors import KNOWS_FLAGS, is_too_old
 
 #: Seconds for each of a connection and an answer.  They are asked for once.
 _PATIENCE = 2.0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -22,10 +21,12 @@ from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.wire.signing import sign_bare
 from channelsq.layers.wire.stream_commands import StreamCommands
 from channelsq.layers.wire.wire_forms import Entry, pack_envelopes
-from channelsq.transport.commands import Command, call, run
-from channelsq.transport.looking import look
-from channelsq.transport.old_server import TOO_OLD, is_too_old
-from channelsq.transport.streams import GROUP, SIZE
+from channelsq.redis_core.channel_state import length, look, waiting
+from channelsq.redis_core.commands import Command
+from channelsq.redis_core.operations import Operation, ask
+from channelsq.redis_io.blocking import carry_out
+
+T = TypeVar("T")
 
 #: A process's reply queue: its key, the lifetime (ms) of what goes there, and, if it is signed, the layer's prefix
 #: and the queue's name.
@@ -108,17 +109,16 @@ class DirectSender:
                 self._pool = pool
             return self._pool
 
-    @contextmanager
-    def _connected(self) -> Iterator[Any]:
+    def _carry_out(self, operation: Operation[T]) -> T:
         try:
             pool = self._connect()
             with self._free:
-                yield pool
+                return carry_out(pool, operation)
         except (RedisError, OSError) as error:
             self._rooms.forget()
             if self._pool is not None:
                 self._pool.disconnect(inuse_connections=False)  # whatever broke the one may have broken these
-            raise BrokerUnavailable(shown(self._layer.url), TOO_OLD if is_too_old(error) else error) from error
+            raise BrokerUnavailable(shown(self._layer.url), error) from error
 
     def close(self) -> None:
         """Give back the connections."""
@@ -164,8 +164,7 @@ class DirectSender:
     def send(self, parcel: StreamOutbox) -> None:
         """Send what is in a parcel now."""
         if parcel:
-            with self._connected() as pool:
-                call(pool, *self.render((parcel,)))
+            self._carry_out(ask(*self.render((parcel,))))
 
     def render(self, parcels: Sequence[StreamOutbox]) -> list[Command]:
         """The commands that send several parcels; what goes to one process travels together."""
@@ -224,10 +223,8 @@ class DirectSender:
 
         def depth() -> int:
             try:
-                with self._connected() as pool:
-                    if bare:
-                        return int(call(pool, self.commands.bare_size(queue))[0])
-                    return int(run(pool, SIZE, [self.commands.key(queue)], GROUP, 1000))
+                key = self.commands.key(queue)
+                return int(self._carry_out(ask(length(key)))[0]) if bare else self._carry_out(waiting(key))
             except BrokerUnavailable:
                 if collected_here.get() is None:
                     raise
@@ -238,9 +235,7 @@ class DirectSender:
     def state(self, queue: str) -> ChannelState:
         """What is in a queue that workers consume; see :meth:`BaseChannelLayer.channel_state`."""
         key = self.commands.key(queue)
-        with self._connected() as pool:
-            waiting = int(run(pool, SIZE, [key], GROUP, 1000))
-            return ChannelState(waiting, *look(pool, key, self.commands.dead_key(queue)))
+        return ChannelState(self._carry_out(waiting(key)), *self._carry_out(look(key, self.commands.dead_key(queue))))
 
     def forget_rooms(self) -> None:
         """Trust no measured depth any more."""

@@ -17,10 +17,10 @@ from channelsq.layers.contract.source_contract import Plain, Source, SourceOptio
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.stream_sender import StreamOutbox
 from channelsq.layers.wire import codec
+from channelsq.redis_core.commands import Command
+from channelsq.redis_core.compact import ForeignPayload, decode_compact
+from channelsq.redis_core.entries import Entry
 from channelsq.transport import dead_letters, payloads
-from channelsq.transport.commands import Command
-from channelsq.transport.payloads import ForeignPayload, decode_compact
-from channelsq.transport.streams import Entry
 from channelsq.transport.streams_channel import Channel
 
 logger = logging.getLogger("channelsq.worker")

@@ -50,8 +50,8 @@ from channelsq.core.bounded import within
 from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError, InvalidRouting
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.redis_servers import RedisServer, is_old, redis_servers, version_of
+from channelsq.redis_core.server_errors import NEEDED
 from channelsq.system_checks.routing_checks import check_routes
-from channelsq.transport.old_server import NEEDED
 
 TAG = "channelsq"
 

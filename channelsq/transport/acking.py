@@ -8,22 +8,18 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
-from redis.exceptions import NoScriptError, ResponseError
-
+from channelsq.redis_core.commands import Command, Reply
+from channelsq.redis_core.entries import Copy, Entry, ack_commands, parse_tag
+from channelsq.redis_core.operations import ask, exchange
+from channelsq.redis_core.scripts import SETTLE, settle_args
+from channelsq.redis_core.server_errors import is_error, is_missing_script
+from channelsq.redis_core.stream_consumer import StreamConsumer
+from channelsq.redis_io.blocking import read, send, take_connection
 from channelsq.transport import payloads
-from channelsq.transport.commands import (
-    Command,
-    Reply,
-    exchange,
-    load,
-    read,
-    send,
-)
-from channelsq.transport.enduring import SETTLE, EnduringChannel, words_of
-from channelsq.transport.kombu_channel import KombuChannel, take_connection
+from channelsq.transport.enduring import EnduringChannel
+from channelsq.transport.kombu_channel import KombuChannel
 from channelsq.transport.leases import Leases
 from channelsq.transport.qos import Ack, QoS
-from channelsq.transport.streams import Copy, Entry, Streams, ack_commands, parse_tag
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -53,7 +49,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
 
     connection: Driven  # type: ignore[assignment]  # Kombu's own type says less
     connection_errors: tuple[type[Exception], ...]
-    streams: Streams
+    streams: StreamConsumer
 
     #: Makes the commands of what was given to :meth:`QoS.settle`, for a transaction with the acknowledgements.
     render: Callable[[list[Any]], list[Command]] | None = None
@@ -111,7 +107,8 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         if not doubtful:
             return acks
         try:
-            replies = exchange(self.pool, [self.streams.holds_command(ack.key, ack.id) for ack in doubtful])
+            asked = [self.streams.holds_command(ack.key, ack.id) for ack in doubtful]
+            replies = self.carry_out(exchange(*asked))
         except BaseException:
             qos.put_back(acks)
             raise
@@ -128,15 +125,15 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
             commands += self.render(parcels) if parcels else []
         for start in range(0, len(acks), _CHUNK):
             commands += ack_commands((ack.key, ack.id) for ack in acks[start : start + _CHUNK])
-        return [SETTLE.command((), words_of(commands))]
+        return [SETTLE.command((), settle_args(commands))]
 
     def _confirm(self, acks: list[Ack], reply: Reply) -> bool:
         """Look at the answer to a transaction; false if nothing of it was done, and it waits again."""
-        if isinstance(reply, NoScriptError):
+        if is_missing_script(reply):
             self.stream_qos.put_back(acks, doubtful=False)
-            load(self.pool, SETTLE)
+            self.carry_out(ask(SETTLE.load_command))
             return True  # next time
-        if isinstance(reply, ResponseError):  # out of memory, say
+        if is_error(reply):  # out of memory, say
             self._log_errors([str(reply)])
             self.stream_qos.put_back(acks, doubtful=False)
             return False
@@ -257,12 +254,12 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         held = parse_tag(delivery_tag)
         if held is None:
             return True
-        return self.streams.acknowledge(*held)
+        return self.carry_out(self.streams.acknowledge(*held))
 
     def give_back(self, copies: list[Copy]) -> None:
         """Put what is held at the end of its queue.  From any thread."""
         with self._ack_lock:
-            self.streams.give_back(copies)
+            self.carry_out(self.streams.give_back(copies))
 
     def give_back_fetched(self, entries: list[Entry]) -> None:
         """The same for entries that were not delivered."""

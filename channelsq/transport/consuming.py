@@ -13,15 +13,21 @@ from queue import Empty
 from time import monotonic
 from typing import Any
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from channelsq.redis_core.commands import Command, pack
+from channelsq.redis_core.compact import ForeignPayload, NewerPayload
+from channelsq.redis_core.entries import Entry, read_streams
+from channelsq.redis_core.operations import ask, exchange
+from channelsq.redis_core.scripts import TAKE, TAKE_OVER
+from channelsq.redis_core.server_clock import TIME, ServerClock
+from channelsq.redis_core.server_errors import is_error, is_missing_group, is_missing_script
+from channelsq.redis_core.stream_consumer import CHUNK
+from channelsq.redis_io.blocking import read, send, take_connection
 from channelsq.transport import dead_letters, payloads, publishing
 from channelsq.transport.acking import AcknowledgingChannel
-from channelsq.transport.commands import Command, call, exchange, load, pack, read, send
-from channelsq.transport.kombu_channel import take_connection
 from channelsq.transport.poll import Poll, rounded
-from channelsq.transport.streams import CHUNK, TAKE, TAKE_OVER, Entry, read_streams
 from channelsq.transport.suspects import Suspects
 
 logger = logging.getLogger("channelsq.transport")
@@ -84,7 +90,7 @@ class ConsumingChannel(AcknowledgingChannel):
         self._take_over_at = 0.0
         self._greeted: Any = None  # the socket that these two were asked on
         self._client_id = 0
-        self._clock: float | None = None  # the server's, less monotonic()
+        self._clock = ServerClock()
 
     def keys_of(self, queue: str) -> list[str]:
         """A queue's streams, the most urgent first."""
@@ -127,13 +133,10 @@ class ConsumingChannel(AcknowledgingChannel):
 
     def server_time(self) -> int:
         """The server's time in ms since 1970."""
-        if self._clock is None:
-            self._set_clock(call(self.pool, ("TIME",))[0])
-            assert self._clock is not None
-        return int((monotonic() + self._clock) * 1000)
-
-    def _set_clock(self, reply: Any) -> None:
-        self._clock = int(reply[0]) + int(reply[1]) / 1e6 - monotonic()
+        if not self._clock.is_set:
+            (reply,) = self.carry_out(ask(TIME))
+            self._clock.set(reply, monotonic())
+        return self._clock.milliseconds(monotonic())
 
     # -- Polls; the names are those that Kombu's poller calls
 
@@ -219,11 +222,11 @@ class ConsumingChannel(AcknowledgingChannel):
         """Learn about a new connection what polls need: its id, to end one, and the server's clock."""
         if connection._sock is self._greeted and connection._sock is not None:
             return
-        send(connection, [("CLIENT", "ID"), ("TIME",)])
+        send(connection, [("CLIENT", "ID"), TIME])
         client_id, time = read(connection), read(connection)
-        self._client_id = 0 if isinstance(client_id, ResponseError) else int(client_id)
-        if not isinstance(time, ResponseError):
-            self._set_clock(time)
+        self._client_id = 0 if is_error(client_id) else int(client_id)
+        if not is_error(time):
+            self._clock.set(time, monotonic())
         if self._greeted is not None:
             self._recover()
         self._greeted = connection._sock
@@ -238,10 +241,12 @@ class ConsumingChannel(AcknowledgingChannel):
         for queue in self.active_queues:
             for key in self.keys_of(queue):
                 try:
-                    self._buffer.extend(entry for entry in self.streams.held(key) if entry.tag not in known)
+                    held = self.carry_out(self.streams.held(key))
                 except ResponseError as error:
-                    if not self._lost_group(error):
+                    if not is_missing_group(error):
                         raise
+                else:
+                    self._buffer.extend(entry for entry in held if entry.tag not in known)
 
     def _brpop_read(self, **options: Any) -> bool:
         self._read_poll()
@@ -282,14 +287,13 @@ class ConsumingChannel(AcknowledgingChannel):
     def _absorb(self, poll: Poll, reply: Any) -> None:
         if poll.kind == "wake":
             return
-        if isinstance(reply, NoScriptError):
-            load(self.pool, TAKE)
-            load(self.pool, TAKE_OVER)
+        if is_missing_script(reply):
+            self.carry_out(ask(TAKE.load_command, TAKE_OVER.load_command))
             if poll.kind == "claim":
                 self._take_over_at = 0.0
             return
-        if isinstance(reply, ResponseError):
-            if not self._lost_group(reply):
+        if is_error(reply):
+            if not is_missing_group(reply):
                 raise reply
             logger.warning("Redis lost its consumer groups: %s", reply, extra={"action": "groups_lost"})
             self.join(self.active_queues)
@@ -325,7 +329,7 @@ class ConsumingChannel(AcknowledgingChannel):
         now = monotonic()
         early = [entry for entry in entries if payloads.is_early(entry.data, self.server_time())]
         if early:  # no consumer can have died of what waits for its time
-            exchange(self.pool, self.streams.forgive_commands(early))
+            self.carry_out(exchange(*self.streams.forgive_commands(early)))
         for entry in entries:
             innocent = entry in early
             self._buffer.append(entry._replace(deaths=0) if innocent else entry)
@@ -343,11 +347,6 @@ class ConsumingChannel(AcknowledgingChannel):
     def _holds(self, tag: str) -> bool:
         return self.stream_qos.holds(tag) or any(entry.tag == tag for entry in self._buffer)
 
-    @staticmethod
-    def _lost_group(error: ResponseError) -> bool:
-        """Whether it says that Redis was emptied, or the stream deleted, since the consumer joined."""
-        return str(error).startswith(("NOGROUP", "UNBLOCKED"))
-
     def end_poll(self) -> None:
         """End a poll that waits, and read what it brings into the buffer, so that nothing is left with it.
 
@@ -362,7 +361,7 @@ class ConsumingChannel(AcknowledgingChannel):
                 raise RedisTimeoutError("no answer to a poll that was to end")
             if not self._asked.acks and not connection.can_read(timeout=0) and self._client_id:
                 # It may not have begun to wait; then this is in vain and the next time will not be.
-                exchange(self.pool, [("CLIENT", "UNBLOCK", self._client_id)])
+                self.carry_out(exchange(("CLIENT", "UNBLOCK", self._client_id)))
                 until = min(until, monotonic() + UNBLOCKED)  # the server is there, so its answer cannot be long
             if connection.can_read(timeout=UNBLOCK_EVERY):
                 try:
@@ -444,7 +443,7 @@ class ConsumingChannel(AcknowledgingChannel):
     def interrupt(self) -> None:
         """End a poll that waits in another thread."""
         if self._client_id and self._asked is not None:
-            exchange(self.pool, [("CLIENT", "UNBLOCK", self._client_id)])
+            self.carry_out(exchange(("CLIENT", "UNBLOCK", self._client_id)))
 
     # -- Delivery
 
@@ -503,7 +502,7 @@ class ConsumingChannel(AcknowledgingChannel):
         """Return an entry's payload, with its delivery tag; None if it is not to be delivered, which is dealt with."""
         try:
             payload = self.unpack(entry)
-        except payloads.NewerPayload as error:
+        except NewerPayload as error:
             dead_letters.keep_newer(self, entry, error)
             return None
         if payload is not None:
@@ -524,9 +523,9 @@ class ConsumingChannel(AcknowledgingChannel):
         """
         try:
             payload = payloads.decode(entry.data)
-        except payloads.NewerPayload:
+        except NewerPayload:
             raise
-        except payloads.ForeignPayload as error:
+        except ForeignPayload as error:
             logger.error(
                 "%s %s is no message of Kombu's and was dropped: %s", entry.key, entry.id, error,
                 extra={"action": "foreign_payload"},

@@ -15,14 +15,16 @@ How many deaths those are, and how many dead letters are kept, are the transport
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from channelsq.redis_core.compact import ForeignPayload
+from channelsq.redis_core.entries import DEAD_PREFIX, pairs
+from channelsq.redis_core.operations import ask, run
+from channelsq.redis_core.scripts import UNBURY
 from channelsq.transport import payloads
-from channelsq.transport.commands import Script, call, run
-from channelsq.transport.dead_letters import PREFIX
 from channelsq.transport.payloads import Payload
 from channelsq.transport.streams_channel import Channel
 from channelsq.transport.streams_transport import Transport
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 
 #: Dead letters that one command reads.
 CHUNK = 20
-
-UNBURY = Script("unbury")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class DeadLetter:
         """None also for what is no message of Kombu's."""
         try:
             value = self.payload["headers"].get(name)
-        except payloads.ForeignPayload:
+        except ForeignPayload:
             return None
         return None if value is None else str(value)
 
@@ -101,7 +101,7 @@ class DeadLetters:
         self._channel: Channel = connection.default_channel  # type: ignore[assignment]
 
     def _key(self, queue: str) -> str:
-        return self._channel.streams.prefix + PREFIX + queue
+        return self._channel.streams.prefix + DEAD_PREFIX + queue
 
     def queues(self) -> list[str]:
         """The queues that have some, sorted."""
@@ -111,7 +111,7 @@ class DeadLetters:
         found: set[str] = set()
         while True:
             command = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", "stream")
-            cursor, keys = call(self._channel.pool, command)[0]
+            ((cursor, keys),) = self._channel.carry_out(ask(command))
             found.update(key.decode().removeprefix(prefix) for key in keys)
             if not int(cursor):
                 return sorted(found)
@@ -148,15 +148,15 @@ class DeadLetters:
 
     def _take_out(self, letter: DeadLetter, data: bytes) -> bool:
         keys = [self._key(letter.queue), self._channel.streams.key(letter.stream)]
-        return bool(run(self._channel.pool, UNBURY, keys, letter.id, data))
+        return bool(self._channel.carry_out(run(UNBURY, keys, letter.id, data)))
 
     def _range(self, queue: str, start: str, end: str = "+") -> list[DeadLetter]:
-        reply = call(self._channel.pool, ("XRANGE", self._key(queue), start, end, "COUNT", CHUNK))[0]
+        (reply,) = self._channel.carry_out(ask(("XRANGE", self._key(queue), start, end, "COUNT", CHUNK)))
         return [_letter(queue, identity.decode(), fields) for identity, fields in reply]
 
 
 def _letter(queue: str, identity: str, fields: Any) -> DeadLetter:
-    values: dict[bytes, bytes] = dict(_pairs(fields))
+    values = pairs(fields)
     return DeadLetter(
         id=identity,
         queue=queue,
@@ -166,7 +166,3 @@ def _letter(queue: str, identity: str, fields: Any) -> DeadLetter:
         data=values.get(b"m", b""),
         stream=values.get(b"s", queue.encode()).decode(errors="replace"),
     )
-
-
-def _pairs(fields: Any) -> Iterable[tuple[bytes, bytes]]:
-    return fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=True)

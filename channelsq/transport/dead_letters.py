@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from channelsq.core.wire_version import teller
-from channelsq.transport.commands import Argument
-from channelsq.transport.payloads import NewerPayload, Payload
-from channelsq.transport.streams import Entry, Streams
+from channelsq.redis_core.commands import Argument
+from channelsq.redis_core.compact import NewerPayload
+from channelsq.redis_core.entries import DEAD_PREFIX, Entry
+from channelsq.redis_core.operations import Operation
+from channelsq.redis_core.stream_consumer import StreamConsumer
+from channelsq.transport.payloads import Payload
 
 logger = logging.getLogger("channelsq.transport")
 
-#: What the keys of dead letters begin with, behind the global key prefix; the queue's name follows.
-PREFIX = "stream-dead:"
+T = TypeVar("T")
 
 #: Called with the queue and the Kombu payload of each message that this process buries.
 Listener = Callable[[str, Payload], None]
@@ -25,11 +27,14 @@ _listeners: list[Listener] = []
 class Holder(Protocol):
     """A channel that consumes from the queue of a message that becomes a dead letter."""
 
-    streams: Streams
+    streams: StreamConsumer
     max_dead_letters: int
 
     def queue_of(self, key: str) -> str:
         """Return the queue that a stream belongs to."""
+
+    def carry_out(self, operation: Operation[T]) -> T:
+        """Carry out an operation on Redis, and return its result."""
 
 
 def listen(listener: Listener) -> None:
@@ -104,4 +109,5 @@ def _move(channel: Holder, entry: Entry, reason: str) -> bool:
     queue = channel.queue_of(entry.key)
     stream = entry.key.removeprefix(channel.streams.key(""))
     fields: tuple[Argument, ...] = ("m", entry.data, "s", stream, "d", entry.deaths, "r", reason)
-    return channel.streams.bury(entry, channel.streams.prefix + PREFIX + queue, channel.max_dead_letters, fields)
+    dead = channel.streams.prefix + DEAD_PREFIX + queue
+    return channel.carry_out(channel.streams.bury(entry, dead, channel.max_dead_letters, fields))

@@ -1,30 +1,24 @@
 """Additions to Kombu's Redis transport that outlive a server that refuses: for streams, and for workers on lists.
 
-A refusal counts as a lost connection (see :mod:`channelsq.transport.away`), and nobody is connected before the server
-would write again.  What a consumer needs to go on is written also to a server that is full: it is little, and without
-it nothing would ever be taken out.
+A refusal counts as a lost connection (see :mod:`channelsq.redis_core.server_errors`), and nobody is connected before
+the server would write again.  What a consumer needs to go on is written also to a server that is full: it is little,
+and without it nothing would ever be taken out.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from kombu.transport import redis as kombu_redis
 
-from channelsq.transport.away import MAY_WRITE_IF_FULL, ServerAway, watch
-from channelsq.transport.commands import Argument, Command, Script, exchange, run
+from channelsq.redis_core.commands import Command
+from channelsq.redis_core.operations import Operation, exchange, run
+from channelsq.redis_core.scripts import SETTLE, settle_args
+from channelsq.redis_core.server_errors import MAY_WRITE_IF_FULL
+from channelsq.redis_io.away import ServerAway, watch
+from channelsq.redis_io.blocking import carry_out
 
-#: Runs commands in one transaction, which a server that is full does not refuse.
-SETTLE = Script("settle")
-
-
-def words_of(commands: list[Command]) -> list[Argument]:
-    """Commands as the arguments of :data:`SETTLE`."""
-    words: list[Argument] = []
-    for command in commands:
-        words.append(len(command))
-        words += command
-    return words
+T = TypeVar("T")
 
 
 class EnduringChannel(kombu_redis.Channel):
@@ -36,13 +30,17 @@ class EnduringChannel(kombu_redis.Channel):
             raise ConnectionError("the connection is closed")
         return watch(super()._connparams(asynchronous))  # type: ignore[misc]
 
+    def carry_out(self, operation: Operation[T]) -> T:
+        """Carry out an operation on Redis, and return its result; see :func:`channelsq.redis_io.blocking.carry_out`."""
+        return carry_out(self.pool, operation)
+
     def check(self) -> None:
         """Raise ServerAway if the server does not write now; one that is merely full does."""
-        exchange(self.pool, [MAY_WRITE_IF_FULL])  # an old server that does not know the flags is asked in vain
+        self.carry_out(exchange(MAY_WRITE_IF_FULL))  # an old server that does not know the flags is asked in vain
 
     def write_if_full(self, *commands: Command) -> None:
         """Carry out commands, as one, also on a server that is full.  Keys have their global prefix on."""
-        run(self.pool, SETTLE, (), *words_of(list(commands)))
+        self.carry_out(run(SETTLE, (), *settle_args(commands)))
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         try:

@@ -1,7 +1,7 @@
 """Kombu's Redis channel as Kombu 5.7 has it, whichever of 5.5, 5.6 and 5.7 is installed.
 
-The transport is built on private parts of Kombu's own.  The parts that differ between those versions, and between
-the redis-py versions that go with them, are here and nowhere else; ``tests/transport/test_versions.py`` holds them.
+The transport is built on private parts of Kombu's own.  The parts that differ between those versions are here and
+nowhere else; ``tests/transport/test_versions.py`` holds them.
 """
 
 from __future__ import annotations
@@ -9,12 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import kombu
-import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[attr-defined]  # not in its stubs
-
-#: An argument that redis-py's pools need before 5.3, and warn about since.
-_COMMAND_NAME = () if redis.VERSION >= (5, 3) else ("_",)
 
 #: The names of sets of bindings, as formats; Kombu 5.7 keeps a second set of those that never expire.
 _BINDINGS = [
@@ -22,11 +18,6 @@ _BINDINGS = [
     for name in ("keyprefix_queue", "keyprefix_binding_permanent")
     if hasattr(kombu_redis.Channel, name)
 ]
-
-
-def take_connection(pool: Any) -> Any:
-    """Take a connection out of a pool of redis-py's; give it back with ``pool.release``."""
-    return pool.get_connection(*_COMMAND_NAME)
 
 
 def keep_polling(cycle: Any, hub: Any) -> None:

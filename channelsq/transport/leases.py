@@ -14,8 +14,10 @@ from weakref import WeakSet
 
 from redis.exceptions import RedisError
 
-from channelsq.transport.commands import Command, run
-from channelsq.transport.enduring import SETTLE, words_of
+from channelsq.redis_core.commands import Command
+from channelsq.redis_core.operations import run
+from channelsq.redis_core.scripts import SETTLE, settle_args
+from channelsq.redis_io.blocking import carry_out
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -107,7 +109,7 @@ class _Renewer(threading.Thread):
             return
         try:
             # A server that is full does not refuse these; they are written anew if they were lost.
-            refused = run(self._pool, SETTLE, (), *words_of(commands))
+            refused = carry_out(self._pool, run(SETTLE, (), *settle_args(commands)))
             problem = refused[0].decode(errors="replace") if refused else None
         except (RedisError, OSError) as error:
             problem = str(error)

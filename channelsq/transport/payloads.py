@@ -5,10 +5,7 @@ properties that msgpack does not know but Kombu's JSON does (datetime, UUID, Dec
 anything else arrives as its ``str()``.  A message with an ``expiration`` has it in the field ``x`` also, for the
 scripts: Redis's Lua cannot read msgpack's bytes.
 
-A producer that knows the transport may write the *compact* form instead, a msgpack list of the Celery task's name,
-its id, the body (msgpack) and the expiration in ms; nil stands for what a message does not have.  A reader ignores
-what stands behind these four.  An int in front of them is the version of the wire that a reader needs, see
-:mod:`channelsq.core.wire_version`; lists of version 1 have none.
+A producer that knows the transport may write the *compact* form instead, see :mod:`channelsq.redis_core.compact`.
 """
 
 from __future__ import annotations
@@ -19,8 +16,8 @@ from typing import Any, TypeAlias
 import msgpack
 from kombu.utils import json
 
-from channelsq.core.wire_version import WIRE_VERSION, NewerWire
-from channelsq.transport.streams import Entry
+from channelsq.redis_core.compact import ForeignPayload, checked_parts
+from channelsq.redis_core.entries import Entry
 
 Payload: TypeAlias = dict[str, Any]
 
@@ -32,17 +29,6 @@ _CONTENT_TYPE = "application/x-msgpack"
 
 #: The header that says how many consumers died with a message.
 DEATHS = "x-deaths"
-
-
-_unpack = msgpack.unpackb
-
-
-class ForeignPayload(ValueError):
-    """An entry that is no message of Kombu's; the text says what is wrong with it."""
-
-
-class NewerPayload(ForeignPayload, NewerWire):
-    """An entry that only a newer process can read."""
 
 
 def _extend(value: Any) -> Any:
@@ -65,46 +51,8 @@ def encode(payload: Payload) -> bytes:
     return packed
 
 
-def encode_compact(task: str | None, identity: str | None, body: bytes, expiration: int | None) -> bytes:
-    """A message in the compact form; the body is msgpack, of a Celery task message (protocol 2) if ``task`` is set."""
-    return msgpack.packb([task, identity, body, expiration], use_bin_type=True)  # type: ignore[no-any-return]
-
-
-def decode_compact(data: bytes) -> tuple[str | None, str | None, bytes, int | None]:
-    """What :func:`encode_compact` was given.
-
-    Raises:
-        NewerPayload: only a newer process can read it.
-        ForeignPayload: it is something else.
-    """
-    try:
-        parts = _unpack(data, ext_hook=_restore)
-    except Exception as error:  # as in decode()
-        raise ForeignPayload(f"not msgpack: {error}") from error
-    if type(parts) is not list:
-        raise ForeignPayload(f"a {type(parts).__name__} instead of a list")
-    return _checked(parts)
-
-
-def _checked(parts: list[Any]) -> tuple[str | None, str | None, bytes, int | None]:
-    if len(parts) == 4:
-        task, identity, body, expiration = parts
-        if (
-            type(body) is bytes
-            and (type(task) is str or task is None)
-            and (type(identity) is str or identity is None)
-            and (type(expiration) is int or expiration is None)
-        ):
-            return task, identity, body, expiration
-    if parts and type(parts[0]) is int and parts[0] > WIRE_VERSION:
-        raise NewerPayload(parts[0])
-    if len(parts) > 4:
-        return _checked(parts[:4])
-    raise ForeignPayload("a list, but not of a task, an id, a body and an expiration")
-
-
 def _expand(parts: list[Any]) -> Payload:
-    task, identity, body, expiration = _checked(parts)
+    task, identity, body, expiration = checked_parts(parts)
     headers: Payload = {}
     if task is not None:
         headers = {"lang": "py", "task": task, "id": identity, "root_id": identity, "ignore_result": True}

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, Protocol
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
+from channelsq.redis_core.compact import ForeignPayload
+from channelsq.redis_core.entries import Copy, Entry, parse_tag
 from channelsq.transport import dead_letters, payloads
-from channelsq.transport.streams import Copy, Entry, parse_tag
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -196,7 +197,7 @@ class QoS(kombu_redis.QoS):
         if type(message) is Entry:
             try:
                 payload = payloads.delivered(payloads.decode(message.data), message)
-            except payloads.ForeignPayload:  # which nothing has read yet, or only a newer process can
+            except ForeignPayload:  # which nothing has read yet, or only a newer process can
                 return Copy(key, entry, message.data, None, message.deaths)
         else:
             payload = message._raw

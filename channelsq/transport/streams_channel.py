@@ -14,12 +14,13 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import Message
 from redis.exceptions import RedisError
 
+from channelsq.redis_core.commands import Command
+from channelsq.redis_core.entries import Entry, parse_tag
+from channelsq.redis_core.stream_consumer import StreamConsumer
 from channelsq.transport import payloads, publishing
-from channelsq.transport.commands import Command
 from channelsq.transport.consuming import SILENCE, ConsumingChannel
 from channelsq.transport.leases import Leases
 from channelsq.transport.qos import QoS
-from channelsq.transport.streams import Entry, Streams, parse_tag
 from channelsq.transport.suspects import MOST_DEATHS, Suspects
 
 logger = logging.getLogger("channelsq.transport")
@@ -79,7 +80,7 @@ class Channel(ConsumingChannel):
         super().__init__(*args, **kwargs)
         self.QoS = QoS  # Kombu's has another without ack_emulation; here nothing is emulated
         self._check_options()
-        self.streams = Streams(lambda: self.pool, self.global_keyprefix, self.lease)
+        self.streams = StreamConsumer(self.global_keyprefix, self.lease)
         self.quarantine = Suspects(self.max_deaths, self.lease)
         _channels.add(self)
 
@@ -107,7 +108,7 @@ class Channel(ConsumingChannel):
         data, lifetime, expires = payloads.encode(message), payloads.lifetime(message), self._expiring(queue)
         publication = publishing.begin()
         try:
-            self.streams.put(self.streams.key(step), data, lifetime, expires)
+            self.carry_out(self.streams.put(self.streams.key(step), data, lifetime, expires))
         finally:
             publishing.end(publication)
 
@@ -130,16 +131,16 @@ class Channel(ConsumingChannel):
 
     def _new_queue(self, queue: str, **kwargs: Any) -> None:
         super()._new_queue(queue, **kwargs)
-        self.streams.touch(self._expiring(queue))
+        self.carry_out(self.streams.touch(self._expiring(queue)))
 
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:
-        return self.streams.exist(self.keys_of(queue))
+        return self.carry_out(self.streams.exist(self.keys_of(queue)))
 
     def _size(self, queue: str) -> int:
-        return self.streams.size(self.keys_of(queue))
+        return self.carry_out(self.streams.size(self.keys_of(queue)))
 
     def _purge(self, queue: str) -> int:
-        return self.streams.purge(self.keys_of(queue))
+        return self.carry_out(self.streams.purge(self.keys_of(queue)))
 
     def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
         exchange, routing_key, pattern = args[:3]
@@ -147,7 +148,7 @@ class Channel(ConsumingChannel):
         member = self.sep.join([routing_key or "", pattern or "", queue or ""])
         with self.conn_or_acquire(kwargs.get("client")) as client:
             self.unbind(client, exchange, member)
-        self.streams.delete(self.keys_of(queue))
+        self.carry_out(self.streams.delete(self.keys_of(queue)))
 
     def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
         """Delete a queue with what waits in it and what consumers hold of it, whether or not it is bound."""
@@ -155,7 +156,7 @@ class Channel(ConsumingChannel):
             return
         super().queue_delete(queue, if_unused=if_unused, **kwargs)
         if queue not in self._fanout_queues:
-            self.streams.delete(self.keys_of(queue))
+            self.carry_out(self.streams.delete(self.keys_of(queue)))
 
     # -- Consuming
 
@@ -163,7 +164,7 @@ class Channel(ConsumingChannel):
         """Become a consumer of queues, with a lease; an empty list for the lease alone."""
         self._joined.update(dict.fromkeys(queues))
         expires = {key: self.queue_expires.get(queue, 0) for queue in queues for key in self.keys_of(queue)}
-        self.streams.join(expires)
+        self.carry_out(self.streams.join(expires))
         self._leased = True
         self._renew()
 
@@ -171,7 +172,7 @@ class Channel(ConsumingChannel):
         """Give free what consumers of this process held that lost their connection."""
         orphans = _orphans.get(self._server)
         if orphans:
-            self.streams.absolve(keys, orphans)
+            self.carry_out(self.streams.absolve(keys, orphans))
             del _orphans[self._server]
 
     def _renew(self) -> None:
@@ -243,7 +244,7 @@ class Channel(ConsumingChannel):
             self._buffer.clear()
             self._buffer.extend(kept)
             self.give_back_fetched(returned)
-        if not self.streams.leave(self.keys_of(queue)):
+        if not self.carry_out(self.streams.leave(self.keys_of(queue))):
             self._joined.pop(queue, None)
         if self._joined:
             self._renew()
@@ -255,8 +256,8 @@ class Channel(ConsumingChannel):
             self.join([])
         keys = self.keys_of(queue)
         self._joined[queue] = None
-        self.streams.touch(self._expiring(queue))
-        while entries := self.streams.take(keys, 1):
+        self.carry_out(self.streams.touch(self._expiring(queue)))
+        while entries := self.carry_out(self.streams.take(keys, 1)):
             payload = self.open(entries[0])
             if payload is not None:
                 return payload
@@ -316,12 +317,12 @@ class Channel(ConsumingChannel):
             self._qos.restore_unacked_once()
         self.give_back_fetched(list(self._buffer))
         self._buffer.clear()
-        self.streams.leave([key for queue in self._joined for key in self.keys_of(queue)])
+        self.carry_out(self.streams.leave([key for queue in self._joined for key in self.keys_of(queue)]))
         self._end_lease()
 
     def _end_lease(self) -> None:
         self.connection.leases.release(self)  # before the key goes, which a renewal would bring back
-        self.streams.drop_lease()
+        self.carry_out(self.streams.drop_lease())
         self._leased = False
 
     def _forget(self) -> None:

@@ -105,7 +105,7 @@ def test_streams_leases_and_dead_letters(layer: RedisChannelLayer, client: Any, 
         assert (group["name"], client.get(f"stream-lease:{consumer}")) == ("kombu", "1")
         channel.qos.reject(message.delivery_tag, requeue=True)  # a copy, which has its deaths beside it
         assert channel.basic_get("jobs") is not None
-        (entry,) = channel.streams.held("stream:jobs")
+        (entry,) = channel.carry_out(channel.streams.held("stream:jobs"))
         dead_letters.set_aside(channel, entry, "why")
     with redis.Redis.from_url(url) as raw:
         ((_, letter),) = raw.xrange("stream-dead:jobs")

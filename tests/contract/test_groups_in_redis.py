@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from channelsq.exceptions import BrokerUnavailable
-from channelsq.layers.groups import group_stores as module
 from channelsq.layers.groups.group_stores import MemoryGroups, RedisGroups
+from channelsq.redis_core import groups as module
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
@@ -43,7 +43,7 @@ def test_what_redis_refuses_is_a_layers_error(redis_url: str, ask: Callable[[Red
 
 
 def test_addresses_are_the_members_by_process(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_TOGETHER", 4)
+    monkeypatch.setattr(module, "MOST_TOGETHER", 4)
     members = [f"websocket.send.{process}!{number}" for process in "ab" for number in range(9)]
     inside, here = RedisGroups(redis_url, f"addresses-{secrets.token_hex(4)}", 60), MemoryGroups(60)
     try:
@@ -79,7 +79,7 @@ def test_who_has_left_in_silence_is_not_addressed(redis_url: str) -> None:
 def large(redis_url: str) -> Iterator[RedisGroups]:
     """Groups, one of which is large enough to have its addresses kept, which they are."""
     groups = RedisGroups(redis_url, f"kept-{secrets.token_hex(4)}", 60)
-    groups.add_all(("room", f"a.b!{number}", 60.0) for number in range(module._LARGE))
+    groups.add_all(("room", f"a.b!{number}", 60.0) for number in range(module.LARGE))
     try:
         assert addressed(groups) == set(groups.members("room"))
         yield groups
@@ -97,9 +97,9 @@ def addressed(groups: RedisGroups) -> set[str]:
 
 def test_the_addresses_of_a_large_group_are_kept(large: RedisGroups) -> None:
     before = large.client.info("commandstats")["cmdstat_smembers"]["calls"]
-    assert len(addressed(large)) == module._LARGE
+    assert len(addressed(large)) == module.LARGE
     assert large.client.info("commandstats")["cmdstat_smembers"]["calls"] == before
-    assert 0 < large.client.pttl(f"{large._group('room')}:addresses") <= module._KEPT_MS
+    assert 0 < large.client.pttl(f"{large.commands.group_key('room')}:addresses") <= module.KEPT_MS
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_kept_addresses_end_with_the_membership(large: RedisGroups) -> None:
 
 
 def test_kept_addresses_follow_a_process_that_knows_nothing_of_them(large: RedisGroups) -> None:
-    key = large._group("room")
+    key = large.commands.group_key("room")
     large.discard("room", "a.b!1")
     addressed(large)
     large.client.srem(key, "a.b!2")  # one leaves and another joins, as an older version writes it
@@ -145,6 +145,6 @@ def test_addresses_are_told_where_they_cannot_be_kept(large: RedisGroups) -> Non
     large.add("room", "a.b!new")
     large.client.config_set("maxmemory", "1")
     try:
-        assert len(addressed(large)) == module._LARGE + 1
+        assert len(addressed(large)) == module.LARGE + 1
     finally:
         large.client.config_set("maxmemory", "0")

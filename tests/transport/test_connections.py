@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from channelsq.transport.kombu_channel import take_connection
+from channelsq.redis_io.blocking import take_connection
 from tests.support import needs
 from tests.support.ports import free_port
 from tests.support.processes import Process

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from channelsq.transport.away import ServerAway
+from channelsq.redis_io.away import ServerAway
 from tests.support.refusals import OPTIONS, REFUSALS, full, readonly
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until

@@ -12,9 +12,9 @@ import redis
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers import RedisChannelLayer
 from channelsq.layers.groups.group_stores import RedisGroups
+from channelsq.redis_core.operations import ask
+from channelsq.redis_io.blocking import take_connection
 from channelsq.transport import consuming
-from channelsq.transport.commands import call
-from channelsq.transport.kombu_channel import take_connection
 from channelsq.transport.streams_channel import Channel
 from tests.support.ports import free_port
 from tests.support.proxy import Loop, Proxy
@@ -78,7 +78,7 @@ def test_who_has_lost_its_poll_waits_for_no_other_answer(way: Way, url: str, mon
         monkeypatch.setattr(consuming, "SILENCE", 0.5)  # that of the answer is 15 seconds
         publisher.publish(JOBS, 3)
         peer.until(lambda: peer.bodies == [1, 2, 3], timeout=10)
-        assert publisher.channel.streams.size(publisher.channel.keys_of("jobs")) == 0
+        assert publisher.channel.carry_out(publisher.channel.streams.size(publisher.channel.keys_of("jobs"))) == 0
         peer.messages[2].ack()
         peer.channel.flush_acks()
 
@@ -169,7 +169,7 @@ def test_the_kernel_keeps_the_timeout(url: str) -> None:
 
 def test_a_reply_that_is_late_is_a_timeout(way: Way) -> None:
     with Peer(way.url, socket_timeout=0.3) as peer:
-        call(peer.channel.pool, ("PING",))
+        peer.channel.carry_out(ask(("PING",)))
         way.forget()
         with pytest.raises(redis.TimeoutError, match="reading"):
-            call(peer.channel.pool, ("PING",))
+            peer.channel.carry_out(ask(("PING",)))

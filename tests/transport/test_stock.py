@@ -11,7 +11,7 @@ import redis
 
 from channelsq.layers.kombu_broker.stock_transport import Channel, _left
 from channelsq.layers.kombu_broker.worker_connection import Connection
-from channelsq.transport.away import ServerAway
+from channelsq.redis_io.away import ServerAway
 from tests.support.refusals import full, noreplicas
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until

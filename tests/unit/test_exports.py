@@ -176,7 +176,7 @@ def test_the_layers_stand_below_everything_else() -> None:
 def test_types_are_shipped() -> None:
     assert resources.files("channelsq").joinpath("py.typed").is_file()
     for script in ("group_members.lua", "drop_expired.lua"):
-        assert resources.files("channelsq.layers").joinpath(script).is_file()
+        assert resources.files("channelsq.redis_core.lua").joinpath(script).is_file()
 
 
 def test_the_version_is_the_packages() -> None:

@@ -14,7 +14,7 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from channelsq.layers import RedisChannelLayer
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.kombu_broker.params import redis_channel, redis_params, unusable
-from channelsq.transport.commands import Command
+from channelsq.redis_core.commands import Command
 
 #: Seconds to connect, unless the transport options say otherwise.
 _CONNECT_TIMEOUT = 5.0

@@ -13,9 +13,8 @@ import hiredis
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.link.redis_address import Address
-from channelsq.transport.away import MAY_WRITE_IF_FULL
-from channelsq.transport.commands import Command, pack
-from channelsq.transport.old_server import TOO_OLD, is_too_old
+from channelsq.redis_core.commands import Command, pack
+from channelsq.redis_core.server_errors import MAY_WRITE_IF_FULL, raise_error
 
 logger = logging.getLogger("channelsq.interface.link")
 
@@ -233,8 +232,7 @@ class RedisConnection:
             if wire.ended.is_set():
                 raise wire.error or ConnectionError("the server closed the connection")
         for reply in wire.beginning:
-            if isinstance(reply, ReplyError):
-                raise ReplyError(TOO_OLD) if is_too_old(reply) else reply
+            raise_error(reply)
 
 
 def _notice_dead_hosts(sock: Any) -> None:

@@ -1,32 +1,28 @@
-"""Publishing to Redis on one connection: everything of one turn of the event loop in one write."""
+"""Publishing to Redis: messages leave while their channels have room, and the others wait for it."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import secrets
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from hiredis import pack_command
-
 from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
-from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.link.channel_window import ChannelWindow
 from channelsq.interface.link.link_contract import Publication
 from channelsq.interface.link.redis_address import Address
-from channelsq.interface.link.redis_connection import SILENCE, RedisConnection, ReplyError
-from channelsq.layers.contract.layer_contract import BaseChannelLayer
-from channelsq.layers.groups.group_stores import FORGET_SCRIPT, forget_command
+from channelsq.interface.link.redis_connection import ReplyError
+from channelsq.interface.link.redis_pipeline import Pipeline, Running
+from channelsq.interface.link.server_health import ServerHealth
+from channelsq.layers import RedisChannelLayer
 from channelsq.layers.wire.stream_commands import StreamCommands
-from channelsq.transport.away import FULL, MAY_WRITE, is_away
-from channelsq.transport.commands import Command
-from channelsq.transport.streams import SIZE
-
-logger = logging.getLogger("channelsq.interface.link")
+from channelsq.redis_core.channel_state import length, waiting_below
+from channelsq.redis_core.commands import Command, Reply
+from channelsq.redis_core.groups import GroupCommands
+from channelsq.redis_core.operations import Operation, ask
+from channelsq.redis_core.server_errors import MAY_WRITE
 
 #: Seconds between two questions whether the server would write: without traffic nothing else would tell.
 _ASKED_EVERY = 1.0
@@ -39,47 +35,6 @@ Told = Callable[[Exception | None], None]
 
 #: Told why a message was not sent, before its publisher is.
 Refused = Callable[[Publication, Exception], None]
-
-
-class _Question:
-    """A question for a channel's size, on its way."""
-
-    __slots__ = ("room",)
-
-    def __init__(self, room: ChannelWindow) -> None:
-        self.room = room
-
-
-class _QuickQuestion:
-    """The same in two commands that cost the server next to nothing: how much there is, and how much workers hold.
-
-    Expired messages are counted, so a channel that seems to be full is asked for properly.
-    """
-
-    __slots__ = ("room", "total")
-
-    def __init__(self, room: ChannelWindow) -> None:
-        self.room = room
-        self.total: Any = None
-
-
-class _Forgetting:
-    """The end of a channel's memberships, on its way."""
-
-    __slots__ = ("told",)
-
-    def __init__(self, told: Told) -> None:
-        self.told = told
-
-
-class _MayWrite:
-    """The question whether the server would write, on its way."""
-
-    __slots__ = ()
-
-
-#: What a reply is waited for.
-_Due = Publication | _Question | _QuickQuestion | _Forgetting | _MayWrite | None
 
 
 class Publishing:
@@ -97,7 +52,7 @@ class Publishing:
     def __init__(
         self,
         address: Address,
-        layer: BaseChannelLayer,
+        layer: RedisChannelLayer,
         commands: StreamCommands,
         refused: Refused,
         opened: Callable[[], None],
@@ -108,26 +63,24 @@ class Publishing:
         self._layer = layer
         self._commands = commands
         self._packed_task = commands.packer
+        self._groups = GroupCommands(layer.prefix)
         self._refused = refused
         self._opened = opened
         self._limit = limit
         self._limit_bytes = limit_bytes
-        self.line = RedisConnection(address, self, "publishing")
+        self._shown = address.shown
+        self._pipeline = Pipeline(address, self, "publishing")
+        self.line = self._pipeline.line
         self._loop: asyncio.AbstractEventLoop
         self._rooms: dict[str, ChannelWindow] = {}
         self._full: dict[str, ChannelWindow] = {}
-        self._out: list[bytes] = []
-        self._due: deque[_Due] = deque()
         self._count = 0
         self._bytes = 0
+        self._health = ServerHealth(address.shown)
         #: Whether commands may be sent: there is a connection, and its server has not refused to write.
         self._open = False
-        #: Why the server does nothing for now.  The connection is given up as soon as what was sent before is
-        #: answered, since some of that may have been done.
-        self._refusal: str | None = None
-        #: Whether the server is full: it refuses messages, and does all else.
-        self._is_full = False
         self._ask_at = 0.0
+        self._asking: Running[Any] | None = None
         # Message ids: this link's own, and numbers behind it.
         self._ids = secrets.token_hex(6)
         self._numbers = itertools.count()
@@ -135,29 +88,25 @@ class Publishing:
     def start(self) -> None:
         """Connect, and publish from now on."""
         self._loop = asyncio.get_running_loop()
-        self.line.start()
+        self._pipeline.start()
 
     async def stop(self, last: list[Command]) -> int:
-        """Send ``last`` and close; gives how many publications were given up."""
+        """Send ``last`` and close; return how many publications were given up."""
         left = sum(len(room.waiting) for room in self._rooms.values()) + sum(
-            isinstance(each, Publication) for each in self._due
+            isinstance(each, Publication) for each in self._pipeline.due()
         )
-        if self.line.is_open:
-            for command in last:
-                self._add(command, None)
-            self._flush()
-        await self.line.stop()
+        await self._pipeline.stop(last)
         return left
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits, and every command has its reply."""
-        return not self._count and all(type(due) is _MayWrite for due in self._due)
+        return not self._count and self._pipeline.awaits_only(self._asking)
 
     @property
     def takes(self) -> bool:
         """Whether the server takes messages, as far as is known."""
-        return self._open and not self._is_full
+        return self._open and not self._health.is_full
 
     # -- what is to be sent -----------------------------------------------------------------
 
@@ -192,18 +141,22 @@ class Publishing:
             self._drop(publication)
             self._later(publication, self._problem)
 
-    def forget(self, channel: str, prefix: str, told: Told) -> None:
-        """Take a channel out of every group under ``prefix``."""
+    def forget(self, channel: str, told: Told) -> None:
+        """Take a channel out of every group."""
+
+        def done(_: None, error: Exception | None) -> None:
+            told(None if error is None else self._unavailable(error))
+
         if self._open:
-            self._add(forget_command(prefix, channel), _Forgetting(told))
+            self._pipeline.carry_out(self._groups.forget(channel), done)
         else:
             self._loop.call_soon(told, self._problem)
 
     @property
     def _problem(self) -> BrokerUnavailable:
         """Why nothing can be sent."""
-        shown, refusal = self.line.address.shown, self._refusal
-        return self.line.error if refusal is None else BrokerUnavailable(shown, refusal)
+        refusal = self._health.refusal
+        return self.line.error if refusal is None else BrokerUnavailable(self._shown, refusal)
 
     def _new_room(self, target: str) -> ChannelWindow:
         if len(self._rooms) >= _MOST_ROOMS:
@@ -217,43 +170,12 @@ class Publishing:
         send = publication.send
         if room.bare:
             add, keep = self._commands.bare(send.target, send.body)
-            self._add(add, publication)
-            self._add(keep, None)
+            self._pipeline.add(add, publication)
+            self._pipeline.add(keep, None)
             return
         if publication.identity is None:
             publication.identity = f"{self._ids}-{next(self._numbers):x}"
-        self._write(self._packed_task(send.target, send.body, publication.identity), publication)
-
-    def _ask(self, room: ChannelWindow) -> None:
-        room.ask()
-        if room.bare:
-            self._add(self._commands.bare_size(room.target), _Question(room))
-            return
-        question = _QuickQuestion(room)
-        self._add(self._commands.bare_size(room.target), question)
-        self._add(self._commands.held(room.target), question)
-
-    def _ask_properly(self, room: ChannelWindow) -> None:
-        room.ask()
-        self._add(self._commands.size(room.target), _Question(room))
-
-    def _add(self, command: Command, due: _Due) -> None:
-        self._write(pack_command(command), due)  # type: ignore[arg-type]  # its stub: one item
-
-    def _write(self, packed: bytes, due: _Due) -> None:
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        if not self._due:
-            # Nothing was due, so the server's silence begins now.
-            self.line.heard = self._loop.time()
-        self._out.append(packed)
-        self._due.append(due)
-
-    def _flush(self) -> None:
-        out = self._out
-        if out and self.line.is_open:
-            self._out = []
-            self.line.write(b"".join(out))
+        self._pipeline.write(self._packed_task(send.target, send.body, publication.identity), publication)
 
     def _later(self, publication: Publication, error: Exception) -> None:
         self._loop.call_soon(self._fail, publication, error)
@@ -266,93 +188,27 @@ class Publishing:
         self._count -= 1
         self._bytes -= publication.size
 
-    # -- what comes back --------------------------------------------------------------------
+    # -- room in channels -------------------------------------------------------------------
 
-    def replied(self, reply: Any) -> None:
-        """See :class:`channelsq.interface.link.redis_connection.User`."""
-        due = self._due.popleft()
-        if type(due) is Publication:
-            self._count -= 1
-            self._bytes -= due.size
-            if type(reply) is bytes:
-                if due.publisher is not None:
-                    due.publisher.published(due.order, None)
-            else:
-                self._fail(due, self._unavailable(reply))
-        elif type(due) is _Question:
-            self._answered(due.room, reply)
-        elif type(due) is _QuickQuestion:
-            self._quickly_answered(due, reply)
-        elif type(due) is _Forgetting:
-            self._forgot(due, reply)
-        elif isinstance(reply, ReplyError):
-            self._heed(reply)
-        elif type(due) is _MayWrite and self._is_full:
-            self._is_full = False
-            logger.info("%s: there is room again", self.line.address.shown, extra=extra("broker_has_room"))
-        if self._refusal is not None and not self._due:
-            self.line.fail(self._refusal)
+    def _ask(self, room: ChannelWindow) -> None:
+        self._pipeline.carry_out(self._question(room), lambda size, error: self._answered(room, size, error))
 
-    def _heed(self, error: ReplyError) -> None:
-        """Note what an error says of the server, if it is no fault of the command."""
-        text = str(error)
-        if not is_away(text):
-            return
-        if not text.startswith(FULL):
-            self._refusal = self._refusal or text
-            self._open = False
-        elif not self._is_full:
-            self._is_full = True
-            logger.error(
-                "%s; messages are refused until it has room",
-                BrokerUnavailable(self.line.address.shown, text),
-                extra=extra("broker_full"),
-            )
+    def _question(self, room: ChannelWindow) -> Operation[int]:
+        key = self._commands.key(room.target)
+        if not room.bare:
+            return (yield from waiting_below(key, room.capacity, room.ask))
+        room.ask()
+        return int((yield from ask(length(key)))[0])
 
-    def _unavailable(self, reply: Any) -> BrokerUnavailable:
-        if isinstance(reply, ReplyError):
-            self._heed(reply)
-        return BrokerUnavailable(self.line.address.shown, reply)
-
-    def _forgot(self, forgetting: _Forgetting, reply: Any) -> None:
-        if not isinstance(reply, ReplyError):
-            forgetting.told(None)
-            return
-        if str(reply).startswith("NOSCRIPT"):
-            self._load(FORGET_SCRIPT)
-        forgetting.told(self._unavailable(reply))
-
-    def _load(self, script: str) -> None:
-        self._add(("SCRIPT", "LOAD", script), None)
-
-    def _quickly_answered(self, question: _QuickQuestion, reply: Any) -> None:
-        if question.total is None:
-            question.total = reply
-            return
-        room, size = question.room, question.total
-        if isinstance(size, int) and (type(reply) is list or str(reply).startswith("NOGROUP")):
-            size -= int(reply[0]) if type(reply) is list else 0
-            if size >= room.capacity and self._open:
-                self._ask_properly(room)
-                return
-            reply = size
-        self._answered(room, size if isinstance(size, ReplyError) else reply)
-
-    def _answered(self, room: ChannelWindow, reply: Any) -> None:
-        if isinstance(reply, int) and self._open:
-            room.answer(reply, self._loop.time())
+    def _answered(self, room: ChannelWindow, size: int | None, error: Exception | None) -> None:
+        if size is not None and self._open:
+            room.answer(size, self._loop.time())
             self._fill(room)
             return
         room.forget()
-        if not self._open:
-            return  # what waits does so until there is a connection
-        if isinstance(reply, ReplyError) and str(reply).startswith("NOSCRIPT"):
-            self._load(SIZE.text)
-            self._ask_properly(room)
-            return
-        error = self._unavailable(reply)
-        self._refuse(room, error)
-        self._ask_later(room)
+        if self._open and error is not None:  # else what waits does so until there is a connection
+            self._refuse(room, self._unavailable(error))
+            self._ask_later(room)
 
     def _fill(self, room: ChannelWindow) -> None:
         """Send what there is room for; those that may not wait for more are refused."""
@@ -385,40 +241,74 @@ class Publishing:
         if room.waiting and not room.asking and self._open:
             self._ask(room)
 
-    # -- the connection ---------------------------------------------------------------------
+    # -- for the pipeline -------------------------------------------------------------------
+
+    def replied(self, due: Publication | None, reply: Reply) -> None:
+        """See :class:`channelsq.interface.link.redis_pipeline.User`."""
+        if due is None:
+            if isinstance(reply, ReplyError):
+                self._heed(reply)
+            return
+        self._count -= 1
+        self._bytes -= due.size
+        if type(reply) is not bytes:
+            self._fail(due, self._unavailable(reply))
+        elif due.publisher is not None:
+            due.publisher.published(due.order, None)
+
+    def emptied(self) -> None:
+        """See :class:`channelsq.interface.link.redis_pipeline.User`."""
+        if self._health.refusal is not None:
+            self.line.fail(self._health.refusal)
+
+    def _heed(self, error: ReplyError) -> None:
+        self._health.heed(error)
+        if self._health.refusal is not None:
+            self._open = False
+
+    def _unavailable(self, reply: object) -> BrokerUnavailable:
+        if isinstance(reply, BrokerUnavailable):
+            return reply
+        if isinstance(reply, ReplyError):
+            self._heed(reply)
+        return BrokerUnavailable(self._shown, reply)
 
     def opened(self) -> None:
-        """See :class:`channelsq.interface.link.redis_connection.User`."""
+        """See :class:`channelsq.interface.link.redis_pipeline.User`."""
         self._open, self._ask_at = True, 0.0
-        for script in (SIZE.text, FORGET_SCRIPT):
-            self._load(script)
         self._opened()
         for room in list(self._full.values()):
             if room.waiting and not room.asking:
                 self._ask(room)
 
-    def lost(self, error: BrokerUnavailable) -> None:
-        """See :class:`channelsq.interface.link.redis_connection.User`."""
-        self._open, self._refusal = False, None
-        due, self._due = self._due, deque()
-        self._out = []
+    def lost(self, error: BrokerUnavailable, due: list[Any]) -> None:
+        """See :class:`channelsq.interface.link.redis_pipeline.User`."""
+        self._open = False
+        self._health.begin()
         for room in self._rooms.values():
             room.forget()
-        for each in due:
-            if isinstance(each, Publication):
-                self._drop(each)
-                self._fail(each, error)
-            elif isinstance(each, _Forgetting):
-                each.told(error)
-        self.on_tick(self._loop.time(), error)
+        for publication in due:
+            if publication is not None:
+                self._drop(publication)
+                self._fail(publication, error)
+        self._look_at_rooms(error)
 
-    def on_tick(self, now: float, error: BrokerUnavailable | None = None) -> None:
+    def _asked(self, _: object, error: Exception | None) -> None:
+        self._asking = None
+        if error is None:
+            self._health.heed_write()
+        elif isinstance(error, ReplyError):
+            self._heed(error)
+
+    def on_tick(self, now: float) -> None:
         """Give up a server that answers nothing, and what has waited for as long as it may."""
-        if self._due and self.line.is_open and now - self.line.heard > SILENCE:
-            self.line.fail(f"no answer for {SILENCE:g} s")
-        if self._open and now >= self._ask_at:
+        self._pipeline.on_tick(now)
+        if self._open and now >= self._ask_at and self._asking is None:
             self._ask_at = now + _ASKED_EVERY
-            self._add(MAY_WRITE, _MayWrite())
+            self._asking = self._pipeline.carry_out(ask(MAY_WRITE), self._asked)
+        self._look_at_rooms(None)
+
+    def _look_at_rooms(self, error: BrokerUnavailable | None) -> None:
         for room in list(self._full.values()):
             if self._open and not room.asking and not room.pausing:
                 self._ask_later(room)

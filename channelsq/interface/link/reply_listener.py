@@ -16,8 +16,9 @@ from channelsq.interface.link.redis_connection import SILENCE, RedisConnection, 
 from channelsq.interface.link.replies import Replies
 from channelsq.layers.wire.signing import without_signature
 from channelsq.layers.wire.stream_commands import StreamCommands, open_replies
-from channelsq.transport.commands import Command, pack
-from channelsq.transport.payloads import NewerPayload
+from channelsq.redis_core.commands import Command, pack
+from channelsq.redis_core.compact import NewerPayload
+from channelsq.redis_core.server_clock import TIME, ServerClock
 
 logger = logging.getLogger("channelsq.interface.link")
 
@@ -83,8 +84,7 @@ class Listening:
         self._looking = False
         self._looked: list[Any] = []
         self._reading = False
-        #: Add it to the loop's time for the server's, in s since 1970.
-        self._clock = 0.0
+        self._clock = ServerClock()
         self._renew_at = 0.0
 
     @property
@@ -111,7 +111,7 @@ class Listening:
     def opened(self) -> None:
         """See :class:`channelsq.interface.link.redis_connection.User`: find out where to read on."""
         self._looking, self._looked, self._renew_at = True, [], 0.0
-        self._write([("TIME",), *(("XINFO", "STREAM", key) for key in self._queues)])
+        self._write([TIME, *(("XINFO", "STREAM", key) for key in self._queues)])
 
     def lost(self, error: BrokerUnavailable) -> None:
         """See :class:`channelsq.interface.link.redis_connection.User`."""
@@ -129,7 +129,7 @@ class Listening:
         elif not self._left:
             self._read(reply)
         elif type(reply) is list:
-            self._set_clock(reply)
+            self._clock.set(reply, self._loop.time())
 
     def _write(self, commands: list[Command]) -> None:
         self._left = len(commands)
@@ -144,7 +144,7 @@ class Listening:
         if isinstance(time, ReplyError):
             self.line.fail(time)
             return
-        self._set_clock(time)
+        self._clock.set(time, self._loop.time())
         for key, info in zip(self._queues, streams, strict=True):
             if isinstance(info, ReplyError):
                 if "no such key" not in str(info):
@@ -155,15 +155,12 @@ class Listening:
                 self._last[key] = _BEGINNING
         self._read_on()
 
-    def _set_clock(self, reply: list[bytes]) -> None:
-        self._clock = int(reply[0]) + int(reply[1]) / 1e6 - self._loop.time()
-
     # -- reading ----------------------------------------------------------------------------
 
     def _read(self, reply: Any) -> None:
         self._reading = False
         if reply:
-            now_ms = int((self._loop.time() + self._clock) * 1000)
+            now_ms = self._clock.milliseconds(self._loop.time())
             self._count = next_count(self._count, [found for _, found in reply])
             for name, found in reply:
                 key = name.decode()
@@ -188,7 +185,7 @@ class Listening:
         commands = self._commands.read(self._last, self._count, _BLOCK_MS, trimmed, renew=renew)
         if renew:
             self._renew_at = now + _RENEWED
-            commands.insert(0, ("TIME",))
+            commands.insert(0, TIME)
         if self._kept:
             kept, self._kept = self._kept, []
             commands = [*kept, *commands]

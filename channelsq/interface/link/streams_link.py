@@ -43,7 +43,6 @@ class StreamsLink(Link):
         super().__init__(layer, stats)
         channel_layer = address.layer
         self._groups_here = address.groups_here
-        self._prefix = channel_layer.prefix
         self._address = address
         self._commands = StreamCommands(
             address.key_prefix, channel_layer.expiry, channel_layer.queue_prefix, channel_layer.signing
@@ -115,7 +114,7 @@ class StreamsLink(Link):
 
     def _forget(self, channel: str) -> None:
         if self._groups_here:
-            self._publishing.forget(channel, self._prefix, functools.partial(self._forgotten, channel))
+            self._publishing.forget(channel, functools.partial(self._forgotten, channel))
         else:
             self._through_threads().forget(channel)
 

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from importlib import resources
 from typing import Any
 
 from kombu import Queue
@@ -16,6 +15,9 @@ from channelsq.exceptions import ChannelFull
 from channelsq.layers.contract.capacity_window import CapacityWindow
 from channelsq.layers.wire.shared_clock import Clock
 from channelsq.layers.wire.wire_forms import EXPIRES_HEADER, is_expired
+from channelsq.redis_core.operations import run
+from channelsq.redis_core.scripts import DROP_EXPIRED
+from channelsq.redis_io.blocking import carry_out
 
 _MOST_QUEUES = 10_000
 
@@ -120,8 +122,9 @@ class Gate:
             self._pruned.clear()
         self._pruned[name] = now
         if self._kind == "redis" and self._clock is not None:
-            script = channel.client.register_script(_script("drop_expired.lua"))
-            return int(script(keys=[name], args=[self._clock.now(), EXPIRES_HEADER]))
+            key = channel.global_keyprefix + name
+            dropping = run(DROP_EXPIRED, [key], repr(self._clock.now()), EXPIRES_HEADER)
+            return int(carry_out(channel.pool, dropping))
         if self._kind == "memory":
             waiting = [channel._get(name) for _ in range(channel._size(name))]
             fresh = [raw for raw in waiting if not is_expired(raw["headers"], self._clock)]
@@ -129,7 +132,3 @@ class Gate:
                 channel._put(name, raw)
             return len(waiting) - len(fresh)
         return 0
-
-
-def _script(name: str) -> str:
-    return resources.files("channelsq.layers").joinpath(name).read_text()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from channelsq.redis_core.commands import Command, Reply
+from channelsq.redis_core.operations import ask
 
 if TYPE_CHECKING:
     from channelsq.layers.groups.group_stores import RedisGroups
@@ -79,7 +82,6 @@ class RedisBegun(BegunStore):
 
     def __init__(self, groups: RedisGroups) -> None:
         self.groups = groups
-        self._client: Any = groups.client
         #: The sorted set's key.
         self.key = f"{groups.prefix}:begun"
         self._clean_at = 0.0
@@ -88,16 +90,18 @@ class RedisBegun(BegunStore):
         now = time.time()
         if now >= self._clean_at:
             self._clean_at = now + CLEAN_EVERY
-            self.groups.call(lambda: self._client.zremrangebyscore(self.key, "-inf", now))
-        # One command, past redis-py's pipelines: an unsafe request waits for it.
-        command = "ZADD", self.key, "NX", now + KEPT, mark
-        return bool(self.groups.call(lambda: self._client.execute_command(*command)))
+            self._do(("ZREMRANGEBYSCORE", self.key, "-inf", repr(now)))
+        return bool(self._do(("ZADD", self.key, "NX", repr(now + KEPT), mark)))
 
     def end(self, mark: str, after: float) -> None:
         if after:
-            self.groups.call(lambda: self._client.zadd(self.key, {mark: time.time() + after}, xx=True))
+            self._do(("ZADD", self.key, "XX", repr(time.time() + after), mark))
         else:
-            self.groups.call(lambda: self._client.zrem(self.key, mark))
+            self._do(("ZREM", self.key, mark))
 
     def flush(self) -> None:
-        self.groups.call(lambda: self._client.unlink(self.key))
+        self._do(("UNLINK", self.key))
+
+    def _do(self, command: Command) -> Reply:
+        (reply,) = self.groups.carry_out(lambda: ask(command))
+        return reply

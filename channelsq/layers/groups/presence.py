@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from channelsq.core import names
 from channelsq.core.wire_version import Announced, announcement, read_announcement
+from channelsq.redis_core.commands import Command, Reply
+from channelsq.redis_core.entries import pairs
+from channelsq.redis_core.groups import matching_keys
+from channelsq.redis_core.operations import Operation, ask, transaction
 
 if TYPE_CHECKING:
     from channelsq.layers.groups.group_stores import RedisGroups
@@ -47,65 +52,58 @@ class Presence:
 
     def __init__(self, groups: RedisGroups) -> None:
         self._groups = groups
-        self._client: Any = groups.client
         self._prefix = groups.prefix
 
     def _key(self, kind: str, process: str) -> str:
         return f"{self._prefix}:{kind}:{process}"
 
+    def _ask(self, *commands: Command) -> list[Reply]:
+        return self._groups.carry_out(lambda: ask(*commands))
+
+    def _transact(self, *commands: Command) -> list[Reply]:
+        return self._groups.carry_out(lambda: transaction(*commands))
+
     def beat(self, process: str, lifetime: float) -> Beat:
         """Say that a process lives, for so many seconds from now on; errors as those of groups."""
-
         key, everybody, milliseconds = self._key("interface", process), f"{self._prefix}:interfaces", lifetime * 1000
-
-        def command() -> Beat:
-            # Only what a Redis that is full does, too, and no transaction, which that refuses.
-            with self._client.pipeline(transaction=False) as pipe:
-                pipe.pexpire(key, int(milliseconds))
-                pipe.sismember(everybody, process)
-                pipe.delete(self._key("sweep", process))  # whoever is at it leaves the rest to this process
-                # Not deleted along with it: the answer may be lost, and then it would never be heard of.
-                pipe.exists(self._key("buried", process))
-                pipe.hlen(self._key("sockets", process))
-                renewed, known, _, buried, sockets = pipe.execute()
-            if not renewed or not known:
-                with self._client.pipeline(transaction=True) as pipe:
-                    pipe.set(key, announcement(), px=int(milliseconds))
-                    pipe.sadd(everybody, process)
-                    pipe.execute()
-            return Beat(bool(buried), not known, sockets)
-
-        beat: Beat = self._groups.call(command)
-        return beat
+        # Only what a Redis that is full does, too, and no transaction, which that refuses.
+        renewed, known, _, buried, sockets = self._ask(
+            ("PEXPIRE", key, int(milliseconds)),
+            ("SISMEMBER", everybody, process),
+            ("DEL", self._key("sweep", process)),  # whoever is at it leaves the rest to this process
+            # Not deleted along with it: the answer may be lost, and then it would never be heard of.
+            ("EXISTS", self._key("buried", process)),
+            ("HLEN", self._key("sockets", process)),
+        )
+        if not renewed or not known:
+            self._transact(
+                ("SET", key, announcement(), "PX", int(milliseconds)),
+                ("SADD", everybody, process),
+            )
+        return Beat(bool(buried), not known, int(sockets))
 
     def revive(self, process: str) -> None:
         """A process has heard that it was taken for dead."""
-        self._groups.call(lambda: self._client.delete(self._key("buried", process)))
+        self._ask(("DEL", self._key("buried", process)))
 
     def note(self, process: str, opened: Mapping[str, str], closed: Sequence[str]) -> None:
         """Note sockets that were opened, with their paths, and such that are gone."""
-
-        def command() -> None:
-            with self._client.pipeline(transaction=True) as pipe:
-                if opened:
-                    pipe.hset(self._key("sockets", process), mapping=dict(opened))
-                if closed:
-                    pipe.hdel(self._key("sockets", process), *closed)
-                pipe.execute()
-
-        self._groups.call(command)
+        key = self._key("sockets", process)
+        commands: list[Command] = []
+        if opened:
+            commands.append(("HSET", key, *itertools.chain.from_iterable(opened.items())))
+        if closed:
+            commands.append(("HDEL", key, *closed))
+        if commands:
+            self._transact(*commands)
 
     def leave(self, process: str) -> None:
         """A process ends as it should."""
-
-        def command() -> None:
-            with self._client.pipeline(transaction=True) as pipe:
-                pipe.delete(*(self._key(kind, process) for kind in ("interface", "sockets")))
-                pipe.set(self._key("buried", process), "1", ex=_REMEMBERED_SHORTLY)
-                pipe.srem(f"{self._prefix}:interfaces", process)
-                pipe.execute()
-
-        self._groups.call(command)
+        self._transact(
+            ("DEL", *(self._key(kind, process) for kind in ("interface", "sockets"))),
+            ("SET", self._key("buried", process), "1", "EX", _REMEMBERED_SHORTLY),
+            ("SREM", f"{self._prefix}:interfaces", process),
+        )
 
     # -- of versions
 
@@ -115,133 +113,103 @@ class Presence:
         Args:
             more: what it announces besides, see :func:`channelsq.core.wire_version.announcement`.
         """
-
-        def command() -> None:
-            with self._client.pipeline(transaction=False) as pipe:
-                pipe.set(self._key("worker", name), announcement(more), px=int(lifetime * 1000))
-                pipe.sadd(f"{self._prefix}:workers", name)
-                pipe.execute()
-
-        self._groups.call(command)
+        self._ask(
+            ("SET", self._key("worker", name), announcement(more), "PX", int(lifetime * 1000)),
+            ("SADD", f"{self._prefix}:workers", name),
+        )
 
     def leave_worker(self, name: str) -> None:
         """A worker ends as it should."""
-
-        def command() -> None:
-            with self._client.pipeline(transaction=False) as pipe:
-                pipe.delete(self._key("worker", name))
-                pipe.srem(f"{self._prefix}:workers", name)
-                pipe.execute()
-
-        self._groups.call(command)
+        self._ask(("DEL", self._key("worker", name)), ("SREM", f"{self._prefix}:workers", name))
 
     def announced(self) -> list[Announced]:
         """Return what the processes that live have announced; workers that live no more are forgotten."""
+        return self._groups.carry_out(self._announced)
 
-        def command() -> list[Announced]:
-            found: list[Announced] = []
-            for kind in ("interface", "worker"):
-                everybody = f"{self._prefix}:{kind}s"
-                processes = sorted(self._client.smembers(everybody))
-                if not processes:
-                    continue
-                told = self._client.mget([self._key(kind, name) for name in processes])
-                lives = [(name, text) for name, text in zip(processes, told, strict=True) if text is not None]
-                found += [read_announcement(kind, name, text) for name, text in lives]
-                if kind == "worker" and len(lives) < len(processes):
-                    # One that is only late adds itself again with its next beat.
-                    self._client.srem(everybody, *({*processes} - {name for name, _ in lives}))
-            return found
-
-        found: list[Announced] = self._groups.call(command)
+    def _announced(self) -> Operation[list[Announced]]:
+        found: list[Announced] = []
+        for kind in ("interface", "worker"):
+            everybody = f"{self._prefix}:{kind}s"
+            processes = yield from self._members(everybody)
+            if not processes:
+                continue
+            (told,) = yield from ask(("MGET", *(self._key(kind, name) for name in processes)))
+            lives = {name: text.decode() for name, text in zip(processes, told, strict=True) if text is not None}
+            found += [read_announcement(kind, name, text) for name, text in lives.items()]
+            if kind == "worker" and len(lives) < len(processes):
+                # One that is only late adds itself again with its next beat.
+                yield from ask(("SREM", everybody, *({*processes} - {*lives})))
         return found
+
+    @staticmethod
+    def _members(key: str) -> Operation[list[str]]:
+        (members,) = yield from ask(("SMEMBERS", key))
+        return sorted(member.decode() for member in members)
 
     def socket_counts(self, processes: Sequence[str]) -> list[int]:
         """Return how many sockets each interface server has; errors as those of groups."""
-
-        def command() -> list[int]:
-            with self._client.pipeline(transaction=False) as pipe:
-                for process in processes:
-                    pipe.hlen(self._key("sockets", process))
-                return list(pipe.execute())
-
-        found: list[int] = self._groups.call(command)
-        return found
+        return list(map(int, self._ask(*[("HLEN", self._key("sockets", process)) for process in processes])))
 
     def paths(self, channels: Sequence[str]) -> list[str | None]:
         """Return the path of each socket, by its reply channel; None for what is no socket that is known."""
-
-        def command() -> list[str | None]:
-            with self._client.pipeline(transaction=False) as pipe:
-                for channel in channels:
-                    process = names.process_part(channel)[:-1] if names.is_process_channel(channel) else ""
-                    pipe.hget(self._key("sockets", process.rpartition(".")[2]), channel)
-                return list(pipe.execute())
-
-        found: list[str | None] = self._groups.call(command)
-        return found
+        commands: list[Command] = []
+        for channel in channels:
+            process = names.process_part(channel)[:-1] if names.is_process_channel(channel) else ""
+            commands.append(("HGET", self._key("sockets", process.rpartition(".")[2]), channel))
+        return [None if path is None else path.decode() for path in self._ask(*commands)]
 
     # -- of the dead
 
     def dead(self) -> list[str]:
         """The processes that have not said for too long that they live."""
+        return self._groups.carry_out(self._dead)
 
-        def command() -> list[str]:
-            processes = sorted(self._client.smembers(f"{self._prefix}:interfaces"))
-            with self._client.pipeline(transaction=False) as pipe:
-                for process in processes:
-                    pipe.exists(self._key("interface", process))
-                lives = pipe.execute()
-            return [process for process, alive in zip(processes, lives, strict=True) if not alive]
-
-        found: list[str] = self._groups.call(command)
-        return found
+    def _dead(self) -> Operation[list[str]]:
+        processes = yield from self._members(f"{self._prefix}:interfaces")
+        lives = yield from ask(*[("EXISTS", self._key("interface", process)) for process in processes])
+        return [process for process, alive in zip(processes, lives, strict=True) if not alive]
 
     def claim(self, process: str, seconds: float) -> bool:
         """Whether the caller, and for so long nobody else, is to tidy up after a process."""
-        key = self._key("sweep", process)
-        return bool(self._groups.call(lambda: self._client.set(key, "1", nx=True, px=int(seconds * 1000))))
+        (taken,) = self._ask(("SET", self._key("sweep", process), "1", "NX", "PX", int(seconds * 1000)))
+        return bool(taken)
 
     def keep(self, process: str, seconds: float) -> bool:
         """Have what :meth:`claim` gave last for so long from now on; false if it is lost: the process lives again."""
-        return bool(self._groups.call(lambda: self._client.pexpire(self._key("sweep", process), int(seconds * 1000))))
+        (kept,) = self._ask(("PEXPIRE", self._key("sweep", process), int(seconds * 1000)))
+        return bool(kept)
 
     def release(self, process: str) -> None:
         """Give back what :meth:`claim` gave."""
-        self._groups.call(lambda: self._client.delete(self._key("sweep", process)))
+        self._ask(("DEL", self._key("sweep", process)))
 
     def some_sockets(self, process: str, count: int) -> dict[str, str]:
         """About so many sockets of a process, with their paths; none if there are none."""
-        key = self._key("sockets", process)
+        return self._groups.carry_out(lambda: self._some_sockets(process, count))
 
-        def command() -> dict[str, str]:
-            for channel, path in self._client.hscan_iter(key, count=count):
-                some[channel] = path
-                if len(some) >= count:
-                    break
-            return some
-
+    def _some_sockets(self, process: str, count: int) -> Operation[dict[str, str]]:
         some: dict[str, str] = {}
-        return dict(self._groups.call(command))
+        cursor = b"0"
+        while True:
+            ((cursor, found),) = yield from ask(("HSCAN", self._key("sockets", process), cursor, "COUNT", count))
+            some.update((channel.decode(), path.decode()) for channel, path in pairs(found).items())
+            if int(cursor) == 0 or len(some) >= count:
+                return some
 
     def members(self, process: str) -> Iterator[str]:
         """Channels of a process that are members of groups."""
         start = f"{self._prefix}:member:"
-        for key in self._groups.call(lambda: list(self._client.scan_iter(f"{start}*.{process}!*", count=1000))):
+        for key in self._groups.carry_out(lambda: matching_keys(f"{start}*.{process}!*")):
             yield key.removeprefix(start)
 
     def condemn(self, process: str) -> None:
         """From now on nobody of a process joins a group, and if it comes back it knows that it was taken for dead."""
-        self._groups.call(lambda: self._client.set(self._key("buried", process), "1", ex=_REMEMBERED))
+        self._ask(("SET", self._key("buried", process), "1", "EX", _REMEMBERED))
 
     def bury(self, process: str) -> None:
         """Everything is tidied up after a process."""
-
-        def command() -> None:
-            with self._client.pipeline(transaction=True) as pipe:
-                pipe.set(self._key("buried", process), "1", ex=_REMEMBERED)
-                pipe.srem(f"{self._prefix}:interfaces", process)
-                pipe.delete(self._key("sockets", process), self._key("sweep", process))
-                pipe.execute()
-
-        self._groups.call(command)
+        self._transact(
+            ("SET", self._key("buried", process), "1", "EX", _REMEMBERED),
+            ("SREM", f"{self._prefix}:interfaces", process),
+            ("DEL", self._key("sockets", process), self._key("sweep", process)),
+        )

@@ -20,8 +20,8 @@ from channelsq.layers.contract.layer_contract import ChannelState, Send
 from channelsq.layers.kombu_broker.amqp_internals import Blocked, was_unblocked
 from channelsq.layers.kombu_broker.broker_access import QUEUE_EXPIRES, KombuBroker, channel_of, is_temporary
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, Entry, expiry_headers, pack_envelopes, task_message
-from channelsq.transport.dead_letters import PREFIX as DEAD_PREFIX
-from channelsq.transport.looking import look
+from channelsq.redis_core.channel_state import look
+from channelsq.redis_core.entries import DEAD_PREFIX
 
 _Result = TypeVar("_Result")
 
@@ -201,7 +201,7 @@ class KombuSender:
             if "-streams" in self._layer.scheme:
                 streams, name = channel.streams, queue.name
                 return ChannelState(
-                    waiting, *look(channel.pool, streams.key(name), streams.prefix + DEAD_PREFIX + name)
+                    waiting, *channel.carry_out(look(streams.key(name), streams.prefix + DEAD_PREFIX + name))
                 )
             expires = gate.expiry_of_oldest(channel, queue)
         clock = self._layer.expiry_clock

@@ -17,8 +17,8 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.json import dumps, loads
 
-from channelsq.transport.away import UNREACHABLE, ServerAway
-from channelsq.transport.commands import Command
+from channelsq.redis_core.commands import Command
+from channelsq.redis_io.away import UNREACHABLE, ServerAway
 from channelsq.transport.enduring import EnduringChannel, EnduringTransport
 
 logger = logging.getLogger("channelsq.worker")

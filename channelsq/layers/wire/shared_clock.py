@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 logger = logging.getLogger("channelsq.layers.clock")
 
@@ -24,11 +23,11 @@ class Clock:
     """A Redis server's clock, as this process knows it; this machine's while nothing is known.
 
     Args:
-        ask: asks the server for ``(seconds, microseconds)`` since 1970, as its command ``TIME``; None without a server.
+        ask: asks the server for the seconds since 1970; None without a server.
         server: what it is called in the log.
     """
 
-    def __init__(self, ask: Callable[[], Any] | None = None, server: str = "") -> None:
+    def __init__(self, ask: Callable[[], float] | None = None, server: str = "") -> None:
         self._ask = ask
         self._server = server
         self._lock = threading.Lock()
@@ -51,16 +50,16 @@ class Clock:
         ahead = self._ahead
         return time.time() if ahead is None else time.monotonic() + ahead
 
-    def _look(self, ask: Callable[[], Any]) -> None:
+    def _look(self, ask: Callable[[], float]) -> None:
         began = time.monotonic()
         try:
-            seconds, microseconds = ask()
+            asked = ask()
         except Exception:  # the server is away: who needs it for more than this is told so
             return
         ended, local = time.monotonic(), time.time()
         if ended - began > _PROMPT and self._ahead is not None:
             return
-        server = seconds + microseconds / 1_000_000 + (ended - began) / 2
+        server = asked + (ended - began) / 2
         self._ahead = server - ended
         wrong = local - server
         if abs(wrong) > _TOLD_ABOVE and abs(wrong - self._told) > _TOLD_ABOVE:

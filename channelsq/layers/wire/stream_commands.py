@@ -1,7 +1,7 @@
 """Sends as Redis commands on the streams of :mod:`channelsq.transport`, without a Kombu producer between.
 
 What travels is what :mod:`channelsq.layers.wire.wire_forms` describes, in the transport's compact form
-(:func:`channelsq.transport.payloads.encode_compact`), so that every Kombu consumer of the transport reads it too.
+(:mod:`channelsq.redis_core.compact`), so that every Kombu consumer of the transport reads it too.
 No connection is opened here: whoever has one sends the commands.
 """
 
@@ -13,10 +13,9 @@ from typing import Any
 from channelsq.core.names import new_id
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import Refused, Signing, without_signature
-from channelsq.transport.commands import Command, pack
-from channelsq.transport.dead_letters import PREFIX as DEAD_PREFIX
-from channelsq.transport.payloads import ForeignPayload, NewerPayload, decode_compact, encode_compact
-from channelsq.transport.streams import GROUP, SIZE
+from channelsq.redis_core.commands import Command, pack
+from channelsq.redis_core.compact import ForeignPayload, NewerPayload, TaskFrame, decode_compact, encode_compact
+from channelsq.redis_core.entries import DEAD_PREFIX
 
 #: Milliseconds that an unused reply queue or ``?`` queue lives.
 QUEUE_EXPIRES_MS = 300_000
@@ -24,10 +23,8 @@ QUEUE_EXPIRES_MS = 300_000
 #: Milliseconds for which, and number in which, envelopes of one process are kept that it is too old to read.
 _NEWER_EXPIRES_MS, _MOST_NEWER = 86_400_000, 1000
 
-#: What a channel's messages have in common in the bytes of an XADD: what stands before the data, what the data begins
-#: with, what its body begins with, all that stands behind the message; then the length of the data but for the id and
-#: the message, and that of the body but for the message.
-_Frame = tuple[bytes, bytes, bytes, bytes, int, int]
+#: A channel's key, what bodies begin with, the encoder of unsigned ones, and the bytes of an XADD around the data.
+_Channel = tuple[str, bytes, TaskFrame, bytes, bytes]
 
 
 class StreamCommands:
@@ -45,9 +42,7 @@ class StreamCommands:
         self.signing = signing
         self.queue_prefix = queue_prefix
         self.expiry_ms = max(1, int(expiry * 1000))
-        self._tasks: dict[str, tuple[str, bytes]] = {}
-        self._frames: dict[str, _Frame] = {}
-        self._lifetime: bytes = codec.dumps(self.expiry_ms)
+        self._channels: dict[str, _Channel] = {}
 
     def key(self, queue: str) -> str:
         """The key of a queue's stream."""
@@ -65,12 +60,15 @@ class StreamCommands:
         Args:
             identity: its id, to send a message again under the same one; a new one if left out.
         """
-        key, start = self._tasks.get(channel) or self._task(channel)
+        key, start, frame, _, _ = self._channels.get(channel) or self._channel(channel)
         identity = identity or new_id()
-        head = start + packed + b"\x80"
-        queue = self.queue_prefix + channel
-        body = head + b"\x80" if self.signing is None else self.signing.task(queue, identity, head, self.expiry_ms)
-        return self._add(key, encode_compact(queue, identity, body, self.expiry_ms))
+        if self.signing is None:
+            data = frame.encode(identity, packed)
+        else:
+            queue = self.queue_prefix + channel
+            body = self.signing.task(queue, identity, start + packed + b"\x80", self.expiry_ms)
+            data = encode_compact(queue, identity, body, self.expiry_ms)
+        return self._add(key, data)
 
     @property
     def packer(self) -> Callable[[str, bytes, str], bytes]:
@@ -81,43 +79,18 @@ class StreamCommands:
         return pack([self.task(channel, packed, identity)])
 
     def packed_task(self, channel: str, packed: bytes, identity: str) -> bytes:
-        """What :meth:`task` gives, as the bytes of its command: in one step, for who sends nothing else all day.
+        """Return :meth:`task` as the bytes of its command, in one step."""
+        _, _, frame, before, behind = self._channels.get(channel) or self._channel(channel)
+        data = frame.encode(identity, packed)
+        return b"%b%d\r\n%b%b" % (before, len(data), data, behind)
 
-        Args:
-            identity: shorter than 32 ASCII characters.
-        """
-        head, name, start, tail, around, beside = self._frames.get(channel) or self._frame(channel)
-        # The compact form: a list of four, the third of which is binary with a length of four bytes.
-        size = len(packed)
-        return b"%b%d\r\n%b%c%b\xc6%b%b%b%b" % (
-            head,
-            around + len(identity) + size,
-            name,
-            0xA0 | len(identity),
-            identity.encode(),
-            (beside + size).to_bytes(4, "big"),
-            start,
-            packed,
-            tail,
-        )
-
-    def _frame(self, channel: str) -> _Frame:
-        key, start = self._tasks.get(channel) or self._task(channel)
+    def _channel(self, channel: str) -> _Channel:
+        key, start = self.key(channel), b"\x93\x92" + codec.dumps(channel)
+        frame = TaskFrame(self.queue_prefix + channel, start, b"\x80\x80", self.expiry_ms)
         before, _, behind = pack([self._add(key, b"")]).rpartition(b"$0\r\n")
-        name = b"\x94" + codec.dumps(self.queue_prefix + channel)
-        end = b"\x80\x80" + self._lifetime
-        # Beside all that, the data has a byte before the id, and five before the body.
-        around = len(name) + 1 + 5 + len(start) + len(end)
-        made = before + b"$", name, start, end + behind, around, len(start) + 2
-        if len(self._frames) < 1000:
-            self._frames[channel] = made
-        return made
-
-    def _task(self, channel: str) -> tuple[str, bytes]:
-        """The key of a channel's stream, and what the bodies of its messages begin with."""
-        made = self.key(channel), b"\x93\x92" + codec.dumps(channel)
-        if len(self._tasks) < 1000:
-            self._tasks[channel] = made
+        made = key, start, frame, before + b"$", behind
+        if len(self._channels) < 1000:
+            self._channels[channel] = made
         return made
 
     def bare(self, queue: str, body: bytes) -> list[Command]:
@@ -135,22 +108,6 @@ class StreamCommands:
 
     def _add(self, key: str, data: bytes) -> Command:
         return ("XADD", key, "*", "m", data, "x", self.expiry_ms)
-
-    def size(self, queue: str) -> Command:
-        """Gives how many messages wait in a queue that workers consume; see ``size.lua`` of the transport.
-
-        The server answers NOSCRIPT if it has to be given the script first (``SCRIPT LOAD``, :data:`SIZE`).
-        """
-        return SIZE.command([self.key(queue)], (GROUP, 1000))
-
-    def bare_size(self, queue: str) -> Command:
-        """Gives how many envelopes or messages wait in a queue that :meth:`bare` adds to; of one that workers
-        consume, how many wait or are held."""
-        return ("XLEN", self.key(queue))
-
-    def held(self, queue: str) -> Command:
-        """Gives a list that begins with how many messages of a queue workers hold; NOGROUP for one without any."""
-        return ("XPENDING", self.key(queue), GROUP)
 
     # -- reading reply queues ---------------------------------------------------------------
 

@@ -14,8 +14,8 @@ from channelsq import conf
 from channelsq.asgi import channel_layers
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers import KombuChannelLayer
+from channelsq.redis_core.compact import ForeignPayload
 from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
-from channelsq.transport.payloads import ForeignPayload
 from channelsq.worker.dead_reports import read_arguments
 
 #: Characters of a message's part that are shown.

@@ -273,9 +273,9 @@ class Supervisor:
                     channel = cast(Channel, connection.default_channel)
                     keys = [key for name in self._channels[alias] for key in channel.keys_of(layer.queue(name).name)]
                     if guilty:
-                        channel.streams.expire_lease(consumer)
+                        channel.carry_out(channel.streams.expire_lease(consumer))
                     else:
-                        channel.streams.absolve(keys, [consumer])
+                        channel.carry_out(channel.streams.absolve(keys, [consumer]))
             except Exception as error:  # of whatever its connection raises; then when the lease has ended
                 logger.warning("%s: %s", alias, error, extra={"action": "leave_failed"})
 

@@ -20,7 +20,7 @@ from channelsq import __version__, route
 from channelsq.asgi import channel_layers
 from channelsq.layers import RedisChannelLayer
 from channelsq.operations import snapshot
-from channelsq.transport.payloads import encode_compact
+from channelsq.redis_core.compact import encode_compact
 from tests.support.demo import fresh_redis
 from tests.support.project import Project
 from tests.support.waiting import wait_until

@@ -21,10 +21,10 @@ from channelsq import Channel, conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.layers import RedisChannelLayer
 from channelsq.layers.wire import codec
-from channelsq.transport import dead_letters
-from channelsq.transport.commands import call
+from channelsq.redis_core.compact import encode_compact
+from channelsq.redis_core.entries import DEAD_PREFIX
+from channelsq.redis_core.operations import ask
 from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
-from channelsq.transport.payloads import encode_compact
 from tests.support.layers import installed
 from tests.support.project import Project
 from tests.support.waiting import wait_until
@@ -129,9 +129,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def bury(letters: DeadLetters, queue: str, data: bytes, identity: str = "*") -> DeadLetter:
     """Put a message among the dead letters, as a channel does."""
     channel: Any = letters._channel
-    key = channel.streams.prefix + dead_letters.PREFIX + queue
+    key = channel.streams.prefix + DEAD_PREFIX + queue
     fields = ("m", data, "s", queue, "d", 5, "r", "WorkerLostError: signal 9")
-    call(channel.pool, ("XADD", key, identity, *fields))
+    channel.carry_out(ask(("XADD", key, identity, *fields)))
     return list(letters.all(queue))[-1]
 
 

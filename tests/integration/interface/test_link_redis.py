@@ -23,7 +23,7 @@ from channelsq.interface.link.streams_link import StreamsLink
 from channelsq.interface.link.threaded_link import ThreadedLink
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.wire.wire_forms import Entry, pack_envelopes
-from channelsq.transport.payloads import decode_compact, encode_compact
+from channelsq.redis_core.compact import decode_compact, encode_compact
 from tests.support import needs
 from tests.support.links import Client, LinkProcess, linked, until
 from tests.support.ports import free_port
@@ -417,7 +417,7 @@ def test_a_server_that_is_frozen_for_a_while(server: RedisServer, layer: RedisCh
 def test_a_server_that_is_frozen_for_long(
     server: RedisServer, layer: RedisChannelLayer, caplog: Any, monkeypatch: Any
 ) -> None:
-    for module in ("redis_publisher", "reply_listener"):
+    for module in ("redis_pipeline", "reply_listener"):
         monkeypatch.setattr(f"channelsq.interface.link.{module}.SILENCE", 0.5)
     monkeypatch.setattr("channelsq.interface.link.reply_listener._BLOCK_MS", 300)
 

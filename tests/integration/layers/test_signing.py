@@ -15,8 +15,8 @@ from celery import Celery
 from kombu import Connection, Exchange, Queue
 from websockets.sync.client import ClientConnection, connect
 
+from channelsq.redis_core.compact import encode_compact
 from channelsq.transport.dead_letter_store import DeadLetters
-from channelsq.transport.payloads import encode_compact
 from tests.support.brokers import Broker, make_broker, operator
 from tests.support.demo import fresh_redis
 from tests.support.project import Project

@@ -19,8 +19,9 @@ from channelsq import Channel, consumer, route
 from channelsq.core import wire_version
 from channelsq.layers.stream_source import StreamSource
 from channelsq.layers.wire import codec
+from channelsq.redis_core.compact import encode_compact
 from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
-from channelsq.transport.payloads import encode, encode_compact
+from channelsq.transport.payloads import encode
 from channelsq.worker.sources import held_messages, newer
 from channelsq.worker.sources.consumer_request import Request
 from channelsq.worker.sources.crew import LEAST, PREFETCH, Crew

@@ -9,8 +9,9 @@ import pytest
 import redis
 from redis.exceptions import ResponseError
 
-from channelsq.transport.away import CODES, ServerAway, as_away, is_away
-from channelsq.transport.enduring import SETTLE
+from channelsq.redis_core.scripts import SETTLE
+from channelsq.redis_core.server_errors import CODES, is_away
+from channelsq.redis_io.away import ServerAway, as_away
 from tests.support.refusals import full
 from tests.support.servers import RedisServer
 

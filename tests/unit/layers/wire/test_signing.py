@@ -16,8 +16,8 @@ from channelsq.layers.wire import codec, signing
 from channelsq.layers.wire.signing import REDELIVERY, SKEW, Refused, Signing, sign_bare, without_signature
 from channelsq.layers.wire.stream_commands import StreamCommands
 from channelsq.layers.wire.wire_forms import open_task_body, task_message
-from channelsq.transport.commands import pack
-from channelsq.transport.payloads import decode_compact
+from channelsq.redis_core.commands import pack
+from channelsq.redis_core.compact import decode_compact
 from tests.support.logs import action_of
 
 QUEUE, ID = "websocket.receive", "0a1b-1"

@@ -8,24 +8,26 @@ from hypothesis import strategies as st
 
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.stream_commands import StreamCommands, open_bare, open_replies
-from channelsq.transport.commands import pack
+from channelsq.redis_core.commands import pack
+from channelsq.redis_core.compact import decode_compact, encode_compact
 
 
-@given(st.text(max_size=400), st.sampled_from(["a", "0123456789ab-ff", "x" * 31]), st.floats(0.001, 1e9))
-def test_packed_in_one_step_or_in_several_it_is_the_same_message(text: str, identity: str, expiry: float) -> None:
-    commands = StreamCommands("prefix:", expiry)
+@given(
+    st.text(max_size=400),
+    st.text("0123456789abcdef-", min_size=1, max_size=40),
+    st.floats(0.001, 1e9),
+    st.text(max_size=99),
+)
+def test_a_batch_and_the_event_loop_send_the_same_bytes(text: str, identity: str, expiry: float, channel: str) -> None:
+    commands = StreamCommands("prefix:", expiry, "site:")
     packed = codec.pack({"text": text}, 100_000)
-    for channel in ("websocket.receive", "c" * 99):
-        *head, data, name, lifetime = commands.task(channel, packed, identity)
-        one = commands.packed_task(channel, packed, identity)
-        # msgpack takes the shortest form of the body's length, which differs; what it says does not.
-        start = pack([(*head, b"", name, lifetime)]).split(b"$0\r\n")
-        assert one.startswith(start[0])
-        assert one.endswith(start[1])
-        inside = one[len(start[0]) + 1 : -len(start[1])].partition(b"\r\n")
-        assert int(inside[0]) == len(inside[2])
-        assert isinstance(data, bytes)
-        assert codec.loads(inside[2]) == codec.loads(data)
+    command = commands.task(channel, packed, identity)
+    assert pack([command]) == commands.packed_task(channel, packed, identity)
+    data = command[4]
+    assert isinstance(data, bytes)
+    body = codec.dumps([[channel, {"text": text}], {}, {}])
+    assert decode_compact(data) == (f"site:{channel}", identity, body, commands.expiry_ms)
+    assert data == encode_compact(f"site:{channel}", identity, body, commands.expiry_ms)
 
 
 def test_reading_deletes_what_was_read_and_renews() -> None:

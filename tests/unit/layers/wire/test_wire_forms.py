@@ -33,6 +33,7 @@ from channelsq.layers.wire.wire_forms import (
     open_task_body,
     timed_done_message,
 )
+from channelsq.redis_core.compact import decode_compact
 from channelsq.transport import payloads as transport_codec
 
 SOCKET, OTHER = "websocket.send.p!a", "websocket.send.p!b"
@@ -55,8 +56,8 @@ ENTRIES = [
     Entry([SOCKET], done_message(300)),
 ]
 TASK_BODY = b"\x93\x92\xb1websocket.receive\x81\xa4text\xa5hello\x80\x80"
-COMPACT_TASK = b"\x94\xb1websocket.receive\xa60a1b-2\xc4\x22" + TASK_BODY + b"\xcd\xea\x60"
-COMPACT_BARE = b"\x94\xc0\xc0\xc4\x84" + ENVELOPE + b"\xcd\xea\x60"
+COMPACT_TASK = b"\x94\xb1websocket.receive\xa60a1b-2\xc6\x00\x00\x00\x22" + TASK_BODY + b"\xcd\xea\x60"
+COMPACT_BARE = b"\x94\xc0\xc0\xc6\x00\x00\x00\x84" + ENVELOPE + b"\xcd\xea\x60"
 PAYLOAD: dict[str, Any] = {
     "body": b"\x93",
     "content-type": "application/x-msgpack",
@@ -78,18 +79,16 @@ WHOLE = (
 def test_a_channels_message_on_streams() -> None:
     command = COMMANDS.task("websocket.receive", HELLO, IDENTITY)
     assert command == ("XADD", "stream:websocket.receive", "*", "m", COMPACT_TASK, "x", 60_000)
-    assert transport_codec.decode_compact(COMPACT_TASK) == ("websocket.receive", IDENTITY, TASK_BODY, 60_000)
+    assert decode_compact(COMPACT_TASK) == ("websocket.receive", IDENTITY, TASK_BODY, 60_000)
     assert open_task_body(TASK_BODY) == {"text": "hello"}
 
 
 def test_a_channels_message_that_interface_servers_pack_in_one_step() -> None:
     form = COMMANDS.packed_task("websocket.receive", HELLO, IDENTITY)
-    data = b"\x94\xb1websocket.receive\xa60a1b-2\xc6\x00\x00\x00\x22" + TASK_BODY + b"\xcd\xea\x60"
     assert form == (
         b"*7\r\n$4\r\nXADD\r\n$24\r\nstream:websocket.receive\r\n$1\r\n*\r\n$1\r\nm\r\n"
-        b"$%d\r\n%b\r\n$1\r\nx\r\n$5\r\n60000\r\n" % (len(data), data)
+        b"$%d\r\n%b\r\n$1\r\nx\r\n$5\r\n60000\r\n" % (len(COMPACT_TASK), COMPACT_TASK)
     )
-    assert transport_codec.decode_compact(data) == ("websocket.receive", IDENTITY, TASK_BODY, 60_000)
 
 
 def test_a_channels_message_on_any_broker() -> None:
@@ -244,7 +243,7 @@ def test_an_announcement_with_more_in_it() -> None:
 
 def test_the_marks_of_what_needs_a_newer_process(monkeypatch: pytest.MonkeyPatch) -> None:
     marked = msgpack.packb([2, "anything"])
-    for read in (transport_codec.decode, transport_codec.decode_compact, open_bare):
+    for read in (transport_codec.decode, decode_compact, open_bare):
         with pytest.raises(NewerWire, match=r"needs wire version 2, and channelsq .* version 1: update this process"):
             read(marked)
     with pytest.raises(NewerWire, match="needs wire version 2"):
@@ -261,7 +260,7 @@ def test_the_marks_of_what_needs_a_newer_process(monkeypatch: pytest.MonkeyPatch
 def test_fields_behind_the_compact_form() -> None:
     for form in (COMPACT_TASK, COMPACT_BARE):
         longer = msgpack.packb([*msgpack.unpackb(form), {"unheard": 1}, 5])
-        assert transport_codec.decode_compact(longer) == transport_codec.decode_compact(form)
+        assert decode_compact(longer) == decode_compact(form)
         assert transport_codec.decode(longer) == transport_codec.decode(form)
 
 

@@ -1,0 +1,1 @@
+"""Carries out the operations of :mod:`channelsq.redis_core` on redis-py's connections."""
