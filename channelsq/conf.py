@@ -15,6 +15,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from channelsq.core import celery_app_internals
 from channelsq.diagnostics.causes import meant
 from channelsq.exceptions import InvalidChannelLayerError
 
@@ -266,9 +267,7 @@ def remember_celery_app() -> None:
     *current* app exists for the importing thread alone.
     """
     global _celery_app
-    from celery import _state
-
-    current = getattr(_state, "_tls").current_app  # noqa: B009 - not in Celery's stubs
+    current = celery_app_internals.app_of_thread()
     if current is not None:
         _celery_app = current
 
@@ -282,10 +281,7 @@ def known_celery_app() -> Celery | None:
 
 def celery_app() -> Celery:
     """Return the project's Celery app; Celery's default one if there is none."""
-    from celery import current_app
-
-    # The app itself, since its proxy has another identity.
-    return known_celery_app() or current_app._get_current_object()  # type: ignore[attr-defined]
+    return known_celery_app() or celery_app_internals.current_app()
 
 
 def celery_broker_url(app: Celery | None = None) -> str:
@@ -302,8 +298,4 @@ def is_chosen(app: Celery, setting: str) -> bool:
         app: the app.
         setting: its name in lower case, such as ``"worker_pool"``; it may have been set as ``CELERY_WORKER_POOL``.
     """
-    app_conf: Any = app.conf
-    app_conf.get(setting)  # makes the app read its configuration
-    names = app_conf._to_keys(setting)
-    # The last map holds Celery's own defaults.
-    return any(name in mapping for mapping in app_conf.maps[:-1] for name in names)
+    return celery_app_internals.is_chosen(app, setting)

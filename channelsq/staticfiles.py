@@ -19,6 +19,7 @@ from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 
 from channelsq.handler import AsgiHandler, ViewConsumer
+from channelsq.http.django_http_internals import close_with, is_static_path
 
 __all__ = ["StaticFilesConsumer", "StaticFilesHandler"]
 
@@ -51,12 +52,12 @@ class StaticFilesHandler(StaticFilesHandlerMixin, AsgiHandler):
 
         The views get paths that are not below ``STATIC_URL``, and without ``DEBUG`` also paths without a file.
         """
-        if not (settings.DEBUG or self.insecure) or not self._should_handle(request.path):
+        if not (settings.DEBUG or self.insecure) or not is_static_path(self, request.path):
             return AsgiHandler.get_response(self, request)
         response = self._file_or_error(request)
         if response is None:
             return AsgiHandler.get_response(self, request)
-        response._resource_closers.append(request.close)  # type: ignore[attr-defined]
+        close_with(response, request.close)
         return response
 
     def _file_or_error(self, request: HttpRequest) -> HttpResponseBase | None:

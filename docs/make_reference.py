@@ -181,9 +181,19 @@ def members(cls: griffe.Class, exported: set[str]) -> tuple[list[griffe.Object],
     return list(found.values()), inherited
 
 
+def shown_bases(cls: griffe.Class) -> Iterator[str]:
+    """Return the names of a class's bases; in place of one that hides a library's private parts, its own bases."""
+    for base in cls.bases:
+        path = base if isinstance(base, str) else base.canonical_path
+        if "_internals." in path:
+            yield from shown_bases(cls.modules_collection[path])  # type: ignore[arg-type]
+        else:
+            yield str(base)
+
+
 def class_section(cls: griffe.Class, name: str, exported: set[str]) -> Iterator[str]:
     """A class with its attributes and methods."""
-    bases = ", ".join(f"`{base}`" for base in cls.bases if not str(base).startswith("_"))
+    bases = ", ".join(f"`{base}`" for base in shown_bases(cls) if not base.startswith("_"))
     init = cls.all_members.get("__init__")
     made = name
     if init is not None and init.is_function:

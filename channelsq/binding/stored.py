@@ -20,6 +20,8 @@ from django.core.exceptions import ValidationError
 from django.db import connections, models
 from django.db.models.fields.files import FieldFile
 
+from channelsq.binding.django_file_internals import is_stored
+
 
 class Unsure(Exception):
     """Only the row says what was stored."""
@@ -149,7 +151,7 @@ def _json(field: Any, value: Any) -> Any:
 
 
 def _file(field: Any, value: Any) -> Any:
-    if not isinstance(value, FieldFile) or not value._committed:  # type: ignore[attr-defined]
+    if not isinstance(value, FieldFile) or not is_stored(value):
         raise Unsure
     return value
 

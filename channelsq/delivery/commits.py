@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.signals import connection_created
 
-#: Marks connections whose savepoints are watched.
-_WATCHED = "_channelsq_watched"
+from channelsq.delivery import django_transaction_internals as transaction
 
 #: Marks ``atomic`` blocks that somebody else has begun: nobody here waits for their end.
 _OUTSIDE = "_channelsq_outside"
@@ -78,11 +76,11 @@ def is_waited_for(connection: Any) -> bool:
     """
     if not connection.in_atomic_block:
         return False
-    if connection.commit_on_exit and not any(map(_is_outside, connection.atomic_blocks)):
+    if transaction.ends_with_commit(connection) and not any(map(_is_outside, transaction.open_blocks(connection))):
         return True
     if _is_outermost(connection):
         return False
-    _watch(connection)
+    transaction.watch_savepoints(connection, _savepoint_ended)
     return True
 
 
@@ -97,12 +95,11 @@ def wait(connection: Any, waiting: W, release: Callable[[list[W]], None]) -> Non
         release: called once for each commit, with all that waited for it, in order.
     """
     waiting.transactions += 1
-    batch = next((entry[1] for entry in connection.run_on_commit if type(entry[1]) is _Batch), None)
+    batch = next(transaction.calls_on_commit(connection, _Batch), None)
     if batch is None:
         batch = _Batch(release)
-        # As transaction.on_commit(batch, robust=True), but with savepoints that drop a part of it.
-        connection.run_on_commit.append((batch, batch, True))
-    batch.entries.append((tuple(connection.savepoint_ids), waiting))
+        transaction.call_on_commit(connection, batch)
+    batch.entries.append((transaction.savepoints(connection), waiting))
 
 
 class _Batch:
@@ -138,7 +135,12 @@ class _Batch:
 @contextmanager
 def from_outside() -> Iterator[None]:
     """Count the ``atomic`` blocks that are open now as those of a test, within a ``with`` block."""
-    blocks = [block for connection in transactions() for block in connection.atomic_blocks if not _is_outside(block)]
+    blocks = [
+        block
+        for connection in transactions()
+        for block in transaction.open_blocks(connection)
+        if not _is_outside(block)
+    ]
     for block in blocks:
         setattr(block, _OUTSIDE, True)
     try:
@@ -149,32 +151,17 @@ def from_outside() -> Iterator[None]:
 
 
 def _is_outside(block: Any) -> bool:
-    return bool(getattr(block, "_from_testcase", False) or getattr(block, _OUTSIDE, False))
+    return transaction.is_of_testcase(block) or bool(getattr(block, _OUTSIDE, False))
 
 
 def _is_outermost(connection: Any) -> bool:
     """Return whether only blocks from outside, and blocks without a savepoint, which cannot fail alone, are open."""
-    return all(_is_outside(block) or not block.savepoint for block in connection.atomic_blocks)
+    return all(
+        _is_outside(block) or not transaction.has_savepoint(block) for block in transaction.open_blocks(connection)
+    )
 
 
-def _watch(connection: Any) -> None:
-    """Look at the end of every savepoint, also of blocks that are open already."""
-    if hasattr(connection, _WATCHED):
-        return
-    release = connection.savepoint_commit  # also called when one was rolled back
-
-    @functools.wraps(release)
-    def release_and_call(sid: str) -> None:
-        release(sid)
-        if connection.in_atomic_block and _is_outermost(connection):
-            _call_ours(connection)
-
-    connection.savepoint_commit = release_and_call
-    setattr(connection, _WATCHED, True)
-
-
-def _call_ours(connection: Any) -> None:
-    ours = [entry[1] for entry in connection.run_on_commit if type(entry[1]) is _Batch]
-    connection.run_on_commit = [entry for entry in connection.run_on_commit if type(entry[1]) is not _Batch]
-    for batch in ours:
-        batch()
+def _savepoint_ended(connection: Any) -> None:
+    if connection.in_atomic_block and _is_outermost(connection):
+        for batch in transaction.take_calls_on_commit(connection, _Batch):
+            batch()

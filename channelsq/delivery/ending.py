@@ -16,17 +16,14 @@ import threading
 import traceback
 from typing import NoReturn
 
-from billiard import common
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
 from celery.utils.serialization import get_pickleable_exception
 
+from channelsq.delivery.billiard_internals import signal_has_ended_process
+
 #: Exceptions that Celery takes for news of its pool; a consumer may have them of another task whose result it reads.
 _OF_THE_POOL = Terminated, TimeLimitExceeded, WorkerLostError
-
-
-#: Set by billiard's signal handler before it raises SystemExit.
-_signalled: list[bool] = common._should_have_exited  # type: ignore[attr-defined]  # not in its stubs
 
 
 class WorkerEnds(WorkerTerminate):
@@ -45,16 +42,6 @@ def end_worker(code: int) -> NoReturn:
     global _worker_ends
     _worker_ends = True
     raise WorkerEnds(code)
-
-
-def signal_has_ended_process() -> bool:
-    """Whether billiard's signal handler has raised SystemExit in this process of a prefork pool."""
-    return bool(_signalled[0])
-
-
-def forget_signal() -> None:
-    """Have billiard hand the outcome of the running job to the parent, before this process ends."""
-    _signalled[0] = False
 
 
 def is_end(error: BaseException) -> bool:

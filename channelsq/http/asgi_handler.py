@@ -11,7 +11,6 @@ from typing import Any
 
 from django.core import signals
 from django.core.exceptions import RequestDataTooBig
-from django.core.handlers.base import BaseHandler
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBadRequest, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
@@ -22,13 +21,14 @@ from channelsq.delivery import attempts
 from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout, ResponseLater
 from channelsq.http import sentry_request_internals
 from channelsq.http.asynciter import iterate
+from channelsq.http.django_http_internals import DjangoHandler, note_handler
 from channelsq.http.request import AsgiRequest, script_name
 from channelsq.message import Message
 
 logger = logging.getLogger("channelsq.http")
 
 
-class AsgiHandler(BaseHandler):
+class AsgiHandler(DjangoHandler):
     """Runs Django for a message: ``handler(message)`` yields the messages of the response.
 
     One handler serves any number of threads; it loads the middleware when the first message comes.
@@ -44,8 +44,6 @@ class AsgiHandler(BaseHandler):
     #: sent: by such messages the worker learns that the client has left.
     quiet_seconds: float = 5
 
-    _middleware_chain: Any
-
     def __init__(self) -> None:
         super().__init__()
         self._loading = threading.Lock()
@@ -56,10 +54,9 @@ class AsgiHandler(BaseHandler):
         There are none if the client went away during its body, or if the view raised ResponseLater.
         Closing the generator closes the response, so that whatever produces it ends too.
         """
-        if self._middleware_chain is None:
+        if not self._has_middleware:
             with self._loading:
-                # Set last by Django, so that another thread never sees half of it.
-                if self._middleware_chain is None:
+                if not self._has_middleware:
                     self.load_middleware()
         set_script_prefix(script_name(message))
         signals.request_started.send(sender=type(self), message=message)
@@ -111,12 +108,12 @@ class AsgiHandler(BaseHandler):
             except BaseException:
                 request.close()
                 raise
-            response._handler_class = type(self)  # type: ignore[attr-defined]
+            note_handler(response, type(self))
             if isinstance(response, FileResponse):
                 response.block_size = self.chunk_size
             _drop_content_if_bodiless(request, response)
             return response, request.response_later
-        response._handler_class = type(self)  # type: ignore[attr-defined]
+        note_handler(response, type(self))
         return response, False
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,10 +138,10 @@ class AsgiHandler(BaseHandler):
 
         return run
 
-    def _get_response(self, request: HttpRequest) -> HttpResponseBase:
+    def _run_view(self, request: HttpRequest) -> HttpResponseBase:
         # Here, inside the middleware: farther out Django would take the exception for a failure.
         try:
-            return super()._get_response(request)  # type: ignore[misc,no-any-return]
+            return super()._run_view(request)
         except ResponseLater:
             request.response_later = True  # type: ignore[attr-defined]
             # For the middleware alone, which runs as for any response (a session is saved).  204, because

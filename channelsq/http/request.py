@@ -12,15 +12,14 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
 from django.conf import settings
-from django.core.files.uploadedfile import UploadedFile
-from django.http import HttpRequest, QueryDict, parse_cookie
-from django.utils.datastructures import MultiValueDict
+from django.http import QueryDict, parse_cookie
 from django.utils.functional import cached_property
 
 from channelsq import conf, exceptions
 from channelsq.delivery import attempts
 from channelsq.delivery.attempts import PART
 from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout
+from channelsq.http.django_http_internals import DjangoRequest
 from channelsq.message import Message
 from channelsq.routing import path_below
 
@@ -41,7 +40,7 @@ def script_name(message: Message) -> str:
     return conf.forced_script_name() or str(message.get("root_path") or "")
 
 
-class AsgiRequest(HttpRequest):
+class AsgiRequest(DjangoRequest):
     """Django's request, from a message.
 
     The whole body is read here, from ``body`` and, if the message has one, from its ``body_channel``;
@@ -69,17 +68,12 @@ class AsgiRequest(HttpRequest):
     #: Set once a view has raised ResponseLater: nothing is to be sent.
     response_later = False
 
-    _post: QueryDict
-    _files: MultiValueDict[str, UploadedFile[Any]]
-
     def __init__(self, message: Message) -> None:
         # HttpRequest.__init__ would set the attributes that are properties here.
         self.message = message
         #: The channel that this request's client listens on.
         self.reply_channel = message.reply_channel
         self.resolver_match = None
-        self._post_parse_error = False
-        self._read_started = False
         self.path = _text(message, "path")
         if not self.path:
             raise ValueError(f"{message!r} has no 'path'; a request needs one, such as '/'")
@@ -90,8 +84,8 @@ class AsgiRequest(HttpRequest):
         if isinstance(self._query_string, str):
             self._query_string = self._query_string.encode()
         self.META = self._make_meta()
-        self._set_content_type_params(self.META)  # type: ignore[attr-defined]
-        self._stream = self._read_body()
+        self._parse_content_type()
+        self._set_body(self._read_body())
 
     def _make_meta(self) -> dict[str, Any]:
         message = self.message
@@ -102,7 +96,7 @@ class AsgiRequest(HttpRequest):
             "PATH_INFO": self.path_info,
             "SERVER_NAME": "unknown",
             "SERVER_PORT": "0",
-            "wsgi.url_scheme": self._get_scheme(),  # which OpenTelemetry asks for
+            "wsgi.url_scheme": self._url_scheme(),  # which OpenTelemetry asks for
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
         }
@@ -212,7 +206,7 @@ class AsgiRequest(HttpRequest):
 
     # -- what Django's own request classes give -------------------------------------------------
 
-    def _get_scheme(self) -> str:
+    def _url_scheme(self) -> str:
         scheme = self.message.get("scheme") or "http"
         return _HTTP_SCHEMES.get(scheme, scheme)
 
@@ -225,26 +219,10 @@ class AsgiRequest(HttpRequest):
         # META holds bytes as latin-1; browsers send UTF-8.
         return parse_cookie(self.META.get("HTTP_COOKIE", "").encode("latin-1").decode(errors="replace"))
 
-    @property  # type: ignore[override]
-    def POST(self) -> QueryDict:
-        if not hasattr(self, "_post"):
-            self._load_post_and_files()
-        return self._post
-
-    @POST.setter
-    def POST(self, post: QueryDict) -> None:
-        self._post = post
-
-    @property
-    def FILES(self) -> MultiValueDict[str, UploadedFile[Any]]:  # type: ignore[override]
-        if not hasattr(self, "_files"):
-            self._load_post_and_files()
-        return self._files
-
     def close(self) -> None:
         """Give back the temporary files of the body and of what was uploaded."""
         super().close()
-        self._stream.close()
+        self._close_body()
 
 
 def _text(message: Message, key: str) -> str:

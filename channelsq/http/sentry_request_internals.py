@@ -2,6 +2,8 @@
 
 Its Django integration finds a view's errors itself.  Which URL, method and headers they belong to it learns from the
 WSGI or ASGI handler around the view, and a message has passed neither.
+
+A private part of ``sentry_sdk``; ``tests/integration/site/test_tracing.py`` pins it.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from django.contrib.sessions.backends.base import CreateError, SessionBase, Upda
 from django.utils.crypto import salted_hmac
 
 from channelsq.exceptions import InvalidSessionEngine
+from channelsq.session_support.django_session_internals import set_key
 
 _SALT = "channelsq.sessions"
 
@@ -35,10 +36,10 @@ class ChannelSession(SessionBase):
     def load(self) -> dict[str, Any]:
         """Return the session's data; ``{}`` if there is none."""
         for key in (self.fixed_key, *self.keys_of_old_secrets):
-            self._session_key = key
+            set_key(self, key)
             if found := super().load():
                 break
-        self._session_key = self.fixed_key  # engines reset it if there is no session
+        set_key(self, self.fixed_key)  # engines reset it if there is no session
         return found
 
     def save(self, must_create: bool = False) -> None:
@@ -61,7 +62,7 @@ class ChannelSession(SessionBase):
     def flush(self) -> None:
         """Delete the session's data; the key stays."""
         super().flush()
-        self._session_key = self.fixed_key
+        set_key(self, self.fixed_key)
 
     def cycle_key(self) -> None:
         """Do nothing: the key is secret, so there is no reason to change it."""

@@ -7,9 +7,9 @@ from typing import Any
 
 from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
-from celery.worker import state
 
 from channelsq.delivery.ending import end_worker
+from channelsq.worker.running.celery_state_internals import running_requests
 from channelsq.worker.running.consumer_task import ConsumerTask
 
 #: The methods of Celery's consumer that its signal handlers for a cold shutdown call; the second one until Celery 5.5.
@@ -34,7 +34,7 @@ def end_what_runs(consumer: Any) -> None:
 
 def _end_solo(cancel: Callable[[], None]) -> Callable[[], None]:
     def end() -> None:
-        if any(isinstance(request.task, ConsumerTask) for request in tuple(state.active_requests)):
+        if any(isinstance(request.task, ConsumerTask) for request in running_requests()):
             end_worker(EX_FAILURE)
         cancel()
 
@@ -47,7 +47,7 @@ def _wait_for_threads(cancel: Callable[[], None]) -> Callable[[], None]:
 
     def end() -> None:
         nonlocal told
-        if state.active_requests and not told:
+        if running_requests() and not told:
             told = True
             raise WorkerShutdown(EX_FAILURE)
 

@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Any
 
 from celery import bootsteps, signals
-from celery.worker import state
 
 from channelsq import conf
 from channelsq.asgi import channel_layers
@@ -19,12 +18,12 @@ from channelsq.core.wire_version import WIRE_VERSION
 from channelsq.delivery import shutdown
 from channelsq.version import __version__
 from channelsq.worker.announcer import Announcer
+from channelsq.worker.celery_join_internals import let_consumers_wait
 from channelsq.worker.commands import consumer_limits
 from channelsq.worker.commands.event_relay import Relay
 from channelsq.worker.commands.selection import selection_of
-from channelsq.worker.join_internals import let_consumers_wait
 from channelsq.worker.processes.process_supervisor import Supervisor
-from channelsq.worker.running import greenlets
+from channelsq.worker.running import celery_state_internals, greenlets
 from channelsq.worker.running.consumer_tasks import tasks_of
 from channelsq.worker.sources import held_messages
 from channelsq.worker.sources.crew import Crew
@@ -132,7 +131,7 @@ class Sources(bootsteps.StartStopStep):
                     "pool_keeps_limits": self.pool_keeps_limits,
                 },
             )
-            self.supervisor.tell("revoked", revoke=list(state.revoked))
+            self.supervisor.tell("revoked", revoke=celery_state_internals.revoked_ids())
             self.supervisor.start()
         else:
             self._tell_of_process()
@@ -156,7 +155,7 @@ class Sources(bootsteps.StartStopStep):
         if self.crew is not None:
             self.crew.stop()
         if self.supervisor is not None:
-            self.supervisor.stop("cold" if state.should_terminate else "warm")
+            self.supervisor.stop("cold" if celery_state_internals.is_told_to_end_at_once() else "warm")
 
     def stop(self, worker: Any) -> None:
         """End; a warm shutdown waits for the consumers that run."""
@@ -165,7 +164,7 @@ class Sources(bootsteps.StartStopStep):
             self.crew.wait()
             self.crew.close()
         while self.supervisor is not None and not self.supervisor.wait(LOOK_EVERY):
-            if state.should_terminate:  # a cold shutdown after all
+            if celery_state_internals.is_told_to_end_at_once():  # a cold shutdown after all
                 self._cut(self.supervisor)
         self._announcer.stop()
 

@@ -8,9 +8,9 @@ import threading
 from typing import Any
 
 from celery import Celery
-from celery.worker import state
 
 from channelsq.worker.embedded import DEFAULT_THREADS
+from channelsq.worker.running import celery_state_internals
 
 
 class ThreadedCeleryWorker:
@@ -34,9 +34,9 @@ class ThreadedCeleryWorker:
 
     def stop(self, timeout: float = 10.0) -> None:
         """Warm shutdown; returns when running tasks are done, or after ``timeout`` seconds."""
-        state.should_stop = 0  # type: ignore[assignment]  # an exit code; the stubs know None alone
+        celery_state_internals.tell_to_end()
         self._thread.join(timeout)
-        state.should_stop = None
+        celery_state_internals.forget_end()
 
     def wait(self) -> None:
         """Return when the worker has ended."""

@@ -12,12 +12,11 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from uvicorn.server import ServerState
-
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.core import names
 from channelsq.interface.basis.config import InterfaceConfig
 from channelsq.interface.basis.counters import Counters
+from channelsq.interface.basis.uvicorn_state_internals import ServerState
 from channelsq.interface.http.response_messages import BadResponse, read_part, read_start
 from channelsq.interface.link.replies import Delivery, Replies
 from channelsq.interface.process.server import InterfaceServer

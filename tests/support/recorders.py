@@ -9,7 +9,8 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 
 from channelsq.interface.websocket import handshake
-from channelsq.interface.websocket.incoming import Incoming, Wire
+from channelsq.interface.websocket.incoming import Incoming
+from channelsq.interface.websocket.websockets_wire_internals import Wire
 from tests.support.interfaces import frame
 
 MAX_SIZE = 3000

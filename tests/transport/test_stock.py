@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from channelsq.layers.kombu_broker.stock_transport import Channel, _left
+from channelsq.layers.kombu_broker.kombu_redis_internals import Channel, _left
 from channelsq.layers.kombu_broker.worker_connection import Connection
 from channelsq.redis_io.away import ServerAway
 from tests.support.refusals import full, noreplicas
@@ -157,7 +157,7 @@ def test_what_cannot_be_put_back_is_by_the_next_connection(
 def test_what_could_not_be_noted_in_time_is_run_and_may_be_rejected(
     server: RedisServer, client: redis.Redis, new_worker: Callable[[], Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channelsq.layers.kombu_broker.stock_transport._NOTED_WITHIN", 0.3)
+    monkeypatch.setattr("channelsq.layers.kombu_broker.kombu_redis_internals._NOTED_WITHIN", 0.3)
     worker = new_worker()
     worker.ask()
     publish(server, "one")

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-try:
-    from websockets.speedups import apply_mask
-except ImportError:  # a platform for which there is no compiled module
-    from websockets.utils import apply_mask
-
-__all__ = ["BYTES", "COMPRESSED", "TEXT", "apply_mask", "frame"]
-
 #: First bytes of a whole message in one frame: FIN with the opcode, and RSV1 for a compressed one.
 TEXT, BYTES, COMPRESSED = 0x81, 0x82, 0x40
 

@@ -12,7 +12,7 @@ import select
 from collections.abc import Callable
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from channelsq.interface.http.uvicorn_http_internals import RequestResponseCycle
 
 #: What every answer begins with.
 _BEGINNING = b"HTTP/1.1 "

@@ -9,26 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
-
 from channelsq.core import names
 from channelsq.exceptions import MessageTooLarge
 from channelsq.interface.context.server_context import ServerContext
+from channelsq.interface.http.answer_bytes import written
 from channelsq.interface.http.request_message import Refused, RequestMessage
 from channelsq.interface.http.response_messages import BadResponse, Start, read_part, read_start
+from channelsq.interface.http.uvicorn_http_internals import RequestResponseCycle
 from channelsq.interface.link import Publication
 from channelsq.interface.link.replies import Delivery
-
-
-def written(cycle: RequestResponseCycle, start: Start, content: bytes) -> bytes:
-    """A whole answer as it goes on the wire; ``content`` is left out for HEAD."""
-    parts = [STATUS_LINE[start.status]]
-    for name, value in (*cycle.default_headers, *start.headers):
-        parts += (name, b": ", value, b"\r\n")
-    if not cycle.keep_alive:
-        parts.append(b"connection: close\r\n")
-    parts += (b"\r\n", content if cycle.scope["method"] != "HEAD" else b"")
-    return b"".join(parts)
 
 
 class SingleResponse:

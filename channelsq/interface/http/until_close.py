@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from channelsq.interface.http.uvicorn_http_internals import RequestResponseCycle
 
 
 class UntilClose:

@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import http
 import logging
 import socket
 import struct
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
+from httptools import HttpParserError, HttpParserUpgrade
+from uvicorn import Config
 
 from channelsq.interface.basis.log_fields import extra, shown_client
 from channelsq.interface.basis.request_validation import Flaw, check
+from channelsq.interface.basis.uvicorn_state_internals import ServerState
+from channelsq.interface.http.answer_bytes import refusal, written
 from channelsq.interface.http.half_closed import HalfClosed
+from channelsq.interface.http.head_bounds import HeadBounds
 from channelsq.interface.http.http_app import BEGUN
 from channelsq.interface.http.request_message import ABORT, LAST, Refused, RequestMessage
 from channelsq.interface.http.response_messages import Start
-from channelsq.interface.http.single_response import SingleResponse, written
+from channelsq.interface.http.single_response import SingleResponse
 from channelsq.interface.http.until_close import UntilClose
+from channelsq.interface.http.upgrades import head_without_upgrade, refusal_of_handshake
+from channelsq.interface.http.uvicorn_http_internals import RequestResponseCycle, UvicornHttpProtocol
 
 if TYPE_CHECKING:
     from channelsq.interface.context.server_context import ServerContext
@@ -50,7 +52,7 @@ _ACTIONS = {429: "too_many_pipelined", 431: "headers_too_large"}
 logger = logging.getLogger("channelsq.interface.http")
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(UvicornHttpProtocol):
     """One connection, until it becomes a WebSocket.
 
     Args:
@@ -74,7 +76,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._status = status
         #: Larger bodies are looked at, or sent on in parts.
         self._body_at_once = min(context.limits.body_chunk, context.config.max_body_size or sys.maxsize)
-        self._head_size = 0
+        self._head = HeadBounds(context.config.max_header_size, context.limits.pipelined)
         self._head_timer: asyncio.TimerHandle | None = None
         #: Why this connection is one too many: status, action and reason.
         self._surplus: tuple[int, str, str] | None = None
@@ -82,8 +84,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._place = ""
         #: Whether all is said: what still comes is thrown away.
         self._lingering = False
-        #: Whether the head of the request that comes is here: what follows its body are no headers.
-        self._head_over = False
         #: Why the parser was stopped.
         self._flaw: Flaw | None = None
         #: Whether something was refused, and the answer to that while earlier requests are not answered.
@@ -159,11 +159,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _last_whole(self) -> RequestResponseCycle | None:
         """Return the newest request whose body is here, without one behind it whose body is not."""
-        newest = cast("RequestResponseCycle | None", self.cycle)
+        newest = self.newest
         if newest is not None and newest.more_body:
             if not self.pipeline:
                 return None
-            self.pipeline.popleft()
+            self.drop_newest()
             self.cycle = newest = self.pipeline[0][0] if self.pipeline else cast("RequestResponseCycle", self._active)
         return newest
 
@@ -174,14 +174,14 @@ class HttpProtocol(HttpToolsProtocol):
         if self._surplus is not None:
             self._refuse(*self._surplus)
             return
-        self._unset_keepalive_if_required()
+        self.forget_keep_alive()
         self._parsing = True
         self._parse(data)
         self._parsing = False
         if self._found is not None:
             (cycle, app), self._found = self._found, None
             if not self.transport.is_closing():
-                self._start_asgi_task(cycle, app)
+                self.start(cycle, app)
         if self._lingering:
             return
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
@@ -207,17 +207,17 @@ class HttpProtocol(HttpToolsProtocol):
     @property
     def is_beginning(self) -> bool:
         """Whether its first request is still to come."""
-        return cast("RequestResponseCycle | None", self.cycle) is None and not self._surplus
+        return self.newest is None and not self._surplus
 
     @property
     def _busy(self) -> bool:
         """Whether a request is being answered."""
-        cycle = cast("RequestResponseCycle | None", self.cycle)  # uvicorn says it is never None
+        cycle = self.newest
         return cycle is not None and not cycle.response_complete
 
     # -- requests ---------------------------------------------------------------------------
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def start(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Answer a request whose turn it is; called by uvicorn."""
         if self._parsing:
             self._found = cycle, app
@@ -227,7 +227,7 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle.scope["http_version"] == "1.0":
             app = UntilClose(app, cycle, self._drop)
         if self._status.has(cycle.scope["raw_path"]):
-            super()._start_asgi_task(cycle, cast(Any, self._status))
+            self.run_application(cycle, cast(Any, self._status))
             return
         if self._context.clients.by_request and not self._enter(cycle):
             return
@@ -237,11 +237,11 @@ class HttpProtocol(HttpToolsProtocol):
             or cycle.waiting_for_100_continue
             or len(cycle.body) > self._body_at_once
         ):
-            super()._start_asgi_task(cycle, app)
+            self.run_application(cycle, app)
             return
         exchange = SingleResponse(self._context, cycle, functools.partial(self._go_on, cycle, app))
         if cycle.body and len(cycle.body) > exchange.asking.room():
-            super()._start_asgi_task(cycle, app)
+            self.run_application(cycle, app)
             return
         self._exchange = exchange
         exchange.begin()
@@ -273,18 +273,17 @@ class HttpProtocol(HttpToolsProtocol):
     def _go_on(self, cycle: RequestResponseCycle, app: Any, exchange: SingleResponse) -> None:
         self._exchange = None
         cast("dict[str, Any]", cycle.scope)[BEGUN] = exchange
-        super()._start_asgi_task(cycle, app)
+        self.run_application(cycle, app)
 
     # -- bounds on the head -----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        most = self._context.limits.pipelined
-        if len(self.pipeline) >= most:
-            self._flaw = Flaw(429, f"more than {most} requests wait for the answers of those before them")
-            raise self._flaw
+        try:
+            self._head.begin(len(self.pipeline))
+        except Flaw as flaw:
+            self._flaw = flaw
+            raise
         super().on_message_begin()
-        self._head_size = 0
-        self._head_over = False
         cast("dict[str, Any]", self.scope).update({ABORT: self._drop, LAST: self._end_with})
 
     def on_url(self, url: bytes) -> None:
@@ -293,11 +292,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._measure(len(name) + len(value) + 4)  # a colon, a space and a line's end
-        if not self._head_over:  # else it is a trailer, and no proxy looks at those (RFC 9110, section 6.5.1)
+        if not self._head.is_complete:  # else it is a trailer, and no proxy looks at those (RFC 9110, section 6.5.1)
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._head_over = True
+        self._head.is_complete = True
         version = self.parser.get_http_version()
         try:
             self.url = check(self.parser.get_method(), self.url, version, self.headers)
@@ -309,11 +308,11 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _measure(self, size: int) -> None:
-        self._head_size += size
-        limit = self._context.config.max_header_size
-        if self._head_size > limit:
-            self._flaw = Flaw(431, f"request line and headers of more than {limit} bytes")
-            raise self._flaw
+        try:
+            self._head.measure(size)
+        except Flaw as flaw:
+            self._flaw = flaw
+            raise
 
     def _expect_head(self) -> None:
         if self._head_timer is None:
@@ -336,51 +335,32 @@ class HttpProtocol(HttpToolsProtocol):
 
     # -- upgrades ---------------------------------------------------------------------------
 
-    def _should_upgrade(self) -> bool:
-        # Asked by uvicorn while the parser is at work: whether what comes is left to :meth:`_on_upgrade`.
-        return True
-
     def _on_upgrade(self, rest: bytes) -> bytes:
-        """Change the protocol; gives what is to be parsed if that is not to be.
+        """Change the protocol; return what is to be parsed if it stays.
 
         Args:
             rest: what came behind the request's head.
         """
         version = self.parser.get_http_version()
-        is_handshake = super()._should_upgrade()
-        if version == "1.0" and is_handshake and any(name == b"sec-websocket-key" for name, _ in self.headers):
-            # RFC 6455, section 4.2.1: a page would only hide what is wrong.
-            self._refuse(
-                400, "bad_handshake", "a WebSocket handshake in HTTP/1.0: nginx needs `proxy_http_version 1.1`"
-            )
-            return b""
-        if version == "1.1" and is_handshake:
-            if self._busy:
-                # Its predecessor's answer would end up among the frames.
-                self._refuse(400, "bad_request", "an upgrade behind a request that is not answered yet")
+        if self.is_websocket_handshake():
+            if reason := refusal_of_handshake(version, self.headers, is_busy=self._busy):
+                self._refuse(400, "bad_request" if version == "1.1" else "bad_handshake", reason)
                 return b""
-            self.handle_websocket_upgrade()
-            socket = cast("WebSocketProtocol", self.transport.get_protocol())
-            if not self._context.clients.by_request:
-                socket.place, self._place = self._place, ""
-            if rest:
-                socket.data_received(rest)
-            return b""
-        # The parser takes all that follows for the other protocol, a body too.  RFC 9110, section 7.8: an upgrade may
-        # be ignored, so here it is as if nobody had asked for one.
-        head = [self.parser.get_method(), b" ", self.url, b" HTTP/", version.encode(), b"\r\n"]
-        for name, value in self.headers:
-            if name == b"upgrade":
-                continue
-            if name == b"connection":
-                tokens = [token for token in map(bytes.strip, value.split(b",")) if token.lower() != b"upgrade"]
-                if not tokens:
-                    continue
-                value = b", ".join(tokens)
-            head += (name, b": ", value, b"\r\n")
-        self.parser = HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
-        return b"".join((*head, b"\r\n", rest))
+            if version == "1.1":
+                self._hand_over(rest)
+                return b""
+        head = head_without_upgrade(self.parser.get_method(), self.url, version, self.headers)
+        self.begin_anew()
+        return head + rest
+
+    def _hand_over(self, rest: bytes) -> None:
+        """Have the connection be a WebSocket from now on."""
+        self.handle_websocket_upgrade()
+        websocket = cast("WebSocketProtocol", self.transport.get_protocol())
+        if not self._context.clients.by_request:
+            websocket.place, self._place = self._place, ""
+        if rest:
+            websocket.data_received(rest)
 
     # -- answers ----------------------------------------------------------------------------
 
@@ -415,7 +395,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, action: str, reason: str) -> None:
         """Answer what cannot be served, in its turn, and end the connection."""
-        phrase = http.HTTPStatus(status).phrase
         self._refused = True
         self._context.stats.refuse("http", status, action)
         logger.info(
@@ -424,20 +403,14 @@ class HttpProtocol(HttpToolsProtocol):
             reason,
             extra=extra(action, shown_client(list(self.client) if self.client else None)),
         )
-        body = f"{status} {phrase}\n".encode()
-        retry = "retry-after: 5\r\n" if status in (429, 503) else ""
-        answer = (
-            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
-            f"content-length: {len(body)}\r\n{retry}connection: close\r\n\r\n".encode()
-            + body
-        )
+        answer = refusal(status)
         if not self._busy:
             self._end(answer)
         elif not self.cycle.more_body:
             self._refusal = answer
         elif self.pipeline:
             # It is the newest request's body, and others are not answered yet.
-            self.pipeline.popleft()
+            self.drop_newest()
             self._refusal = answer
         elif self.cycle.response_started:
             self._drop()

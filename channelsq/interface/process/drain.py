@@ -20,9 +20,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.server import ServerState
-
 from channelsq.interface.basis.log_fields import extra
+from channelsq.interface.basis.uvicorn_state_internals import ServerState, connections_of, tasks_of
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.websocket.websocket_protocol import WebSocketProtocol
 
@@ -45,7 +44,7 @@ class Drain:
 
     def __init__(self, context: ServerContext, state: ServerState, is_forced: Callable[[], bool]) -> None:
         self._context = context
-        self._state = state
+        self._connections, self._tasks = connections_of(state), tasks_of(state)
         self._is_forced = is_forced
         self._delay = context.config.drain_delay
         self._window = context.config.drain_window
@@ -76,13 +75,13 @@ class Drain:
         context.ending = True
         ended = context.loop.time()
         await self._close_sockets(self._refuse_the_rest())
-        await self._wait(lambda: not self._state.connections, ended + self._window + limits.end_answers)
-        for task in list(self._state.tasks):
+        await self._wait(lambda: not self._connections, ended + self._window + limits.end_answers)
+        for task in list(self._tasks):
             task.cancel()
-        for connection in list(self._state.connections):
+        for connection in list(self._connections):
             _abort(connection)
         await self._wait(
-            lambda: not self._state.connections and not self._state.tasks,
+            lambda: not self._connections and not self._tasks,
             ended + self._window + limits.end_answers + 1,
         )
         await self._wait(lambda: not context.untold(), ended + self._window + limits.end_ordered)
@@ -95,13 +94,12 @@ class Drain:
         logger.info("stopped after %.1f s", context.loop.time() - began, extra=extra("stopped"))
 
     def _is_nobody_beginning(self) -> bool:
-        connections: set[Any] = set(self._state.connections)  # HttpProtocol and WebSocketProtocol
-        return not any(each.is_beginning for each in connections)
+        return not any(each.is_beginning for each in self._connections)  # HttpProtocol and WebSocketProtocol
 
     def _refuse_the_rest(self) -> list[WebSocketProtocol]:
         """End what is idle or only begins, and have HTTP connections end with their answers; gives open WebSockets."""
         opened: list[WebSocketProtocol] = []
-        for connection in list(self._state.connections):
+        for connection in list(self._connections):
             if isinstance(connection, WebSocketProtocol) and connection.is_open:
                 opened.append(connection)
             else:

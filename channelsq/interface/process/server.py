@@ -16,13 +16,13 @@ from types import FrameType
 from typing import Any, Protocol, cast
 
 import uvicorn
-from uvicorn.server import ServerState
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.basis.config import ConfigError, InterfaceConfig
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.basis.packages import check_packages
+from channelsq.interface.basis.uvicorn_state_internals import ServerState
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.http.asgi_application import DirectApp
 from channelsq.interface.http.http_app import HttpApp

@@ -10,16 +10,15 @@ from typing import Any
 from urllib.parse import unquote
 
 from django.conf import settings
-from uvicorn.protocols.utils import get_local_addr, is_ssl
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHeader
 from websockets.extensions import Extension
-from websockets.headers import parse_subprotocol
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from channelsq.interface.basis.deflate import SharedDeflate, SharedDeflateFactory
+from channelsq.interface.basis.addresses import is_encrypted, local_address
 from channelsq.interface.basis.forwarded import believed
+from channelsq.interface.basis.websockets_internals import SharedDeflate, SharedDeflateFactory, parse_subprotocol
 
 EXTENSIONS = (SharedDeflateFactory(),)
 
@@ -61,8 +60,8 @@ def connect_content(
         [name.lower().encode("latin-1"), value.encode("latin-1", "surrogateescape")]
         for name, value in request.headers.raw_items()
     ]
-    scheme = "wss" if is_ssl(transport) else "ws"
-    server = get_local_addr(transport)
+    scheme = "wss" if is_encrypted(transport) else "ws"
+    server = local_address(transport)
     if proxy_headers:
         client, scheme = believed(headers, client, scheme)
     return {
@@ -71,7 +70,7 @@ def connect_content(
         "root_path": root_path,
         "headers": headers,
         "client": client,
-        "server": list(server) if server and server[1] is not None else None,
+        "server": list(server) if server else None,
     }
 
 

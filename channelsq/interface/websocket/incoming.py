@@ -7,24 +7,20 @@ parser's.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
-from websockets.streams import StreamReader
 
-from channelsq.interface.basis.deflate import SharedDeflate
-from channelsq.interface.basis.frames import BYTES, COMPRESSED, TEXT, apply_mask
+from channelsq.interface.basis.frames import BYTES, COMPRESSED, TEXT
+from channelsq.interface.basis.websockets_internals import SharedDeflate, apply_mask
 from channelsq.interface.websocket.throttle import DEAR, Throttle
+from channelsq.interface.websocket.websockets_wire_internals import Wire, is_between_frames, what_is_wrong
 
 #: Bytes parsed at a time: between two pieces the bound on waiting messages is looked at.
 _PIECE = 4096
-
-#: Where the parser waits for the first byte of a frame.
-_BETWEEN_FRAMES = StreamReader.at_eof.__code__
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 
@@ -60,40 +56,6 @@ class Client(Protocol):
         """The parser may have something to send."""
 
 
-class _LongLines(StreamReader):
-    """A reader of lines of up to so many bytes, where websockets takes 8 KiB: cookies may be longer."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self._most = most
-
-    def read_line(self, m: int, *args: Any) -> Any:
-        return super().read_line(max(m, self._most), *args)
-
-
-class Wire(ServerProtocol):
-    """The parser, which also makes what is sent.
-
-    Args:
-        max_line: bytes that a line of the handshake may have.
-        options: see websockets' ServerProtocol.
-    """
-
-    def __init__(self, *, max_line: int = 0, **options: Any) -> None:
-        super().__init__(**options)
-        if max_line:
-            self.reader = _LongLines(max_line)
-            self.parser = self.parse()  # anew, with that reader
-            next(self.parser)
-
-    def recv_frame(self, frame: Frame) -> None:
-        """Take a frame; called by the parser."""
-        if frame.opcode is Opcode.CLOSE:
-            # A close frame may come between a message's fragments (RFC 6455, section 5.4): the message is given up.
-            self.current_size = None
-        super().recv_frame(frame)
-
-
 class Incoming:
     """Reads one client.
 
@@ -109,7 +71,7 @@ class Incoming:
         "_unclaimed", "waiting", "wire",
     )  # fmt: skip
 
-    def __init__(self, wire: ServerProtocol, client: Client, max_size: int, throttle: Throttle | None = None) -> None:
+    def __init__(self, wire: Wire, client: Client, max_size: int, throttle: Throttle | None = None) -> None:
         self.wire = wire
         self._client = client
         self._max_size = max_size
@@ -223,20 +185,14 @@ class Incoming:
                 self._on_frame(event)
             elif isinstance(event, Request):
                 client.on_request(event)
-        error = wire.parser_exc or wire.handshake_exc
+        error = what_is_wrong(wire)
         if error is not None and not self._broken:
             self._broken = True
             client.on_broken(error)
         client.after_parsing()
         if self._throttle is not None:
             self._throttle.took(frames, len(data) + inflated)
-        self._quick = wire.state is OPEN and self._parts is None and not self.waiting and self._is_between_frames()
-
-    def _is_between_frames(self) -> bool:
-        generator: Any = self.wire.parser
-        while (inner := generator.gi_yieldfrom) is not None:
-            generator = inner
-        return generator.gi_code is _BETWEEN_FRAMES
+        self._quick = wire.state is OPEN and self._parts is None and not self.waiting and is_between_frames(wire)
 
     def _on_frame(self, frame: Frame) -> None:
         opcode = frame.opcode

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, cast
+from typing import cast
 
-from uvicorn.protocols.utils import get_remote_addr
-from uvicorn.server import ServerState
 from websockets.exceptions import InvalidMessage, PayloadTooBig
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 from websockets.typing import Subprotocol
 
 from channelsq.core import names
+from channelsq.interface.basis.addresses import remote_address
 from channelsq.interface.basis.log_fields import DiscreetLogger, shown_target
 from channelsq.interface.basis.request_validation import has_controls
+from channelsq.interface.basis.uvicorn_state_internals import ServerState, connections_of
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.link.replies import Delivery
 from channelsq.interface.websocket import handshake
@@ -37,12 +37,13 @@ from channelsq.interface.websocket.connection_state import (
     Write,
 )
 from channelsq.interface.websocket.idle import Idle
-from channelsq.interface.websocket.incoming import Incoming, Wire
+from channelsq.interface.websocket.incoming import Incoming
 from channelsq.interface.websocket.keepalive import KeepAlive
 from channelsq.interface.websocket.ordered_delivery import OrderedDelivery
 from channelsq.interface.websocket.outgoing import Outgoing
 from channelsq.interface.websocket.socket_log import SocketLog
 from channelsq.interface.websocket.throttle import throttle_of
+from channelsq.interface.websocket.websockets_wire_internals import Wire, is_about_handshake
 
 #: What the wire logs; asked for once, since the parser looks at its level for every client.
 _wire_logger = DiscreetLogger(logging.getLogger("websockets.server"))
@@ -83,7 +84,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def __init__(self, context: ServerContext, server_state: ServerState) -> None:
         self._context = context
-        self._server_connections = cast("set[Any]", server_state.connections)
+        self._server_connections = connections_of(server_state)
         self._wire = Wire(
             extensions=handshake.EXTENSIONS,
             max_size=context.config.max_message_size,
@@ -116,7 +117,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._outgoing = Outgoing(self._context, self._wire, self._transport, self._on_slow)
         self._server_connections.add(self)
-        address = get_remote_addr(self._transport)
+        address = remote_address(self._transport)
         self._notes = SocketLog(self._context, list(address) if address else None)
         self._begun = self._context.loop.time()
         self._transport.resume_reading()
@@ -261,7 +262,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def on_broken(self, error: Exception) -> None:
         """See :class:`channelsq.interface.websocket.incoming.Client`."""
-        if self._wire.parser_exc is None and self._wire.handshake_exc is error:
+        if is_about_handshake(self._wire, error):
             if self._response is None:
                 # The parser gave up on the request; if that is all it could say, say so to the client.
                 self._response = handshake.plain_response(400, ": not a WebSocket handshake")

@@ -1,7 +1,7 @@
 """Changes to py-amqp's connections, so that every wait on one has an end.
 
 py-amqp hands each connection, once it is open, to the function in its option ``on_open``: one of the two here.  The
-one private part of py-amqp that is used is ``_read``.
+one private part of py-amqp that is used is ``_read``; ``tests/integration/faults/test_half_open_amqp.py`` pins it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import kombu
 
 from channelsq import conf
 from channelsq.layers.kombu_broker import patience
-from channelsq.layers.kombu_broker.stock_transport import instead_of
+from channelsq.layers.kombu_broker.kombu_redis_internals import instead_of
 
 #: Seconds between two attempts.
 EVERY = 0.5

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from celery.worker import state as worker_state
 from celery.worker.control import Panel
 from kombu.utils.encoding import safe_str
 
 from channelsq.worker.commands.consumer_limits import NEEDS_PREFORK
+from channelsq.worker.running.celery_state_internals import revoked_ids
 from channelsq.worker.running.consumer_task import ConsumerTask, is_message, shown
 from channelsq.worker.running.consumer_tasks import tasks_of
 
@@ -98,7 +98,7 @@ def _revoke(sources: Any, command: Command, state: Any, task_id: Any, terminate:
     ours = ids & {info["id"] for part in sources.ask("active") for info in part}
     answer = command(state, task_id, terminate=terminate, **kwargs)
     if sources.supervisor is not None:
-        sources.supervisor.tell("revoked", revoke=list(worker_state.revoked))
+        sources.supervisor.tell("revoked", revoke=revoked_ids())
     if terminate and ours:
         return {
             "error": f"{', '.join(sorted(ours))}: consumers run in threads, which cannot be terminated; the option "

@@ -51,7 +51,7 @@ def divide(instance: Any = None, **kwargs: Any) -> None:
         theirs = [name for name in included or () if name not in ours or name in known]
         select(theirs, [name for name in excluded if name not in ours or name in known])
         if included and not theirs:
-            instance.app.amqp.queues._consume_from = {}
+            known.deselect(tuple(known))  # an empty selection would mean all
 
     instance.setup_queues = setup_queues
     banner = instance.startup_info

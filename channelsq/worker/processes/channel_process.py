@@ -7,7 +7,6 @@ channelsq.worker.processes.channel_process``); see :mod:`channelsq.worker.proces
 
 from __future__ import annotations
 
-import atexit
 import json
 import logging
 import os
@@ -21,15 +20,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from celery import Celery, signals
-from celery.app import trace
 from celery.app.utils import find_app
-from celery.worker import state
 
 from channelsq import conf
 from channelsq.core import streaming
 from channelsq.delivery import shutdown
+from channelsq.worker.processes import python_internals
 from channelsq.worker.processes.pipe import Pipe
-from channelsq.worker.running import database
+from channelsq.worker.running import celery_state_internals, celery_tracer_internals, database
 from channelsq.worker.sources import held_messages
 from channelsq.worker.sources.crew import Crew
 
@@ -123,7 +121,7 @@ class ChannelProcess:
             case {"stop": _}:
                 self._begin_to_end()
             case {"revoke": ids}:
-                state.revoked.update(ids)
+                celery_state_internals.add_revoked(ids)
             case {"events": on}:
                 self._eventer.enabled = on
             case {"rate_limit": limit, "task": name} if name in self._app.tasks:
@@ -180,7 +178,9 @@ class ChannelProcess:
                 self._pipe.close()
                 return
             self._tell_of_streaming()
-            if not asked and ((most and state.all_total_count[0] >= most) or (memory and _resident_kb() > memory)):
+            if not asked and (
+                (most and celery_state_internals.tasks_begun() >= most) or (memory and _resident_kb() > memory)
+            ):
                 asked = True
                 self._pipe.send(recycle=True)
 
@@ -195,7 +195,7 @@ def run_exit_functions(seconds: float) -> None:
 
     Tools that report errors and traces send what they still hold then.
     """
-    running = threading.Thread(target=atexit._run_exitfuncs, name="channelsq-exit", daemon=True)
+    running = threading.Thread(target=python_internals.run_exit_functions, name="channelsq-exit", daemon=True)
     running.start()
     running.join(seconds)
 
@@ -226,7 +226,7 @@ def main() -> None:
     app.finalize()
     app.log.setup(options["loglevel"], options["logfile"], redirect_stdouts=False, hostname=hostname)
     logging.getLogger("channelsq").setLevel(options["own_loglevel"])
-    trace.setup_worker_optimizations(app, hostname)
+    celery_tracer_internals.set_up_process(app, hostname)
     database.keep_connections(SimpleNamespace(app=app))
     shutdown.reset()
     signals.worker_process_init.send(sender=hostname)  # before tasks get their tracers

@@ -19,6 +19,7 @@ from channelsq.asgi import channel_layers
 from channelsq.core.streaming import Streaming, bound
 from channelsq.layers.redis import RedisChannelLayer
 from channelsq.transport.streams_channel import Channel
+from channelsq.worker.processes import python_internals
 from channelsq.worker.processes.channel_process import CUT, DONE
 from channelsq.worker.processes.pipe import PatientPipe, Pipe
 
@@ -189,7 +190,12 @@ class Supervisor:
         mine, its = socket.socketpair()
         with its:
             options = {**self._options, "channels": self._channels, "after_death": after_death}
-            program = [sys.executable, *_flags(), "-m", "channelsq.worker.processes.channel_process"]
+            program = [
+                sys.executable,
+                *python_internals.interpreter_options(),
+                "-m",
+                "channelsq.worker.processes.channel_process",
+            ]
             its.set_inheritable(True)
             process = subprocess.Popen(  # noqa: S603  # this program
                 [*program, str(its.fileno()), json.dumps(options)], pass_fds=[its.fileno()]
@@ -352,8 +358,3 @@ def name_of(app: Celery) -> str:
         f"{app!r} is in no module, so that a channel process could not find it; give the worker's pool as threads or "
         "solo, or make the app in a module"
     )
-
-
-def _flags() -> list[str]:
-    """Return the interpreter's options, for a process like this one."""
-    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return]

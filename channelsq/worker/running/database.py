@@ -16,6 +16,7 @@ from celery import signals
 from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.signals import connection_created
 
+from channelsq.worker.running.celery_fixup_internals import receivers_around_tasks
 from channelsq.worker.running.consumer_task import ConsumerTask
 
 logger = logging.getLogger("channelsq.worker")
@@ -67,12 +68,9 @@ def keep_connections(sender: Any = None, **kwargs: Any) -> None:
     """Receiver of ``worker_init``: take consumers out of the care of the Django fixup."""
     begun: Callable[..., Any] | None = None
     ended: Callable[..., Any] | None = None
-    for fixup in getattr(sender.app, "_fixups", ()):
-        worker_fixup = getattr(fixup, "worker_fixup", None)
-        if worker_fixup is not None:
-            begun, ended = worker_fixup.on_task_prerun, worker_fixup.on_task_postrun
-            signals.task_prerun.disconnect(begun)
-            signals.task_postrun.disconnect(ended)
+    for begun, ended in receivers_around_tasks(sender.app):
+        signals.task_prerun.disconnect(begun)
+        signals.task_postrun.disconnect(ended)
     for signal, receiver, tidy in (
         (signals.task_prerun, begun, _begin_traced),
         (signals.task_postrun, ended, close_old_connections),

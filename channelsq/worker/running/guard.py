@@ -13,11 +13,11 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery import states
-from celery.app.trace import TraceInfo, trace_ok_t
 from celery.exceptions import Reject
 
 from channelsq.delivery.ending import is_end, shown
 from channelsq.message import Message
+from channelsq.worker.running.celery_tracer_internals import outcome
 from channelsq.worker.running.execution import report_failed
 
 logger = logging.getLogger("channelsq.worker")
@@ -45,9 +45,9 @@ class GuardedTracer:
             if is_end(error):
                 raise
             if isinstance(error, Reject):  # a task's own hook may do that; Celery does what it asks for
-                return trace_ok_t(ExceptionInfo(internal=True), TraceInfo(states.REJECTED, error), 0.0, None)
+                return outcome(states.REJECTED, error, ExceptionInfo(internal=True))
             info = unhandled(error, str(self.task.name), _message_of(self.task, args))
-            return trace_ok_t(info, TraceInfo(states.FAILURE, info.exception), 0.0, None)
+            return outcome(states.FAILURE, info.exception, info)
 
 
 def unhandled(error: BaseException, name: str, message: Message | None) -> ExceptionInfo:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from typing import Any
 
 from celery import signals
-from celery.app import trace
-from celery.app.trace import task_has_custom
 from celery.backends.base import Backend
 from celery.loaders.base import BaseLoader
 
-from channelsq.worker.running import database, sentry_internals
+from channelsq.worker.running import celery_tracer_internals, database, sentry_internals
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.isolation import bare
-
-_HOOKS = ("before_start", "on_success", "after_return")
 
 
 class TaskProfile:
@@ -112,11 +107,10 @@ def _is_plain(task: Any) -> bool:
         task.ignore_result
         and not task.track_started
         and sentry_internals.unwrapped(kind.__call__) is ConsumerTask.__call__
-        and getattr(tracer, "__code__", None) is not None
-        and tracer.__code__.co_filename == trace.__file__
-        and not any(task_has_custom(task, hook) for hook in _HOOKS)
+        and celery_tracer_internals.is_of_celery(tracer)
+        and not celery_tracer_internals.has_hooks(task)
         and loader.on_task_init is BaseLoader.on_task_init
         and loader.on_process_cleanup is BaseLoader.on_process_cleanup
         and type(task.backend).process_cleanup is Backend.process_cleanup
-        and not trace.logger.isEnabledFor(logging.INFO)
+        and not celery_tracer_internals.logs_success()
     )

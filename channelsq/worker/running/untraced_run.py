@@ -16,7 +16,7 @@ from channelsq.delivery import trace_context
 from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.wire.signing import HEADER
 from channelsq.message import Message
-from channelsq.worker.running import database, sentry_internals, stacks
+from channelsq.worker.running import celery_stack_internals, database, sentry_internals
 from channelsq.worker.running.consumer_task import BREADCRUMBS, RAISED, Verified, shown
 from channelsq.worker.running.execution import run_consumer
 from channelsq.worker.running.isolation import bare, fresh
@@ -84,7 +84,7 @@ def _run(
     if not plan.quick or (plan.is_watched and trace_context.of_message(message.content)):
         return _trace(task, message.id, args, kwargs, describe())
     context = LazyContext(describe, args, kwargs)
-    stacks.enter(task, context)
+    celery_stack_internals.enter(task, context)
     connections = database.here
     try:
         if connections.may_be_open:
@@ -97,7 +97,7 @@ def _run(
     finally:
         if connections.may_be_open:
             database.close_old()
-        stacks.leave(task)
+        celery_stack_internals.leave(task)
     # With what the consumer has left there: it is the same request to whoever hears of the failure.
     said = {name: value for name, value in vars(context).items() if name not in _CALL}
     failed = {RAISED: raised, BREADCRUMBS: sentry_internals.breadcrumbs()}

@@ -17,8 +17,9 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from channelsq.interface.basis.deflate import SharedDeflate, compressed_frame
+from channelsq.interface.basis.deflate import compressed_frame
 from channelsq.interface.basis.frames import BYTES, TEXT, frame
+from channelsq.interface.basis.websockets_internals import SharedDeflate
 from channelsq.interface.link.replies import Delivery
 from channelsq.interface.websocket import handshake
 

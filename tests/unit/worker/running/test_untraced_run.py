@@ -13,7 +13,7 @@ from celery.app.trace import build_tracer
 from channelsq import consumer as with_options
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.message import Message
-from channelsq.worker.running import database, stacks, untraced_run
+from channelsq.worker.running import celery_stack_internals, database, untraced_run
 from channelsq.worker.running.consumer_task import make_consumer_task
 from channelsq.worker.running.task_profile import TaskProfile
 from tests.support.apps import current
@@ -165,8 +165,8 @@ def test_stacks_that_a_consumer_has_emptied(app: Celery, layer: ChannelLayerWrap
         assert run(plan, message_on(layer, order=1)) is None
     assert not runs_a_task()
     assert plan.task.request_stack.top is None
-    stacks.enter(plan.task, Context())
-    stacks.leave(plan.task)
+    celery_stack_internals.enter(plan.task, Context())
+    celery_stack_internals.leave(plan.task)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from celery import Celery, _state
 from celery.result import AsyncResult, allow_join_result
 
-from channelsq.worker.join_internals import let_consumers_wait
+from channelsq.worker.celery_join_internals import let_consumers_wait
 from channelsq.worker.running.execution import run_consumer
 from tests.support.layers import message_on, replies, wrapped
 

@@ -4,7 +4,7 @@ Celery refuses ``result.get()`` in a whole process whose pool runs tasks, as a t
 that the other task needs.  A consumer holds no place of the pool: a view that works under another server works here.
 
 This module uses a private part of Celery, a flag of the process that ``result.get()`` looks at;
-``tests/unit/worker/test_join_internals.py`` pins it.
+``tests/unit/worker/test_celery_join_internals.py`` pins it.
 """
 
 from __future__ import annotations

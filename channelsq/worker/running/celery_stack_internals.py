@@ -2,6 +2,8 @@
 
 Celery's push and pop look for the thread's stack anew in each of three layers of Python, and are an eighth of what a
 short consumer costs.  Nearly always the thread runs nothing else, and its entry is made and removed in one step.
+
+Private parts of Celery; ``tests/unit/worker/running/test_untraced_run.py`` pins them.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from celery._state import _task_stack  # type: ignore[attr-defined]  # not in it
 
 
 def _push(task: Any, request: Any) -> None:
-    """Have ``task`` run for ``request`` in this thread."""
+    """Note that ``task`` runs for ``request`` in this thread."""
     _task_stack.push(task)
     task.request_stack.push(request)
 
 
 def _pop(task: Any) -> None:
-    """It is not run any more."""
+    """Forget what :func:`_push` noted."""
     _task_stack.pop()
     task.request_stack.pop()
 

@@ -3,6 +3,9 @@
 Kombu takes a message off its list with BRPOP and then notes it among the unacknowledged ones, from where it is put back
 if its worker dies.  Between the two the message exists in the worker alone.  What of this a Redis refuses, or a lost
 connection leaves open, the worker does as soon as the server takes it: until then it keeps the messages.
+
+The whole module builds on private parts of Kombu; ``tests/transport/test_stock.py`` and
+``tests/integration/faults/test_stock_redis_recovery.py`` pin them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,17 @@
+"""What Celery's Django fixup does around every task.
+
+A private part of Celery; ``tests/unit/worker/running/test_celery_internals.py`` pins it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def receivers_around_tasks(app: Any) -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
+    """Return what the app's fixups have connected to ``task_prerun`` and ``task_postrun``, as pairs."""
+    for fixup in getattr(app, "_fixups", ()):
+        worker_fixup = getattr(fixup, "worker_fixup", None)
+        if worker_fixup is not None:
+            yield worker_fixup.on_task_prerun, worker_fixup.on_task_postrun
