@@ -136,16 +136,16 @@ class ChannelNotLocal(ChannelLayerError, ValueError):
 class BrokerUnavailable(ChannelLayerError, ConnectionError):
     """The broker (or the Redis that holds the groups) cannot be reached; nothing was sent."""
 
-    def __init__(self, url: str, reason: object) -> None:
+    def __init__(self, url: str, reason: object, remedy: str = "") -> None:
         self.url = url
         self.reason = str(reason)
-        super().__init__(
-            f"no connection to {url}: {reason}; start it, or correct the URL in "
-            "CHANNEL_LAYERS['default']['CONFIG'] (the demo project reads REDIS_URL)"
+        self.remedy = remedy or (
+            "start it, or correct the URL in CHANNEL_LAYERS['default']['CONFIG'] (the demo project reads REDIS_URL)"
         )
+        super().__init__(f"no connection to {url}: {reason}; {self.remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.url, self.reason)
+        return type(self), (self.url, self.reason, self.remedy)
 
 
 class ConsumeLater(ChannelsqError):

@@ -77,30 +77,72 @@ def directory_from(host: str | None, path: str | None) -> Path:
 
 
 def make_private(directory: Path) -> Path:
-    """Make ``directory`` if it is not there, for this user alone; gives it.
+    """Make ``directory`` for this user alone, unless it is there; return it.
 
     Raises:
         InvalidChannelLayerError: it cannot be made, is another user's, or others can enter it.
     """
+    os.close(open_private(directory))
+    return directory
+
+
+def open_private(directory: Path) -> int:
+    """Return a descriptor of a directory, as :func:`make_private` makes it.
+
+    The checks are of the directory that was opened, whatever its path leads to a moment later.
+
+    Raises:
+        InvalidChannelLayerError: see :func:`make_private`.
+    """
     shared = Path(tempfile.gettempdir()).resolve()
     try:
         if directory.parent.parent == shared:
-            _make(directory.parent)
-        _make(directory)
+            os.close(_open(directory.parent))
+        return _open(directory)
     except OSError as error:
         raise InvalidChannelLayerError(
             f"the directory {directory} of the IPC channel layer cannot be used: {error.strerror}; {_REMEDY}"
         ) from error
-    return directory
+
+
+def is_temporary(directory: Path) -> bool:
+    """Whether nothing in a directory need outlive the machine's next restart."""
+    shared = Path(tempfile.gettempdir()).resolve()
+    return directory.parent.parent == shared or _is_in_memory(directory)
+
+
+def _is_in_memory(directory: Path) -> bool:
+    """Whether a directory is on a file system of the machine's memory; False where the system does not say."""
+    device = directory.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    for mount in mounts:
+        before, _, behind = mount.partition(" - ")
+        if before.split()[2] == wanted:
+            return behind.split()[0] in ("tmpfs", "ramfs")
+    return False
 
 
 _REMEDY = "set CHANNEL_LAYERS['default']['CONFIG']['path'] to a directory of this user's own"
 
 
-def _make(directory: Path) -> None:
+def _open(directory: Path) -> int:
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
-    found = directory.lstat()
+    _check(directory, directory.lstat())
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _check(directory, os.fstat(opened))
+    except BaseException:
+        os.close(opened)
+        raise
+    return opened
+
+
+def _check(directory: Path, found: os.stat_result) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise InvalidChannelLayerError(f"{directory}, for the IPC channel layer, is no directory; {_REMEDY}")
     if found.st_uid != os.geteuid():

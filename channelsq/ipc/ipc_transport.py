@@ -6,6 +6,7 @@ unacknowledged are in the store, where every process sees them.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable
@@ -16,13 +17,16 @@ from typing import Any
 from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[attr-defined]  # not in its stubs
 
+from channelsq.ipc.dead_letters import bury
 from channelsq.ipc.directory import directory_from
-from channelsq.ipc.file import LOOK_EVERY
-from channelsq.ipc.store import Store, Taken, store_at
+from channelsq.ipc.messages import LEASE, Key, Message, Taken
+from channelsq.ipc.store import Store, store_at
+from channelsq.ipc.waiter import LOOK_EVERY, Waiter
+from channelsq.redis_core.compact import ForeignPayload
 from channelsq.transport import payloads
+from channelsq.transport.suspects import MOST_DEATHS, Suspects
 
-#: Seconds between two looks for what other processes sent, where they cannot wake this one: the first, the longest.
-FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.03
+logger = logging.getLogger("channelsq.ipc")
 
 
 class QoS(virtual.QoS):
@@ -32,23 +36,25 @@ class QoS(virtual.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         """See Kombu's."""
-        self.channel.store.remove(int(delivery_tag))
+        self.channel.store.remove(key_of(delivery_tag))
         super().ack(delivery_tag)
+        self.channel.interrupt()  # there is room in the prefetch window
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """See Kombu's."""
         if requeue:
-            self.channel.store.release(int(delivery_tag))
+            self.channel.store.release(key_of(delivery_tag))
         else:
-            self.channel.store.remove(int(delivery_tag))
+            self.channel.store.remove(key_of(delivery_tag))
         super().ack(delivery_tag)
+        self.channel.interrupt()
 
     def restore_unacked(self) -> Any:
         """Give back all that is held, each to its place."""
         held: Any = self._delivered
         done: Any = self._dirty
         for tag in [tag for tag in held if tag not in done]:
-            self.channel.store.release(int(tag))
+            self.channel.store.release(key_of(tag))
         held.clear()
         done.clear()
         return []
@@ -65,6 +71,7 @@ class Channel(virtual.Channel):
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
         self._unacknowledged: set[str] = set()
+        self._suspects = Suspects(MOST_DEATHS, LEASE)
 
     @property
     def store(self) -> Store:
@@ -76,24 +83,69 @@ class Channel(virtual.Channel):
     def _transport(self) -> Any:
         return self.connection  # which is None once the channel is closed
 
+    def interrupt(self) -> None:
+        """Have the connection look for messages again."""
+        self._transport.interrupt()
+
     # -- messages ---------------------------------------------------------------------------
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        lifetime = payloads.lifetime(message)
-        self.store.put(queue, payloads.encode(message), None if lifetime is None else lifetime / 1000)
+        self.store.put(queue, self._message(message))
+
+    def _message(self, message: dict[str, Any]) -> Message:
+        lifetime, rank = payloads.lifetime(message), self._get_message_priority(message)
+        return Message(payloads.encode(message), None if lifetime is None else lifetime / 1000, rank)
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
-        for queue in {queue for _, _, queue in self.get_table(exchange)}:
-            self._put(queue, message)
+        queues, made = {queue for _, _, queue in self.get_table(exchange)}, self._message(message)
+        if queues:
+            self.store.write(lambda tx: [tx.put(queue, [made]) for queue in queues])
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         return self._take([queue])[1]
 
     def _take(self, queues: list[str], unacknowledged: set[str] | None = None) -> tuple[str, dict[str, Any]]:
-        taken = self.store.take(queues, self._unacknowledged if unacknowledged is None else unacknowledged)
-        if taken is None:
-            raise Empty
-        return taken.queue, _payload(taken)
+        """Take one message, of any of the queues.
+
+        Raises:
+            Empty: there is none.
+        """
+        gone = self._unacknowledged if unacknowledged is None else unacknowledged
+        for held, some in (
+            (True, [queue for queue in queues if queue not in gone]),
+            (False, [queue for queue in queues if queue in gone]),
+        ):
+            while some and (found := self.store.take(some, held=held, admits=self._admits)):
+                payload = self._open(found[0], held=held)
+                if payload is not None:
+                    return found[0].queue, payload
+        raise Empty
+
+    def _admits(self, deaths: int) -> bool:
+        return self._suspects.cost(deaths) <= self._suspects.room(self._is_held, time.monotonic())
+
+    def _is_held(self, tag: str) -> bool:
+        qos: Any = self.qos
+        return tag in qos._delivered and tag not in qos._dirty
+
+    def _open(self, taken: Taken, *, held: bool) -> dict[str, Any] | None:
+        """Return the payload of a message; None if it is not to be handled, which is dealt with."""
+        if taken.deaths >= MOST_DEATHS and held:
+            bury(self.store, taken)
+            return None
+        try:
+            if not taken.is_expired:
+                payload = _payload(taken)
+                self._suspects.admit(payload["properties"]["delivery_tag"], taken.deaths, time.monotonic())
+                return payload
+        except ForeignPayload as error:
+            logger.error(
+                "queue %s: a message that is not Kombu's was dropped: %s", taken.queue, error,
+                extra={"action": "foreign_message_dropped"},
+            )  # fmt: skip
+        if held:
+            self.store.remove(taken.key)
+        return None
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """See Kombu's."""
@@ -156,11 +208,18 @@ class Channel(virtual.Channel):
         return self.store.bindings(exchange)
 
 
+def key_of(tag: str) -> Key:
+    """Return what a delivery tag stands for."""
+    queue, _, identity = tag.partition(" ")
+    return Key(int(queue), int(identity))
+
+
 def _payload(taken: Taken) -> dict[str, Any]:
     payload = payloads.decode(taken.payload)
-    payload["properties"]["delivery_tag"] = str(taken.id)
+    payload["properties"]["delivery_tag"] = f"{taken.key.queue} {taken.key.id}"
     if taken.again:
         payloads.mark_redelivered(payload)
+    payloads.set_deaths(payload, taken.deaths)
     return payload
 
 
@@ -172,6 +231,8 @@ class Transport(virtual.Transport):
     driver_name = "sqlite"
     connection_errors = (*virtual.Transport.connection_errors, sqlite3.Error)
     implements = virtual.Transport.implements.extend(exchange_type=frozenset(["direct", "topic", "fanout"]))
+
+    _waiter: Waiter | None = None
 
     @property
     def default_connection_params(self) -> dict[str, Any]:
@@ -192,24 +253,46 @@ class Transport(virtual.Transport):
         """See Kombu's."""
         return sqlite3.sqlite_version
 
+    def interrupt(self) -> None:
+        """End a wait in :meth:`drain_events`.  From any thread."""
+        waiter = self._waiter
+        if waiter is not None:
+            waiter.interrupt()
+
     def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> None:
         """Deliver one message.
 
         Raises:
             TimeoutError: there was none for ``timeout`` seconds.
         """
-        cycle: Any = self.cycle
         deadline = None if timeout is None else time.monotonic() + timeout
-        pause = FIRST_PAUSE
+        if self._deliver_one(timeout):
+            return
+        waiter = self._waiter = self._waiter or self.store.waiter()
+        channels: Any = self.channels
         while True:
-            mark = self.store.mark
-            try:
-                cycle.get(self._deliver, timeout=timeout)
+            waiter.watch(queue for channel in channels for queue in channel._active_queues)
+            waiter.arm()
+            if self._deliver_one(timeout):
+                waiter.disarm()
                 return
-            except Empty:
-                pass
             left = LOOK_EVERY if deadline is None else deadline - time.monotonic()
             if left <= 0:
+                waiter.disarm()
                 raise TimeoutError
-            self.store.wait(mark, left, pause)
-            pause = min(pause * 1.3, LONGEST_PAUSE)
+            waiter.sleep(left)
+
+    def _deliver_one(self, timeout: float | None) -> bool:
+        cycle: Any = self.cycle
+        try:
+            cycle.get(self._deliver, timeout=timeout)
+        except Empty:
+            return False
+        return True
+
+    def close_connection(self, connection: Any) -> None:
+        """See Kombu's."""
+        super().close_connection(connection)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.close()

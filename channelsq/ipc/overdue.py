@@ -2,75 +2,85 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 
-from channelsq.transport.suspects import MOST_DEATHS
+from channelsq.ipc.messages import UNUSED, Transaction
 
-logger = logging.getLogger("channelsq.ipc")
+#: Marks of runs that are kept at most; those that would be forgotten first are.
+MOST_BEGUN = 100_000
+
+#: The owners of what is held, without a look at each message.
+_OWNERS = """
+    WITH RECURSIVE owners (owner) AS (
+        SELECT min(owner) FROM held
+        UNION ALL SELECT (SELECT min(owner) FROM held WHERE owner > owners.owner) FROM owners
+        WHERE owners.owner IS NOT NULL
+    ) SELECT owner FROM owners WHERE owner IS NOT NULL
+"""
 
 
-def is_any_expired(connection: sqlite3.Connection) -> bool:
-    """Whether a message, a membership or a queue has had its time."""
+def is_anything_overdue(connection: sqlite3.Connection) -> bool:
+    """Return whether a message, a membership, a mark or a queue may have had its time."""
     now = time.time()
     (found,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM messages WHERE expires <= :now AND owner IS NULL) "
+        "SELECT EXISTS (SELECT 1 FROM queues WHERE waiting > 0) "
+        "OR EXISTS (SELECT 1 FROM delayed WHERE due <= :now) "
         "OR EXISTS (SELECT 1 FROM members WHERE expires <= :now) "
-        "OR EXISTS (SELECT 1 FROM queues WHERE used + lifetime <= :now)",
-        {"now": now},
+        "OR EXISTS (SELECT 1 FROM begun WHERE expires <= :now) "
+        "OR EXISTS (SELECT 1 FROM queues WHERE used + coalesce(lifetime, :unused) <= :now AND NOT declared)",
+        {"now": now, "unused": UNUSED},
     ).fetchone()
     return bool(found)
 
 
-def delete_expired(connection: sqlite3.Connection) -> None:
-    """Delete the messages, memberships and queues that have had their time."""
-    now = time.time()
-    connection.execute("DELETE FROM messages WHERE expires <= ? AND owner IS NULL", (now,))
+def put_in_order(tx: Transaction) -> None:
+    """Delete what has had its time, and put what is due into its queue."""
+    connection, now = tx.connection, tx.now
+    tx.put_due()
+    for (number,) in connection.execute("SELECT id FROM queues WHERE waiting > 0").fetchall():
+        tx.drop_expired_at_front(number)
     connection.execute("DELETE FROM members WHERE expires <= ?", (now,))
-    for (queue,) in connection.execute("SELECT name FROM queues WHERE used + lifetime <= ?", (now,)).fetchall():
-        delete_queue(connection, queue)
-
-
-def delete_queue(connection: sqlite3.Connection, queue: str) -> None:
-    """Delete a queue with what waits in it, its bindings, and the memberships of its clients."""
-    connection.execute("DELETE FROM messages WHERE queue = ?", (queue,))
-    connection.execute("DELETE FROM bindings WHERE queue = ?", (queue,))
-    connection.execute("DELETE FROM queues WHERE name = ?", (queue,))
-    # Channels of a process, "queue!client", and single-reader channels, which are queues themselves.
+    connection.execute("DELETE FROM begun WHERE expires <= ?", (now,))
     connection.execute(
-        "DELETE FROM members WHERE channel = ? OR (channel >= ? AND channel < ?)", (queue, queue + "!", queue + '"')
+        "DELETE FROM begun WHERE mark IN (SELECT mark FROM begun ORDER BY expires DESC LIMIT -1 OFFSET ?)",
+        (MOST_BEGUN,),
     )
+    # One with a lifetime goes with what is in it; any other when it is empty.
+    unread = connection.execute(
+        "SELECT name FROM queues WHERE NOT declared AND used + coalesce(lifetime, ?) <= ? "
+        "AND (lifetime IS NOT NULL OR (waiting = 0 AND id NOT IN (SELECT queue FROM held)))",
+        (UNUSED, now),
+    )
+    for (name,) in unread.fetchall():
+        tx.delete_queue(name)
 
 
 def dead_processes(connection: sqlite3.Connection, is_alive: Callable[[int], bool]) -> list[int]:
-    """The numbers of processes that hold messages, or read from queues, and do not live."""
+    """Return the numbers of processes that hold messages, or read from queues, and do not live."""
     numbers = connection.execute(
-        "SELECT DISTINCT owner FROM messages WHERE owner IS NOT NULL "
-        "UNION SELECT reader FROM queues WHERE reader IS NOT NULL"
+        f"SELECT owner FROM ({_OWNERS}) UNION SELECT reader FROM queues WHERE reader IS NOT NULL "  # noqa: S608 - ours
+        "UNION SELECT process FROM waiters"
     )
     return [number for (number,) in numbers.fetchall() if not is_alive(number)]
 
 
-def give_back(connection: sqlite3.Connection, dead: Sequence[int]) -> None:
-    """Put the messages of dead processes back to their places, and delete the queues that only they read."""
+def bury_processes(tx: Transaction, dead: Sequence[int], unlink: Callable[[int], None]) -> None:
+    """Give back what dead processes held, and delete the queues that they alone read.
+
+    Args:
+        tx: the transaction.
+        dead: the numbers of the processes.
+        unlink: removes the socket of a waiter.
+    """
+    connection = tx.connection
     for number in dead:
-        connection.execute(
-            "UPDATE messages SET owner = NULL, deaths = deaths + 1 WHERE owner = ?",
-            (number,),
-        )
+        tx.give_back(number)
         # A reply queue's clients are gone with its reader.
         for (queue,) in connection.execute("SELECT name FROM queues WHERE reader = ?", (number,)).fetchall():
-            delete_queue(connection, queue)
-    killers = connection.execute(
-        "SELECT id, queue FROM messages WHERE deaths >= ? AND owner IS NULL", (MOST_DEATHS,)
-    ).fetchall()
-    for identity, queue in killers if dead else ():
-        logger.error(
-            "queue %s: a message was dropped, as %d processes died with it",
-            queue,
-            MOST_DEATHS,
-            extra={"action": "deadly_message_dropped"},
-        )
-        connection.execute("DELETE FROM messages WHERE id = ?", (identity,))
+            tx.delete_queue(queue)
+        for (slot,) in connection.execute("SELECT slot FROM waiters WHERE process = ?", (number,)).fetchall():
+            unlink(slot)  # before a new waiter can have the slot
+            connection.execute("DELETE FROM readers WHERE slot = ?", (slot,))
+            connection.execute("DELETE FROM waiters WHERE slot = ?", (slot,))

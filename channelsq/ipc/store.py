@@ -1,212 +1,332 @@
-"""Messages, queues and memberships of one site in a SQLite file that its processes share.
+"""One site's file, as one process sees it: messages, queues, memberships, and the waking of others.
 
 What a dead process held is handed out again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import logging
 import os
+import random
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
-from channelsq.ipc.file import SharedFile
-from channelsq.ipc.overdue import dead_processes, delete_expired, delete_queue, give_back, is_any_expired
+from channelsq.ipc.database import Database
+from channelsq.ipc.directory import open_private
+from channelsq.ipc.messages import Key, Message, Taken, Transaction
+from channelsq.ipc.overdue import bury_processes, dead_processes, is_anything_overdue, put_in_order
+from channelsq.ipc.owners import Owners
+from channelsq.ipc.waiter import Waiter
+from channelsq.ipc.wake_ups import WakeUps
+
+logger = logging.getLogger("channelsq.ipc")
 
 #: How often (seconds) a process looks for what is overdue: messages and memberships, and processes that died.
 SWEEP_EVERY = 1.0
 
-#: A message with which a process died is suspect: a process holds one such at a time, so that the next death tells
-#: which it was.  One that it still holds after so many seconds, as it may have an ETA, keeps no other waiting.
-SUSPECT_ALONE = 30.0
-
 #: How often (seconds) the reader of a queue says that it still is.
 _READING_EVERY = 2.0
 
-#: Queues that are looked into with one statement; SQLite allows 500.
-_AT_ONCE = 400
+_Result = TypeVar("_Result")
+
+#: The waiters that read a queue that got messages, and how many it got.
+News = list[tuple[list[int], int]]
 
 
-class Taken(NamedTuple):
-    """A message that was taken off its queue."""
+class _Job(Generic[_Result]):
+    """A write that may share its transaction with those of other threads."""
 
-    id: int
-    queue: str
-    payload: bytes
-    #: Whether it had been handed out before.
-    again: bool
+    def __init__(self, work: Callable[[Transaction], _Result]) -> None:
+        self.work = work
+        self.done = False
+        self.result: _Result | None = None
+        self.error: BaseException | None = None
 
 
-class Store(SharedFile):
-    """One site's messages, as this process sees them; safe to call from any thread.
+class Store:
+    """One site's file, as this process sees it; safe to call from any thread.
 
     Get one with :func:`store_at`.
 
     Args:
-        directory: as :func:`channelsq.ipc.directory.make_private` gives it.
+        directory: as :func:`channelsq.ipc.directory.make_private` returns it.
     """
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+        self.directory = directory
+        self.database = Database(directory)
+        self._lock = threading.RLock()
+        self._jobs: deque[_Job[Any]] = deque()
+        self._owners: Owners | None = None
+        self._wake_ups: WakeUps | None = None
+        self._guard = -1
+        #: How often the file was opened.
+        self.openings = 0
         self._swept = 0.0
-        #: What :meth:`take` found when it found nothing, by the queues that it looked into.
-        self._empty: dict[tuple[str, ...], tuple[int, int]] = {}
         self._read: dict[str, float] = {}
+        self._waiters: WeakSet[Waiter] = WeakSet()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.database.path
+
+    @property
+    def me(self) -> int:
+        """The number of this process."""
+        with self._lock:
+            self._open()
+            assert self._owners is not None
+            return self._owners.me
+
+    @property
+    def wake_ups(self) -> WakeUps:
+        """The waiters of the site."""
+        with self._lock:
+            self._open()
+            assert self._wake_ups is not None
+            return self._wake_ups
+
+    def _open(self) -> None:
+        if self._wake_ups is not None:
+            return
+        self.database.open()
+        if self._owners is None:
+            self._owners = Owners(self.directory / "owners")
+        # systemd-tmpfiles leaves a directory alone that a process has locked so.
+        guard = open_private(self.directory)
+        try:
+            fcntl.flock(guard, fcntl.LOCK_SH)
+            self._wake_ups = WakeUps(self.directory, guard)
+        except BaseException:
+            os.close(guard)
+            raise
+        self._guard = guard
+        self.openings += 1
+
+    def close(self) -> None:
+        """Give back the file; it is opened again when it is needed."""
+        for waiter in list(self._waiters):
+            with contextlib.suppress(sqlite3.Error, OSError):  # then others tidy up after this process
+                waiter.close()
+        with self._lock:
+            self.database.close()
+            wake_ups, self._wake_ups = self._wake_ups, None
+            if wake_ups is not None:
+                wake_ups.close()
+                os.close(self._guard)
+                self._guard = -1
+                self.openings += 1
+
+    # -- reading and writing ----------------------------------------------------------------
+
+    def read(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Return what ``work(connection)`` reads; raise what SQLite and the system raise."""
+        with self._lock:
+            self._open()
+            return self.database.read(work)
+
+    def write(self, work: Callable[[Transaction], _Result]) -> _Result:
+        """Return what ``work(transaction)`` returns, and wake those that wait for what it sent.
+
+        Threads that write at the same time share a transaction.
+
+        Args:
+            work: may be called again; nothing of it remains if it raises.
+        """
+        job = _Job(work)
+        self._jobs.append(job)
+        news: News = []
+        with self._lock:
+            if not job.done:
+                news = self._write_all()
+        if job.error is not None:
+            raise job.error
+        self.tell(news)
+        return job.result  # type: ignore[return-value]  # it is done
+
+    def _write_all(self) -> News:
+        """Write what threads wait for; under the lock."""
+        jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
+        try:
+            self._open()
+            if len(jobs) > 1:
+                try:
+                    return self._write(jobs)
+                except Exception:  # of one of them: each alone
+                    logger.debug("a transaction of %d writes failed, trying each alone", len(jobs), exc_info=True)
+            news: News = []
+            for job in jobs:
+                try:
+                    news += self._write([job])
+                except Exception as error:
+                    job.error = error
+            return news
+        except BaseException as error:
+            for job in jobs:
+                job.error = job.error or error
+            return []
+        finally:
+            for job in jobs:
+                job.done = True
+
+    def _write(self, jobs: Sequence[_Job[Any]]) -> News:
+        def work(connection: sqlite3.Connection) -> News:
+            assert self._owners is not None
+            tx = Transaction(connection, self._owners.me)
+            for job in jobs:
+                job.result = job.work(tx)
+            return readers_of(tx)
+
+        return self.database.write(work)
+
+    def tell(self, news: News) -> None:
+        """Wake those that wait for messages that were sent."""
+        wake_ups = self._wake_ups
+        for slots, count in news:
+            if slots and wake_ups is not None:
+                wake_ups.wake(slots, count)
 
     # -- messages ---------------------------------------------------------------------------
 
-    def put(self, queue: str, payload: bytes, lifetime: float | None) -> None:
-        """Add a message.
-
-        Args:
-            lifetime: seconds that it may wait; None for ever.
-        """
-        expires = None if lifetime is None else time.time() + lifetime
-        with self._reading() as connection:  # a statement of its own is a transaction
-            connection.execute(
-                "INSERT INTO messages (queue, payload, expires) VALUES (?, ?, ?)", (queue, payload, expires)
-            )
-        self._tell()
+    def put(self, queue: str, message: Message) -> None:
+        """Add a message to a queue of any length."""
+        self.write(lambda tx: tx.put(queue, [message]))
         self.sweep()
 
-    def take(self, queues: Sequence[str], unacknowledged: frozenset[str] | set[str]) -> Taken | None:
-        """Take the oldest message of these queues; None if there is none.
-
-        Args:
-            unacknowledged: those of the queues whose messages are gone when they are taken.  Others are held by this
-                process until :meth:`remove` or :meth:`release`.
-        """
+    def take(
+        self,
+        queues: Sequence[str],
+        limit: int = 1,
+        *,
+        held: bool = True,
+        admits: Callable[[int], bool] = lambda deaths: True,
+    ) -> list[Taken]:
+        """Take messages off queues; see :meth:`channelsq.ipc.messages.Transaction.take`."""
         self.sweep()
-        wanted = tuple(queues)
-        with self._lock:
-            connection = self._open()
-            self._say_reading(connection, wanted)
-            # Half of all looks find nothing new; then nothing is looked for.
-            version = connection.execute("PRAGMA data_version").fetchone()[0], self._wakes
-            if self._empty.get(wanted) == version:
-                return None
-            taken = self._take(connection, wanted, unacknowledged)
-            if taken is None:
-                if len(self._empty) > 1000:
-                    self._empty.clear()
-                self._empty[wanted] = version
-            return taken
+        self.say_reading(queues)
+        if not self.read(lambda connection: has_messages(connection, queues)):
+            return []
+        mixed = random.sample(list(queues), len(queues))
+        return self.write(lambda tx: tx.take(mixed, limit, held=held, admits=admits))
 
-    def _take(
-        self, connection: sqlite3.Connection, wanted: tuple[str, ...], unacknowledged: frozenset[str] | set[str]
-    ) -> Taken | None:
-        if _oldest(connection, wanted) is None:
-            return None
-        with self._writing():
-            innocent = self._holds_suspect(connection)
-            while (identity := _oldest(connection, wanted, innocent=innocent)) is not None:
-                queue, payload, expires, handed_out = connection.execute(
-                    "SELECT queue, payload, expires, handed_out FROM messages WHERE id = ?", (identity,)
-                ).fetchone()
-                expired = expires is not None and expires <= time.time()
-                if expired or queue in unacknowledged:
-                    connection.execute("DELETE FROM messages WHERE id = ?", (identity,))
-                else:
-                    connection.execute(
-                        "UPDATE messages SET owner = ?, expires = NULL, handed_out = ? WHERE id = ?",
-                        (self._me, time.time(), identity),
-                    )
-                if not expired:
-                    return Taken(identity, queue, payload, handed_out is not None)
-        return None
+    def remove(self, key: Key) -> None:
+        """Delete a message that this process holds, as it is done with."""
+        self.write(lambda tx: tx.remove([key]))
 
-    def _holds_suspect(self, connection: sqlite3.Connection) -> bool:
-        (found,) = connection.execute(
-            "SELECT EXISTS (SELECT 1 FROM messages WHERE owner = ? AND deaths > 0 AND handed_out > ?)",
-            (self._me, time.time() - SUSPECT_ALONE),
-        ).fetchone()
-        return bool(found)
+    def release(self, key: Key) -> None:
+        """Put a message that this process holds back to its place in the queue."""
+        self.write(lambda tx: tx.release([key], again=True))
 
-    def remove(self, identity: int) -> None:
-        """A message that this process holds is done with."""
-        with self._reading() as connection:
-            connection.execute("DELETE FROM messages WHERE id = ? AND owner = ?", (identity, self._me))
-        self.wake()  # there is room in a prefetch window
+    def waiting(self, queue: str) -> int:
+        """Return how many messages wait in a queue, those included whose time is over: soon told."""
 
-    def release(self, identity: int) -> None:
-        """A message that this process holds goes back to its place in the queue."""
-        with self._reading() as connection:
-            connection.execute("UPDATE messages SET owner = NULL WHERE id = ? AND owner = ?", (identity, self._me))
-        self._tell()
+        def look(connection: sqlite3.Connection) -> int:
+            found = connection.execute("SELECT waiting FROM queues WHERE name = ?", (queue,)).fetchone()
+            return 0 if found is None else int(found[0])
+
+        return self.read(look)
 
     def size(self, queue: str) -> int:
-        """How many messages wait in a queue."""
-        with self._reading() as connection:
-            (count,) = connection.execute(
-                "SELECT count(*) FROM messages WHERE queue = ? AND owner IS NULL AND (expires IS NULL OR expires > ?)",
+        """Return how many messages wait in a queue."""
+        return self.state(queue)[0]
+
+    def state(self, queue: str) -> tuple[int, int, float | None, int]:
+        """Return what is in a queue.
+
+        Returns:
+            how many messages wait, how many are held, when the one expires that waits longest, and how many are dead
+            letters.
+        """
+
+        def look(connection: sqlite3.Connection) -> tuple[int, int, float | None, int]:
+            waiting, expires = connection.execute(
+                "SELECT count(*), min(expires) FROM messages WHERE queue = (SELECT id FROM queues WHERE name = ?) "
+                "AND (expires IS NULL OR expires > ?)",
                 (queue, time.time()),
             ).fetchone()
-        return int(count)
-
-    def state(self, queue: str) -> tuple[int, int, float | None]:
-        """How many messages of a queue wait, how many are held, and when the one expires that waits longest."""
-        with self._reading() as connection:
-            held, waiting, expires = connection.execute(
-                "SELECT count(owner), count(*) FILTER (WHERE owner IS NULL AND (expires IS NULL OR expires > ?1)), "
-                "min(expires) FILTER (WHERE owner IS NULL AND expires > ?1) FROM messages WHERE queue = ?2",
-                (time.time(), queue),
+            (held,) = connection.execute(
+                "SELECT count(*) FROM held WHERE queue = (SELECT id FROM queues WHERE name = ?)", (queue,)
             ).fetchone()
-        return int(waiting), int(held), expires
+            (dead,) = connection.execute("SELECT count(*) FROM dead_letters WHERE queue = ?", (queue,)).fetchone()
+            return waiting, held, expires, dead
+
+        return self.read(look)
 
     def purge(self, queue: str) -> int:
-        """Delete the messages that wait in a queue; gives how many."""
-        with self._reading() as connection:
-            return connection.execute("DELETE FROM messages WHERE queue = ? AND owner IS NULL", (queue,)).rowcount
+        """Delete the messages that wait in a queue; return how many."""
+
+        def purge(tx: Transaction) -> int:
+            which = "(SELECT id FROM queues WHERE name = ?)"
+            gone = tx.connection.execute(f"DELETE FROM messages WHERE queue = {which}", (queue,)).rowcount  # noqa: S608
+            tx.connection.execute("UPDATE queues SET waiting = 0 WHERE name = ?", (queue,))
+            return gone + tx.connection.execute("DELETE FROM delayed WHERE queue = ?", (queue,)).rowcount
+
+        return self.write(purge)
 
     # -- queues -----------------------------------------------------------------------------
 
     def declare(self, queue: str, lifetime: float | None) -> None:
-        """Have a queue.
+        """Make a queue, unless it is there.
 
         Args:
+            queue: its name.
             lifetime: seconds that it lives when nobody reads from it; None for ever.
         """
-        with self._reading() as connection:
-            found = connection.execute("SELECT reader FROM queues WHERE name = ?", (queue,)).fetchone()
-            left = found is not None and found[0] is not None and not self._is_alive(found[0])
-            if found is not None and not left:
-                return
-            with self._writing():
-                if left:  # by a process that died: not for its successor of the same name to lose in a moment
-                    delete_queue(connection, queue)
-                connection.execute(
-                    "INSERT OR IGNORE INTO queues (name, lifetime, used) VALUES (?, ?, ?)",
-                    (queue, lifetime, time.time()),
-                )
+        found = self.read(
+            lambda connection: connection.execute(
+                "SELECT reader, declared FROM queues WHERE name = ?", (queue,)
+            ).fetchone()
+        )
+        is_left = found is not None and found[0] is not None and not self._is_alive(found[0])
+        if found is not None and not is_left and (found[1] or lifetime is not None):
+            return
+
+        def declare(tx: Transaction) -> None:
+            if is_left:  # by a process that died: not for its successor of the same name to lose in a moment
+                tx.delete_queue(queue)
+            tx.connection.execute(
+                "INSERT OR IGNORE INTO queues (name, lifetime, used) VALUES (?, ?, ?)", (queue, lifetime, tx.now)
+            )
+            tx.connection.execute("UPDATE queues SET declared = ? WHERE name = ?", (lifetime is None, queue))
+
+        self.write(declare)
 
     def has_queue(self, queue: str) -> bool:
-        """Whether there is such a queue."""
-        with self._reading() as connection:
-            return connection.execute("SELECT 1 FROM queues WHERE name = ?", (queue,)).fetchone() is not None
+        """Return whether there is such a queue."""
+        return self.read(
+            lambda connection: (
+                connection.execute("SELECT 1 FROM queues WHERE name = ?", (queue,)).fetchone() is not None
+            )
+        )
 
     def bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         """Have messages of an exchange come to a queue."""
-        with self._reading() as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO bindings VALUES (?, ?, ?, ?)", (exchange, routing_key, pattern, queue)
-            )
+        row = (exchange, routing_key, pattern, queue)
+        self.write(lambda tx: tx.connection.execute("INSERT OR IGNORE INTO bindings VALUES (?, ?, ?, ?)", row))
 
     def bindings(self, exchange: str) -> list[tuple[str, str, str]]:
-        """The bindings of an exchange, as ``(routing key, pattern, queue)``."""
-        with self._reading() as connection:
-            return connection.execute(
+        """Return the bindings of an exchange, as ``(routing key, pattern, queue)``."""
+        return self.read(
+            lambda connection: connection.execute(
                 "SELECT routing_key, pattern, queue FROM bindings WHERE exchange = ?", (exchange,)
             ).fetchall()
+        )
 
     def delete(self, queue: str) -> None:
-        """Delete a queue with what waits in it, and its bindings."""
-        with self._writing() as connection:
-            delete_queue(connection, queue)
+        """Delete a queue with what is in it, and its bindings."""
+        self.write(lambda tx: tx.delete_queue(queue))
 
-    def _say_reading(self, connection: sqlite3.Connection, queues: tuple[str, ...]) -> None:
+    def say_reading(self, queues: Iterable[str]) -> None:
+        """Write down, now and then, that this process reads from queues."""
         now = time.monotonic()
         due = [queue for queue in queues if now - self._read.get(queue, -1e9) >= _READING_EVERY]
         if not due:
@@ -214,73 +334,40 @@ class Store(SharedFile):
         if len(self._read) > 10_000:
             self._read.clear()
         self._read.update(dict.fromkeys(due, now))
-        stamp, me = time.time(), self._me
-        connection.executemany(
-            "UPDATE queues SET used = ?, reader = ? WHERE name = ? AND lifetime IS NOT NULL",
-            [(stamp, me, queue) for queue in due],
+        self.write(
+            lambda tx: tx.connection.executemany(
+                "UPDATE queues SET used = ?, reader = CASE WHEN lifetime IS NULL THEN NULL ELSE ? END WHERE name = ?",
+                [(tx.now, tx.me, queue) for queue in due],
+            )
         )
 
-    # -- memberships ------------------------------------------------------------------------
+    # -- waiting ----------------------------------------------------------------------------
 
-    def join(self, group: str, channel: str, lifetime: float) -> None:
-        """Make ``channel`` a member of ``group`` for so many seconds."""
-        with self._reading() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (group, channel, time.time() + lifetime)
-            )
+    def waiter(self, queues: Iterable[str] = ()) -> Waiter:
+        """Return a new waiter for messages of queues."""
+        waiter = Waiter(self, queues)
+        self._waiters.add(waiter)
+        return waiter
 
-    def leave(self, group: str | None, channel: str) -> None:
-        """End the membership of ``channel`` in ``group``; None for every group."""
-        with self._reading() as connection:
-            if group is None:
-                connection.execute("DELETE FROM members WHERE channel = ?", (channel,))
-            else:
-                connection.execute("DELETE FROM members WHERE in_group = ? AND channel = ?", (group, channel))
+    def enter(self, waiter: Waiter) -> None:
+        """See :class:`channelsq.ipc.waiter.Site`."""
+        wake_ups = self.wake_ups
+        self.write(lambda tx: waiter.enter(tx, wake_ups, self.openings))
 
-    def members(self, group: str) -> list[str]:
-        """The channels in ``group``."""
-        with self._reading() as connection:
-            found = connection.execute(
-                "SELECT channel FROM members WHERE in_group = ? AND expires > ?", (group, time.time())
-            )
-            return [channel for (channel,) in found]
+    def leave(self, slot: int) -> None:
+        """See :class:`channelsq.ipc.waiter.Site`."""
 
-    def group_sizes(self, most: int) -> list[tuple[str, int]]:
-        """The largest groups with the numbers of their members."""
-        with self._reading() as connection:
-            return connection.execute(
-                "SELECT in_group, count(*) FROM members WHERE expires > ? GROUP BY in_group ORDER BY 2 DESC LIMIT ?",
-                (time.time(), most),
-            ).fetchall()
+        def leave(tx: Transaction) -> None:
+            tx.connection.execute("DELETE FROM readers WHERE slot = ?", (slot,))
+            tx.connection.execute("DELETE FROM waiters WHERE slot = ?", (slot,))
 
-    def forget_groups(self) -> None:
-        """End every membership."""
-        with self._reading() as connection:
-            connection.execute("DELETE FROM members")
-
-    # -- runs that must not be repeated -----------------------------------------------------
-
-    def begin(self, mark: str, lifetime: float) -> bool:
-        """Write a mark for so many seconds; return False if it is there."""
-        now = time.time()
-        with self._writing() as connection:
-            connection.execute("DELETE FROM begun WHERE expires <= ?", (now,))
-            return connection.execute("INSERT OR IGNORE INTO begun VALUES (?, ?)", (mark, now + lifetime)).rowcount > 0
-
-    def end(self, mark: str, after: float) -> None:
-        """Forget a mark in so many seconds."""
-        with self._reading() as connection:
-            if after:
-                connection.execute("UPDATE begun SET expires = ? WHERE mark = ?", (time.time() + after, mark))
-            else:
-                connection.execute("DELETE FROM begun WHERE mark = ?", (mark,))
-
-    def forget_begun(self) -> None:
-        """Forget every mark."""
-        with self._reading() as connection:
-            connection.execute("DELETE FROM begun")
+        self.write(leave)
 
     # -- what is overdue --------------------------------------------------------------------
+
+    def _is_alive(self, number: int) -> bool:
+        assert self._owners is not None
+        return self._owners.is_alive(number)
 
     def sweep(self, *, now: bool = False) -> None:
         """Look, now and then, for what expired, and give back what dead processes held.
@@ -288,34 +375,49 @@ class Store(SharedFile):
         Args:
             now: do not wait until it is time.
         """
+        if not now and time.monotonic() - self._swept < SWEEP_EVERY:
+            return
         with self._lock:
-            if not now and time.monotonic() - self._swept < SWEEP_EVERY:
-                return
             self._swept = time.monotonic()
-            if self._begin_anew_if_gone():
-                self._read.clear()
-                self._empty.clear()
-            with self._reading() as connection:
-                dead = dead_processes(connection, self._is_alive)
-                expired = is_any_expired(connection)
-            if dead or expired:
-                with self._writing() as connection:
-                    give_back(connection, dead)
-                    delete_expired(connection)
-                self._tell()
+            self._begin_anew_if_gone()
+            self._open()
+            dead = self.read(lambda connection: dead_processes(connection, self._is_alive))
+            if dead:
+                self.write(lambda tx: bury_processes(tx, dead, self.wake_ups.unlink))
+            if self.read(is_anything_overdue):
+                self.write(put_in_order)
+
+    def _begin_anew_if_gone(self) -> None:
+        """Begin a new file if this one was deleted, with the other processes, which notice it as well."""
+        if self.database.is_gone:
+            logger.error(
+                "%s was deleted or replaced, with every message in it; going on with a new one",
+                self.path,
+                extra={"action": "ipc_file_lost"},
+            )
+            self.close()
+            self._owners = None
+            self._read.clear()
 
 
-def _oldest(connection: sqlite3.Connection, queues: tuple[str, ...], *, innocent: bool = False) -> int | None:
-    """The id of the oldest message that waits in any of the queues; with ``innocent`` of those not suspect."""
-    oldest: list[int] = []
-    waiting = "queue = ? AND owner IS NULL" + (" AND deaths = 0" if innocent else "")
-    for start in range(0, len(queues), _AT_ONCE):
-        part = queues[start : start + _AT_ONCE]
-        first = f"SELECT * FROM (SELECT id FROM messages WHERE {waiting} ORDER BY id LIMIT 1)"  # noqa: S608 - ours
-        found = connection.execute(" UNION ALL ".join([first] * len(part)) + " ORDER BY 1 LIMIT 1", part).fetchone()
-        if found is not None:
-            oldest.append(found[0])
-    return min(oldest, default=None)
+def has_messages(connection: sqlite3.Connection, queues: Sequence[str]) -> bool:
+    """Return whether a message waits in any of these queues."""
+    for start in range(0, len(queues), 400):  # of the 999 that SQLite allows
+        part = queues[start : start + 400]
+        marks = ",".join("?" * len(part))
+        some = f"SELECT 1 FROM queues WHERE waiting > 0 AND name IN ({marks}) LIMIT 1"  # noqa: S608 - question marks
+        if connection.execute(some, part).fetchone() is not None:
+            return True
+    return False
+
+
+def readers_of(tx: Transaction) -> News:
+    """Return which waiters read the queues that got messages in a transaction."""
+    read = tx.connection.execute
+    return [
+        ([slot for (slot,) in read("SELECT slot FROM readers WHERE queue = ?", (queue,)).fetchall()], count)
+        for queue, count in tx.news.items()
+    ]
 
 
 _stores: dict[tuple[int, Path], Store] = {}
@@ -323,7 +425,7 @@ _stores_lock = threading.Lock()
 
 
 def store_at(directory: Path) -> Store:
-    """This process's store in a directory: always the same one, and another after a fork."""
+    """Return this process's store in a directory: always the same one, and another after a fork."""
     key = os.getpid(), directory.resolve()
     with _stores_lock:
         store = _stores.get(key)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from channelsq import conf
-from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
+from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.ipc import SCHEME
 from channelsq.ipc.directory import check_prefix, default_directory, directory_of, make_private, url_of
 from channelsq.ipc.store import Store, store_at
-from channelsq.layers.contract.layer_contract import ChannelState
-from channelsq.layers.groups.begun_marks import KEPT, BegunStore
-from channelsq.layers.groups.group_stores import GroupSizes, GroupStore
+from channelsq.layers.contract.layer_contract import ChannelState, Deliver, Listener, Received, Send
+from channelsq.layers.contract.outbox import collected_here
+from channelsq.layers.contract.source_contract import Source, SourceOptions
+from channelsq.layers.groups.begun_marks import BegunStore
+from channelsq.layers.groups.group_stores import GroupStore
+from channelsq.layers.ipc_broker.listener import StoreListener
+from channelsq.layers.ipc_broker.receiver import StoreReceiver
+from channelsq.layers.ipc_broker.sender import StoreOutbox, StoreSender
+from channelsq.layers.ipc_broker.store_errors import store_errors
+from channelsq.layers.ipc_broker.store_groups import StoreBegun, StoreGroups
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.kombu_broker.broker_access import DEFAULT_PREFIX
 
@@ -59,6 +65,9 @@ class IPCChannelLayer(KombuChannelLayer):
             directory = Path(path)
         self._checked = ""
         super().__init__(url=url_of(directory), **config)
+        #: What sends for the layer.
+        self.store_sender = StoreSender(self)
+        self._store_receiver = StoreReceiver(self)
 
     @property
     def url(self) -> str:
@@ -82,19 +91,61 @@ class IPCChannelLayer(KombuChannelLayer):
         """This process's store."""
         return store_at(directory_of(self.url))
 
+    def source(self, options: SourceOptions) -> Source[Any]:
+        from channelsq.layers.ipc_broker.source import StoreSource  # not at the top: only workers need it
+
+        return StoreSource(self, lambda: self.store, self.store_sender, options)
+
+    # -- sending ----------------------------------------------------------------------------
+
+    def dispatch(self, sends: Sequence[Send]) -> None:
+        self.store_sender.dispatch(self.store, sends)
+
+    def settle(self, sends: Sequence[Send]) -> None:
+        self.store_sender.settle(self.store, sends)
+
+    def depth(self, channel: str) -> int:
+        with self._errors():
+            return self.store.size(self.queue(channel).name)
+
+    def channel_state(self, channel: str) -> ChannelState:
+        with self._errors():
+            waiting, held, expires, dead = self.store.state(self.queue(channel).name)
+        oldest = None if expires is None else max(0.0, time.time() + self.expiry - expires)
+        return ChannelState(waiting, held, oldest, dead)
+
+    def purge(self, channel: str) -> int:
+        with self._errors():
+            return self.store.purge(self.queue(channel).name)
+
+    def probe(self, channel: str) -> None:
+        with self._errors():
+            self.store.write(lambda tx: None)
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return store_errors(self.store.path)
+
+    # -- receiving --------------------------------------------------------------------------
+
+    def receive(self, channels: Iterable[str], block: bool = False) -> Received:
+        wanted, store = self.check_wanted(channels), self.store
+        with self._errors():
+            return self._store_receiver.receive_from(store, wanted, self.block_timeout if block else 0)
+
+    def listen(self, prefix: str, deliver: Deliver) -> Listener:
+        self.check_wanted([prefix])
+        return StoreListener(self, lambda: self.store, self.queue(prefix).name, deliver)
+
+    # -- groups, and marks of runs ------------------------------------------------------------
+
     @property
     def groups_url(self) -> None:
         """None: the groups are in the directory."""
         return None
 
-    def channel_state(self, channel: str) -> ChannelState:
-        with _errors(self.store):
-            waiting, held, expires = self.store.state(self.queue(channel).name)
-        return ChannelState(waiting, held, None if expires is None else max(0.0, time.time() + self.expiry - expires))
-
     @property
     def _groups(self) -> GroupStore:
-        return IPCGroups(self.store, self.group_expiry)
+        return StoreGroups(self.store, self.group_expiry)
 
     @property
     def _has_groups(self) -> bool:
@@ -102,77 +153,27 @@ class IPCChannelLayer(KombuChannelLayer):
 
     @property
     def _begun(self) -> BegunStore:
-        return IPCBegun(self.store)
+        return StoreBegun(self.store)
+
+    def end(self, mark: str, *, at_once: bool = False) -> None:
+        outbox = collected_here.get()
+        if not at_once and isinstance(outbox, StoreOutbox) and outbox.layer is self:
+            outbox.marks = (*outbox.marks, mark)  # it goes with the message, in one transaction
+        else:
+            super().end(mark, at_once=at_once)
+
+    # -- housekeeping -----------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Purge the queues that this process has used, and forget every group and mark in the directory."""
+        with self._errors():
+            for queue in list(self.used):
+                self.store.purge(queue)
+        self.store_sender.forget_rooms()
+        self._store_receiver.clear()
+        self._groups.flush()
+        self._begun.flush()
 
     def close(self) -> None:
         super().close()
         self.store.close()
-
-
-@contextmanager
-def _errors(store: Store) -> Iterator[None]:
-    """Turn what SQLite raises in the block into BrokerUnavailable."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise BrokerUnavailable(str(store.path), error) from error
-
-
-class IPCBegun(BegunStore):
-    """Marks in a store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def begin(self, mark: str) -> bool:
-        with _errors(self._store):
-            return self._store.begin(mark, KEPT)
-
-    def end(self, mark: str, after: float) -> None:
-        with _errors(self._store):
-            self._store.end(mark, after)
-
-    def flush(self) -> None:
-        with _errors(self._store):
-            self._store.forget_begun()
-
-
-class IPCGroups(GroupStore):
-    """Groups in a store.
-
-    Args:
-        store: where.
-        expiry: seconds that a membership lives after the last ``add``.
-    """
-
-    def __init__(self, store: Store, expiry: float) -> None:
-        super().__init__(expiry)
-        self._store = store
-
-    def add(self, group: str, channel: str) -> None:
-        with _errors(self._store):
-            self._store.join(group, channel, self.expiry)
-
-    def discard(self, group: str, channel: str) -> None:
-        with _errors(self._store):
-            self._store.leave(group, channel)
-
-    def members(self, group: str) -> list[str]:
-        with _errors(self._store):
-            return self._store.members(group)
-
-    def sizes(self, most: int, seconds: float) -> GroupSizes:
-        with _errors(self._store):
-            found = self._store.group_sizes(most + 1)
-        return GroupSizes(dict(found[:most]), len(found) > most)
-
-    def forget(self, channel: str) -> None:
-        with _errors(self._store):
-            self._store.leave(None, channel)
-
-    def flush(self) -> None:
-        with _errors(self._store):
-            self._store.forget_groups()
-
-    def close(self) -> None:
-        """The store is the layer's to close."""

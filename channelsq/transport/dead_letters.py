@@ -74,6 +74,11 @@ def bury(channel: Holder, entry: Entry, payload: Payload, reason: str) -> None:
         entry.deaths, headers.get("id"), queue, headers.get("task"), reason,
         extra={"action": "dead_letter", "queue": queue},
     )  # fmt: skip
+    tell(queue, payload)
+
+
+def tell(queue: str, payload: Payload) -> None:
+    """Call the listeners of dead letters; what they raise is logged."""
     for listener in _listeners:
         try:
             listener(queue, payload)

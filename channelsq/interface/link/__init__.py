@@ -19,9 +19,10 @@ from channelsq.interface.basis.counters import Counters
 from channelsq.interface.link.link_contract import Link, Publication, Publisher
 from channelsq.interface.link.memory_link import DirectLink
 from channelsq.interface.link.redis_address import address_of
+from channelsq.interface.link.store_link import StoreLink
 from channelsq.interface.link.streams_link import StreamsLink
 from channelsq.interface.link.threaded_link import ThreadedLink
-from channelsq.layers import InMemoryChannelLayer
+from channelsq.layers import InMemoryChannelLayer, IPCChannelLayer
 
 __all__ = ["Link", "Publication", "Publisher", "link_for"]
 
@@ -35,5 +36,7 @@ def link_for(layer: ChannelLayerWrapper, stats: Counters) -> Link:
     channel_layer = layer.channel_layer
     if isinstance(channel_layer, InMemoryChannelLayer):
         return DirectLink(layer, stats)
+    if isinstance(channel_layer, IPCChannelLayer):
+        return StoreLink(layer, stats)
     address = address_of(channel_layer)
     return ThreadedLink(layer, stats) if address is None else StreamsLink(layer, stats, address)

@@ -13,6 +13,8 @@ from kombu.exceptions import ContentDisallowed, DecodeError, OperationalError
 from channelsq import conf
 from channelsq.asgi import channel_layers
 from channelsq.exceptions import InvalidChannelLayerError
+from channelsq.ipc.dead_letters import StoredDeadLetters
+from channelsq.ipc.ipc_transport import Transport
 from channelsq.layers import KombuChannelLayer
 from channelsq.redis_core.compact import ForeignPayload
 from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
@@ -28,8 +30,8 @@ class Command(BaseCommand):
     """Looks at the dead letters on one broker: that of a layer, or the Celery app's."""
 
     help = (
-        "Lists the dead letters: messages with which too many workers died, put aside by the broker transport "
-        "redis-streams://. `show ID` prints one, `replay ID...` puts messages back into their channels, "
+        "Lists the dead letters: messages with which too many workers died, put aside by the broker transports "
+        "redis-streams:// and ipc://. `show ID` prints one, `replay ID...` puts messages back into their channels, "
         "`delete ID...` deletes them for good."
     )
 
@@ -64,7 +66,7 @@ class Command(BaseCommand):
         with _connection(options["layer"]) as connection:
             away: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
             try:
-                letters = DeadLetters(connection)
+                letters = _letters(connection)
                 if action == "list":
                     self._list(letters.all(queue))
                     return
@@ -152,6 +154,17 @@ def _connection(alias: str | None) -> Connection:
     return layer.open_connection()
 
 
+def _letters(connection: Connection) -> DeadLetters | StoredDeadLetters:
+    """Return the dead letters on a broker.
+
+    Raises:
+        ValueError: it keeps none.
+    """
+    if isinstance(connection.transport, Transport):
+        return StoredDeadLetters(connection.transport.store)
+    return DeadLetters(connection)
+
+
 def _check_arguments(action: str, ids: list[str], every: bool) -> None:
     problem = None
     if action == "list" and (ids or every):
@@ -164,7 +177,7 @@ def _check_arguments(action: str, ids: list[str], every: bool) -> None:
         raise CommandError(problem)
 
 
-def _find(letters: DeadLetters, identity: str, queue: str | None) -> DeadLetter:
+def _find(letters: DeadLetters | StoredDeadLetters, identity: str, queue: str | None) -> DeadLetter:
     found = letters.find(identity, queue)
     if not found:
         where = f" of {queue}" if queue else ""

@@ -6,11 +6,16 @@ from channelsq.ipc.store import Store
 
 
 class FakeOwners:
-    """Says which processes live."""
+    """Says which processes live.
+
+    Args:
+        store: the store that asks.
+    """
 
     def __init__(self, store: Store) -> None:
-        self._me = store._me
+        self._me = store.me
         self.dead: set[int] = set()
+        store._owners = self  # type: ignore[assignment]
 
     @property
     def me(self) -> int:
@@ -20,8 +25,7 @@ class FakeOwners:
         return number not in self.dead
 
     def hand_over(self, store: Store, number: int) -> None:
-        """What this process holds is another's, which then dies."""
-        with store._reading() as connection:
-            connection.execute("UPDATE messages SET owner = ? WHERE owner IS NOT NULL", (number,))
+        """Have another process hold what this one does, and die."""
+        store.write(lambda tx: tx.connection.execute("UPDATE held SET owner = ?", (number,)))
         self.dead.add(number)
         store.sweep(now=True)

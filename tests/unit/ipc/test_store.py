@@ -1,28 +1,19 @@
-"""IPCChannelLayer's parts in one process, and in forks of it: the file, its directory, and who lives."""
+"""A site's file in one process, and in forks of it: messages, queues, and what dead processes leave."""
 
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
-import stat
 import subprocess
 import sys
-import tempfile
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from kombu import Connection, Consumer, Exchange, Message, Queue
 
-from channelsq import conf
-from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
-from channelsq.ipc import ipc_url, store
-from channelsq.ipc.directory import default_directory, directory_of, make_private, url_of
-from channelsq.ipc.owners import Owners
+from channelsq.exceptions import BrokerUnavailable
+from channelsq.ipc import database, messages
+from channelsq.ipc.messages import Message, Taken
 from channelsq.ipc.store import Store, store_at
 from channelsq.layers import IPCChannelLayer
 from channelsq.transport.suspects import MOST_DEATHS
@@ -30,138 +21,26 @@ from tests.support.fakes.owners import FakeOwners
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Store]:
-    found = store_at(tmp_path / "ipc")
-    yield found
-    found.close()
+def put(store: Store, queue: str, payload: bytes, lifetime: float | None = None, rank: int = 0) -> None:
+    store.put(queue, Message(payload, lifetime, rank))
 
 
-# -- the directory ------------------------------------------------------------------------------
+def take(store: Store, *queues: str, held: bool = True) -> Taken | None:
+    """The next message of any of the queues; None if there is none."""
+    taken = store.take(queues, 1, held=held)
+    return taken[0] if taken else None
 
 
-def test_each_prefix_has_a_directory_of_this_user() -> None:
-    one, two = default_directory("one"), default_directory("two")
-    assert one != two
-    assert one.parent == two.parent == Path(tempfile.gettempdir()).resolve() / f"channelsq-{os.geteuid()}"
+def payloads(taken: list[Taken]) -> list[bytes]:
+    return [each.payload for each in taken]
 
 
-@pytest.mark.parametrize("path", ["/srv/my site/ipc", "/tmp/Upper?Case#", "/a"])
-def test_urls_name_a_directory(path: str) -> None:
-    assert directory_of(ipc_url(path)) == directory_of(url_of(Path(path))) == Path(path)
+def rows(store: Store, table: str) -> int:
+    """How many rows a table of the file has."""
+    return int(store.read(lambda connection: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]))
 
 
-def test_urls_name_a_prefix() -> None:
-    assert directory_of("ipc://mysite") == directory_of(ipc_url("mysite")) == default_directory("mysite")
-    with pytest.raises(InvalidChannelLayerError, match="ipc://mysite"):
-        directory_of("ipc://")
-
-
-@pytest.mark.parametrize("prefix", ["", "..", ".hidden", "a/b", "é", "x" * 65, 5, None])
-def test_bad_prefixes(prefix: Any) -> None:
-    with pytest.raises(InvalidChannelLayerError, match="prefix of an IPCChannelLayer"):
-        default_directory(prefix)
-
-
-def test_the_directory_is_made_for_its_user_alone(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        made = make_private(tmp_path / "ipc")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(made.stat().st_mode) == 0o700
-    assert make_private(made) == made
-
-
-def test_directories_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "link").symlink_to(tmp_path)
-    (tmp_path / "open").mkdir(mode=0o755)
-    (tmp_path / "mine").mkdir(mode=0o700)
-    for name, says in (
-        ("file", "no directory"),
-        ("link", "no directory"),
-        ("open", "chmod 700"),
-        ("no/such", "cannot be used: No such file"),
-    ):
-        with pytest.raises(InvalidChannelLayerError, match=says) as raised:
-            make_private(tmp_path / name)
-        assert "['CONFIG']['path']" in str(raised.value)
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(InvalidChannelLayerError, match=f"belongs to the user with the number {os.getuid()}"):
-        make_private(tmp_path / "mine")
-
-
-def test_the_layer_refuses_a_directory_before_anything_is_sent(tmp_path: Path) -> None:
-    (tmp_path / "open").mkdir(mode=0o755)
-    layer = IPCChannelLayer(path=str(tmp_path / "open"))
-    with pytest.raises(InvalidChannelLayerError, match="chmod 700"):
-        _ = layer.url
-
-
-@pytest.mark.parametrize(
-    ("config", "says"),
-    [
-        ({"path": "relative"}, "absolute path, not 'relative'"),
-        ({"path": 5}, "absolute path, not 5"),
-        ({"prefix": "a/b"}, "'a/b'"),
-        ({"url": "redis://x"}, r"no CONFIG\['url'\]"),
-        ({"channel_memory": 1000}, r"no CONFIG\['channel_memory'\].*'capacity' bounds"),
-    ],
-    ids=str,
-)
-def test_bad_configuration(config: Any, says: str) -> None:
-    with pytest.raises(InvalidChannelLayerError, match=says):
-        IPCChannelLayer(**config)
-
-
-def test_channels_1_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    layer = IPCChannelLayer(prefix="mysite", expiry=30, group_expiry=500, capacity=10, channel_capacity={"a": 1})
-    assert layer.own_url == ipc_url("mysite")
-    assert not layer.in_process
-    assert layer.is_on("ipc://mysite")
-    assert not layer.is_on("ipc://another")
-    assert default_directory("mysite").stat().st_mode & 0o777 == 0o700
-
-
-def test_a_layer_that_chose_nothing_is_where_the_celery_app_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = IPCChannelLayer()
-    monkeypatch.setattr(conf, "celery_broker_url", lambda app=None: ipc_url(tmp_path / "app"))
-    assert layer.url == ipc_url(tmp_path / "app")
-    monkeypatch.setattr(conf, "celery_broker_url", lambda app=None: "redis://elsewhere")
-    assert layer.own_url == ipc_url("channelsq")
-    assert IPCChannelLayer(path=tmp_path / "mine").is_on(ipc_url(tmp_path / "mine"))
-
-
-# -- who lives ----------------------------------------------------------------------------------
-
-_OTHER = """
-import sys
-from pathlib import Path
-from channelsq.ipc.owners import Owners
-print(Owners(Path(sys.argv[1])).me, flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_killed_process_is_known_to_be_dead(tmp_path: Path) -> None:
-    mine = Owners(tmp_path / "owners")
-    with subprocess.Popen(
-        [sys.executable, "-c", _OTHER, str(tmp_path / "owners")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        number = int(other.stdout.readline())
-        assert mine.is_alive(mine.me)
-        assert mine.is_alive(number)
-        other.kill()
-        other.wait()
-        assert not mine.is_alive(number)
-        assert not mine.is_alive(number)
-        assert mine.is_alive(mine.me)
-
-
-# -- the file -----------------------------------------------------------------------------------
+# -- messages -----------------------------------------------------------------------------------
 
 
 def test_a_process_has_one_store_in_a_directory(place: Store, tmp_path: Path) -> None:
@@ -169,57 +48,144 @@ def test_a_process_has_one_store_in_a_directory(place: Store, tmp_path: Path) ->
     assert store_at(tmp_path / "another") is not place
 
 
-def test_the_oldest_of_several_queues_comes_first(place: Store) -> None:
-    for number, queue in enumerate(("a", "b", "a", "c")):
-        place.put(queue, b"%d" % number, None)
-    taken = [place.take(["c", "b", "a"], set()) for _ in range(5)]
-    assert [each.payload if each else None for each in taken] == [b"0", b"1", b"2", b"3", None]
+def test_a_queue_is_read_in_the_order_of_ranks_and_sends(place: Store) -> None:
+    for number, rank in enumerate((3, 0, 9, 0, 3)):
+        put(place, "a", b"%d" % number, None, rank)
+    assert payloads(place.take(["a"], 10)) == [b"1", b"3", b"0", b"4", b"2"]
+
+
+def test_a_batch_has_a_fair_share_of_each_queue(place: Store) -> None:
+    place.write(lambda tx: tx.put("flood", [Message(b"f%d" % number, None) for number in range(100)]))
+    for queue in ("b", "c"):
+        for number in range(3):
+            put(place, queue, b"%s%d" % (queue.encode(), number))
+    taken = payloads(place.take(["flood", "b", "c"], 9))
+    assert sorted(taken) == [b"b0", b"b1", b"b2", b"c0", b"c1", b"c2", b"f0", b"f1", b"f2"]
+    put(place, "b", b"b3")
+    rest = payloads(place.take(["flood", "b", "c"], 50))
+    assert len(rest) == 50  # what the small queue did not need the large one got
+    assert b"b3" in rest
+    assert [each for each in rest if each[:1] == b"f"] == [b"f%d" % number for number in range(3, 52)]
+
+
+def test_capacity_is_exact_in_the_transaction(place: Store) -> None:
+    sent: list[int] = []
+
+    def fill() -> None:
+        sent.extend(place.write(lambda tx: tx.put("a", [Message(b"x", None)], 25)) for _ in range(20))
+
+    threads = [threading.Thread(target=fill) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sum(sent) == place.size("a") == 25
+    assert len(place.take(["a"], 5)) == 5
+    assert place.write(lambda tx: tx.put("a", [Message(b"y", None)] * 8, 25)) == 5
+
+
+def test_messages_that_have_expired_make_room(place: Store) -> None:
+    for number in range(3):
+        put(place, "a", b"%d" % number, 0.001 if number else 60)
+    wait_until(lambda: place.size("a") == 1, "two messages to expire")
+    assert place.write(lambda tx: tx.put("a", [Message(b"new", None)] * 9, 3)) == 2
+    assert payloads(place.take(["a"], 9)) == [b"0", b"new", b"new"]
 
 
 def test_what_is_held_is_given_back_or_gone(place: Store) -> None:
-    place.put("a", b"one", None)
-    place.put("a", b"two", None)
-    one = place.take(["a"], set())
-    two = place.take(["a"], set())
-    assert one is not None
-    assert two is not None
+    put(place, "a", b"one")
+    put(place, "a", b"two")
+    one, two = place.take(["a"], 2)
     assert not one.again
-    assert place.size("a") == 0
-    place.release(one.id)
-    again = place.take(["a"], set())
+    assert place.state("a")[:2] == (0, 2)
+    place.release(one.key)
+    again = take(place, "a")
     assert again is not None
-    assert (again.payload, again.again) == (b"one", True)
-    place.remove(again.id)
-    place.remove(two.id)
-    place.release(two.id)
-    assert place.take(["a"], set()) is None
+    assert (again.payload, again.again, again.key) == (b"one", True, one.key)
+    place.remove(again.key)
+    place.remove(two.key)
+    place.release(two.key)
+    assert take(place, "a") is None
+    assert place.state("a")[:2] == (0, 0)
+
+
+def test_a_message_that_a_later_one_follows_goes_back_before_that(place: Store) -> None:
+    for number in range(4):
+        put(place, "a", b"%d" % number)
+    first, second = place.take(["a"], 2)
+    place.release(second.key)
+    place.release(first.key)
+    assert payloads(place.take(["a"], 9)) == [b"0", b"1", b"2", b"3"]
+
+
+def test_a_queue_that_is_made_again_never_gives_a_key_twice(place: Store) -> None:
+    put(place, "a", b"old")
+    old = take(place, "a")
+    place.delete("a")
+    put(place, "a", b"new")
+    new = take(place, "a")
+    assert old is not None
+    assert new is not None
+    place.remove(old.key)
+    assert place.state("a")[1] == 1
 
 
 def test_hundreds_of_queues(place: Store) -> None:
     queues = [f"q{number}" for number in range(1200)]
-    place.put("q1100", b"late", None)
-    place.put("q5", b"later", None)
-    first = place.take(queues, set(queues))
-    assert first is not None
-    assert first.payload == b"late"
+    put(place, "q1100", b"late")
+    put(place, "q5", b"later")
+    assert sorted(payloads(place.take(queues, 5, held=False))) == [b"late", b"later"]
 
 
-def test_expired_messages_are_not_handed_out_and_swept(place: Store) -> None:
-    place.put("a", b"old", 0.001)
-    place.put("b", b"old", 0.001)
-    place.put("a", b"new", 60)
+def test_expired_messages_are_marked_and_swept(place: Store) -> None:
+    place.sweep(now=True)  # so that no call below does it by itself
+    put(place, "a", b"old", 0.001)
+    put(place, "a", b"new", 60)
     wait_until(lambda: place.size("a") == 1, "the message to expire")
-    taken = place.take(["a"], {"a"})
-    assert taken is not None
-    assert taken.payload == b"new"
+    taken = place.write(lambda tx: tx.take(["a"], 2, held=False))
+    assert [(each.payload, each.is_expired) for each in taken] == [(b"old", True), (b"new", False)]
+    put(place, "b", b"old", 0.001)
 
     def swept() -> bool:
         place.sweep(now=True)
-        with place._reading() as connection:
-            (count,) = connection.execute("SELECT count(*) FROM messages").fetchone()
-        return bool(count == 0)
+        return rows(place, "messages") == 0
 
     wait_until(swept, "the message on the other queue to go")
+    assert place.waiting("b") == 0
+
+
+def test_a_delayed_message_comes_when_it_is_due_and_there_is_room(place: Store) -> None:
+    put(place, "a", b"first")
+
+    def delay(name: bytes, seconds: float) -> None:
+        assert place.write(lambda tx: tx.delay("a", Message(name, 60), 1, seconds))
+
+    delay(b"later", 3600)
+    delay(b"soon", 0.001)
+
+    def looked() -> bool:
+        place.sweep(now=True)
+        return rows(place, "delayed") == 2 and place.size("a") == 1
+
+    assert looked()  # it is due, and its queue is full
+    assert payloads(place.take(["a"], 5)) == [b"first"]
+
+    def came() -> bool:
+        place.sweep(now=True)
+        return place.size("a") == 1
+
+    wait_until(came, "the delayed message")
+    assert payloads(place.take(["a"], 5)) == [b"soon"]
+    assert place.purge("a") == 1  # what waits for its time, too
+
+
+def test_so_many_messages_may_wait_for_their_time(place: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "MOST_DELAYED", 2)
+    taken = [place.write(lambda tx: tx.delay("a", Message(b"x", 60), 100, 60)) for _ in range(3)]
+    assert taken == [True, True, False]
+
+
+# -- queues -------------------------------------------------------------------------------------
 
 
 def test_an_unread_queue_ends_with_its_messages_bindings_and_members(place: Store) -> None:
@@ -227,9 +193,10 @@ def test_an_unread_queue_ends_with_its_messages_bindings_and_members(place: Stor
     place.declare("reply", 0.05)
     place.declare("lasting", None)
     place.bind("exchange", "key", "", "reply")
-    place.put("reply", b"x", None)
+    put(place, "reply", b"x")
     for member in ("reply!client", "reply", "replying!client", "lasting"):
-        place.join("room", member, 60)
+        row = ("room", member, 4e9)
+        place.write(lambda tx, row=row: tx.connection.execute("INSERT INTO members VALUES (?, ?, ?)", row))  # type: ignore[misc]
 
     def ended() -> bool:
         place.sweep(now=True)
@@ -239,92 +206,203 @@ def test_an_unread_queue_ends_with_its_messages_bindings_and_members(place: Stor
     assert place.has_queue("lasting")
     assert place.size("reply") == 0
     assert place.bindings("exchange") == []
-    assert sorted(place.members("room")) == ["lasting", "replying!client"]
+    found = place.read(lambda connection: connection.execute("SELECT channel FROM members ORDER BY 1").fetchall())
+    assert found == [("lasting",), ("replying!client",)]
 
 
-def test_a_message_that_kills_process_after_process_is_dropped(place: Store, caplog: pytest.LogCaptureFixture) -> None:
-    owners = FakeOwners(place)
-    place._owners = owners  # type: ignore[assignment]
-    place.put("a", b"deadly", None)
-    for number in range(1, MOST_DEATHS + 1):
-        assert place.take(["a"], set()) is not None
-        owners.hand_over(place, number)
-    assert place.take(["a"], set()) is None
-    assert "queue a: a message was dropped, as 5 processes died with it" in caplog.text
-
-
-def test_suspects_are_handed_out_one_at_a_time_beside_others(place: Store) -> None:
-    owners = FakeOwners(place)
-    place._owners = owners  # type: ignore[assignment]
-    for payload in (b"1", b"2"):
-        place.put("a", payload, None)
-        assert place.take(["a"], set()) is not None
-    owners.hand_over(place, 1)
-    place.put("a", b"3", None)
-    suspect = place.take(["a"], set())
-    assert suspect is not None
-    assert suspect.payload == b"1"
-    innocent = place.take(["a"], set())
-    assert innocent is not None
-    assert innocent.payload == b"3"
-    assert place.take(["a"], set()) is None
-    place.remove(suspect.id)
-    second = place.take(["a"], set())
-    assert second is not None
-    assert second.payload == b"2"
+def test_a_queue_that_nobody_declared_ends_when_it_is_empty(place: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(place, "sent", b"x")
+    monkeypatch.setattr("channelsq.ipc.overdue.UNUSED", 0.0)
+    place.sweep(now=True)
+    assert place.has_queue("sent")
+    held = take(place, "sent")
+    assert held is not None
+    place.sweep(now=True)
+    assert place.has_queue("sent")
+    place.remove(held.key)
+    place.sweep(now=True)
+    assert not place.has_queue("sent")
 
 
 def test_the_successor_of_a_dead_reader_keeps_its_queue(place: Store) -> None:
     owners = FakeOwners(place)
-    place._owners = owners  # type: ignore[assignment]
     place.declare("control", 10)
-    place.take(["control"], set())
-    with place._reading() as connection:
-        connection.execute("UPDATE queues SET reader = 1")
+    take(place, "control")
+    place.write(lambda tx: tx.connection.execute("UPDATE queues SET reader = 1"))
     owners.dead.add(1)
-    place.put("control", b"for the dead one", None)
+    put(place, "control", b"for the dead one")
     place.declare("control", 10)
     place.sweep(now=True)
     assert place.has_queue("control")
     assert place.size("control") == 0
 
 
+# -- the dead -----------------------------------------------------------------------------------
+
+
+def test_each_death_is_counted_and_the_last_makes_a_dead_letter(place: Store) -> None:
+    owners = FakeOwners(place)
+    put(place, "a", b"deadly")
+    for number in range(MOST_DEATHS):
+        taken = take(place, "a")
+        assert taken is not None
+        assert (taken.deaths, taken.again) == (number, number > 0)
+        owners.hand_over(place, number + 1)
+    taken = take(place, "a")
+    assert taken is not None
+    assert taken.deaths == MOST_DEATHS
+    assert place.write(lambda tx: tx.bury(taken.key, "killed five"))
+    assert not place.write(lambda tx: tx.bury(taken.key, "again"))
+    assert place.state("a") == (0, 0, None, 1)
+
+
+def test_the_oldest_dead_letters_of_a_queue_go(place: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "MOST_DEAD_LETTERS", 2)
+    for number in range(4):
+        place.write(lambda tx, number=number: tx.keep_dead("a", b"%d" % number, 5, ""))  # type: ignore[misc]
+        place.write(lambda tx: tx.keep_dead("b", b"other", 5, ""))
+    left = place.read(lambda connection: connection.execute("SELECT queue, payload FROM dead_letters").fetchall())
+    assert sorted(left) == [("a", b"2"), ("a", b"3"), ("b", b"other"), ("b", b"other")]
+
+
+def test_suspects_are_left_while_others_are_taken(place: Store) -> None:
+    owners = FakeOwners(place)
+    for number in range(3):
+        put(place, "a", b"%d" % number)
+    for dead in (1, 2):
+        assert len(place.take(["a"], 2)) == 2
+        owners.hand_over(place, dead)
+    asked: list[int] = []
+
+    def admits(deaths: int) -> bool:
+        asked.append(deaths)
+        return len(asked) == 1
+
+    taken = place.take(["a"], 9, admits=admits)
+    assert payloads(taken) == [b"0", b"2"]
+    assert asked == [2, 2]
+    assert place.size("a") == 1
+
+
+def test_marks_are_bounded(place: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("channelsq.ipc.overdue.MOST_BEGUN", 2)
+    layer = IPCChannelLayer(path=place.directory)
+    for number in range(4):
+        assert layer.begin(f"mark {number}")
+    put(place, "a", b"so that something is overdue")
+    place.sweep(now=True)
+    assert rows(place, "begun") == 2
+
+
+# -- the file -----------------------------------------------------------------------------------
+
+
 def test_a_file_that_was_deleted_is_begun_anew(place: Store, caplog: pytest.LogCaptureFixture) -> None:
-    place.put("a", b"lost", None)
+    put(place, "a", b"lost")
     place.path.unlink()
     place.sweep(now=True)
     assert "was deleted or replaced" in caplog.text
-    place.put("a", b"new", None)
-    taken = place.take(["a"], {"a"})
+    put(place, "a", b"new")
+    taken = take(place, "a", held=False)
     assert taken is not None
     assert taken.payload == b"new"
 
 
 def test_a_file_of_another_version_is_refused(place: Store) -> None:
-    place.put("a", b"x", None)
-    with place._reading() as connection:
-        connection.execute("PRAGMA user_version = 99")
+    put(place, "a", b"x")
+    place.write(lambda tx: tx.connection.execute("PRAGMA user_version = 99"))
     place.close()
     with pytest.raises(
-        sqlite3.OperationalError, match=r"tables of version 99, and .* reads version 1: update .* delete the file"
+        sqlite3.OperationalError, match=r"tables of version 99, and .* reads version 2: update .* delete the file"
     ):
         place.size("a")
+
+
+def test_a_file_of_before_a_restart_is_begun_anew_where_nothing_waits_for_the_disk(
+    place: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(place, "a", b"old")
+    place.close()
+    monkeypatch.setattr(database, "_boot", lambda: "another")
+    assert place.size("a") == 1
+    place.close()
+    monkeypatch.setattr(database, "is_temporary", lambda directory: True)
+    assert place.size("a") == 0
+    put(place, "a", b"new")
+    place.close()
+    assert place.size("a") == 1
+
+
+def test_a_broken_file_is_begun_anew_where_nothing_waits_for_the_disk(
+    place: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database, "is_temporary", lambda directory: True)
+    put(place, "a", b"old")
+    place.close()
+    place.path.write_bytes(b"no database " * 1000)
+    assert place.size("a") == 0
+    assert "is begun anew" in caplog.text
+
+
+def test_a_full_file_says_what_to_do_and_goes_on_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LARGEST", 60 * 4096)
+    layer = IPCChannelLayer(path=tmp_path / "ipc", capacity=1000)
+    sent = 0
+    with pytest.raises(BrokerUnavailable, match=r"full; make room on .* MB are free there.*\['path'\]"):  # noqa: PT012
+        for _ in range(1000):
+            layer.send("a", {"bytes": b"x" * 4000})
+            sent += 1
+    assert 5 < sent < 60
+    assert layer.depth("a") == sent  # the one that failed left nothing
+    assert layer.receive(["a"])[0] == "a"
+    layer.send("a", {"n": 1})
+    layer.close()
+
+
+def test_a_write_that_fails_fails_alone(place: Store) -> None:
+    """Threads share a transaction, but not their errors."""
+    results: list[object] = []
+    begin = threading.Barrier(5)
+
+    def write(number: int) -> None:
+        begin.wait()
+        try:
+            if number == 2:
+                place.write(lambda tx: tx.connection.execute("INSERT INTO nowhere VALUES (1)"))
+            else:
+                results.append(place.write(lambda tx: tx.put("a", [Message(b"%d" % number, None)])))
+        except sqlite3.OperationalError as error:
+            results.append(str(error))
+
+    with place._lock:  # so that all of them wait for one transaction
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(5)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(place._jobs) == 5, "five writes to wait")
+    for thread in threads:
+        thread.join(10)
+    assert sorted(map(str, results)) == ["1", "1", "1", "1", "no such table: nowhere"]
+    assert sorted(payloads(place.take(["a"], 9))) == [b"0", b"1", b"3", b"4"]
 
 
 def test_threads_share_it(place: Store) -> None:
     def fill(number: int) -> None:
         for each in range(50):
-            place.put("a", b"%d" % (number * 50 + each), None)
+            put(place, "a", b"%d" % (number * 50 + each))
 
     got: list[bytes] = []
 
     def read() -> None:
+        waiter = place.waiter(["a"])
         while len(got) < 200:
-            taken = place.take(["a"], {"a"})
-            if taken is not None:
-                got.append(taken.payload)
-            else:
-                place.wait(place.mark, 0.01, 0.01)
+            waiter.arm()
+            taken = place.take(["a"], 7, held=False)
+            got.extend(payloads(taken))
+            if not taken:
+                waiter.sleep(0.01)
+        waiter.close()
 
     threads = [threading.Thread(target=fill, args=(number,)) for number in range(4)]
     threads += [threading.Thread(target=read) for _ in range(3)]
@@ -338,23 +416,24 @@ def test_threads_share_it(place: Store) -> None:
 _FORK = """
 import os, sys
 from pathlib import Path
+from channelsq.ipc.messages import Message
 from channelsq.ipc.store import store_at
 store = store_at(Path(sys.argv[1]))
-held = store.take(["a"], set())
+held = store.take(["a"])
 child = os.fork()
 if not child:
     own = store_at(Path(sys.argv[1]))
     own.sweep(now=True)
-    print(own is not store, own._me != store._owners.me, own.size("a"), flush=True)
-    own.put("b", b"child's", None)
+    print(own is not store, own.me != store._owners.me, own.size("a"), flush=True)
+    own.put("b", Message(b"child's", None))
     os._exit(0)
 os.waitpid(child, 0)
-print(store.take(["b"], {"b"}).payload.decode(), store.size("a"), flush=True)
+print(store.take(["b"], held=False)[0].payload.decode(), store.size("a"), flush=True)
 """
 
 
 def test_a_forked_child_opens_the_file_for_itself(place: Store) -> None:
-    place.put("a", b"parent's", None)
+    put(place, "a", b"parent's")
     done = subprocess.run(
         [sys.executable, "-c", _FORK, str(place.directory)], capture_output=True, text=True, timeout=30, check=True
     )
@@ -373,179 +452,39 @@ def test_a_file_that_cannot_be_read_is_a_broker_that_is_away(tmp_path: Path) -> 
         lambda: layer.receive(["a"]),
         lambda: layer.group_add("room", "a"),
         lambda: layer.send_group("room", {}),
+        lambda: layer.begin("mark"),
     ):
-        with pytest.raises(BrokerUnavailable, match="not a database"):
+        with pytest.raises(BrokerUnavailable, match="not a database; stop the site's processes and delete the file"):
             call()
     layer.close()
 
 
-# -- as Kombu has it ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["direct", "topic", "fanout"])
-def test_exchanges_reach_queues_that_another_connection_bound(tmp_path: Path, kind: str) -> None:
-    got: list[Any] = []
-    url = ipc_url(tmp_path / "ipc")
-    exchange = Exchange(f"my-{kind}", kind)
-
-    def take(body: Any, message: Message) -> None:
-        got.append(body)
-        message.ack()
-
-    queues = [Queue(f"q{n}", exchange, routing_key="news.*" if kind == "topic" else "news.tea") for n in range(2)]
-    with Connection(url) as reader, Connection(url) as writer:
-        with Consumer(reader.channel(), queues, callbacks=[take]):
-            producer = writer.Producer(exchange=exchange)
-            producer.publish({"n": 1}, routing_key="news.tea")
-            producer.publish({"n": 2}, routing_key="nothing.at.all", declare=[])
-            while len(got) < (4 if kind == "fanout" else 2):
-                reader.drain_events(timeout=5)
-            with pytest.raises(TimeoutError):
-                reader.drain_events(timeout=0.05)
-        for queue in queues:
-            bound = queue(writer.channel())
-            bound.delete()
-        channel: Any = writer.default_channel
-        assert channel.get_table(exchange.name) == []
-    expected = [{"n": 1}, {"n": 1}] + ([{"n": 2}, {"n": 2}] if kind == "fanout" else [])
-    assert got == expected
-    store.store_at(tmp_path / "ipc").close()
-
-
-def test_what_a_closed_channel_held_comes_again_first_and_marked(tmp_path: Path) -> None:
-    with Connection(ipc_url(tmp_path / "ipc")) as connection:
-        queue = Queue("q", Exchange(""), routing_key="q")
-        producer = connection.Producer()
-        for number in range(3):
-            producer.publish(number, exchange="", routing_key="q", declare=[queue])
-        with connection.channel() as channel:
-            first = queue(channel).get()
-            second = queue(channel).get()
-            assert first is not None
-            assert second is not None
-            second.ack()
-        again = queue(connection.channel()).get()
-        assert again is not None
-        assert again.payload == 0
-        assert again.delivery_info["redelivered"]
-        again.reject()
-        last = queue(connection.channel()).get(no_ack=True)
-        assert last is not None
-        assert last.payload == 2
-        assert not last.delivery_info.get("redelivered")
-        assert queue(connection.channel()).get() is None
-    store.store_at(tmp_path / "ipc").close()
-
-
-def test_a_channel_takes_no_more_than_its_prefetch_count(tmp_path: Path) -> None:
-    held: list[Any] = []
-    with Connection(ipc_url(tmp_path / "ipc")) as connection:
-        queue = Queue("q", Exchange(""), routing_key="q")
-        for number in range(3):
-            connection.Producer().publish(number, exchange="", routing_key="q", declare=[queue])
-        channel: Any = connection.channel()
-        channel.basic_qos(0, 2, False)
-        with Consumer(channel, [queue], callbacks=[lambda body, message: held.append(message)]):
-            for _ in range(2):
-                connection.drain_events(timeout=5)
-            with pytest.raises(TimeoutError):
-                connection.drain_events(timeout=0.05)
-            held[0].ack()
-            connection.drain_events(timeout=5)
-            for message in held[1:]:
-                message.ack()
-        assert [message.payload for message in held] == [0, 1, 2]
-    store.store_at(tmp_path / "ipc").close()
-
-
-# -- processes wake each other ------------------------------------------------------------------
-
-
-_WAITER = """
-import sys
-from pathlib import Path
-from channelsq.ipc.store import store_at
-store = store_at(Path(sys.argv[1]))
-mark = store.mark
-store.wait(mark, 0.001, 0.001)
-print("waits", flush=True)
-while True:
-    mark = store.mark
-    taken = store.take(["a"], {"a"})
-    if taken is not None:
-        break
-    store.wait(mark, 60, 60)
-print(taken.payload.decode(), flush=True)
-"""
-
-
-def test_a_waiting_process_is_woken_by_another(place: Store) -> None:
-    place.put("b", b"nothing of its business", None)
-    code = _WAITER.replace("store = ", "import channelsq.ipc.file as it; it.LOOK_EVERY = 60; store = ", 1)
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(place.directory)], stdout=subprocess.PIPE, text=True
-    ) as waiter:
-        assert waiter.stdout is not None
-        assert waiter.stdout.readline() == "waits\n"
-        place.put("b", b"nor this", None)
-        place.put("a", b"this", None)
-        assert waiter.stdout.readline() == "this\n"
-        assert waiter.wait(10) == 0
-
-
-def test_the_bell_of_a_dead_process_is_taken_away(place: Store) -> None:
-    place.put("b", b"x", None)
-    dead = place.directory / "bell-1"
-    left = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    left.bind(str(dead))
-    left.close()
-    assert dead.exists()
-    place.put("b", b"y", None)
-    assert not dead.exists()
-
-
-def test_closing_takes_the_own_bell_away(place: Store) -> None:
-    place.wait(place.mark, 0.001, 0.001)
-    assert [path for path in place.directory.iterdir() if path.name.startswith("bell-")]
-    place.close()
-    assert not [path for path in place.directory.iterdir() if path.name.startswith("bell-")]
-
-
-def test_a_path_too_long_for_a_bell_is_looked_at_now_and_then(tmp_path: Path) -> None:
-    place = store_at(tmp_path / ("long" * 40))
-    place.put("a", b"x", None)
-    before = time.monotonic()
-    place.wait(place.mark, 60, 0.01)
-    assert time.monotonic() - before < 10
-    assert not [path for path in place.directory.iterdir() if path.name.startswith("bell-")]
-    place.close()
-
-
-_WRITER = """
-import sys
-from pathlib import Path
-from channelsq.ipc.store import store_at
-store = store_at(Path(sys.argv[1]))
-for number in range(200):
-    store.put(sys.argv[2], b"%d" % number, None)
-"""
-
-
-def test_several_processes_write_and_read_at_once(place: Store) -> None:
-    queues = ["a", "b", "c"]
-    place.put("other", b"x", None)
-    got: dict[str, list[int]] = {queue: [] for queue in queues}
-    writers = [subprocess.Popen([sys.executable, "-c", _WRITER, str(place.directory), queue]) for queue in queues]
+def test_files_are_for_their_user_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
     try:
-        deadline = time.monotonic() + 60
-        while sum(map(len, got.values())) < 600 and time.monotonic() < deadline:
-            mark = place.mark
-            taken = place.take(queues, set())
-            if taken is None:
-                place.wait(mark, 1, 0.01)
-            else:
-                place.remove(taken.id)
-                got[taken.queue].append(int(taken.payload))
+        place = store_at(tmp_path / "ipc")
+        put(place, "a", b"x")
+        waiter = place.waiter(["a"])
+        waiter.arm()
     finally:
-        assert [writer.wait(30) for writer in writers] == [0, 0, 0]
-    assert got == {queue: list(range(200)) for queue in queues}
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o777 for path in place.directory.iterdir()}
+    assert {"queues.sqlite3", "queues.sqlite3-wal", "owners", "opening", "waiting", "wake-0"} <= found.keys()
+    assert set(found.values()) == {0o600}
+    place.close()
+
+
+def test_a_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    place = store_at(tmp_path / "ipc")
+    put(place, "a", b"x")
+    place.close()
+    for name in ("waiting", "opening"):
+        (place.directory / name).unlink()
+        (place.directory / name).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(OSError, match="symbolic links"):
+            place.size("a")
+        place.close()
+        assert not (tmp_path / "elsewhere").exists()
+        (place.directory / name).unlink()
+    assert place.size("a") == 1
+    place.close()

@@ -1,0 +1,239 @@
+"""A connection to the SQLite file that the processes of a site share: opened, read, and written to.
+
+SQLite's write-ahead log lets many processes read while one writes.  Its locks are the kernel's: a process that is
+killed leaves none behind, and nothing of a transaction that it had not committed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from channelsq.ipc.directory import is_temporary, open_private
+from channelsq.version import __version__
+
+logger = logging.getLogger("channelsq.ipc")
+
+#: The version of the file's tables.
+VERSION = 2
+
+#: Seconds that a process waits for another one's transaction.
+BUSY_TIMEOUT = 10.0
+
+#: The seconds between two attempts to begin a transaction: the first, and the longest.
+_PAUSES = 0.00005, 0.002
+
+#: Bytes that the file may take.  Sends and acknowledgements fail when it is full, and the processes say so.
+LARGEST = 512 * 2**20
+
+_PAGE = 4096
+
+#: Pages of the log from which on a commit copies it into the file.
+_CHECKPOINT = 2000
+
+_SCHEMA = resources.files("channelsq.ipc").joinpath("schema.sql").read_text(encoding="utf-8")
+
+_Result = TypeVar("_Result")
+
+
+class Database:
+    """One connection to a site's file.  Not thread-safe.
+
+    Args:
+        directory: the site's, see :func:`channelsq.ipc.directory.make_private`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.directory / "queues.sqlite3"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None
+
+    def open(self) -> sqlite3.Connection:
+        """Return the connection, which is made if there is none; raise what SQLite and the system raise."""
+        if self._connection is None:
+            guard = open_private(self.directory)
+            try:
+                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                opening = os.open("opening", flags, 0o600, dir_fd=guard)
+                try:
+                    # One process after the other: SQLite answers "locked" to who changes the journal beside another.
+                    fcntl.flock(opening, fcntl.LOCK_EX)
+                    self._connection = self._connect(guard)
+                finally:
+                    os.close(opening)
+            finally:
+                os.close(guard)
+        return self._connection
+
+    def _connect(self, guard: int) -> sqlite3.Connection:
+        connection = self._opened_anew(guard) if is_temporary(self.directory) else self._opened(guard, "NORMAL")
+        try:
+            self._set_up(connection)
+            found = os.stat(self.path.name, dir_fd=guard, follow_symlinks=False)
+            if not os.path.samestat(found, self.path.stat()):
+                raise sqlite3.OperationalError(f"{self.directory} was replaced while its file was opened")
+            self._inode = found.st_ino
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _opened_anew(self, guard: int) -> sqlite3.Connection:
+        """Return a connection to a file that nothing waits for the disk with; one of before a restart is deleted."""
+        try:
+            connection = self._opened(guard, "OFF")
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+        else:
+            if not self._is_of_another_boot(connection):
+                return connection
+            connection.close()
+        logger.warning(
+            "%s is of before the machine's last start, and is begun anew", self.path, extra={"action": "ipc_file_begun"}
+        )
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        return self._opened(guard, "OFF")
+
+    def _opened(self, guard: int, synchronous: str) -> sqlite3.Connection:
+        _create(guard, self.path.name)
+        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            # With NORMAL a power failure can cost the last messages, with OFF the whole file.
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+            connection.execute(f"PRAGMA max_page_count = {LARGEST // _PAGE}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @staticmethod
+    def _is_of_another_boot(connection: sqlite3.Connection) -> bool:
+        if _version(connection) != VERSION:
+            return False
+        found = connection.execute("SELECT boot FROM begun_in").fetchone()
+        return found is not None and found[0] != _boot()
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        version = _version(connection)
+        if not version:
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION};")
+            connection.execute("INSERT INTO begun_in VALUES (?)", (_boot(),))
+            connection.execute("COMMIT")
+        elif version != VERSION:
+            raise sqlite3.OperationalError(
+                f"{self.path} has tables of version {version}, and channelsq {__version__} in this process reads "
+                f"version {VERSION}: update whichever is older, or stop the site's processes and delete the file"
+            )
+        connection.execute("PRAGMA busy_timeout = 0")  # SQLite's own pauses are long
+
+    def close(self) -> None:
+        """Close the connection; another one is made when it is needed."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file that is open was deleted or replaced, by a program that cleans up temporary files, say."""
+        if self._connection is None:
+            return False
+        try:
+            return self.path.stat().st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
+    # -- transactions -----------------------------------------------------------------------
+
+    def read(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Return what ``work(connection)`` reads; it may be called again."""
+        connection = self.open()
+        return _patiently(lambda: work(connection), BUSY_TIMEOUT)
+
+    def write(self, work: Callable[[sqlite3.Connection], _Result], seconds: float = BUSY_TIMEOUT) -> _Result:
+        """Return what ``work(connection)`` returns, which runs in a transaction.
+
+        Args:
+            work: nothing of it remains if it raises.
+            seconds: how long to wait for another process's transaction.
+
+        Raises:
+            sqlite3.OperationalError: another process is still writing (``SQLITE_BUSY``), or the file is full.
+        """
+        connection = self.open()
+        _patiently(lambda: connection.execute("BEGIN IMMEDIATE"), seconds)
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # SQLite itself has ended that of a file which is full
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another process was writing."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _patiently(call: Callable[[], _Result], seconds: float) -> _Result:
+    try:
+        return call()
+    except sqlite3.OperationalError as error:
+        if not is_busy(error) or not seconds:
+            raise
+    until, (pause, longest) = time.monotonic() + seconds, _PAUSES
+    while True:
+        time.sleep(pause)
+        pause = min(pause * 1.5, longest)
+        try:
+            return call()
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() > until:
+                raise
+
+
+def _create(guard: int, name: str) -> None:
+    """Make the file for its user alone, unless it is there.
+
+    One that is there is not opened: closing it would end the locks that SQLite has on it in this process.
+    """
+    try:
+        os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=guard))
+    except FileExistsError:
+        return
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _boot() -> str:
+    """Return what tells this run of the machine's kernel from others; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

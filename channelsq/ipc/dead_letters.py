@@ -1,0 +1,114 @@
+"""The dead letters in a site's file: messages with which too many processes died."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from channelsq.ipc.messages import Message, Taken, Transaction
+from channelsq.ipc.store import Store
+from channelsq.redis_core.compact import ForeignPayload
+from channelsq.transport import dead_letters, payloads
+from channelsq.transport.dead_letter_store import DeadLetter
+
+logger = logging.getLogger("channelsq.ipc")
+
+#: Dead letters that are read at a time.
+_CHUNK = 20
+
+_COLUMNS = "id, queue, died, deaths, reason, payload"
+
+
+def bury(store: Store, taken: Taken) -> None:
+    """Make a message that this process holds a dead letter, and tell of it."""
+    reason = f"{taken.deaths} processes died with it"
+    if not store.write(lambda tx: tx.bury(taken.key, reason)):
+        return
+    logger.error(
+        "queue %s: a message became a dead letter, as %d processes died with it",
+        taken.queue, taken.deaths,
+        extra={"action": "dead_letter", "queue": taken.queue},
+    )  # fmt: skip
+    try:
+        payload = payloads.decode(taken.payload)
+    except ForeignPayload:
+        return  # nobody waits for it
+    dead_letters.tell(taken.queue, payload)
+
+
+class StoredDeadLetters:
+    """The dead letters of one site, as :class:`channelsq.transport.dead_letter_store.DeadLetters` has those of Redis.
+
+    Args:
+        store: the site's.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def queues(self) -> list[str]:
+        """Return the queues that have some, sorted."""
+        return [queue for (queue,) in self._rows("SELECT DISTINCT queue FROM dead_letters ORDER BY queue", ())]
+
+    def all(self, queue: str | None = None) -> Iterator[DeadLetter]:
+        """Return those of one queue, or of each, the oldest first."""
+        for name in self.queues() if queue is None else [queue]:
+            last = 0
+            while rows := self._rows(
+                f"SELECT {_COLUMNS} FROM dead_letters WHERE queue = ? AND id > ? ORDER BY id LIMIT ?",  # noqa: S608
+                (name, last, _CHUNK),
+            ):
+                yield from map(_letter, rows)
+                last = rows[-1][0]
+
+    def find(self, identity: str, queue: str | None = None) -> list[DeadLetter]:
+        """Return the one with an id, if there is one, of a queue or of any."""
+        if not re.fullmatch(r"\d{1,18}-\d{1,18}", identity):
+            return []
+        rows = self._rows(
+            f"SELECT {_COLUMNS} FROM dead_letters WHERE id = ?",  # noqa: S608 - ours
+            (int(identity.partition("-")[2]),),
+        )
+        return [letter for letter in map(_letter, rows) if letter.id == identity and queue in (None, letter.queue)]
+
+    def replay(self, letter: DeadLetter) -> bool:
+        """Put the message at the end of its queue, marked redelivered, with no deaths and without an expiration.
+
+        Returns:
+            False if the dead letter is gone, and then nothing is sent.
+        """
+        payload = letter.payload
+        payloads.set_deaths(payload, 0)
+        payloads.mark_redelivered(payload)
+        payload["properties"].pop("expiration", None)
+        message = Message(payloads.encode(payload), None)
+
+        def replay(tx: Transaction) -> bool:
+            return _delete(tx, letter) and bool(tx.put(letter.queue, [message]))
+
+        return self._store.write(replay)
+
+    def delete(self, letter: DeadLetter) -> bool:
+        """Delete it for good; return False if it is gone already."""
+        return self._store.write(lambda tx: _delete(tx, letter))
+
+    def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        def look(connection: sqlite3.Connection) -> list[Any]:
+            return connection.execute(statement, values).fetchall()
+
+        return self._store.read(look)
+
+
+def _delete(tx: Transaction, letter: DeadLetter) -> bool:
+    number = int(letter.id.partition("-")[2])
+    return tx.connection.execute("DELETE FROM dead_letters WHERE id = ?", (number,)).rowcount > 0
+
+
+def _letter(row: Any) -> DeadLetter:
+    number, queue, died, deaths, reason, payload = row
+    return DeadLetter(
+        id=f"{int(died * 1000)}-{number}", queue=queue, deaths=deaths, reason=reason, data=payload, stream=queue
+    )

@@ -1,0 +1,142 @@
+"""A waiter: what a thread, or an event loop, waits with for messages of some queues."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterable
+from typing import Protocol
+
+from channelsq.ipc.messages import Transaction
+from channelsq.ipc.wake_ups import SLOTS, WakeUps
+
+#: Seconds after which a waiter looks for messages though nothing woke it.
+LOOK_EVERY = 0.5
+
+#: The seconds between two looks of a waiter that nothing can wake: the first, and the longest.
+_PAUSES = 0.001, 0.03
+
+
+class Site(Protocol):
+    """The store as a waiter knows it."""
+
+    #: How often the file was opened: a waiter's slot is lost with a file that is deleted.
+    openings: int
+
+    def enter(self, waiter: Waiter) -> None:
+        """Have :meth:`Waiter.enter` called in a transaction, with the wake-ups."""
+
+    def leave(self, slot: int) -> None:
+        """Note in the file that a slot is free."""
+
+
+class Waiter:
+    """Waits for messages of some queues.
+
+    One thread at a time arms it, looks for messages, and sleeps if there are none; a message that comes after the look
+    ends the sleep.
+
+    Args:
+        site: the store.
+        queues: the names of the queues.
+    """
+
+    def __init__(self, site: Site, queues: Iterable[str] = ()) -> None:
+        self._site = site
+        self._queues = dict.fromkeys(queues)
+        self._entered = 0
+        self._changed = True
+        self._wake_ups: WakeUps | None = None
+        self._slot = -1
+        #: What a wake-up can be read from; None where none comes.
+        self.socket: socket.socket | None = None
+        self._pause = _PAUSES[0]
+        self._interrupted = threading.Event()
+
+    def watch(self, queues: Iterable[str]) -> None:
+        """Wait for messages of these queues from now on, and of no others."""
+        wanted = dict.fromkeys(queues)
+        if wanted.keys() != self._queues.keys():
+            self._queues, self._changed = wanted, True
+
+    def arm(self) -> None:
+        """Have senders wake it from now on; raise what SQLite and the system raise."""
+        if self._changed or self._entered != self._site.openings:
+            self._site.enter(self)
+        if self.socket is not None and self._wake_ups is not None:
+            self._wake_ups.arm(self._slot, waits=True)
+
+    def rearm(self) -> bool:
+        """Arm it without a write; return False if that takes one, which :meth:`arm` does."""
+        if self._changed or self._entered != self._site.openings:
+            return False
+        self.arm()
+        return True
+
+    def enter(self, tx: Transaction, wake_ups: WakeUps, openings: int) -> None:
+        """Write down what is waited for; called within a transaction."""
+        if self._entered != openings:
+            before, self.socket, self._slot = self.socket, None, _free_slot(tx)
+            if self._slot < SLOTS:
+                tx.connection.execute("INSERT INTO waiters VALUES (?, ?)", (self._slot, tx.me))
+                self.socket = wake_ups.bind(self._slot)
+            if before is not None:  # an event loop must not take the one for the other
+                before.close()
+            self._wake_ups, self._entered = wake_ups, openings
+        tx.connection.execute("DELETE FROM readers WHERE slot = ?", (self._slot,))
+        if self.socket is not None:
+            tx.connection.executemany(
+                "INSERT INTO readers VALUES (?, ?)", [(queue, self._slot) for queue in self._queues]
+            )
+        self._changed = False
+
+    def disarm(self) -> None:
+        """Have no sender wake it, as it is awake."""
+        if self.socket is not None and self._wake_ups is not None:
+            self._wake_ups.arm(self._slot, waits=False)
+        self._pause = _PAUSES[0]
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for a wake-up, at most so many seconds and :data:`LOOK_EVERY`."""
+        bound = self.socket
+        if bound is None:
+            self._interrupted.wait(min(seconds, self._pause))
+            self._interrupted.clear()
+            self._pause = min(self._pause * 1.3, _PAUSES[1])
+            return
+        with contextlib.suppress(OSError):  # the time is over; or it was closed meanwhile
+            bound.settimeout(max(0.0, min(seconds, LOOK_EVERY)))
+            bound.recv(1)
+
+    def interrupt(self) -> None:
+        """End a :meth:`sleep`.  From any thread."""
+        self._interrupted.set()
+        wake_ups = self._wake_ups
+        if wake_ups is not None and self.socket is not None:
+            wake_ups.send(self._slot)
+
+    def close(self) -> None:
+        """Wait no more."""
+        self.interrupt()
+        if self._wake_ups is not None and self._entered == self._site.openings and self._slot < SLOTS:
+            self.disarm()
+            self._wake_ups.unlink(self._slot)
+            self._site.leave(self._slot)
+        self._entered, self._changed = 0, True
+        self._lose_socket()
+
+    def _lose_socket(self) -> None:
+        bound, self.socket = self.socket, None
+        if bound is not None:
+            bound.close()
+
+
+def _free_slot(tx: Transaction) -> int:
+    """Return the lowest slot that no waiter has."""
+    (slot,) = tx.connection.execute(
+        "SELECT CASE WHEN NOT EXISTS (SELECT 1 FROM waiters WHERE slot = 0) THEN 0 ELSE "
+        "(SELECT min(slot) + 1 FROM waiters AS one WHERE NOT EXISTS "
+        "(SELECT 1 FROM waiters AS next WHERE next.slot = one.slot + 1)) END"
+    ).fetchone()
+    return int(slot)

@@ -1,0 +1,64 @@
+"""A layer's messages in the compact form of :mod:`channelsq.redis_core.compact`, for a broker that keeps bytes."""
+
+from __future__ import annotations
+
+from channelsq.core.names import new_id
+from channelsq.layers.wire import codec
+from channelsq.layers.wire.signing import Signing
+from channelsq.redis_core.compact import TaskFrame, encode_compact
+
+#: How many channels are remembered.
+_MOST = 1000
+
+
+class CompactMessages:
+    """Makes the messages of one layer.
+
+    Args:
+        expiry: seconds that an unread message lives.
+        queue_prefix: what the names of the layer's queues have in front of those of its channels.
+        signing: the layer's.
+    """
+
+    def __init__(self, expiry: float, queue_prefix: str = "", signing: Signing | None = None) -> None:
+        self.queue_prefix = queue_prefix
+        self.signing = signing
+        self.expiry_ms = max(1, int(expiry * 1000))
+        self._frames: dict[str, TaskFrame] = {}
+
+    def task(self, channel: str, packed: bytes, identity: str | None = None, delay: float = 0.0) -> bytes:
+        """Return the message of a channel that workers consume.
+
+        Args:
+            channel: its name.
+            packed: the content.
+            identity: the message's id, if it may have been sent before; a new one if left out.
+            delay: seconds that it is held back.
+        """
+        identity = identity or new_id()
+        frame = self._frames.get(channel) or self._frame(channel)
+        if self.signing is None:
+            return frame.encode(identity, packed)
+        queue = self.queue_prefix + channel
+        head = b"\x93\x92" + codec.dumps(channel) + packed + b"\x80"
+        body = self.signing.task(queue, identity, head, self.expiry_ms + delay * 1000)
+        return encode_compact(queue, identity, body, self.expiry_ms)
+
+    def _frame(self, channel: str) -> TaskFrame:
+        # [[channel, content], {}, {}], with the content spliced in as it was packed.
+        start = b"\x93\x92" + codec.dumps(channel)
+        frame = TaskFrame(self.queue_prefix + channel, start, b"\x80\x80", self.expiry_ms)
+        if len(self._frames) < _MOST:
+            self._frames[channel] = frame
+        return frame
+
+    def bare(self, queue: str, body: bytes) -> bytes:
+        """Return an envelope for a process's reply queue, or the message of a ``?`` channel's queue.
+
+        Args:
+            queue: its name without the layer's prefix.
+            body: the envelope, or the packed content.
+        """
+        if self.signing is not None:
+            body = self.signing.bare(self.queue_prefix + queue, body, self.expiry_ms)
+        return encode_compact(None, None, body, self.expiry_ms)
