@@ -1,4 +1,4 @@
-"""Data binding: changes of models go out to groups, and messages from clients change models."""
+"""Data binding: changes of models are sent to groups, and messages from clients change models."""
 
 from channelsq.binding.base import Binding
 

@@ -1,4 +1,4 @@
-"""Fields by what they are, not by how they are spelt: what a binding names, and what no client may write."""
+"""Fields by identity, not by spelling: those that a binding names, and those that clients may not write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db.models import ManyToManyRel, Model
 
 
 def field_of(model: type[Model], name: str) -> Any | None:
-    """Return the field that ``name`` stands for: its name, its attribute's (``owner_id``) or ``pk``; or None."""
+    """Return the field with this name, attribute name (``owner_id``) or ``pk``; or None."""
     if name == "pk":
         return model._meta.pk
     try:
@@ -21,13 +21,13 @@ def field_of(model: type[Model], name: str) -> Any | None:
 
 
 def fields_of(model: type[Model], names: Iterable[str]) -> set[Any]:
-    """Return the fields that ``names`` stand for; what is no field is left out."""
+    """Return the fields of these names; other names are left out."""
     names = [names] if isinstance(names, str) else names
     return {field for name in names if (field := field_of(model, name)) is not None}
 
 
 def parts_of(model: type[Model], field: Any) -> set[Any]:
-    """Return ``field`` and the fields that it is made of: those of a generic relation or of a composite key, say."""
+    """Return ``field`` and its parts, for example those of a generic relation or of a composite key."""
     if getattr(field, "concrete", False):
         return {field}
     ours = model._meta
@@ -42,7 +42,7 @@ def parts_of(model: type[Model], field: Any) -> set[Any]:
 
 @functools.cache
 def keys_of(model: type[Model]) -> frozenset[Any]:
-    """Return every field that says which rows an object is: its keys, its parents' keys, and the links to them."""
+    """Return every field that identifies an object's rows: its keys, its parents' keys, and the links to them."""
     found: set[Any] = set()
     for each in (model, *model._meta.all_parents):
         found.update((each._meta.pk, *each._meta.pk_fields))
@@ -61,5 +61,5 @@ def is_kept(field: Any) -> bool:
 
 
 def is_foreign(field: Any) -> bool:
-    """Return whether ``field`` refers to an object that is not a part of its own, as a parent is."""
+    """Return whether ``field`` refers to another object, unlike the link to a parent."""
     return bool(field.is_relation) and not field.remote_field.parent_link

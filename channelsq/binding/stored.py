@@ -1,7 +1,7 @@
-"""An object as the database has it after a ``save()``, told from the values that were assigned.
+"""The stored values of an object after a ``save()``, derived from the assigned values.
 
-Those that a field keeps as they are, or changes in a known way, are taken as they are; whatever else there is, such as
-an expression, has the row read.
+A value that a field stores unchanged, or changes in a known way, is derived; for any other, such as an expression, the
+row is read.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from channelsq.binding.django_file_internals import is_stored
 
 
 class Unsure(Exception):
-    """Only the row says what was stored."""
+    """The stored value is known only from the row."""
 
 
-#: Gives what is stored for a value that is not None, or raises :class:`Unsure`.
+#: Returns the stored value of a value that is not None, or raises :class:`Unsure`.
 Stored = Callable[[Any, Any], Any]
 
-#: Errors of a conversion: the value is none of its kind, or the database has understood it otherwise.
+#: Errors of a conversion: the value has another type, or the database may have read it in another way.
 _FAILURES = (Unsure, ValidationError, ArithmeticError, TypeError, ValueError, RecursionError)
 
-#: Digits that every database keeps of a decimal; SQLite has floating point.
+#: Decimal digits that every database keeps; SQLite uses floating point.
 _DIGITS = 15
 
 
 def stored_values(model: type[models.Model], instance: models.Model, using: str) -> Sequence[Any] | None:
-    """Return what the row of ``instance``, which has just been saved as a whole, holds for each concrete field.
+    """Return the row of ``instance``, which has just been saved as a whole, by concrete field.
 
     Returns:
-        The very values of ``instance`` where they are stored as they are; None if only the row says.
+        The very values of ``instance`` if they are stored unchanged; None if only the row has them.
     """
     assigned = vars(instance)
     timezone = connections[using].timezone_name
@@ -49,7 +49,7 @@ def stored_values(model: type[models.Model], instance: models.Model, using: str)
         return None
     try:
         return [convert(field, assigned[attname]) for attname, field, convert in _plan(model)]
-    except (KeyError, *_FAILURES):  # KeyError: a field that is deferred
+    except (KeyError, *_FAILURES):  # KeyError: a deferred field
         return None
 
 
@@ -102,7 +102,7 @@ def _text(field: Any, value: Any) -> Any:
 
 def _float(field: Any, value: Any) -> Any:
     number = float(value) if isinstance(value, (int, float, str, Decimal)) else _unsure(field, value)
-    if number != number:  # not a number, which some databases keep as NULL
+    if number != number:  # not a number, which some databases store as NULL
         raise Unsure
     return value if type(value) is float else number
 
@@ -115,7 +115,7 @@ def _decimal(field: Any, value: Any) -> Any:
         kept = number.quantize(Decimal(1).scaleb(-field.decimal_places), context=Context(prec=_DIGITS))
     except InvalidOperation:
         raise Unsure from None
-    if kept != number or (kept.is_signed() and not kept):  # rounded, each database in its own way; minus nought
+    if kept != number or (kept.is_signed() and not kept):  # rounded, differently in each database; minus zero
         raise Unsure
     return number if number.as_tuple() == kept.as_tuple() else kept
 
@@ -160,7 +160,7 @@ def _address(field: Any, value: Any) -> Any:
     return value if type(value) is str and ":" not in value and value == value.strip() else _unsure(field, value)
 
 
-#: By the exact class, as a subclass may convert as it likes.
+#: By the exact class, as a subclass may convert values in another way.
 _STORED: Mapping[type, Stored] = {
     **dict.fromkeys(
         (

@@ -1,4 +1,4 @@
-"""Bindings that speak JSON on the streams of a WebSocket.
+"""Bindings that exchange JSON on the streams of a WebSocket.
 
 Out: ``{"stream": …, "payload": {"action": …, "pk": …, "model": "app.model", "data": {…}}}``.
 In, behind a :class:`channelsq.generic.websockets.WebsocketDemultiplexer`: the payload, without ``model``.
@@ -29,17 +29,17 @@ __all__ = ["WebsocketBinding", "WebsocketBindingDemultiplexer", "WebsocketBindin
 
 
 class Hydrated(DeserializedObject):
-    """An object of what a frame says of its fields; it is not saved."""
+    """An object with the field values of a frame; it is not saved."""
 
     def save(self, save_m2m: bool = True, using: str | None = None, **kwargs: Any) -> None:
-        """Save it as an application does, by the model's own ``save()``, and then its many-to-many relations.
+        """Save the object with the model's own ``save()``, as an application does, and then its many-to-many relations.
 
         Raises:
             DataError: the database cannot keep a value.
         """
         try:
             self.object.save(using=using, **kwargs)
-        except (OverflowError, UnicodeEncodeError) as error:  # as drivers say it that look themselves
+        except (OverflowError, UnicodeEncodeError) as error:  # from drivers that check values themselves
             raise DataError(str(error)) from error
         if save_m2m:
             for name, related in (self.m2m_data or {}).items():
@@ -47,23 +47,23 @@ class Hydrated(DeserializedObject):
 
 
 class WebsocketBinding(Binding):
-    """A binding for WebSockets; a subclass says :meth:`group_names` and :meth:`has_permission`.
+    """A binding for WebSockets; a subclass implements :meth:`group_names` and :meth:`has_permission`.
 
-    It may also say :meth:`serialize_data`, :meth:`create` and :meth:`update`.
+    It may also override :meth:`serialize_data`, :meth:`create` and :meth:`update`.
     """
 
     model: Any = None
 
-    #: Whether what comes in is handled strictly in the order of the socket's messages.
+    #: Whether incoming changes are handled strictly in the order of the socket's messages.
     strict_ordering = False
 
     @classmethod
     def encode(cls, stream: str, payload: Any) -> dict[str, Any]:
-        """The frame for a group's members."""
+        """Return the frame for a group's members."""
         return WebsocketMultiplexer.encode(stream, payload)
 
     def serialize(self, instance: Any, action: str) -> dict[str, Any]:
-        """The payload that tells of ``action`` on ``instance``."""
+        """Return the payload that reports ``action`` on ``instance``."""
         return {
             "action": action,
             "pk": self._key(instance),
@@ -73,7 +73,7 @@ class WebsocketBinding(Binding):
 
     @staticmethod
     def _key(instance: Any) -> Any:
-        """Return the primary key, or what Django's serializer writes for one that JSON cannot hold."""
+        """Return the primary key, or the text of Django's serializer for a key that JSON does not support."""
         if type(instance.pk) in (int, str, UUID):
             return instance.pk
         try:
@@ -83,7 +83,7 @@ class WebsocketBinding(Binding):
         return instance.pk
 
     def serialize_data(self, instance: Any) -> dict[str, Any]:
-        """What goes out of ``instance``, by field: what JSON can hold."""
+        """Return the outgoing values of ``instance``, by field, as JSON values."""
         is_included = self._included()
         names = [field.name for field in instance._meta.get_fields() if is_included(field)]
         data: dict[str, Any] = json.loads(serializers.serialize("json", [instance], fields=names))[0]["fields"]
@@ -95,88 +95,87 @@ class WebsocketBinding(Binding):
 
     @classmethod
     def _named(cls) -> set[Any]:
-        """Return what :attr:`fields` name, without what ``"__all__"`` stands for."""
+        """Return the fields named in :attr:`fields`, without those of ``"__all__"``."""
         return fields_of(cls.model, cls.fields or ())
 
     @classmethod
     def _included(cls) -> Callable[[Any], bool]:
-        """Return what says whether a field is one of the binding's, however its attributes spell it."""
+        """Return a function that says whether a field belongs to the binding, under any spelling."""
         named = None if cls.fields is None or cls._all_fields() else cls._named()
         excluded = {part for field in fields_of(cls.model, cls.exclude or ()) for part in parts_of(cls.model, field)}
         return lambda field: field not in excluded and (named is None or field in named)
 
     @classmethod
     def get_handler(cls) -> Callable[..., None]:
-        """:meth:`trigger_inbound`, decorated as the class attributes say.
+        """Return :meth:`trigger_inbound`, decorated according to the class attributes.
 
         Raises:
-            ValueError: ``slight_ordering`` is set, which needs no saying any more.
+            ValueError: ``slight_ordering`` is set, which is no longer needed.
         """
         return ordered_as_declared(cls, super().get_handler())
 
     @classmethod
     def trigger_inbound(cls, message: Message, **kwargs: Any) -> None:
-        """Do what a frame asks for, if its sender may; a socket's beginning and end ask for nothing."""
+        """Run a frame's action, if its sender may; connects and disconnects have none."""
         if message.channel_name == WEBSOCKET_RECEIVE:
             super().trigger_inbound(message, **kwargs)
 
     def deserialize(self, message: Message) -> tuple[str, Any, Any]:
-        """``(action, pk, data)`` of a frame that a demultiplexer has taken out of its stream.
+        """Return ``(action, pk, data)`` of a frame that a demultiplexer has taken out of its stream.
 
         Raises:
-            BadFrame: it is no JSON object with an ``action``, or its ``data`` is no object.
+            BadFrame: the frame is not a JSON object with an ``action``, or its ``data`` is not an object.
         """
         try:
             body = json.loads(message["text"])
-        except (KeyError, TypeError, ValueError, RecursionError):  # of a binding that is no demultiplexer's
-            raise BadFrame(f"{type(self).__qualname__}: no JSON") from None
+        except (KeyError, TypeError, ValueError, RecursionError):  # for a binding without a demultiplexer
+            raise BadFrame(f"{type(self).__qualname__}: not JSON") from None
         if not isinstance(body, dict) or "action" not in body:
-            raise BadFrame(f'{type(self).__qualname__}: no JSON object with an "action"', None)
+            raise BadFrame(f'{type(self).__qualname__}: not a JSON object with an "action"', None)
         data = body.get("data")
         if not isinstance(data, dict | None):
-            raise BadFrame(f'{type(self).__qualname__}: its "data" is no JSON object', None)
+            raise BadFrame(f'{type(self).__qualname__}: its "data" is not a JSON object', None)
         return body["action"], body.get("pk"), data
 
     def writable(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """The part of ``data`` that clients may write: the binding's fields, and never a key.
+        """Return the part of ``data`` that clients may write: the binding's fields, and never a key.
 
-        It is the field that counts, however ``data`` spell it.  Left out are primary keys, also those of parents and
-        the links to them, fields that the database computes and, unless :attr:`fields` names them, those that are not
-        ``editable``.
+        Fields count under any spelling.  Left out are primary keys, also those of parents and the links to them, fields
+        that the database computes and, unless :attr:`fields` names them, fields that are not ``editable``.
 
         Raises:
-            FieldDoesNotExist: they name a relation that is kept in other objects.
+            FieldDoesNotExist: the data name a relation that is stored in other objects.
         """
         is_included, named, keys = self._included(), self._named(), keys_of(self.model)
         writable = {}
         for name, value in data.items():
             field = field_of(self.model, name)
             if field is None:
-                # Of an unknown name Django complains, where any field may be written.
+                # Django rejects an unknown name, if any field may be written.
                 if (self.fields is None or self._all_fields()) and name not in (self.exclude or ()):
                     writable[name] = value
             elif is_included(field) and field not in keys and not is_generated(field):
                 if not is_kept(field):
-                    raise FieldDoesNotExist(f"{self.model_label} does not keep {name}: it is kept in other objects")
+                    raise FieldDoesNotExist(f"{self.model_label} does not store {name}: other objects do")
                 if field.editable or field in named:
                     writable[name] = value
         return writable
 
     def create(self, data: Any) -> None:
-        """Make and save an object of what ``data`` may say; one that is there is never written into.
+        """Create and save an object from the writable part of ``data``; never write into an existing one.
 
         Raises:
-            IntegrityError: there is one with the same key; or the key is a relation, which data never write.
+            IntegrityError: an object with the same key exists; or the key is a relation, which data never set.
         """
         hydrated = self._hydrate(None, self.writable(data or {}))
         for field in self.model._meta.pk_fields:
             if is_foreign(field) and getattr(hydrated.object, field.attname) is None:
-                # SQLite would make one up, which may be that of somebody else's object.
+                # SQLite would invent one, which may belong to another user's object.
                 raise IntegrityError(f"{self.model_label} needs {field.name}, its key: set it in create()")
         hydrated.save(force_insert=True)
 
     def update(self, pk: Any, data: Any) -> None:
-        """Write what ``data`` may say into the object with the primary key ``pk``, and save it.
+        """Write the writable part of ``data`` into the object with the primary key ``pk``, and save it.
 
         Raises:
             ObjectDoesNotExist: there is none.
@@ -197,28 +196,28 @@ class WebsocketBinding(Binding):
     def _hydrate(self, pk: Any, data: Mapping[str, Any]) -> Hydrated:
         try:
             (found,) = serializers.deserialize("python", [{"pk": pk, "model": self.model_label, "fields": data}])
-        except (OverflowError, UnicodeEncodeError) as error:  # of the look for the object with this natural key
+        except (OverflowError, UnicodeEncodeError) as error:  # from the query for an object with this natural key
             raise DeserializationError(str(error)) from error
         instance = found.object
         if pk is None and hasattr(instance, "natural_key"):
-            # Which Django has just looked for: who may make an object would write into the one that is there.
+            # Django has just looked it up: a user with only the right to create would write into an existing object.
             instance.pk = instance._meta.pk.get_default()
         return Hydrated(instance, found.m2m_data)
 
 
 class WebsocketBindingWithMembers(WebsocketBinding):
-    """A binding that also sends what is no field: attributes, properties, and methods without arguments."""
+    """A binding that also sends members other than fields: attributes, properties, and methods without arguments."""
 
     model: Any = None
 
     #: Their names; ``"author.get_full_name"`` is sent as ``author__get_full_name``.
     send_members: ClassVar[Sequence[str]] = []
 
-    #: What makes JSON of them.
+    #: The encoder that turns them into JSON.
     encoder: ClassVar[json.JSONEncoder] = DjangoJSONEncoder()
 
     def serialize_data(self, instance: Any) -> dict[str, Any]:
-        """The fields, and the members."""
+        """Return the fields, and the members."""
         members = {}
         for path in self.send_members:
             member = instance
@@ -228,5 +227,5 @@ class WebsocketBindingWithMembers(WebsocketBinding):
         return {**super().serialize_data(instance), **json.loads(self.encoder.encode(members))}
 
 
-#: Another name for what bindings stand behind.
+#: Another name for the demultiplexer of bindings.
 WebsocketBindingDemultiplexer = WebsocketDemultiplexer

@@ -1,1 +1,1 @@
-"""What is sent when, and what runs again: the effects of a consumer."""
+"""The effects of a consumer: when its sends leave, and whether its message runs again."""

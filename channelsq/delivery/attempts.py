@@ -1,12 +1,12 @@
-"""Runs of a message: each has an id, and one that must not be repeated is not begun twice.
+"""Runs of a message: each has an id, and a run that must not be repeated never begins twice.
 
-A message is delivered again when its worker died, so the consumer of an HTTP request may run twice.  Three rules keep
-that from showing:
+A message is redelivered when its worker died, so the consumer of an HTTP request may run twice.  Three rules hide this
+from the client:
 
-* Each part of an answer carries the id of the run that made it, so that the interface server never joins the parts of
-  two runs (docs/wire.md, "Attempts").  A message that hands the answering on carries the id, too.
-* Before a request is run again the worker asks the interface server, which refuses if the client has left or if a
-  part of an answer has left, and else sends the body again from its beginning.
+* Each part of an answer carries the id of its run, so that the interface server never joins the parts of two runs
+  (docs/wire.md, "Attempts").  A message that passes the answering on carries the id, too.
+* Before a repeated run the worker asks the interface server.  The server refuses if the client has left or if a part
+  of an answer has left; otherwise it sends the body again from its beginning.
 * Before a run that must not be repeated the worker writes a mark; a later run that finds the mark does not begin.
 """
 
@@ -32,52 +32,52 @@ if TYPE_CHECKING:
 logger = logging.getLogger("channelsq.worker")
 
 #: Key of an ``http.request`` message: the version of the wire that the interface server reads.  A worker answers a
-#: server of a higher version as ever.
+#: server of a higher version in the same way.
 WIRE_KEY = "channelsq.wire"
 
-#: Servers of this version and later number parts, look at the ids of their runs, and answer ``again``.
+#: Servers of this version and later number the parts, check the ids of runs, and answer ``again``.
 _NUMBERS_PARTS = 1
 
-#: Key of a message that hands an answer on: the ids of the runs that it comes from.  Consumers do not see it.
+#: Key of a message that passes an answer on: the ids of its runs.  Consumers do not see it.
 HANDED_KEY = "channelsq.attempt"
 
-#: Key of a part of an answer: the ids of the runs that it comes from, ``{message id: run id}``.
+#: Key of a part of an answer: the ids of its runs, ``{message id: run id}``.
 ATTEMPT = "attempt"
 
 #: Key of a part of a body or of an answer: its number, from 0.
 PART = "part"
 
-#: How many runs an answer is handed on through at most; the oldest are forgotten.
+#: The most runs that an answer passes through; the oldest are dropped.
 MOST_RUNS = 32
 
-#: Seconds that an interface server may take to answer the question whether a request may run again.
+#: Seconds that an interface server may take to answer whether a request may run again.
 ASK_TIMEOUT = 10.0
 
 
 @dataclass(slots=True)
 class Run:
-    """One run of a message: of the few that something is known of, see :func:`admit`."""
+    """The state of one run of a message, see :func:`admit`."""
 
-    #: How often the consumer had Celery try again.
+    #: The number of Celery's retries.
     retries: int = 0
     #: Whether ConsumeLater has put the message back before.
     was_put_back: bool = False
-    #: Whether the worker looks after repetitions of the message.
+    #: Whether the worker checks for repeated runs of the message.
     is_admitted: bool = False
     #: The consumer's option ``rerun``.
     rerun: bool | None = None
-    #: The mark that says that the run has begun; None if there is none.
+    #: The mark of a run that has begun; None if there is none.
     mark: str | None = None
     #: Whether an interface server sends the body again, with numbers on its parts.
     is_numbered: bool = False
 
 
 class NotAgain(ChannelsqError):
-    """A message is not run again.
+    """A message must not run again.
 
     Args:
-        reason: for the log.
-        lost: whether an HTTP client that still waits is answered with 502, since the run that had begun is dead.
+        reason: the reason, for the log.
+        lost: whether a waiting HTTP client gets 502, since the run that had begun is dead.
     """
 
     def __init__(self, reason: str, *, lost: bool = False) -> None:
@@ -106,7 +106,7 @@ class NotAgain(ChannelsqError):
 
 
 def identify(message: MessageLike) -> None:
-    """Give this run of ``message`` an id, if an interface server looks at it, and take the keys out that say so."""
+    """Add an id to this run of ``message`` if an interface server tracks it, and remove the keys that say so."""
     content = message.content
     handed = content.pop(HANDED_KEY, None)
     reply_channel = message.reply_channel
@@ -122,11 +122,11 @@ def identify(message: MessageLike) -> None:
 
 
 def stamp(content: dict[str, Any], attempt: dict[str, str] | None) -> dict[str, Any]:
-    """Return ``content`` with the ids of the runs that it comes from.
+    """Return ``content`` with the ids of its runs.
 
     Args:
         content: a message that is about to be sent.
-        attempt: the ids, if it goes to the client that the runs answer.
+        attempt: the ids, if the message goes to the client of these runs.
     """
     if attempt is not None:
         content = {**content, ATTEMPT: attempt}
@@ -139,9 +139,9 @@ def stamp(content: dict[str, Any], attempt: dict[str, str] | None) -> dict[str, 
 
 
 def restore(message: MessageLike, content: dict[str, Any]) -> dict[str, Any]:
-    """Return ``content`` for another run of ``message``, with the keys that :func:`identify` took out.
+    """Return ``content`` for another run of ``message``, with the keys that :func:`identify` removed.
 
-    What this run has sent of an answer is never continued by that one, whatever id the copy of the message gets.
+    The other run never continues an answer of this one, whatever id the copy of the message gets.
     """
     attempt = None if message.reply_channel is None else message.reply_channel.attempt
     if attempt is None:
@@ -153,15 +153,15 @@ def restore(message: MessageLike, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def admit(message: MessageLike, rerun: bool | None, *, marks_itself: bool) -> None:
-    """Have ``message`` run, unless it was run before and that must not be repeated.
+    """Admit a run of ``message``, unless an earlier run must not be repeated.
 
     Args:
-        message: of which :func:`identify` has taken note.
-        rerun: the option ``rerun`` of the consumer; None for what the method of an HTTP request says.
-        marks_itself: whether the consumer calls :func:`begin` itself, when it has read the request.
+        message: a message after :func:`identify`.
+        rerun: the consumer's option ``rerun``; None to decide by the method of an HTTP request.
+        marks_itself: whether the consumer calls :func:`begin` itself, after it has read the request.
 
     Raises:
-        NotAgain: it is not to be run.
+        NotAgain: the message must not run.
         BrokerUnavailable: the mark could not be written.
     """
     run = message._run
@@ -183,18 +183,18 @@ def is_repeated(message: MessageLike) -> bool:
 
 
 def begin(message: MessageLike) -> None:
-    """Write down that the run of ``message`` begins, if it must not be repeated.
+    """Write the mark of a run of ``message`` that must not be repeated.
 
     Raises:
         NotAgain: an earlier run has begun.
-        BrokerUnavailable: it could not be written.
+        BrokerUnavailable: the mark could not be written.
     """
     run = message._run
     if not run.is_admitted or run.mark is not None or may_run_again(message):
         return
     mark = f"{message.id}.{run.retries}"
     began = message.channel_layer.begin(mark)
-    if began is None:  # no place for marks: then each message that was delivered before counts as begun
+    if began is None:  # without a place for marks, each redelivered message counts as begun
         began = not message.is_redelivered
     if not began:
         raise NotAgain("an earlier run of it had begun", lost=message.is_redelivered)
@@ -202,22 +202,22 @@ def begin(message: MessageLike) -> None:
 
 
 def end(message: MessageLike, *, at_once: bool = False) -> None:
-    """Forget that the run of ``message`` began, now that the worker is done with the message.
+    """Delete the mark of a run of ``message``, which has ended.
 
     Args:
-        at_once: whether the same message comes again on purpose.
+        at_once: whether the same message runs again on purpose.
     """
     run = message._run
     mark, run.mark = run.mark, None
     if mark is not None:
         try:
             message.channel_layer.end(mark, at_once=at_once)
-        except ChannelsqError as error:  # it is forgotten by itself, later
+        except ChannelsqError as error:  # it expires later
             logger.warning("the mark of a message stays for a while: %s", error, extra={"action": "mark_left"})
 
 
 def may_run_again(message: MessageLike) -> bool:
-    """Return whether ``message`` may be begun although a run of it had begun."""
+    """Return whether ``message`` may run although an earlier run had begun."""
     if message._run.rerun is not None:
         return message._run.rerun
     if message.channel_name != names.HTTP_REQUEST:
@@ -227,9 +227,9 @@ def may_run_again(message: MessageLike) -> bool:
 
 
 def ask(message: MessageLike) -> None:
-    """Ask the interface server whether another run may answer a request; its body is sent again from the beginning.
+    """Ask the interface server whether another run may answer a request; the server then sends its body again.
 
-    Without an interface server that answers (an older one, a test's client) nothing happens.
+    Do nothing without an interface server that answers (an older one, a test's client).
 
     Raises:
         RequestAborted: it may not: the client has left, or has been sent a part of an answer; or no server answers.
@@ -255,10 +255,10 @@ def ask(message: MessageLike) -> None:
 def wait_for(
     layer: ChannelLayerWrapper, channel: str, seconds: float, give_up: Callable[[], bool] = lambda: False
 ) -> dict[str, Any] | None:
-    """Return the next message on ``channel``; None if there was none for so many seconds.
+    """Return the next message on ``channel``; None if there was none within ``seconds``.
 
     Args:
-        give_up: is asked about once a second whether to wait no longer.
+        give_up: called about once a second; True ends the wait.
     """
     deadline = time.monotonic() + seconds
     while True:

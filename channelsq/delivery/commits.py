@@ -1,4 +1,4 @@
-"""Waiting for the commit of the database transactions that a thread is in."""
+"""Waits for the commit of the database transactions of a thread."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from django.db.backends.signals import connection_created
 
 from channelsq.delivery import django_transaction_internals as transaction
 
-#: Marks ``atomic`` blocks that somebody else has begun: nobody here waits for their end.
+#: Marks ``atomic`` blocks of a test or of another caller: sends do not wait for their end.
 _OUTSIDE = "_channelsq_outside"
 
 
 class _Thread(threading.local):
     """The state of a thread."""
 
-    #: The database connections that it has opened; None before the first look.
+    #: The database connections that it has opened; None before the first lookup.
     opened: list[weakref.ref[Any]] | None = None
 
 
@@ -29,7 +29,7 @@ _here = _Thread()
 
 
 def _first_look() -> list[weakref.ref[Any]]:
-    """Note the connections that this thread has, also those that another one lent to it; more are signalled."""
+    """Record the connections of this thread, with those lent by another thread; a signal reports later ones."""
     try:
         known = connections.all(initialized_only=True)
     except ImproperlyConfigured:  # there are no settings, so there is no connection
@@ -68,11 +68,11 @@ def transactions() -> Sequence[Any]:
 
 
 def is_waited_for(connection: Any) -> bool:
-    """Return whether a transaction is open on ``connection`` whose commit, or rollback, will be known.
+    """Return whether a transaction is open on ``connection`` whose commit or rollback will be reported.
 
-    Nobody commits the transaction that a Django ``TestCase`` keeps open, nor for a consumer what a test has begun
-    around it, and nobody tells of the end of one that was begun with autocommit off.  Within these, a commit is the
-    end of the outermost ``atomic`` block with a savepoint.
+    A Django ``TestCase`` never commits its transaction, nor does a consumer in a test commit the test's blocks; and
+    Django does not report the end of a transaction that began with autocommit off.  Within these, a commit is the end
+    of the outermost ``atomic`` block with a savepoint.
     """
     if not connection.in_atomic_block:
         return False
@@ -85,14 +85,14 @@ def is_waited_for(connection: Any) -> bool:
 
 
 def wait(connection: Any, waiting: W, release: Callable[[list[W]], None]) -> None:
-    """Have ``waiting`` released when the transaction that is open on ``connection`` is committed.
+    """Release ``waiting`` when the transaction that is open on ``connection`` is committed.
 
-    It is forgotten if the transaction, or a savepoint that is open now, is rolled back.
+    It is dropped if the transaction, or a savepoint that is open now, is rolled back.
 
     Args:
-        connection: one for which :func:`is_waited_for` is true.
+        connection: a connection for which :func:`is_waited_for` is true.
         waiting: may wait for other connections, too; it is released after the last commit.
-        release: called once for each commit, with all that waited for it, in order.
+        release: called once for each commit, with everything that waited for it, in order.
     """
     waiting.transactions += 1
     batch = next(transaction.calls_on_commit(connection, _Batch), None)
@@ -103,25 +103,25 @@ def wait(connection: Any, waiting: W, release: Callable[[list[W]], None]) -> Non
 
 
 class _Batch:
-    """All that waits for one transaction: one of the callbacks that Django keeps in ``run_on_commit``.
+    """The sends that wait for one transaction; one of the callbacks in Django's ``run_on_commit``.
 
-    It stands for the set of savepoints, too, that Django looks into when one is rolled back: a callback for each
-    send could not leave together with the others.
+    It also replaces the set of savepoints that Django checks on a rollback: with one callback for each send, the sends
+    could not leave together.
     """
 
-    __qualname__ = "channelsq's sends"  # as Django's log would call it
+    __qualname__ = "channelsq's sends"  # the name in Django's log
 
     def __init__(self, release: Callable[[list[Any]], None]) -> None:
         self.entries: list[tuple[tuple[str | None, ...], Any]] = []
         self._release = release
 
     def __contains__(self, savepoint: str) -> bool:
-        """Forget what was made within a savepoint, which has been rolled back; the rest stays."""
+        """Drop the sends within a savepoint that was rolled back; the others stay."""
         self.entries = [entry for entry in self.entries if savepoint not in entry[0]]
         return False
 
     def __call__(self) -> None:
-        """Release what waits for no other transaction."""
+        """Release the sends that wait for no other transaction."""
         ready = []
         for _, waiting in self.entries:
             waiting.transactions -= 1
@@ -134,7 +134,7 @@ class _Batch:
 
 @contextmanager
 def from_outside() -> Iterator[None]:
-    """Count the ``atomic`` blocks that are open now as those of a test, within a ``with`` block."""
+    """Treat the ``atomic`` blocks that are open now as a test's, within a ``with`` block."""
     blocks = [
         block
         for connection in transactions()
@@ -155,7 +155,7 @@ def _is_outside(block: Any) -> bool:
 
 
 def _is_outermost(connection: Any) -> bool:
-    """Return whether only blocks from outside, and blocks without a savepoint, which cannot fail alone, are open."""
+    """Return whether all open blocks are from outside, or have no savepoint and so cannot fail alone."""
     return all(
         _is_outside(block) or not transaction.has_savepoint(block) for block in transaction.open_blocks(connection)
     )

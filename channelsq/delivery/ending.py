@@ -1,12 +1,11 @@
-"""The end of a worker in the middle of a consumer, told apart from what the consumer raises itself.
+"""The end of a worker in the middle of a consumer, distinguished from the consumer's own exceptions.
 
-A cold shutdown, ``revoke(terminate=True)`` or a hard time limit interrupts a running consumer with an exception: in a
-process of the prefork pool billiard's signal handler raises SystemExit, in a solo worker :class:`WorkerEnds` is
-raised.  Such a consumer has not failed: nothing that it sent goes out, and its message is run again, unless it was
-revoked.
+A cold shutdown, ``revoke(terminate=True)`` or a hard time limit interrupts a running consumer with an exception.  In a
+process of the prefork pool billiard's signal handler raises SystemExit; in a solo worker :class:`WorkerEnds` is raised.
+Such a consumer has not failed: its sends are dropped, and its message runs again, unless it was revoked.
 
-Every other exception is the consumer's own.  Celery ends or blocks its worker for some of them: the tracer passes on
-MemoryError and whatever is no :class:`Exception`.  :func:`failure_of` makes a failure of those.
+Every other exception is the consumer's own.  Some of them would end or block Celery's worker: the tracer passes on
+MemoryError and every exception that is not an :class:`Exception`.  :func:`failure_of` replaces these.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from celery.utils.serialization import get_pickleable_exception
 
 from channelsq.delivery.billiard_internals import signal_has_ended_process
 
-#: Exceptions that Celery takes for news of its pool; a consumer may have them of another task whose result it reads.
+#: Exceptions that Celery takes for messages of its pool; a consumer may get them from another task's result.
 _OF_THE_POOL = Terminated, TimeLimitExceeded, WorkerLostError
 
 
 class WorkerEnds(WorkerTerminate):
-    """Raised in a running consumer because its worker ends now."""
+    """Raised in a running consumer when its worker ends."""
 
 
 _worker_ends = False
 
 
 def end_worker(code: int) -> NoReturn:
-    """Raise :class:`WorkerEnds` in the consumer that runs in this thread, which is its worker's only one.
+    """Raise :class:`WorkerEnds` in the consumer of this thread, the only one of its worker.
 
     Args:
         code: the worker's exit code.
@@ -45,11 +44,11 @@ def end_worker(code: int) -> NoReturn:
 
 
 def is_end(error: BaseException) -> bool:
-    """Whether an exception that left a consumer is the end of its worker, and not the consumer's own.
+    """Return whether an exception from a consumer is the end of its worker, and not the consumer's own.
 
-    Once the worker ends every exception is: the consumer's own cleanup may have raised another one in the place of
-    the worker's.  A consumer that is called in the main thread of a process that is no worker's, by a test say, may
-    end that: there Ctrl-C is the user's.
+    Once the worker ends every exception is: the consumer's cleanup may have replaced the worker's exception by another.
+    A consumer that runs in the main thread of another process, such as a test's, may end that process: there Ctrl-C
+    belongs to the user.
     """
     return (
         _worker_ends
@@ -59,7 +58,7 @@ def is_end(error: BaseException) -> bool:
 
 
 def _is_in_worker() -> bool:
-    """Whether this is not the main thread, or Ctrl-C is handled by a worker."""
+    """Return whether this is not the main thread, or a worker handles Ctrl-C."""
     return (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
@@ -67,19 +66,19 @@ def _is_in_worker() -> bool:
 
 
 def failure_of(error: BaseException, name: str) -> BaseException:
-    """Return the exception with which a run of a consumer ends in place of what the consumer raised.
+    """Return the exception that ends a consumer's run in place of ``error``.
 
-    It is the same one where Celery can handle that, and a RuntimeError for the consumer's own exceptions that would
-    end or block its worker, or that cannot be shown or sent to another process.
+    This is ``error`` itself if Celery can handle it.  It is a RuntimeError for exceptions that would end or block the
+    worker, or that cannot be shown or sent to another process.
 
     Args:
-        error: what the consumer raised.
+        error: the consumer's exception.
         name: the consumer's name.
     """
     if is_end(error):
         return WorkerEnds() if isinstance(error, Exception) else error
     if isinstance(error, MemoryError):
-        traceback.clear_frames(error.__traceback__)  # what the consumer held is free from here on
+        traceback.clear_frames(error.__traceback__)  # frees the consumer's memory
     elif isinstance(error, Exception) and not isinstance(error, _OF_THE_POOL) and _can_be_shown(error):
         return error
     failure = RuntimeError(f"{name} raised {shown(error)}; a consumer cannot end its worker")
@@ -96,7 +95,7 @@ def shown(error: BaseException) -> str:
 
 
 def _can_be_shown(error: Exception) -> bool:
-    """Whether Celery's logs can show an exception, and its pool's pipe can carry one that it does not replace."""
+    """Return whether Celery's logs can show an exception, and its pool's pipe can carry it if it is not replaced."""
     try:
         repr(error), str(error)
         return not isinstance(error, (Ignore, Reject, Retry)) or get_pickleable_exception(error) is error

@@ -1,4 +1,4 @@
-"""Sends that are held until the consumer that is running has succeeded, and its transactions are committed."""
+"""Sends that wait for the success of the running consumer, and for the commit of its transactions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger("channelsq.worker")
 class Pending(dict["ChannelLayerWrapper", list["Send"]]):
     """The sends that are held for one consumer, by layer."""
 
-    #: True once its consumer has ended: what a thread or task that outlived it sends goes out at once.
+    #: True once its consumer has ended: sends of a thread or task that outlived it leave at once.
     closed = False
 
     #: The message that the consumer handles; None if there is none.
@@ -31,14 +31,14 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
     #: True once its consumer has failed.
     failed = False
 
-    #: Layers that :meth:`settle` could send nothing on, as far as is known.
+    #: Layers on which :meth:`settle` could send nothing, as far as known.
     refused: tuple[ChannelLayerWrapper, ...] = ()
 
-    #: Those of the sends, the very objects, that go out even if the consumer fails.
+    #: The sends, by identity, that leave even if the consumer fails.
     certain: list[Send] | None = None
 
     def hold(self, layer: ChannelLayerWrapper, send: Send) -> None:
-        """Hold one more."""
+        """Hold one more send."""
         sends = self.get(layer)
         if sends is None:
             self[layer] = [send]
@@ -46,7 +46,7 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
             sends.append(send)
 
     def hold_certain(self, layer: ChannelLayerWrapper, sends: Sequence[Send]) -> None:
-        """Hold some that go out even if the consumer fails, among the others and in their turn."""
+        """Hold sends that leave even if the consumer fails, in order among the others."""
         for send in sends:
             self.hold(layer, send)
         if self.certain is None:
@@ -54,7 +54,7 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
         self.certain.extend(sends)
 
     def fail(self) -> None:
-        """Drop what is held, except for what is certain, which is sent; if that cannot be, it is logged."""
+        """Drop the held sends, except the certain ones, which leave; a failure of these is logged."""
         self.closed = self.failed = True
         held = list(self.items())
         self.clear()
@@ -62,21 +62,21 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
             return
         certain = {id(send) for send in self.certain}
         for layer, sends in held:
-            # The consumer's own failure is what is raised.
+            # The consumer's own exception is raised.
             _dispatch_committed(layer, [send for send in sends if id(send) in certain])
 
     def settle(self, at_once: bool = False) -> None:
-        """Send what is held, in order and with as few writes as there are layers.
+        """Send all held sends, in order and with one write a layer.
 
         Args:
-            at_once: not together with the acknowledgement of the message that is being handled.
+            at_once: send them apart from the acknowledgement of the current message.
 
         Raises:
-            ChannelFull, BrokerUnavailable: the first that a layer raised; every layer is asked.
+            ChannelFull, BrokerUnavailable: the first error of a layer; every layer is tried.
         """
         self.closed = True
         held = list(self.items())
-        self.clear()  # a consumer may have done this itself, and its end does it again
+        self.clear()  # a consumer may call this itself, and its end calls it again
         failures: list[Exception] = []
         for layer, sends in held:
             try:
@@ -86,7 +86,7 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
                     layer.settle(sends)
             except Exception as error:
                 failures.append(error)
-                if not isinstance(error, ChannelFull):  # which is raised when all else was sent
+                if not isinstance(error, ChannelFull):  # which a layer raises after all other sends
                     self.refused = (*self.refused, layer)
         if failures:
             for failure in failures[1:]:
@@ -95,13 +95,13 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
 
 
 class _Uncommitted:
-    """A send that was made in one or several database transactions.
+    """A send made in one or several database transactions.
 
     Args:
-        layer: where it is to be sent.
-        send: what was prepared.
-        certain: whether it goes out even if the consumer fails.
-        pending: what holds the sends of the consumer that made it; None outside of consumers.
+        layer: the layer of the send.
+        send: the prepared send.
+        certain: whether it leaves even if the consumer fails.
+        pending: the held sends of its consumer; None outside of consumers.
     """
 
     __slots__ = ("certain", "layer", "pending", "send", "transactions")
@@ -112,7 +112,7 @@ class _Uncommitted:
 
 
 def _release(committed: list[_Uncommitted]) -> None:
-    """Have sends go on, now that their transaction is committed: to their consumer's others, or out."""
+    """Continue with sends whose transaction is committed: add them to their consumer's, or send them."""
     out: dict[ChannelLayerWrapper, list[Send]] = {}
     for each in committed:
         pending = each.pending
@@ -128,7 +128,7 @@ def _release(committed: list[_Uncommitted]) -> None:
 
 
 def _dispatch_committed(layer: ChannelLayerWrapper, sends: list[Send]) -> None:
-    """Send what can fail nobody any more, as its transaction is committed; a failure is logged and counted."""
+    """Send committed sends, which can no longer fail their transaction; a failure is logged and counted."""
     try:
         if sends:
             layer.dispatch(sends)
@@ -136,7 +136,7 @@ def _dispatch_committed(layer: ChannelLayerWrapper, sends: list[Send]) -> None:
         layer.note_unsent(sends, error)
 
 
-#: What is held where the code runs; None outside of consumers.
+#: The held sends of the running code; None outside of consumers.
 held_here: ContextVar[Pending | None] = ContextVar("channelsq_pending", default=None)
 
 
@@ -146,16 +146,16 @@ def _current() -> Pending | None:
 
 
 class PendingMessageStore:
-    """The sends of the consumer that is running, held until it has succeeded; those made in a database transaction
-    are held, in a consumer or not, until that is committed.
+    """The sends of the running consumer, held until it has succeeded.  Sends in a database transaction are held until
+    its commit, inside consumers and outside.
 
-    The store belongs to the running context, so that it is one per worker thread, and follows a consumer
-    into ``async_to_sync`` and ``sync_to_async``.
+    The store belongs to the running context.  So it is one per worker thread, and follows a consumer into
+    ``async_to_sync`` and ``sync_to_async``.
     """
 
     @property
     def active(self) -> bool:
-        """Whether sends are being held here."""
+        """True while sends are held here."""
         return _current() is not None
 
     def prepare(self, **kwargs: Any) -> None:
@@ -164,11 +164,11 @@ class PendingMessageStore:
             held_here.set(Pending())
 
     def append(self, sender: TargetLike, message: dict[str, Any]) -> None:
-        """Check, pack and hold one message for ``sender``; errors as :meth:`Channel.send`."""
+        """Check, pack and hold one message for ``sender``; errors as in :meth:`Channel.send`."""
         self.hold(sender.channel_layer, sender.prepare(message))
 
     def hold(self, layer: ChannelLayerWrapper, send: Send) -> None:
-        """Hold one prepared send; outside a consumer and a transaction it goes out at once."""
+        """Hold one prepared send; outside a consumer and a transaction it leaves at once."""
         transactions = commits.transactions()
         pending = held_here.get()
         if transactions:
@@ -181,12 +181,12 @@ class PendingMessageStore:
             pending.hold(layer, send)
 
     def hold_certain(self, layer: ChannelLayerWrapper, sends: Sequence[Send], connection: Any = None) -> None:
-        """Hold prepared sends that tell of a change of a database; they go out even if the consumer fails.
+        """Hold prepared sends about a change of a database; they leave even if the consumer fails.
 
         Args:
-            layer: where they are to be sent.
-            sends: what was prepared.
-            connection: that of the database, if its transaction, and no other, is to be waited for.
+            layer: the layer of the sends.
+            sends: the prepared sends.
+            connection: the database's connection, to wait for its transaction and no other.
         """
         pending = _current()
         if connection is not None and commits.is_waited_for(connection):
@@ -199,10 +199,10 @@ class PendingMessageStore:
 
     @contextmanager
     def holding(self) -> Iterator[Pending]:
-        """Hold sends within a ``with`` block, on top of what is being held; gives them.
+        """Hold sends within a ``with`` block, on top of those already held, and yield them.
 
-        What :meth:`send_and_flush` has not sent at the block's end is dropped, except for what is certain.
-        Transactions that are open already are none of the block's: nothing in it waits for them.
+        At the block's end all sends that :meth:`send_and_flush` has not sent are dropped, except the certain ones.
+        Sends in the block do not wait for transactions that are already open.
         """
         held = Pending()
         token = held_here.set(held)
@@ -214,14 +214,14 @@ class PendingMessageStore:
             held.fail()
 
     def discard(self) -> None:
-        """Drop what is held, except for what is certain, and hold no more."""
+        """Drop the held sends, except the certain ones, and hold no more."""
         pending = _current()
         held_here.set(None)
         if pending is not None:
             pending.fail()
 
     def send_and_flush(self, **kwargs: Any) -> None:
-        """Send what is held now, in order and with as few writes as there are layers, and hold no more."""
+        """Send the held sends now, in order and with one write a layer, and hold no more."""
         pending = _current()
         if pending is None:
             return

@@ -1,7 +1,7 @@
-"""The trace that a client's request belongs to, which the request's own headers name.
+"""The trace of a client's request, which the request's own headers name.
 
 Tracing tools look for these headers among those of the Celery task.  So a consumer's task gets them from its message:
-from an HTTP request, and from the handshake of a WebSocket.  They come from the client, so they are checked here.
+from an HTTP request, and from the handshake of a WebSocket.  A client may send anything, so they are checked here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-#: The value of each header, as far as it is passed on.  W3C Trace Context: version, trace, span and flags; later
+#: The accepted values of each header.  W3C Trace Context: version, trace, span and flags; later
 #: versions may have more.  Sentry: trace, span and whether it is sampled.
 _FORMS = {
     "traceparent": re.compile(r"(?!ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]{0,200})?"),
@@ -22,13 +22,13 @@ _FORMS = {
 #: The names of the headers.
 NAMES = tuple(_FORMS)
 
-#: In ``task.request``: whether threads have handed the message over to Celery's pool.
+#: In ``task.request``: whether the worker's threads have passed the message on to Celery's pool.
 HANDED_OVER = "channelsq_handed_over"
 
-#: Headers of which a request may have several, which are parts of one list.
+#: Headers that a request may have several times; their values form one list.
 _LISTS = frozenset({"tracestate", "baggage"})
 
-#: A header that says nothing without another.
+#: Headers without a meaning unless another is present.
 _NEEDS = {"tracestate": "traceparent"}
 
 
@@ -48,7 +48,7 @@ def of_message(content: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for name, each in values.items():
         if len(each) > 1 and name not in _LISTS:
-            continue  # none of them can be trusted to be the caller's
+            continue  # it is unknown which of them the caller sent
         value = ",".join(each)
         if _FORMS[name].fullmatch(value):
             found[name] = value
@@ -56,7 +56,7 @@ def of_message(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _pairs(headers: object) -> Iterable[tuple[str, str]]:
-    """Yield names, in lower case, and values of headers that may have any form."""
+    """Yield names, in lower case, and values of headers, which may have any form."""
     pairs: Iterable[object] = headers.items() if isinstance(headers, Mapping) else ()
     if isinstance(headers, (list, tuple)):
         pairs = headers
@@ -73,14 +73,14 @@ def _text(value: object) -> str:
 
 
 def add_to(request: dict[str, Any], content: Mapping[str, Any], *, instead: bool = False) -> None:
-    """Give a task's request the trace headers of its message, where Celery's instrumentations look for them.
+    """Add a message's trace headers to its task's request, where Celery's instrumentations look for them.
 
-    OpenTelemetry's looks among the request's attributes, and others, such as Sentry's, look in its ``headers``.
+    OpenTelemetry looks among the request's attributes; others, such as Sentry, look in its ``headers``.
 
     Args:
-        request: what ``task.request`` is made of.
-        content: the message's.
-        instead: replace trace headers that the request has already; else the message's are not taken then.
+        request: the data of ``task.request``.
+        content: the message's content.
+        instead: replace trace headers of the request; otherwise the request's own are kept.
     """
     found = of_message(content)
     if not found:
@@ -97,14 +97,14 @@ def add_to(request: dict[str, Any], content: Mapping[str, Any], *, instead: bool
 
 
 def restore(request: dict[str, Any], args: object) -> None:
-    """Give the request of a consumer's task that Celery's own pool runs the trace headers of its message.
+    """Add the message's trace headers to the request of a consumer's task that runs in Celery's own pool.
 
-    A message that was handed over to the pool was published there by a thread that is in no trace, and an
-    instrumentation may have noted that one.
+    A thread outside of any trace has published such a message for the pool, and an instrumentation may have recorded
+    that context.
 
     Args:
-        request: what ``task.request`` is made of.
-        args: the task's: a channel and the content of its message.
+        request: the data of ``task.request``.
+        args: the task's arguments: a channel and the content of its message.
     """
     if isinstance(args, (list, tuple)) and len(args) == 2 and isinstance(args[1], Mapping):
         add_to(request, args[1], instead=bool(request.get(HANDED_OVER)))

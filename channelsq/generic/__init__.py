@@ -1,4 +1,4 @@
-"""Consumers as classes: :class:`BaseConsumer`, and those of :mod:`channelsq.generic.websockets`."""
+"""Consumers as classes: :class:`BaseConsumer`, and the classes of :mod:`channelsq.generic.websockets`."""
 
 from channelsq.generic.base_consumer import BaseConsumer
 

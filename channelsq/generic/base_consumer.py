@@ -14,33 +14,33 @@ R = TypeVar("R")
 
 
 def overridable(method: Callable[..., R]) -> Callable[..., R]:
-    """Return the method itself; to type checkers, one that takes any arguments.
+    """Return the method itself, with a type that accepts any arguments.
 
-    An overriding method names those of its route, ``def connect(self, message: Message, room: str)``, where the
-    overridden one has ``**kwargs``.
+    So an override may name the arguments of its route, ``def connect(self, message: Message, room: str)``, where the
+    overridden method has ``**kwargs``.
     """
     return method
 
 
 class BaseConsumer:
-    """A class whose methods handle the messages of its channels; each message has an instance of its own.
+    """A class whose methods handle the messages of its channels; each message has a new instance.
 
-    In a routing it stands in ``route_class(TheConsumer, path=…)`` or as ``TheConsumer.as_route(path=…)``.
+    Write it in a routing as ``route_class(TheConsumer, path=…)`` or ``TheConsumer.as_route(path=…)``.
 
     Args:
-        message: what is handled, which happens right here.
+        message: the message; the constructor handles it.
         kwargs: the named groups of the route's filters.
     """
 
     #: The name of the method for each channel.
     method_mapping: ClassVar[Mapping[str, str]] = {}
-    #: Whether methods find ``message.channel_session``.
+    #: Whether methods have ``message.channel_session``.
     channel_session = False
-    #: Whether they find ``message.user`` in it, too.
+    #: Whether they have ``message.user`` from it, too.
     channel_session_user = False
 
     def __init__(self, message: Message, **kwargs: Any) -> None:
-        #: What is handled.
+        #: The message.
         self.message = message
         #: The named groups of the route's filters.
         self.kwargs = kwargs
@@ -48,19 +48,19 @@ class BaseConsumer:
 
     @classmethod
     def channel_names(cls) -> set[str]:
-        """The channels of :attr:`method_mapping`."""
+        """Return the channels of :attr:`method_mapping`."""
         return set(cls.method_mapping)
 
     @classmethod
     def as_route(cls, attrs: Mapping[str, Any] | None = None, **kwargs: Any) -> RouteClass:
-        """A route to this class.
+        """Return a route to this class.
 
         Args:
             attrs: class attributes that differ on this route.
             kwargs: the route's filters and options, as :func:`channelsq.route_class` takes them.
 
         Raises:
-            TypeError: ``attrs`` is no mapping.
+            TypeError: ``attrs`` is not a mapping.
         """
         if not attrs:
             return route_class(cls, **kwargs)
@@ -70,7 +70,7 @@ class BaseConsumer:
         return route_class(type(cls.__name__, (cls,), {**own_name, **attrs}), **kwargs)
 
     def get_handler(self, message: Message, **kwargs: Any) -> Callable[..., Any]:
-        """The method for a message, decorated as the class attributes say."""
+        """Return the method for a message, decorated according to the class attributes."""
         handler: Callable[..., Any] = getattr(self, self.method_mapping[message.channel_name])
         if self.channel_session_user:
             return channel_session_user(handler)
@@ -79,5 +79,5 @@ class BaseConsumer:
         return handler
 
     def dispatch(self, message: Message, **kwargs: Any) -> Any:
-        """Have the message handled."""
+        """Call the method for the message."""
         return self.get_handler(message, **kwargs)(message, **kwargs)

@@ -58,24 +58,24 @@ class WebsocketConsumer(BaseConsumer):
 
     #: Whether the browser's user becomes the socket's on connect; implies :attr:`channel_session_user`.
     http_user = False
-    #: The same, and ``message.http_session`` is there on every message.
+    #: The same, and ``message.http_session`` is available on every message.
     http_user_and_session = False
     #: Whether the user of the handshake's token becomes the socket's, instead of the browser's; see
     #: :mod:`channelsq.security.tokens`.
     token_user = False
-    #: Whether the messages of a socket are handled strictly in order, wherever they come from.
+    #: Whether the messages of a socket are handled strictly in order, from any sender.
     strict_ordering = False
     #: The groups that every socket joins.
     groups: ClassVar[Iterable[str] | None] = None
 
-    #: The path of the socket, as the route saw it.
+    #: The path of the socket, as in the route.
     path: str
 
     def get_handler(self, message: Message, **kwargs: Any) -> Callable[..., Any]:
-        """The method for a message, decorated as the class attributes say.
+        """Return the method for a message, decorated according to the class attributes.
 
         Raises:
-            ValueError: ``slight_ordering`` is set, which needs no saying any more.
+            ValueError: ``slight_ordering`` is set, which is no longer needed.
         """
         self.path = message.get("path")
         if self.http_user or self.http_user_and_session:
@@ -91,7 +91,7 @@ class WebsocketConsumer(BaseConsumer):
 
     @overridable
     def connection_groups(self, *args: Any, **kwargs: Any) -> Iterable[str]:
-        """The names of the groups that this socket joins, :attr:`groups` if not overridden.
+        """Return the names of the groups that this socket joins, :attr:`groups` if not overridden.
 
         Args:
             kwargs: the named groups of the route's filters.
@@ -100,24 +100,24 @@ class WebsocketConsumer(BaseConsumer):
 
     @overridable
     def raw_connect(self, message: Message, **kwargs: Any) -> None:
-        """Join the groups, then :meth:`connect`.
+        """Join the groups, then call :meth:`connect`.
 
         Raises:
-            DenyConnection: what the client's URL says makes no name of a group.
+            DenyConnection: the client's URL yields no valid group name.
         """
         groups = self._connection_groups(**kwargs)
         if groups is None:
             logger.info(
-                "%s: refused, %r makes no names of groups", type(self).__name__, self.path,
+                "%s: refused, %r yields no valid names of groups", type(self).__name__, self.path,
                 extra={"action": "bad_group_name", "connection": _client(message).name},
             )  # fmt: skip
-            raise DenyConnection("its URL makes no names of groups")
+            raise DenyConnection("its URL yields no valid names of groups")
         for group in groups:
             group.add(_client(message))
         self.connect(message, **kwargs)
 
     def _connection_groups(self, **kwargs: Any) -> list[Group] | None:
-        """None if it is the client's fault that they have no names: the route's filters let pass what no name has."""
+        """Return the groups; None if the client's URL yields invalid names, which the route's filters let pass."""
         names = self.connection_groups(**kwargs)
         if isinstance(names, (str, bytes)):
             raise TypeError(f"the groups of {type(self).__name__} must be a list of names, not {names!r}")
@@ -128,17 +128,17 @@ class WebsocketConsumer(BaseConsumer):
                 raise
             return None
 
-    # Overrides may name the route's arguments and leave others out: type checkers take ``*args: Any, **kwargs: Any``
+    # Overrides may name the route's arguments and leave others out: type checkers accept ``*args: Any, **kwargs: Any``
     # for any signature.
 
     @overridable
     def connect(self, message: Message, *args: Any, **kwargs: Any) -> None:
-        """A socket is opened: accept it.  What overrides this accepts it, refuses it or raises DenyConnection."""
+        """Accept the socket.  An override accepts it, refuses it or raises DenyConnection."""
         _client(message).send({"accept": True})
 
     @overridable
     def raw_receive(self, message: Message, **kwargs: Any) -> None:
-        """Take the frame out of the message, for :meth:`receive`."""
+        """Pass the frame of the message to :meth:`receive`."""
         if message.get("text") is not None:
             self.receive(text=message["text"], **kwargs)
         else:
@@ -146,11 +146,11 @@ class WebsocketConsumer(BaseConsumer):
 
     @overridable
     def receive(self, *args: Any, **kwargs: Any) -> None:
-        """A frame has come; nothing happens if not overridden.
+        """Handle a frame; does nothing by default.
 
         Args:
             args: none.
-            kwargs: ``text`` or ``bytes``, what the frame says, and the named groups of the route's filters.
+            kwargs: ``text`` or ``bytes``, the frame's content, and the named groups of the route's filters.
         """
 
     def send(self, text: str | None = None, bytes: bytes | None = None, close: Close = False) -> None:  # noqa: A002
@@ -180,7 +180,7 @@ class WebsocketConsumer(BaseConsumer):
         bytes: bytes | None = None,  # noqa: A002
         close: Close = False,
     ) -> None:
-        """Send a frame to every socket of the group ``name``; arguments and ValueError as :meth:`send`."""
+        """Send a frame to every socket of the group ``name``; arguments and ValueError as in :meth:`send`."""
         Group(name).send(_frame(text, bytes, close))
 
     def close(self, status: Close = True, reason: str = "") -> None:
@@ -188,20 +188,20 @@ class WebsocketConsumer(BaseConsumer):
 
         Args:
             status: True, or a code.
-            reason: tells the client why; cut to 123 bytes.
+            reason: the reason for the client; cut to 123 bytes.
         """
         _client(self.message).send({"close": status, "reason": reason} if reason else {"close": status})
 
     @overridable
     def raw_disconnect(self, message: Message, **kwargs: Any) -> None:
-        """Leave the groups, then :meth:`disconnect`."""
+        """Leave the groups, then call :meth:`disconnect`."""
         for group in self._connection_groups(**kwargs) or ():
             group.discard(_client(message))
         self.disconnect(message, **kwargs)
 
     @overridable
     def disconnect(self, message: Message, *args: Any, **kwargs: Any) -> None:
-        """The socket has ended; nothing happens if not overridden."""
+        """Handle the end of the socket; does nothing by default."""
 
 
 def _client(message: Message) -> Channel:
@@ -215,69 +215,69 @@ class JsonWebsocketConsumer(WebsocketConsumer):
 
     @overridable
     def raw_receive(self, message: Message, **kwargs: Any) -> None:
-        """Decode the frame, for :meth:`receive`; or for :meth:`bad_frame`, if it is binary or no JSON."""
+        """Decode the frame for :meth:`receive`, or call :meth:`bad_frame` if it is binary or not JSON."""
         if message.get("text") is None:
-            self.bad_frame(BadFrame("binary, where text is taken", 1003), **kwargs)
+            self.bad_frame(BadFrame("binary, where text is expected", 1003), **kwargs)
             return
         try:
             content = self.decode_json(message["text"])
-        except (ValueError, RecursionError):  # whose texts may quote what the client sent
+        except (ValueError, RecursionError):  # their texts may quote the client's data
             self.bad_frame(BadFrame("text that cannot be decoded"), **kwargs)
             return
         self.receive(content, **kwargs)
 
     @overridable
     def bad_frame(self, error: BadFrame, **kwargs: Any) -> None:
-        """A frame has come that is not what this consumer takes: have :class:`channelsq.exceptions.BadFrame` log it,
-        and close the socket if it has a code.
+        """Raise ``error`` for a frame that this consumer cannot read.
 
-        What overrides this answers in another way, or with nothing, which keeps the socket open.
+        :class:`channelsq.exceptions.BadFrame` then logs it, and closes the socket if it has a code.  An override may
+        answer in another way, or do nothing, which keeps the socket open.
 
         Args:
-            error: says what is wrong with it.
+            error: the problem of the frame.
             kwargs: the named groups of the route's filters.
 
         Raises:
-            BadFrame: which does it.
+            BadFrame: always.
         """
         raise error
 
     @overridable
     def receive(self, content: Any, *args: Any, **kwargs: Any) -> None:
-        """A frame has come; nothing happens if not overridden.
+        """Handle a frame; does nothing by default.
 
         Args:
-            content: what it says, decoded.
+            content: the frame's content, decoded.
             args: none.
             kwargs: the named groups of the route's filters; ``multiplexer`` on a shared socket.
         """
 
     def send(self, content: Any, close: Close = False) -> None:  # type: ignore[override]
-        """Send ``content`` to the client; ``close`` and errors as :meth:`WebsocketConsumer.send`."""
+        """Send ``content`` to the client; ``close`` and errors as in :meth:`WebsocketConsumer.send`."""
         super().send(text=self.encode_json(content), close=close)
 
     @classmethod
     def decode_json(cls, text: str) -> Any:
-        """What a frame says."""
+        """Return the content of a frame."""
         return json.loads(text)
 
     @classmethod
     def encode_json(cls, content: Any) -> str:
-        """The text of a frame."""
+        """Return the text of a frame."""
         return json.dumps(content)
 
     @classmethod
     def group_send(cls, name: str, content: Any, close: Close = False) -> None:  # type: ignore[override]
-        """Send ``content`` to every socket of the group ``name``; ``close`` as :meth:`send`."""
+        """Send ``content`` to every socket of the group ``name``; ``close`` as in :meth:`send`."""
         WebsocketConsumer.group_send(name, text=cls.encode_json(content), close=close)
 
 
 class WebsocketMultiplexer:
-    """Sends what belongs to one stream of a socket; consumers on shared sockets get it as ``multiplexer``.
+    """The sender of one stream of a socket; consumers on shared sockets get it as ``multiplexer``.
 
     Args:
         stream: the stream's name.
-        reply_channel: the socket's.
+        reply_channel: the socket's channel.
     """
 
     #: The stream's name.
@@ -295,17 +295,17 @@ class WebsocketMultiplexer:
 
     @classmethod
     def encode_json(cls, content: dict[str, Any]) -> str:
-        """The text of a frame; dates, decimals and UUIDs are written as Django writes them."""
+        """Return the text of a frame; dates, decimals and UUIDs are written as Django writes them."""
         return json.dumps(content, cls=DjangoJSONEncoder)
 
     @classmethod
     def encode(cls, stream: str, payload: Any) -> dict[str, Any]:
-        """The message for a client: ``payload`` on ``stream``."""
+        """Return the message for a client: ``payload`` on ``stream``."""
         return {"text": cls.encode_json({"stream": stream, "payload": payload})}
 
     @classmethod
     def group_send(cls, name: str, stream: str, payload: Any, close: Close = False) -> None:
-        """Send ``payload`` on ``stream`` to every socket of the group ``name``; then close them if told so."""
+        """Send ``payload`` on ``stream`` to every socket of the group ``name``; ``close`` closes them afterwards."""
         message = cls.encode(stream, payload)
         if close:
             message["close"] = close
@@ -315,31 +315,31 @@ class WebsocketMultiplexer:
 class WebsocketDemultiplexer(JsonWebsocketConsumer):
     """Several consumers on one socket, each with a stream.
 
-    A frame goes to the consumer of its stream; all of them get ``connect`` and ``disconnect``.  Each is called with
-    ``multiplexer`` besides the route's arguments, and its frame is the payload alone.
+    A frame goes to the consumer of its stream; ``connect`` and ``disconnect`` go to all.  Each consumer gets
+    ``multiplexer`` besides the route's arguments, and the payload as its frame.
     """
 
     #: The consumer of each stream: a class, or a function such as ``SomeBinding.consumer``.
     consumers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
 
-    #: What writes frames.
+    #: The class that writes frames.
     multiplexer_class: ClassVar[type[WebsocketMultiplexer]] = WebsocketMultiplexer
 
     @overridable
     def receive(self, content: Any, *args: Any, **kwargs: Any) -> None:
-        """Hand a frame to the consumer of its stream, or to :meth:`bad_frame`.
+        """Pass a frame to the consumer of its stream, or to :meth:`bad_frame`.
 
-        What is JSON and has no consumer, or not the form, leaves the socket open: its other streams go on.
+        JSON without a consumer, or of another form, leaves the socket open: its other streams go on.
         """
         if not isinstance(content, dict) or "stream" not in content or "payload" not in content:
-            self.bad_frame(BadFrame('no JSON object with "stream" and "payload"', None), **kwargs)
+            self.bad_frame(BadFrame('not a JSON object with "stream" and "payload"', None), **kwargs)
             return
         stream, payload = content["stream"], content["payload"]
         if not isinstance(stream, str) or stream not in self.consumers:
-            self.bad_frame(BadFrame("for a stream that is not there", None), **kwargs)
+            self.bad_frame(BadFrame("for an unknown stream", None), **kwargs)
             return
         if not isinstance(payload, dict):
-            self.bad_frame(BadFrame(f"its payload on the stream {stream!r} is no JSON object", None), **kwargs)
+            self.bad_frame(BadFrame(f"its payload on the stream {stream!r} is not a JSON object", None), **kwargs)
             return
         self.message.content["text"] = self.encode_json(payload)
         self._call(stream, self.message, **kwargs)
@@ -350,19 +350,19 @@ class WebsocketDemultiplexer(JsonWebsocketConsumer):
 
     @overridable
     def connect(self, message: Message, *args: Any, **kwargs: Any) -> None:
-        """Accept the socket, and tell every consumer."""
+        """Accept the socket, and call every consumer."""
         _client(message).send({"accept": True})
         for stream in self.consumers:
             self._call(stream, message, **kwargs)
 
     @overridable
     def disconnect(self, message: Message, *args: Any, **kwargs: Any) -> None:
-        """Tell every consumer."""
+        """Call every consumer."""
         for stream in self.consumers:
             self._call(stream, message, **kwargs)
 
     def send(self, *args: Any, **kwargs: Any) -> None:
-        """Not here: a frame belongs to a stream.
+        """Raise an error: a frame belongs to a stream.
 
         Raises:
             SendNotAvailableOnDemultiplexer: always.
@@ -373,7 +373,7 @@ class WebsocketDemultiplexer(JsonWebsocketConsumer):
 
     @classmethod
     def group_send(cls, name: str, stream: str, payload: Any, close: Close = False) -> None:  # type: ignore[override]
-        """Not here either.
+        """Raise an error: a frame belongs to a stream.
 
         Raises:
             SendNotAvailableOnDemultiplexer: always.
@@ -383,5 +383,5 @@ class WebsocketDemultiplexer(JsonWebsocketConsumer):
         )
 
 
-#: Another name of it.
+#: Another name for :class:`WebsocketDemultiplexer`.
 WebsocketConsumerDemultiplexer = WebsocketDemultiplexer

@@ -29,19 +29,19 @@ logger = logging.getLogger("channelsq.http")
 
 
 class AsgiHandler(DjangoHandler):
-    """Runs Django for a message: ``handler(message)`` yields the messages of the response.
+    """A handler that runs Django for a message: ``handler(message)`` yields the messages of the response.
 
-    One handler serves any number of threads; it loads the middleware when the first message comes.
+    One handler serves any number of threads; it loads the middleware with the first message.
     Override :meth:`get_response` to answer without Django's views.
     """
 
     request_class: type[AsgiRequest] = AsgiRequest
 
-    #: Bytes of a response that go into one message; well below a layer's ``message_size_limit``.
+    #: Bytes of a response in one message; well below a layer's ``message_size_limit``.
     chunk_size = 256 * 1024
 
-    #: Seconds without a part of an asynchronous response, after its first, after which a message without content is
-    #: sent: by such messages the worker learns that the client has left.
+    #: Seconds without a part of an asynchronous response, after its first, before a message without content is sent: by
+    #: such messages the worker learns that the client has left.
     quiet_seconds: float = 5
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ class AsgiHandler(DjangoHandler):
         self._loading = threading.Lock()
 
     def __call__(self, message: Message) -> Generator[dict[str, Any], None, None]:
-        """The response to ``message``, as messages for its reply channel.
+        """Yield the response to ``message``, as messages for its reply channel.
 
-        There are none if the client went away during its body, or if the view raised ResponseLater.
-        Closing the generator closes the response, so that whatever produces it ends too.
+        There are none if the client disconnected during its body, or if the view raised ResponseLater.
+        Closing the generator closes the response, so that its producer ends too.
         """
         if not self._has_middleware:
             with self._loading:
@@ -78,7 +78,7 @@ class AsgiHandler(DjangoHandler):
                 response.close()
 
     def _respond(self, message: Message) -> tuple[HttpResponseBase | None, bool]:
-        """The response, if there is one, and whether somebody else sends what the client gets."""
+        """Return the response, if there is one, and whether it is sent later from elsewhere."""
         response: HttpResponseBase
         try:
             request = self.request_class(message)
@@ -117,7 +117,7 @@ class AsgiHandler(DjangoHandler):
         return response, False
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
-        """As Django's, but ResponseLater is no failure: the view's transactions are committed, so its sends leave."""
+        """Wrap a view as Django does, but commit its transactions after ResponseLater, so that its sends leave."""
         if super().make_view_atomic(view) is view:
             return view
 
@@ -139,17 +139,17 @@ class AsgiHandler(DjangoHandler):
         return run
 
     def _run_view(self, request: HttpRequest) -> HttpResponseBase:
-        # Here, inside the middleware: farther out Django would take the exception for a failure.
+        # Here, inside the middleware: outside of it Django would handle the exception as a failure.
         try:
             return super()._run_view(request)
         except ResponseLater:
             request.response_later = True  # type: ignore[attr-defined]
             # For the middleware alone, which runs as for any response (a session is saved).  204, because
-            # Django's cache middleware keeps a 200.
+            # Django's cache middleware stores a 200.
             return HttpResponse(status=204)
 
     def process_exception_by_middleware(self, exception: Exception, request: HttpRequest) -> HttpResponse:
-        """As Django's, but ResponseLater is no failure and passes by."""
+        """Handle an exception as Django does, but let ResponseLater pass."""
         if isinstance(exception, ResponseLater):
             raise exception
         return super().process_exception_by_middleware(exception, request)
@@ -158,10 +158,10 @@ class AsgiHandler(DjangoHandler):
 
     @classmethod
     def encode_response(cls, response: HttpResponseBase) -> Iterator[dict[str, Any]]:
-        """The messages of ``response``: the first carries status and headers, the last no ``more_content``.
+        """Yield the messages of ``response``: the first has status and headers, the last no ``more_content``.
 
-        Parts of a streaming response go on as soon as they are there, also from an asynchronous iterator.  While that
-        is quiet, messages without content go out.
+        Each part of a streaming response leaves as soon as it is produced, also from an asynchronous iterator.  While
+        that iterator is quiet, messages without content leave.
         """
         message: dict[str, Any] = {"status": response.status_code, "headers": _headers(response)}
         if not response.streaming:
@@ -183,13 +183,13 @@ class AsgiHandler(DjangoHandler):
 
     @classmethod
     def chunk_bytes(cls, data: bytes) -> Iterator[tuple[bytes, bool]]:
-        """``data`` in parts of ``chunk_size`` bytes, each with whether it is the last; one if it is empty."""
+        """Yield ``data`` in parts of ``chunk_size`` bytes, each with whether it is the last; one part if empty."""
         for start in range(0, len(data) or 1, cls.chunk_size):
             yield data[start : start + cls.chunk_size], start + cls.chunk_size >= len(data)
 
 
 def _parts(response: HttpResponseBase, quiet: float) -> Generator[bytes | None, None, None]:
-    """The parts of a response, and None each time that an asynchronous one is quiet for so many seconds."""
+    """Yield the parts of a response, and None each time that an asynchronous one is quiet for ``quiet`` seconds."""
     if isinstance(response, StreamingHttpResponse) and response.is_async:
         yield from iterate(aiter(response), quiet)
     else:
@@ -207,7 +207,7 @@ def _headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
 
 
 def _drop_content_if_bodiless(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Leave out what HTTP forbids (RFC 9110, sections 6.4.1 and 9.3.2), and the work of making it."""
+    """Remove content that HTTP forbids (RFC 9110, sections 6.4.1 and 9.3.2), before it is produced."""
     bodiless = response.status_code in (204, 304) or 100 <= response.status_code < 200
     if not bodiless and request.method != "HEAD":
         return
@@ -219,7 +219,7 @@ def _drop_content_if_bodiless(request: HttpRequest, response: HttpResponseBase) 
         response.content = b""
     else:
         return
-    # To HEAD it says what GET would bring; here it would announce bytes that never come.
+    # For HEAD the header has the length of GET's response; here it would announce bytes that never come.
     if bodiless and dropped and response.has_header("Content-Length"):
         del response["Content-Length"]
 
@@ -232,7 +232,7 @@ _refusals = LogLimit(60.0)
 
 
 def _too_many(message: Message) -> HttpResponse:
-    """Return the answer to a client whose streaming response has no room, and say so in the log."""
+    """Return the 503 response for a streaming response above the limit, and log it."""
     if _refusals.allows():
         alias = message.channel_layer.alias
         responses = streaming.responses_of(alias)

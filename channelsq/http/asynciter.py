@@ -1,4 +1,4 @@
-"""Asynchronous iterators, walked by synchronous code one item at a time."""
+"""Asynchronous iterators, iterated by synchronous code one item at a time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from channelsq.delivery import shutdown
 
 T = TypeVar("T")
 
-#: Seconds between two looks whether a source that is waited for must end, as its worker shuts down.
+#: Seconds between two checks whether a waiting source must end, as its worker shuts down.
 _LOOK_EVERY = 0.5
 
 
 def iterate(source: AsyncIterator[T], quiet: float | None = None) -> Generator[T | None, None, None]:
-    """The items of ``source``, each handed on as soon as it is there.
+    """Yield the items of ``source``, each as soon as it is produced.
 
-    ``source`` runs in an event loop of its own that stands still between two items.  Closing the generator
-    closes ``source``, also while that waits, so that its ``finally`` runs.
+    ``source`` runs in its own event loop, which stops between two items.  Closing the generator closes ``source``, also
+    while it waits, so that its ``finally`` runs.
 
     Args:
         source: the iterator.
@@ -34,8 +34,8 @@ def iterate(source: AsyncIterator[T], quiet: float | None = None) -> Generator[T
         ShuttingDown: the worker has no time left.
     """
     with asyncio.Runner() as runner:
-        # Shared by every run() below: what the source calls through sync_to_async stays in one thread, and its
-        # database connections end with it.
+        # Shared by every run() below: functions that the source calls through sync_to_async stay in one thread, and
+        # their database connections are closed at the end.
         shared = copy_context()
         context = ThreadSensitiveContext()
         runner.run(_begin(context), context=shared)
@@ -56,7 +56,7 @@ async def _begin(context: ThreadSensitiveContext) -> None:
 
 
 class _Walk(Generic[T]):
-    """Waits for a source's items; ends the wait when the worker's shutdown has no time left, or nobody wants more."""
+    """A wait for a source's items; it ends when the worker's shutdown has no time left, or the caller stops."""
 
     def __init__(self, source: AsyncIterator[T], loop: asyncio.AbstractEventLoop, context: Context) -> None:
         self._source = source
@@ -66,7 +66,7 @@ class _Walk(Generic[T]):
         self._task = loop.create_task(self._look())
 
     async def next(self, quiet: float | None) -> T | None:
-        """Return the next item; None if it has not come within so many seconds, and is waited for next time."""
+        """Return the next item; None if it has not come within ``quiet`` seconds, and the wait continues next time."""
         if self._waiting is None:
             self._waiting = asyncio.create_task(self._next(), context=self._context)
         done, _ = await asyncio.wait({self._waiting}, timeout=quiet)
@@ -94,7 +94,7 @@ class _Walk(Generic[T]):
         for task in (self._task, self._waiting):
             if task is not None and not task.done():
                 task.cancel()
-                # The source may raise what it likes when it is closed: nobody reads on.
+                # A source that is closed may raise any exception: no reader is left.
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
 

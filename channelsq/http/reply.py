@@ -1,4 +1,4 @@
-"""Response messages to a client, no faster than the client takes them."""
+"""Response messages to a client, at the client's pace."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ logger = logging.getLogger("channelsq.http")
 
 
 class Reply:
-    """One response on its way to the client behind ``reply_channel``.
+    """One response on its way to the client of ``reply_channel``.
 
-    A long response must not pile up in the interface server, and whoever produces it must learn that the
-    client has left.  So now and then a message carries a ``credit_channel``, and the next one waits until
-    the interface answers there: ``credit`` when it has written so far, ``gone`` when nobody reads.
+    A long response must not pile up in the interface server, and its producer must learn that the client has left.  So
+    some messages carry a ``credit_channel``, and the next message waits until the interface server answers there:
+    ``credit`` when it has written all parts so far, ``gone`` when the client has left.
 
     Args:
-        reply_channel: where the client listens.
+        reply_channel: the client's channel.
         credit_bytes: bytes of content between two such messages.
         credit_messages: the same, in messages.
-        credit_seconds: the same, in seconds: a trickle of small parts must notice too that nobody reads it.
-        credit_timeout: seconds to wait for the interface's answer.
+        credit_seconds: the same, in seconds: a slow series of small parts must also notice that the client has left.
+        credit_timeout: seconds to wait for the interface server's answer.
         full_timeout: seconds to wait for room on a full reply channel.
-        immediately: whether a response of one message goes out at once, and not with the acknowledgement of the
-            request where the layer can do that.
+        immediately: whether a response of one message leaves at once, and not with the acknowledgement of the request
+            if the layer supports that.
     """
 
     #: Seconds between two tries on a full channel: the first wait, and the longest.
     _WAITS = 0.005, 0.25
 
-    #: Seconds to wait for room for the word that a response failed.
+    #: Seconds to wait for room for the message that a response failed.
     _FAIL_TIMEOUT = 5.0
 
     def __init__(
@@ -56,7 +56,7 @@ class Reply:
         self.credit_seconds = credit_seconds
         self.credit_timeout = credit_timeout
         self.full_timeout = full_timeout
-        #: How many messages were sent.
+        #: The number of messages sent.
         self.sent = 0
         #: Whether the last message of the response was sent.
         self.complete = False
@@ -68,7 +68,7 @@ class Reply:
         self._since = time.monotonic()
 
     def send(self, content: dict[str, Any]) -> bool:
-        """Send one response message; False if the client is gone and the rest need not be made.
+        """Send one response message; return False if the client has left and the rest is not needed.
 
         Raises:
             ChannelFull: the reply channel had no room for ``full_timeout`` seconds.
@@ -85,14 +85,14 @@ class Reply:
             layer = self.reply_channel.channel_layer
             self._credit_channel = self._credit_channel or layer.new_channel("http.response.credit?")
             content = {**content, "credit_channel": self._credit_channel}
-        # What is not followed by more costs the worker no wait for the broker.
+        # The last message costs the worker no wait for the broker.
         self._put(content, self.full_timeout, immediately=more or self.sent > 0 or self.immediately)
         self.sent += 1
         self.complete = not more
         return self._await_credit() if wait else True
 
     def fail(self) -> None:
-        """End a response that cannot go on: with status 500, or, once it has begun, by cutting it off."""
+        """End a response that cannot continue: with status 500, or, once it has begun, by cutting it off."""
         if self.complete:
             return
         message: dict[str, Any] = {"content": b"", "more_content": False, "abort": True}
@@ -110,12 +110,12 @@ class Reply:
         self.complete = True
 
     def cut(self, reason: str) -> None:
-        """End a response that has begun by cutting it off, and say so in the log."""
+        """Cut off a response that has begun, and log it."""
         self._log(logging.WARNING, "response_cut", "is cut off: %s", reason)
         self.fail()
 
     def _credit_due(self) -> bool:
-        # Never with the first two messages: most responses have no more, and must not wait for anybody.
+        # Never with the first two messages: most responses have no more, and must not wait.
         return self.sent >= 2 and (
             self._bytes >= self.credit_bytes
             or self._messages >= self.credit_messages

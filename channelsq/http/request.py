@@ -25,53 +25,52 @@ from channelsq.routing import path_below
 
 logger = logging.getLogger("channelsq.http")
 
-#: Headers that CGI, and so META, knows without ``HTTP_``.
+#: Headers without ``HTTP_`` in CGI, and so in META.
 _UNPREFIXED = {"CONTENT_LENGTH", "CONTENT_TYPE"}
 
-#: Characters that a URL's path may have as they are (RFC 3986, section 3.3), besides letters and digits.
+#: Characters that need no quoting in a URL's path (RFC 3986, section 3.3), besides letters and digits.
 _UNQUOTED = "/:@!$&'()*+,;=~-._"
 
-#: A WebSocket handshake is an HTTP request; ``is_secure()`` must hold for ``wss``.
+#: A WebSocket handshake is an HTTP request; ``is_secure()`` must be true for ``wss``.
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 
 
 def script_name(message: Message) -> str:
-    """Where the application is mounted: ``FORCE_SCRIPT_NAME``, else the message's ``root_path``."""
+    """Return the path at which the application is mounted: ``FORCE_SCRIPT_NAME``, else ``root_path``."""
     return conf.forced_script_name() or str(message.get("root_path") or "")
 
 
 class AsgiRequest(DjangoRequest):
-    """Django's request, from a message.
+    """Django's request, made of a message.
 
-    The whole body is read here, from ``body`` and, if the message has one, from its ``body_channel``;
-    what is over ``FILE_UPLOAD_MAX_MEMORY_SIZE`` goes to a temporary file.
+    The whole body is read here, from ``body`` and, if the message has one, from its ``body_channel``.  Data over
+    ``FILE_UPLOAD_MAX_MEMORY_SIZE`` goes to a temporary file.
 
     Args:
-        message: an ``http.request`` message.  A ``websocket.connect`` message does too: its session and
-            user are found as those of the GET request that it is.
+        message: an ``http.request`` message.  A ``websocket.connect`` message works too: its session and user are those
+            of the GET request that it is.
 
     Raises:
         RequestTimeout: the next part of the body did not come within ``body_receive_timeout``.
-        RequestAborted: the client went away before its body was complete.
+        RequestAborted: the client disconnected before its body was complete.
         RequestIncomplete: a part of the body was lost, and could not be sent again.
-        ValueError: the message is no request (UnicodeDecodeError: its text is not UTF-8); the text names
-            the key.
+        ValueError: the message is not a request (UnicodeDecodeError: its text is not UTF-8); the text names the key.
     """
 
-    #: Seconds that the next part of a body may take.  Counted anew for each part, so that a large upload
-    #: over a slow line gets through, while one that has stopped does not hold a worker.
+    #: Seconds that the next part of a body may take.  Counted again for each part, so that a large upload
+    #: over a slow line gets through, while a stalled one does not hold a worker.
     body_receive_timeout: float = 60
 
     #: For views to raise.
     ResponseLater = exceptions.ResponseLater
 
-    #: Set once a view has raised ResponseLater: nothing is to be sent.
+    #: Set once a view has raised ResponseLater: no response is sent.
     response_later = False
 
     def __init__(self, message: Message) -> None:
         # HttpRequest.__init__ would set the attributes that are properties here.
         self.message = message
-        #: The channel that this request's client listens on.
+        #: The channel of this request's client.
         self.reply_channel = message.reply_channel
         self.resolver_match = None
         self.path = _text(message, "path")
@@ -96,13 +95,13 @@ class AsgiRequest(DjangoRequest):
             "PATH_INFO": self.path_info,
             "SERVER_NAME": "unknown",
             "SERVER_PORT": "0",
-            "wsgi.url_scheme": self._url_scheme(),  # which OpenTelemetry asks for
+            "wsgi.url_scheme": self._url_scheme(),  # for OpenTelemetry
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
         }
         if not self.path.isascii() or "OTEL_SEMCONV_STABILITY_OPT_IN" in os.environ:
-            # As application servers have it.  Without it OpenTelemetry makes the URL of the path, which it takes for
-            # latin-1, and gives a span no URL under the newer names of attributes.
+            # As application servers set it.  Without it OpenTelemetry builds the URL from the path, which it decodes as
+            # latin-1, and sets no URL under the newer names of attributes.
             query = f"?{meta['QUERY_STRING']}" if self._query_string else ""
             meta["REQUEST_URI"] = quote(self.path, safe=_UNQUOTED) + query
         if message.get("http_version"):
@@ -115,7 +114,7 @@ class AsgiRequest(DjangoRequest):
             meta["SERVER_NAME"], meta["SERVER_PORT"] = server[0], str(server[1] or 0)
         headers: dict[str, list[str]] = {}
         for name, value in _headers(message):
-            # "X_Forwarded_For" would end as the same META key as the trusted "X-Forwarded-For".
+            # "X_Forwarded_For" would become the same META key as the trusted "X-Forwarded-For".
             if "_" not in name:
                 key = name.upper().replace("-", "_")
                 headers.setdefault(key if key in _UNPREFIXED else f"HTTP_{key}", []).append(value)
@@ -129,7 +128,7 @@ class AsgiRequest(DjangoRequest):
     def _read_body(self) -> BinaryIO:
         start, channel = _content(self.message.content, "body"), self.message.get("body_channel")
         if not channel and len(start) <= settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
-            # Most requests; they need no close(), as those made only to find a session never get one.
+            # Most requests.  They need no close(): requests made only to find a session never get one.
             self._check_content_length(len(start))
             return BytesIO(start)
         body = tempfile.SpooledTemporaryFile(  # noqa: SIM115
@@ -146,9 +145,9 @@ class AsgiRequest(DjangoRequest):
         return cast(BinaryIO, body)
 
     def _write_parts(self, body: Any, channel: str | None) -> None:
-        """Write what follows on the body's channel; have it sent again, once, if a part of it was lost."""
+        """Write the parts on the body's channel; request them again, once, if a part was lost."""
         if channel and attempts.is_repeated(self.message) and not self.message._run.is_numbered:
-            # The earlier run has read some of it, and this interface server does not send it again.
+            # The earlier run has read some parts, and this interface server does not send them again.
             raise RequestIncomplete(f"{self.method} {self.path}: an earlier run has read a part of its body")
         start = body.tell()
         try:
@@ -173,7 +172,7 @@ class AsgiRequest(DjangoRequest):
             number = part.get(PART, expected)  # an older interface server does not number them
             if type(number) is not int or number > expected:
                 raise RequestIncomplete(f"{self.method} {self.path}: part {expected} of its body was lost")
-            if number < expected:  # sent twice, as the answer to the first try was lost
+            if number < expected:  # sent twice, as the confirmation of the first try was lost
                 continue
             expected += 1
             body.write(_content(part, "content"))
@@ -193,18 +192,18 @@ class AsgiRequest(DjangoRequest):
                 )
 
     def _check_content_length(self, size: int) -> None:
-        """Hold the Content-Length to what came; Django's parsers believe it."""
+        """Compare the Content-Length with the received size, as Django's parsers rely on it."""
         if self.message.get("scheme") in _HTTP_SCHEMES:
             return
         declared = self.META.get("CONTENT_LENGTH")
         if not declared:
-            # A chunked body has none, and without one Django's multipart parser takes it to be empty.
+            # A chunked body has none, and without one Django's multipart parser treats it as empty.
             if size:
                 self.META["CONTENT_LENGTH"] = str(size)
         elif not (declared.isascii() and declared.isdigit()) or int(declared) != size:
             raise ValueError(f"the Content-Length is {declared!r}, the body has {size} bytes")
 
-    # -- what Django's own request classes give -------------------------------------------------
+    # -- the attributes of Django's own request classes ------------------------------------------
 
     def _url_scheme(self) -> str:
         scheme = self.message.get("scheme") or "http"
@@ -216,11 +215,11 @@ class AsgiRequest(DjangoRequest):
 
     @cached_property
     def COOKIES(self) -> dict[str, str]:  # type: ignore[override]
-        # META holds bytes as latin-1; browsers send UTF-8.
+        # META has bytes as latin-1; browsers send UTF-8.
         return parse_cookie(self.META.get("HTTP_COOKIE", "").encode("latin-1").decode(errors="replace"))
 
     def close(self) -> None:
-        """Give back the temporary files of the body and of what was uploaded."""
+        """Close the temporary files of the body and of the uploads."""
         super().close()
         self._close_body()
 
@@ -253,7 +252,7 @@ def _address(message: Message, key: str) -> tuple[str, Any] | None:
 
 
 def _headers(message: Message) -> Iterator[tuple[str, str]]:
-    """The headers, which are pairs of bytes, or, from tests and older code, a dict."""
+    """Yield the headers, which are pairs of bytes, or, from tests and older code, a dict."""
     headers = message.get("headers") or ()
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     if not isinstance(headers, (Mapping, list, tuple)):
@@ -266,7 +265,7 @@ def _headers(message: Message) -> Iterator[tuple[str, str]]:
 
 
 def _header_text(value: object) -> str:
-    # HTTP has ASCII there, and whatever else comes must survive: latin-1 keeps every byte.
+    # HTTP allows only ASCII, and other bytes must survive: latin-1 keeps every byte.
     if isinstance(value, bytes):
         return value.decode("latin-1")
     if isinstance(value, str):

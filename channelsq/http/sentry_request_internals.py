@@ -1,7 +1,7 @@
-"""What Sentry's SDK is told of a request, where a project uses it.
+"""The data about a request for Sentry's SDK, in projects that use it.
 
-Its Django integration finds a view's errors itself.  Which URL, method and headers they belong to it learns from the
-WSGI or ASGI handler around the view, and a message has passed neither.
+Sentry's Django integration finds a view's errors itself.  It learns their URL, method and headers from the WSGI or ASGI
+handler around the view, but a message has passed neither.
 
 A private part of ``sentry_sdk``; ``tests/integration/site/test_tracing.py`` pins it.
 """
@@ -20,9 +20,9 @@ logger = logging.getLogger("channelsq.http")
 
 
 def tell(request: HttpRequest) -> None:
-    """Have what Sentry reports in this context from here on say that it is about ``request``.
+    """Add ``request`` to Sentry's reports in this context, from here on.
 
-    Nothing happens in a process without Sentry's Django integration.
+    Do nothing in a process without Sentry's Django integration.
     """
     sdk: Any = sys.modules.get("sentry_sdk")
     if sdk is None:
@@ -30,20 +30,20 @@ def tell(request: HttpRequest) -> None:
     try:
         if sdk.get_client().get_integration("django") is None:
             return
-        from sentry_sdk.integrations.wsgi import _make_wsgi_event_processor  # which knows what is not to be reported
+        from sentry_sdk.integrations.wsgi import _make_wsgi_event_processor  # which filters out secrets
 
         environ = {**request.META}
-        for name in ("PATH_INFO", "SCRIPT_NAME"):  # in WSGI they are bytes in the guise of text
+        for name in ("PATH_INFO", "SCRIPT_NAME"):  # in WSGI they are bytes decoded as latin-1
             environ[name] = environ[name].encode(errors="replace").decode("latin-1")
         scope = sdk.get_current_scope()
         scope.add_event_processor(_make_wsgi_event_processor(environ, settings.USE_X_FORWARDED_HOST))
         scope.add_event_processor(_without_content)
-    except Exception as error:  # of another version of it: no reason not to answer
+    except Exception as error:  # another version of the SDK must not keep the view from answering
         _log(repr(error))
 
 
 def _without_content(event: Any, hint: Any) -> Any:
-    """Take the message out of what is said of its task: the request is reported, without what must stay secret."""
+    """Remove the message's content from the data about its task; secrets of the request must not be reported."""
     job = event.get("extra", {}).get("celery-job")
     match job:
         case {"args": [channel, dict(content)]}:

@@ -1,1 +1,1 @@
-"""Who may open a socket: :mod:`channelsq.security.websockets` (origins), :mod:`channelsq.security.tokens`."""
+"""Rules for opening sockets: :mod:`channelsq.security.websockets` (origins), :mod:`channelsq.security.tokens`."""

@@ -1,7 +1,7 @@
-"""Which pages may open a WebSocket at all: what the interface server asks before it tells anybody of a handshake.
+"""The pages that may open a WebSocket; the interface server checks them before it publishes a handshake.
 
-A browser lets any page open a WebSocket to any site, with that site's cookies, and says in ``Origin`` which page it
-was (RFC 6455, section 10.2).
+A browser lets any page open a WebSocket to any site, with that site's cookies, and names the page in ``Origin``
+(RFC 6455, section 10.2).
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from django.http.request import split_domain_port, validate_host
 
 from channelsq import conf
 
-#: As Django's own, for a project in development.
+#: Django's own default for a project in development.
 _DEVELOPMENT_HOSTS = [".localhost", "127.0.0.1", "[::1]"]
 
 
 def allowed_hosts() -> list[str]:
-    """``ALLOWED_HOSTS`` as Django takes it."""
+    """Return ``ALLOWED_HOSTS`` as Django uses it."""
     if settings.DEBUG and not settings.ALLOWED_HOSTS:
         return list(_DEVELOPMENT_HOSTS)
     return list(settings.ALLOWED_HOSTS)
 
 
 def host_is_allowed(origin: str, allowed: Iterable[str]) -> bool:
-    """Whether the host of an origin is one of ``allowed``, by Django's rules for the ``Host`` header."""
+    """Return whether the host of an origin is one of ``allowed``, by Django's rules for the ``Host`` header."""
     try:
         host, _port = split_domain_port(urlsplit(origin).netloc)
-    except ValueError:  # an IPv6 address with half of its brackets
+    except ValueError:  # an IPv6 address with one bracket
         return False
     return bool(host) and validate_host(host, allowed)
 
 
 class OriginPolicy:
-    """Who may open a WebSocket.
+    """The rule for clients that may open a WebSocket.
 
-    A page may if its host is in ``ALLOWED_HOSTS``, or its origin in ``CSRF_TRUSTED_ORIGINS`` or ``origins``.  Where
-    ``ALLOWED_HOSTS`` is ``"*"``, which says nothing about pages, its host and port must be those of the handshake.
+    A page may if its host is in ``ALLOWED_HOSTS``, or its origin in ``CSRF_TRUSTED_ORIGINS`` or ``origins``.  If
+    ``ALLOWED_HOSTS`` is ``"*"``, which does not identify pages, its host and port must be those of the handshake.
 
     Args:
         hosts: as ``ALLOWED_HOSTS``.
-        origins: origins, such as ``"https://example.com"``, ``"https://*.example.com"`` or ``"null"``; ``"*"`` lets
-            every page in.
-        required: whether a client without an ``Origin``, which is no browser, is refused.
+        origins: origins, such as ``"https://example.com"``, ``"https://*.example.com"`` or ``"null"``; ``"*"`` accepts
+            every page.
+        required: whether a client without an ``Origin``, which is not a browser, is refused.
     """
 
     def __init__(self, hosts: Sequence[str], origins: Sequence[str], required: bool) -> None:
@@ -57,7 +57,7 @@ class OriginPolicy:
 
     @classmethod
     def from_settings(cls) -> OriginPolicy:
-        """That of the project's settings.
+        """Return the policy of the project's settings.
 
         Raises:
             ImproperlyConfigured: ``CHANNEL_ALLOWED_ORIGINS`` or ``CHANNEL_REQUIRE_ORIGIN`` cannot be used.
@@ -66,11 +66,11 @@ class OriginPolicy:
         return cls(allowed_hosts(), origins, conf.requires_origin())
 
     def refusal(self, origins: Sequence[bytes], host: bytes) -> str | None:
-        """Why a handshake is refused; None if it is not.
+        """Return the reason to refuse a handshake; None if it is accepted.
 
         Args:
             origins: the values of its ``Origin`` headers.
-            host: that of the host that it was sent to, with its port if that is said.
+            host: the value of its ``Host`` header.
         """
         if not origins:
             return "there is no Origin header" if self._required else None

@@ -1,11 +1,11 @@
 """Tokens that open a WebSocket in a user's name, for clients that send no cookie.
 
 A token is signed, lives for seconds (``CHANNEL_TOKEN_AGE``), and ends with the user's password.  A page gets one from
-a view (:func:`token_view`) or the tag ``{% channel_token %}``, and sends it in the handshake, as the subprotocol
+a view (:func:`token_view`) or the tag ``{% channel_token %}``.  It sends the token in the handshake, as the subprotocol
 ``channelsq.token.<token>`` beside the subprotocol ``channelsq``, or as ``?token=<token>``.  On the socket
-:func:`channelsq.auth.channel_session_user_from_token` makes a user of it.
+:func:`channelsq.auth.channel_session_user_from_token` turns it into a user.
 
-It is a bearer's: who sees it may use it until it has expired, also more than once.
+It is a bearer token: a client that has it may use it until it has expired, also more than once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["make_token", "read_token", "token_in", "token_view"]
 
 _SALT = "channelsq.security.tokens"
 
-#: No token is longer; a longer one is not looked at.
+#: The longest token; a longer one is refused unread.
 _LONGEST = 2048
 
 
@@ -41,16 +41,16 @@ def _signer() -> signing.TimestampSigner:
 
 
 def make_token(who: Any, *, path: str | None = None, backend: str | None = None) -> str:
-    """A token for a user.
+    """Return a token for a user.
 
     Args:
-        who: the user, or a view's request, whose user it is.
-        path: the socket's path, such as ``"/chat/tea/"``; the token opens no other then.
-        backend: the dotted path of the authentication backend that knows the user; found out if left out, unless
-            there are several and ``who`` is a user who was not logged in.
+        who: the user, or a view's request with a user.
+        path: the path of the only socket that the token opens, such as ``"/chat/tea/"``; None for any socket.
+        backend: the dotted path of the authentication backend that knows the user.  It may be left out, unless there
+            are several and ``who`` is a user who was not logged in.
 
     Raises:
-        ValueError: nobody is logged in, or it is not clear which backend is meant.
+        ValueError: no user is logged in, or the backend is ambiguous.
     """
     user = who
     if isinstance(who, HttpRequest):
@@ -81,7 +81,7 @@ def backend_of(user: Any, backend: str | None, caller: str) -> str:
         caller: the function's name, for the error.
 
     Raises:
-        ValueError: it is not clear which backend is meant.
+        ValueError: the backend is ambiguous.
     """
     backends = _backends()
     backend = backend or getattr(user, "backend", None) or (backends[0] if len(backends) == 1 else None)
@@ -94,7 +94,7 @@ def backend_of(user: Any, backend: str | None, caller: str) -> str:
 
 
 def _auth_hash(user: Any) -> str:
-    """What changes with the user's password; as of a session."""
+    """Return a value that changes with the user's password; the same as in a session."""
     make = getattr(user, "get_session_auth_hash", None)
     return str(make()) if make is not None else ""
 
@@ -104,15 +104,15 @@ def _digest(auth_hash: str) -> str:
 
 
 def read_token(token: str, path: str | None = None) -> Any:
-    """The user that a token was made for, with ``backend`` set as ``authenticate()`` does.
+    """Return a token's user, with ``backend`` set as ``authenticate()`` does.
 
     Args:
-        token: what :func:`make_token` made.
-        path: of the socket that it is to open.
+        token: a result of :func:`make_token`.
+        path: the path of the socket.
 
     Raises:
-        InvalidToken: it was not made here, has expired, is for another path, or the user has another password by now,
-            or may not log in any more.
+        InvalidToken: it was not made here, has expired, is for another path, or the user has a new password or may no
+            longer log in.
     """
     if len(token) > _LONGEST:
         raise InvalidToken("it is too long")
@@ -140,13 +140,13 @@ def _user(key: str, backend: str) -> Any:
 
 
 def _auth_hashes(user: Any) -> Iterable[str]:
-    """As of now, and as under SECRET_KEY_FALLBACKS."""
+    """Yield the user's hash, and its values under SECRET_KEY_FALLBACKS."""
     yield _auth_hash(user)
     yield from getattr(user, "get_session_auth_fallback_hash", tuple)()
 
 
 def token_in(message: Message) -> str | None:
-    """The token that a handshake brought: in its subprotocols, else in its URL.  None if there is none."""
+    """Return the token of a handshake, from its subprotocols, else from its URL.  None if there is none."""
     for value in header_values(message, b"sec-websocket-protocol"):
         for each in value.decode("latin-1").split(","):
             offered = each.strip()
@@ -158,13 +158,13 @@ def token_in(message: Message) -> str | None:
 
 
 def token_view(request: HttpRequest) -> HttpResponseBase:
-    """A view that gives the user who is logged in a token, as ``{"token": …}``; 403 if nobody is.
+    """Return a token for the logged-in user, as ``{"token": …}``; 403 without a login.  A view.
 
-    With ``?path=`` it opens that path alone.
+    With ``?path=`` the token opens that path alone.
     """
     if request.method not in ("GET", "HEAD"):
         return JsonResponse({"error": "GET, please"}, status=405, headers={"Allow": "GET, HEAD"})
     not_kept = {"Cache-Control": "no-store"}
     if not getattr(getattr(request, "user", None), "is_authenticated", False):
-        return JsonResponse({"error": "nobody is logged in"}, status=403, headers=not_kept)
+        return JsonResponse({"error": "not logged in"}, status=403, headers=not_kept)
     return JsonResponse({"token": make_token(request, path=request.GET.get("path"))}, headers=not_kept)

@@ -1,7 +1,7 @@
-"""Decorators for ``websocket.connect`` consumers that look at where a socket comes from.
+"""Decorators for ``websocket.connect`` consumers that check the origin of a socket.
 
-A browser lets any page open a WebSocket to any site, and sends that site's cookies along.  What it cannot be made
-to do is to lie in the ``Origin`` header, which names the page's own scheme, host and port (RFC 6455, section 10.2).
+A browser lets any page open a WebSocket to any site, and sends that site's cookies along.  But no page can change the
+``Origin`` header, which names the page's own scheme, host and port (RFC 6455, section 10.2).
 
 ::
 
@@ -37,32 +37,32 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 
 class BaseOriginValidator:
-    """A consumer that runs another one only for sockets from an origin that :meth:`validate_origin` takes.
+    """A consumer that runs another one only for sockets from an origin that :meth:`validate_origin` accepts.
 
-    The others get DenyConnection, so HTTP 403, and the consumer does not run.  So do sockets without an ``Origin``,
-    as programs other than browsers open them: override :meth:`get_origin` to let those in.
+    Other sockets get DenyConnection, so HTTP 403, and the consumer does not run.  So do sockets without an ``Origin``,
+    from programs other than browsers: override :meth:`get_origin` to accept those.
 
     Args:
-        func: a consumer function, a generic consumer's method, or a generic consumer class.  Of a class only
-            ``websocket.connect`` messages are looked at, as no others carry headers.
+        func: a consumer function, a generic consumer's method, or a generic consumer class.  For a class only
+            ``websocket.connect`` messages are checked, as no others carry headers.
     """
 
     def __init__(self, func: Callable[..., Any]) -> None:
-        # A class's own attributes stay its own: they would hide the methods here.
+        # A class keeps its own attributes: they would hide the methods here.
         functools.update_wrapper(self, func, updated=() if inspect.isclass(func) else functools.WRAPPER_UPDATES)
-        #: What was decorated.
+        #: The decorated consumer.
         self.func = func
         if inspect.isclass(func) and hasattr(func, "channel_names"):
-            #: As the class's, so that ``route_class`` takes this in its place.
+            #: The class's method, so that ``route_class`` accepts this in its place.
             self.channel_names: Callable[[], Iterable[str]] = func.channel_names
-            #: As the class's.
+            #: The class's method, with this validator.
             self.as_route: Callable[..., RouteClass] = self._as_route
             self._only_connect = True
         else:
             self._only_connect = False
 
     def __call__(self, message: Message, *args: Any, **kwargs: Any) -> Any:
-        """Run the consumer, if the origin is taken.
+        """Run the consumer, if the origin is accepted.
 
         Raises:
             DenyConnection: it is not.
@@ -74,7 +74,7 @@ class BaseOriginValidator:
         return self.func(message, *args, **kwargs)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        """As a method of a generic consumer: the same validator, of the bound method."""
+        """Bind the validator as a method of a generic consumer."""
         if instance is None:
             return self
         bound = copy.copy(self)
@@ -87,11 +87,11 @@ class BaseOriginValidator:
         return route
 
     def get_header(self, message: Message, name: bytes) -> list[bytes]:
-        """The values of a header, in their order.
+        """Return the values of a header, in their order.
 
         Args:
             message: a ``websocket.connect`` message; its headers are pairs of bytes, or, in tests, a dict.
-            name: in lower case.
+            name: the header's name in lower case.
 
         Raises:
             KeyError: there is no such header.
@@ -102,7 +102,7 @@ class BaseOriginValidator:
         return values
 
     def get_origin(self, message: Message) -> str:
-        """The ``Origin`` of a ``websocket.connect`` message, such as ``"https://example.com"``.
+        """Return the ``Origin`` of a ``websocket.connect`` message, such as ``"https://example.com"``.
 
         Raises:
             DenyConnection: there is none, there are several, or it is empty or not ASCII.
@@ -122,7 +122,7 @@ class BaseOriginValidator:
         return origin
 
     def validate_origin(self, message: Message, origin: str) -> bool:
-        """Whether a socket from ``origin`` may be opened.  For subclasses to say.
+        """Return whether a socket from ``origin`` may be opened; subclasses implement it.
 
         Args:
             message: the ``websocket.connect`` message.
@@ -132,14 +132,14 @@ class BaseOriginValidator:
 
 
 class AllowedHostsOnlyOriginValidator(BaseOriginValidator):
-    """Takes origins whose host is one of ``ALLOWED_HOSTS``, by Django's own rules for the ``Host`` header.
+    """A validator that accepts origins whose host is in ``ALLOWED_HOSTS``, by Django's rules for the ``Host`` header.
 
-    So ``"*"`` and ``".example.com"`` stand for what they stand for there, case, a trailing dot, the port and the
-    scheme do not count, and an empty list under ``DEBUG`` is localhost.  ``null`` is never taken.
+    So ``"*"`` and ``".example.com"`` have Django's meaning; case, a trailing dot, the port and the scheme do not count;
+    and an empty list under ``DEBUG`` means localhost.  ``null`` is never accepted.
     """
 
     def validate_origin(self, message: Message, origin: str) -> bool:
-        """Whether the origin's host is allowed."""
+        """Return whether the origin's host is allowed."""
         return host_is_allowed(origin, allowed_hosts())
 
 
@@ -149,12 +149,12 @@ if TYPE_CHECKING:
         """Run a consumer only for sockets from :class:`AllowedHostsOnlyOriginValidator`'s hosts."""
 
 else:
-    #: As consumers spell :class:`AllowedHostsOnlyOriginValidator`.
+    #: :class:`AllowedHostsOnlyOriginValidator`, with the name for decorators.
     allowed_hosts_only = AllowedHostsOnlyOriginValidator
 
 
 def header_values(message: Message, name: bytes) -> list[bytes]:
-    """The values of a ``websocket.connect`` message's header, as :meth:`BaseOriginValidator.get_header`; or none."""
+    """Return the values of a ``websocket.connect`` message's header, in their order; an empty list without it."""
     headers = message.get("headers") or ()
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     return [
@@ -171,7 +171,7 @@ def _as_bytes(value: object) -> bytes:
 
 
 def _denied(message: Message, reason: str) -> DenyConnection:
-    """The exception to raise; said in the log too, as the client is told nothing but 403."""
+    """Return the exception to raise, and log the reason, as the client gets nothing but 403."""
     logger.warning(
         "a WebSocket on %r was refused: %s",
         message.get("path", ""),

@@ -168,7 +168,7 @@ def test_the_client_gets_what_was_sent_before_and_the_code(
     [
         ("no json", 1007, "text that cannot be decoded"),
         ("[" * 100_000, 1007, "text that cannot be decoded"),
-        (b"{}", 1003, "binary, where text is taken"),
+        (b"{}", 1003, "binary, where text is expected"),
     ],
     ids=["no json", "deep", "binary"],
 )

@@ -809,8 +809,8 @@ def test_permission_is_asked_with_the_user_the_action_and_the_key(say: Any) -> N
     [
         ({"action": "drop"}, "knows the actions create, update and delete alone"),
         ({"action": {"create": 1}}, "knows the actions create, update and delete alone"),
-        ({"pk": 1}, 'no JSON object with an "action"'),
-        ({"action": "create", "data": [1]}, '"data" is no JSON object'),
+        ({"pk": 1}, 'not a JSON object with an "action"'),
+        ({"action": "create", "data": [1]}, '"data" is not a JSON object'),
     ],
     ids=str,
 )

@@ -405,7 +405,7 @@ def test_an_application_that_makes_no_name_of_a_group() -> None:
 @pytest.mark.parametrize(
     ("frame", "answer"),
     [
-        ({"bytes": b"{}"}, {"close": 1003, "reason": "binary, where text is taken"}),
+        ({"bytes": b"{}"}, {"close": 1003, "reason": "binary, where text is expected"}),
         ({"text": "my secret"}, {"close": 1007, "reason": "text that cannot be decoded"}),
         ({"text": "[" * 200_000}, {"close": 1007, "reason": "text that cannot be decoded"}),
         ({"text": "9" * 10_000}, {"close": 1007, "reason": "text that cannot be decoded"}),
@@ -443,7 +443,7 @@ def test_a_consumer_may_answer_bad_frames_itself() -> None:
         client.send_and_consume("websocket.receive", text="no json", path="/s")
         assert client.receive(json=False) == "text that cannot be decoded"
         client.send_and_consume("websocket.receive", text={"stream": "none", "payload": {}}, path="/s")
-        assert client.receive(json=False) == "for a stream that is not there"
+        assert client.receive(json=False) == "for an unknown stream"
 
 
 def test_json_websocket_consumer_with_a_codec_of_its_own() -> None:
@@ -551,13 +551,13 @@ def test_a_demultiplexer_does_not_send_itself() -> None:
 @pytest.mark.parametrize(
     ("frame", "problem"),
     [
-        ({"payload": {}}, "no JSON object with"),
-        ({"stream": "mystream"}, "no JSON object with"),
-        ([1], "no JSON object with"),
-        ({"stream": "other", "payload": {}}, "for a stream that is not there"),
-        ({"stream": ["mystream"], "payload": {}}, "for a stream that is not there"),
-        ({"stream": "__class__", "payload": {}}, "for a stream that is not there"),
-        ({"stream": "mystream", "payload": "text"}, "payload on the stream 'mystream' is no JSON object"),
+        ({"payload": {}}, "not a JSON object with"),
+        ({"stream": "mystream"}, "not a JSON object with"),
+        ([1], "not a JSON object with"),
+        ({"stream": "other", "payload": {}}, "for an unknown stream"),
+        ({"stream": ["mystream"], "payload": {}}, "for an unknown stream"),
+        ({"stream": "__class__", "payload": {}}, "for an unknown stream"),
+        ({"stream": "mystream", "payload": "text"}, "payload on the stream 'mystream' is not a JSON object"),
     ],
     ids=str,
 )
