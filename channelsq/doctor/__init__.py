@@ -1,5 +1,5 @@
-"""``manage.py doctor`` and ``python -m channelsq doctor``: what is wrong with a site, and the remedy.
+"""``manage.py doctor`` and ``python -m channelsq doctor``: the problems of a site, and their remedies.
 
-An *examination* looks at one thing and returns findings (:mod:`channelsq.doctor.findings`).  Each is bounded in time,
-so that a server that does not answer holds up none of the others.
+An *examination* checks one subject and returns findings (:mod:`channelsq.doctor.findings`).  Each has a time limit, so
+that a server that does not answer delays none of the others.
 """

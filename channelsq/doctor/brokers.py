@@ -19,12 +19,12 @@ from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers import IPCChannelLayer, KombuChannelLayer
 from channelsq.layers.contract.broker_urls import shown
 
-#: Bytes that must be free where an IPC layer's file is.
+#: Bytes that must be free on the file system of an IPC layer's file.
 _ROOM = 50 * 2**20
 
 
 def check_broker(layer: ChannelLayerWrapper) -> Iterator[Finding]:
-    """Look at the broker of a layer whose channels are in no Redis."""
+    """Check the broker of a layer whose channels are not in Redis."""
     inner = layer.channel_layer
     if inner.in_process:
         yield not_applicable(
@@ -130,7 +130,7 @@ def _send_and_get(connection: Connection) -> float:
     """Send a message to a new queue and get it back; return the milliseconds.
 
     Raises:
-        TimeoutError: it does not come back.
+        TimeoutError: the message does not come back.
     """
     with connection.channel() as channel:
         name = f"channelsq-doctor-{secrets.token_hex(6)}"
@@ -151,7 +151,7 @@ def _send_and_get(connection: Connection) -> float:
 
 
 def check_celerys_broker() -> Iterator[Finding]:
-    """Look whether the broker of the Celery app answers, unless a layer's examination says so anyway."""
+    """Check whether the broker of the Celery app answers, unless a layer's examination covers it."""
     app = conf.celery_app()
     url = conf.celery_broker_url(app)
     if not url:

@@ -1,4 +1,4 @@
-"""The command: its options, the examinations in order, and what becomes of their findings."""
+"""The command: its options, the examinations in order, and the output of their findings."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from channelsq.version import __version__
 
 Examination = Callable[[], Iterable[Finding]]
 
-#: Seconds that an examination may take in all, beside those that workers have to answer.
+#: Seconds that an examination may take in all, besides the time for workers to answer.
 _PATIENCE = 20.0
 
-#: The exit code after Ctrl-C, as a shell has it.
+#: The exit code after Ctrl-C, as in a shell.
 _INTERRUPTED = 130
 
 _FAIL_LEVELS = {"warning": Level.WARNING, "error": Level.ERROR, "never": None}
@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--url",
         type=_websocket_url,
         metavar="URL",
-        help="Try the echo by way of this interface server, such as wss://chat.example.com, instead of one that is "
-        "run meanwhile.",
+        help="Try the echo by way of this interface server, such as wss://chat.example.com, instead of a temporary "
+        "one.",
     )
 
 
@@ -66,7 +66,7 @@ def _seconds(text: str) -> float:
 
 
 def _websocket_url(text: str) -> str:
-    """Return the URL of an interface server for sockets, however it is written: as a page's it is http:// or https://."""
+    """Return the URL of an interface server for sockets; it may also be written as http:// or https://."""
     scheme, separator, rest = text.partition("://")
     scheme = {"http": "ws", "https": "wss"}.get(scheme, scheme)
     if not separator or scheme not in ("ws", "wss") or not rest.strip("/"):
@@ -75,12 +75,12 @@ def _websocket_url(text: str) -> str:
 
 
 class Doctor:
-    """One run.
+    """One run of the command.
 
     Args:
-        options: those of :func:`add_arguments`.
-        out: where the report goes.
-        folder: where the project is, if its settings are still to be loaded; None if they are.
+        options: the options of :func:`add_arguments`.
+        out: the stream for the report.
+        folder: the folder of the project, if its settings must be loaded; None if they are.
     """
 
     def __init__(self, options: Any, out: Any, folder: Path | None = None) -> None:
@@ -136,7 +136,7 @@ class Doctor:
         try:
             known = list(conf.layer_configs())
         except InvalidChannelLayerError:
-            return  # of which the checks tell
+            return  # the checks report it
         for alias in self._options["layer"] or ():
             if alias not in known:
                 remedy = f"Name one of CHANNEL_LAYERS: {', '.join(known) or 'there is none'}."
@@ -179,20 +179,20 @@ class Doctor:
     # -- findings
 
     def _look(self, name: str, examination: Examination, alias: str | None = None) -> list[Finding]:
-        """Run an examination within its time; note and return its findings, among them that it failed."""
+        """Run an examination within its time limit; record and return its findings, also that it failed."""
         found: list[Finding] = []
         limit = _PATIENCE + 3 * self._options["timeout"]
         problem: tuple[str, str] | None = None
         try:
-            within(limit, lambda: found.extend(examination()))  # one by one: what was found until it fails counts
+            within(limit, lambda: found.extend(examination()))  # one by one: findings before a failure count
         except KeyboardInterrupt:
             raise
         except TimeoutError:
-            text = f"Looking at {name} took longer than {limit:g} s and was given up."
+            text = f"Checking {name} took longer than {limit:g} s and was stopped."
             problem = text, "Look at the findings above, and try again."
         except BaseException as failure:
-            text = f"Looking at {name} failed: {type(failure).__name__}: {failure}"
-            problem = text, "Mend that, or leave it out: doctor --skip."
+            text = f"Checking {name} failed: {type(failure).__name__}: {failure}"
+            problem = text, "Correct that, or skip it: doctor --skip."
         result = list(found)
         if problem is not None:
             result.append(error(name, *problem, alias))
@@ -224,7 +224,7 @@ class Doctor:
 
 
 def _urls() -> Iterator[str]:
-    """Return the URLs that have passwords in them."""
+    """Yield the URLs that contain passwords."""
     from channelsq import conf
     from channelsq.exceptions import ChannelsqError
 

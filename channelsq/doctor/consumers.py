@@ -1,4 +1,4 @@
-"""The processes of a site, the channels that its workers consume, and how full these are."""
+"""The processes of a site, the channels that its workers consume, and their depths."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from channelsq.doctor.project import routed_channels
 from channelsq.operations.workers import INSPECT_ERRORS, Worker, announced, inspected, merged
 from channelsq.version import __version__
 
-#: Names that a text lists.
+#: The number of names in a text.
 _LISTED = 10
 
-#: What the channels begin with that interface servers send to.
+#: The first parts of the names of the interface server's channels.
 _EVENTS = ("http.", "websocket.")
 
-#: Part of a channel's capacity above which it is told of.
+#: The part of a channel's capacity from which it is reported.
 _FULL = 0.8
 
 
@@ -34,11 +34,11 @@ class ConsumersExamination:
         self._layer = layer
         self._alias = layer.alias
         self._timeout = timeout
-        #: Whether it is known that no worker consumes the layer.
+        #: True if it is known that no worker consumes the layer.
         self.none_consume = False
 
     def __call__(self) -> Iterator[Finding]:
-        """Look at them.
+        """Check them.
 
         Raises:
             BrokerUnavailable: the Redis of the groups, or the broker, does not answer.
@@ -57,7 +57,7 @@ class ConsumersExamination:
         yield from self._check_interfaces(told)
         yield from self._check_versions(told, workers)
         yield from self._check_answers(workers, problem)
-        # Those of the interface servers first, as a text may not list all.
+        # The interface server's channels first, as a text may not list all.
         channels = sorted(routed_channels(self._alias), key=lambda channel: not channel.startswith(_EVENTS))
         yield from self._check_channels(channels, workers)
         yield from self._check_depths(channels)
@@ -134,7 +134,7 @@ class ConsumersExamination:
             self.none_consume = True
             yield error(
                 "consumers",
-                f"No worker runs, so that nobody consumes {_listed(channels)}.",
+                f"No worker runs, so no process consumes {_listed(channels)}.",
                 "Start one: `celery -A <app> worker`.",
                 self._alias,
                 consumers=consumers,
@@ -185,7 +185,7 @@ class ConsumersExamination:
 
 
 def _described(consumers: dict[str, list[str]]) -> str:
-    """Return who consumes what, each set of workers once."""
+    """Return which workers consume which channels, each set of workers once."""
     by_workers: dict[tuple[str, ...], list[str]] = {}
     for channel, names in consumers.items():
         by_workers.setdefault(tuple(names), []).append(channel)

@@ -1,4 +1,4 @@
-"""A message's whole way, tried: a WebSocket client, an interface server, the broker, a worker, and back."""
+"""A test of a message's whole way: a WebSocket client, an interface server, the broker, a worker, and back."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from channelsq.interface.basis.config import ConfigError, InterfaceConfig
 from channelsq.interface.basis.limits import Limits
 from channelsq.interface.process.server import Companion, InterfaceServer, serve
 
-#: Frames that are echoed.
+#: The number of echoed frames.
 _FRAMES = 10
 
-#: Seconds for the interface server to listen, and to end.
+#: Seconds for the interface server to listen, and to stop.
 _STARTS_WITHIN, _ENDS_WITHIN = 10.0, 10.0
 
-#: Those of a server that has one client, whom it need not wait for at its end.
+#: The limits of a server with one client, which does not wait for it at the end.
 _LIMITS = Limits(end_begun=0.1, end_answers=0.5, end_ordered=0.5, end_all=1.0)
 
 _NO_WORKER = "Start a worker that consumes websocket.connect and websocket.receive: `celery -A <app> worker`."
@@ -41,12 +41,12 @@ def temporary_interface(layer: ChannelLayerWrapper, timeout: float) -> Iterator[
     A layer in this process's memory has its worker here, too.
 
     Args:
-        layer: the layer that it hands messages to.
+        layer: the layer for its messages.
         timeout: seconds that it waits for a worker.
 
     Raises:
         ConfigError: it cannot listen.
-        TimeoutError: it does not.
+        TimeoutError: it does not listen in time.
     """
     companions: list[Companion] = []
     if layer.in_process:
@@ -87,12 +87,12 @@ def temporary_interface(layer: ChannelLayerWrapper, timeout: float) -> Iterator[
 
 
 def check_echo(layer: ChannelLayerWrapper, timeout: float, url: str | None = None) -> Iterator[Finding]:
-    """Send frames through an interface server, the layer's broker and a worker.
+    """Send frames through an interface server, the layer's broker and a worker, and yield the result.
 
     Args:
         layer: the layer.
         timeout: seconds that a worker may take.
-        url: a running interface server's, perhaps behind a proxy; None for one that is run here meanwhile.
+        url: the URL of a running interface server, also behind a proxy; None for a temporary one.
     """
     try:
         if url is not None:
@@ -168,7 +168,7 @@ def _refused(layer: ChannelLayerWrapper, status: int, timeout: float, way: str) 
 
 
 def _headers(url: str) -> dict[str, str]:
-    """Return the headers without which the interface server refuses a client."""
+    """Return the headers that the interface server requires."""
     if not conf.requires_origin():
         return {}
     hosts = [host for host in settings.ALLOWED_HOSTS if host != "*"]

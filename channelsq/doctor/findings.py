@@ -1,4 +1,4 @@
-"""Findings of the doctor, and what is said of them: as text, as JSON, as an exit code."""
+"""Findings of the doctor, and their output as text, as JSON and as an exit code."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from channelsq.version import __version__
 
-#: The version of the JSON; counted up when a field changes its meaning or goes.
+#: The version of the JSON; incremented when a field changes its meaning or is removed.
 SCHEMA = 1
 
 
 class Level(IntEnum):
-    """How bad a finding is."""
+    """The severity of a finding."""
 
     NOT_APPLICABLE = 0
     OK = 1
@@ -30,27 +30,27 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that an examination found."""
+    """One result of an examination."""
 
     #: Its name for programs, such as ``"redis.version"``.
     check: str
     level: Level
     text: str
-    #: What to do about it; empty where there is nothing to do.
+    #: The remedy; empty if there is nothing to do.
     remedy: str = ""
-    #: The layer's alias; None for what is of no layer.
+    #: The layer's alias; None for findings about no layer.
     layer: str | None = None
     #: Numbers and names for programs.
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def ok(check: str, text: str, layer: str | None = None, **data: Any) -> Finding:
-    """Return a finding that nothing is wrong."""
+    """Return a finding without a problem."""
     return Finding(check, Level.OK, text, "", layer, data)
 
 
 def warning(check: str, text: str, remedy: str, layer: str | None = None, **data: Any) -> Finding:
-    """Return a finding that an operator should know of."""
+    """Return a finding that an operator should know."""
     return Finding(check, Level.WARNING, text, remedy, layer, data)
 
 
@@ -60,7 +60,7 @@ def error(check: str, text: str, remedy: str, layer: str | None = None, **data: 
 
 
 def not_applicable(check: str, text: str, layer: str | None = None) -> Finding:
-    """Return a finding that something does not exist here."""
+    """Return a finding that the subject does not exist here."""
     return Finding(check, Level.NOT_APPLICABLE, text, "", layer)
 
 
@@ -70,7 +70,7 @@ def exit_code(findings: Iterable[Finding], fail_level: Level | None) -> int:
 
 
 def as_json(findings: Iterable[Finding], fail_level: Level | None) -> str:
-    """Return the report for programs; its fields are in docs/operations.md."""
+    """Return the report for programs; docs/operations.md describes its fields."""
     found = list(findings)
     worst = max((each.level for each in found), default=Level.OK)
     return json.dumps(
@@ -96,7 +96,7 @@ def as_json(findings: Iterable[Finding], fail_level: Level | None) -> str:
 
 
 def summary(findings: Iterable[Finding]) -> str:
-    """Return how many findings there are of each level, in words."""
+    """Return the number of findings of each level, in words."""
     found = list(findings)
     counts = {level: sum(each.level == level for each in found) for level in Level}
     parts = [

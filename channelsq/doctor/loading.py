@@ -1,4 +1,4 @@
-"""Loading a project's settings and applications, and saying what is wrong if that fails."""
+"""Loading of a project's settings and applications, with the cause of a failure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CHECK = "settings"
 
 
 def load(folder: Path) -> list[Finding]:
-    """Load the settings, then the applications; return what was found, an error if that failed.
+    """Load the settings, then the applications; return a finding, an error if that failed.
 
     Args:
-        folder: where the project is sought.
+        folder: the folder of the project.
     """
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
@@ -75,14 +75,14 @@ def _remedy(failure: Exception, module: str, folder: Path) -> str:
 
 
 def _candidates(folder: Path) -> Iterator[str]:
-    """Return modules of the folder that look like settings."""
+    """Yield modules of the folder that look like settings."""
     for path in sorted([*folder.glob("*/settings.py"), *folder.glob("*/settings/*.py")])[:10]:
         if path.name != "__init__.py":
             yield ".".join(path.relative_to(folder).with_suffix("").parts)
 
 
 def check_installed() -> Iterator[Finding]:
-    """Look whether channelsq is an application of the project."""
+    """Check whether channelsq is an application of the project."""
     from django.apps import apps
 
     if apps.is_installed("channelsq"):

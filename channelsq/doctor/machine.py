@@ -1,4 +1,4 @@
-"""This machine: how many files a process may open."""
+"""This machine: the number of files that a process may open."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from channelsq.interface.process.server import OTHER_FILES
 
 
 def check_files() -> Iterator[Finding]:
-    """Compare ``ulimit -n`` with what an interface server needs; it raises the soft limit itself."""
+    """Compare ``ulimit -n`` with the files that an interface server needs; it raises the soft limit itself."""
     if sys.platform == "win32":
         yield not_applicable("machine.files", "Windows has no limit of open files.")
         return

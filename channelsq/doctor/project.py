@@ -14,12 +14,12 @@ from channelsq.layers.contract.broker_urls import shown
 from channelsq.routing import consumed_channels
 from channelsq.system_checks import checks
 
-#: Of the checks' levels.
+#: The level of the checks that counts as an error.
 _ERRORS = django_checks.ERROR
 
 
 def check_settings() -> Iterator[Finding]:
-    """Run channelsq's system checks; those of production unless ``DEBUG`` is on."""
+    """Run channelsq's system checks; with those for production unless ``DEBUG`` is on."""
     messages = [*checks.check_layers(None), *checks.check_settings(None)]
     if not settings.DEBUG:
         messages += checks.check_deployment(None)
@@ -33,7 +33,7 @@ def check_settings() -> Iterator[Finding]:
 
 
 def check_celery() -> Iterator[Finding]:
-    """Look for the Celery app, and what it will run."""
+    """Check the Celery app, and whether it runs tasks eagerly."""
     app = conf.known_celery_app()
     if app is None:
         yield warning(

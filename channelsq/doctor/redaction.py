@@ -1,4 +1,4 @@
-"""Leaving secrets out of what is printed, whoever wrote the text."""
+"""Removal of secrets from printed texts, also from those of other libraries."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from django.conf import settings
 #: Names of environment variables and settings whose values are secrets.
 _SECRET_NAMES = re.compile(r"SECRET|(PASSWORD|PASSWD|TOKEN|API_?KEY|CREDENTIALS?)$", re.IGNORECASE)
 
-#: Shorter values would be cut out of innocent sentences, as these words would, which are passwords by default.
+#: Shorter values would be cut out of innocent sentences, as would these words, which are default passwords.
 _SHORTEST = 4
 _NO_SECRETS = frozenset({"celery", "channelsq", "default", "django", "guest", "postgres", "rabbitmq", "redis"})
 
-#: User and password in a URL.  The password may hold anything; what stands behind the last ``@`` is the host.
+#: User and password in a URL.  The password may contain any character; the host follows the last ``@``.
 _IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s'\"]*@")
 
 _LEFT_OUT = "***"
 
 
 class Redaction:
-    """Takes passwords and keys out of texts.
+    """A filter that removes passwords and keys from texts.
 
     Args:
-        urls: those whose passwords are to be taken out wherever they stand.
+        urls: URLs whose passwords are removed everywhere.
     """
 
     def __init__(self, urls: Iterable[str] = ()) -> None:
@@ -36,12 +36,12 @@ class Redaction:
         self._secrets = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(secrets)})(?![A-Za-z0-9])") if secrets else None
 
     def __call__(self, text: str) -> str:
-        """Return the text without them."""
+        """Return the text without secrets."""
         text = _IN_URL.sub(rf"\1{_LEFT_OUT}@", text)
         return text if self._secrets is None else self._secrets.sub(_LEFT_OUT, text)
 
     def of_data(self, value: Any) -> Any:
-        """Return data with every text in it treated so."""
+        """Return data with every text in it filtered."""
         if isinstance(value, str):
             return self(value)
         if isinstance(value, Mapping):

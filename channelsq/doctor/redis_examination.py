@@ -17,16 +17,16 @@ from channelsq.layers.eviction import DROPPED
 from channelsq.layers.redis_servers import RedisServer, is_old, version_of
 from channelsq.redis_core.server_errors import NEEDED
 
-#: Round trips that are timed; seconds above which their median is told of.
+#: The number of timed round trips, and the seconds from which their median is reported.
 _PINGS, _SLOW = 20, 0.005
 
 #: Seconds by which this machine's clock may differ from the server's, as in the log.
 _CLOCKS_APART = 5.0
 
-#: Parts of what may be used, above which it is told of; the second is an error.
+#: Parts of a limit from which the use is reported; the second is an error.
 _FULL, _VERY_FULL = 0.8, 0.95
 
-#: What INFO answers about one subject.
+#: An answer of INFO.
 _Info = dict[str, Any]
 
 
@@ -34,7 +34,7 @@ class ServerExamination:
     """The examination of one Redis of a layer.
 
     Args:
-        alias: the layer's.
+        alias: the layer's alias.
         server: the Redis.
     """
 
@@ -48,7 +48,7 @@ class ServerExamination:
         }[server.has_channels, server.has_groups]
 
     def __call__(self) -> Iterator[Finding]:
-        """Look at it; an error that ends the examination is its last finding."""
+        """Check the server; an error that ends the examination is its last finding."""
         for finding in self._look():
             yield replace(finding, data={"server": self._server.shown, **finding.data})
 
@@ -99,13 +99,13 @@ class ServerExamination:
         yield from self._check_persistence(client, told["persistence"])
         yield from self._check_clients(told["clients"])
 
-    # -- what it is
+    # -- version and role
 
     def _check_version(self, client: Any) -> Iterator[Finding]:
         version = version_of(client) or "a server of an unknown version"
         try:
             old = self._server.has_streams and is_old(client)
-        except redis.ResponseError:  # scripts are forbidden, of which the rights tell
+        except redis.ResponseError:  # scripts are forbidden, which the check of rights reports
             old = False
         if old:
             yield error(
@@ -133,7 +133,7 @@ class ServerExamination:
             text = f"It is a master with {replicas} replica{'' if replicas == 1 else 's'}."
             yield ok("redis.role", text, self._alias, replicas=replicas)
 
-    # -- how full it is
+    # -- memory
 
     def _check_policy(self, told: _Info) -> Iterator[Finding]:
         policy, limit, used = (told.get(name) for name in ("maxmemory_policy", "maxmemory", "used_memory"))
@@ -202,7 +202,7 @@ class ServerExamination:
             limit = f" of {most}" if most else ""
             yield ok("redis.clients", f"{connected}{limit} connections are taken.", self._alias, connected=connected)
 
-    # -- what it keeps
+    # -- persistence
 
     def _check_persistence(self, client: Any, told: _Info) -> Iterator[Finding]:
         failed = [
@@ -240,7 +240,7 @@ class ServerExamination:
                 self._alias,
             )
 
-    # -- how far away it is
+    # -- latency and clock
 
     def _check_latency(self, client: Any) -> Iterator[Finding]:
         times = []
@@ -262,7 +262,7 @@ class ServerExamination:
         try:
             seconds, microseconds = client.time()
         except redis.ResponseError:
-            return  # of which the rights tell
+            return  # the check of rights reports it
         middle = (began + time.time()) / 2
         apart = middle - (seconds + microseconds / 1_000_000)
         side = "ahead of" if apart > 0 else "behind"
@@ -275,7 +275,7 @@ class ServerExamination:
 
 
 def _snapshots(client: Any) -> bool | None:
-    """Return whether a server writes snapshots by itself; None if it may not be asked."""
+    """Return whether a server writes snapshots by itself; None if that is forbidden to ask."""
     try:
         return bool(client.config_get("save").get("save"))
     except redis.ResponseError:

@@ -1,4 +1,4 @@
-"""Whether the layer's Redis user may do what the layer does: each command is tried, on keys of the doctor's own."""
+"""The rights of the layer's Redis user: each command of the layer is tried, on the doctor's own keys."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from channelsq.redis_core.operations import exchange
 from channelsq.redis_io.away import ServerAway, as_away
 from channelsq.redis_io.blocking import carry_out
 
-#: Milliseconds after which what the doctor wrote is gone, should it die.
+#: Milliseconds after which the doctor's keys expire, should it die.
 _LIFETIME = 60_000
 
 _GROUP = "channelsq-doctor"
 
 
 def check_rights(alias: str, server: RedisServer, client: Any) -> Iterator[Finding]:
-    """Try the commands that the layer needs; a server that refuses to write is told of as well."""
+    """Try the commands that the layer needs; a server that refuses to write is reported as well."""
     name = f"channelsq-doctor-{secrets.token_hex(6)}"
     keys = _keys(server, name)
     commands = [*_for_everything(), *_for_channels(server, keys), *_for_groups(server, keys)]
@@ -87,7 +87,7 @@ def _optional(alias: str, client: Any) -> Iterator[Finding]:
 
 
 def _missing(command: Command, denied: NoPermissionError) -> str:
-    """Return what ``ACL SETUSER`` would be given: a command, or a pattern of keys."""
+    """Return the argument for ``ACL SETUSER``: a command, or a pattern of keys."""
     if "key" in str(denied):
         own = [str(each) for each in command[1:] if "channelsq-doctor" in str(each)]
         return f"~{own[0].partition('channelsq-doctor')[0].removesuffix('{')}*" if own else f"~{command[1]!s}"
@@ -96,7 +96,7 @@ def _missing(command: Command, denied: NoPermissionError) -> str:
 
 
 def user_of(client: Any) -> str:
-    """Return the name of the Redis user that a client is."""
+    """Return the name of a client's Redis user."""
     try:
         name = client.execute_command("ACL", "WHOAMI")
     except ResponseError:
@@ -167,7 +167,7 @@ def _for_channels(server: RedisServer, keys: dict[str, str]) -> Iterator[Command
 
 
 def _for_lists(server: RedisServer, keys: dict[str, str]) -> Iterator[Command]:
-    """What Kombu's own transport needs: its keys are looked at by their names, and commands are tried on others."""
+    """Yield the commands of Kombu's own transport: its keys are checked by name, commands are tried on others."""
     start = str(server.layer.transport_options.get("global_keyprefix", ""))
     for name in ("unacked", "unacked_index", "unacked_mutex"):
         yield "EXISTS", start + str(server.layer.transport_options.get(f"{name}_key", name))

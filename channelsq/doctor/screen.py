@@ -1,4 +1,4 @@
-"""The report for people: wrapped to the terminal's width, in colour only where that is wanted."""
+"""The report for people: wrapped to the terminal's width, in colour only where the user wants it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _COLOURS = {Level.ERROR: "31;1", Level.WARNING: "33;1", Level.OK: "32", Level.NO
 
 _LABELS = {Level.ERROR: "error", Level.WARNING: "warning", Level.OK: "ok", Level.NOT_APPLICABLE: "n/a"}
 
-#: Columns of a line: its least and largest number, and what the level takes of it.
+#: Columns of a line: the least and largest number, and the width of the level.
 _NARROWEST, _WIDEST, _LEVEL = 40, 120, 9
 
 
 class Screen:
-    """Writes findings as they come.
+    """A screen that shows findings as they come.
 
     Args:
         out: a text stream.
-        quiet: whether what is in order is left out.
+        quiet: whether to show problems only.
     """
 
     def __init__(self, out: Any, *, quiet: bool = False) -> None:
@@ -50,7 +50,7 @@ class Screen:
             self._out.write(f"{' ' * (_LEVEL + 2)}{line}\n")
 
     def say(self, text: str) -> None:
-        """Write a line that is of no finding."""
+        """Write a line that belongs to no finding."""
         self._out.write(f"{text}\n")
 
     def _wrapped(self, text: str) -> list[str]:

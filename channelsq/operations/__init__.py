@@ -1,1 +1,1 @@
-"""Looking at a running site, and acting on it: ``manage.py channels``."""
+"""The state of a running site, and actions on it: ``manage.py channels``."""

@@ -1,4 +1,4 @@
-"""What ``manage.py channels`` can do to a layer, after it has asked."""
+"""The actions of ``manage.py channels`` on a layer, after a confirmation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from channelsq.routing import consumed_channels
 
 
 class LayerActions:
-    """What can be done to one layer.
+    """The actions on one layer.
 
     Args:
-        alias: the layer's.
-        out: where is said what was done.
-        interactive: whether the user is asked before.
+        alias: the layer's alias.
+        out: the stream for the results.
+        interactive: whether to ask the user first.
     """
 
     def __init__(self, alias: str, out: Any, *, interactive: bool) -> None:
@@ -28,10 +28,10 @@ class LayerActions:
             raise CommandError(f"the channel layer {self._layer} lives inside one process: nothing here can change it")
 
     def purge(self, channels: Sequence[str]) -> None:
-        """Delete the messages that wait in channels; those that workers have taken are left.
+        """Delete the waiting messages of channels; messages that workers have taken stay.
 
         Raises:
-            CommandError: a channel is none of those that workers consume, or the layer cannot do it.
+            CommandError: workers do not consume such a channel, or the layer does not support it.
             BrokerUnavailable: the broker does not answer.
         """
         self._layer.router.check_default()
@@ -55,7 +55,7 @@ class LayerActions:
         """Put dead letters back into their channels; see ``manage.py deadletters``, which also lists and deletes them.
 
         Raises:
-            CommandError: the layer keeps none, or the arguments name none.
+            CommandError: the layer keeps no dead letters, or the arguments name none.
         """
         if bool(ids) == every:
             raise CommandError("replay takes either ids, as `manage.py deadletters` lists them, or --all")

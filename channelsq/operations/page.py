@@ -10,13 +10,13 @@ from channelsq.operations.tables import Cell, Column, Line, Page, Style, Table
 from channelsq.operations.workers import Worker
 from channelsq.version import __version__
 
-#: Shown for what is not known, and for what is nothing.
+#: The texts for unknown values, and for no value.
 _UNKNOWN, _NONE = "?", "-"
 
-#: Names that a line lists.
+#: The number of names in a line.
 _LISTED = 10
 
-#: Part of a channel's capacity above which it is coloured.
+#: The part of a channel's capacity from which it is coloured.
 _NEARLY_FULL = 0.8
 
 
@@ -24,8 +24,8 @@ def page_of(snapshot: Snapshot, height: int | None = None) -> Page:
     """Return the page of a snapshot.
 
     Args:
-        snapshot: what is shown.
-        height: lines that there is room for; where they do not suffice, channels in which nothing happens are left out.
+        snapshot: the snapshot.
+        height: the available lines; if they do not suffice, channels without messages are left out.
     """
     page = [block for state in snapshot.layers for block in _layer(state, brief=False)]
     if height is None or _lines(page) <= height:
@@ -148,7 +148,7 @@ def _processes(state: LayerState) -> Iterator[Line | Table]:
 
 
 def _deploy(processes: Sequence[Announced]) -> Iterator[Line]:
-    """Say whether processes of several versions understand each other."""
+    """Yield lines about whether processes of several versions understand each other."""
     wires = sorted({each.wire for each in processes})
     if wires[-1] - wires[0] > 1:
         both = f"wire versions {wires[0]} and {wires[-1]}"
@@ -188,7 +188,7 @@ def _listed(listed: Listed, name: str, value: str, what: str) -> Iterator[Line |
 
 
 def _streaming(worker: Worker) -> Cell:
-    """Return how many streaming responses run, of how many that may."""
+    """Return the number of running streaming responses, and their limit."""
     if worker.streaming is None:
         return Cell(_UNKNOWN)
     if worker.streaming_limit is None:

@@ -1,4 +1,4 @@
-"""Drawing pages: as text that other programs can read, and with ``rich`` on terminals."""
+"""Output of pages: as text that other programs can read, and with ``rich`` on terminals."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 from channelsq.operations.tables import GAP, Line, Page, Table, fitted
 
-#: Has a terminal forget what it shows.
+#: The codes that clear a terminal.
 _CLEAR = "\033[H\033[2J\033[3J"
 
 
 def is_terminal(out: Any) -> bool:
-    """Return whether a stream is a terminal that can do more than write lines."""
+    """Return whether a stream is a terminal with more abilities than writing lines."""
     return bool(getattr(out, "isatty", lambda: False)()) and os.environ.get("TERM") != "dumb"
 
 
@@ -33,7 +33,7 @@ def width_of(out: Any) -> int | None:
 
 
 def text_of(page: Page, width: int | None) -> str:
-    """Return a page as text; lines are of at most ``width`` characters, None for any number."""
+    """Return a page as text, in lines of at most ``width`` characters; None for any length."""
     blocks = []
     for number, block in enumerate(page):
         if isinstance(block, Line):
@@ -47,7 +47,7 @@ def text_of(page: Page, width: int | None) -> str:
 
 
 def _stands_apart(page: Page, number: int) -> bool:
-    """Return whether there is an empty line above a block."""
+    """Return whether a block has an empty line above it."""
     block = page[number]
     return number > 0 and (isinstance(block, Table) or block.apart)
 
@@ -61,7 +61,7 @@ def _joined(table: Table, row: list[str]) -> str:
 
 
 def moments(every: float, count: int | None) -> Iterator[None]:
-    """Yield so many times, None for no end, with so many seconds between."""
+    """Yield ``count`` times, None for no end, with ``every`` seconds in between."""
     for number in itertools.count(1):
         yield
         if number == count:
@@ -70,7 +70,7 @@ def moments(every: float, count: int | None) -> Iterator[None]:
 
 
 class Screen:
-    """Shows pages, once or again and again.
+    """A screen that shows pages, once or repeatedly.
 
     Args:
         out: a text stream.
@@ -88,11 +88,11 @@ class Screen:
             self._out.write(text_of(page, width_of(self._out)) + "\n")
 
     def watch(self, pages: Callable[[int | None], Page], every: float, count: int | None) -> None:
-        """Show pages until they have been shown ``count`` times, or the user ends it; None for no number.
+        """Show pages ``count`` times, or until the user ends it; None for no limit.
 
         Args:
-            pages: makes the next page, for so many lines as the terminal has; None for any number.
-            every: seconds between two.
+            pages: makes the next page for the terminal's number of lines; None for any number.
+            every: seconds between two pages.
         """
         with self._updated() as update:
             for _ in moments(every, count):
@@ -122,7 +122,7 @@ _STYLES = {"good": "green", "warn": "yellow", "bad": "bold red", "dim": "dim", "
 
 
 def _rich_console(out: Any) -> Any:
-    """Return a console of rich's; None if that is not installed."""
+    """Return a console of rich; None if it is not installed."""
     try:
         from rich.console import Console
     except ImportError:

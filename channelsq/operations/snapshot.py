@@ -1,4 +1,4 @@
-"""What a site's layers hold and who serves them, at one moment."""
+"""The state of a site's layers and processes at one moment."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from channelsq.operations.workers import INSPECT_ERRORS, Worker, announced, insp
 from channelsq.routing import consumed_channels
 from channelsq.version import __version__
 
-#: The version of the JSON; counted up when a field changes its meaning or goes.
+#: The version of the JSON; incremented when a field changes its meaning or is removed.
 SCHEMA = 1
 
-#: Seconds that one layer may take in all, and that its groups are counted for.
+#: Seconds that one layer may take in all, and for counting its groups.
 _PATIENCE, _COUNTED_FOR = 15.0, 2.0
 
-#: Groups that are looked at, for the largest of them.
+#: The most groups that are read to find the largest.
 MOST_GROUPS = 10_000
 
 #: Seconds that workers have to answer over Celery's broker.
@@ -35,15 +35,15 @@ _INSPECTED_FOR = 1.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """What of a site is looked at."""
+    """The requested parts of a site's state."""
 
-    #: How many groups, members and sockets are listed.
+    #: The number of listed groups, members and sockets.
     limit: int = 20
     groups: bool = True
     #: The group whose members are listed.
     group: str | None = None
     sockets: bool = False
-    #: Whether workers are asked over Celery's broker although they announce themselves.
+    #: Whether to ask workers over Celery's broker although they announce themselves.
     inspect: bool = False
 
 
@@ -54,26 +54,26 @@ class ChannelRow:
     name: str
     state: ChannelState
     capacity: int
-    #: The workers that read it; None if that is not known.
+    #: The workers that read it; None if unknown.
     consumers: tuple[str, ...] | None
 
     @property
     def fullness(self) -> float:
-        """The part of its capacity that waits."""
+        """The part of its capacity that is in use."""
         return (self.state.waiting or 0) / self.capacity
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing waits in it, is held, or died."""
+        """True if no message waits in it, is held, or is a dead letter."""
         return not (self.state.waiting or self.state.held or self.state.dead)
 
 
 @dataclass(frozen=True)
 class Listed:
-    """Names with what belongs to each, some of many."""
+    """Some of many names, each with a value."""
 
     rows: list[tuple[str, Any]]
-    #: How many there are, as far as was counted.
+    #: The number of names, as far as counted.
     total: int
     #: Whether there may be more than ``total``.
     cut: bool = False
@@ -81,42 +81,42 @@ class Listed:
 
 @dataclass
 class LayerState:
-    """One layer."""
+    """The state of one layer."""
 
     alias: str
     backend: str = ""
     url: str = ""
     channels: list[ChannelRow] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
-    #: Interface servers with the number of their sockets; None if the layer cannot know them.
+    #: Interface servers with the number of their sockets; None if the layer does not know them.
     interfaces: list[tuple[Announced, int]] | None = None
     #: Groups with the numbers of their members, the largest first.
     groups: Listed | None = None
-    #: Members of the group that was asked for, with their paths.
+    #: Members of the requested group, with their paths.
     members: Listed | None = None
     #: Sockets with their paths.
     sockets: Listed | None = None
-    #: Why nothing, or not all, is known.
+    #: Why the state, or a part of it, is unknown.
     problem: str = ""
-    #: Whether only one other process could tell.
+    #: Whether only one other process knows the state.
     is_private: bool = False
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All of it."""
+    """The state of all layers."""
 
     time: datetime
     layers: list[LayerState]
 
     @property
     def has_problem(self) -> bool:
-        """Whether a layer could not be looked at."""
+        """True if a layer could not be read."""
         return any(each.problem for each in self.layers)
 
 
 def take(aliases: Iterable[str], wanted: Wanted) -> Snapshot:
-    """Look at layers, one after the other; each within its time."""
+    """Return the state of layers, read one after another; each has a time limit."""
     return Snapshot(datetime.now(UTC), [_look(alias, wanted) for alias in aliases])
 
 
@@ -194,7 +194,7 @@ def _members(layer: ChannelLayerWrapper, presence: Presence | None, group: str, 
 
 
 def as_dict(snapshot: Snapshot) -> dict[str, Any]:
-    """Return a snapshot as JSON has it; its fields are in docs/operations.md."""
+    """Return a snapshot for JSON; docs/operations.md describes its fields."""
     return {
         "schema": SCHEMA,
         "channelsq": __version__,

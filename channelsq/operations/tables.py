@@ -1,4 +1,4 @@
-"""Tables that fit a terminal's width, and pages of them; how they are drawn is another matter."""
+"""Tables that fit a terminal's width, and pages of them, independent of their output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-#: How a cell or line is meant; colours go by it.
+#: The meaning of a cell or line; colours follow it.
 Style = Literal["", "good", "warn", "bad", "dim", "head"]
 
 _Item = TypeVar("_Item")
@@ -14,7 +14,7 @@ _Item = TypeVar("_Item")
 #: Columns between two cells.
 GAP = 2
 
-#: The narrowest that a cell is cut to.
+#: The smallest width of a cut cell.
 _NARROWEST = 4
 
 
@@ -23,9 +23,9 @@ class Column:
     """One column."""
 
     title: str
-    #: Whether it has numbers.
+    #: Whether it contains numbers.
     right: bool = False
-    #: Columns of a higher rank are left out first where there is no room; those of rank 0 stay.
+    #: Without room, columns of a higher rank are left out first; those of rank 0 stay.
     rank: int = 0
 
 
@@ -43,7 +43,7 @@ class Line:
 
     text: str
     style: Style = ""
-    #: Whether it stands apart from what is above it.
+    #: Whether an empty line precedes it.
     apart: bool = False
 
 
@@ -63,19 +63,19 @@ class Table:
         ]
 
 
-#: What is shown at once.
+#: The content of a screen.
 Page = Sequence[Line | Table]
 
 
 def fitted(table: Table, width: int | None) -> Table:
-    """Return a table with columns left out, and then texts cut, until it is as narrow as ``width``; None for any."""
+    """Return a table with columns left out, and then texts cut, until it fits ``width``; None for any width."""
     if width is None:
         return table
     while _total(table) > width:
         ranks = [column.rank for column in table.columns]
         if not any(ranks):
             return _cut(table, width)
-        # The last of those that matter least.
+        # The last of the least important ones.
         left_out = max(range(len(ranks)), key=lambda number: (ranks[number], number))
         table = Table(_without(table.columns, left_out), [_without(row, left_out) for row in table.rows])
     return table
@@ -90,7 +90,7 @@ def _total(table: Table) -> int:
 
 
 def _cut(table: Table, width: int) -> Table:
-    """Cut the widest column, again and again."""
+    """Cut the widest column repeatedly."""
     widths = table.widths
     while sum(widths) + GAP * (len(widths) - 1) > width and max(widths) > _NARROWEST:
         widest = max(range(len(widths)), key=widths.__getitem__)
@@ -107,5 +107,5 @@ def _cut(table: Table, width: int) -> Table:
 
 
 def shortened(text: str, width: int) -> str:
-    """Return a text of at most ``width`` characters; ``~`` stands for what is left out."""
+    """Return a text of at most ``width`` characters; ``~`` marks a cut."""
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}~"

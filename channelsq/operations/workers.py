@@ -13,25 +13,25 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.core.bounded import within
 from channelsq.core.wire_version import Announced
 
-#: What ``inspect stats`` says under this name is of :class:`channelsq.worker.sources_step.Sources`.
+#: The key in ``inspect stats`` for the data of :class:`channelsq.worker.sources_step.Sources`.
 _LABEL = "Channel layers"
 
 
 @dataclass
 class Worker:
-    """One worker, as far as it is known."""
+    """One worker, as far as known."""
 
     name: str
     version: str = ""
     wire: int = 1
     host: str = ""
     pid: int = 0
-    #: Where its consumers run, in words.
+    #: The place where its consumers run, in words.
     runs: str = ""
-    #: How many streaming responses it runs, and may run; None if that is not known.
+    #: The number of its streaming responses, and their limit; None if unknown.
     streaming: int | None = None
     streaming_limit: int | None = None
-    #: The channels that it reads, by the layer's alias; None for those of a layer that are not known.
+    #: The channels that it reads, by the layer's alias; None if unknown.
     channels: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
     #: Whether it announces itself in the Redis of a layer's groups.
     is_announced: bool = False
@@ -40,12 +40,12 @@ class Worker:
 
     @property
     def announced(self) -> Announced:
-        """Its versions, as those of an interface server are told."""
+        """Its versions, in the form of an announcement."""
         return Announced("worker", self.name, self.wire, self.version, self.host, self.pid)
 
 
 def announced(layer: ChannelLayerWrapper) -> list[Announced] | None:
-    """Return the processes that announce themselves on a layer; None if it has no place for that.
+    """Return the processes that announce themselves on a layer; None if the layer does not support it.
 
     Raises:
         BrokerUnavailable: the Redis of the groups does not answer.
@@ -55,7 +55,7 @@ def announced(layer: ChannelLayerWrapper) -> list[Announced] | None:
 
 
 def inspected(app: Celery, timeout: float) -> dict[str, dict[str, Any]]:
-    """Return what the workers that read channels answer over Celery's broker, by their names.
+    """Return the answers of the workers that read channels, over Celery's broker, by worker name.
 
     Raises:
         OSError, kombu.exceptions.KombuError: the broker does not answer.
@@ -64,7 +64,7 @@ def inspected(app: Celery, timeout: float) -> dict[str, dict[str, Any]]:
     return {node: stats[_LABEL] for node, stats in answers.items() if isinstance(stats.get(_LABEL), dict)}
 
 
-#: What :func:`inspected` raises where Celery's broker is away.
+#: The errors of :func:`inspected` when Celery's broker is unavailable.
 INSPECT_ERRORS = (OSError, KombuError)
 
 
@@ -72,8 +72,8 @@ def merged(announcements: Iterable[tuple[str, Announced]], answers: Mapping[str,
     """Return the workers by name.
 
     Args:
-        announcements: with the alias of the layer that each was found on; those of interface servers are left out.
-        answers: as of :func:`inspected`.
+        announcements: with the alias of their layer; those of interface servers are ignored.
+        answers: a result of :func:`inspected`.
     """
     found: dict[str, Worker] = {}
     for alias, told in announcements:

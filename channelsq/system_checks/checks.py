@@ -1,8 +1,8 @@
-"""Django system checks: each finds one mistake in the settings and says the remedy.
+"""Django system checks: each finds one mistake in the settings and names the remedy.
 
-Only E009 asks a server.  It belongs to ``check --deploy``: the plain ``check`` is run by ``runserver``, ``migrate`` and
-tests, and must need no Redis.  A Redis that does not answer is no error there either, as a deploy may be checked where
-its Redis cannot be reached; ``manage.py doctor`` says so.
+Only E009 asks a server.  It belongs to ``check --deploy``, since ``runserver``, ``migrate`` and tests run the plain
+``check``, which must need no Redis.  A Redis that does not answer is not an error there either, as a deploy may be
+checked where its Redis is unreachable; use ``manage.py doctor`` for that.
 
 =================  =====================================================================
 channelsq.E001     CHANNEL_LAYERS has no usable default layer
@@ -15,12 +15,12 @@ channelsq.E008     a consumer is a coroutine function
 channelsq.E009     a layer's Redis is too old for its channels (``check --deploy``)
 channelsq.W001     CHANNEL_LAYERS is missing
 channelsq.W002     ALLOWED_HOSTS is empty outside DEBUG
-channelsq.W003     "channelsq" stands below "django.contrib.staticfiles"
+channelsq.W003     "channelsq" is below "django.contrib.staticfiles"
 channelsq.W004     a layer inside one process in production (``check --deploy``)
 channelsq.W006     session keys are taken from URLs in production (``check --deploy``)
 channelsq.W007     every page may open a WebSocket in production (``check --deploy``)
 channelsq.W008     the broker is reached over the internet without TLS (``check --deploy``)
-channelsq.W009     a route's channel is called almost as one of the interface server's
+channelsq.W009     a route's channel has almost the name of a channel of the interface server
 channelsq.W010     the project has a Celery app that Django does not import
 channelsq.W011     a class gets only some of the channels that it handles
 =================  =====================================================================
@@ -55,10 +55,10 @@ from channelsq.system_checks.routing_checks import check_routes
 
 TAG = "channelsq"
 
-#: Seconds that a server may take to say how old it is.
+#: Seconds that a server may take to report its version.
 _PATIENCE = 3.0
 
-#: Schemes of brokers and groups that TCP carries as it is.
+#: Schemes of brokers and groups without TLS.
 _WITHOUT_TLS = frozenset({"redis", "redis-streams", "sentinel", "sentinel-streams", "amqp", "pyamqp"})
 
 _PROCESS_LAYER_HINT = (
@@ -83,7 +83,7 @@ def _default_layer() -> ChannelLayerWrapper | None:
 
 
 def check_layers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """E001 to E008, W001, W009 and W011."""
+    """Return E001 to E008, W001, W009 and W011."""
     if not getattr(settings, "CHANNEL_LAYERS", None):
         return [checks.Warning("CHANNEL_LAYERS is not set.", hint=f"Write it {conf.REMEDY}.", id="channelsq.W001")]
     try:
@@ -152,7 +152,7 @@ def _is_multi_process_command(argv: Sequence[str]) -> bool:
 
 
 def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """W002, W003 and W010."""
+    """Return W002, W003 and W010."""
     found = _check_celery_app()
     if not settings.DEBUG and not settings.ALLOWED_HOSTS:
         found.append(
@@ -176,7 +176,7 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
 
 
 def _check_celery_app() -> list[CheckMessage]:
-    """W010."""
+    """Return W010."""
     if conf.known_celery_app() is not None:
         return []
     module = _unimported_celery_module()
@@ -194,7 +194,7 @@ def _check_celery_app() -> list[CheckMessage]:
 
 
 def _unimported_celery_module() -> str | None:
-    """Return a module called ``celery`` in a package of the project that nothing has imported."""
+    """Return the module called ``celery`` in a package of the project, if it was not imported."""
     for module in conf.project_modules():
         package, _, rest = module.partition(".")
         name = f"{package}.celery"
@@ -211,11 +211,11 @@ def _exists(module: str) -> bool:
 
 
 def check_deployment(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """W004 and W006 to W008."""
+    """Return W004 and W006 to W008."""
     return _check_production_layer() + _check_openness() + _check_brokers()
 
 
-#: Ends of names that are no host's on the internet.
+#: Ends of host names that do not exist on the internet.
 _INTERNAL = (
     ".internal",
     ".local",
@@ -231,7 +231,7 @@ _INTERNAL = (
 
 
 def _is_public(host: str) -> bool:
-    """Whether a host is, by its name or address, one on the internet."""
+    """Return whether a host is, by its name or address, one on the internet."""
     try:
         return ipaddress.ip_address(host).is_global
     except ValueError:
@@ -254,8 +254,8 @@ def _check_brokers() -> list[CheckMessage]:
             if scheme in _WITHOUT_TLS and _is_public(host) and not conf.celery_app().conf.broker_use_ssl:
                 found.append(
                     checks.Warning(
-                        f"CHANNEL_LAYERS[{alias!r}] reaches {shown(url)} over the internet without TLS: who sits "
-                        "between reads all messages, and can write what workers run.",
+                        f"CHANNEL_LAYERS[{alias!r}] reaches {shown(url)} over the internet without TLS: an attacker in "
+                        "between reads all messages, and can choose what workers run.",
                         hint="Use rediss-streams://, rediss:// or amqps://, or a private network; and see "
                         "CONFIG['signing'] in docs/security.md.",
                         id="channelsq.W008",
@@ -265,7 +265,7 @@ def _check_brokers() -> list[CheckMessage]:
 
 
 def check_servers(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """E009."""
+    """Return E009."""
     found: list[CheckMessage] = []
     for alias in channel_layers.configs:
         try:
@@ -300,7 +300,7 @@ def _check_openness() -> list[CheckMessage]:
     if conf.takes_session_key_in_url():
         found.append(
             checks.Warning(
-                "Sessions are found by ?session_key= in URLs, which end in the logs and histories of others.",
+                "Sessions are found by ?session_key= in URLs, which end in logs and histories of other programs.",
                 hint="Set CHANNEL_SESSION_KEY_IN_URL = False, unless clients without cookies need it.",
                 id="channelsq.W006",
             )
@@ -309,7 +309,7 @@ def _check_openness() -> list[CheckMessage]:
         found.append(
             checks.Warning(
                 "CHANNEL_ALLOWED_ORIGINS has '*', so every page may open a WebSocket in its visitor's name.",
-                hint="Name the origins, or look at them in each websocket.connect consumer.",
+                hint="Name the origins, or check them in each websocket.connect consumer.",
                 id="channelsq.W007",
             )
         )

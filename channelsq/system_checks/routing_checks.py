@@ -1,4 +1,4 @@
-"""Checks of routes: mistakes that pass silently, since a channel may have any name and a consumer be any callable."""
+"""Checks of routes for silent mistakes: a channel may have any name, and a consumer may be any callable."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _EVENTS = (
     names.WEBSOCKET_DISCONNECT,
 )
 
-#: How alike two names must be for the one to be taken for the other, of 0 to 1.
+#: The similarity from which one name counts as a misspelling of the other, from 0 to 1.
 _ALIKE = 0.8
 
-#: Methods of generic consumers beside those that their ``method_mapping`` names.
+#: Methods of generic consumers besides those of their ``method_mapping``.
 _METHODS = ("connect", "receive", "disconnect", "dispatch", "connection_groups", "bad_frame")
 
 
@@ -62,14 +62,14 @@ def _misspellings(route: Route) -> Iterator[tuple[str, str]]:
 def _misspelt(route: Route, channel: str, event: str) -> CheckMessage:
     return checks.Warning(
         f"The route {route} is for the channel {channel!r}, to which no interface server sends.",
-        hint=f"If it is to be called for what browsers send, write {event}. A channel of your own needs a name that is "
-        "less alike.",
+        hint=f"If it is meant for messages of browsers, write {event}. A channel of your own needs a name that is "
+        "less similar.",
         id="channelsq.W009",
     )
 
 
 def _coroutine_function(consumer: Any) -> str | None:
-    """Return the name of the function of a consumer that is a coroutine function; None if there is none."""
+    """Return the name of a consumer's coroutine function; None if it has none."""
     if inspect.iscoroutinefunction(inspect.unwrap(consumer)):
         return name_that_thing(consumer)
     mapping = getattr(consumer, "method_mapping", None)
@@ -83,7 +83,7 @@ def _coroutine_function(consumer: Any) -> str | None:
 
 
 def _half_routed(routes: list[Route]) -> Iterator[CheckMessage]:
-    """Yield W011 for classes that get only some of their channels, as ``route()`` was written for them."""
+    """Yield W011 for classes that get only some of their channels because of ``route()``."""
     channels: dict[int, set[str]] = {}
     for route in routes:
         channels.setdefault(id(route.consumer), set()).update(route.channels)

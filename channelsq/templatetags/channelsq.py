@@ -12,9 +12,9 @@ register = template.Library()
 
 @register.simple_tag(takes_context=True)
 def channel_token(context: Context, path: str | None = None) -> str:
-    """``{% channel_token %}``: a token for the user of the request, see :mod:`channelsq.security.tokens`.
+    """Return a token for the user of the request: ``{% channel_token %}``, see :mod:`channelsq.security.tokens`.
 
-    ``{% channel_token path="/chat/tea/" %}`` opens that path alone.  Empty if nobody is logged in.
+    ``{% channel_token path="/chat/tea/" %}`` opens that path alone.  The result is empty without a login.
 
     Raises:
         ValueError: the template has no ``request``.

@@ -1,4 +1,4 @@
-"""What applications test their consumers with."""
+"""Test cases, clients and routes for an application's tests."""
 
 from channelsq.test.base import ChannelTestCase, Client, TransactionChannelTestCase, apply_routes
 from channelsq.test.liveserver import ChannelLiveServerTestCase

@@ -26,28 +26,28 @@ from channelsq.test.layers import LayersMixin, installed, memory_layer, served
 
 
 def next_message(channel: str, alias: str) -> Message | None:
-    """The next message that was sent to a channel, taken off it; None if there is none."""
+    """Take the next message off a channel; return None if there is none."""
     layer = channel_layers[alias]
     name, content = layer.receive([channel])
     return None if name is None or content is None else Message(content, name, layer)
 
 
 class ChannelTestCaseMixin(LayersMixin):
-    """Gives any Django test case channel layers in memory, new ones for each test; stands before it among the bases."""
+    """Channel layers in memory for any Django test case, new ones for each test; name it first among the bases."""
 
     #: The aliases whose layers are replaced.
     test_channel_aliases: ClassVar[Sequence[str]] = [DEFAULT_CHANNEL_LAYER]
 
     @classmethod
     def setUpClass(cls) -> None:
-        """What ``setUpTestData`` sends goes nowhere: each test begins with empty channels."""
-        # Those that a class's override_settings brings are not there yet.
+        """Set up the class; sends of ``setUpTestData`` are dropped, so that each test begins with empty channels."""
+        # The layers of a class's override_settings do not exist yet.
         there = [memory_layer(alias) for alias in cls.test_channel_aliases if alias in channel_layers]
         with installed(there):
             super().setUpClass()
 
     def surroundings(self) -> contextlib.AbstractContextManager[object]:
-        """Layers in memory, with the routings of those they stand in for."""
+        """Return layers in memory, with the routings of the layers that they replace."""
         return installed([memory_layer(alias) for alias in self.test_channel_aliases], self.layer_changes)
 
     @overload
@@ -64,8 +64,8 @@ class ChannelTestCaseMixin(LayersMixin):
 
         Args:
             channel: its name.
-            alias: the layer's.
-            require: fail the test if there is none; else None is given.
+            alias: the alias of the layer.
+            require: fail the test if there is no message; otherwise return None.
         """
         message = next_message(channel, alias)
         if message is None and require:
@@ -74,23 +74,23 @@ class ChannelTestCaseMixin(LayersMixin):
 
 
 class ChannelTestCase(ChannelTestCaseMixin, TestCase):
-    """A Django ``TestCase`` whose channel layers are new ones in memory for each test."""
+    """A Django ``TestCase`` with new channel layers in memory for each test."""
 
 
 class TransactionChannelTestCase(ChannelTestCaseMixin, TransactionTestCase):
-    """A Django ``TransactionTestCase`` whose channel layers are new ones in memory for each test."""
+    """A Django ``TransactionTestCase`` with new channel layers in memory for each test."""
 
 
 class Client:
-    """Sends messages with a reply channel of its own, has them consumed, and reads what comes back.
+    """A client with its own reply channel that sends messages, runs their consumers, and reads the replies.
 
     Args:
-        alias: the layer's.
+        alias: the alias of the layer.
     """
 
     def __init__(self, alias: str = DEFAULT_CHANNEL_LAYER) -> None:
         self.alias = alias
-        #: The name of the channel that answers come to.
+        #: The name of the channel for replies.
         self.reply_channel = f"{alias}{secrets.token_hex(4)}"
 
     @property
@@ -99,11 +99,11 @@ class Client:
         return channel_layers[self.alias]
 
     def get_next_message(self, channel: str) -> Message | Any:
-        """Take the next message off a channel; None if there is none."""
+        """Take the next message off a channel; return None if there is none."""
         return next_message(channel, self.alias)
 
     def get_consumer_by_channel(self, channel: str) -> Consumer | None:
-        """The consumer of a channel's messages; None if none claims those without anything in them."""
+        """Return the consumer of a channel's messages; None if no route claims those without keys."""
         match = self.channel_layer.router.match(Message({"text": ""}, channel, self.channel_layer))
         return match[0] if match else None
 
@@ -112,23 +112,23 @@ class Client:
 
         Args:
             to: the channel's name.
-            content: the message; ``reply_channel`` is this client's if it says nothing else.
+            content: the message; ``reply_channel`` is this client's by default.
         """
         self.channel_layer.send(to, {"reply_channel": self.reply_channel, **copy.deepcopy(dict(content or {}))})
 
     def consume(self, channel: str, fail_on_none: bool = True) -> Any:
         """Take the next message off a channel and call its consumer, as a worker does.
 
-        What the consumer sends goes out when it has returned.  What it raises is raised here, except a
-        ChannelSocketException, which only acts on the socket.  DenyConnection is raised, and nothing comes for the
-        client; ConsumeLater is raised, and the message is put back.
+        The consumer's sends leave when it has returned.  Its exceptions are raised here, except a
+        ChannelSocketException, which only acts on the socket.  After DenyConnection the client gets no reply; after
+        ConsumeLater the message is put back.
 
         Args:
             channel: the channel's name.
             fail_on_none: fail if there is no message, or no consumer for it.
 
         Returns:
-            What the consumer returns; of a class, its instance.
+            The consumer's return value; for a class, its instance.
 
         Raises:
             AssertionError: there is no message, or no consumer for it.
@@ -146,7 +146,7 @@ class Client:
         return self._call(message, *match)
 
     def _call(self, message: Message, consumer: Consumer, kwargs: Mapping[str, Any]) -> Any:
-        """Call the consumer in a copy of the test's context: what it activates ends with it, as in a worker."""
+        """Call the consumer in a copy of the test's context: its changes end with it, as in a worker."""
         return contextvars.copy_context().run(self._call_here, message, consumer, kwargs)
 
     def _call_here(self, message: Message, consumer: Consumer, kwargs: Mapping[str, Any]) -> Any:
@@ -172,17 +172,17 @@ class Client:
     def send_and_consume(
         self, channel: str, content: Mapping[str, Any] | None = None, fail_on_none: bool = True
     ) -> Any:
-        """:meth:`send`, then :meth:`consume`."""
+        """Call :meth:`send`, then :meth:`consume`."""
         self.send(channel, content)
         return self.consume(channel, fail_on_none=fail_on_none)
 
     def receive(self) -> Any:
-        """What has come for this client, one message a call; None if there is nothing more."""
+        """Return the next reply to this client; None if there is none."""
         message = self.get_next_message(self.reply_channel)
         return None if message is None else message.content
 
     def join_group(self, group_name: str) -> None:
-        """Have what is sent to a group come to this client."""
+        """Add this client to a group."""
         Group(group_name, alias=self.alias).add(self.reply_channel)
 
 
@@ -190,7 +190,7 @@ Routes = Route | Include | str | Sequence["Route | Include | Sequence[Route | In
 
 
 class apply_routes:
-    """Other routes while something runs: a ``with`` block, a decorated test or every test of a decorated class.
+    """Other routes for a ``with`` block, a decorated test or every test of a decorated class.
 
     Args:
         routes: a route, a list of routes, a list of such lists, or a dotted path to a list.
@@ -228,7 +228,7 @@ class apply_routes:
         self._undo.append(undo)
 
     def exit(self, exc_type: Any = None, exc_val: Any = None, exc_tb: Any = None) -> None:
-        """Put back what was there before."""
+        """Restore the previous routes."""
         self._undo.pop().close()
 
     __enter__ = enter

@@ -1,4 +1,4 @@
-"""Where Channels 1 has ``HttpClient``."""
+"""The module of Channels 1 that has ``HttpClient``."""
 
 from channelsq.test.websocket import HttpClient
 

@@ -1,4 +1,4 @@
-"""Layers that stand in for the configured ones while a test runs."""
+"""Layers that replace the configured ones while a test runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.layers import InMemoryChannelLayer, IPCChannelLayer, KombuChannelLayer
 
-#: How much of a configured prefix a private one begins with; a layer takes 64 characters.
+#: The part of a configured prefix at the begin of a private one; a layer takes 64 characters.
 _LONGEST_PREFIX = 40
 
 
@@ -25,17 +25,16 @@ served: set[ChannelLayerWrapper] = set()
 
 
 def memory_layer(alias: str) -> ChannelLayerWrapper:
-    """A new layer in memory with the routing of ``alias``."""
+    """Return a new layer in memory with the routing of ``alias``."""
     return ChannelLayerWrapper(InMemoryChannelLayer(), alias, conf.layer_settings(alias).routing)
 
 
 @contextlib.contextmanager
 def private_layer(alias: str) -> Iterator[ChannelLayerWrapper]:
-    """A new layer from the ``TEST_CONFIG`` of ``alias``, in memory if there is none.
+    """Yield a new layer from the ``TEST_CONFIG`` of ``alias``, in memory if there is none.
 
-    On a broker it gets a prefix of its own, on one machine a directory of its own, so that it meets neither the
-    messages of other processes that test at the same time, nor those that a run which was killed has left, nor the
-    site's.
+    On a broker it gets a new prefix, on one machine a new directory.  So it sees neither messages of other processes
+    that test at the same time, nor those of a killed run, nor the site's.
     """
     if conf.layer_settings(alias).test_config is None:
         yield memory_layer(alias)
@@ -52,7 +51,7 @@ def private_layer(alias: str) -> Iterator[ChannelLayerWrapper]:
 
 
 def remove(layer: ChannelLayerWrapper) -> None:
-    """Delete what a :func:`private_layer` holds: its groups and, on a broker, its queues, which nobody has any more."""
+    """Delete the data of a :func:`private_layer`: its groups and, on a broker, its queues."""
     layer.flush()
     if not isinstance(layer.channel_layer, KombuChannelLayer):
         return
@@ -66,13 +65,13 @@ def remove(layer: ChannelLayerWrapper) -> None:
 def installed(
     layers: Iterable[ChannelLayerWrapper], changes: Iterable[contextlib.AbstractContextManager[object]] = ()
 ) -> Iterator[None]:
-    """Have layers stand in for those of the same aliases within the block; they are closed at its end.
+    """Replace the layers of the same aliases within the block; the new ones are closed at its end.
 
-    They stay when ``CHANNEL_LAYERS`` is overridden in the block, and get the routings that it names.
+    They stay when ``CHANNEL_LAYERS`` is overridden in the block, and get the routings of the new settings.
 
     Args:
         layers: the layers.
-        changes: what is to be entered, in order, when they are there.
+        changes: context managers to enter, in order, once the layers are installed.
     """
     layers = list(layers)
     overridden = 0
@@ -89,7 +88,7 @@ def installed(
             channel_layers.set(layer.alias, layer)
 
     def put_back(alias: str, before: ChannelLayerWrapper | None) -> None:
-        channel_layers.set(alias, None if overridden else before)  # which other settings have made
+        channel_layers.set(alias, None if overridden else before)  # None: other settings may have created it
 
     with contextlib.ExitStack() as undo:
         for layer in layers:
@@ -103,17 +102,17 @@ def installed(
 
 
 class LayersMixin(unittest.TestCase):
-    """A test case that runs within a context of its own, whatever its ``setUp`` does."""
+    """A test case that runs within a context, independent of its ``setUp``."""
 
-    #: What changes the layers of every test, such as :class:`channelsq.test.apply_routes`.
+    #: Changes to the layers of every test, such as :class:`channelsq.test.apply_routes`.
     layer_changes: ClassVar[Sequence[contextlib.AbstractContextManager[object]]] = ()
 
     def surroundings(self) -> contextlib.AbstractContextManager[object]:
-        """What a test runs within."""
+        """Return the context in which a test runs."""
         raise NotImplementedError
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
-        """Run the test; its layers are there before ``setUp`` and until after ``tearDown``."""
+        """Run the test; its layers exist from before ``setUp`` until after ``tearDown``."""
         if result is None:
             result = self.defaultTestResult()
         with contextlib.ExitStack() as undo:

@@ -22,7 +22,7 @@ from channelsq.staticfiles import StaticFilesConsumer
 from channelsq.test.layers import LayersMixin, installed, private_layer, remove, served
 from channelsq.worker.embedded import EmbeddedWorker
 
-#: Seconds for the interface server to listen, or to end.
+#: Seconds for the interface server to listen, or to stop.
 _PATIENCE = 30.0
 
 
@@ -30,8 +30,8 @@ class LiveServer:
     """An interface server in a thread.
 
     Args:
-        layer: the layer to hand messages to.
-        host: where to listen; the port is a free one.
+        layer: the layer for clients' messages.
+        host: the address to listen on; the port is a free one.
     """
 
     def __init__(self, layer: ChannelLayerWrapper, host: str) -> None:
@@ -55,11 +55,11 @@ class LiveServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, such as ``http://localhost:32768``."""
+        """Its URL, such as ``http://localhost:32768``."""
         return self._server.url
 
     def start(self) -> None:
-        """Start it; returns when it listens.
+        """Start the server; return when it listens.
 
         Raises:
             ConfigError: it cannot listen there.
@@ -71,23 +71,23 @@ class LiveServer:
             raise self._failure
 
     def stop(self) -> None:
-        """End it, with its sockets; returns when it has ended."""
+        """Stop the server and close its sockets; return when it has stopped."""
         self._server.stop()
         self._thread.join(_PATIENCE)
 
 
 class ChannelLiveServerTestCase(LayersMixin, TransactionTestCase):
-    """Runs an interface server and worker threads while each test runs, on the test's own database.
+    """A test case with an interface server and worker threads for each test, on the test's own database.
 
     Point a browser (Selenium, Playwright) or a WebSocket client at :attr:`live_server_url` and
     :attr:`live_server_ws_url`.  The channel layer is the default one with its ``TEST_CONFIG``, in memory if it has
-    none; what the test sends to groups reaches the sockets.  Any database will do, also SQLite in memory.
+    none; the test's group sends reach the sockets.  Any database works, also SQLite in memory.
 
     Raises, as the test's error:
         ImproperlyConfigured: there are several channel layers.
     """
 
-    #: Where to listen.
+    #: The address to listen on.
     host = "localhost"
     #: How many consumers run at once.
     worker_threads = 1
@@ -98,7 +98,7 @@ class ChannelLiveServerTestCase(LayersMixin, TransactionTestCase):
 
     @property
     def live_server_url(self) -> str:
-        """Where the site is, such as ``http://localhost:32768``."""
+        """The URL of the site, such as ``http://localhost:32768``."""
         return self._live_server.url
 
     @property
@@ -108,7 +108,7 @@ class ChannelLiveServerTestCase(LayersMixin, TransactionTestCase):
 
     @contextlib.contextmanager
     def surroundings(self) -> Iterator[None]:
-        """The layer, the workers and the interface server."""
+        """Run the layer, the workers and the interface server."""
         if len(channel_layers.configs) > 1:
             raise ImproperlyConfigured(
                 "ChannelLiveServerTestCase serves one channel layer, and CHANNEL_LAYERS has "
@@ -139,9 +139,9 @@ class ChannelLiveServerTestCase(LayersMixin, TransactionTestCase):
 
 @contextlib.contextmanager
 def _threads_ended() -> Iterator[None]:
-    """Wait at the end for threads of channelsq's that were started in the block.
+    """Wait at the end for channelsq's threads that were started in the block.
 
-    An interface server that ends does not wait for those that are in the middle of asking a broker.
+    An interface server that stops does not wait for threads that are waiting for a broker.
     """
     before = set(threading.enumerate())
     yield
@@ -153,7 +153,7 @@ def _threads_ended() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _shared_connections() -> Iterator[dict[str, Any]]:
-    """This thread's connections to databases that live in them, for other threads to use."""
+    """Yield this thread's connections to databases in memory, for other threads to use."""
     shared = {
         connection.alias: connection
         for connection in connections.all()

@@ -1,4 +1,4 @@
-"""A client that is a browser's socket: with a path, headers, cookies, a session and a user."""
+"""A client that acts as a browser's socket: with a path, headers, cookies, a session and a user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from channelsq.test.base import Client
 
 
 class WSClient(Client):
-    """Plays a browser's socket, or its HTTP requests, to consumers.
+    """A client that acts as a browser's socket, or its HTTP requests, for consumers.
 
     Args:
         ordered: number the messages, as the interface server does.
@@ -39,14 +39,14 @@ class WSClient(Client):
         self._session: SessionBase | None = None
         self._session_cookie = True
 
-    # -- who it is
+    # -- its user, headers and cookies
 
     def set_cookie(self, key: str, value: str) -> None:
         """Send a cookie with every message."""
         self._cookies[key] = value
 
     def get_cookies(self) -> dict[str, str]:
-        """The cookies of the next message; the session's is among them until the first was sent."""
+        """Return the cookies of the next message, with the session's until the first message was sent."""
         cookies = dict(self._cookies)
         if self._session_cookie and apps.is_installed("django.contrib.sessions"):
             key = self.session.session_key
@@ -103,10 +103,10 @@ class WSClient(Client):
         return True
 
     def force_login(self, user: Any, backend: str | None = None) -> None:
-        """Be a user without asking for credentials.
+        """Log in a user without credentials.
 
         Args:
-            user: a user that is saved.
+            user: a saved user.
             backend: the dotted path of an authentication backend; the first in the settings if left out.
         """
         user.backend = backend or settings.AUTHENTICATION_BACKENDS[0]
@@ -117,7 +117,7 @@ class WSClient(Client):
         self.session.save()
 
     def logout(self) -> None:
-        """Be nobody any more."""
+        """Log out."""
         logout(self._request())
         self.session.save()
 
@@ -126,16 +126,16 @@ class WSClient(Client):
         request.session = self.session
         return request
 
-    # -- what it says and hears
+    # -- its messages
 
     def send(self, to: str, content: Mapping[str, Any] | None = None, text: Any = None, path: str = "/") -> None:
         """Send a message to a channel.
 
         Args:
             to: the channel's name.
-            content: the message; what it does not say of ``reply_channel``, ``path``, ``order``, and of all that the
-                interface server sends to the channel, is added.
-            text: a frame's text; what is no str is sent as JSON.
+            content: the message.  ``reply_channel``, ``path``, ``order`` and all other keys that the interface server
+                sends to the channel are added.
+            text: a frame's text; any value but a str is sent as JSON.
             path: may end with a query string, which only ``websocket.connect`` and ``http.request`` have.
 
         Raises:
@@ -153,7 +153,7 @@ class WSClient(Client):
         path: str = "/",
         channel: str = WEBSOCKET_CONNECT,
     ) -> dict[str, Any]:
-        """The whole of the next message.  Named as tests written for Channels 1 look at it."""
+        """Return the whole next message.  Tests written for Channels 1 use this name."""
         path, _, query = path.partition("?")
         message: dict[str, Any] = {"reply_channel": self.reply_channel, "path": path}
         if channel in (WEBSOCKET_CONNECT, HTTP_REQUEST):
@@ -172,7 +172,7 @@ class WSClient(Client):
         return message
 
     def _request_facts(self, query: str, *, is_socket: bool) -> dict[str, Any]:
-        """Return what the interface server says of a request, besides its path."""
+        """Return the interface server's data about a request, besides its path."""
         headers = {"host": "testserver", **self.headers}
         facts = {
             "scheme": "ws" if is_socket else "http",
@@ -187,12 +187,12 @@ class WSClient(Client):
         return {**facts, "http_version": "1.1", "method": "GET", "body": b"", "body_channel": None}
 
     def consume(self, channel: str, fail_on_none: bool = True, check_accept: bool = True) -> Any:
-        """As :meth:`Client.consume`.
+        """Act as :meth:`Client.consume`, and check the accept.
 
         Args:
             channel: the channel's name.
             fail_on_none: fail if there is no message, or no consumer for it.
-            check_accept: fail if ``websocket.connect``'s consumer did not first of all accept the socket.
+            check_accept: fail if the first reply of ``websocket.connect``'s consumer is not the accept.
 
         Raises:
             AssertionError: there is no message or no consumer for it, or the socket was not accepted.
@@ -213,18 +213,18 @@ class WSClient(Client):
         fail_on_none: bool = True,
         check_accept: bool = True,
     ) -> Any:
-        """:meth:`send`, then :meth:`consume`."""
+        """Call :meth:`send`, then :meth:`consume`."""
         self.send(channel, content, text, path)
         return self.consume(channel, fail_on_none=fail_on_none, check_accept=check_accept)
 
     def receive(self, json: bool = True) -> Any:
-        """What has come for this client, one frame a call: its text, decoded.
+        """Return the text of the next frame to this client, decoded.
 
         Args:
-            json: decode text as JSON; else it is given as it is.
+            json: decode text as JSON; otherwise return it unchanged.
 
         Returns:
-            The text; the whole message if it has none, such as ``{"accept": True}``; None if there is nothing more.
+            The text; the whole message if it has none, such as ``{"accept": True}``; None if there is no message.
         """
         content = super().receive()
         if not content:
@@ -237,5 +237,5 @@ def _as_bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-#: Another name of it.
+#: Another name for :class:`WSClient`.
 HttpClient = WSClient

@@ -16,10 +16,9 @@ from tests.support.markdown import without_blocks
 from tests.support.processes import ROOT
 
 DONE = (
-    *(
-        f"channelsq/{each}"
-        for each in ("core", "delivery", "diagnostics", "generic", "http", "security", "session_support")
-    ),
+    *(f"channelsq/{each}" for each in ("core", "delivery", "diagnostics", "doctor", "generic", "http", "management")),
+    *(f"channelsq/{each}" for each in ("operations", "security", "session_support", "system_checks", "templatetags")),
+    *("channelsq/test", "channelsq/tests"),
 )
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
 

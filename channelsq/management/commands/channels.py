@@ -1,4 +1,4 @@
-"""``manage.py channels``: what a site's channels hold, who serves them, and two ways to act on them."""
+"""``manage.py channels``: the state of a site's channels and processes, and two actions on them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from channelsq.operations.snapshot import Wanted, as_dict, take
 from channelsq.operations.tables import Line, Page
 from channelsq.version import __version__
 
-#: Seconds between two looks, if none are given.
+#: The default number of seconds between two pages.
 _EVERY = 2.0
 
 
 class Command(BaseCommand):
-    """Shows channels, workers, interface servers and groups; purges channels, replays dead letters."""
+    """The command that shows channels, workers, interface servers and groups, purges channels, replays dead letters."""
 
     help = (
-        "Shows channels with what waits in them and who consumes them, workers, interface servers and groups. "
-        "`purge CHANNEL...` deletes what waits, `replay ID...` puts dead letters back into their channels."
+        "Shows channels with their waiting messages and consumers, workers, interface servers and groups. "
+        "`purge CHANNEL...` deletes waiting messages, `replay ID...` puts dead letters back into their channels."
     )
 
-    #: None, as their warnings would stand in front of the JSON.
+    #: None, as their warnings would precede the JSON.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -67,7 +67,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do it.
+        """Run the action.
 
         Raises:
             CommandError: the arguments do not fit, or an action failed.
@@ -107,7 +107,7 @@ class Command(BaseCommand):
             pass
 
     def _once(self, aliases: Sequence[str], wanted: Wanted, as_json: bool) -> bool:
-        """Show it; return whether a layer could not be looked at."""
+        """Show one page; return whether a layer could not be read."""
         snapshot = take(aliases, wanted)
         if as_json:
             self.stdout.write(json.dumps(as_dict(snapshot), indent=2))
@@ -132,7 +132,7 @@ class Command(BaseCommand):
 
 
 def _aliases(chosen: Sequence[str] | None) -> list[str]:
-    """Return the layers that are looked at; CommandError for one that there is not."""
+    """Return the chosen layers; raise CommandError for an unknown one."""
     try:
         known = list(channel_layers.configs)
     except ChannelsqError as error:
@@ -144,7 +144,7 @@ def _aliases(chosen: Sequence[str] | None) -> list[str]:
 
 
 def _positive(kind: type[float]) -> Callable[[str], float]:
-    """Return what reads a number above 0."""
+    """Return a parser of numbers above 0."""
 
     def read(text: str) -> float:
         try:

@@ -1,4 +1,4 @@
-"""``manage.py deadletters``: messages that killed the workers they came to; list, show, replay, delete."""
+"""``manage.py deadletters``: messages that killed their workers; list, show, replay, delete."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from channelsq.redis_core.compact import ForeignPayload
 from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
 from channelsq.worker.dead_reports import read_arguments
 
-#: Characters of a message's part that are shown.
+#: The number of characters shown of a message's value.
 SHOWN = 1000
 
 _HEADINGS = ("ID", "CHANNEL", "WHEN", "DEATHS", "KEYS")
 
 
 class Command(BaseCommand):
-    """Looks at the dead letters on one broker: that of a layer, or the Celery app's."""
+    """The command for the dead letters on one broker: a layer's, or the Celery app's."""
 
     help = (
         "Lists the dead letters: messages with which too many workers died, put aside by the broker transports "
@@ -36,7 +36,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the action, and which letters it is for."""
+        """Add the action, and the options that choose letters."""
         parser.add_argument(
             "action", nargs="?", choices=("list", "show", "replay", "delete"), default="list", help="Default: list."
         )
@@ -56,7 +56,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do it.
+        """Run the action.
 
         Raises:
             CommandError: the broker keeps no dead letters or does not answer, or the arguments name none.
@@ -135,7 +135,7 @@ class Command(BaseCommand):
 
 
 def _connection(alias: str | None) -> Connection:
-    """Return a connection to the broker that is looked at.
+    """Return a connection to the chosen broker.
 
     Raises:
         CommandError: there is no such layer, or it has no broker.
@@ -193,7 +193,7 @@ def _when(letter: DeadLetter) -> str:
 
 
 def _content(letter: DeadLetter) -> tuple[dict[str, Any], str | None]:
-    """What to show of a message by its keys, and why nothing can be shown."""
+    """Return the values of a message by their keys, or the reason why they cannot be shown."""
     try:
         arguments = read_arguments(letter.payload)
     except (DecodeError, ContentDisallowed, ForeignPayload) as error:
@@ -202,12 +202,12 @@ def _content(letter: DeadLetter) -> tuple[dict[str, Any], str | None]:
         return {}, "is no Celery task's"
     args, kwargs = arguments
     if len(args) == 2 and isinstance(args[0], str) and isinstance(args[1], dict) and _channel(letter) == args[0]:
-        return args[1], None  # a channel's
+        return args[1], None  # a channel's message
     return {"args": args, "kwargs": kwargs}, None
 
 
 def _channel(letter: DeadLetter) -> str:
-    """The channel of a letter's queue, which may have a layer's prefix in front of it."""
+    """Return the channel of a letter's queue, whose name may begin with a layer's prefix."""
     return letter.queue.rpartition(":")[2]
 
 

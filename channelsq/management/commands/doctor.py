@@ -1,4 +1,4 @@
-"""``manage.py doctor``: whether the site can work, and what to do if it cannot."""
+"""``manage.py doctor``: checks whether the site works, and suggests remedies."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from channelsq.doctor.command import Doctor, add_arguments
 
 
 class Command(BaseCommand):
-    """Examines settings, brokers, workers and the whole way of a message."""
+    """The command that examines settings, brokers, workers and the whole way of a message."""
 
     help = (
-        "Looks at settings, Celery app, brokers, Redis, workers and this machine, and sends an echo through interface "
-        "server, broker and worker. Each finding has its remedy; the exit code is 1 if something keeps the site from "
+        "Checks settings, Celery app, brokers, Redis, workers and this machine, and sends an echo through interface "
+        "server, broker and worker. Each finding has its remedy; the exit code is 1 if a problem keeps the site from "
         "working."
     )
 
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do it, and exit with 1 if a finding is bad enough."""
+        """Run the checks, and exit with 1 if a finding has the failing level."""
         code = Doctor(options, self.stdout).run()
         if code:
             sys.exit(code)

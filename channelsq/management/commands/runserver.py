@@ -24,12 +24,12 @@ from channelsq.worker.threaded import ThreadedCeleryWorker
 
 
 class Command(DjangoRunserver):
-    """Django's runserver with channelsq underneath; its options, checks, banner and autoreload are Django's."""
+    """Django's runserver on channelsq's interface server; options, checks, banner and autoreload are Django's."""
 
     help = "Starts a development server: interface server and worker threads in one process."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Django's options, and which half to leave out."""
+        """Add Django's options, and those that leave out one half."""
         super().add_arguments(parser)
         parser.add_argument(
             "--noworker",
@@ -45,7 +45,7 @@ class Command(DjangoRunserver):
         )
 
     def handle(self, *args: Any, **options: Any) -> str | None:
-        """Refuse what cannot work, then do as Django does."""
+        """Refuse options that cannot work, then run Django's command."""
         self.run_interface = options["run_interface"]
         if not (options["run_worker"] and options["run_interface"]):
             if not (options["run_worker"] or options["run_interface"]):
@@ -64,14 +64,14 @@ class Command(DjangoRunserver):
         return super().handle(*args, **options)
 
     def get_handler(self, *args: Any, **options: Any) -> Any:
-        """What gets HTTP requests that no route claims; Django's ``inner_run`` passes it to the server class."""
+        """Return the consumer of HTTP requests that no route claims; Django's ``inner_run`` passes it on."""
         self.server_cls = _server_class(self, options)
         if options["use_static_handler"] and (settings.DEBUG or options["insecure_serving"]):
             return StaticFilesConsumer(insecure=options["insecure_serving"])
         return ViewConsumer()
 
     def on_bind(self, server_port: int) -> None:
-        """Django's banner, and one line on how it is served."""
+        """Print Django's banner, and one line about the layer."""
         layer = channel_layers[conf.DEFAULT_CHANNEL_LAYER]
         if self.run_interface:
             super().on_bind(server_port)
@@ -87,7 +87,7 @@ def _describe(layer: ChannelLayerWrapper) -> str:
 
 
 def _server_class(command: Command, options: dict[str, Any]) -> type:
-    """A class with the interface of Django's ``WSGIServer``, which ``runserver`` knows how to drive."""
+    """Return a class with the interface of Django's ``WSGIServer``, which ``runserver`` drives."""
 
     class Server:
         daemon_threads = True
@@ -101,11 +101,11 @@ def _server_class(command: Command, options: dict[str, Any]) -> type:
                 self.server_port = self.socket.getsockname()[1]
 
         def set_app(self, http_consumer: Callable[..., Any]) -> None:
-            # The first to ask decides which consumer HTTP requests fall to.
+            # The first call decides which consumer handles unclaimed HTTP requests.
             self.layer.router.check_default(http_consumer)
 
         def serve_forever(self) -> None:
-            # Consumers that raise are told on Celery's loggers, each message on ours.
+            # Celery's loggers report failing consumers, channelsq's each message.
             details = logging.DEBUG if options["verbosity"] >= 2 else logging.WARNING
             logs.show({"channelsq": details, "celery": logging.WARNING})
             _show_requests()
@@ -126,7 +126,7 @@ def _server_class(command: Command, options: dict[str, Any]) -> type:
 
 
 def _workers(layer: ChannelLayerWrapper) -> list[EmbeddedWorker | ThreadedCeleryWorker]:
-    """The workers of every layer that this process can consume, that of ``layer`` first."""
+    """Return the workers of every layer that this process can consume, that of ``layer`` first."""
     embedded: list[EmbeddedWorker | ThreadedCeleryWorker] = [EmbeddedWorker(each) for each in in_process_layers()]
     if not layer.in_process:
         return [ThreadedCeleryWorker(conf.celery_app()), *embedded]
@@ -134,7 +134,7 @@ def _workers(layer: ChannelLayerWrapper) -> list[EmbeddedWorker | ThreadedCelery
 
 
 def _bind(address: tuple[str, int], ipv6: bool) -> socket.socket:
-    """A listening socket, bound here so that Django can tell a taken port as it always does."""
+    """Return a listening socket, bound here so that Django can report a taken port as usual."""
     bound = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -148,7 +148,7 @@ def _bind(address: tuple[str, int], ipv6: bool) -> socket.socket:
 
 
 def _show_requests() -> None:
-    """A line for each request, where Django's own runserver would write it; the project's LOGGING goes before."""
+    """Log a line for each request with the handlers of Django's runserver, unless LOGGING has its own."""
     logger = logging.getLogger("channelsq.access")
     if logger.handlers:
         return

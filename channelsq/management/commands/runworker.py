@@ -1,4 +1,4 @@
-"""``manage.py runworker``: the Celery worker, started the Channels way."""
+"""``manage.py runworker``: the Celery worker, with options of Channels 1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    """Runs a Celery worker on the channels, and on the app's ordinary queues."""
+    """The command that runs a Celery worker on the channels, and on the app's ordinary queues."""
 
     help = "Runs a worker: the same as `celery -A <app> worker`, with channels chosen by pattern."
 
@@ -53,7 +53,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run until told to stop."""
+        """Run until stopped."""
         app = conf.known_celery_app()
         if app is None:
             raise CommandError(
@@ -73,7 +73,7 @@ class Command(BaseCommand):
 
 
 def _queues(app: Celery, alias: str | None, only: list[str] | None, exclude: list[str] | None) -> list[str]:
-    """The worker's -Q or -X that leave it what was chosen."""
+    """Return the worker option -Q or -X that selects the chosen channels."""
     layer = channel_layers[alias or conf.DEFAULT_CHANNEL_LAYER]
     tasks = tasks_of(app)
     if layer.in_process and (alias or not tasks):

@@ -141,7 +141,7 @@ def test_an_examination_that_fails_or_hangs_is_a_finding(monkeypatch: pytest.Mon
     assert code == 1
     assert [each["text"] for each in told["findings"] if each["check"] == "settings.checks"] == [
         "so far so good",
-        "Looking at settings.checks failed: RuntimeError: sorry",
+        "Checking settings.checks failed: RuntimeError: sorry",
     ]
     never = threading.Event()
     monkeypatch.setattr(project, "check_settings", lambda: iter(lambda: never.wait(), True))
