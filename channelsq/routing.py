@@ -1,4 +1,4 @@
-"""From a message to the consumer that handles it.
+"""Routing: from a message to the consumer that handles it.
 
 A *routing* is a list of routes and includes, a dict of ``{channel: consumer}``, or a dotted path to
 either.  The first entry that matches wins.
@@ -33,10 +33,10 @@ __all__ = [
 
 logger = logging.getLogger("channelsq.worker")
 
-# What claims HTTP requests by default.  A dotted path, as what it names stands above this module.
+# The default consumer of HTTP requests.  A dotted path, as its module is above this one.
 _VIEWS = "channelsq.handler.ViewConsumer"
 
-# What claims the doctor's WebSockets, and their paths; dotted paths for the same reason.
+# The consumer of the doctor's WebSockets, and their paths; dotted paths for the same reason.
 _PROBE, _PROBE_PATH = "channelsq.doctor.probe.probe_consumer", "channelsq.doctor.probe.PATH"
 
 Consumer = Callable[..., Any]
@@ -51,7 +51,7 @@ class Resolved(NamedTuple):
 
 
 def _as_text(value: Any) -> str | None:
-    """A message value as the str that filters look at; None if it is neither str nor bytes."""
+    """Return a message value as a str for filters; None if it is neither str nor bytes."""
     if isinstance(value, str):
         return value
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
@@ -64,7 +64,7 @@ def _compile(name: str, pattern: Any, where: str) -> re.Pattern[str]:
     try:
         regex = pattern if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str) else re.compile(text)
     except re.error as error:
-        raise InvalidRouting(f"the filter {name}={text!r} on {where} is no regular expression: {error}") from error
+        raise InvalidRouting(f"the filter {name}={text!r} on {where} is not a regular expression: {error}") from error
     if regex.groups != len(regex.groupindex):
         raise ValueError(
             f"the filter {name}={text!r} on {where} has positional groups; write them as "
@@ -74,12 +74,12 @@ def _compile(name: str, pattern: Any, where: str) -> re.Pattern[str]:
 
 
 class Route:
-    """One or more channels, narrowed by filters, to a consumer.
+    """A route from one or more channels, narrowed by filters, to a consumer.
 
     Args:
         channels: a channel name or several.
         consumer: a callable ``consumer(message, **kwargs)``, or a dotted path to one.
-        ordered: False lets a WebSocket's next message be handled while this one still is.
+        ordered: False lets a WebSocket's next message be handled at the same time.
         filters: regular expressions on message keys, all of which must match from the start of the value;
             their named groups become the consumer's keyword arguments.
 
@@ -109,7 +109,7 @@ class Route:
         if isinstance(consumer, str):
             try:
                 found = conf.import_dotted(consumer)
-            except Exception as error:  # of the consumer's module, too
+            except Exception as error:  # also any error of the consumer's module
                 raise InvalidRouting(f"cannot import the consumer {consumer!r}: {explained(error)}") from error
         if not callable(found):
             raise InvalidRouting(
@@ -118,13 +118,13 @@ class Route:
         return found  # type: ignore[no-any-return]
 
     def channel_names(self) -> set[str]:
-        """The channels that this entry may claim messages of."""
+        """Return the channels whose messages this entry may claim."""
         return set(self.channels)
 
     def match(self, message: AnyMessage) -> Match | None:
-        """``(consumer, kwargs)``, or None if this route does not match.
+        """Return ``(consumer, kwargs)``, or None if this route does not match.
 
-        Override it to match by something else than filters; workers run the route's own consumer.
+        Override it to match by other means than filters; workers run the route's own consumer.
         """
         if message.channel_name not in self.channels:
             return None
@@ -138,7 +138,7 @@ class Route:
         return self.consumer, kwargs
 
     def resolve(self, message: AnyMessage) -> Resolved | None:
-        """This route and its consumer's keyword arguments, or None if it does not match."""
+        """Return this route and its consumer's keyword arguments, or None if it does not match."""
         found = self.match(message)
         return None if found is None else Resolved(self, found[1])
 
@@ -166,12 +166,12 @@ class RouteClass(Route):
 
 
 class Include:
-    """Another routing, under filters that narrow and strip.
+    """Another routing, with filters that narrow and strip.
 
     Args:
         routing: a routing or a dotted path to one.
-        filters: regular expressions on message keys; what each matched is taken off the front of the
-            value before the inner routes see it, and its named groups become keyword arguments.
+        filters: regular expressions on message keys.  The matched part is removed from the front of the value before
+            the inner routes see it, and named groups become keyword arguments.
     """
 
     def __init__(self, routing: Any, **filters: Any) -> None:
@@ -179,11 +179,11 @@ class Include:
         self.prefixes = {name: _compile(name, pattern, "an include") for name, pattern in filters.items()}
 
     def channel_names(self) -> set[str]:
-        """The channels that this entry may claim messages of."""
+        """Return the channels whose messages this entry may claim."""
         return set().union(*(entry.channel_names() for entry in self.routing))
 
     def resolve(self, message: AnyMessage) -> Resolved | None:
-        """The inner route that matches what the prefixes leave, or None."""
+        """Return the inner route that matches the values without their prefixes, or None."""
         kwargs: dict[str, Any] = {}
         if self.prefixes:
             message = copy.copy(message)
@@ -202,25 +202,25 @@ class Include:
         return None
 
     def match(self, message: AnyMessage) -> Match | None:
-        """``(consumer, kwargs)``, or None if nothing in here matches."""
+        """Return ``(consumer, kwargs)``, or None if no inner route matches."""
         resolved = self.resolve(message)
         return None if resolved is None else (resolved.route.consumer, resolved.kwargs)
 
 
-#: Paths of WebSockets that are told of because no route claims them.
+#: The most paths of unrouted WebSockets that are logged.
 _MOST_UNROUTED = 20
 
-#: Answers that are kept for each channel, and the characters of what was asked that one of them may have.
+#: The most answers cached for each channel, and the most characters of their question.
 _MOST_ANSWERS, _LONGEST_QUESTION = 1000, 500
 
 
 class _Answers:
-    """Which route claimed messages of one channel, by the values that its filters look at.
+    """A cache of the routes that claimed messages of one channel, by the values of their filters' keys.
 
-    The same few paths come again and again, and trying regular expressions on each is most of what routing costs.
+    The same few paths occur again and again, and matching regular expressions is most of the cost of routing.
 
     Args:
-        keys: the message keys that filters look at; None if that cannot be known.
+        keys: the message keys of the filters; None if they cannot be known.
     """
 
     def __init__(self, keys: list[str] | None) -> None:
@@ -229,7 +229,7 @@ class _Answers:
         self._key = keys[0] if keys is not None and len(keys) == 1 else None
 
     def question(self, content: dict[str, Any]) -> Any:
-        """What the answer depends on; raises TypeError if nobody can say."""
+        """Return the values that decide the answer; raise TypeError if they are unknown."""
         if self._key is not None:
             return content.get(self._key)
         if self._keys is None:
@@ -237,12 +237,12 @@ class _Answers:
         return tuple([content.get(key) for key in self._keys])
 
     def note(self, asked: Any, found: Resolved | None) -> None:
-        """Keep an answer."""
+        """Cache an answer."""
         size = 0
         for value in asked if type(asked) is tuple else (asked,):
             if value is not None:
                 if not isinstance(value, (str, bytes)):
-                    return  # no filter matches it; it may be of any size
+                    return  # no filter matches it, and it may be of any size
                 size += len(value)
         if size > _LONGEST_QUESTION:
             return
@@ -252,7 +252,7 @@ class _Answers:
 
 
 def _looked_at(entry: Route | Include, channel: str) -> list[str] | None:
-    """The keys that an entry's filters look at in a channel's messages; None for an entry with a way of its own."""
+    """Return the keys of an entry's filters for a channel; None for an entry that matches by other means."""
     if type(entry) is Include:
         found = dict.fromkeys(entry.prefixes)
         for inner in entry.routing:
@@ -267,7 +267,7 @@ def _looked_at(entry: Route | Include, channel: str) -> list[str] | None:
 
 
 class Router:
-    """A whole routing.
+    """A whole routing, ready to match messages.
 
     Args:
         routing: a list, a dict, or a dotted path to either.
@@ -278,7 +278,7 @@ class Router:
 
     def __init__(self, routing: Any) -> None:
         self.root = Include(routing)
-        #: The channels that the routing may claim messages of.
+        #: The channels whose messages the routing may claim.
         self.channels = self.root.channel_names()
         self._answers: dict[str, _Answers] = {}
         self._has_defaults = False
@@ -293,9 +293,9 @@ class Router:
         self._answers = {}
 
     def resolve(self, message: AnyMessage) -> Resolved | None:
-        """The route for ``message`` with its consumer's keyword arguments, which are not to be changed; or None.
+        """Return the route for ``message`` with its consumer's keyword arguments, which must not be changed; or None.
 
-        Filters see its path below the prefix under which the site is mounted, as Django's URLs do.
+        Filters get the path below the prefix under which the site is mounted, as Django's URLs do.
         """
         channel = message.channel_name
         message = _below_mount_point(message)
@@ -311,25 +311,25 @@ class Router:
             found = self.root.resolve(message)
             answers.note(asked, found)
             return found
-        except TypeError:  # a value that is no str, or a route that asks for something else than values
+        except TypeError:  # a value that is not a str, or a route that matches by other means
             return self.root.resolve(message)
 
     def match(self, message: AnyMessage) -> Match | None:
-        """``(consumer, kwargs)`` for ``message``, or None if no route claims it."""
+        """Return ``(consumer, kwargs)`` for ``message``, or None if no route claims it."""
         return self.root.match(_below_mount_point(message))
 
     def routes(self) -> Iterable[Route]:
-        """Every route, in order."""
+        """Return every route, in order."""
         return _flatten(self.root.routing)
 
     def check_default(self, http_consumer: Consumer | None = None) -> None:
-        """Add what claims the messages that the application's own routes leave, and the doctor's WebSocket.
+        """Add routes for messages that the application's own routes leave, and for the doctor's WebSocket.
 
-        HTTP requests go to Django's views, WebSockets are accepted, their frames and the word that a client has
-        left are dropped.  See :mod:`channelsq.doctor.probe` for the doctor's.  Done once; further calls change nothing.
+        HTTP requests go to Django's views, WebSockets are accepted, and their frames and disconnects are dropped.  See
+        :mod:`channelsq.doctor.probe` for the doctor's.  Further calls change nothing.
 
         Args:
-            http_consumer: what gets HTTP requests instead of Django's views.
+            http_consumer: the consumer of HTTP requests instead of Django's views.
         """
         if self._has_defaults:
             return
@@ -343,10 +343,10 @@ class Router:
         self.add_route(Route(ignored, null_consumer))
 
     def tell_unrouted(self, message: AnyMessage) -> None:
-        """Log that a WebSocket is accepted whose frames no route claims either; once a path, for some paths.
+        """Log an accepted WebSocket whose frames no route claims either; once a path, for some paths.
 
         Args:
-            message: its connect.
+            message: the connect of the WebSocket.
         """
         path = message.get("path")
         if path in self._unrouted or len(self._unrouted) >= _MOST_UNROUTED:
@@ -370,12 +370,12 @@ class Router:
 
     @classmethod
     def resolve_routing(cls, routing: Any) -> list[Route | Include]:
-        """A routing as a list of its own, whatever form it came in; raises InvalidRouting."""
+        """Return a routing of any form as a new list; raise InvalidRouting."""
         found = routing
         if isinstance(routing, str):
             try:
                 found = conf.import_dotted(routing)
-            except Exception as error:  # of the routing's module, too
+            except Exception as error:  # also any error of the routing's module
                 raise InvalidRouting(f"cannot import the routing {routing!r}: {explained(error)}") from error
         if isinstance(found, dict):
             return [Route(channel, consumer) for channel, consumer in found.items()]
@@ -394,7 +394,7 @@ class Router:
 
     @classmethod
     def normalise_re_arg(cls, value: Any) -> Any:
-        """A filter or a message value as the str that is matched: bytes are decoded, all else is left as it is."""
+        """Return a filter or a message value as the str to match: bytes are decoded, other values unchanged."""
         text = _as_text(value)
         return value if text is None else text
 
@@ -409,7 +409,7 @@ def consumed_channels(router: Router) -> list[str]:
 
 
 def path_below(path: str, prefix: str) -> str:
-    """Return what of ``path`` is below the mount point ``prefix``; all of it if it is elsewhere."""
+    """Return the part of ``path`` below the mount point ``prefix``; the whole path if it is elsewhere."""
     prefix = prefix.rstrip("/")
     if prefix and (path == prefix or path.startswith(prefix + "/")):
         return path[len(prefix) :] or "/"
@@ -417,7 +417,7 @@ def path_below(path: str, prefix: str) -> str:
 
 
 def _below_mount_point(message: MessageLike) -> MessageLike:
-    """Return the message as filters see it: its path begins where the site is mounted."""
+    """Return the message for filters: its path begins at the mount point of the site."""
     root = conf.forced_script_name() or message.content.get("root_path")
     if not root:
         return message
@@ -438,9 +438,9 @@ def _flatten(entries: Iterable[Route | Include]) -> Iterable[Route]:
 
 
 def connect_consumer(message: AnyMessage, **kwargs: Any) -> None:
-    """Accept a WebSocket, as one that no route claims is, or refuse it if the layer's ``unrouted`` says so."""
+    """Accept a WebSocket that no route claims, or refuse it if the layer's ``unrouted`` says so."""
     if message.reply_channel is None:
-        raise ValueError(f"{message!r} has no reply_channel, so nobody could be let in")
+        raise ValueError(f"{message!r} has no reply_channel, so there is no client to accept")
     refused = message.channel_layer.unrouted == "refuse"
     if not refused:
         message.channel_layer.router.tell_unrouted(message)
@@ -448,12 +448,12 @@ def connect_consumer(message: AnyMessage, **kwargs: Any) -> None:
 
 
 def null_consumer(*args: Any, **kwargs: Any) -> None:
-    """Drop a message; frames and disconnects that no route claims would else fill their channels."""
+    """Drop a message; unclaimed frames and disconnects would otherwise fill their channels."""
 
 
-#: As routings spell :class:`Route`.
+#: The name of :class:`Route` in routings.
 route = Route
-#: As routings spell :class:`RouteClass`.
+#: The name of :class:`RouteClass` in routings.
 route_class = RouteClass
-#: As routings spell :class:`Include`.
+#: The name of :class:`Include` in routings.
 include = Include

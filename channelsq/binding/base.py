@@ -1,4 +1,4 @@
-"""What every binding does, whatever protocol it speaks."""
+"""The base of bindings, independent of their protocol."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ logger = logging.getLogger("channelsq.binding")
 CREATE = "create"
 #: The action of an object that has changed.
 UPDATE = "update"
-#: The action of an object that is gone from a group.
+#: The action of an object that has left a group.
 DELETE = "delete"
 
-#: Where an instance keeps the groups that it was in, by binding, between the signals before and after a change.
+#: The attribute of an instance with its previous groups, by binding, between the signals before and after a change.
 _BEFORE = "_binding_group_names"
-#: How many changes of one instance can be under way at once, each made by a signal's receiver within another.
+#: The most changes of one instance that are under way at once, each made by a signal's receiver within another.
 _NESTED = 16
 
-#: What is raised for a key, a field or a value from a client that the model, or the database, does not know.
+#: Errors for a client's key, field or value that the model, or the database, does not know.
 _BAD_DATA = (
     DataError,
     DeserializationError,
@@ -52,14 +52,14 @@ _BAD_DATA = (
     ValidationError,
 )
 
-#: What the signal has brought that tells of a coming change; nothing if somebody tells of it by hand.
+#: The arguments of the signal before a change; empty if an application reports the change by hand.
 _signal: ContextVar[Mapping[str, Any]] = ContextVar("channelsq_binding_signal", default=MappingProxyType({}))
 
 
 class BindingMetaclass(type):
-    """Notes every binding class, and has it listen to its model once Django's apps are loaded."""
+    """A metaclass that records every binding class, and connects it to its model once Django's apps are loaded."""
 
-    #: Whether Django's apps are loaded, so that a new class listens at once.
+    #: Whether Django's apps are loaded, so that a new class is connected at once.
     register_immediately: ClassVar[bool] = False
     #: Every binding class.
     binding_classes: ClassVar[list[BindingMetaclass]] = []
@@ -74,60 +74,60 @@ class BindingMetaclass(type):
 
     @classmethod
     def register_all(mcs) -> None:
-        """Have all binding classes listen; called when Django's apps are loaded."""
+        """Connect all binding classes; called when Django's apps are loaded."""
         for cls in mcs.binding_classes:
             cls.register()
         mcs.register_immediately = True
 
     def register(cls) -> None:
-        """Listen to the model; a class of a binding overrides it."""
+        """Connect to the model; a class of a binding overrides it."""
 
 
 class Binding(metaclass=BindingMetaclass):
-    """Binds a model to groups: what changes goes out to them, and what comes in may change it.
+    """A class that binds a model to groups: its changes are sent to them, and incoming messages may change it.
 
-    A subclass sets :attr:`model`, and :attr:`fields` or :attr:`exclude`.  ``model = None`` makes it abstract.
-    A change is told when its transaction is committed, to the groups that the object was in before it or is in
-    after it: those that it left get ``delete``, those that it stays in ``update``, new ones ``create``.
+    A subclass sets :attr:`model`, and :attr:`fields` or :attr:`exclude`.  ``model = None`` makes it abstract.  A change
+    is sent when its transaction is committed, to the groups of the object before it and after it.  Groups that the
+    object left get ``delete``, groups that it stays in ``update``, new ones ``create``.
     """
 
     #: The model, or its label (``"app.Model"``).
     model: Any = None
     #: The label of :attr:`model`, in lower case.
     model_label: ClassVar[str]
-    #: The fields that go out and may be changed; ``["__all__"]`` for all.
+    #: The fields that are sent and may be changed; ``["__all__"]`` for all.
     fields: ClassVar[Sequence[str] | None] = None
-    #: Or those that do not and may not.
+    #: Or the fields that are not.
     exclude: ClassVar[Sequence[str] | None] = None
     #: The name under which clients know the binding.
     stream: ClassVar[str | None] = None
 
-    #: Whether ``message.user`` is found in the channel session for :meth:`has_permission`.
+    #: Whether the user of the channel session is ``message.user`` for :meth:`has_permission`.
     channel_session_user = True
-    #: Whether there is a ``message.channel_session`` at all.
+    #: Whether there is a ``message.channel_session``.
     channel_session = False
 
-    #: What the signal brought that told of a change: ``using``, ``update_fields``, ….
+    #: The arguments of the signal after a change: ``using``, ``update_fields``, ….
     signal_kwargs: dict[str, Any] | None = None
 
-    #: What is told about.
+    #: The changed object.
     instance: Any
-    #: The message that came in.
+    #: The incoming message.
     message: Message
-    #: The arguments that came with it.
+    #: The arguments of its route.
     kwargs: dict[str, Any]
-    #: Who sent it; the anonymous user if nobody knows.
+    #: Its sender; the anonymous user if unknown.
     user: Any
-    #: What it asks for: ``"create"``, ``"update"`` or ``"delete"``.
+    #: The requested action: ``"create"``, ``"update"`` or ``"delete"``.
     action: str
-    #: The primary key of what it is about; None for ``"create"``.
+    #: The primary key of its object; None for ``"create"``.
     pk: Any
-    #: What it says; None for ``"delete"``.
+    #: The data of the message; None for ``"delete"``.
     data: Any
 
     @classmethod
     def register(cls) -> None:
-        """Listen to the model.
+        """Connect to the model.
 
         Raises:
             ValueError: there is no ``model``, or neither ``fields`` nor ``exclude``.
@@ -140,21 +140,21 @@ class Binding(metaclass=BindingMetaclass):
         )
         for model in cls.get_registered_models():
             for signal, receiver in receivers:
-                signal.connect(receiver, sender=model, weak=False)  # again is as once
+                signal.connect(receiver, sender=model, weak=False)  # a repeated call has no effect
 
     @classmethod
     def get_registered_models(cls) -> list[type[Model]]:
-        """The models that the binding listens to; none if it is abstract.
+        """Return the models that the binding is connected to; none if it is abstract.
 
         Raises:
-            ValueError: as :meth:`register`.
+            ValueError: as in :meth:`register`.
         """
         if cls.model is None:
             if "model" in vars(cls):
                 return []
             raise ValueError(f"{cls.__qualname__} has no model: set it, or model = None for an abstract binding")
         if cls.fields is None and cls.exclude is None:
-            raise ValueError(f"{cls.__qualname__} has neither fields nor exclude: say which of {cls.model} go out")
+            raise ValueError(f"{cls.__qualname__} has neither fields nor exclude: name those of {cls.model} to send")
         if isinstance(cls.model, str):
             cls.model = apps.get_model(cls.model)
         cls.model_label = cls.model._meta.label_lower
@@ -164,38 +164,38 @@ class Binding(metaclass=BindingMetaclass):
 
     @classmethod
     def encode(cls, stream: str, payload: Any) -> dict[str, Any]:
-        """The message for a group's members: ``payload`` on ``stream``."""
+        """Return the message for a group's members: ``payload`` on ``stream``."""
         raise NotImplementedError
 
     @classmethod
     def group_names(cls, instance: Any) -> Iterable[str]:
-        """The groups that ``instance`` belongs to, as it is."""
+        """Return the groups that ``instance`` belongs to in its present state."""
         raise NotImplementedError
 
     def serialize(self, instance: Any, action: str) -> Any:
-        """The payload that tells of ``action`` on ``instance``; ``{}`` to tell nothing."""
+        """Return the payload that reports ``action`` on ``instance``; ``{}`` to send nothing."""
         raise NotImplementedError
 
     @classmethod
     def pre_save_receiver(cls, instance: Any, **kwargs: Any) -> None:
-        """Receives ``pre_save``.  Fixtures that are being loaded are told nobody."""
+        """Receive ``pre_save``; the loading of fixtures is ignored."""
         if not kwargs.get("raw"):
             cls._note(instance, CREATE if instance._state.adding else UPDATE, kwargs)
 
     @classmethod
     def post_save_receiver(cls, instance: Any, created: bool, **kwargs: Any) -> None:
-        """Receives ``post_save``."""
+        """Receive ``post_save``."""
         if not kwargs.get("raw"):
             cls.post_change_receiver(instance, CREATE if created else UPDATE, **kwargs)
 
     @classmethod
     def pre_delete_receiver(cls, instance: Any, **kwargs: Any) -> None:
-        """Receives ``pre_delete``."""
+        """Receive ``pre_delete``."""
         cls._note(instance, DELETE, kwargs)
 
     @classmethod
     def post_delete_receiver(cls, instance: Any, **kwargs: Any) -> None:
-        """Receives ``post_delete``."""
+        """Receive ``post_delete``."""
         cls.post_change_receiver(instance, DELETE, **kwargs)
 
     @classmethod
@@ -208,54 +208,54 @@ class Binding(metaclass=BindingMetaclass):
 
     @classmethod
     def pre_change_receiver(cls, instance: Any, action: str) -> None:
-        """Note the groups that ``instance`` is in before ``action``; also to be called for changes without signals."""
+        """Record the groups of ``instance`` before ``action``; applications call it for changes without signals."""
         before = cls._before(instance, action, _signal.get())
         changes = vars(instance).setdefault(_BEFORE, {}).setdefault(cls, deque(maxlen=_NESTED))
         changes.append((before, set() if before is None else cls._groups(before)))
 
     @classmethod
     def _before(cls, instance: Any, action: str, signal: Mapping[str, Any]) -> Any:
-        """The object that says where ``instance`` belongs before a change; None if it is not there yet."""
+        """Return the object whose groups are those of ``instance`` before a change; None if it does not exist yet."""
         if action == DELETE:
             if signal.get("origin", instance) is not instance and not instance.get_deferred_fields():
-                return instance  # one of many, and Django has just read them
+                return instance  # one of many, which Django has just read
             return cls._stored(instance, signal.get("using")) or instance
         if action == CREATE and not instance._state.adding:
-            return None  # somebody tells of an object that was made without signals
+            return None  # an application reports an object that was created without signals
         key = cls.model._meta.pk_fields
         values = [getattr(instance, field.attname) for field in key]
         if any(value is None or isinstance(value, DatabaseDefault) for value in values):
             return None
         if action == CREATE and all(field.has_default() or field.has_db_default() for field in key):
-            return None  # which Django inserts without a look
-        # What is to be saved already says where it belongs afterwards.
+            return None  # Django inserts it without a lookup
+        # The instance already has its new state, so its old groups are in the row.
         return cls._stored(instance, signal.get("using"))
 
     @classmethod
     def _stored(cls, instance: Any, using: str | None) -> Any:
-        """``instance`` with the fields that the database has, or None."""
+        """Return ``instance`` with the fields of its row, or None."""
         using = using or router.db_for_write(cls.model, instance=instance)
         stored = cls.model._base_manager.using(using).filter(pk=instance.pk).first()
         return None if stored is None else cls._like(instance, stored)
 
     @classmethod
     def _like(cls, instance: Any, stored: Any) -> Any:
-        """``stored``, with what ``instance`` has besides the fields."""
+        """Return ``stored``, with the attributes of ``instance`` that are not fields."""
         ours, theirs = vars(stored), vars(instance)
-        # What is no field, such as what an application has left there; but nothing that was computed of the fields.
+        # Attributes that an application has set, but none that was computed from the fields.
         ours.update({name: theirs[name] for name in theirs.keys() - ours.keys() if not hasattr(cls.model, name)})
         for field in cls.model._meta.concrete_fields:
-            # Read once, for before and after: also so that both say the same of what it belongs to in turn.
+            # Related objects are read once, for before and after, so that both agree on their groups.
             if field.is_relation and field.is_cached(instance) and theirs.get(field.attname) == ours.get(field.attname):
                 field.set_cached_value(stored, field.get_cached_value(instance))
         return stored
 
     @classmethod
     def _after(cls, instance: Any, signal: Mapping[str, Any]) -> Any:
-        """``instance`` as the database has it after a save: itself, if known to be the same; None without a row.
+        """Return ``instance`` as stored by a save: itself, if known to be the same; None without a row.
 
-        The row is read if somebody tells of a change by hand, if not all was saved, or if a value was assigned that
-        only the database can tell, such as an expression.
+        The row is read if an application reports the change by hand, if not all fields were saved, or if a value, such
+        as an expression, is known only to the database.
         """
         using = signal.get("using") or instance._state.db or DEFAULT_DB_ALIAS
         if "signal" not in signal:
@@ -274,31 +274,31 @@ class Binding(metaclass=BindingMetaclass):
     def _groups(cls, instance: Any) -> set[str]:
         names = cls.group_names(instance)
         if isinstance(names, (str, bytes)):
-            raise TypeError(f"{cls.__qualname__}.group_names gave {names!r}: it must give a list of names")
+            raise TypeError(f"{cls.__qualname__}.group_names returned {names!r}: it must return a list of names")
         return set(names)
 
     @classmethod
     def post_change_receiver(cls, instance: Any, action: str, **kwargs: Any) -> None:
-        """Tell the groups of ``action``, once it is certain, with what the database has; after a delete, had.
+        """Send ``action`` to the groups, once it is committed, with the stored values; after a delete, the previous.
 
         Args:
-            instance: what was changed; it is left as it is.
-            action: what was done.
-            kwargs: what the signal brought.
+            instance: the changed object; it is not modified.
+            action: the action.
+            kwargs: the arguments of the signal.
         """
         row, before = cls._noted_before(instance)
         now = None if action == DELETE else cls._after(instance, kwargs)
         after = set() if now is None else cls._groups(now)
         self = cls()
         self.instance = now or row or instance
-        # A client that is in an old and in a new group ends with the object there.
+        # The order matters: a client in an old and in a new group ends up with the object.
         self.send_messages(self.instance, before - after, DELETE, **kwargs)
         self.send_messages(self.instance, before & after, UPDATE, **kwargs)
         self.send_messages(self.instance, after - before, CREATE, **kwargs)
 
     @classmethod
     def _noted_before(cls, instance: Any) -> tuple[Any, set[str]]:
-        """The object and its groups that :meth:`pre_change_receiver` noted last; the instance keeps nothing of it."""
+        """Return the object and groups that :meth:`pre_change_receiver` recorded last, and remove the record."""
         noted: dict[type[Binding], deque[tuple[Any, set[str]]]] = vars(instance).get(_BEFORE, {})
         changes = noted.get(cls)
         if not changes:
@@ -311,17 +311,17 @@ class Binding(metaclass=BindingMetaclass):
         return row, groups
 
     def send_messages(self, instance: Any, group_names: Iterable[str], action: str, **kwargs: Any) -> None:
-        """Send what tells of ``action`` to groups, when the transaction is committed.
+        """Send ``action`` to groups when the transaction is committed.
 
         Args:
-            instance: what it is about; written down now.
+            instance: the object; it is serialized now.
             group_names: the groups.
-            action: what they are told.
-            kwargs: what the signal brought; ``using`` is the database's alias.
+            action: the action.
+            kwargs: the arguments of the signal; ``using`` is the database's alias.
 
         Raises:
             ValueError: the binding has no ``stream``.
-            TypeError: a group's name is none, or the payload cannot be sent.
+            TypeError: a group's name is invalid, or the payload cannot be sent.
             MessageTooLarge: it is over the layer's ``message_size_limit``.
         """
         groups = [Group(name) for name in sorted(group_names)]
@@ -342,11 +342,10 @@ class Binding(metaclass=BindingMetaclass):
     # -- inbound
 
     @classmethod
-    def trigger_inbound(cls, message: Message, **kwargs: Any) -> None:
-        """Do what a message asks for, if its sender may.
+        """Run the action of a message, if its sender may.
 
         Args:
-            message: what came in.
+            message: the incoming message.
             kwargs: the named groups of the route's filters; ``multiplexer`` on a shared socket.
         """
         from django.contrib.auth.models import AnonymousUser  # not before Django's apps are loaded
@@ -360,7 +359,7 @@ class Binding(metaclass=BindingMetaclass):
 
     @classmethod
     def get_handler(cls) -> Callable[..., None]:
-        """:meth:`trigger_inbound`, decorated as the class attributes say."""
+        """Return :meth:`trigger_inbound`, decorated according to the class attributes."""
         if cls.channel_session_user:
             return channel_session_user(cls.trigger_inbound)
         if cls.channel_session:
@@ -369,33 +368,33 @@ class Binding(metaclass=BindingMetaclass):
 
     @classmethod
     def consumer(cls, message: Message, **kwargs: Any) -> None:
-        """The consumer of what comes in, for a route or for a demultiplexer's ``consumers``."""
+        """Handle an incoming message, for a route or for a demultiplexer's ``consumers``."""
         cls.get_handler()(message, **kwargs)
 
     def deserialize(self, message: Message) -> tuple[str, Any, Any]:
-        """``(action, pk, data)`` of a message; ``pk`` is None for ``"create"``, ``data`` for ``"delete"``."""
+        """Return ``(action, pk, data)`` of a message; ``pk`` is None for ``"create"``, ``data`` for ``"delete"``."""
         raise NotImplementedError
 
     def has_permission(self, user: Any, action: str, pk: Any) -> bool:
-        """Whether ``user`` may do ``action`` to the object with the primary key ``pk``.
+        """Return whether ``user`` may do ``action`` to the object with the primary key ``pk``.
 
         Args:
-            user: the anonymous user if nobody is logged in.
+            user: the user; the anonymous user without a login.
             action: ``"create"``, ``"update"`` or ``"delete"``.
-            pk: None for ``"create"``; what is to be written is in ``self.data``.
+            pk: None for ``"create"``; the data to write are in ``self.data``.
         """
         raise NotImplementedError
 
     def run_action(self, action: str, pk: Any, data: Any) -> None:
-        """Call :meth:`create`, :meth:`update` or :meth:`delete`, if the user may; else nothing happens.
+        """Call :meth:`create`, :meth:`update` or :meth:`delete` if the user may; otherwise do nothing.
 
-        Data that do not fit the model, and an object that is not there, are a line in the log.
+        Data that do not fit the model, and a missing object, are a line in the log.
 
         Raises:
-            BadFrame: there is no such action.
+            BadFrame: the action is unknown.
         """
         if action not in (CREATE, UPDATE, DELETE):
-            raise BadFrame(f"{type(self).__qualname__} knows the actions create, update and delete alone", None)
+            raise BadFrame(f"{type(self).__qualname__} supports only the actions create, update and delete", None)
         if not self.has_permission(self.user, action, pk):
             self._say("binding_refused", "%s may not %s %.80r", self.user, action, pk)
             return
@@ -406,7 +405,7 @@ class Binding(metaclass=BindingMetaclass):
                 self.update(pk, data)
             else:
                 self.delete(pk)
-        except _BAD_DATA as error:  # whose texts may quote what the client sent
+        except _BAD_DATA as error:  # their texts may quote the client's data
             self._say("binding_bad_data", "%s cannot %s %.80r: %s", self.user, action, pk, type(error).__name__)
 
     def _say(self, action: str, text: str, *values: Any) -> None:
@@ -416,7 +415,7 @@ class Binding(metaclass=BindingMetaclass):
         logger.info(f"%s: {text}", type(self).__qualname__, *values, extra=extra)
 
     def create(self, data: Any) -> None:
-        """Make an object of ``data``."""
+        """Create an object from ``data``."""
         raise NotImplementedError
 
     def update(self, pk: Any, data: Any) -> None:
@@ -424,7 +423,7 @@ class Binding(metaclass=BindingMetaclass):
         raise NotImplementedError
 
     def delete(self, pk: Any) -> None:
-        """Delete the object with the primary key ``pk``, if it is there."""
+        """Delete the object with the primary key ``pk``, if it exists."""
         try:
             found = self.model._default_manager.filter(pk=pk)
         except (OverflowError, TypeError, ValueError) as error:
