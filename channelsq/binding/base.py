@@ -342,6 +342,7 @@ class Binding(metaclass=BindingMetaclass):
     # -- inbound
 
     @classmethod
+    def trigger_inbound(cls, message: Message, **kwargs: Any) -> None:
         """Run the action of a message, if its sender may.
 
         Args:

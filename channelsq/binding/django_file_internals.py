@@ -1,4 +1,4 @@
-"""Whether a file of a model is stored yet.
+"""The state of a model's file: stored or not.
 
 A private part of Django; ``tests/unit/binding/test_stored.py`` pins it.
 """

@@ -1,4 +1,4 @@
-"""What billiard, the library of Celery's prefork pool, keeps about the signal that ends a process of the pool.
+"""The state of billiard, the library of Celery's prefork pool, for the signal that ends a process of the pool.
 
 A private part of billiard; ``tests/unit/delivery/test_ending.py`` pins it.
 """

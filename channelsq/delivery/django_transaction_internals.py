@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-#: Marks connections whose savepoints are watched.
+#: Marks connections whose savepoints are observed.
 _WATCHED = "_channelsq_watched"
 
 
@@ -46,7 +46,7 @@ def calls_on_commit(connection: Any, kind: type) -> Iterator[Any]:
 
 
 def call_on_commit(connection: Any, function: Callable[[], None]) -> None:
-    """Have a connection call ``function`` after its commit.
+    """Register ``function`` for a call after a connection's commit.
 
     As ``transaction.on_commit(function, robust=True)``, but in place of the set of savepoints that Django looks into
     when one is rolled back there is ``function`` itself: its ``__contains__`` is asked.
@@ -62,7 +62,7 @@ def take_calls_on_commit(connection: Any, kind: type) -> list[Any]:
 
 
 def watch_savepoints(connection: Any, ended: Callable[[Any], None]) -> None:
-    """Have ``ended(connection)`` called at the end of every savepoint, also of blocks that are open already.
+    """Call ``ended(connection)`` at the end of every savepoint, also of blocks that are already open.
 
     Django releases a savepoint that was rolled back, too.  Further calls change nothing.
     """

@@ -1,4 +1,4 @@
-"""What Django's own requests, handlers and responses do for each other, for requests that come as messages.
+"""The private parts of Django's own requests, handlers and responses, for requests made of messages.
 
 Private parts of Django; ``tests/unit/http/test_django_http_internals.py`` pins them.
 """
@@ -17,19 +17,19 @@ from django.utils.datastructures import MultiValueDict
 
 
 class DjangoRequest(HttpRequest):
-    """A request that is made of something else than WSGI or ASGI."""
+    """A request that is not made of WSGI or ASGI."""
 
     _post: QueryDict
     _files: MultiValueDict[str, UploadedFile[Any]]
 
     def _set_body(self, body: BinaryIO) -> None:
-        """Have ``read()``, ``body`` and the form's parsers read from ``body``."""
+        """Let ``read()``, ``body`` and the form's parsers read from ``body``."""
         self._post_parse_error = False
         self._read_started = False
         self._stream = body
 
     def _close_body(self) -> None:
-        """Give back the temporary file of the body."""
+        """Close the temporary file of the body."""
         self._stream.close()
 
     def _parse_content_type(self) -> None:
@@ -37,7 +37,7 @@ class DjangoRequest(HttpRequest):
         self._set_content_type_params(self.META)  # type: ignore[attr-defined]
 
     def _url_scheme(self) -> str:
-        """Return the scheme of the URL, as far as no setting says where else to look for it."""
+        """Return the scheme of the URL, unless a setting names another place for it."""
         raise NotImplementedError
 
     def _get_scheme(self) -> str:
@@ -67,11 +67,11 @@ class DjangoHandler(BaseHandler):
 
     @property
     def _has_middleware(self) -> bool:
-        """Whether ``load_middleware()`` is done; Django sets this last, so that no thread sees half of it."""
+        """True after ``load_middleware()``; Django sets this last, so that no thread sees an incomplete chain."""
         return self._middleware_chain is not None
 
     def _run_view(self, request: HttpRequest) -> HttpResponseBase:
-        """Return what the view answers, within all middleware."""
+        """Return the view's response, within all middleware."""
         return super()._get_response(request)  # type: ignore[misc,no-any-return]
 
     def _get_response(self, request: HttpRequest) -> HttpResponseBase:
@@ -79,12 +79,12 @@ class DjangoHandler(BaseHandler):
 
 
 def note_handler(response: HttpResponseBase, handler: type[BaseHandler]) -> None:
-    """Have ``request_finished`` sent by ``handler`` when the response is closed."""
+    """Let ``handler`` send ``request_finished`` when the response is closed."""
     response._handler_class = handler  # type: ignore[attr-defined]
 
 
 def close_with(response: HttpResponseBase, close: Callable[[], None]) -> None:
-    """Have ``close`` called when the response is closed."""
+    """Call ``close`` when the response is closed."""
     response._resource_closers.append(close)  # type: ignore[attr-defined]
 
 
