@@ -16,7 +16,7 @@ class RoomAdmin(admin.ModelAdmin):
 
 @admin.register(Message)
 class MessageAdmin(admin.ModelAdmin):
-    """What was said, to look up and to delete."""
+    """Messages, to look up and to delete."""
 
     list_display = ("sent_at", "room", "author", "text")
     list_filter = ("room",)
@@ -27,12 +27,12 @@ class MessageAdmin(admin.ModelAdmin):
 
 @admin.register(Presence)
 class PresenceAdmin(admin.ModelAdmin):
-    """Open sockets, to look at."""
+    """Open sockets, read-only."""
 
     list_display = ("user", "room", "channel", "seen_at")
     list_filter = ("room",)
     list_select_related = ("room", "user")
 
     def has_add_permission(self, request: object) -> bool:
-        """Sockets are opened by browsers."""
+        """Return False, as only browsers open sockets."""
         return False

@@ -1,7 +1,7 @@
-"""What happens on the chat's sockets.
+"""The consumers of the chat's sockets.
 
 A consumer is a plain function.  Each of its runs is a Celery task, so Celery's retries, signals and tools
-apply to it.  What it sends goes out when it returns, and not at all if it raises.
+apply to it.  Its sends leave when it returns, and are dropped if it raises.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from channelsq import consumer
 from channelsq.exceptions import DenyConnection, WebsocketCloseException
 from channelsq.message import Message
 
-#: The close code that tells a page to connect anew.
+#: The close code that tells a page to connect again.
 UNKNOWN_SOCKET = 4001
 
 
 @own_pages_only
 def connect(message: Message, room: str) -> None:
-    """A page opens its socket: let it in, tell it what it missed, tell the others who came."""
+    """Accept a page's socket, send it the missed messages, and tell the others who arrived."""
     request = request_of(message)
     user = user_of(request)
     chat = Room.objects.filter(slug=room).first()
     if chat is None:
         raise DenyConnection(f"there is no room {room!r}")
 
-    # From here on the group's messages reach the page.  It ends with the socket, without any code of ours.
+    # From here on the page gets the group's messages.  The membership ends with the socket, without further code.
     chat.group.add(message.reply_channel)
     is_first = Presence.objects.arrive(chat, user, message.reply_channel.name)
 
@@ -46,14 +46,14 @@ def connect(message: Message, room: str) -> None:
 
 @consumer(autoretry_for=(OperationalError,), max_retries=3, retry_backoff=True)
 def receive(message: Message, room: str) -> None:
-    """A page sent a frame: ``{"type": "message", "text": …, "key": …}`` or ``{"type": "ping"}``."""
+    """Handle a page's frame: ``{"type": "message", "text": …, "key": …}`` or ``{"type": "ping"}``."""
     presence = (
         Presence.objects.filter(channel=message.reply_channel.name, room__slug=room)
         .select_related("room", "user")
         .first()
     )
     if presence is None:
-        # Taken for gone after a long silence: as a new socket the page is let in again.
+        # Dropped as stale after a long silence: the page may come back with a new socket.
         raise WebsocketCloseException(UNKNOWN_SOCKET)
     try:
         content = json.loads(message.get("text") or "")
@@ -71,14 +71,14 @@ def receive(message: Message, room: str) -> None:
 
 @consumer(autoretry_for=(OperationalError,), max_retries=3, retry_backoff=True)
 def disconnect(message: Message, room: str) -> None:
-    """A socket has closed, for whatever reason: tell the others if its user is gone with it."""
+    """Tell the others when a user's last socket has closed, for any reason."""
     left = Presence.objects.leave(message.reply_channel.name)
     if left is not None:
         announce(left.room, "leave", left.user.get_username(), Presence.objects.people(left.room))
 
 
 def say(message: Message, presence: Presence, content: dict[str, Any]) -> None:
-    """Post what the page sent, or tell it why not."""
+    """Post the page's message, or tell the page why not."""
     text, key = content.get("text"), content.get("key", "")
     form = MessageForm({"text": text, "key": key})
     if not (isinstance(text, str) and isinstance(key, str)):
@@ -88,12 +88,12 @@ def say(message: Message, presence: Presence, content: dict[str, Any]) -> None:
         reply(message, type="error", text=problems, key=key if "key" not in form.errors else "")
     else:
         posted, is_new = presence.room.post(presence.user, form.cleaned_data["text"], form.cleaned_data["key"])
-        if not is_new:  # the others have it; this page did not learn of it
+        if not is_new:  # the others have it; this page had no confirmation
             reply(message, **posted.content)
 
 
 def sign_of_life(message: Message, presence: Presence) -> None:
-    """The page is still there; those that no such sign came from are not."""
+    """Record that the page is alive; drop the pages that have sent no such sign."""
     Presence.objects.filter(pk=presence.pk).update(seen_at=timezone.now())
     if Presence.objects.drop_stale(presence.room):
         presence.room.group.send(frame(type="people", people=Presence.objects.people(presence.room)))
@@ -101,15 +101,15 @@ def sign_of_life(message: Message, presence: Presence) -> None:
 
 
 def announce(room: Room, event: str, user: str, people: list[str]) -> None:
-    """Tell a room's pages that somebody came (``"join"``) or went (``"leave"``)."""
+    """Tell a room's pages that a user arrived (``"join"``) or left (``"leave"``)."""
     room.group.send(frame(type=event, user=user, people=people, at=timezone.now().isoformat()))
 
 
 def reply(message: Message, **content: Any) -> None:
-    """Send a frame to the page that ``message`` came from, and to no other."""
+    """Send a frame only to the page that sent ``message``."""
     message.reply_channel.send(frame(**content))
 
 
 def _position(text: str) -> int:
-    """The id of the last message that a page has, from its address; 0 if that is none."""
+    """Return the id of the last message that a page has, from its address; 0 if it is not a number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0

@@ -1,4 +1,4 @@
-"""What users type, checked in one place for pages and sockets."""
+"""Checks of the users' input, in one place for pages and sockets."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from app.models import TEXT_LENGTH, Room
 
 
 def check_encodable(text: str) -> None:
-    """JSON can spell half a character (``"\\ud800"``), which no database takes."""
+    """Refuse half a character (``"\\ud800"``), which JSON can spell but no database stores."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValidationError("This text has characters that are none.") from None
+        raise ValidationError("This text has invalid characters.") from None
 
 
 class MessageForm(forms.Form):
-    """A message; ``key`` is the page's own name for it, by which it is known when it comes again."""
+    """A message; ``key`` is the page's own name for it, which identifies a repeated message."""
 
     text = forms.CharField(max_length=TEXT_LENGTH, widget=forms.Textarea, validators=[check_encodable])
     key = forms.RegexField(r"^[-\w]{1,36}$", required=False, widget=forms.HiddenInput)
@@ -34,7 +34,7 @@ class RoomForm(forms.ModelForm):
         fields = ("name",)
 
     def clean_name(self) -> str:
-        """The name, if no other room would have the same address."""
+        """Return the name, unless another room would have the same address."""
         name: str = self.cleaned_data["name"]
         # A name without any Latin letter or digit leaves nothing for an address.
         self.instance.slug = slugify(name)[:50].strip("-") or f"room-{secrets.token_hex(4)}"

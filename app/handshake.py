@@ -1,7 +1,7 @@
-"""Who opens a socket, and from where.
+"""The user and the origin of a handshake.
 
 A WebSocket handshake is an HTTP request with the site's cookies, so Django's sessions and users work.
-Browsers let *any* site open a socket to ours with those cookies, which is why the origin is looked at.
+Browsers let *any* site open a socket to ours with those cookies, so the origin must be checked.
 """
 
 from importlib import import_module
@@ -19,20 +19,20 @@ from channelsq.security.websockets import AllowedHostsOnlyOriginValidator
 
 
 def request_of(message: Message) -> AsgiRequest:
-    """The handshake as a Django request; raises DenyConnection if it is none, or is for a host that is not ours."""
+    """Return the handshake as a Django request; raise DenyConnection if it is malformed or for another host."""
     try:
         request = AsgiRequest(message)
         request.get_host()  # checked against ALLOWED_HOSTS
     except (ValueError, SuspiciousOperation) as error:
-        raise DenyConnection(f"no proper handshake: {error}") from error
+        raise DenyConnection(f"no valid handshake: {error}") from error
     return request
 
 
 class own_pages_only(AllowedHostsOnlyOriginValidator):
-    """Lets in the pages of the host that they open a socket to, and those of CSRF_TRUSTED_ORIGINS.
+    """A validator that accepts pages of the host that they open a socket to, and those of CSRF_TRUSTED_ORIGINS.
 
-    ``allowed_hosts_only`` by itself does where ALLOWED_HOSTS names this site alone.  On Heroku it names the
-    sites of others, too.
+    ``allowed_hosts_only`` is enough if ALLOWED_HOSTS names this site alone.  On Heroku it also names the sites of
+    others.
     """
 
     def validate_origin(self, message: Message, origin: str) -> bool:
@@ -42,10 +42,10 @@ class own_pages_only(AllowedHostsOnlyOriginValidator):
 
 
 def user_of(request: AsgiRequest) -> User:
-    """The user that is logged in; raises DenyConnection if nobody is."""
+    """Return the logged-in user; raise DenyConnection without a login."""
     engine = import_module(settings.SESSION_ENGINE)
     request.session = engine.SessionStore(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
     user = get_user(request)
     if not isinstance(user, User):
-        raise DenyConnection("nobody is logged in")
+        raise DenyConnection("not logged in")
     return user

@@ -1,4 +1,4 @@
-"""Rooms, what was said in them, and who is there."""
+"""Rooms, their messages, and the users in them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from django.utils import timezone
 
 from channelsq import Group
 
-#: How many messages a page gets to see when it comes (or comes back).
+#: The number of messages that a page gets when it opens or reconnects.
 HISTORY = 50
 
-#: Characters that a message may have.
+#: The most characters of a message.
 TEXT_LENGTH = 2000
 
 #: Pages send a sign of life every 30 s, and browsers slow that down to a minute in the background.
@@ -24,12 +24,12 @@ GONE_AFTER = timedelta(seconds=150)
 
 
 def frame(**content: Any) -> dict[str, Any]:
-    """A WebSocket text frame with ``content`` as JSON, ready for a channel or a group."""
+    """Return a WebSocket text frame with ``content`` as JSON, ready for a channel or a group."""
     return {"text": json.dumps(content, ensure_ascii=False)}
 
 
 class Room(models.Model):
-    """A place to talk, open to everybody who is logged in."""
+    """A place to talk, open to all logged-in users."""
 
     name = models.CharField(max_length=50, unique=True)
     slug = models.SlugField(max_length=50, unique=True)
@@ -43,16 +43,16 @@ class Room(models.Model):
 
     @property
     def group(self) -> Group:
-        """The sockets of the room's pages.  Anything may send to them, from any process."""
+        """The sockets of the room's pages.  Any process may send to them."""
         return Group(f"chat-{self.slug}")
 
     def history(self, after: int = 0) -> list[Message]:
-        """The last messages, oldest first; only those after the message with the id ``after``."""
+        """Return the last messages, oldest first; only those after the message with the id ``after``."""
         newest = Message.objects.filter(room=self, id__gt=after).select_related("author").order_by("-id")[:HISTORY]
         return list(reversed(newest))
 
     def post(self, author: Any, text: str, key: str = "") -> tuple[Message, bool]:
-        """Keep a message and show it to everybody in the room; gives it, and whether it is new.
+        """Store a message and show it to the room; return it, and whether it is new.
 
         A message that arrives twice, because its sender or a worker was cut off and tried again, has the
         same ``key`` and is posted once.
@@ -68,7 +68,7 @@ class Room(models.Model):
 
 
 class Message(models.Model):
-    """Something that was said."""
+    """A message in a room."""
 
     room = models.ForeignKey(Room, models.CASCADE, related_name="messages")
     author = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="chat_messages")
@@ -87,7 +87,7 @@ class Message(models.Model):
 
     @property
     def content(self) -> dict[str, Any]:
-        """The message as pages get it."""
+        """The message in the form for pages."""
         return {
             "type": "message",
             "id": self.pk,
@@ -99,10 +99,10 @@ class Message(models.Model):
 
 
 class PresenceManager(models.Manager["Presence"]):
-    """Who is where.  One user may be in one room with several tabs and devices."""
+    """The users in the rooms.  One user may be in one room with several tabs and devices."""
 
     def arrive(self, room: Room, user: Any, channel: str) -> bool:
-        """Note a socket; gives whether its user was not in the room before."""
+        """Record a socket; return whether its user was not in the room before."""
         with transaction.atomic():
             _lock(room)
             self.drop_stale(room)
@@ -112,7 +112,7 @@ class PresenceManager(models.Manager["Presence"]):
         return is_first
 
     def leave(self, channel: str) -> Presence | None:
-        """Forget a socket; gives its presence if it was its user's last in the room."""
+        """Remove a socket; return its presence if it was its user's last in the room."""
         presence = self.filter(channel=channel).select_related("room", "user").first()
         if presence is None:
             return None
@@ -123,11 +123,11 @@ class PresenceManager(models.Manager["Presence"]):
         return presence if is_last else None
 
     def drop_stale(self, room: Room) -> int:
-        """Forget the room's sockets that no sign of life came from; gives how many."""
+        """Remove the room's sockets without a recent sign of life; return their number."""
         return self.filter(room=room, seen_at__lt=timezone.now() - GONE_AFTER).delete()[0]
 
     def people(self, room: Room) -> list[str]:
-        """The names of those in the room."""
+        """Return the names of the users in the room."""
         names = self.filter(room=room).values_list("user__username", flat=True)
         return list(names.distinct().order_by("user__username")[:200])
 
@@ -150,5 +150,5 @@ class Presence(models.Model):
 
 
 def _lock(room: Room) -> None:
-    """Let one arrival or departure at a time see who else is in the room."""
+    """Let only one arrival or departure at a time see who else is in the room."""
     Room.objects.select_for_update().get(pk=room.pk)

@@ -1,6 +1,6 @@
-"""Which consumer handles which message; CHANNEL_LAYERS in the settings points here.
+"""The routes from messages to consumers; CHANNEL_LAYERS in the settings names this module.
 
-HTTP requests that nothing here claims go to Django's views (``app/urls.py``).
+HTTP requests without a route go to Django's views (``app/urls.py``).
 """
 
 from app import consumers

@@ -1,4 +1,4 @@
-"""The chat's pages: ordinary Django views, which run in the workers like everything else."""
+"""The chat's pages: ordinary Django views, which run in the workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from app.models import GONE_AFTER, Presence, Room
 
 
 def rooms(request: HttpRequest) -> HttpResponse:
-    """The list of rooms; those who are logged in can add one."""
+    """Show the list of rooms; logged-in users can add one."""
     form = RoomForm(request.POST or None)
     if request.method == "POST":
         if not request.user.is_authenticated:
@@ -33,7 +33,7 @@ def rooms(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def room(request: HttpRequest, slug: str) -> HttpResponse:
-    """One room: what was said last, and a page that goes on from there by its socket."""
+    """Show one room: its last messages, and a page that gets the next ones by its socket."""
     chat = get_object_or_404(Room, slug=slug)
     history = chat.history()
     context = {
@@ -49,7 +49,7 @@ def room(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 def post(request: HttpRequest, slug: str) -> HttpResponse:
-    """A message without a socket, from a browser without scripts; it reaches every socket all the same."""
+    """Post a message without a socket, from a browser without scripts; every socket still gets it."""
     chat = get_object_or_404(Room, slug=slug)
     form = MessageForm(request.POST)
     if form.is_valid():
@@ -58,7 +58,7 @@ def post(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def signup(request: HttpRequest) -> HttpResponse:
-    """A new account, logged in at once."""
+    """Create an account, and log it in."""
     form: UserCreationForm = UserCreationForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         login(request, cast(User, form.save()))

@@ -52,7 +52,7 @@ def _among(text: str, kind: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measures channelsq beside Channels 4, and writes what it found."
     )
@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure; gives 1 if something failed."""
+    """Run the benchmarks; return 1 if a contestant failed."""
     command = parser()
     chosen = command.parse_args(argv)
     wanted = set(chosen.parts) or ({"soak"} if chosen.soak else {"all"})

@@ -1,7 +1,7 @@
-"""The load client, a process of its own: raw sockets in uvloop, the same for every server that is measured.
+"""The load client, a separate process: raw sockets in uvloop, the same for every measured server.
 
-Reads a command a line (JSON) and answers with a line. Each message is compared with what must come: a wrong,
-doubled or missing one ends the command with ``{"error": …}``. Started by :mod:`benchmarks.measuring`.
+It reads a command a line (JSON) and answers with a line. It compares each message with the expected one: a wrong,
+doubled or missing message ends the command with ``{"error": …}``. :mod:`benchmarks.measuring` starts it.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from benchmarks.windows import Window
 #: Bytes of text in each message.
 SIZE = 64
 
-#: Different messages of a socket, sent in turn; with one on its way at a time, none can pass for another.
+#: Different messages of a socket, sent in turn; with one under way at a time, none can pass for another.
 RING = 16
 
-#: Seconds after which what is still missing counts as lost.
+#: Seconds after which a missing message counts as lost.
 PATIENCE = 30.0
 
 
 class Socket(asyncio.Protocol):
-    """One WebSocket. Calls ``heard(self)`` when exactly the expected frame has come."""
+    """One WebSocket. It calls ``heard(self)`` when exactly the expected frame has arrived."""
 
     __slots__ = (
         "begun",
@@ -115,11 +115,11 @@ class Socket(asyncio.Protocol):
 
 
 class Load:
-    """The open sockets and what is measured with them."""
+    """The open sockets and their measurement."""
 
     def __init__(self) -> None:
         self.sockets: list[Socket] = []
-        #: Those that were set aside.
+        #: The sockets that were set aside.
         self.idle: list[Socket] = []
         self.request = b""
         self.deflate = False
@@ -133,16 +133,16 @@ class Load:
         self.senders: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
 
     def fail(self, error: Exception) -> None:
-        """End the command with this; the first one counts."""
+        """End the command with this error; only the first one counts."""
         if not self.failure.done():
             self.failure.set_exception(error)
 
     def unexpected(self, socket: Socket) -> None:
-        """What a socket that expects nothing calls."""
-        self.fail(WrongAnswer("a message came that nobody waits for"))
+        """End the command, as a socket got a message that it does not expect."""
+        self.fail(WrongAnswer("an unexpected message came"))
 
     async def until(self, done: asyncio.Future[Any], seconds: float, otherwise: Callable[[], str]) -> None:
-        """Wait for ``done``, as long as nothing fails."""
+        """Wait for ``done``, unless a failure ends the command."""
         await asyncio.wait({done, self.failure}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if self.failure.done():
             self.failure.result()
@@ -151,7 +151,7 @@ class Load:
         done.result()
 
     async def hold(self, seconds: float) -> None:
-        """Let things go on for so long, as long as nothing fails."""
+        """Wait for ``seconds``, unless a failure ends the command."""
         await asyncio.wait({self.failure}, timeout=seconds)
         if self.failure.done():
             self.failure.result()
@@ -159,7 +159,7 @@ class Load:
     # -- commands --------------------------------------------------------------------------------
 
     async def open(self, port: int, path: str, count: int, at_once: int = 50, deflate: bool = False) -> dict[str, Any]:
-        """Open ``count`` sockets, ``at_once`` handshakes at a time; gives the seconds until the last is accepted."""
+        """Open ``count`` sockets, ``at_once`` handshakes at a time; return the seconds until the last accept."""
         self.request = handshake("127.0.0.1", port, path, deflate)
         self.deflate, self.closing = deflate, False
         loop = asyncio.get_running_loop()
@@ -192,15 +192,15 @@ class Load:
         return {}
 
     async def echo(self, warm: float, seconds: float, pids: list[int]) -> dict[str, Any]:
-        """Each socket sends, waits for its echo, and sends the next; counted for ``seconds`` after ``warm``."""
+        """Let each socket send, wait for its echo, and send the next; count for ``seconds`` after ``warm``."""
         self._begin(sending=True)
         return await self._counted(warm, seconds, pids)
 
     async def pace(self, interval: float, warm: float, seconds: float, pids: list[int]) -> dict[str, Any]:
-        """Each socket sends every ``interval`` seconds, spread evenly; counted for ``seconds`` after ``warm``.
+        """Let each socket send every ``interval`` seconds, spread evenly; count for ``seconds`` after ``warm``.
 
-        A socket whose echo has not come when the next message is due sends that when it has, and its latency is
-        counted from when it was due.
+        If a socket's echo is missing when the next message is due, the socket sends that message after the echo. Its
+        latency then counts from the time at which it was due.
         """
         loop = asyncio.get_running_loop()
 
@@ -235,7 +235,7 @@ class Load:
         return measured
 
     async def set_aside(self) -> dict[str, Any]:
-        """Leave the sockets that are open alone: they hear nothing until they are brought back."""
+        """Leave the open sockets idle until they are brought back."""
         for socket in self.sockets:
             socket.expected, socket.heard = b"", self.unexpected
         self.idle += self.sockets
@@ -243,13 +243,13 @@ class Load:
         return {}
 
     async def bring_back(self) -> dict[str, Any]:
-        """Use the sockets that were set aside again, with the others."""
+        """Use the sockets that were set aside again, together with the others."""
         self.sockets += self.idle
         self.idle = []
         return {}
 
     async def echo_once(self) -> dict[str, Any]:
-        """One echo on each socket."""
+        """Send one echo on each socket."""
         self._begin(sending=False)
         await self._all_echoed()
         return {}
@@ -294,7 +294,7 @@ class Load:
     async def fan(
         self, group: str, warm: float, seconds: float, pids: list[int], sender: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Broadcasts to every socket, one on its way at a time: from ``sender``, else said by the first socket."""
+        """Broadcast to every socket, one message at a time: from ``sender``, else from the first socket."""
         pipe = self._sender(sender).stdin if sender else None
         assert pipe or not sender
         times: list[float] = []
@@ -336,7 +336,7 @@ class Load:
             self.all_heard.set_result(None)
 
     def _sender(self, command: dict[str, Any]) -> subprocess.Popen[bytes]:
-        """The process that sends, started once."""
+        """Return the process that sends, started once."""
         args = tuple(command["args"])
         if args not in self.senders:
             process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=command["env"])
@@ -348,11 +348,11 @@ class Load:
     async def http(
         self, port: int, path: str, body: str, connections: int, warm: float, seconds: float, pids: list[int]
     ) -> dict[str, Any]:
-        """GET the page again and again on so many kept connections."""
+        """GET the page repeatedly on a number of kept connections."""
         return await requests(port, path, body.encode(), connections, warm, seconds, pids)
 
     def end(self) -> None:
-        """Cut the connections that are left, and end the senders."""
+        """Cut the remaining connections, and stop the senders."""
         self.closing = True
         for socket in self.sockets + self.idle:
             socket.transport.abort()

@@ -24,7 +24,7 @@ ONE_PROCESS, TWO_PROCESSES = (f"{REFERENCE}, prefork for tasks, {PROCESSES} {cou
 #: The contestants with a time limit, and with a receiver of their events.
 TIME_LIMIT, EVENTS = f"{REFERENCE}, task_time_limit 300", f"{REFERENCE}, -E and celery events"
 
-#: The contestants that Flower watches, and that tell Sentry of errors.
+#: The contestants that Flower watches, and that report errors to Sentry.
 FLOWER, SENTRY = f"{REFERENCE}, Flower attached", f"{REFERENCE}, Sentry's Celery integration"
 
 #: How long consumers block, in microseconds.
@@ -96,7 +96,7 @@ def processes(run: Run) -> None:
 
 
 def observed(run: Run) -> None:
-    """Measure echoes with a time limit for tasks, and with what teams watch their workers with."""
+    """Measure echoes with a time limit for tasks, and with tools that watch workers."""
     _against_shipped(
         run,
         "observed",

@@ -1,4 +1,4 @@
-"""WebSocket frames as the load client needs them: made beforehand, and read exactly."""
+"""WebSocket frames for the load client: made beforehand, and read exactly."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import zlib
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
-#: The key of every handshake, and what a server must answer to it (RFC 6455, section 1.3).
+#: The key of every handshake, and the server's required answer (RFC 6455, section 1.3).
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 class WrongAnswer(Exception):
-    """A server did what it must not: a message wrong, doubled, missing, or no answer at all."""
+    """A server's answer is wrong: a message is wrong, doubled or missing, or there is no answer at all."""
 
 
 def _header(first: int, length: int, mask_bit: int) -> bytes:
@@ -25,12 +25,12 @@ def _header(first: int, length: int, mask_bit: int) -> bytes:
 
 
 def server_frame(payload: bytes, opcode: int = TEXT) -> bytes:
-    """The frame in which a server sends ``payload``, uncompressed."""
+    """Return the frame in which a server sends ``payload``, uncompressed."""
     return _header(0x80 | opcode, len(payload), 0) + payload
 
 
 def client_frame(payload: bytes, opcode: int = TEXT, deflate: bool = False) -> bytes:
-    """The masked frame in which a client sends ``payload``; compressed by itself if ``deflate``."""
+    """Return the masked frame in which a client sends ``payload``; compressed by itself if ``deflate``."""
     first = 0x80 | opcode
     if deflate:
         packer = zlib.compressobj(wbits=-15)
@@ -44,12 +44,12 @@ def client_frame(payload: bytes, opcode: int = TEXT, deflate: bool = False) -> b
 
 
 def take_frame(buffer: bytearray, deflate: bool) -> tuple[int, bytes] | None:
-    """Take one whole frame off ``buffer``; gives opcode and payload, or None while there is no whole one.
+    """Take one whole frame off ``buffer``; return opcode and payload, or None while it is incomplete.
 
     A compressed payload is unpacked alone, which is right for the first message of a socket.
 
     Raises:
-        WrongAnswer: it is masked, in fragments, or has bits set that were not negotiated.
+        WrongAnswer: the frame is masked, in fragments, or has bits set that were not negotiated.
     """
     if len(buffer) < 2:
         return None
@@ -72,7 +72,7 @@ def take_frame(buffer: bytearray, deflate: bool) -> tuple[int, bytes] | None:
 
 
 def handshake(host: str, port: int, path: str, deflate: bool) -> bytes:
-    """The request that opens a WebSocket."""
+    """Return the request that opens a WebSocket."""
     lines = [
         f"GET {path} HTTP/1.1",
         f"Host: {host}:{port}",
@@ -90,7 +90,7 @@ def check_handshake(head: bytes, deflate: bool) -> None:
     """Check a server's answer to :func:`handshake`.
 
     Raises:
-        WrongAnswer: it is no 101 with the right key, or compression is not as asked for.
+        WrongAnswer: it is not a 101 with the right key, or compression is not as requested.
     """
     lines = head.split(b"\r\n")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}

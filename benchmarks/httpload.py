@@ -1,4 +1,4 @@
-"""HTTP load: connections that are kept, one request on its way in each."""
+"""HTTP load: kept connections, one request at a time in each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.windows import Window
 
 
 class Connection(asyncio.Protocol):
-    """Asks for the page again as soon as it has come, and compares each answer with what it must be."""
+    """A connection that requests the page again after each answer, and compares the answers."""
 
     def __init__(self, load: HttpLoad) -> None:
         self.load = load
@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
 
 
 class HttpLoad:
-    """What the connections share."""
+    """The state that the connections share."""
 
     def __init__(self, port: int, path: str, body: bytes) -> None:
         self.request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: */*\r\n\r\n".encode()
@@ -66,7 +66,7 @@ class HttpLoad:
             self.done.set_exception(error)
 
     def answered(self, connection: Connection) -> None:
-        """The right page has come."""
+        """Count the right page."""
         self.latencies.append(time.perf_counter() - connection.begun)
         if self.asking:
             connection.ask()
@@ -76,7 +76,7 @@ class HttpLoad:
             self.done.set_result(None)
 
     async def hold(self, seconds: float) -> None:
-        """Let it go on for so long; raises as soon as something fails."""
+        """Wait for ``seconds``; raise as soon as a connection fails."""
         await asyncio.wait({self.done}, timeout=seconds)
         if self.done.done():
             self.done.result()
@@ -85,7 +85,7 @@ class HttpLoad:
 async def requests(
     port: int, path: str, body: bytes, connections: int, warm: float, seconds: float, pids: list[int]
 ) -> dict[str, Any]:
-    """Measure for ``seconds`` after ``warm``; gives what :meth:`CapacityWindow.end` gives.
+    """Measure for ``seconds`` after ``warm``; return the result of :meth:`CapacityWindow.end`.
 
     Raises:
         WrongAnswer: an answer was wrong, or missing for 30 s.

@@ -1,4 +1,4 @@
-"""The run: the stacks that are up, the load client, and how one measurement is taken and kept."""
+"""The run: the running stacks, the load client, and the way of one measurement."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Joined = TypeVar("Joined", bound=Stack)
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line chose.
+    """The options of the command line.
 
     Attributes:
-        rounds: how often each contestant's turn comes.
-        seconds: how long one echo is counted; other parts take a share of it.
+        rounds: the number of each contestant's turns.
+        seconds: the time of one echo; other parts take a share of it.
         pools: the Celery pools of channelsq's workers.
         brokers: Celery's brokers; every part uses the first, and the part ``brokers`` each of them.
-        sockets: how many sockets echo.
-        members: how many sockets a broadcast goes to.
-        crowd: how many idle sockets there are beside those that talk.
+        sockets: the numbers of sockets that echo.
+        members: the numbers of sockets that get a broadcast.
+        crowd: the number of idle sockets besides the active ones.
         soak: minutes.
     """
 
@@ -47,7 +47,7 @@ class Run:
     """One run of the benchmarks.
 
     Args:
-        options: what the command line chose.
+        options: the options of the command line.
         logs: the folder for the programs' output.
     """
 
@@ -70,7 +70,7 @@ class Run:
 
     @property
     def broker(self) -> str:
-        """Celery's broker in every part but ``brokers``."""
+        """Celery's broker in all parts except ``brokers``."""
         return self.options.brokers[0]
 
     def start(self) -> None:
@@ -103,11 +103,11 @@ class Run:
 
         Args:
             guests: stops the stack in the end.
-            make: starts it.
-            path: the address of its echo; nothing is waited for if it has none.
+            make: starts the stack.
+            path: the address of its echo, which must answer; empty for none.
 
         Returns:
-            The stack; None if it cannot run here or does not answer, which is told and noted.
+            The stack; None if it cannot run here or does not answer, which is printed and recorded.
         """
         try:
             stack = make()
@@ -128,11 +128,11 @@ class Run:
         return stack
 
     def fresh(self, stack: Stack) -> Stack:
-        """Start another stack like this one."""
+        """Start another stack of the same kind."""
         return Ours(self.logs, stack.setup) if isinstance(stack, Ours) else Peer(self.logs, self.ws)
 
     def lack(self, error: Unavailable) -> None:
-        """Tell and note why a row cannot be measured."""
+        """Print and record why a row cannot be measured."""
         print(f"  left out: {error}", flush=True)
         self.results.missing[error.need] = str(error)
 
@@ -143,7 +143,7 @@ class Run:
         for stack in [*self.ours.values(), *([self.peer] if self.peer else [])]:
             stack.stop()
 
-    # -- who takes part --------------------------------------------------------------------------
+    # -- contestants -----------------------------------------------------------------------------
 
     def _named(self, pool: str) -> str:
         return REFERENCE if pool == "threads" else f"{REFERENCE}, {pool} pool"
@@ -152,15 +152,15 @@ class Run:
         return [Contestant(self._named(pool), stack, path, "ours") for pool, stack in self.ours.items()]
 
     def shipped(self, path: str) -> list[Contestant]:
-        """The worker of threads, at ``path``; none if its pool was not chosen."""
+        """Return the worker of threads, at ``path``; none if its pool was not chosen."""
         return [each for each in self._ours(path) if each.name == REFERENCE]
 
     def echoes(self) -> list[Contestant]:
-        """Who echoes."""
+        """Return the contestants that echo."""
         return [*self._ours("/echo/"), *self.peers("/echo/{}/")]
 
     def peers(self, path: str, *kinds: str, stack: Stack | None = None) -> list[Contestant]:
-        """Channels 4 with its kinds of consumers, ``sync`` and ``async``, which is put into ``path``."""
+        """Return Channels 4 with its kinds of consumers, ``sync`` and ``async``, inserted into ``path``."""
         stack = stack or self.peer
         assert stack
         return [
@@ -168,7 +168,7 @@ class Run:
         ]
 
     def rooms(self) -> list[Contestant]:
-        """Who broadcasts."""
+        """Return the contestants that broadcast."""
         assert self.peer
         return [
             *self.shipped("/fan/{group}/"),
@@ -177,11 +177,11 @@ class Run:
         ]
 
     def pages(self) -> list[Contestant]:
-        """Who serves a Django view."""
+        """Return the contestants that serve a Django view."""
         return [*self._ours("/hello/"), *self.peer_pages()]
 
     def peer_pages(self) -> list[Contestant]:
-        """Django's own ASGI handler."""
+        """Return Django's own ASGI handler."""
         assert self.peer
         return [
             Contestant("Django's ASGI handler, sync view", self.peer, "/hello/"),
@@ -202,11 +202,11 @@ class Run:
 
         Args:
             part: the part's name.
-            work: what is done.
-            contestants: who does it.
-            measure: does it; gives ``{metric: value}``. If it raises WrongAnswer, that is told, and this contestant
-                does this work no more.
-            rounds: how often, if not as chosen.
+            work: the name of the work.
+            contestants: the contestants.
+            measure: does the work; returns ``{metric: value}``. If it raises WrongAnswer, that is printed, and this
+                contestant no longer does this work.
+            rounds: the number of rounds, if not the chosen one.
         """
         for number in range(rounds or self.options.rounds):
             for contestant in contestants if number % 2 == 0 else contestants[::-1]:
@@ -227,7 +227,7 @@ class Run:
                 print(f"  {work}, {contestant.name}: {shown}", flush=True)
 
     def fail(self, what: str) -> None:
-        """Tell and note a failure; the load client, whose sockets may be in any state, is replaced."""
+        """Print and record a failure; replace the load client, whose sockets may be in any state."""
         print(f"  FAILED: {what}", flush=True)
         self.results.failures.append(what)
         if self._client:
@@ -235,7 +235,7 @@ class Run:
             self._client = None
 
     def open(self, contestant: Contestant, count: int, group: str = "", deflate: bool = False) -> float:
-        """Open sockets; gives the seconds until the last was accepted."""
+        """Open sockets; return the seconds until the last accept."""
         path = contestant.path.format(group=group)
         told = self.client.ask("open", port=contestant.stack.port, path=path, count=count, deflate=deflate)
         return float(told["seconds"])

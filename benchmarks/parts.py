@@ -1,4 +1,4 @@
-"""What is measured with every stack up: echo, connect, fan-out, HTTP, publishing."""
+"""The parts with every stack running: echo, connect, fan-out, HTTP, publishing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.stacks import WS, Contestant, Peer
 HTTP_CONNECTIONS = 50
 PAGES = f"{HTTP_CONNECTIONS} connections"
 
-#: Groups besides the one that is sent to.
+#: Groups besides the one that gets the sends.
 OTHER_GROUPS = (0, 1000, 10000)
 
 #: The channel that only collects (it is in the settings of both projects), and the group with it as its one member.
@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 
 
 def choose_ws(run: Run) -> None:
-    """Find the WebSocket implementation of uvicorn with which the peer echoes most; it gets that one."""
+    """Find the fastest WebSocket implementation of uvicorn for the peer, and use it."""
     rates: dict[str, float] = {}
     for ws in WS:
         peer = Peer(run.logs, ws)
@@ -49,7 +49,7 @@ def choose_ws(run: Run) -> None:
 
 
 def echo(run: Run) -> None:
-    """Each socket sends, waits for its echo, sends again."""
+    """Let each socket send, wait for its echo, and send again."""
     for count in run.options.sockets:
         work = f"{count} {'socket' if count == 1 else 'sockets'}"
         run.turns("echo", work, run.echoes(), partial(count_echoes, run, count=count))
@@ -71,7 +71,7 @@ def count_echoes(run: Run, contestant: Contestant, count: int = 100) -> dict[str
 
 
 def connect(run: Run) -> None:
-    """Handshakes, 50 at a time, until 1000 sockets are accepted."""
+    """Measure handshakes, 50 at a time, until 1000 sockets are accepted."""
 
     def measure(contestant: Contestant) -> dict[str, float]:
         seconds = run.open(contestant, 1000)
@@ -82,7 +82,7 @@ def connect(run: Run) -> None:
 
 
 def fanout(run: Run) -> None:
-    """Group sends to every socket, from a consumer and from a process besides the servers."""
+    """Measure group sends to every socket, from a consumer and from a separate process."""
     for count in run.options.members:
 
         def measure(contestant: Contestant, count: int = count) -> dict[str, float]:
@@ -105,12 +105,12 @@ def fanout(run: Run) -> None:
 
 
 def http(run: Run) -> None:
-    """A trivial Django view."""
+    """Measure a trivial Django view."""
     run.turns("http", PAGES, run.pages(), partial(count_pages, run))
 
 
 def count_pages(run: Run, contestant: Contestant) -> dict[str, float]:
-    """Ask for the view for a while."""
+    """Request the view for a while."""
     told = run.client.ask(
         "http",
         port=contestant.stack.port,
@@ -131,13 +131,13 @@ def count_pages(run: Run, contestant: Contestant) -> dict[str, float]:
 
 
 def publish(run: Run) -> None:
-    """Sends a second from one process, to a channel that only collects and to a group with it as its one member."""
+    """Measure sends a second from one process, to a channel that only collects and to a group of this one member."""
     for target, name in (("channel", SINK), ("group", COLLECTED)):
         publishers = [
-            # What would be a path is what the sender is asked for.
+            # The request for the sender takes the place of a path.
             Contestant(f"{room.name}, {how}", room.stack, kind.format(target), room.sender)
             for room in run.rooms()
-            # The pub/sub layer has no channels that anybody could read later, and no group without subscribers.
+            # The pub/sub layer has no channels to read later, and no group without subscribers.
             if room.sender != "peer:pubsub" or target == "group"
             for kind, how in _kinds(room)
         ]
@@ -163,7 +163,7 @@ def _publish(run: Run, contestant: Contestant, target: str, share: float) -> dic
 
 
 def groups(run: Run) -> None:
-    """Group sends with more and more other groups besides."""
+    """Measure group sends with more and more other groups."""
     rooms = [
         Contestant(room.name, room.stack, "group", room.sender) for room in run.rooms() if room.sender != "peer:pubsub"
     ]

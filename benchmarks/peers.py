@@ -1,4 +1,4 @@
-"""The peers' virtual environment, ``.venv-peers`` beside the project's own, made when it is missing or old."""
+"""The peers' virtual environment, ``.venv-peers`` beside the project's own, created if it is missing or old."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REQUIREMENTS = Path(__file__).with_name("peers.txt")
 
 
 def make() -> None:
-    """Make it, with this Python, unless it is there and up to date.
+    """Create it, with this Python, unless it is up to date.
 
     Raises:
         SystemExit: pip failed.
@@ -38,7 +38,7 @@ def _pins() -> list[str]:
 
 
 def versions(python: str, names: list[str]) -> dict[str, str]:
-    """What of these packages is installed beside ``python``."""
+    """Return the installed versions of these packages beside ``python``."""
     code = (
         "import importlib.metadata as m, sys\n"
         "for name in sys.argv[1:]:\n"

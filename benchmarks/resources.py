@@ -11,21 +11,21 @@ from benchmarks.measuring import Run
 from benchmarks.results import REFERENCE
 from benchmarks.stacks import Contestant
 
-#: Sockets that the memory of one is counted with.
+#: The number of sockets for the memory of one.
 IDLE = 2000
 
-#: Sockets that talk in a crowd, and how often (seconds).
+#: Sockets that send in a crowd, and their interval (seconds).
 ACTIVE, EVERY = 200, 0.2
 
-#: Seconds between two looks at the memory in a soak, and after which its sockets are replaced.
+#: Seconds between two readings of the memory in a soak, and the life of its sockets.
 LOOK, REPLACE = 5.0, 20.0
 
 
 def memory(run: Run) -> None:
-    """What the memory of a fresh interface process grows by a socket that has echoed once and is idle.
+    """Measure how much an idle socket, which has echoed once, adds to the memory of a fresh interface process.
 
-    Growth is counted from 100 sockets on, which came and went before, so that what is loaded with the first ones
-    is left out. One round, as memory varies little.
+    Growth counts after 100 sockets that were opened and closed before, so that modules loaded with the first ones are
+    left out. One round, as memory varies little.
     """
 
     def measure(contestant: Contestant, deflate: bool) -> dict[str, float]:
@@ -52,10 +52,9 @@ def memory(run: Run) -> None:
 
 
 def crowd(run: Run) -> None:
-    """Sockets that talk at a modest rate, alone and beside a crowd of idle ones, all in one interface process.
+    """Measure sockets that send at a modest rate, alone and beside a crowd of idle ones, in one interface process.
 
-    Afterwards every socket of the crowd echoes, so that one that was lost would be noticed. One round, in fresh
-    processes.
+    Afterwards every socket of the crowd echoes, so that a lost one is noticed. One round, in fresh processes.
     """
 
     def measure(contestant: Contestant) -> dict[str, float]:
@@ -91,7 +90,7 @@ def crowd(run: Run) -> None:
 
 
 def soak(run: Run) -> None:
-    """Echoes for minutes, on sockets that are replaced now and then; tells how memory went."""
+    """Echo for minutes, on sockets that are replaced regularly; print the memory."""
     contestant = run.echoes()[0]
     stack = contestant.stack
     names = [program.log.stem for program in stack.programs]

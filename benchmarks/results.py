@@ -1,4 +1,4 @@
-"""What was measured: a series of rounds for each contestant, and what failed."""
+"""The measurements: a series of rounds for each contestant, and the failures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The contestant that all ratios are of: a worker of threads.
+#: The contestant for all ratios: a worker of threads.
 REFERENCE = "channelsq"
 
 
@@ -16,9 +16,9 @@ class Series:
 
     Attributes:
         part: ``echo``, ``fanout``, ...
-        work: what was done, such as ``100 sockets``.
-        contestant: who did it.
-        metric: what was measured, with its unit.
+        work: the name of the work, such as ``100 sockets``.
+        contestant: the name of the contestant.
+        metric: the name of the metric, with its unit.
         values: one a round.
     """
 
@@ -30,23 +30,23 @@ class Series:
 
     @property
     def median(self) -> float:
-        """The middle of the rounds."""
+        """The median of the rounds."""
         return statistics.median(self.values)
 
 
 @dataclass
 class Results:
-    """Everything of one run."""
+    """All results of one run."""
 
     machine: dict[str, Any] = field(default_factory=dict)
     series: list[Series] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    #: Why rows were not measured, by what they need: a server, an option of the worker.
+    #: Why rows were not measured, by their requirement: a server, an option of the worker.
     missing: dict[str, str] = field(default_factory=dict)
 
     def add(self, part: str, work: str, contestant: str, metric: str, value: float) -> None:
-        """Note the value of one more round."""
+        """Add the value of one more round."""
         found = self.find(part, work, contestant, metric)
         if found is None:
             found = Series(part, work, contestant, metric)
@@ -54,13 +54,13 @@ class Results:
         found.values.append(value)
 
     def find(self, part: str, work: str, contestant: str, metric: str) -> Series | None:
-        """The series, if there is one."""
+        """Return the series, if there is one."""
         for each in self.series:
             if (each.part, each.work, each.contestant, each.metric) == (part, work, contestant, metric):
                 return each
         return None
 
     def median(self, part: str, work: str, contestant: str, metric: str) -> float | None:
-        """Its median, or None if it was not measured."""
+        """Return the median of a series, or None if it was not measured."""
         found = self.find(part, work, contestant, metric)
         return found.median if found else None

@@ -1,7 +1,7 @@
-"""A process besides the servers that sends: ``python -m benchmarks.sender ours`` or ``… peer:core``.
+"""A separate process that sends: ``python -m benchmarks.sender ours`` or ``… peer:core``.
 
-Reads a JSON object a line, answers with one a line; ``group`` is answered by nothing, as the sockets hear it.
-Runs in either environment, so it imports no more than it is told to.
+It reads a JSON object a line, and answers with one a line. ``group`` has no answer, as the sockets get the message. It
+runs in either environment, so it imports only the modules of its side.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def sending(which: str) -> Any:
-    """The side that does it: ``ours``, or ``peer:`` with a layer's alias."""
+    """Return the sending side: ``ours``, or ``peer:`` with a layer's alias."""
     import django
 
     side, _, alias = which.partition(":")
@@ -30,7 +30,7 @@ def sending(which: str) -> Any:
 
 
 def answer(side: Any, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """Do what was asked; gives what to say."""
+    """Run a request; return the answer."""
     match asked.pop("do"):
         case "group":
             side.group(**asked)
@@ -46,7 +46,7 @@ def answer(side: Any, asked: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Answer requests until standard input ends."""
     side = sending(sys.argv[1])
     print("{}", flush=True)
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""RabbitMQ, PostgreSQL, options of the worker: what some rows need, and are left out without."""
+"""RabbitMQ, PostgreSQL and options of the worker; rows that need one of them are left out without it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import kombu.exceptions
 from benchmarks import peers
 from benchmarks.programs import ROOT, environment
 
-#: Where RabbitMQ and PostgreSQL are, unless the environment says so.
+#: The addresses of RabbitMQ and PostgreSQL, unless the environment has others.
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
 POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
 
@@ -23,7 +23,7 @@ class Unavailable(Exception):
     """A row cannot be measured on this machine, or with this version of channelsq.
 
     Attributes:
-        need: what is missing, as :class:`benchmarks.targets.Target` names it.
+        need: the missing part, as named in :class:`benchmarks.targets.Target`.
     """
 
     def __init__(self, need: str, reason: str) -> None:
@@ -32,12 +32,12 @@ class Unavailable(Exception):
 
 
 class Vhost:
-    """A virtual host on the local RabbitMQ, so that the queues of others stay untouched.
+    """A virtual host on the local RabbitMQ, so that other queues stay untouched.
 
-    With ``BENCH_RABBITMQ`` in the environment it is that URL instead, and nothing is made or deleted.
+    With ``BENCH_RABBITMQ`` in the environment it is that URL instead, and nothing is created or deleted.
 
     Raises:
-        Unavailable: RabbitMQ does not answer, or does not let this user make virtual hosts.
+        Unavailable: RabbitMQ does not answer, or does not let this user create virtual hosts.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ def postgres() -> str:
     """Return the URL of a PostgreSQL that answers: ``BENCH_POSTGRES``, else the one of this machine.
 
     Raises:
-        Unavailable: it does not answer, or does not take this user.
+        Unavailable: it does not answer, or refuses this user.
     """
     url = os.environ.get("BENCH_POSTGRES", POSTGRES)
     code = "import sys, psycopg; psycopg.connect(sys.argv[1], connect_timeout=3).execute('SELECT 1')"

@@ -1,4 +1,4 @@
-"""The stacks of server processes that are measured, each with a Redis of its own."""
+"""The measured stacks of server processes, each with its own Redis."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from benchmarks.frames import WrongAnswer
 from benchmarks.programs import Program, Redis, Talk, environment, free_port
 from benchmarks.services import Vhost
 
-#: Celery pools, that of the demo's settings first.
+#: Celery pools, the pool of the demo's settings first.
 POOLS = ("threads", "solo", "prefork")
 
 #: The worker's options for the first.
 THREADS = ("-P", "threads", "-c", "8")
 
-#: Celery's brokers, the default of the benchmarks first, and what the tables call them.
+#: Celery's brokers, the default of the benchmarks first, and their names in the tables.
 BROKERS = {"streams": "redis-streams://", "redis": "redis://", "amqp": "RabbitMQ"}
 
 #: uvicorn's WebSocket implementations.
 WS = ("websockets", "websockets-sansio", "wsproto")
 
-#: More clients than a server takes unless it is told to.
+#: A higher limit of clients than a server's default.
 FRONT = ("--max-connections", "50000")
 
 
@@ -60,15 +60,15 @@ class Stack:
         return program
 
     def pids(self) -> list[int]:
-        """Every process of it."""
+        """Return all processes of the stack."""
         return [pid for program in self.programs for pid in program.pids()]
 
     def sender(self, which: str) -> Talk:
-        """A process besides the servers that sends; see :mod:`benchmarks.sender`."""
+        """Return a separate process that sends; see :mod:`benchmarks.sender`."""
         return Talk(self._sender_args(which), self.env)
 
     def sender_command(self, which: str) -> dict[str, Any]:
-        """The same for the load client to start."""
+        """Return the command of that process, for the load client."""
         return {"args": self._sender_args(which), "env": environment(self.env)}
 
     def _sender_args(self, which: str) -> list[str]:
@@ -76,9 +76,9 @@ class Stack:
         return [python, "-m", "benchmarks.sender", which]
 
     def settle(self, timeout: float = 20.0) -> None:
-        """Wait until it has finished what it was given: it uses less than a tenth of a core.
+        """Wait until the stack has finished its work: it uses less than a tenth of a core.
 
-        What does not come to rest goes on to be measured as it is.
+        A stack that does not come to rest is measured as it is.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -88,7 +88,7 @@ class Stack:
                 return
 
     def tails(self) -> str:
-        """The ends of what its programs have written."""
+        """Return the ends of its programs' outputs."""
         return "\n".join(f"-- {program.log.name}\n{tail}" for program in self.programs if (tail := program.tail()))
 
     def stop(self) -> None:
@@ -102,10 +102,10 @@ class Setup:
     """A way to run channelsq's worker.
 
     Attributes:
-        name: what its logs are called.
+        name: the name of its logs.
         broker: Celery's broker, a key of ``BROKERS``; the channels are on Redis streams in any case.
         worker: options of ``celery worker``.
-        env: what the programs find in their environment; see ``sites/ours/settings.py``.
+        env: the environment of the programs; see ``sites/ours/settings.py``.
         events: whether ``celery events`` receives the worker's events.
         flower: whether Flower watches the worker.
     """
@@ -119,7 +119,7 @@ class Setup:
 
 
 def pooled(pool: str, broker: str = "streams") -> Setup:
-    """Return the setup of a Celery pool; ``prefork`` is Celery's own default and is not named to the worker."""
+    """Return the setup of a Celery pool; ``prefork``, Celery's own default, is not passed to the worker."""
     options = {"threads": THREADS, "solo": ("-P", "solo"), "prefork": ()}
     return Setup(pool, broker, options[pool])
 
@@ -129,8 +129,8 @@ class Working(Stack):
 
     Args:
         logs: the folder for the programs' output.
-        name: what its logs are called, before the broker's name.
-        setup: how the worker is run.
+        name: the first part of the name of its logs, before the broker's name.
+        setup: the way to run the worker.
 
     Attributes:
         site: the project in ``sites/``.
@@ -154,11 +154,11 @@ class Working(Stack):
         return self.redis.url.replace("redis://", "redis-streams://")
 
     def tasks(self) -> Talk:
-        """A process besides the servers that sends tasks; see :mod:`benchmarks.taskload`."""
+        """Return a separate process that sends tasks; see :mod:`benchmarks.taskload`."""
         return Talk([sys.executable, "-m", "benchmarks.taskload", self.site], self.env)
 
     def stop(self) -> None:
-        """Stop every process, and delete what RabbitMQ held."""
+        """Stop every process, and delete the data in RabbitMQ."""
         super().stop()
         if self.vhost:
             self.vhost.delete()
@@ -169,7 +169,7 @@ class Ours(Working):
 
     Args:
         logs: the folder for the programs' output.
-        setup: how the worker is run.
+        setup: the way to run the worker.
 
     Raises:
         Unavailable: Celery's broker is not on this machine.
@@ -196,7 +196,7 @@ class Stock(Working):
 
     Args:
         logs: the folder for the programs' output.
-        setup: how the worker is run; ``streams`` is channelsq's own, in whose place there is ``redis``.
+        setup: the way to run the worker; ``redis`` replaces ``streams``, which is channelsq's own.
 
     Raises:
         Unavailable: Celery's broker is not on this machine.
@@ -215,7 +215,7 @@ class Peer(Stack):
     Args:
         logs: the folder for the programs' output.
         ws: uvicorn's WebSocket implementation.
-        env: what the programs find in their environment; see ``sites/common.py``.
+        env: the environment of the programs; see ``sites/common.py``.
     """
 
     def __init__(self, logs: Path, ws: str, env: Mapping[str, str] | None = None) -> None:
@@ -227,7 +227,7 @@ class Peer(Stack):
 
 
 def celery(site: str) -> list[str]:
-    """Return the beginning of a ``celery`` command of one of the projects in ``sites/``."""
+    """Return the begin of a ``celery`` command of one of the projects in ``sites/``."""
     return [sys.executable, "-m", "celery", "-A", f"benchmarks.sites.{site}"]
 
 
@@ -236,10 +236,10 @@ class Contestant:
     """One row of a table.
 
     Attributes:
-        name: what the row is called.
-        stack: where it runs.
+        name: the name of the row.
+        stack: its stack.
         path: the address of the echo, the room (with ``{group}`` in it) or the page.
-        sender: which process sends from outside.
+        sender: the process that sends from outside.
     """
 
     name: str
@@ -249,7 +249,7 @@ class Contestant:
 
 
 def raise_limit() -> int:
-    """Let this process, and what it starts, open as many files as it may; gives how many."""
+    """Let this process, and its children, open as many files as allowed; return their number."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

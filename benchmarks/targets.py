@@ -1,4 +1,4 @@
-"""What channelsq has to reach, and whether a run shows it."""
+"""The targets of channelsq, and whether a run reaches them."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Target:
     """One line of the table.
 
     Attributes:
-        text: what is asked.
-        limit: the number to reach; None if it is only told.
+        text: the requirement.
+        limit: the number to reach; None if it is only shown.
         at_least: whether more is better.
-        unit: of the number.
-        value: finds what was reached; None if it was not measured.
-        needs: what it cannot be measured without; see :class:`benchmarks.services.Unavailable`.
+        unit: the unit of the number.
+        value: finds the reached number; None if it was not measured.
+        needs: the requirement of the measurement; see :class:`benchmarks.services.Unavailable`.
     """
 
     text: str
@@ -52,7 +52,7 @@ class Target:
     needs: str = ""
 
     def row(self, results: Results) -> list[str]:
-        """The line: what, asked, reached, verdict."""
+        """Return the line: text, target, result, verdict."""
         value = self.value(results)
         bound = "at least" if self.at_least else "at most"
         asked = "" if self.limit is None else f"{bound} {self.limit:g} {self.unit}"
@@ -66,7 +66,7 @@ class Target:
 
 
 def _ratio(part: str, metric: str, one: tuple[str, str], other: tuple[str, str]) -> Value:
-    """The ratio of two medians, each named by work and contestant."""
+    """Return the ratio of two medians, each named by work and contestant."""
 
     def value(results: Results) -> float | None:
         above, below = (results.median(part, work, who, metric) for work, who in (one, other))
@@ -76,7 +76,7 @@ def _ratio(part: str, metric: str, one: tuple[str, str], other: tuple[str, str])
 
 
 def _difference(part: str, metric: str, one: tuple[str, str], other: tuple[str, str]) -> Value:
-    """The difference of two medians, each named by work and contestant."""
+    """Return the difference of two medians, each named by work and contestant."""
 
     def value(results: Results) -> float | None:
         above, below = (results.median(part, work, who, metric) for work, who in (one, other))
@@ -111,7 +111,7 @@ def _linear(results: Results) -> float | None:
 
 
 def _on_brokers() -> list[Target]:
-    """Echoes, with each of Celery's brokers."""
+    """Return the targets for echoes, with each of Celery's brokers."""
     return [
         Target(
             f"{SOCKETS} echoing, Celery on {shown}, against {theirs.replace(',', '').removesuffix(' consumer')}",
@@ -127,7 +127,7 @@ def _on_brokers() -> list[Target]:
 
 
 def _waiting() -> list[Target]:
-    """Echoes of consumers that block."""
+    """Return the targets for echoes of consumers that block."""
     return [
         Target(
             f"{blocked(us)}, against Channels 4 sync",
@@ -141,7 +141,7 @@ def _waiting() -> list[Target]:
 
 
 def _pages() -> list[Target]:
-    """A Django view, with each of Celery's brokers."""
+    """Return the targets for a Django view, with each of Celery's brokers."""
     theirs = (PAGES, "Django's ASGI handler, sync view")
     return [
         Target(
@@ -157,7 +157,7 @@ def _pages() -> list[Target]:
 
 
 def _tasks() -> list[Target]:
-    """Ordinary tasks beside consumers."""
+    """Return the targets for ordinary tasks beside consumers."""
     found: list[Target] = []
     for beside in (ECHOES, COMPUTING):
         for pool in POOLS:
@@ -175,7 +175,7 @@ def _tasks() -> list[Target]:
 
 
 def _idle() -> list[Target]:
-    """An idle worker, against stock Celery with the same pool."""
+    """Return the targets for an idle worker, against stock Celery with the same pool."""
     threads, stock = ((IDLE, named("threads", who)) for who in (REFERENCE, STOCK))
     processes, stock_processes = ((IDLE, named("prefork", who)) for who in (REFERENCE, STOCK))
     used = "% of a core"

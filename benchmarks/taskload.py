@@ -1,7 +1,7 @@
 """A process that sends ordinary Celery tasks: ``python -m benchmarks.taskload ours``, or ``stock``.
 
-Reads a JSON object a line, answers with one a line. A number of tasks is on the way at any time. Each task answers
-with a datagram, whereupon the next one is sent. A missing, doubled or unknown answer is a failure.
+It reads a JSON object a line, and answers with one a line. A fixed number of tasks is under way at any time. Each task
+answers with a datagram, and the process then sends the next one. A missing, doubled or unknown answer is a failure.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ PATIENCE = 30.0
 
 
 class TaskLoad:
-    """Sends tasks and counts their answers.
+    """A sender of tasks that counts their answers.
 
     Args:
-        task: the Celery task; it gets the port of the answers, and a number to send there.
+        task: the Celery task; it gets the port for the answer, and a number to send there.
     """
 
     def __init__(self, task: Any) -> None:
@@ -42,10 +42,10 @@ class TaskLoad:
         return {"latency": self._hear()}
 
     def load(self, width: int, warm: float, seconds: float) -> dict[str, Any]:
-        """Keep ``width`` tasks on their way; counted for ``seconds`` after ``warm``.
+        """Keep ``width`` tasks under way; count for ``seconds`` after ``warm``.
 
         Raises:
-            WrongAnswer: an answer is missing, or is not that of a task on its way.
+            WrongAnswer: an answer is missing, or belongs to no task under way.
         """
         latencies: list[float] = []
         window: Window | None = None
@@ -65,7 +65,7 @@ class TaskLoad:
         return measured
 
     def close(self) -> None:
-        """Hear no more answers."""
+        """Stop receiving answers."""
         self.socket.close()
 
     def _send(self) -> None:
@@ -86,7 +86,7 @@ class TaskLoad:
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Answer requests until standard input ends."""
     import django
 
     os.environ["DJANGO_SETTINGS_MODULE"] = f"benchmarks.sites.{sys.argv[1]}.settings"

@@ -15,12 +15,12 @@ from benchmarks.programs import Talk
 from benchmarks.results import REFERENCE
 from benchmarks.stacks import Contestant, Ours, Setup, Stock, Working
 
-#: The pools that both kinds of worker have, with as many threads or processes in each.
+#: The pools of both kinds of worker, with the same number of threads or processes.
 POOLS = {"threads": ("-P", "threads", "-c", "8"), "prefork": ("-P", "prefork", "-c", "2")}
 
 STOCK = "stock Celery"
 
-#: Tasks that are on their way at any time.
+#: Tasks that are under way at any time.
 WIDTH = 16
 
 
@@ -33,9 +33,9 @@ class Beside:
     """The load beside the tasks.
 
     Attributes:
-        work: what the tables call it.
+        work: its name in the tables.
         path: the address of the consumer.
-        sockets: how many there are.
+        sockets: the number of sockets.
         interval: seconds between two messages of a socket.
     """
 
@@ -104,7 +104,7 @@ def _tasks(run: Run, senders: dict[str, Talk], beside: Beside, contestant: Conte
     seconds = run.options.seconds
     if beside.sockets:
         run.open(Contestant(contestant.name, contestant.stack, beside.path), beside.sockets)
-        # Begins before the tasks are counted, and ends after them.
+        # It begins before the count of the tasks, and ends after it.
         run.client.tell("pace", interval=beside.interval, warm=0.3, seconds=seconds + 0.7, pids=[])
     told = senders[contestant.name].ask("load", width=WIDTH, warm=0.6, seconds=seconds)
     values = {"tasks/s": told["rate"], "p50 ms": told["p50"], "p99 ms": told["p99"]}
@@ -123,7 +123,7 @@ def idle(run: Run) -> None:
 
 
 def _idle(seconds: float, contestant: Contestant) -> dict[str, float]:
-    """Watch the contestant's worker for so many seconds."""
+    """Observe the contestant's worker for a number of seconds."""
     assert isinstance(contestant.stack, Working)
     pids = contestant.stack.worker.pids()
     before = proc.cpu_seconds(pids)

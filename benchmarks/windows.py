@@ -1,4 +1,4 @@
-"""The stretch of time in which something is measured."""
+"""The time window of a measurement."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from benchmarks.proc import cpu_seconds
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The value of a sorted sequence below which ``share`` (0 to 1) of it lies."""
+    """Return the value of a sorted sequence below which ``share`` (0 to 1) of it lies."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 class Window:
-    """Begins when it is made; counts the processor time of ``pids`` and of this process.
+    """A window that begins when it is created; it counts the processor time of ``pids`` and of this process.
 
     Args:
         pids: the servers' processes.
@@ -29,14 +29,14 @@ class Window:
         self.begin = time.perf_counter()
 
     def end(self, latencies: list[float]) -> dict[str, Any]:
-        """What was measured, with each answer's latency (in seconds) in any order.
+        """Return the measurement, given each answer's latency (in seconds) in any order.
 
         Returns:
             ``count``; ``rate`` (a second); ``p50`` and ``p99`` in ms; ``cpu``, processor time an answer in us;
             ``client``, the load client's share of one core.
 
         Raises:
-            WrongAnswer: nothing was answered.
+            WrongAnswer: there was no answer.
         """
         seconds = time.perf_counter() - self.begin
         cpu = cpu_seconds(self.pids) - self.cpu

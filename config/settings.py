@@ -1,7 +1,7 @@
 """The demo project's settings, all from environment variables.
 
-With none of them set it is a development project: SQLite, and one process that serves and works
-(``python manage.py runserver``).  ``REDIS_URL`` alone takes it apart into interface servers and workers;
+Without any of them it is a development project: SQLite, and one process that serves and works
+(``python manage.py runserver``).  ``REDIS_URL`` alone divides it into interface servers and workers;
 ``SECRET_KEY`` makes it a production site.
 
 ==================== =================================================================================
@@ -32,7 +32,7 @@ ON_HEROKU = "DYNO" in os.environ
 
 
 def flag(name: str, default: bool) -> bool:
-    """An environment variable that is on or off."""
+    """Return an environment variable that is on or off."""
     value = os.environ.get(name, "").strip().lower()
     if value in ("1", "true", "yes", "on"):
         return True
@@ -44,7 +44,7 @@ def flag(name: str, default: bool) -> bool:
 
 
 def words(name: str) -> list[str]:
-    """An environment variable that is a list divided by commas."""
+    """Return an environment variable that is a list divided by commas."""
     return [word.strip() for word in os.environ.get(name, "").split(",") if word.strip()]
 
 
@@ -60,24 +60,24 @@ if not SECRET_KEY:
         )
     SECRET_KEY = "insecure-and-only-for-development"  # noqa: S105 - the same in every process on this machine
 
-# Heroku's router only passes on requests for the names of this very app.
+# Heroku's router passes on only requests for the names of this app.
 ALLOWED_HOSTS = words("ALLOWED_HOSTS") or ([".herokuapp.com"] if ON_HEROKU else [])
 CSRF_TRUSTED_ORIGINS = words("CSRF_TRUSTED_ORIGINS")
 
 HTTPS = flag("HTTPS", default=not DEBUG)
 if HTTPS:
     SECURE_SSL_REDIRECT = True
-    # The proxy in front (Heroku's router, nginx) must set this header itself, whatever the client sent.
+    # The proxy in front (Heroku's router, nginx) must set this header itself, and overwrite the client's.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
-    # For a year browsers will refuse plain http for this host and those below it.
+    # For a year browsers will refuse plain http for this host and its subdomains.
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
 
 # -- the application ----------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "channelsq",  # first: its runserver takes the place of django.contrib.staticfiles'
+    "channelsq",  # first: its runserver replaces that of django.contrib.staticfiles
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -134,7 +134,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
-# -- static files: runserver serves them from the apps, whitenoise wherever runserver does not ----
+# -- static files: runserver serves them from the apps, otherwise whitenoise does ------------------
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
@@ -158,7 +158,7 @@ DATABASES: dict[str, Any] = {
     )
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Many threads write: wait for each other instead of failing, and let readers read meanwhile.
+    # Many threads write: let them wait for each other instead of failing, and let readers read meanwhile.
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,
         "transaction_mode": "IMMEDIATE",
@@ -169,7 +169,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 
 
 def redis_url() -> str:
-    """``REDIS_URL``, fit for Heroku, whose certificates are signed by nobody that a machine knows."""
+    """Return ``REDIS_URL``, adapted to Heroku, whose certificates are self-signed."""
     url = os.environ.get("REDIS_URL", "")
     if ON_HEROKU and url.startswith("rediss://") and "ssl_cert_reqs" not in url:
         url += ("&" if "?" in url else "?") + "ssl_cert_reqs=none"
@@ -181,19 +181,19 @@ BROKER_URL = os.environ.get("BROKER_URL", "")
 
 CHANNEL_LAYER: dict[str, Any]
 if REDIS_URL:
-    BROKER_URL = BROKER_URL or streams_url(REDIS_URL)  # channelsq's own transport: quicker to recover than Kombu's
+    BROKER_URL = BROKER_URL or streams_url(REDIS_URL)  # channelsq's own transport recovers faster than Kombu's
     CHANNEL_LAYER = {"BACKEND": "channelsq.layers.RedisChannelLayer", "CONFIG": {"url": REDIS_URL}}
 else:
     CHANNEL_LAYER = {"BACKEND": "channelsq.layers.InMemoryChannelLayer"}
 CHANNEL_LAYERS = {"default": {**CHANNEL_LAYER, "ROUTING": "app.routing.channel_routing"}}
 
-# Celery reads what begins with CELERY_ (see app/celery.py).
+# Celery reads the names that begin with CELERY_ (see app/celery.py).
 if BROKER_URL:
     CELERY_BROKER_URL = BROKER_URL
 else:
-    CELERY_TASK_ALWAYS_EAGER = True  # .delay() runs in place: no worker could be told
-# Threads for tasks and consumers alike fit into a small dyno.  With Celery's own default, prefork, each process of the
-# pool and the one that then runs the consumers takes the memory of a whole Django project.
+    CELERY_TASK_ALWAYS_EAGER = True  # .delay() runs in place: there is no worker
+# Threads for both tasks and consumers fit into a small dyno.  With Celery's own default, prefork, each process of the
+# pool, and the one that then runs the consumers, takes the memory of a whole Django project.
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = 8
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -203,7 +203,7 @@ CELERY_TIMEZONE = TIME_ZONE
 # -- logs ---------------------------------------------------------------------------------------
 
 if not DEBUG:
-    # Django by itself mails a view's traceback to ADMINS in production; here it goes to stderr, as all else does.
+    # Django itself mails a view's traceback to ADMINS in production; here it goes to stderr, like all other logs.
     LOGGING = {
         "version": 1,
         "disable_existing_loggers": False,

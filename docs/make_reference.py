@@ -1,6 +1,6 @@
-"""Writes ``docs/reference/`` from the docstrings of the public modules: ``python docs/make_reference.py``.
+"""A generator of ``docs/reference/`` from the docstrings of the public modules: ``python docs/make_reference.py``.
 
-Griffe reads the sources and the sections of their docstrings; nothing is imported, so it needs no settings.
+Griffe reads the sources and the sections of their docstrings; no module is imported, so it needs no settings.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ PAGES: list[tuple[str, str, list[str]]] = [
     ("test", "For tests", ["channelsq.test", "channelsq.pytest_plugin"]),
 ]  # fmt: skip
 
-#: All of them.
+#: All public modules.
 PUBLIC = {module for _, _, modules in PAGES for module in modules}
 
 _HEAD = "<!-- Written by docs/make_reference.py from the docstrings; change those. -->\n"
 
 
 def public_names(module: griffe.Module) -> list[str]:
-    """``__all__`` in the order of the sources."""
+    """Return ``__all__`` in the order of the sources."""
     if module.exports is None:
         sys.exit(f"{module.path} has no __all__")
     names = [str(name) for name in module.exports]
@@ -50,7 +50,7 @@ def public_names(module: griffe.Module) -> list[str]:
 
 
 def markdown(text: str) -> str:
-    """A docstring's reStructuredText as Markdown."""
+    """Return a docstring's reStructuredText as Markdown."""
     text = re.sub(r":(?:class|exc|attr|mod|data):`~?([^`]+)`", r"`\1`", text)
     text = re.sub(r":(?:meth|func):`~?([^`]+)`", r"`\1()`", text)
     text = re.sub(r"``(.+?)``", r"`\1`", text)
@@ -88,7 +88,7 @@ def _compiles(block: str) -> bool:
 
 
 def signature(function: griffe.Function, name: str, skip_first: bool) -> str:
-    """``name(a: int, *, b: str = "") -> None``."""
+    """Return a signature such as ``name(a: int, *, b: str = "") -> None``."""
     parts: list[str] = []
     keyword_only = False
     parameters = list(function.parameters)[1 if skip_first else 0 :]
@@ -99,7 +99,7 @@ def signature(function: griffe.Function, name: str, skip_first: bool) -> str:
             parts.append("*")
         star = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}.get(kind, "")
         keyword_only = keyword_only or star == "*"
-        # Methods that applications override take any message, so that theirs may name the class.
+        # Methods that applications override take any message, so that overrides may name the class.
         annotation = str(parameter.annotation).replace("AnyMessage", "Message")
         typed = f": {annotation}" if parameter.annotation is not None else ""
         default = ""
@@ -114,7 +114,7 @@ def signature(function: griffe.Function, name: str, skip_first: bool) -> str:
 
 
 def body(thing: griffe.Object) -> Iterator[str]:
-    """What a docstring says, as Markdown."""
+    """Yield the content of a docstring as Markdown."""
     if thing.docstring is None:
         return
     for section in thing.docstring.parse("google", warnings=False):
@@ -142,12 +142,12 @@ def body(thing: griffe.Object) -> Iterator[str]:
 
 
 def cell(text: str) -> str:
-    """Text for one cell of a table."""
+    """Return text for one cell of a table."""
     return markdown(text).replace("\n", " ").replace("|", "\\|")
 
 
 def told_above(attribute: griffe.Attribute) -> str:
-    """The ``#:`` comment above an attribute."""
+    """Return the ``#:`` comment above an attribute."""
     if attribute.docstring is not None:
         return cell(attribute.docstring.value)
     if attribute.lineno is None or not isinstance(attribute.filepath, Path):
@@ -162,7 +162,7 @@ def told_above(attribute: griffe.Attribute) -> str:
 
 
 def members(cls: griffe.Class, exported: set[str]) -> tuple[list[griffe.Object], dict[str, list[str]]]:
-    """A class's public members in order, and the names of those that a public class of ours has told of."""
+    """Return a class's public members in order, and the names of those that a public base class describes."""
     found: dict[str, griffe.Object] = {}
     inherited: dict[str, list[str]] = {}
     for owner in [cls, *cls.mro()]:
@@ -192,7 +192,7 @@ def shown_bases(cls: griffe.Class) -> Iterator[str]:
 
 
 def class_section(cls: griffe.Class, name: str, exported: set[str]) -> Iterator[str]:
-    """A class with its attributes and methods."""
+    """Yield a class with its attributes and methods."""
     bases = ", ".join(f"`{base}`" for base in shown_bases(cls) if not base.startswith("_"))
     init = cls.all_members.get("__init__")
     made = name
@@ -225,7 +225,7 @@ def class_section(cls: griffe.Class, name: str, exported: set[str]) -> Iterator[
 
 
 def function_section(function: griffe.Function, name: str, level: str, method: bool = False) -> Iterator[str]:
-    """A function or method."""
+    """Yield a function or method."""
     static = "staticmethod" in function.labels
     yield f"{level} {name}\n"
     yield f"```text\n{signature(function, function.name, skip_first=method and not static)}\n```\n"
@@ -234,7 +234,7 @@ def function_section(function: griffe.Function, name: str, level: str, method: b
 
 
 def module_section(module: griffe.Module, seen: set[str], exported: set[str]) -> Iterator[str]:
-    """A public module; what belongs to another one is only named."""
+    """Yield a public module; names that belong to another one are only listed."""
     yield f"## {module.path}\n"
     for part in body(module):
         yield part + "\n"
@@ -259,7 +259,7 @@ def module_section(module: griffe.Module, seen: set[str], exported: set[str]) ->
 
 
 def pages() -> dict[str, str]:
-    """The text of each file in ``docs/reference/``."""
+    """Return the text of each file in ``docs/reference/``."""
     loader = griffe.GriffeLoader(search_paths=[DOCS.parent])
     package = loader.load("channelsq")
     loader.resolve_aliases(implicit=True)
@@ -281,7 +281,7 @@ def pages() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the pages, and delete those that are none any more."""
+    """Write the pages, and delete old ones."""
     OUTPUT.mkdir(exist_ok=True)
     texts = pages()
     for old in OUTPUT.glob("*.md"):

@@ -1,1 +1,1 @@
-"""The two Django projects that are measured: the same work, written for each as its documentation says."""
+"""The measured Django projects: the same work, written for each as its documentation says."""

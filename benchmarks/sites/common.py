@@ -1,4 +1,4 @@
-"""Settings that both projects have: production's, with nothing in them that would be measured besides."""
+"""Settings of both projects: production's, without anything that would add to the measurement."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ if url := os.environ.get("BENCH_DATABASE"):
         "CONN_MAX_AGE": 60,
     }
 
-#: The channel that only collects: nobody reads it, so it needs room.
+#: The channel that only collects: it has no reader, so it needs room.
 SINK = "bench.sink"
 SINK_CAPACITY = 10_000_000

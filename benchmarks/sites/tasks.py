@@ -1,4 +1,4 @@
-"""The ordinary Celery task that is measured, the same for channelsq's worker and a stock one."""
+"""The measured Celery task, the same for channelsq's worker and a stock one."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ _socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 @shared_task
 def answer(port: int, number: int) -> None:
-    """Tell the sender that its task has run, by a datagram, which costs no broker anything."""
+    """Tell the sender that its task has run, by a datagram, which costs no broker any work."""
     _socket.sendto(number.to_bytes(8, "big"), ("127.0.0.1", port))

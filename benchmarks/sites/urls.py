@@ -7,12 +7,12 @@ from django.urls import path
 
 
 def hello(request: HttpRequest) -> HttpResponse:
-    """What is asked for over HTTP."""
+    """Return the page of the HTTP load."""
     return HttpResponse(b"Hello, world", headers={"Content-Length": "12"})
 
 
 async def hello_async(request: HttpRequest) -> HttpResponse:
-    """The same as an asynchronous view, which Django's ASGI handler runs without a thread."""
+    """Return the same page as an asynchronous view, which Django's ASGI handler runs without a thread."""
     return HttpResponse(b"Hello, world", headers={"Content-Length": "12"})
 
 

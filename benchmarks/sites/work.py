@@ -1,4 +1,4 @@
-"""What a consumer does before it answers: the same work for both projects."""
+"""The work of a consumer before it answers, the same for both projects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def compute(us: int) -> None:
 
 
 def query(text: str) -> str:
-    """Send ``text`` to the database in a ``SELECT``; return what comes back."""
+    """Send ``text`` to the database in a ``SELECT``; return the result."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT %s", [text])
         (answer,) = cursor.fetchone()

@@ -1,4 +1,4 @@
-// A room's page: shows what its socket brings, and sends what is typed.
+// A room's page: shows the messages of its socket, and sends the user's input.
 
 import { WebSocketBridge } from "../channelsq/js/websocketbridge.module.js";
 
@@ -19,7 +19,7 @@ const template = document.getElementById("message-template");
 const { room, user: me } = chat.dataset;
 const onPhone = matchMedia("(pointer: coarse)").matches;
 
-// -- what must outlive a lost connection and a reload ------------------------------------------
+// -- data that must outlive a lost connection and a reload -------------------------------------
 
 const storeName = (what) => `chat:${me}:${room}:${what}`;
 
@@ -35,11 +35,11 @@ function save(what, value) {
   try {
     sessionStorage.setItem(storeName(what), JSON.stringify(value));
   } catch {
-    // Storage is full or forbidden: the page still works, a reload loses what was not sent.
+    // Storage is full or forbidden: the page still works, a reload loses unsent messages.
   }
 }
 
-// What was sent and has not come back from the server yet, as {key, text}; sent again after a reconnect.
+// Messages without a confirmation from the server, as {key, text}; sent again after a reconnect.
 let outbox = load("outbox", []);
 let lastId = Number(chat.dataset.lastId);
 const shown = new Set(Array.from(log.querySelectorAll("[data-id]"), (item) => Number(item.dataset.id)));
@@ -79,11 +79,11 @@ function messageItem({ user, text, at, id }) {
   return item;
 }
 
-// Those who read further up stay where they are; those at the end stay at the end.
+// A user who reads further up keeps the position; a user at the end stays at the end.
 let atEnd = true;
 
 function append(item) {
-  // What is still on its way stays below what has arrived.
+  // Messages without a confirmation stay below those that have arrived.
   const firstPending = item.classList.contains("pending") ? null : list.querySelector(".pending");
   list.insertBefore(item, firstPending);
   if (atEnd) scrollToEnd();
@@ -96,7 +96,7 @@ function scrollToEnd() {
 log.addEventListener("scroll", () => {
   atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
 });
-// A phone's keyboard opens, the text to be sent grows.
+// A phone's keyboard opens, or the input grows.
 new ResizeObserver(() => atEnd && scrollToEnd()).observe(log);
 
 function showMessage(message) {
@@ -132,13 +132,13 @@ function showProblem(text) {
   problem.hidden = !text;
 }
 
-// -- who comes and goes ------------------------------------------------------------------------
+// -- arrivals and departures -------------------------------------------------------------------
 
 const RETURN_WITHIN = 20_000; // ms in which those who were here before a lost connection come back, too
 
-// Who has come and was not seen to leave: everybody joins anew when the server was away, and that is no news.
+// Users who have joined and not left: after an outage of the server all join again, which is not shown.
 let known;
-// Those of them who are not here now.
+// Those of them who are absent now.
 const missing = new Set();
 let missingTimer;
 
@@ -160,7 +160,7 @@ function giveUpMissing() {
   missing.clear();
 }
 
-// The lists that come with these may have been made before one another: names are kept by what happened.
+// The lists in these events may be out of order, so the names follow from the events themselves.
 function showJoin(user, people) {
   if (!missing.delete(user) && !known?.has(user) && user !== me) showNotice(`${user} joined`);
   known?.add(user);
@@ -187,7 +187,7 @@ function showPending({ key, text }) {
   append(item);
 }
 
-// The server has answered for this message: it is no longer ours to keep.
+// The server has confirmed this message, so it need not be kept.
 function settle(key) {
   if (!key) return undefined;
   const sent = outbox.find((entry) => entry.key === key);
@@ -249,13 +249,13 @@ const bridge = new WebSocketBridge({
   stopCodes: [], // whatever the server says, the page is of no use without it
 });
 
-// Whether this connection has brought its welcome: from then on the room's messages come.
+// Whether this connection has received its welcome, after which the room's messages follow.
 let online = false;
 let opened = false;
 let welcomeTimer, pingTimer, countdownTimer;
 
 function show(name, label) {
-  // A countdown that is read out every second helps nobody.
+  // A screen reader must not read a countdown every second.
   state.setAttribute("aria-live", name === state.dataset.state ? "off" : "polite");
   state.dataset.state = name;
   state.querySelector(".label").textContent = label;
@@ -306,7 +306,7 @@ bridge.addEventListener("close", async () => {
     });
     if (page.type === "opaqueredirect" || page.status === 404) location.reload();
   } catch {
-    // No server at all: there is nothing to do but to try again.
+    // No server answers: try again.
   }
 });
 

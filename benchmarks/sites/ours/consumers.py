@@ -1,4 +1,4 @@
-"""Plain consumers: echoes, and a room whose members hear what one of them says."""
+"""Plain consumers: echoes, and a room whose members get each other's messages."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from channelsq import Group
 
 
 def echo(message: Any) -> None:
-    """Send back what came."""
+    """Send back the text."""
     message.reply_channel.send({"text": message["text"]})
 
 
 def wait(message: Any, us: str) -> None:
-    """Block for so many microseconds, then send back what came."""
+    """Block for ``us`` microseconds, then send back the text."""
     work.wait(int(us))
     message.reply_channel.send({"text": message["text"]})
 
 
 def query(message: Any) -> None:
-    """Send back what the database answers."""
+    """Send back the database's answer."""
     message.reply_channel.send({"text": work.query(message["text"])})
 
 
 def compute(message: Any, us: str) -> None:
-    """Use the processor for so many microseconds, then send back what came."""
+    """Use the processor for ``us`` microseconds, then send back the text."""
     work.compute(int(us))
     message.reply_channel.send({"text": message["text"]})
 
@@ -37,7 +37,7 @@ def join(message: Any, group: str) -> None:
 
 
 def say(message: Any, group: str) -> None:
-    """Send what came to every member."""
+    """Send the text to every member."""
     Group(group).send({"text": message["text"]})
 
 

@@ -1,4 +1,4 @@
-"""Which consumer gets what; WebSockets outside of rooms are accepted because no route refuses them."""
+"""The routing; WebSockets outside of rooms are accepted because no route refuses them."""
 
 from channelsq import route
 

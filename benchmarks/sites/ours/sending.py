@@ -1,4 +1,4 @@
-"""What a process besides the servers does to send: channelsq's side of :mod:`benchmarks.sender`."""
+"""The sends of a separate process: channelsq's side of :mod:`benchmarks.sender`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from channelsq import Channel, Group
 
 
 class Sending:
-    """Sends from a plain script, or a plain task."""
+    """The sends of a plain script, or of a plain task."""
 
     def group(self, group: str, text: str) -> None:
-        """One group send."""
+        """Send to a group."""
         Group(group).send({"text": text})
 
     def make_groups(self, names: list[str]) -> None:
-        """Groups of one member, which nobody reads."""
+        """Create groups of one member, which has no reader."""
         for name in names:
             Group(name).add(SINK)
 

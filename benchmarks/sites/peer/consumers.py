@@ -9,7 +9,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 
 from benchmarks.sites import work
 
-#: No such layer, so the echoes have none: they need none, and are the faster for it.
+#: There is no such layer, so the echoes have none: they need none, and are faster without it.
 NO_LAYER = "none"
 
 
@@ -19,7 +19,7 @@ class EchoSync(WebsocketConsumer):  # type: ignore[misc]
     channel_layer_alias = NO_LAYER
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Send back what came."""
+        """Send back the text."""
         self.send(text_data=text_data)
 
 
@@ -29,7 +29,7 @@ class EchoAsync(AsyncWebsocketConsumer):  # type: ignore[misc]
     channel_layer_alias = NO_LAYER
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Send back what came."""
+        """Send back the text."""
         await self.send(text_data=text_data)
 
 
@@ -37,7 +37,7 @@ class WaitSync(EchoSync):
     """An echo that blocks first."""
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Block for as long as the address says, then send back what came."""
+        """Block for the time in the address, then send back the text."""
         work.wait(self.scope["url_route"]["kwargs"]["us"])
         self.send(text_data=text_data)
 
@@ -46,7 +46,7 @@ class QuerySync(EchoSync):
     """An echo through the database."""
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Send back what the database answers."""
+        """Send back the database's answer."""
         self.send(text_data=work.query(text_data or ""))
 
 
@@ -54,7 +54,7 @@ class QueryAsync(EchoAsync):
     """An echo through the database, from an asynchronous consumer."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Send back what the database answers."""
+        """Send back the database's answer."""
         await self.send(text_data=await database_sync_to_async(work.query)(text_data or ""))
 
 
@@ -74,11 +74,11 @@ class FanCore(AsyncWebsocketConsumer):  # type: ignore[misc]
         await self.channel_layer.group_discard(self.group, self.channel_name)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Send what came to every member."""
+        """Send the text to every member."""
         await self.channel_layer.group_send(self.group, {"type": "fan.out", "text": text_data})
 
     async def fan_out(self, event: dict[str, Any]) -> None:
-        """Each member's part."""
+        """Send the text to this member."""
         await self.send(text_data=event["text"])
 
 

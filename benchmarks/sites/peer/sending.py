@@ -1,4 +1,4 @@
-"""What a process besides the servers does to send: the peer's side of :mod:`benchmarks.sender`."""
+"""The sends of a separate process: the peer's side of :mod:`benchmarks.sender`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ MESSAGE = {"type": "fan.out", "text": "x" * 64}
 
 
 class Sending:
-    """Sends over one layer, in one event loop that stays, so that connections are kept."""
+    """The sends over one layer, in one event loop that stays, so that connections are kept."""
 
     def __init__(self, alias: str) -> None:
         self.layer = get_channel_layer(alias)
         self.runner = asyncio.Runner()
 
     def group(self, group: str, text: str) -> None:
-        """One group send."""
+        """Send to a group."""
         self.runner.run(self.layer.group_send(group, {"type": "fan.out", "text": text}))
 
     def make_groups(self, names: list[str]) -> None:
-        """Groups of one member, which nobody reads."""
+        """Create groups of one member, which has no reader."""
 
         async def make() -> None:
             for name in names:
@@ -37,7 +37,7 @@ class Sending:
     def rate(self, kind: str, seconds: float, target: str) -> dict[str, Any]:
         """Send for ``seconds``: ``kind`` is ``channel`` or ``group``, or one of them with ``-sync`` after it.
 
-        ``-sync`` is ``async_to_sync`` a send, which synchronous code has to do: a Celery task, a view.
+        ``-sync`` is one ``async_to_sync`` for each send, as in synchronous code: a Celery task, a view.
         """
         send = self.layer.send if kind.startswith("channel") else self.layer.group_send
         if kind.endswith("-sync"):

@@ -1,4 +1,4 @@
-"""A Django project with Celery alone, as a team has it without channelsq."""
+"""A Django project with Celery alone, without channelsq."""
 
 from benchmarks.sites.stock.celery import app as celery_app
 

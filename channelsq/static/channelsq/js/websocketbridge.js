@@ -11,26 +11,26 @@ var channelsq = (() => {
   /**
    * @typedef {object} SocketOptions
    * @property {number} minDelay ms: the longest first wait before connecting again
-   * @property {number} maxDelay ms: the longest wait there is
-   * @property {number} factor by which the longest wait grows with each attempt
+   * @property {number} maxDelay ms: the longest wait
+   * @property {number} factor growth of the longest wait with each attempt
    * @property {number} maxRetries attempts in a row after which it gives up
-   * @property {number} minUptime ms that a connection must last for the waits to begin anew
-   * @property {number} connectionTimeout ms that an attempt may take; 0: as long as the browser lets it
-   * @property {number} silenceTimeout ms without a frame after which a connection is taken for lost; 0: never
+   * @property {number} minUptime ms that a connection must last for the waits to start again at `minDelay`
+   * @property {number} connectionTimeout ms that an attempt may take; 0: the browser's limit
+   * @property {number} silenceTimeout ms without a frame after which a connection counts as lost; 0: never
    * @property {number} maxQueue messages that are kept while there is no connection
    * @property {readonly number[]} stopCodes close codes after which it does not connect again
    * @property {boolean} debug whether each state is written to the console
-   * @property {TokenSource} token where each attempt gets a token from, which goes with it; null: none
+   * @property {TokenSource} token source of a token for each attempt; null: none
    */
 
   /**
-   * The URL of a view that answers with `{"token": …}`, or what gives a token; an empty one is as none.
+   * The URL of a view that answers with `{"token": …}`, or a function that returns a token; an empty token means none.
    *
    * @typedef {string | URL | (() => string | null | undefined | Promise<string | null | undefined>) | null} TokenSource
    */
 
   /**
-   * The names that Channels 1 had.
+   * The names of these options in Channels 1.
    *
    * @typedef {object} OldOptions
    * @property {number} [minReconnectionDelay] minDelay
@@ -61,7 +61,7 @@ var channelsq = (() => {
   });
 
   /**
-   * What an option may be at least and at most.  A browser's timer with more than 31 bits goes off at once.
+   * The least and greatest value of each option.  A browser's timer with more than 31 bits fires at once.
    *
    * @type {Readonly<Record<string, readonly [number, number]>>}
    */
@@ -113,7 +113,7 @@ var channelsq = (() => {
   }
 
   /**
-   * The URL of a socket: what is relative is of this page's site.
+   * Returns the URL of a socket; a relative address belongs to this page's site.
    *
    * @param {Address} address
    */
@@ -140,10 +140,10 @@ var channelsq = (() => {
   /**
    * A WebSocket that connects again when its connection ends.
    *
-   * Its events are those of a WebSocket, each connection's "open" and "close".  Besides: "statechange", with the new
-   * state in `detail`; "connecting", with `{url, retries}`; "waiting", with `{delay, retries}`, `delay` in ms;
-   * "reconnect" after each "open" but the first; and "unsent", with the messages that were still waiting for a
-   * connection when it ended for good.
+   * Its events are those of a WebSocket, "open" and "close" once for each connection, and these: "statechange", with the
+   * new state in `detail`; "connecting", with `{url, retries}`; "waiting", with `{delay, retries}`, `delay` in ms;
+   * "reconnect" after each "open" but the first; and "unsent", with the waiting messages when the connection ended for
+   * good.
    */
   class ReconnectingSocket extends EventTarget {
     static DEFAULTS = DEFAULTS;
@@ -177,7 +177,7 @@ var channelsq = (() => {
     /** @type {WebSocket | null} */
     #socket = null;
     /**
-     * An attempt that waits for its token.
+     * The attempt that waits for its token.
      *
      * @type {object | null}
      */
@@ -197,10 +197,10 @@ var channelsq = (() => {
     #wakers = null;
 
     /**
-     * @param {Address | (() => Address)} [url] absolute or relative; or what gives one for each attempt
+     * @param {Address | (() => Address)} [url] absolute or relative; or a function that returns one for each attempt
      * @param {string | string[]} [protocols] subprotocols
      * @param {Options} [options]
-     * @throws {TypeError} an option that there is not, or not with this value; no URL
+     * @throws {TypeError} an unknown option, or an invalid value; no URL
      * @throws {DOMException} as `new WebSocket`
      */
     constructor(url, protocols, options) {
@@ -219,22 +219,22 @@ var channelsq = (() => {
       return this.#state;
     }
 
-    /** Attempts since a connection that lasted. */
+    /** The number of attempts since a connection that lasted. */
     get retries() {
       return this.#retries;
     }
 
-    /** Where the last attempt went. */
+    /** The URL of the last attempt. */
     get url() {
       return this.#url;
     }
 
-    /** How many messages wait for a connection. */
+    /** The number of messages that wait for a connection. */
     get queued() {
       return this.#queue.length;
     }
 
-    /** As a WebSocket's; while it waits for its next attempt it is CONNECTING. */
+    /** The state as in a WebSocket; while it waits for its next attempt it is CONNECTING. */
     get readyState() {
       if (this.#state === "waiting" || this.#attempt) return WebSocket.CONNECTING;
       return this.#socket?.readyState ?? WebSocket.CLOSED;
@@ -274,7 +274,7 @@ var channelsq = (() => {
       if (this.#state === "open" && this.#socket?.readyState === WebSocket.OPEN) {
         this.#socket.send(data);
       } else if (this.#queue.length < this.options.maxQueue) {
-        // A copy, as of a WebSocket: the caller's buffer may be another's by then.
+        // A copy, as in a WebSocket: the caller may reuse its buffer.
         this.#queue.push(typeof data === "string" ? data : new Blob([data]));
       } else {
         throw new DOMException(
@@ -285,11 +285,11 @@ var channelsq = (() => {
     }
 
     /**
-     * Closes the connection, for good: nothing of it stays in the page.
+     * Closes the connection for good, with its timers and listeners.
      *
      * @param {number} [code] 1000, or 3000 to 4999
      * @param {string} [reason] at most 123 bytes
-     * @throws {DOMException} InvalidAccessError, SyntaxError: another code, a longer reason; nothing was closed then
+     * @throws {DOMException} InvalidAccessError, SyntaxError: another code, a longer reason; the connection stays
      */
     close(code = 1000, reason = "") {
       if (code !== 1000 && !(code >= 3000 && code <= 4999)) {
@@ -299,7 +299,7 @@ var channelsq = (() => {
       if (this.#state !== "closed") this.#end();
     }
 
-    /** Gives up the connection that there is, if any, and makes a new one at once; also after it was closed. */
+    /** Drops the present connection, if any, and opens a new one at once; also after it was closed. */
     reconnect() {
       if (this.#state === "closed") this.#retries = 0;
       const lost = this.#detach();
@@ -315,7 +315,7 @@ var channelsq = (() => {
         if (token === null) this.#dial(this.#protocols);
         else this.#dialWith(token);
       } catch (error) {
-        // The next attempt would fail alike.
+        // The next attempt would fail in the same way.
         this.#end();
         throw error;
       }
@@ -334,7 +334,7 @@ var channelsq = (() => {
     }
 
     /**
-     * Dials when the token is there.
+     * Opens the connection when the token is there.
      *
      * @param {NonNullable<TokenSource>} source
      */
@@ -351,7 +351,7 @@ var channelsq = (() => {
       if (attempt !== this.#attempt) return;
       this.#attempt = null;
       const protocols = [this.#protocols].flat();
-      // A browser that offers subprotocols hangs up unless one is chosen, so there is one that means nothing.
+      // A browser that offers subprotocols hangs up unless the server chooses one, so it offers one without a meaning.
       if (token) protocols.push("channelsq", `channelsq.token.${token}`);
       try {
         this.#dial(protocols);
@@ -401,7 +401,7 @@ var channelsq = (() => {
     }
 
     /**
-     * The connection has ended, or is taken for lost.
+     * Handles the end of the connection, or its loss.
      *
      * @param {{ code: number, reason: string, wasClean: boolean }} how
      */
@@ -415,7 +415,7 @@ var channelsq = (() => {
       this.#emitClose(how);
     }
 
-    /** Hears nothing more of the present connection; whether there was one. */
+    /** Removes all listeners of the present connection; returns whether there was one. */
     #detach() {
       clearTimeout(this.#timer);
       const lasted = this.#state === "open" && performance.now() - this.#openedAt >= this.options.minUptime;
@@ -428,7 +428,7 @@ var channelsq = (() => {
 
     #wait() {
       const { minDelay, maxDelay, factor } = this.options;
-      // Anywhere up to the longest wait, so that the clients of a server that was away do not come all at once.
+      // A random part of the longest wait, so that the clients of a server that was away do not come back all at once.
       const delay = Math.random() * Math.min(maxDelay, minDelay * factor ** this.#retries);
       this.#retries += 1;
       this.#timer = setTimeout(() => this.#connect(), delay);
@@ -445,7 +445,7 @@ var channelsq = (() => {
       if (unsent.length) this.dispatchEvent(new CustomEvent("unsent", { detail: unsent }));
     }
 
-    /** Waits no longer when the network is back, or somebody looks at the page again. */
+    /** Ends the wait when the network is back, or the user looks at the page again. */
     #watch() {
       if (this.#wakers) return;
       this.#wakers = new AbortController();
@@ -455,7 +455,7 @@ var channelsq = (() => {
       };
       addEventListener("online", wake, { signal });
       document.addEventListener("visibilitychange", () => document.hidden || wake(), { signal });
-      // A page that comes back from the browser's cache had its connection closed, and may not have been told yet.
+      // A page that comes back from the browser's cache had its connection closed, perhaps without an event so far.
       addEventListener("pageshow", ({ persisted }) => {
         if (persisted && this.#socket?.readyState !== WebSocket.OPEN) this.reconnect();
       }, { signal });
@@ -463,13 +463,13 @@ var channelsq = (() => {
 
     /**
      * @param {SocketState} state
-     * @param {object} [detail] of the event that is named as the state
+     * @param {object} [detail] of the event with the name of the state
      */
     #enter(state, detail) {
       this.#state = state;
       if (this.options.debug) console.debug("socket", this.#url, state, detail ?? "");
       this.dispatchEvent(new CustomEvent("statechange", { detail: state }));
-      // Unless a handler has gone on to another.
+      // Unless a handler has changed the state again.
       if (detail && this.#state === state) this.dispatchEvent(new CustomEvent(state, { detail }));
     }
 
@@ -480,12 +480,12 @@ var channelsq = (() => {
   }
 
   /**
-   * Speaks with consumers: JSON on a socket that comes back, and streams on it.
+   * Exchanges JSON with consumers on a socket that reconnects, with streams.
    *
-   * It hands on its socket's events, but for these: "message", with what came, decoded, in `detail`; "binary", with
-   * the data of a binary frame; "error", with an Error, for a text frame that could not be decoded (it is also
-   * written to the console, unless the event's default is prevented); "unclaimed", with `{stream, payload}`, for what
-   * came on a stream that nobody demultiplexes.
+   * It passes its socket's events on, and replaces these: "message" has the decoded message in `detail`; "binary" has
+   * the data of a binary frame; "error" has an Error for a text frame that could not be decoded (it is also written to
+   * the console, unless the event's default is prevented); "unclaimed" has `{stream, payload}` of a stream without a
+   * callback.
    *
    * @example
    * const bridge = new channels.WebSocketBridge();
@@ -502,19 +502,19 @@ var channelsq = (() => {
     default_cb = null;
     #listening = false;
 
-    /** @param {Options} [options] of every socket that it makes */
+    /** @param {Options} [options] for every socket of the bridge */
     constructor(options) {
       super();
       this.options = { ...options };
     }
 
     /**
-     * Connects to a server, and again whenever the connection ends.  An earlier socket of this bridge is closed.
+     * Connects to a server, and again after each end of the connection.  An earlier socket of this bridge is closed.
      *
-     * @param {Address | (() => Address)} [url] absolute or relative, else the page's site; or what gives one for each
-     *   attempt
+     * @param {Address | (() => Address)} [url] absolute or relative, else the page's site; or a function that returns
+     *   one for each attempt
      * @param {string | string[]} [protocols] subprotocols
-     * @param {Options} [options] before those of the bridge
+     * @param {Options} [options] override those of the bridge
      * @throws {TypeError | DOMException} as `new ReconnectingSocket`
      */
     connect(url, protocols, options) {
@@ -531,7 +531,7 @@ var channelsq = (() => {
         on(type, (event) => this.dispatchEvent(new event.constructor(type, event)));
       }
       on("message", ({ data }) => this.#receive(data));
-      // The socket began before anybody could listen to it.
+      // The socket began before anyone could add a listener.
       const { state, url: where, retries } = socket;
       this.dispatchEvent(new CustomEvent("statechange", { detail: state }));
       this.dispatchEvent(new CustomEvent("connecting", { detail: { url: where, retries } }));
@@ -543,9 +543,9 @@ var channelsq = (() => {
     }
 
     /**
-     * Begins to hand on what comes.
+     * Starts to deliver messages.
      *
-     * @param {(content: any, stream: null) => void} [callback] gets what belongs to no stream
+     * @param {(content: any, stream: null) => void} [callback] gets the messages that belong to no stream
      */
     listen(callback) {
       this.default_cb = callback ?? null;
@@ -553,7 +553,7 @@ var channelsq = (() => {
     }
 
     /**
-     * Hands what comes on a stream to a callback of its own.
+     * Delivers the messages of a stream to its own callback.
      *
      * @param {string} stream
      * @param {(payload: any, stream: string) => void} callback
@@ -563,10 +563,10 @@ var channelsq = (() => {
     }
 
     /**
-     * Sends a message; without a connection it is kept until there is one.
+     * Sends a message; without a connection it is kept until the next one.
      *
-     * @param {any} content what JSON can say
-     * @throws {TypeError} what JSON cannot say
+     * @param {any} content a value that JSON supports
+     * @throws {TypeError} JSON does not support the value
      * @throws {DOMException} as ReconnectingSocket.send; InvalidStateError before connect()
      */
     send(content) {
@@ -576,7 +576,7 @@ var channelsq = (() => {
     }
 
     /**
-     * A stream, to send on.
+     * Returns a stream for sending.
      *
      * @param {string} name
      * @returns {{ send: (payload: any) => void }}
@@ -586,7 +586,7 @@ var channelsq = (() => {
     }
 
     /**
-     * Closes the socket, for good.
+     * Closes the socket for good.
      *
      * @param {number} [code] 1000, or 3000 to 4999
      * @param {string} [reason]
@@ -595,13 +595,13 @@ var channelsq = (() => {
       this.socket?.close(code, reason);
     }
 
-    /** Gives up the connection that there is, if any, and makes a new one at once; also after it was closed. */
+    /** Drops the present connection, if any, and opens a new one at once; also after it was closed. */
     reconnect() {
       this.#connected("reconnect").reconnect();
     }
 
     /**
-     * What is sent for `content`; to be overridden for another codec than JSON.
+     * Encodes `content` for a frame; override it for another codec than JSON.
      *
      * @param {any} content
      * @returns {Data}
@@ -611,7 +611,7 @@ var channelsq = (() => {
     }
 
     /**
-     * What a text frame says; to be overridden with encode().
+     * Decodes a text frame; override it together with encode().
      *
      * @param {string} text
      * @returns {any}
@@ -658,17 +658,17 @@ var channelsq = (() => {
     }
   }
 
-  // A page may load this as a script and again through a module: there is one class of each name all the same.
+  // A page may load this as a script and again through a module: there is still only one class of each name.
   const loaded = /** @type {{ channelsq?: object, channels?: object }} */ (globalThis);
   const classes = Object.assign({ WebSocketBridge, ReconnectingSocket }, loaded.channelsq);
-  // In a module, var makes no global.
+  // In a module, var creates no global.
   loaded.channelsq = classes;
   loaded.channels = { ...loaded.channels, WebSocketBridge: classes.WebSocketBridge };
   return classes;
 })();
 
 /**
- * As Channels 1 named it.
+ * The name of Channels 1.
  *
  * @type {{ WebSocketBridge: typeof channelsq.WebSocketBridge }}
  */

@@ -1,4 +1,4 @@
-"""Which changes of models reach the browsers, and what browsers may change."""
+"""The model changes that are sent to browsers, and those that browsers may make."""
 
 from board.models import Activity, Card, Column, Comment
 from channelsq import Channel
@@ -17,7 +17,7 @@ class CardBinding(WebsocketBinding):
         return [instance.column.board.group_name]
 
     def has_permission(self, user, action, pk):
-        """Members of the board that a card is on and of the one that it is to be on."""
+        """Allow members of the card's present board and of its new board."""
         columns = Column.objects.select_related("board")
         touched = []
         if action != "create":
@@ -67,11 +67,11 @@ class CommentBinding(WebsocketBinding):
         return {**super().serialize_data(instance), "author": instance.author.get_username()}
 
     def create(self, data):
-        Comment.objects.create(card_id=data["card"], author=self.user, text=data["text"])  # whoever data says it is
+        Comment.objects.create(card_id=data["card"], author=self.user, text=data["text"])  # the author is never in data
 
 
 class ActivityBinding(WebsocketBinding):
-    """What happened is only told."""
+    """The activity of a board, which browsers cannot change."""
 
     model = Activity
     stream = "activity"

@@ -1,4 +1,4 @@
-"""The socket of a board, and what is done in the background."""
+"""The socket of a board, and the background work."""
 
 from board.bindings import ActivityBinding, CardBinding, CommentBinding
 from board.models import Activity, Board, Column
@@ -7,16 +7,16 @@ from channelsq.generic.websockets import JsonWebsocketConsumer, WebsocketDemulti
 
 
 class PresenceConsumer(JsonWebsocketConsumer):
-    """Who has which card open.
+    """The users' open cards.
 
-    The browser says which card it has open; the channel session remembers it, so that a socket that ends lets the
-    card go.
+    The browser says which card it has open. The channel session stores it, so that the card is released when the
+    socket ends.
     """
 
     channel_session_user = True
 
     def connect(self, message, multiplexer, **kwargs):
-        """Nothing: the demultiplexer has accepted the socket."""
+        """Do nothing: the demultiplexer has accepted the socket."""
 
     def receive(self, content, multiplexer, slug, **kwargs):
         card = content.get("card")
@@ -38,7 +38,7 @@ class PresenceConsumer(JsonWebsocketConsumer):
 
 
 class BoardDemultiplexer(WebsocketDemultiplexer):
-    """One socket a page; its streams are the bindings' and one of its own."""
+    """One socket a page, with a stream for each binding and one for presence."""
 
     http_user = True
 
@@ -59,12 +59,12 @@ class BoardDemultiplexer(WebsocketDemultiplexer):
 
 
 def record_activity(message):
-    """Write down what happened; ``ActivityBinding`` tells the board."""
+    """Record an event; ``ActivityBinding`` sends it to the board."""
     column = Column.objects.select_related("board").get(pk=message["column"])
     Activity.objects.create(board=column.board, text=message["text"])
 
 
 def announce(message):
-    """Show a text to everybody who has a board open."""
+    """Show a text to all users with an open board."""
     for board in Board.objects.all():
         WebsocketMultiplexer.group_send(board.group_name, "notices", {"text": message["text"]})

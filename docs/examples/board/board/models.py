@@ -1,4 +1,4 @@
-"""Boards of columns of cards; who may change them; what happened."""
+"""Boards of columns of cards; their members; their activity."""
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
@@ -29,7 +29,7 @@ class Board(models.Model):
 
     @property
     def group_name(self):
-        """Everybody who has the board open."""
+        """Return the name of the group of all users with this board open."""
         return f"board-{self.slug}"
 
 

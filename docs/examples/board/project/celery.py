@@ -1,4 +1,4 @@
-"""What a Channels 1 project gets new: its workers are Celery's (``celery -A project worker``)."""
+"""The Celery app, which is new in a project of Channels 1: its workers are Celery's (``celery -A project worker``)."""
 
 import os
 
