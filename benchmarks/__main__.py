@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=0,
         metavar="MINUTES",
-        help="echo for so long, last, and look at the memory; alone if no part is named",
+        help="echo for this long at the end, and observe the memory; alone if no part is named",
     )
     add("--output", type=Path, default=report.HERE / "results", help="folder for the results [benchmarks/results]")
     add("--publish", action="store_true", help="also put the table against the targets into benchmarks/README.md")
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "soak" in wanted and not chosen.soak:
         chosen.soak = 10
     if raise_limit() < 12000:
-        print("Only so many files may be open; sockets in the thousands may fail: see ulimit -Hn", flush=True)
+        print("Too few files may be open for thousands of sockets: see ulimit -Hn", flush=True)
     peers.make()
     options = Options(
         rounds=chosen.rounds,

@@ -212,7 +212,7 @@ class ChannelLayerManager:
             raise InvalidChannelLayerError(f"{setting}: {text.removeprefix('CHANNEL_LAYERS ')}") from error
         if not isinstance(layer, BaseChannelLayer):
             raise InvalidChannelLayerError(
-                f"CHANNEL_LAYERS[{settings.alias!r}]['BACKEND'] {settings.backend!r} is no channel layer; "
+                f"CHANNEL_LAYERS[{settings.alias!r}]['BACKEND'] {settings.backend!r} is not a channel layer; "
                 f"{_LAYERS_REMEDY}"
             )
         return ChannelLayerWrapper(layer, settings.alias, settings.routing)

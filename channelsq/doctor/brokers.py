@@ -39,7 +39,7 @@ def check_broker(layer: ChannelLayerWrapper) -> Iterator[Finding]:
         with inner.open_connection() as connection:
             yield from _check_connection(layer.alias, inner, connection)
     else:
-        yield not_applicable("broker.reachable", f"{layer} is no layer of channelsq's.", layer.alias)
+        yield not_applicable("broker.reachable", f"{layer} is not a layer of channelsq.", layer.alias)
 
 
 def _check_directory(alias: str, layer: IPCChannelLayer) -> Iterator[Finding]:

@@ -111,7 +111,7 @@ def test_no_test_config(manager: ChannelLayerManager) -> None:
         ({"BACKEND": "nowhere.Layer"}, ["'nowhere.Layer' cannot be imported", "No module named", "RedisChannelLayer"]),
         ({"BACKEND": "channelsq.layers.NoLayer"}, ["has nothing called 'NoLayer'", "InMemoryChannelLayer"]),
         ({"BACKEND": "Layer"}, ["'Layer' cannot be imported", "not a dotted path", "KombuChannelLayer"]),
-        ({"BACKEND": "collections.OrderedDict"}, ["OrderedDict' is no channel layer", "RedisChannelLayer"]),
+        ({"BACKEND": "collections.OrderedDict"}, ["OrderedDict' is not a channel layer", "RedisChannelLayer"]),
         ({"BACKEND": "os.path"}, ["does not fit os.path", "not callable"]),
         ({"BACKEND": MEMORY, "CONFIG": {"hosts": []}}, ["['CONFIG'] does not fit", MEMORY, "'hosts'"]),
         ({"BACKEND": "channelsq.layers.RedisChanelLayer"}, ["has nothing called", "did you mean 'RedisChannelLayer'?"]),

@@ -1,4 +1,4 @@
-"""``python manage.py demo``: rooms, users and some history to look at."""
+"""``python manage.py demo``: rooms, users and some history to try."""
 
 from __future__ import annotations
 

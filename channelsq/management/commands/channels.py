@@ -53,7 +53,7 @@ class Command(BaseCommand):
             metavar="SECONDS",
             help=f"Show it again and again (every {_EVERY:g} s), until Ctrl-C; with --json one object a line.",
         )
-        parser.add_argument("--count", type=_positive(int), metavar="N", help="End --watch after so many times.")
+        parser.add_argument("--count", type=_positive(int), metavar="N", help="End --watch after this number of times.")
         parser.add_argument("--group", metavar="NAME", help="Show the members of this group.")
         parser.add_argument("--sockets", action="store_true", help="Show open WebSockets with their paths.")
         parser.add_argument("--no-groups", action="store_false", dest="groups", help="Leave groups out.")

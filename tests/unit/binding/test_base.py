@@ -428,7 +428,9 @@ def test_instances_keep_nothing_of_it() -> None:
 @pytest.mark.django_db
 def test_group_names_that_are_a_str_are_refused() -> None:
     bind(group_names=classmethod(lambda cls, instance: "everybody"))
-    with pytest.raises(TypeError, match=r"TheBinding\.group_names gave 'everybody': it must give a list of names"):
+    with pytest.raises(
+        TypeError, match=r"TheBinding\.group_names returned 'everybody': it must return a list of names"
+    ):
         User.objects.create(username="test")
 
 
@@ -807,8 +809,8 @@ def test_permission_is_asked_with_the_user_the_action_and_the_key(say: Any) -> N
 @pytest.mark.parametrize(
     ("payload", "problem"),
     [
-        ({"action": "drop"}, "knows the actions create, update and delete alone"),
-        ({"action": {"create": 1}}, "knows the actions create, update and delete alone"),
+        ({"action": "drop"}, "supports only the actions create, update and delete"),
+        ({"action": {"create": 1}}, "supports only the actions create, update and delete"),
         ({"pk": 1}, 'not a JSON object with an "action"'),
         ({"action": "create", "data": [1]}, '"data" is not a JSON object'),
     ],

@@ -151,7 +151,7 @@ def test_an_examination_that_fails_or_hangs_is_a_finding(monkeypatch: pytest.Mon
     finally:
         never.set()
     assert code == 1
-    assert any("was given up" in each["text"] for each in told["findings"])
+    assert any("was stopped" in each["text"] for each in told["findings"])
 
 
 def test_layers_that_cannot_be_used() -> None:
@@ -190,7 +190,7 @@ def test_every_check_is_in_the_documentation() -> None:
     made = re.compile(r"""\b(?:ok|warning|error|not_applicable|make|Finding)\(\s*"([a-z.]+)",""")
     sources = "".join(path.read_text() for path in Path(command.__file__).parent.glob("*.py"))
     found = set(made.findall(sources)) | {loading._CHECK}
-    page = (ROOT / "docs" / "operations.md").read_text().partition("### What it looks at")[2].partition("###")[0]
+    page = (ROOT / "docs" / "operations.md").read_text().partition("### The checks")[2].partition("###")[0]
     assert (
         set(re.findall(r"`([a-z.]+)`", "".join(line.split("|")[1] for line in page.splitlines() if "|" in line)))
         == found
