@@ -57,9 +57,6 @@ FAULTS = {
     "tests/integration/worker/test_worker.py::test_rate_limit": "Kombu before 5.7 lets two through after a pause",
     "tests/integration/worker/test_promises.py::test_events": "as above",
     "tests/integration/worker/test_promises.py::test_a_rate_limit_by_control": "as above",
-    "tests/transport/test_publishing.py::test_a_task_is_received_when_its_call_has_returned[prefork]": (
-        "with Celery 5.5 a prefork worker in a thread of pytest does not end; the cause is not known"
-    ),
 }
 
 MINORS = range(11, 15)

@@ -13,6 +13,7 @@ import pytest
 from celery import Celery, Task
 from celery.contrib.testing.worker import start_worker
 from celery.signals import setup_logging, task_received
+from celery.worker import state
 
 from channelsq.transport import publishing
 from tests.support.apps import as_before
@@ -171,6 +172,9 @@ def test_a_task_is_received_when_its_call_has_returned(app: Celery, pool: str) -
                 assert result.get(timeout=30) == number + 2
                 results.append(received[result.id])
             assert nested.delay(3, []).get(timeout=30) == [0, 1, 2, 3]
+            # A pool that is terminated may leave the last result of a process unread, and billiard's process then waits
+            # 30 s for its reader.  (The result's backend has it before the pool does.)
+            wait_until(lambda: not state.reserved_requests, "the pool to read its processes' results")
     finally:
         task_received.disconnect(on_received)
     assert {nesting for _, nesting in results} == {0}
