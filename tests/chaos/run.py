@@ -55,14 +55,13 @@ class Chaos:
     Args:
         options: what it is like.
         directory: an existing, empty one, for data, logs and journals.
-        binary: Redis.
         say: is told what happens.
     """
 
-    def __init__(self, options: Options, directory: Path, binary: str, say: Callable[[str], None]) -> None:
+    def __init__(self, options: Options, directory: Path, say: Callable[[str], None]) -> None:
         self.options = options
         self.rooms = -(-options.sockets // ROOM)
-        self.site = Site(directory, binary, options.scheme, self.rooms, options.broadcasts, options.tasks, options.pool)
+        self.site = Site(directory, options.scheme, self.rooms, options.broadcasts, options.tasks, options.pool)
         self.faults: list[Fault] = []
         self.problems: list[str] = []
         self.counts: Counter[str] = Counter()

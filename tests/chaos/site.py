@@ -74,7 +74,6 @@ class Site:
 
     Args:
         directory: an existing, empty one.
-        binary: Redis, see :func:`tests.support.servers.redis_binary`.
         scheme: ``"redis-streams"``, ``"redis"`` or ``"amqp"``.
         rooms: how many groups the publisher sends to.
         broadcasts: how many messages it sends a second.
@@ -85,7 +84,6 @@ class Site:
     def __init__(
         self,
         directory: Path,
-        binary: str,
         scheme: str,
         rooms: int,
         broadcasts: float,
@@ -100,9 +98,7 @@ class Site:
         self.revived = 0
         self.journal = directory / "journal"
         self.journal.mkdir()
-        data = directory / "redis"
-        data.mkdir()
-        self.redis = RedisServer(binary, data, _DURABLE)
+        self.redis = RedisServer(directory / "redis", _DURABLE)
         self.rabbit: RabbitServer | None = None
         if scheme == "amqp":
             data = directory / "rabbitmq"
@@ -112,7 +108,7 @@ class Site:
         if tasks:
             data = directory / "tasks"
             data.mkdir()
-            self.tasks = RabbitServer(data) if tasks == "amqp" else RedisServer(binary, data, _DURABLE)
+            self.tasks = RabbitServer(data) if tasks == "amqp" else RedisServer(data, _DURABLE)
         servers = [self.redis.port] if self.rabbit is None else [self.rabbit.port, self.redis.port]
         self.loop = Loop()
         self.processes = Processes(directory / "logs")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from tests.support.servers import RedisServer
+from tests.support.servers import running_redis
 
 #: What Redis 6.2.14 answered, by command.  A test against it says whether that is still so.
 _ANSWERS = {
@@ -61,12 +61,8 @@ def old_redis(directory: Path, *forbidden: str) -> Iterator[str]:
             *["--user", "default", "on", "nopass", "~*", "&*", "+@all"],
             *(f"-{each.lower()}" for each in forbidden),
         ]
-        server = RedisServer(BINARY, directory, options)
-        server.start()
-        try:
+        with running_redis(directory, options, BINARY) as server:
             yield server.url
-        finally:
-            server.stop()
         return
     kind = type("Connection", (_Connection,), {"forbidden": frozenset(each.encode() for each in forbidden)})
     with _Server(("127.0.0.1", 0), kind) as recorded:

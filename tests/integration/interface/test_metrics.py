@@ -27,7 +27,7 @@ from tests.support.fakes.layers import FakeBrokenLayer, FakeSilentLayer, FakeSlo
 from tests.support.interfaces import Call, accept, echo, running
 from tests.support.metrics import Metrics
 from tests.support.project import Project
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, running_redis
 from tests.support.waiting import wait_until
 
 ECHO = {"websocket.connect": accept, "websocket.receive": echo}
@@ -252,12 +252,9 @@ def test_nothing_is_measured_unless_somebody_can_ask(config: InterfaceConfig) ->
 
 
 @pytest.fixture
-def redis_of_our_own(redis_server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
-    (tmp_path / "redis").mkdir()
-    server = RedisServer(redis_server.binary, tmp_path / "redis")
-    server.start()
-    yield server
-    server.stop()
+def redis_of_our_own(tmp_path: Path) -> Iterator[RedisServer]:
+    with running_redis(tmp_path / "redis") as server:
+        yield server
 
 
 @pytest.mark.redis

@@ -101,9 +101,8 @@ def test_it_is_not_ready_while_the_broker_is_away(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.redis
-def test_it_is_ready_again_when_redis_is(redis_server: RedisServer, tmp_path: Path) -> None:
-    server = RedisServer(redis_server.binary, tmp_path / "redis")
-    (tmp_path / "redis").mkdir()
+def test_it_is_ready_again_when_redis_is(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis")
     server.start()
     (tmp_path / "project").mkdir()
     project = Project(tmp_path / "project", server.url.replace("redis://", "redis-streams://"))

