@@ -204,6 +204,9 @@ def _for_groups(server: RedisServer, keys: dict[str, str]) -> Iterator[Command]:
     yield "PEXPIRE", member, _LIFETIME
     yield "SMEMBERS", group
     yield "SISMEMBER", group, "one"
+    yield "SCARD", group
+    yield "ZCARD", expiry
+    yield "ZREVRANGE", expiry, 0, 0, "WITHSCORES"
     yield "ZRANGEBYSCORE", expiry, "-inf", "1"
     yield "ZREM", expiry, "one"
     yield "ZREMRANGEBYSCORE", expiry, "-inf", "0"
@@ -216,5 +219,6 @@ def _for_groups(server: RedisServer, keys: dict[str, str]) -> Iterator[Command]:
     yield "SET", keys["process"], "1", "PX", _LIFETIME
     yield "SET", keys["worker"], "1", "PX", _LIFETIME
     yield "MGET", keys["process"], keys["worker"]
+    yield "GET", keys["process"]
     yield "EXISTS", keys["process"]
     yield "DEL", keys["process"]
