@@ -28,6 +28,22 @@ TOOLS = ("gevent", "httpx", "hypothesis", "prometheus-client", "pytest", "valkey
 #: The promises to an application, on every layer and transport.
 CONTRACT = ["tests/contract", "tests/transport/test_contract.py", "tests/transport/test_versions.py"]
 
+#: What pins private parts of other packages, and what stands on them.
+PINS = [
+    "tests/unit/core/test_celery_app_internals.py",
+    "tests/unit/delivery/test_commits.py",
+    "tests/unit/delivery/test_ending.py",
+    "tests/unit/http",
+    "tests/unit/interface/basis",
+    "tests/unit/interface/http",
+    "tests/unit/interface/websocket",
+    "tests/unit/session_support/test_django_session_internals.py",
+    "tests/unit/worker/processes/test_python_internals.py",
+    "tests/unit/worker/running/test_celery_internals.py",
+    "tests/unit/worker/running/test_untraced_run.py",
+    "tests/unit/worker/test_celery_join_internals.py",
+]
+
 #: The rest of the transport, real workers of every pool on streams, redis:// and RabbitMQ, and the interface server.
 WHOLE = [
     "tests/contract",
@@ -38,10 +54,7 @@ WHOLE = [
     "tests/integration/worker/test_order.py",
     "tests/integration/worker/test_sources.py",
     "tests/integration/worker/test_kombu_source.py",
-    "tests/unit/worker/running/test_untraced_run.py",
-    "tests/unit/interface/websocket/test_connection_state.py",
-    "tests/unit/interface/basis/test_deflate.py",
-    "tests/unit/interface/websocket/test_incoming.py",
+    *PINS,
     "tests/integration/clients/test_http_edges.py",
     "tests/integration/clients/test_bad_input.py",
     "tests/integration/interface/test_direct.py",

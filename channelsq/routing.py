@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import copy
 import logging
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from channelsq import conf
 from channelsq.core import names
-from channelsq.core.contracts import AnyMessage, MessageLike
+from channelsq.core.contracts import AnyMessage
 from channelsq.diagnostics.causes import explained
 from channelsq.exceptions import InvalidRouting
+from channelsq.matching.filters import as_text, below_mount_point, compiled
+from channelsq.matching.known_answers import KnownAnswers
 from channelsq.utils import name_that_thing
 
 __all__ = [
@@ -50,29 +51,6 @@ class Resolved(NamedTuple):
     kwargs: dict[str, Any]
 
 
-def _as_text(value: Any) -> str | None:
-    """Return a message value as a str for filters; None if it is neither str nor bytes."""
-    if isinstance(value, str):
-        return value
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
-
-
-def _compile(name: str, pattern: Any, where: str) -> re.Pattern[str]:
-    text = _as_text(pattern.pattern if isinstance(pattern, re.Pattern) else pattern)
-    if text is None:
-        raise InvalidRouting(f"the filter {name}={pattern!r} on {where} must be a regular expression in a str")
-    try:
-        regex = pattern if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str) else re.compile(text)
-    except re.error as error:
-        raise InvalidRouting(f"the filter {name}={text!r} on {where} is not a regular expression: {error}") from error
-    if regex.groups != len(regex.groupindex):
-        raise ValueError(
-            f"the filter {name}={text!r} on {where} has positional groups; write them as "
-            "named groups, (?P<name>...), or as (?:...)"
-        )
-    return regex
-
-
 class Route:
     """A route from one or more channels, narrowed by filters, to a consumer.
 
@@ -102,7 +80,7 @@ class Route:
         self.consumer = self._resolve(consumer)
         self.ordered = ordered
         where = f"the route {', '.join(self.channels)}"
-        self.filters = {name: _compile(name, pattern, where) for name, pattern in filters.items()}
+        self.filters = {name: compiled(name, pattern, where) for name, pattern in filters.items()}
 
     def _resolve(self, consumer: Consumer | str) -> Consumer:
         found: Any = consumer
@@ -130,7 +108,7 @@ class Route:
             return None
         kwargs: dict[str, Any] = {}
         for name, regex in self.filters.items():
-            value = _as_text(message.get(name))
+            value = as_text(message.get(name))
             match = regex.match(value) if value is not None else None
             if match is None:
                 return None
@@ -176,7 +154,7 @@ class Include:
 
     def __init__(self, routing: Any, **filters: Any) -> None:
         self.routing = Router.resolve_routing(routing)
-        self.prefixes = {name: _compile(name, pattern, "an include") for name, pattern in filters.items()}
+        self.prefixes = {name: compiled(name, pattern, "an include") for name, pattern in filters.items()}
 
     def channel_names(self) -> set[str]:
         """Return the channels whose messages this entry may claim."""
@@ -189,7 +167,7 @@ class Include:
             message = copy.copy(message)
             message.content = message.content.copy()
             for name, regex in self.prefixes.items():
-                value = _as_text(message.get(name))
+                value = as_text(message.get(name))
                 match = regex.match(value) if value is not None else None
                 if match is None:
                     return None
@@ -209,46 +187,6 @@ class Include:
 
 #: The most paths of unrouted WebSockets that are logged.
 _MOST_UNROUTED = 20
-
-#: The most answers cached for each channel, and the most characters of their question.
-_MOST_ANSWERS, _LONGEST_QUESTION = 1000, 500
-
-
-class _Answers:
-    """A cache of the routes that claimed messages of one channel, by the values of their filters' keys.
-
-    The same few paths occur again and again, and matching regular expressions is most of the cost of routing.
-
-    Args:
-        keys: the message keys of the filters; None if they cannot be known.
-    """
-
-    def __init__(self, keys: list[str] | None) -> None:
-        self.known: dict[Any, Resolved | None] = {}
-        self._keys = keys
-        self._key = keys[0] if keys is not None and len(keys) == 1 else None
-
-    def question(self, content: dict[str, Any]) -> Any:
-        """Return the values that decide the answer; raise TypeError if they are unknown."""
-        if self._key is not None:
-            return content.get(self._key)
-        if self._keys is None:
-            raise TypeError
-        return tuple([content.get(key) for key in self._keys])
-
-    def note(self, asked: Any, found: Resolved | None) -> None:
-        """Cache an answer."""
-        size = 0
-        for value in asked if type(asked) is tuple else (asked,):
-            if value is not None:
-                if not isinstance(value, (str, bytes)):
-                    return  # no filter matches it, and it may be of any size
-                size += len(value)
-        if size > _LONGEST_QUESTION:
-            return
-        if len(self.known) >= _MOST_ANSWERS:
-            self.known.clear()
-        self.known[asked] = found
 
 
 def _looked_at(entry: Route | Include, channel: str) -> list[str] | None:
@@ -280,7 +218,7 @@ class Router:
         self.root = Include(routing)
         #: The channels whose messages the routing may claim.
         self.channels = self.root.channel_names()
-        self._answers: dict[str, _Answers] = {}
+        self._answers: dict[str, KnownAnswers] = {}
         self._has_defaults = False
         #: The doctor's route.
         self._probe: Route | None = None
@@ -298,15 +236,16 @@ class Router:
         Filters get the path below the prefix under which the site is mounted, as Django's URLs do.
         """
         channel = message.channel_name
-        message = _below_mount_point(message)
+        message = below_mount_point(message)
         answers = self._answers.get(channel)
         if answers is None:
             if channel not in self.channels:
                 return None
-            answers = self._answers[channel] = _Answers(_looked_at(self.root, channel))
+            answers = self._answers[channel] = KnownAnswers(_looked_at(self.root, channel))
         try:
             asked = answers.question(message.content)
-            return answers.known[asked]
+            known: Resolved | None = answers.known[asked]
+            return known
         except KeyError:
             found = self.root.resolve(message)
             answers.note(asked, found)
@@ -316,7 +255,7 @@ class Router:
 
     def match(self, message: AnyMessage) -> Match | None:
         """Return ``(consumer, kwargs)`` for ``message``, or None if no route claims it."""
-        return self.root.match(_below_mount_point(message))
+        return self.root.match(below_mount_point(message))
 
     def routes(self) -> Iterable[Route]:
         """Return every route, in order."""
@@ -395,7 +334,7 @@ class Router:
     @classmethod
     def normalise_re_arg(cls, value: Any) -> Any:
         """Return a filter or a message value as the str to match: bytes are decoded, other values unchanged."""
-        text = _as_text(value)
+        text = as_text(value)
         return value if text is None else text
 
 
@@ -406,27 +345,6 @@ def consumed_channels(router: Router) -> list[str]:
         for channel in router.channels
         if not names.is_process_channel(channel) and not names.is_single_reader(channel)
     )
-
-
-def path_below(path: str, prefix: str) -> str:
-    """Return the part of ``path`` below the mount point ``prefix``; the whole path if it is elsewhere."""
-    prefix = prefix.rstrip("/")
-    if prefix and (path == prefix or path.startswith(prefix + "/")):
-        return path[len(prefix) :] or "/"
-    return path
-
-
-def _below_mount_point(message: MessageLike) -> MessageLike:
-    """Return the message for filters: its path begins at the mount point of the site."""
-    root = conf.forced_script_name() or message.content.get("root_path")
-    if not root:
-        return message
-    path = _as_text(message.get("path"))
-    if path is None or not isinstance(root, str):
-        return message
-    below = copy.copy(message)
-    below.content = {**message.content, "path": path_below(path, root)}
-    return below
 
 
 def _flatten(entries: Iterable[Route | Include]) -> Iterable[Route]:

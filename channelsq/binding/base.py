@@ -12,13 +12,12 @@ from typing import Any, ClassVar
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, MultipleObjectsReturned, ObjectDoesNotExist, ValidationError
 from django.core.serializers.base import DeserializationError
-from django.db import DEFAULT_DB_ALIAS, DataError, IntegrityError, connections, router
+from django.db import DEFAULT_DB_ALIAS, DataError, IntegrityError, connections
 from django.db.models import Model
-from django.db.models.expressions import DatabaseDefault
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from channelsq.auth import channel_session_user
-from channelsq.binding.stored import stored_values
+from channelsq.binding import changed_rows
 from channelsq.channel import Group
 from channelsq.delivery.pending import pending_message_store
 from channelsq.exceptions import BadFrame
@@ -209,66 +208,13 @@ class Binding(metaclass=BindingMetaclass):
     @classmethod
     def pre_change_receiver(cls, instance: Any, action: str) -> None:
         """Record the groups of ``instance`` before ``action``; applications call it for changes without signals."""
-        before = cls._before(instance, action, _signal.get())
+        signal = _signal.get()
+        if action == DELETE:
+            before = changed_rows.before_delete(cls.model, instance, signal)
+        else:
+            before = changed_rows.before_save(cls.model, instance, signal, is_new=action == CREATE)
         changes = vars(instance).setdefault(_BEFORE, {}).setdefault(cls, deque(maxlen=_NESTED))
         changes.append((before, set() if before is None else cls._groups(before)))
-
-    @classmethod
-    def _before(cls, instance: Any, action: str, signal: Mapping[str, Any]) -> Any:
-        """Return the object whose groups are those of ``instance`` before a change; None if it does not exist yet."""
-        if action == DELETE:
-            if signal.get("origin", instance) is not instance and not instance.get_deferred_fields():
-                return instance  # one of many, which Django has just read
-            return cls._stored(instance, signal.get("using")) or instance
-        if action == CREATE and not instance._state.adding:
-            return None  # an application reports an object that was created without signals
-        key = cls.model._meta.pk_fields
-        values = [getattr(instance, field.attname) for field in key]
-        if any(value is None or isinstance(value, DatabaseDefault) for value in values):
-            return None
-        if action == CREATE and all(field.has_default() or field.has_db_default() for field in key):
-            return None  # Django inserts it without a lookup
-        # The instance already has its new state, so its old groups are in the row.
-        return cls._stored(instance, signal.get("using"))
-
-    @classmethod
-    def _stored(cls, instance: Any, using: str | None) -> Any:
-        """Return ``instance`` with the fields of its row, or None."""
-        using = using or router.db_for_write(cls.model, instance=instance)
-        stored = cls.model._base_manager.using(using).filter(pk=instance.pk).first()
-        return None if stored is None else cls._like(instance, stored)
-
-    @classmethod
-    def _like(cls, instance: Any, stored: Any) -> Any:
-        """Return ``stored``, with the attributes of ``instance`` that are not fields."""
-        ours, theirs = vars(stored), vars(instance)
-        # Attributes that an application has set, but none that was computed from the fields.
-        ours.update({name: theirs[name] for name in theirs.keys() - ours.keys() if not hasattr(cls.model, name)})
-        for field in cls.model._meta.concrete_fields:
-            # Related objects are read once, for before and after, so that both agree on their groups.
-            if field.is_relation and field.is_cached(instance) and theirs.get(field.attname) == ours.get(field.attname):
-                field.set_cached_value(stored, field.get_cached_value(instance))
-        return stored
-
-    @classmethod
-    def _after(cls, instance: Any, signal: Mapping[str, Any]) -> Any:
-        """Return ``instance`` as stored by a save: itself, if known to be the same; None without a row.
-
-        The row is read if an application reports the change by hand, if not all fields were saved, or if a value, such
-        as an expression, is known only to the database.
-        """
-        using = signal.get("using") or instance._state.db or DEFAULT_DB_ALIAS
-        if "signal" not in signal:
-            return cls._stored(instance, using) or instance
-        values = None
-        if signal.get("update_fields") is None:
-            values = stored_values(cls.model, instance, using)
-        if values is None:
-            return cls._stored(instance, using)
-        names = [field.attname for field in cls.model._meta.concrete_fields]
-        if all(vars(instance)[name] is value for name, value in zip(names, values, strict=True)):
-            return instance
-        return cls._like(instance, cls.model.from_db(using, names, values))
 
     @classmethod
     def _groups(cls, instance: Any) -> set[str]:
@@ -287,7 +233,7 @@ class Binding(metaclass=BindingMetaclass):
             kwargs: the arguments of the signal.
         """
         row, before = cls._noted_before(instance)
-        now = None if action == DELETE else cls._after(instance, kwargs)
+        now = None if action == DELETE else changed_rows.after_save(cls.model, instance, kwargs)
         after = set() if now is None else cls._groups(now)
         self = cls()
         self.instance = now or row or instance

@@ -20,8 +20,8 @@ from channelsq.delivery import attempts
 from channelsq.delivery.attempts import PART
 from channelsq.exceptions import RequestAborted, RequestIncomplete, RequestTimeout
 from channelsq.http.django_http_internals import DjangoRequest
+from channelsq.matching.filters import path_below
 from channelsq.message import Message
-from channelsq.routing import path_below
 
 logger = logging.getLogger("channelsq.http")
 

@@ -20,7 +20,8 @@ from channelsq.interface.basis.uvicorn_state_internals import ServerState
 from channelsq.interface.http.response_messages import BadResponse, read_part, read_start
 from channelsq.interface.link.replies import Delivery, Replies
 from channelsq.interface.process.server import InterfaceServer
-from channelsq.interface.websocket.connection_state import BadReply, Connection
+from channelsq.interface.websocket.application_messages import BadReply
+from channelsq.interface.websocket.connection_state import Connection
 from channelsq.interface.websocket.packing import FramePacker
 from channelsq.layers import InMemoryChannelLayer
 from channelsq.layers.wire import codec
@@ -59,7 +60,7 @@ def frames(data: bytes) -> None:
 # -- handshakes and requests ----------------------------------------------------------------
 
 
-class _RecordingTransport(asyncio.Transport):
+class RecordingTransport(asyncio.Transport):
     """Keeps what is written."""
 
     def __init__(self) -> None:
@@ -153,7 +154,7 @@ class Server:
 
     async def _connection(self, parts: Iterator[bytes], answers: bool) -> bytes:
         self.messages = {name: [] for name in (names.HTTP_REQUEST, names.WEBSOCKET_CONNECT)}
-        transport = _RecordingTransport()
+        transport = RecordingTransport()
         make = cast("Callable[..., asyncio.Protocol]", self.server.config.http_protocol_class)
         transport.protocol = make(config=self.server.config, server_state=ServerState(), app_state={}, _loop=self.loop)
         transport.protocol.connection_made(transport)

@@ -21,17 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from channelsq.core import names
-
-#: Close codes that RFC 6455 and its registry let an endpoint send, below the range for applications.
-_REGISTERED_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
-
-
-#: Bytes that a close frame has room for behind its code (RFC 6455, section 5.5).
-_REASON_BYTES = 123
-
-
-#: The keys of a message from the application that mean something to a WebSocket; the last are about messages to it.
-KNOWN_KEYS = frozenset({"accept", "text", "bytes", "close", "reason", "subprotocol", "done", "took", "failed"})
+from channelsq.interface.websocket.application_messages import BadReply, close_code, close_reason, payload_of
 
 
 class State(enum.Enum):
@@ -54,10 +44,6 @@ class IllegalTransition(Exception):
         self.event = event
         self.state = state
         super().__init__(f"{event} is not possible while the connection is {state.value}")
-
-
-class BadReply(Exception):
-    """The application sent something that means nothing to a WebSocket; the text names key and value."""
 
 
 class Reply(Protocol):
@@ -305,8 +291,8 @@ class Connection:
             if message.get("failed") is True and done == 0:
                 return self._connect_failed()
             return self.done(done)
-        payload, close = _payload(message), _close_code(message)
-        reason = "" if close is None else _close_reason(message)
+        payload, close = payload_of(message), close_code(message)
+        reason = "" if close is None else close_reason(message)
         accept, subprotocol = message.get("accept"), message.get("subprotocol")
         if self.state in (State.CLOSING, State.CLOSED):
             return []
@@ -362,36 +348,3 @@ class Connection:
         self._leave(State.CLOSING)
         self._held.clear()
         return [Refuse(f"more than {self.max_held} bytes were sent to it before it was accepted")]
-
-
-def _payload(message: dict[str, Any]) -> str | bytes | None:
-    text, data = message.get("text"), message.get("bytes")
-    if text is not None and data is not None:
-        raise BadReply("a message has both 'text' and 'bytes'; send one of them")
-    if text is not None and not isinstance(text, str):
-        remedy = "send bytes as {'bytes': …}" if isinstance(text, bytes) else "write json.dumps(…)"
-        raise BadReply(f"'text' must be a str, not {type(text).__name__}; {remedy}")
-    if data is not None and not isinstance(data, bytes):
-        remedy = "; send text as {'text': …}" if isinstance(data, str) else ""
-        raise BadReply(f"'bytes' must be bytes, not {type(data).__name__}{remedy}")
-    return text if data is None else data
-
-
-def _close_code(message: dict[str, Any]) -> int | None:
-    close = message.get("close")
-    if close is None or close is False:
-        return None
-    if close is True:
-        return 1000
-    if not isinstance(close, int) or not (close in _REGISTERED_CODES or 3000 <= close <= 4999):
-        raise BadReply(f"'close' must be True or a close code (1000, 3000-4999), not {close!r}")
-    return close
-
-
-def _close_reason(message: dict[str, Any]) -> str:
-    reason = message.get("reason")
-    if reason is None:
-        return ""
-    if not isinstance(reason, str):
-        raise BadReply(f"'reason' must be a str, not {reason!r:.200}")
-    return reason.encode("utf-8", "replace")[:_REASON_BYTES].decode("utf-8", "ignore")

@@ -67,13 +67,14 @@ class Incoming:
     """
 
     __slots__ = (
-        "_broken", "_client", "_fragments", "_max_size", "_parts", "_parts_are_text", "_quick", "_throttle",
-        "_unclaimed", "waiting", "wire",
+        "_broken", "_fragments", "_max_size", "_parts", "_parts_are_text", "_quick", "_throttle",
+        "_unclaimed", "client", "waiting", "wire",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, client: Client, max_size: int, throttle: Throttle | None = None) -> None:
         self.wire = wire
-        self._client = client
+        #: It may be another one once the handshake's request has come.
+        self.client = client
         self._max_size = max_size
         self._throttle = throttle
         #: What has come and is not parsed yet.
@@ -93,7 +94,7 @@ class Incoming:
             data = self._read_whole_frames(data)
             if not data:
                 return
-        if self.waiting or len(data) > self._piece() or not self._client.may_take():
+        if self.waiting or len(data) > self._piece() or not self.client.may_take():
             self.waiting += data
             self.go_on()
         else:
@@ -107,7 +108,7 @@ class Incoming:
     def go_on(self) -> None:
         """Parse what waits, as far as the client may take it."""
         waiting = self.waiting
-        while waiting and self._client.may_take():
+        while waiting and self.client.may_take():
             size = self._piece()
             piece = bytes(waiting[:size])
             del waiting[:size]
@@ -122,7 +123,7 @@ class Incoming:
         """Take messages of one frame each from the front; gives what is left for the parser."""
         size, start, frames, inflated = len(data), 0, 0, 0
         # What was read at all has room; what came along with it may have none.
-        while size - start >= 6 and (not start or self._client.may_take()):
+        while size - start >= 6 and (not start or self.client.may_take()):
             first, length, mask = data[start], data[start + 1] - 0x80, start + 2
             if length == 126 and size - start >= 8:
                 length, mask = data[mask] << 8 | data[mask + 1], mask + 2
@@ -152,7 +153,7 @@ class Incoming:
             start = end
             frames += 1
             if kind == BYTES:
-                self._client.on_message(payload)
+                self.client.on_message(payload)
             else:
                 self._deliver(payload, True)
             if start == size or not self._quick:
@@ -166,14 +167,14 @@ class Incoming:
     def _fail(self, error: PayloadTooBig | ProtocolError) -> None:
         self._quick = False
         self._broken = True
-        self._client.on_broken(error)
+        self.client.on_broken(error)
         self.wire.fail(1009 if isinstance(error, PayloadTooBig) else 1002, str(error))
-        self._client.after_parsing()
+        self.client.after_parsing()
 
     # -- through the parser -----------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
-        wire, client = self.wire, self._client
+        wire = self.wire
         wire.receive_data(data)
         frames = inflated = 0
         self._unclaimed += len(data)
@@ -184,12 +185,12 @@ class Incoming:
                 self._unclaimed = 0
                 self._on_frame(event)
             elif isinstance(event, Request):
-                client.on_request(event)
+                self.client.on_request(event)
         error = what_is_wrong(wire)
         if error is not None and not self._broken:
             self._broken = True
-            client.on_broken(error)
-        client.after_parsing()
+            self.client.on_broken(error)
+        self.client.after_parsing()
         if self._throttle is not None:
             self._throttle.took(frames, len(data) + inflated)
         self._quick = wire.state is OPEN and self._parts is None and not self.waiting and is_between_frames(wire)
@@ -209,20 +210,20 @@ class Incoming:
                 data, self._parts = self._parts, None
             self._deliver(bytes(data), self._parts_are_text)
         elif opcode is Opcode.PONG:
-            self._client.on_pong(bytes(frame.data))
+            self.client.on_pong(bytes(frame.data))
         elif opcode is Opcode.PING:
-            self._client.on_ping()
+            self.client.on_ping()
         elif opcode is Opcode.CLOSE:
-            self._client.on_close()
+            self.client.on_close()
 
     def _deliver(self, data: bytes, is_text: bool) -> None:
         if not is_text:
-            self._client.on_message(data)
+            self.client.on_message(data)
             return
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
             self._quick = False
-            self._client.on_bad_text(error)
+            self.client.on_bad_text(error)
             return
-        self._client.on_message(text)
+        self.client.on_message(text)

@@ -45,7 +45,7 @@ class Wire(ServerProtocol):
         """Take a frame; called by the parser."""
         if frame.opcode is Opcode.CLOSE:
             # A close frame may come between a message's fragments (RFC 6455, section 5.4): the message is given up.
-            self.current_size = None
+            self.current_size = self.cur_size = None  # the second one is its name in websockets before 16
         super().recv_frame(frame)
 
 

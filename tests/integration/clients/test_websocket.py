@@ -134,7 +134,7 @@ def test_fragments_of_nothing_take_no_memory() -> None:
         client.send(frame(1, b"a", fin=False) + frame(0, b"", fin=False) * 10_000 + frame(9, b"here"))
         assert client.read_frame() == (10, b"here")
         (each,) = site.server.context.sockets
-        assert each._incoming._parts == b"a"  # type: ignore[attr-defined]
+        assert each._reading.incoming._parts == b"a"  # type: ignore[attr-defined]
         client.send(frame(0, b"b"))
         assert client.read_frame() == (1, b"ab")
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channelsq.interface.websocket.application_messages import BadReply
 from channelsq.interface.websocket.connection_state import (
     Accept,
-    BadReply,
     Close,
     Connection,
     IllegalTransition,
