@@ -23,8 +23,8 @@ from channelsq.ipc.messages import LEASE, Key, Message, Taken
 from channelsq.ipc.store import Store, store_at
 from channelsq.ipc.waiter import LOOK_EVERY, Waiter
 from channelsq.redis_core.compact import ForeignPayload
+from channelsq.redis_core.suspects import MOST_DEATHS, Suspects
 from channelsq.transport import payloads
-from channelsq.transport.suspects import MOST_DEATHS, Suspects
 
 logger = logging.getLogger("channelsq.ipc")
 

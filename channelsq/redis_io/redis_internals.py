@@ -13,6 +13,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 _TIMEVAL = struct.Struct("@ll")
 
 
+def socket_of(connection: Any) -> Any:
+    """Return a connection's socket, by which one connection is told from the next; None without one."""
+    return connection._sock
+
+
 class KernelTimeouts:
     """Have the kernel keep a connection's timeout, for a class of redis-py's connections that follows.
 

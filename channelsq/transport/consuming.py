@@ -1,14 +1,12 @@
-"""The consuming side of a channel: one poll at a time, a local batch, and acknowledgements.
+"""The polling side of a channel: one poll at a time, whose reply goes through a local buffer.
 
-A poll is one write: the acknowledgements that wait, in a transaction, and the command that asks for messages.
-What it brings goes through a local buffer, which is never longer than one poll's answer.
+A poll is one write: the acknowledgements that wait, in a transaction, and the command that asks for messages.  The
+buffer is never longer than one poll's answer.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -16,30 +14,19 @@ from typing import Any
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from channelsq.redis_core.commands import Command, pack
-from channelsq.redis_core.compact import ForeignPayload, NewerPayload
-from channelsq.redis_core.entries import Entry, read_streams
+from channelsq.redis_core.entries import Entry
 from channelsq.redis_core.operations import ask, exchange
-from channelsq.redis_core.scripts import TAKE, TAKE_OVER
-from channelsq.redis_core.server_clock import TIME, ServerClock
+from channelsq.redis_core.poll_plan import WAKE, Poll
+from channelsq.redis_core.server_clock import TIME
 from channelsq.redis_core.server_errors import is_error, is_missing_group, is_missing_script
-from channelsq.redis_core.stream_consumer import CHUNK
+from channelsq.redis_core.suspects import Suspects
 from channelsq.redis_io.blocking import read, send, take_connection
-from channelsq.transport import dead_letters, payloads, publishing
-from channelsq.transport.acking import AcknowledgingChannel
-from channelsq.transport.poll import Poll, rounded
-from channelsq.transport.suspects import Suspects
+from channelsq.redis_io.redis_internals import socket_of
+from channelsq.transport import payloads, publishing
+from channelsq.transport.delivering import DeliveringChannel
+from channelsq.transport.qos import Ack
 
 logger = logging.getLogger("channelsq.transport")
-
-#: Seconds of work to ask for in one poll, and to deliver before the event loop serves other things.
-SLICE = 0.010
-
-#: Seconds that an acknowledgement may wait for the rest of its batch.
-HOLD = 0.005
-
-#: Seconds that a poll waits while suspects wait for room in quarantine.
-SUSPECTS_EVERY = 0.05
 
 #: Seconds between two attempts to end a poll that has not reached the server yet.
 UNBLOCK_EVERY = 0.05
@@ -51,77 +38,23 @@ UNBLOCKED = 3.0
 #: while: it does all that it was sent when it goes on.
 SILENCE = 15.0
 
-#: How many orders of queues, and commands, are kept made.
-_MOST_CACHED = 256
 
+class ConsumingChannel(DeliveringChannel):
+    """Polls streams."""
 
-class ConsumingChannel(AcknowledgingChannel):
-    """Polls streams and delivers what they hold."""
-
-    batch_size: int
     lease: float
-    max_deaths: int | None
-    max_dead_letters: int
     quarantine: Suspects
-    priority_steps: list[int]
     _in_poll: Any
     _queue_cycle: Any
 
     def _start_consuming(self) -> None:
-        self._start_acknowledging()
+        self._start_delivering()
         self._asked: Poll | None = None
-        self._buffer: deque[Entry] = deque()
-        self._returning: deque[str] = deque()  # tags of what is to be given back
-        #: Consumers of each queue by their tag: the callback, and whether it needs no acknowledgements.
-        self._subscribers: dict[str, dict[str, tuple[Callable[[payloads.Payload], Any], bool]]] = {}
-        self._queues: dict[str, str] = {}  # of each stream's key
-        self._orders: dict[tuple[str, ...], list[str]] = {}
-        self._reads: dict[tuple[str | int | None, ...], bytes] = {}
-        #: Whether a stream may hold more than the last poll brought.
-        self._backlog = True
-        #: The one stream that had anything when all were asked last, and when those in front of it were.
-        self._busy: str | None = None
-        self._looked_at = 0.0
-        self._looked_last = False  # whether the last poll looked in front of the busy stream
-        self._ramp = 1
-        self._pace = 0.0  # seconds a message took, on average
-        self._delivered_at: float | None = None
+        self._asked_on: Any = None  # the poll's connection
+        self._sent_acks: list[Ack] = []  # which went with the poll, and are not confirmed
         self._polled = 0  # how many messages poll() has returned last
-        self._take_over_at = 0.0
-        self._greeted: Any = None  # the socket that these two were asked on
+        self._greeted: Any = None  # the socket that its client's id was asked on
         self._client_id = 0
-        self._clock = ServerClock()
-
-    def keys_of(self, queue: str) -> list[str]:
-        """A queue's streams, the most urgent first."""
-        keys = [self.streams.key(self._q_for_pri(queue, step)) for step in self.priority_steps]  # type: ignore[attr-defined]
-        self._queues.update(dict.fromkeys(keys, queue))
-        return keys
-
-    def _in_order(self, queues: list[str]) -> list[str]:
-        """The streams of queues, in the order in which they are served."""
-        order = tuple(queues)
-        keys = self._orders.get(order)
-        if keys is None:
-            if len(self._orders) >= _MOST_CACHED:
-                self._orders.clear()
-            by_queue = [self.keys_of(queue) for queue in queues]
-            keys = self._orders[order] = [key for step in zip(*by_queue, strict=True) for key in step]
-        return keys
-
-    def _read_command(self, keys: list[str], count: int, block: int | None) -> bytes:
-        """Asks for messages; made once for each of the few ways in which it differs from poll to poll."""
-        way: tuple[str | int | None, ...] = (self.streams.consumer, count, block, *keys)
-        packed = self._reads.get(way)
-        if packed is None:
-            if len(self._reads) >= _MOST_CACHED:
-                self._reads.clear()
-            packed = self._reads[way] = pack([self.streams.read_command(keys, count, block)])
-        return packed
-
-    def queue_of(self, key: str) -> str:
-        """The queue that a stream of it belongs to."""
-        return self._queues[key]
 
     def join(self, queues: list[str]) -> None:
         """Become a consumer of queues."""
@@ -130,13 +63,6 @@ class ConsumingChannel(AcknowledgingChannel):
     def before_take_over(self, keys: list[str]) -> None:
         """Called when what dead consumers hold of streams is to be asked for."""
         raise NotImplementedError
-
-    def server_time(self) -> int:
-        """The server's time in ms since 1970."""
-        if not self._clock.is_set:
-            (reply,) = self.carry_out(ask(TIME))
-            self._clock.set(reply, monotonic())
-        return self._clock.milliseconds(monotonic())
 
     # -- Polls; the names are those that Kombu's poller calls
 
@@ -149,78 +75,42 @@ class ConsumingChannel(AcknowledgingChannel):
         self._greet(connection)
         if self._buffer and self.connection.hub is None:
             return  # the poller delivers from it first
-        poll, command = self._ask(connection, queues, timeout)
-        qos = self.stream_qos
-        poll.acks = self._take_acks(qos)
-        acks = self._transaction(poll.acks)
-        self._asked, self._in_poll = poll, connection
+        poll = self._ask(queues, timeout)
+        acks = self._take_acks(self.stream_qos)
+        commands = [*self._transaction(acks), poll.command]
+        self._asked, self._sent_acks = poll, acks
+        self._asked_on = self._in_poll = connection
         self._brpop_sent_at = monotonic()
         try:
-            send(connection, [*acks, command])
+            send(connection, commands)
         except BaseException:
             connection.disconnect()  # which puts the acknowledgements back
             raise
 
-    def _ask(self, connection: Any, queues: list[str], timeout: float | None) -> tuple[Poll, Command | bytes]:
+    def _ask(self, queues: list[str], timeout: float | None) -> Poll:
         if self._buffer:  # the event loop shall come back at once for what is left of the batch
-            return Poll(connection, "wake", 0), ("PING",)
+            return WAKE
         keys = self._in_order(queues)
         wanted = self._wanted()
         now = monotonic()
-        # At once when consuming begins.
-        if now >= self._take_over_at or self.quarantine.may_go_on(self._holds, now):
-            self._take_over_at = now + self.lease / 3
-            wanted = min(wanted, CHUNK)
-            room = self.quarantine.room(self._holds, now)
+        plan, quarantine = self.plan, self.quarantine
+        if now >= plan.take_over_at or quarantine.may_go_on(self._holds, now):
             self.before_take_over(keys)
-            claim = self.streams.take_over_command(keys, wanted, self.max_deaths, room)
-            return Poll(connection, "claim", wanted, room=room), claim
-        if timeout == 0 or (len(keys) > 1 and self._backlog):
-            return self._ask_at_once(connection, keys, wanted, now)
-        # COUNT is for each stream.  With less credit than streams, several that get a message at the same
-        # moment can bring more than there is credit for; it waits in the buffer.
-        # More than one where that is wanted: a poll that brought all it asked for is followed by another at once.
-        count = max(1, min(wanted, 2), wanted // len(keys))
-        if self.quarantine.waited_for:
-            timeout = min(timeout or SUSPECTS_EVERY, SUSPECTS_EVERY)
-        count = rounded(count)
-        return Poll(connection, "read", count), self._read_command(keys, count, int((timeout or 0) * 1000))
-
-    def _ask_at_once(self, connection: Any, keys: list[str], wanted: int, now: float) -> tuple[Poll, Command | bytes]:
-        """Ask for what is there, in the order of ``keys``.
-
-        Lua, which can look at one stream after the other, reads each message and writes it again.  So where one
-        stream is busy it is asked past Lua, and now and then it is looked whether anything is in front of it.
-        """
-        busy = self._busy
-        if busy not in keys:
-            return Poll(connection, "take", wanted, keys), self.streams.take_command(keys, wanted)
-        # Never twice in a row: where polls are slow to follow each other, the busy stream would never be read.
-        may_look = now - self._looked_at >= SLICE and not self._looked_last
-        if may_look and (ahead := keys[: keys.index(busy)]):
-            self._looked_at, self._looked_last = now, True
-            return Poll(connection, "look", wanted), self.streams.take_command(ahead, wanted)
-        self._looked_last = False
-        wanted = rounded(wanted)
-        return Poll(connection, "more", wanted), self._read_command([busy], wanted, None)
+            return plan.claim(keys, wanted, quarantine.room(self._holds, now), now, self.lease / 3)
+        return plan.next(keys, wanted, timeout, now)
 
     def _wanted(self) -> int:
-        """How many messages to ask for."""
+        """Return how many messages to ask for."""
         qos = self.qos
         replaced = vars(qos)
         if "can_consume" in replaced and "can_consume_max_estimate" not in replaced:
             return 1  # somebody else decides after each message whether there may be another
-        free: int | None = qos.can_consume_max_estimate()
-        wanted = min(self.batch_size, self._ramp)
-        if free is not None:
-            wanted = min(wanted, free)
-        if self._pace:
-            wanted = min(wanted, int(SLICE / self._pace))
-        return max(1, wanted)
+        return self.plan.wanted(qos.can_consume_max_estimate())
 
     def _greet(self, connection: Any) -> None:
         """Learn about a new connection what polls need: its id, to end one, and the server's clock."""
-        if connection._sock is self._greeted and connection._sock is not None:
+        sock = socket_of(connection)
+        if sock is self._greeted and sock is not None:
             return
         send(connection, [("CLIENT", "ID"), TIME])
         client_id, time = read(connection), read(connection)
@@ -229,7 +119,7 @@ class ConsumingChannel(AcknowledgingChannel):
             self._clock.set(time, monotonic())
         if self._greeted is not None:
             self._recover()
-        self._greeted = connection._sock
+        self._greeted = socket_of(connection)  # made by the first command
 
     def _recover(self) -> None:
         """After a lost connection, find what the server gave to this consumer and the answer never brought."""
@@ -265,14 +155,14 @@ class ConsumingChannel(AcknowledgingChannel):
             queue.Empty: it has not come yet, but may be waited for.
         """
         poll = self._asked
-        if poll is None or poll.connection is not self._in_poll:
+        connection = self._asked_on
+        if poll is None or connection is not self._in_poll:
             self._in_poll = None
             raise Empty
-        connection = poll.connection
         try:
-            if poll.acks:
+            if self._sent_acks:
                 confirmation = read(connection)
-                acks, poll.acks = poll.acks, []
+                acks, self._sent_acks = self._sent_acks, []
                 self._confirm(acks, confirmation)
                 if not wait and not connection.can_read(timeout=0):
                     raise Empty
@@ -288,9 +178,7 @@ class ConsumingChannel(AcknowledgingChannel):
         if poll.kind == "wake":
             return
         if is_missing_script(reply):
-            self.carry_out(ask(TAKE.load_command, TAKE_OVER.load_command))
-            if poll.kind == "claim":
-                self._take_over_at = 0.0
+            self.carry_out(ask(*self.plan.on_missing_script(poll)))
             return
         if is_error(reply):
             if not is_missing_group(reply):
@@ -299,37 +187,20 @@ class ConsumingChannel(AcknowledgingChannel):
             self.join(self.active_queues)
             return
         if poll.kind == "claim":
-            self._taken_over(reply, poll)
+            self._taken_over(self.plan.read_claim(poll, reply))
             return
-        total = most = 0
-        busy: list[str] = []
-        for key, entries in read_streams(reply):
+        found = self.plan.read(poll, reply)
+        for key, entries in found:
             self._queue_cycle.rotate(self._queues.get(key))
             self._buffer.extend(entries)
-            total += len(entries)
-            most = max(most, len(entries))
-            busy.append(key)
-        if busy:
+        if found:
             publishing.wait()
-        if poll.kind == "look":
-            if busy:
-                self._busy = None  # nor the only one any more
-            return
-        if poll.kind != "more":
-            self._busy = (
-                busy[0] if len(busy) == 1 and poll.found_others_empty(busy[0], len(self.priority_steps)) else None
-            )
-        self._backlog = (total if poll.kind == "take" else most) >= poll.asked
-        if self._backlog:
-            self._ramp = min(self._ramp * 2, self.batch_size)
 
-    def _taken_over(self, reply: Any, poll: Poll) -> None:
-        stopped, streams = reply
-        entries = [entry for _, found in read_streams(streams, claimed=True) for entry in found]
-        now = monotonic()
+    def _taken_over(self, entries: list[Entry]) -> None:
         early = [entry for entry in entries if payloads.is_early(entry.data, self.server_time())]
         if early:  # no consumer can have died of what waits for its time
             self.carry_out(exchange(*self.streams.forgive_commands(early)))
+        now = monotonic()
         for entry in entries:
             innocent = entry in early
             self._buffer.append(entry._replace(deaths=0) if innocent else entry)
@@ -338,11 +209,6 @@ class ConsumingChannel(AcknowledgingChannel):
         if entries:
             count = len(entries)
             logger.warning("took over %d messages that dead consumers held", count, extra={"action": "taken_over"})
-        # Use the room that the server saw, not the free one: another thread may have finished a suspect meanwhile.
-        left = poll.room - sum(self.quarantine.cost(entry.deaths) for entry in entries)
-        self.quarantine.stopped(left if stopped else None)
-        if len(entries) >= poll.asked:
-            self._take_over_at = 0.0  # there may be more
 
     def _holds(self, tag: str) -> bool:
         return self.stream_qos.holds(tag) or any(entry.tag == tag for entry in self._buffer)
@@ -359,7 +225,7 @@ class ConsumingChannel(AcknowledgingChannel):
             if monotonic() > until:
                 connection.disconnect()
                 raise RedisTimeoutError("no answer to a poll that was to end")
-            if not self._asked.acks and not connection.can_read(timeout=0) and self._client_id:
+            if not self._sent_acks and not connection.can_read(timeout=0) and self._client_id:
                 # It may not have begun to wait; then this is in vain and the next time will not be.
                 self.carry_out(exchange(("CLIENT", "UNBLOCK", self._client_id)))
                 until = min(until, monotonic() + UNBLOCKED)  # the server is there, so its answer cannot be long
@@ -383,10 +249,9 @@ class ConsumingChannel(AcknowledgingChannel):
         connection.disconnect()
 
     def _on_connection_disconnect(self, connection: Any) -> None:
-        poll = self._asked
-        if poll is not None and poll.connection is connection:
-            self._asked = None
-            self.stream_qos.put_back(poll.acks)
+        if self._asked is not None and self._asked_on is connection:
+            acks, self._sent_acks, self._asked = self._sent_acks, [], None
+            self.stream_qos.put_back(acks)
         super()._on_connection_disconnect(connection)  # type: ignore[misc]
 
     def poll(self, seconds: float) -> list[Entry]:
@@ -404,7 +269,7 @@ class ConsumingChannel(AcknowledgingChannel):
         if getattr(client, "connection", None) is None:  # Kombu's poller does this for an event loop
             client.connection = take_connection(client.connection_pool)
         if self._delivered_at is not None and self._polled:
-            self._measure((monotonic() - self._delivered_at) / self._polled)
+            self.plan.measure((monotonic() - self._delivered_at) / self._polled)
         self._brpop_start(seconds)
         if self._asked is not None:
             self._read_poll(wait=True)
@@ -413,126 +278,11 @@ class ConsumingChannel(AcknowledgingChannel):
         self._delivered_at, self._polled = monotonic(), len(entries)
         return entries
 
-    def give_back_waiting(self) -> None:
-        """Give back what :meth:`give_back_later` has noted.
-
-        Raises:
-            redis.ConnectionError: the connection is still lost; the rest waits on.
-        """
-        while self._returning:
-            tag = self._returning[0]
-            try:
-                self.stream_qos.reject(tag, requeue=True)
-            except ResponseError as error:  # Redis was emptied meanwhile
-                logger.warning("%s cannot be given back: %s", tag, error, extra={"action": "give_back_failed"})
-                self.stream_qos.discard(tag)
-            self._returning.popleft()
-
-    def give_back_later(self, delivery_tag: str) -> None:
-        """Note that a delivered message is to be given back when there is a connection; from any thread."""
-        self._returning.append(delivery_tag)
-
-    def unread(self, entries: Iterable[Entry]) -> None:
-        """Have the next :meth:`poll` return entries of the last one again, in front of others."""
-        self._buffer.extendleft(reversed([*entries]))
-
     def put_off_take_over(self, seconds: float) -> None:
         """Leave what dead consumers hold to others for so many seconds."""
-        self._take_over_at = monotonic() + seconds
+        self.plan.take_over_at = monotonic() + seconds
 
     def interrupt(self) -> None:
         """End a poll that waits in another thread."""
         if self._client_id and self._asked is not None:
             self.carry_out(exchange(("CLIENT", "UNBLOCK", self._client_id)))
-
-    # -- Delivery
-
-    def can_deliver(self) -> bool:
-        """Whether a message is in the buffer and there is credit for it."""
-        return bool(self._buffer) and self.qos.can_consume()
-
-    def deliver(self, limit: int | None = None) -> int:
-        """Deliver from the buffer what there is credit and time for; gives how many messages that were.
-
-        Args:
-            limit: at most so many; None for as many as one turn of the event loop should take.
-        """
-        delivered = 0
-        started = flushed = monotonic()
-        if limit is not None and self._delivered_at is not None:
-            self._measure(started - self._delivered_at)
-        buffer, qos = self._buffer, self.qos
-        while buffer and not self.closed and qos.can_consume():
-            delivered += self._deliver_entry(buffer.popleft())
-            now = monotonic()
-            if limit is not None:
-                if delivered >= limit:
-                    break
-                continue
-            if now - flushed > HOLD:
-                self.flush_acks(wait=False)
-                flushed = now
-            if now - started > SLICE:
-                break
-        if limit is None and delivered:
-            self._measure((monotonic() - started) / delivered)
-        # Without a loop a message takes the time from one call to the next, if one is waiting for it.
-        self._delivered_at = monotonic() if limit is not None and self._buffer else None
-        return delivered
-
-    def _measure(self, seconds: float) -> None:
-        self._pace = seconds if not self._pace else self._pace * 0.7 + seconds * 0.3
-
-    def _deliver_entry(self, entry: Entry) -> bool:
-        """Hand a message to its consumer; false if it had none, was expired or could not be read."""
-        subscribers = self._subscribers.get(self._queues.get(entry.key, ""))
-        if not subscribers:
-            self.give_back_fetched([entry])
-            return False
-        payload = self.open(entry)
-        if payload is None:
-            return False
-        callback, no_ack = next(reversed(subscribers.values()))
-        if no_ack:
-            self.stream_qos.drop(entry)
-        callback(payload)
-        return True
-
-    def open(self, entry: Entry) -> payloads.Payload | None:
-        """Return an entry's payload, with its delivery tag; None if it is not to be delivered, which is dealt with."""
-        try:
-            payload = self.unpack(entry)
-        except NewerPayload as error:
-            dead_letters.keep_newer(self, entry, error)
-            return None
-        if payload is not None:
-            end = payloads.expires(payload, entry.id)
-            # What a consumer was given in time does not expire with it.
-            if end is not None and end <= self.server_time() and not entry.redelivered:
-                self.stream_qos.drop(entry)
-                return None
-        return payload
-
-    def unpack(self, entry: Entry) -> payloads.Payload | None:
-        """Return an entry's payload, with its delivery tag; None if it is none of Kombu's, or too many died with it.
-
-        It may have expired.
-
-        Raises:
-            NewerPayload: only a newer process can read it.
-        """
-        try:
-            payload = payloads.decode(entry.data)
-        except NewerPayload:
-            raise
-        except ForeignPayload as error:
-            logger.error(
-                "%s %s is no message of Kombu's and was dropped: %s", entry.key, entry.id, error,
-                extra={"action": "foreign_payload"},
-            )  # fmt: skip
-            self.stream_qos.drop(entry)
-            return None
-        if self.max_deaths and entry.deaths >= self.max_deaths:
-            dead_letters.bury(self, entry, payload, "its last consumer let its lease end")
-            return None
-        return payloads.delivered(payload, entry)

@@ -16,12 +16,13 @@ from redis.exceptions import RedisError
 
 from channelsq.redis_core.commands import Command
 from channelsq.redis_core.entries import Entry, parse_tag
+from channelsq.redis_core.poll_plan import PollPlan
 from channelsq.redis_core.stream_consumer import StreamConsumer
+from channelsq.redis_core.suspects import MOST_DEATHS, Suspects
 from channelsq.transport import payloads, publishing
 from channelsq.transport.consuming import SILENCE, ConsumingChannel
 from channelsq.transport.leases import Leases
 from channelsq.transport.qos import QoS
-from channelsq.transport.suspects import MOST_DEATHS, Suspects
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -81,8 +82,13 @@ class Channel(ConsumingChannel):
         self.QoS = QoS  # Kombu's has another without ack_emulation; here nothing is emulated
         self._check_options()
         self.streams = StreamConsumer(self.global_keyprefix, self.lease)
-        self.quarantine = Suspects(self.max_deaths, self.lease)
+        self._start_planning()
         _channels.add(self)
+
+    def _start_planning(self) -> None:
+        self.quarantine = Suspects(self.max_deaths, self.lease)
+        steps: list[int] = self.priority_steps
+        self.plan = PollPlan(self.streams, self.quarantine, len(steps), self.batch_size, self.max_deaths)
 
     def _check_options(self) -> None:
         problem = None
@@ -217,9 +223,7 @@ class Channel(ConsumingChannel):
             # to its own consumers, because credit and acknowledgements are counted there.
             callbacks: Any = self.connection._callbacks
             self._subscribers.setdefault(queue, {})[consumer_tag or ""] = (callbacks[queue], no_ack)
-            self._ramp = 1  # a consumer that wants one message leaves the others to others
-            self._backlog = True
-            self._busy = None  # what was busy may not be what is urgent now
+            self.plan.begin()
         return result
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
@@ -347,6 +351,7 @@ class Channel(ConsumingChannel):
         self._forget()
         self._start_consuming()  # its locks may be held by a thread that is not here
         self.streams.renew_consumer()
+        self._start_planning()
         if self.connection is not None:
             self.connection.leases = Leases()
 

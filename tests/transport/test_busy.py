@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from channelsq.transport.consuming import SLICE
+from channelsq.redis_core.poll_plan import SLICE
 from tests.support.servers import RedisServer
 from tests.transport.broker import Peer, admin, queue
 
@@ -26,7 +26,7 @@ def peers(request: pytest.FixtureRequest, url: str) -> Iterator[tuple[Peer, Peer
 def until_busy(consumer: Peer) -> None:
     """Consume until one queue is asked alone."""
     channel = consumer.channel
-    consumer.until(lambda: channel._backlog and channel._busy is not None and len(consumer.messages) > 20)
+    consumer.until(lambda: channel.plan.backlog and channel.plan.busy is not None and len(consumer.messages) > 20)
 
 
 def place_of(consumer: Peer, body: Any) -> int:
@@ -133,7 +133,7 @@ def test_who_begins_to_consume_again_begins_in_front(peers: tuple[Peer, Peer]) -
     first.cancel()
     publisher.publish(BUSY, "urgent", priority=0)
     begun = len(consumer.messages)
-    consumer.channel._looked_at = time.monotonic() + 1  # as if it had looked in front just now
+    consumer.channel.plan.looked_at = time.monotonic() + 1  # as if it had looked in front just now
     consumer.consume(BUSY, OTHER, prefetch=8)
     assert place_of(consumer, "urgent") <= begun + 1
     consumer.receive(COUNT + 1)

@@ -6,7 +6,7 @@ import logging
 
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.contract.layer_contract import BaseChannelLayer
-from channelsq.transport.suspects import MOST_DEATHS
+from channelsq.redis_core.suspects import MOST_DEATHS
 
 logger = logging.getLogger("channelsq.layers")
 

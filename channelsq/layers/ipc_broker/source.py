@@ -26,7 +26,7 @@ from channelsq.layers.ipc_broker.store_errors import ERRORS, unavailable
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.wire import codec
 from channelsq.redis_core.compact import ForeignPayload, NewerPayload, decode_compact
-from channelsq.transport.suspects import MOST_DEATHS, Suspects
+from channelsq.redis_core.suspects import MOST_DEATHS, Suspects
 
 logger = logging.getLogger("channelsq.layers")
 

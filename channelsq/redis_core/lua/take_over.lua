@@ -22,7 +22,7 @@ local room = tonumber(ARGV[6])
 local stopped = 0
 local taken = {}
 
--- The same as Quarantine.cost() in quarantine.py.
+-- The same as Suspects.cost() in suspects.py.
 local function cost(deaths)
     if limit == 0 or deaths < 1 or deaths >= limit or (deaths < 2 and limit > 2) then
         return 0

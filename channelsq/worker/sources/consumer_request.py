@@ -16,8 +16,8 @@ from channelsq.layers.contract.outbox import Outbox
 from channelsq.layers.contract.source_contract import Source
 from channelsq.layers.wire.signing import HEADER
 from channelsq.message import Message
+from channelsq.redis_core.suspects import MOST_DEATHS
 from channelsq.transport.requests import worker_is_ending
-from channelsq.transport.suspects import MOST_DEATHS
 from channelsq.worker.running import untraced_run
 from channelsq.worker.running.consumer_task import shown
 from channelsq.worker.running.execution import report_failed

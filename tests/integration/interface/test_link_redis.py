@@ -454,6 +454,39 @@ def test_capacity_is_kept_and_told_at_once(server: RedisServer) -> None:
         layer.close()
 
 
+def test_scripts_that_the_server_has_forgotten_are_sent_again(server: RedisServer) -> None:
+    layer = RedisChannelLayer(url=streams(server.url), capacity=3)
+
+    async def scenario() -> None:
+        async with linked(layer) as process:
+            client = Client(process)
+            for order in range(3):
+                client.publish(order)
+            await until(lambda: len(client.outcomes) == 3, "what there is room for")
+            layer.group_add("room", client.channel)
+            with admin(server) as redis_client:
+                redis_client.script_flush()
+                process.link.forget(client.channel)
+                await until(lambda: not redis_client.exists("channelsq:group:{room}"), "the end of the membership")
+                redis_client.script_flush()
+            client.publish(3)
+            await until(lambda: len(client.outcomes) == 4, "the fourth, for which Redis is asked by a script")
+            assert [type(error) for error in client.errors()] == [ChannelFull]
+            assert process.stats["link.unavailable"] == 0
+
+    try:
+        asyncio.run(scenario())
+        with admin(server) as redis_client:
+            redis_client.script_flush()
+        assert layer.some_members("room", 10) == ([], 0)
+        layer.group_add("room", "a?b")
+        assert layer.group_channels("room") == ["a?b"]
+        with pytest.raises(ChannelFull):
+            layer.send("websocket.receive", {})
+    finally:
+        layer.close()
+
+
 def test_what_waits_for_room_is_sent_in_order(server: RedisServer) -> None:
     layer = RedisChannelLayer(url=streams(server.url), capacity=3)
 

@@ -21,7 +21,7 @@ from channelsq.layers.kombu_broker.kombu_source import KombuSource
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, task_message
 from channelsq.options import consumer
-from channelsq.transport.suspects import MOST_DEATHS
+from channelsq.redis_core.suspects import MOST_DEATHS
 from channelsq.worker.sources import newer
 from channelsq.worker.sources.crew import LEAST, Crew
 from tests.support.fakes.workers import FakeEvents

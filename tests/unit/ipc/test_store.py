@@ -16,7 +16,7 @@ from channelsq.ipc import database, messages
 from channelsq.ipc.messages import Message, Taken
 from channelsq.ipc.store import Store, store_at
 from channelsq.layers import IPCChannelLayer
-from channelsq.transport.suspects import MOST_DEATHS
+from channelsq.redis_core.suspects import MOST_DEATHS
 from tests.support.fakes.owners import FakeOwners
 from tests.support.waiting import wait_until
 

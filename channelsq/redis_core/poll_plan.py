@@ -1,0 +1,199 @@
+"""What a consumer of streams asks for next, and what the reply says about the streams.  No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from channelsq.redis_core.commands import Command, Reply, pack
+from channelsq.redis_core.entries import Entry, read_streams
+from channelsq.redis_core.scripts import TAKE, TAKE_OVER
+from channelsq.redis_core.stream_consumer import CHUNK, StreamConsumer
+from channelsq.redis_core.suspects import Suspects
+
+#: Seconds of work to ask for in one poll, and to deliver before the event loop serves other things.
+SLICE = 0.010
+
+#: Seconds that a poll waits while suspects wait for room in quarantine.
+SUSPECTS_EVERY = 0.05
+
+#: How many commands are kept packed.
+_MOST_CACHED = 256
+
+
+@dataclass
+class Poll:
+    """A poll: one request for messages."""
+
+    #: ``read`` waits for messages, ``take`` asks for what is there, ``more`` for what the one busy stream has and
+    #: ``look`` for what is in front of it, ``claim`` for what dead consumers held, ``wake`` for an answer at once.
+    kind: Literal["read", "take", "more", "look", "claim", "wake"]
+    #: COUNT of a ``read``, the most that the others may return.
+    asked: int
+    command: Command | bytes
+    #: The streams that are asked.
+    keys: Sequence[str] = field(default_factory=list)
+    #: The free part of the quarantine that a ``claim`` tells the server.
+    room: float = 0.0
+
+    def found_others_empty(self, key: str, steps: int) -> bool:
+        """Return whether it brought messages of ``key`` alone, and found the queues of the same priority empty.
+
+        Args:
+            key: the one stream that had any.
+            steps: how many streams, one for each priority, a queue has.
+        """
+        if self.kind != "take":
+            return True  # it asked them all; a "take" ends when it has enough
+        queues = len(self.keys) // steps
+        return self.keys.index(key) % queues == queues - 1
+
+
+#: Asks for an answer at once.
+WAKE = Poll("wake", 0, ("PING",))
+
+
+class PollPlan:
+    """Decides for one consumer what each poll asks for.
+
+    Lua, which can look at one stream after the other, reads each message and writes it again.  So where one stream
+    is busy it is asked past Lua, and now and then whatever is in front of it is asked, too.
+
+    Args:
+        consumer: makes the commands.
+        quarantine: the suspects that the consumer holds.
+        steps: how many streams, one for each priority, a queue has.
+        batch_size: how many messages one poll may bring.
+        max_deaths: how many deaths make a dead letter; None for no number of them.
+    """
+
+    def __init__(
+        self, consumer: StreamConsumer, quarantine: Suspects, steps: int, batch_size: int, max_deaths: int | None
+    ) -> None:
+        self._consumer = consumer
+        self._quarantine = quarantine
+        self._steps = steps
+        self._batch_size = batch_size
+        self._max_deaths = max_deaths
+        self._reads: dict[tuple[str | int | None, ...], bytes] = {}
+        self._pace = 0.0  # seconds a message took, on average
+        self._looked_last = False  # whether the last poll looked in front of the busy stream
+        #: When what dead consumers hold is asked for next; at once when consuming begins.
+        self.take_over_at = 0.0
+        #: When the streams in front of the busy one were asked last.
+        self.looked_at = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with one message again, as there are other queues."""
+        self._ramp = 1  # a consumer that wants one message leaves the others to others
+        #: Whether a stream may hold more than the last poll brought.
+        self.backlog = True
+        #: The one stream that had anything when all were asked last; what was busy may not be what is urgent now.
+        self.busy: str | None = None
+
+    def measure(self, seconds: float) -> None:
+        """Note that a message took so many seconds."""
+        self._pace = seconds if not self._pace else self._pace * 0.7 + seconds * 0.3
+
+    def wanted(self, free: int | None) -> int:
+        """Return how many messages to ask for, with credit for ``free`` more; None for no end of them."""
+        wanted = min(self._batch_size, self._ramp)
+        if free is not None:
+            wanted = min(wanted, free)
+        if self._pace:
+            wanted = min(wanted, int(SLICE / self._pace))
+        return max(1, wanted)
+
+    # -- Polls
+
+    def claim(self, keys: Sequence[str], wanted: int, room: float, now: float, every: float) -> Poll:
+        """Return the poll that takes what dead consumers hold; the next one is due in ``every`` seconds."""
+        self.take_over_at = now + every
+        wanted = min(wanted, CHUNK)
+        command = self._consumer.take_over_command(keys, wanted, self._max_deaths, room)
+        return Poll("claim", wanted, command, room=room)
+
+    def next(self, keys: Sequence[str], wanted: int, timeout: float | None, now: float) -> Poll:
+        """Return the poll for other messages.
+
+        Args:
+            keys: the streams, in the order in which they are served.
+            wanted: how many messages are.
+            timeout: seconds to wait at most; None for ever, 0 for not at all.
+            now: the time.
+        """
+        if timeout == 0 or (len(keys) > 1 and self.backlog):
+            return self._at_once(keys, wanted, now)
+        # COUNT is for each stream.  With less credit than streams, several that get a message at the same
+        # moment can bring more than there is credit for; it waits in the buffer.
+        # More than one where that is wanted: a poll that brought all it asked for is followed by another at once.
+        count = max(1, min(wanted, 2), wanted // len(keys))
+        if self._quarantine.waited_for:
+            timeout = min(timeout or SUSPECTS_EVERY, SUSPECTS_EVERY)
+        count = rounded(count)
+        return Poll("read", count, self._packed_read(keys, count, int((timeout or 0) * 1000)))
+
+    def _at_once(self, keys: Sequence[str], wanted: int, now: float) -> Poll:
+        busy = self.busy
+        if busy is None or busy not in keys:
+            return Poll("take", wanted, self._consumer.take_command(keys, wanted), keys)
+        # Never twice in a row: where polls are slow to follow each other, the busy stream would never be read.
+        may_look = now - self.looked_at >= SLICE and not self._looked_last
+        if may_look and (ahead := keys[: keys.index(busy)]):
+            self.looked_at, self._looked_last = now, True
+            return Poll("look", wanted, self._consumer.take_command(ahead, wanted))
+        self._looked_last = False
+        wanted = rounded(wanted)
+        return Poll("more", wanted, self._packed_read([busy], wanted, None))
+
+    def _packed_read(self, keys: Sequence[str], count: int, block: int | None) -> bytes:
+        """Return the command that asks for messages; made once for each of the few ways in which polls differ."""
+        way: tuple[str | int | None, ...] = (self._consumer.consumer, count, block, *keys)
+        packed = self._reads.get(way)
+        if packed is None:
+            if len(self._reads) >= _MOST_CACHED:
+                self._reads.clear()
+            packed = self._reads[way] = pack([self._consumer.read_command(keys, count, block)])
+        return packed
+
+    # -- Replies
+
+    def on_missing_script(self, poll: Poll) -> list[Command]:
+        """Return the commands that have the server know the scripts of polls, before the next one."""
+        if poll.kind == "claim":
+            self.take_over_at = 0.0
+        return [TAKE.load_command, TAKE_OVER.load_command]
+
+    def read(self, poll: Poll, reply: Reply) -> list[tuple[str, list[Entry]]]:
+        """Return the entries that a poll for messages brought, by their streams' keys."""
+        found = list(read_streams(reply))
+        if poll.kind == "look":
+            if found:
+                self.busy = None  # nor the only one any more
+            return found
+        if poll.kind != "more":
+            alone = found[0][0] if len(found) == 1 else None
+            self.busy = alone if alone is not None and poll.found_others_empty(alone, self._steps) else None
+        sizes = [len(entries) for _, entries in found]
+        self.backlog = (sum(sizes) if poll.kind == "take" else max(sizes, default=0)) >= poll.asked
+        if self.backlog:
+            self._ramp = min(self._ramp * 2, self._batch_size)
+        return found
+
+    def read_claim(self, poll: Poll, reply: Reply) -> list[Entry]:
+        """Return the entries that a ``claim`` brought."""
+        stopped, streams = reply
+        entries = [entry for _, found in read_streams(streams, claimed=True) for entry in found]
+        # Use the room that the server saw, not the free one: another thread may have finished a suspect meanwhile.
+        left = poll.room - sum(self._quarantine.cost(entry.deaths) for entry in entries)
+        self._quarantine.stopped(left if stopped else None)
+        if len(entries) >= poll.asked:
+            self.take_over_at = 0.0  # there may be more
+        return entries
+
+
+def rounded(count: int) -> int:
+    """Return a count not above ``count``, of the few that commands are made for."""
+    return count if count <= 2 else 1 << (count.bit_length() - 1)
