@@ -228,6 +228,22 @@ def requires_origin() -> bool:
     return required
 
 
+def admin_path() -> str:
+    """``CHANNEL_ADMIN_PATH``: the path of the live admin's WebSocket, below the prefix where the site is mounted."""
+    path = getattr(settings, "CHANNEL_ADMIN_PATH", "/channelsq/admin/")
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise ImproperlyConfigured(f'CHANNEL_ADMIN_PATH must be a path such as "/channelsq/admin/", not {path!r}')
+    return path
+
+
+def admin_for_all() -> bool:
+    """``CHANNEL_ADMIN_ALL``: whether each ModelAdmin is live that does not say whether it is."""
+    for_all = getattr(settings, "CHANNEL_ADMIN_ALL", True)
+    if not isinstance(for_all, bool):
+        raise ImproperlyConfigured(f"CHANNEL_ADMIN_ALL must be True or False, not {for_all!r}")
+    return for_all
+
+
 def import_dotted(path: str) -> Any:
     """Return the object that a dotted path such as ``"app.routing.channel_routing"`` names.
 

@@ -1,0 +1,1 @@
+"""Django apps that a project adds on top of channelsq."""
