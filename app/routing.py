@@ -4,11 +4,12 @@ HTTP requests without a route go to Django's views (``app/urls.py``).
 """
 
 from app import consumers
-from channelsq import route
+from channelsq import include, route
 
 ROOM = r"^/chat/(?P<room>[-\w]+)/$"
 
 channel_routing = [
+    include("channelsq.contrib.admin.routing.channel_routing"),
     route("websocket.connect", consumers.connect, path=ROOM),
     route("websocket.receive", consumers.receive, path=ROOM),
     route("websocket.disconnect", consumers.disconnect, path=ROOM),

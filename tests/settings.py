@@ -15,6 +15,7 @@ USE_TZ = True
 
 INSTALLED_APPS = [
     "channelsq",
+    "channelsq.contrib.admin",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -1,4 +1,4 @@
-"""The live admin on the polls project of Django's tutorial: interface server, worker, Redis, and people with browsers."""
+"""The live admin on the polls project of Django's tutorial, with an interface server, a worker, Redis and browsers."""
 
 from __future__ import annotations
 

@@ -166,16 +166,14 @@ class PollsSite:
 
     def add(self) -> None:
         """Add the two lines of docs/admin.md."""
-        shown = {each.file: each.text.strip() for each in blocks(ROOT / "docs" / "admin.md") if each.file}
-        self._insert("mysite/settings.py", "INSTALLED_APPS = [\n", shown["mysite/settings.py"])
-        self._insert("mysite/routing.py", "channel_routing = [\n", shown["mysite/routing.py"])
-
-    def _insert(self, name: str, below: str, line: str) -> None:
-        assert "\n" not in line
-        path = self.folder / name
-        text = path.read_text()
-        assert text.count(below) == 1
-        path.write_text(text.replace(below, f"{below}    {line}\n"))
+        shown = [block for block in blocks(ROOT / "docs" / "admin.md") if block.language == "diff"]
+        assert [block.file for block in shown] == ["mysite/settings.py", "mysite/routing.py"]
+        for block in shown:
+            below, (added,) = block.text.partition("\n")[0][1:], re.findall(r"^\+(.*)$", block.text, re.MULTILINE)
+            path = self.folder / block.file
+            text = path.read_text()
+            assert text.count(f"{below}\n") == 1
+            path.write_text(text.replace(f"{below}\n", f"{below}\n{added}\n"))
 
     def fill(self) -> None:
         """Make the database, with users and questions."""

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
@@ -37,7 +37,7 @@ ROOMS = {
 class Command(BaseCommand):
     """Demo data; run again it adds what is missing."""
 
-    help = "Add a few rooms with some history, the users alice and bob, and an admin."
+    help = "Add a few rooms with some history, the users alice and bob, and an admin.  Alice may edit rooms in /admin/."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """``--force``."""
@@ -53,18 +53,24 @@ class Command(BaseCommand):
                 "DEBUG is off: this would add users with a password that everybody can read in the source.  "
                 "Use --force if that is what you want."
             )
-        users = {name: self._user(name) for name in ("alice", "bob")}
+        users = {"alice": self._user("alice", edits=True, is_staff=True), "bob": self._user("bob")}
         self._user("admin", is_staff=True, is_superuser=True)
         for slug, (name, history) in ROOMS.items():
             room, is_new = Room.objects.get_or_create(slug=slug, defaults={"name": name})
             if is_new:
                 for author, text in history:
                     Message.objects.create(room=room, author=users[author], text=text)
-        self.stdout.write(f"Rooms: {', '.join(ROOMS)}.  Log in as alice, bob or admin (/admin/), password: {PASSWORD}")
+        self.stdout.write("In /admin/ alice and admin see each other on the page of a room.")
+        self.stdout.write(f"Rooms: {', '.join(ROOMS)}.  Log in as alice, bob or admin, password: {PASSWORD}")
 
-    def _user(self, name: str, **rights: bool) -> User:
+    def _user(self, name: str, *, edits: bool = False, **rights: bool) -> User:
         user, is_new = User.objects.get_or_create(username=name, defaults=rights)
         if is_new:
             user.set_password(PASSWORD)
             user.save(update_fields=["password"])
+        if is_new and edits:
+            edited = ("room", "message")
+            user.user_permissions.add(
+                *Permission.objects.filter(content_type__app_label="app", content_type__model__in=edited)
+            )
         return user

@@ -2,10 +2,10 @@
 
 =======================  ==================================================================
 channelsq_admin.E001     another app that is needed is missing
-channelsq_admin.E002     "channelsq.contrib.admin" stands below "django.contrib.admin"
-channelsq_admin.E003     the routing has no routes of the live admin, or others hide them
-channelsq_admin.E004     sockets can have no sessions
-channelsq_admin.E005     CHANNEL_ADMIN_PATH or CHANNEL_ADMIN_ALL cannot be used
+channelsq_admin.E002     sockets can have no sessions
+channelsq_admin.E003     CHANNEL_ADMIN_PATH or CHANNEL_ADMIN_ALL cannot be used
+channelsq_admin.W001     "channelsq.contrib.admin" stands below "django.contrib.admin"
+channelsq_admin.W002     the routing has no routes of the live admin, or others hide them
 =======================  ==================================================================
 """
 
@@ -38,7 +38,7 @@ def register() -> None:
 
 
 def check_live_admin(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """E001 to E005."""
+    """Find all of them."""
     missing = [name for name in _NEEDED if not apps.is_installed(name)]
     if missing:
         return [
@@ -52,7 +52,7 @@ def check_live_admin(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[C
         conf.admin_path()
         conf.admin_for_all()
     except ImproperlyConfigured as error:
-        return [checks.Error(str(error), id="channelsq_admin.E005")]
+        return [checks.Error(str(error), id="channelsq_admin.E003")]
     return _check_order() + _check_routing() + _check_sessions()
 
 
@@ -61,11 +61,11 @@ def _check_order() -> list[CheckMessage]:
     if names.index("channelsq.contrib.admin") < names.index("django.contrib.admin"):
         return []
     return [
-        checks.Error(
+        checks.Warning(
             '"channelsq.contrib.admin" stands below "django.contrib.admin", whose templates hide those of the live '
             "admin: no page is live.",
             hint='Put "channelsq.contrib.admin" above it in INSTALLED_APPS.',
-            id="channelsq_admin.E002",
+            id="channelsq_admin.W001",
         )
     ]
 
@@ -89,7 +89,7 @@ def _check_routing() -> list[CheckMessage]:
             hint = f"Put {_INCLUDE} above it, or set CHANNEL_ADMIN_PATH to another path."
         else:
             continue
-        return [checks.Error(problem, hint=hint, id="channelsq_admin.E003")]
+        return [checks.Warning(problem, hint=hint, id="channelsq_admin.W002")]
     return []
 
 
@@ -97,5 +97,5 @@ def _check_sessions() -> list[CheckMessage]:
     try:
         session_for_reply_channel("websocket.send.check!check")
     except ChannelsqError as error:
-        return [checks.Error(f"The live admin's sockets can have no sessions: {error}", id="channelsq_admin.E004")]
+        return [checks.Error(f"The live admin's sockets can have no sessions: {error}", id="channelsq_admin.E002")]
     return []
