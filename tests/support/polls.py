@@ -109,7 +109,7 @@ from django.utils import timezone
 from polls.models import Choice, Question
 
 for name in ("alice", "bob"):
-    User.objects.create_superuser(name, password=%(password)r)
+    User.objects.create_superuser(name, password=%(password)r, first_name="<b>Bob</b>" if name == "bob" else "")
 reader = User.objects.create_user("reader", password=%(password)r, is_staff=True)
 reader.user_permissions.add(Permission.objects.get(codename="view_question"))
 User.objects.create_user("stranger", password=%(password)r, is_staff=True)

@@ -124,13 +124,13 @@ def test_a_path_that_is_none(value: object) -> None:
 
 
 def test_all_or_some() -> None:
-    class Plain(admin.ModelAdmin):
+    class Plain(admin.ModelAdmin):  # type: ignore[type-arg]
         pass
 
-    class Mixed(LiveAdminMixin, admin.ModelAdmin):
+    class Mixed(LiveAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         pass
 
-    class Off(admin.ModelAdmin):
+    class Off(admin.ModelAdmin):  # type: ignore[type-arg]
         live_admin = False
 
     site = admin.AdminSite()
@@ -512,7 +512,7 @@ def test_a_full_channel_fails_no_save_and_is_made_up_for(root: User, caplog: pyt
         tab.enter()
         for n in range(3):
             Room.objects.create(name=f"Room {n}", slug=f"room-{n}")
-        assert [record.action for record in caplog.records if hasattr(record, "action")] == ["admin_untold"]  # type: ignore[attr-defined]
+        assert [record.action for record in caplog.records if hasattr(record, "action")] == ["admin_untold"]
         assert work(layer) == 1
         assert named(tab.frames(), "rows")[0]["more"] is False
         Room.objects.create(name="Room 4", slug="room-4")
