@@ -27,6 +27,7 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 @pytest.fixture(scope="module")
 def polls_site(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PollsSite]:
     site = PollsSite(tmp_path_factory.mktemp("polls"), fresh_redis(redis_url))
+    expect.set_options(timeout=20_000)  # several browsers at once, and sometimes other tests beside them
     try:
         site.make()
         site.add()
@@ -34,6 +35,7 @@ def polls_site(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         site.start()
         yield site
     finally:
+        expect.set_options(timeout=5_000)
         site.processes.stop()
 
 
@@ -68,7 +70,9 @@ def question(enter: Enter) -> str:
     page.fill("[name=choice_set-1-choice_text]", "The sky")
     page.click("[name=_continue]")
     expect(page.locator(".messagelist .success")).to_be_visible()
-    return page.url.removeprefix(editor.url)
+    path = page.url.removeprefix(editor.url)
+    editor.context.close()
+    return path
 
 
 def test_two_people_on_one_object_see_each_other(enter: Enter, question: str) -> None:
