@@ -22,7 +22,7 @@ from channelsq.delivery.pending import pending_message_store
 from channelsq.exceptions import ConsumeLater
 from channelsq.http.request import AsgiRequest
 from channelsq.message import Message
-from channelsq.session_support.ordering import LET_THROUGH, MISSING, Turns, requeue_messages, wait_channel_name
+from channelsq.session_support.ordering import LET_THROUGH, MISSING, MessageOrder, requeue_messages, wait_channel_name
 from channelsq.session_support.session_stores import browser_session, save_browser_session, session_for_reply_channel
 from channelsq.utils import name_that_thing
 
@@ -215,7 +215,7 @@ def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callabl
             if message.reply_channel is None:
                 raise ValueError(f"{message!r} has no reply_channel: @enforce_ordering is for messages of a client")
             if MISSING in message:
-                Turns(message).remind()
+                MessageOrder(message).remind()
                 return None
             if "order" not in message:
                 raise ValueError(
@@ -224,19 +224,19 @@ def enforce_ordering(func: C | None = None, slight: bool = False) -> C | Callabl
                 )
             order = int(message["order"])
             let_through = message.content.pop(LET_THROUGH, False)
-            turns = Turns(message)
-            if order > turns.noted and not let_through:
-                turns.park()
+            message_order = MessageOrder(message)
+            if order > message_order.noted and not let_through:
+                message_order.park()
                 return None
-            turns.begin(order)
+            message_order.begin(order)
             try:
                 result = with_session(*args, **kwargs)
                 pending_message_store.send_and_flush()  # otherwise the next consumer's answers could overtake these
             except BaseException as error:
                 if not (_comes_again(error) or is_end(error)):
-                    turns.passed(order)
+                    message_order.passed(order)
                 raise
-            turns.passed(order)
+            message_order.passed(order)
             return result
 
         return cast(C, in_order)

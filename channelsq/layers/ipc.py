@@ -169,7 +169,7 @@ class IPCChannelLayer(KombuChannelLayer):
         with self._errors():
             for queue in list(self.used):
                 self.store.purge(queue)
-        self.store_sender.forget_rooms()
+        self.store_sender.forget_windows()
         self._store_receiver.clear()
         self._groups.flush()
         self._begun.flush()

@@ -183,7 +183,7 @@ class RedisChannelLayer(KombuChannelLayer):
 
     def flush(self) -> None:
         super().flush()
-        self.sender.forget_rooms()
+        self.sender.forget_windows()
 
     def close(self) -> None:
         super().close()

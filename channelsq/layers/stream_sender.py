@@ -14,7 +14,7 @@ from redis.retry import Retry
 from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.contract.broker_urls import shown
-from channelsq.layers.contract.capacity import Rooms
+from channelsq.layers.contract.capacity import CapacityWindows
 from channelsq.layers.contract.layer_contract import ChannelState, Send
 from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
@@ -80,7 +80,7 @@ class DirectSender:
         self._pid = 0
         self._pool: Any = None
         self._free = threading.BoundedSemaphore(connections)
-        self._rooms = Rooms()
+        self._windows = CapacityWindows()
         self._commands: StreamCommands | None = None
 
     @property
@@ -100,7 +100,7 @@ class DirectSender:
                 # After a fork the parent's sockets are not ours to use or close.
                 self._pid = os.getpid()
                 self._free = threading.BoundedSemaphore(self._connections)
-                self._rooms = Rooms()
+                self._windows = CapacityWindows()
                 with self._layer.open_connection() as connection:
                     channel: Any = connection.default_channel
                     pool = channel._get_pool()
@@ -115,7 +115,7 @@ class DirectSender:
             with self._free:
                 return carry_out(pool, operation)
         except (RedisError, OSError) as error:
-            self._rooms.forget()
+            self._windows.forget()
             if self._pool is not None:
                 self._pool.disconnect(inuse_connections=False)  # whatever broke the one may have broken these
             raise BrokerUnavailable(shown(self._layer.url), error) from error
@@ -131,49 +131,49 @@ class DirectSender:
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         """Send now; see :meth:`BaseChannelLayer.dispatch`."""
-        parcel = StreamOutbox(self._layer)
-        full = self._pack(parcel, sends)
-        self.send(parcel)
+        outbox = StreamOutbox(self._layer)
+        full = self._pack(outbox, sends)
+        self.send(outbox)
         if full is not None:
             raise full
 
     def commands_for(self, sends: Sequence[Send]) -> list[Command]:
         """The commands that send what there is room for, for a transaction of the caller's."""
-        parcel = StreamOutbox(self._layer)
-        self._pack(parcel, sends)
-        return self.render((parcel,))
+        outbox = StreamOutbox(self._layer)
+        self._pack(outbox, sends)
+        return self.render((outbox,))
 
     def settle(self, sends: Sequence[Send]) -> None:
         """Send with the acknowledgement of the message that is being handled; now, if none is, or it is elsewhere."""
-        parcel = collected_here.get()
-        if not isinstance(parcel, StreamOutbox) or parcel.layer is not self._layer:
+        outbox = collected_here.get()
+        if not isinstance(outbox, StreamOutbox) or outbox.layer is not self._layer:
             self.dispatch(sends)
             return
-        full = self._pack(parcel, sends)
+        full = self._pack(outbox, sends)
         if full is not None:
             raise full
 
     def join_acknowledgement(self, commands: Sequence[Command]) -> bool:
         """Have commands carried out with the acknowledgement of the message that is handled; False if none is."""
-        parcel = collected_here.get()
-        if not isinstance(parcel, StreamOutbox) or parcel.layer is not self._layer:
+        outbox = collected_here.get()
+        if not isinstance(outbox, StreamOutbox) or outbox.layer is not self._layer:
             return False
-        parcel.add_commands(commands)
+        outbox.add_commands(commands)
         return True
 
-    def send(self, parcel: StreamOutbox) -> None:
-        """Send what is in a parcel now."""
-        if parcel:
-            self._carry_out(ask(*self.render((parcel,))))
+    def send(self, outbox: StreamOutbox) -> None:
+        """Send what is in a outbox now."""
+        if outbox:
+            self._carry_out(ask(*self.render((outbox,))))
 
-    def render(self, parcels: Sequence[StreamOutbox]) -> list[Command]:
-        """The commands that send several parcels; what goes to one process travels together."""
+    def render(self, outboxes: Sequence[StreamOutbox]) -> list[Command]:
+        """The commands that send several outboxes; what goes to one process travels together."""
         envelopes: dict[Place, list[Entry]] = {}
         commands: list[Command] = []
-        for parcel in parcels:
-            for place, entries in parcel.envelopes:
+        for outbox in outboxes:
+            for place, entries in outbox.envelopes:
                 envelopes.setdefault(place, []).extend(entries)
-            commands += parcel.commands
+            commands += outbox.commands
         for (key, expiry_ms, signed), entries in envelopes.items():
             for _, body in pack_envelopes(entries):
                 if signed is not None:
@@ -181,21 +181,21 @@ class DirectSender:
                 commands += self.commands.bare_on(key, body, expiry_ms)
         return commands
 
-    def _pack(self, parcel: StreamOutbox, sends: Sequence[Send]) -> ChannelFull | None:
-        """Add ``sends`` to a parcel; gives ChannelFull for the first that has no room."""
+    def _pack(self, outbox: StreamOutbox, sends: Sequence[Send]) -> ChannelFull | None:
+        """Add ``sends`` to a outbox; gives ChannelFull for the first that has no room."""
         envelopes, messages = self._layer.sort(sends)
         full: ChannelFull | None = None
         for prefix, entries in envelopes.items():
-            if not self._rooms.take(prefix[:-1]):
+            if not self._windows.take(prefix[:-1]):
                 try:
                     self._admit(prefix[:-1], self._layer.reply_capacity(prefix), bare=True)
                 except ChannelFull as error:
                     full = self._layer.refuse_envelope(entries, error.capacity) or full
                     continue
-            parcel.add_envelope(self._place(prefix[:-1]), entries)
+            outbox.add_envelope(self._place(prefix[:-1]), entries)
         for channel, send in messages:
             try:
-                self._add_message(parcel, channel, send)
+                self._add_message(outbox, channel, send)
             except ChannelFull as error:
                 if send.group:
                     self._layer.note_dropped(send.target, channel)
@@ -208,13 +208,13 @@ class DirectSender:
         signed = None if commands.signing is None else (commands.signing.prefix, commands.queue_prefix + queue)
         return commands.key(queue), commands.expiry_ms, signed
 
-    def _add_message(self, parcel: StreamOutbox, channel: str, send: Send) -> None:
+    def _add_message(self, outbox: StreamOutbox, channel: str, send: Send) -> None:
         bare = names.is_single_reader(channel)
         self._admit(channel, self._layer.capacity_of(channel), bare=bare)
         if bare:
-            parcel.add_commands(self.commands.bare(channel, send.body))
+            outbox.add_commands(self.commands.bare(channel, send.body))
         else:
-            parcel.add_commands((self.commands.task(channel, send.body),))
+            outbox.add_commands((self.commands.task(channel, send.body),))
 
     def _admit(self, queue: str, capacity: int, *, bare: bool) -> None:
         """Raise ChannelFull if ``queue`` has no room for one more."""
@@ -230,13 +230,13 @@ class DirectSender:
                     raise
                 return 0  # it waits with the acknowledgement until the broker is back
 
-        self._rooms.admit(queue, capacity, depth)
+        self._windows.admit(queue, capacity, depth)
 
     def state(self, queue: str) -> ChannelState:
         """What is in a queue that workers consume; see :meth:`BaseChannelLayer.channel_state`."""
         key = self.commands.key(queue)
         return ChannelState(self._carry_out(waiting(key)), *self._carry_out(look(key, self.commands.dead_key(queue))))
 
-    def forget_rooms(self) -> None:
+    def forget_windows(self) -> None:
         """Trust no measured depth any more."""
-        self._rooms.forget()
+        self._windows.forget()

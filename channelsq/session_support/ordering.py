@@ -90,7 +90,7 @@ def _order_of(waiting: dict[str, Any]) -> int:
     return int(waiting["order"])
 
 
-class Turns:
+class MessageOrder:
     """The order of one socket's messages.
 
     Args:

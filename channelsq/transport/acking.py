@@ -121,8 +121,8 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
             return []
         commands: list[Command] = []
         if self.render is not None:
-            parcels = [ack.parcel for ack in acks if ack.parcel is not None]
-            commands += self.render(parcels) if parcels else []
+            outboxes = [ack.outbox for ack in acks if ack.outbox is not None]
+            commands += self.render(outboxes) if outboxes else []
         for start in range(0, len(acks), _CHUNK):
             commands += ack_commands((ack.key, ack.id) for ack in acks[start : start + _CHUNK])
         return [SETTLE.command((), settle_args(commands))]

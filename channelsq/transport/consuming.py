@@ -43,7 +43,7 @@ class ConsumingChannel(DeliveringChannel):
     """Polls streams."""
 
     lease: float
-    quarantine: Suspects
+    suspects: Suspects
     _in_poll: Any
     _queue_cycle: Any
 
@@ -93,7 +93,7 @@ class ConsumingChannel(DeliveringChannel):
         keys = self._in_order(queues)
         wanted = self._wanted()
         now = monotonic()
-        plan, quarantine = self.plan, self.quarantine
+        plan, quarantine = self.plan, self.suspects
         if now >= plan.take_over_at or quarantine.may_go_on(self._holds, now):
             self.before_take_over(keys)
             return plan.claim(keys, wanted, quarantine.room(self._holds, now), now, self.lease / 3)
@@ -205,7 +205,7 @@ class ConsumingChannel(DeliveringChannel):
             innocent = entry in early
             self._buffer.append(entry._replace(deaths=0) if innocent else entry)
             if not innocent:
-                self.quarantine.admit(entry.tag, entry.deaths, now)
+                self.suspects.admit(entry.tag, entry.deaths, now)
         if entries:
             count = len(entries)
             logger.warning("took over %d messages that dead consumers held", count, extra={"action": "taken_over"})

@@ -24,7 +24,7 @@ class Ack(NamedTuple):
     key: str
     id: str
     #: What is to be done in the same transaction, as :attr:`ConsumingChannel.render` reads it; None for nothing.
-    parcel: Any = None
+    outbox: Any = None
     #: Whether it was sent before, and the answer got lost: it may have been done.
     doubtful: bool = False
 
@@ -97,7 +97,7 @@ class QoS(kombu_redis.QoS):
         """Note that a source holds an entry no more, and Redis knows, or is told by :meth:`drop`."""
         self._delivered.pop(tag, None)  # type: ignore[union-attr]
 
-    def settle(self, key: str, entry: str, delivery_tag: str, parcel: Any) -> None:
+    def settle(self, key: str, entry: str, delivery_tag: str, outbox: Any) -> None:
         """The message of an entry is done with, and its outcome is to leave in one transaction with the
         acknowledgement.
 
@@ -106,7 +106,7 @@ class QoS(kombu_redis.QoS):
         """
         # One step, whatever thread this is.
         if self._delivered.pop(delivery_tag, None) is not None and not self.channel.closed:  # type: ignore[union-attr]
-            self._acks.append(_tuple(Ack, (key, entry, parcel, False)))
+            self._acks.append(_tuple(Ack, (key, entry, outbox, False)))
 
     def drop(self, entry: Entry) -> None:
         """Acknowledge an entry that is not delivered as a message, or needs no acknowledgement when it is."""
@@ -130,7 +130,7 @@ class QoS(kombu_redis.QoS):
         Args:
             doubtful: whether they may have been carried out already.
         """
-        self._acks.extendleft(ack._replace(doubtful=doubtful and ack.parcel is not None) for ack in reversed(acks))
+        self._acks.extendleft(ack._replace(doubtful=doubtful and ack.outbox is not None) for ack in reversed(acks))
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """The message is not wanted; with ``requeue`` it goes to the end of its queue, marked redelivered."""

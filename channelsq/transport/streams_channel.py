@@ -86,9 +86,9 @@ class Channel(ConsumingChannel):
         _channels.add(self)
 
     def _start_planning(self) -> None:
-        self.quarantine = Suspects(self.max_deaths, self.lease)
+        self.suspects = Suspects(self.max_deaths, self.lease)
         steps: list[int] = self.priority_steps
-        self.plan = PollPlan(self.streams, self.quarantine, len(steps), self.batch_size, self.max_deaths)
+        self.plan = PollPlan(self.streams, self.suspects, len(steps), self.batch_size, self.max_deaths)
 
     def _check_options(self) -> None:
         problem = None
@@ -341,7 +341,7 @@ class Channel(ConsumingChannel):
         self._joined.clear()
         self._touched = {}
         self._leased = False
-        self.quarantine.forget()
+        self.suspects.forget()
         if isinstance(self._qos, QoS):
             self._qos.forget()
 

@@ -171,7 +171,7 @@ class Server:
             await asyncio.sleep(0)
         hub = self.server.context
         assert hub.connections == 0, "a connection is still counted"
-        assert not hub.exchanges, "a request is still waited for"
+        assert not hub.single_responses, "a request is still waited for"
         hub.sockets.clear()  # their disconnects wait for an application
         await self._work(False)
         self.layer.flush()

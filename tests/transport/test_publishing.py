@@ -43,8 +43,8 @@ def proxy(server: RedisServer) -> Iterator[Proxy]:
     loop.stop()
 
 
-class Turns:
-    """Turns a consumer in a thread; ``received`` has, of each message, whether its publisher knew."""
+class MessageOrder:
+    """MessageOrder a consumer in a thread; ``received`` has, of each message, whether its publisher knew."""
 
     def __init__(self, peer: Peer) -> None:
         self.published: set[int] = set()
@@ -54,7 +54,7 @@ class Turns:
         self.thread = threading.Thread(target=self.run)
         self.consumer = peer.connection.Consumer([JOBS], on_message=self.on_message)
 
-    def __enter__(self) -> Turns:
+    def __enter__(self) -> MessageOrder:
         self.consumer.consume()
         if self.peer.hub is not None:
             self.peer.connection.register_with_event_loop(self.peer.hub)
@@ -81,7 +81,7 @@ def test_the_publishers_answer_comes_first(url: str, proxy: Proxy, hub: bool) ->
     with (
         Peer(f"redis-streams://127.0.0.1:{proxy.port}/0") as publisher,
         Peer(url, hub=hub) as consumer,
-        Turns(consumer) as turns,
+        MessageOrder(consumer) as turns,
     ):
         publisher.publish(JOBS, 0)  # which also opens the connections
         wait_until(lambda: 0 in turns.received, "the first message")
@@ -96,7 +96,7 @@ def test_the_publishers_answer_comes_first(url: str, proxy: Proxy, hub: bool) ->
 
 def test_an_answer_that_does_not_come_holds_nothing_up(url: str) -> None:
     lost = publishing.begin()
-    with Peer(url) as publisher, Peer(url) as consumer, Turns(consumer) as turns:
+    with Peer(url) as publisher, Peer(url) as consumer, MessageOrder(consumer) as turns:
         publisher.publish(JOBS, 1)
         wait_until(lambda: 1 in turns.received, "the message")
         assert lost not in publishing._under_way  # nor will the next one wait for it

@@ -27,7 +27,7 @@ from channelsq.security.origins import OriginPolicy
 logger = logging.getLogger("channelsq.interface")
 
 #: Requests that are given up in one turn of the rounds at most.
-_EXCHANGES = 1000
+_MOST_GIVEN_UP = 1000
 
 
 class Socket(Protocol):
@@ -95,7 +95,7 @@ class ServerContext:
         #: How many HTTP responses have begun and are not complete.
         self.streaming = 0
         #: Requests that wait for an answer of one message, the oldest first.
-        self.exchanges: dict[Waiting, None] = {}
+        self.single_responses: dict[Waiting, None] = {}
         #: Bytes of requests' bodies that are kept for another run, see :mod:`channelsq.interface.http.body_spool`.
         self.bodies_kept = 0
         #: How many clients are connected, whatever they speak.
@@ -176,11 +176,11 @@ class ServerContext:
         return self.layer.channel_layer.message_size_limit
 
     def _give_up_requests(self, now: float) -> None:
-        oldest = next(iter(self.exchanges), None)
+        oldest = next(iter(self.single_responses), None)
         if oldest is not None:
             self.unconsumed.waits(names.HTTP_REQUEST, oldest.since, now)
         self.unconsumed.on_tick(now)
-        for waiting in list(itertools.islice(self.exchanges, _EXCHANGES)):
+        for waiting in list(itertools.islice(self.single_responses, _MOST_GIVEN_UP)):
             if not waiting.on_tick(now):
                 break  # all that follow are younger
 

@@ -19,7 +19,7 @@ class DirectApp:
     """Answers each request with Django's views, here; nothing of it is published.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
     """
 
     def __init__(self, context: ServerContext) -> None:
@@ -33,24 +33,24 @@ class DirectApp:
         assert scope["type"] == "http"
         context = self._context
         context.stats.count("http.requests")
-        asking = RequestMessage(context, scope)
+        request = RequestMessage(context, scope)
         body = _Body(Upload(context, scope, receive, patience=context.config.http_timeout))
         sent = _Sent(context, send)
         try:
             if context.ending:
                 raise Refused(503, "ending", "the server is shutting down")
             body.upload.check()
-            client = tuple(asking.client) if asking.client else None
-            theirs = {**scope, "root_path": context.config.root_path, "client": client, "scheme": asking.scheme}
+            client = tuple(request.client) if request.client else None
+            theirs = {**scope, "root_path": context.config.root_path, "client": client, "scheme": request.scheme}
             await self._django(theirs, body, sent)
             if body.refused is not None:
                 raise body.refused
         except Refused as refused:
             if sent.status is not None:
-                asking.abort(refused.action, refused)
+                request.abort(refused.action, refused)
                 cast("dict[str, Callable[[], None]]", scope)[ABORT]()
                 return
-            start, content = asking.refuse(refused)
+            start, content = request.refuse(refused)
             if refused.ends:
                 cast("dict[str, Any]", scope)[LAST](start, content)
                 sent.status, sent.size = start.status, len(content)
@@ -60,7 +60,7 @@ class DirectApp:
             await sent({"type": "http.response.body", "body": content, "more_body": False})
         finally:
             sent.end()
-            asking.note_end(sent.status, sent.size)
+            request.note_end(sent.status, sent.size)
 
 
 class _Body:

@@ -24,7 +24,7 @@ class Spool:
     that the disk has no room for.  A worker that asks for such a body again answers its client with 503.
 
     Args:
-        hub: counts what all bodies take.
+        context: counts what all bodies take.
         channel: the request's, for the log.
     """
 

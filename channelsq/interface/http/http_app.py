@@ -25,14 +25,14 @@ from channelsq.interface.link.replies import Delivery
 logger = logging.getLogger("channelsq.interface.http")
 
 #: The scope's key for the exchange that a request began with, if one did.
-BEGUN = "channelsq.exchange"
+BEGUN = "channelsq.single_response"
 
 
 class HttpApp:
     """The ASGI application; every call is one request.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
     """
 
     def __init__(self, context: ServerContext) -> None:
@@ -62,10 +62,10 @@ class _Request:
         self._scope = scope
         self._send = send
         begun = cast("dict[str, Any]", scope).pop(BEGUN, None)
-        self._exchange: SingleResponse | None = begun
+        self._single: SingleResponse | None = begun
         self._reader: asyncio.Task[None]
-        self._asking = RequestMessage(context, scope) if begun is None else begun.asking
-        self._channel = self._asking.channel
+        self._request = RequestMessage(context, scope) if begun is None else begun.request
+        self._channel = self._request.channel
         self._body = Body(context, Upload(context, scope, receive))
         # Replies that wait to be written.
         self._replies: deque[Delivery] = deque()
@@ -87,25 +87,25 @@ class _Request:
     async def run(self) -> None:
         stats = self._context.stats
         try:
-            if self._exchange is None:
+            if self._single is None:
                 stats.count("http.requests")
                 await self._ask()
             await self._answer()
         except ClientLeft:
             stats.count("http.clients_left")
-            self._asking.log(logging.INFO, "client_left", "the client left before its answer was complete")
+            self._request.log(logging.INFO, "client_left", "the client left before its answer was complete")
             if self._told_worker:
-                self._asking.say_disconnect()
+                self._request.say_disconnect()
         except Refused as refused:
             await self._refuse(refused)
         except _Aborted as aborted:
-            self._asking.abort(aborted.action, aborted)
-            self._asking.say_disconnect()
+            self._request.abort(aborted.action, aborted)
+            self._request.say_disconnect()
             await self._abort()
         except asyncio.CancelledError:
             # The server ends and waited long enough.
             if self._told_worker and not self._complete:
-                self._asking.say_disconnect()
+                self._request.say_disconnect()
             self._drop()
             raise
         finally:
@@ -114,7 +114,7 @@ class _Request:
             self._body.close()
             for delivery in self._replies:
                 self._context.say_gone(delivery.message)
-            self._asking.note_end(self._start.status if self._start is not None else None, self._sent)
+            self._request.note_end(self._start.status if self._start is not None else None, self._sent)
 
     # -- the request ------------------------------------------------------------------------
 
@@ -125,12 +125,12 @@ class _Request:
         timeout = self._context.config.http_timeout
         try:
             async with asyncio.timeout(timeout):
-                body = await self._body.beginning(self._asking.room())
+                body = await self._body.beginning(self._request.room())
         except TimeoutError:
             raise Refused(408, "body_timeout", f"its body did not go on for {timeout:g} s", ends=True) from None
-        begun = self._asking.handed_out = self._context.loop.time()
+        begun = self._request.handed_out = self._context.loop.time()
         try:
-            message = self._asking.message(body, self._body.channel)
+            message = self._request.message(body, self._body.channel)
             await self._context.link.published(names.HTTP_REQUEST, message, self._context.room_patience)
         except (ChannelFull, BrokerUnavailable) as error:
             if isinstance(error, ChannelFull):  # a lost broker may have it all the same
@@ -157,7 +157,7 @@ class _Request:
             self._context.say_gone(delivery.message)
             return
         self._context.unconsumed.answers[names.HTTP_REQUEST] += 1
-        self._asking.note_reply()
+        self._request.note_reply()
         self._replies.append(delivery)
         self._waiting_bytes += delivery.size
         if self._waiting_bytes > self._context.config.response_queue:
@@ -169,10 +169,10 @@ class _Request:
         """See :class:`channelsq.interface.link.replies.Receiver`; requests have no order."""
 
     async def _answer(self) -> None:
-        if self._exchange is not None:
+        if self._single is not None:
             self._told_worker = True
             self._context.replies.register(self._channel, self)
-            for delivery in self._exchange.replies:
+            for delivery in self._single.replies:
                 self.on_reply(delivery)
         self._start_reader()
         try:
@@ -318,7 +318,7 @@ class _Request:
     # -- other endings ----------------------------------------------------------------------
 
     async def _refuse(self, refused: Refused) -> None:
-        self._start, content = self._asking.refuse(refused)
+        self._start, content = self._request.refuse(refused)
         self._complete = True
         self._sent = len(content)
         if refused.ends:

@@ -27,7 +27,7 @@ class Body:
     """Reads one request's body.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
         upload: what the client sends of it.
     """
 

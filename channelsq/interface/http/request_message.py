@@ -56,7 +56,7 @@ class RequestMessage:
     """One request.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
         scope: uvicorn's.
     """
 

@@ -24,13 +24,13 @@ class SingleResponse:
     """One request whose body is here.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
         cycle: uvicorn's.
         go_on: called when the answer is more than one message, or cannot be written at once; whoever is called
             registers for the replies, and reads :attr:`replies` first.
     """
 
-    __slots__ = ("_context", "_cycle", "_go_on", "_over", "_publication", "asking", "replies", "told_worker")
+    __slots__ = ("_context", "_cycle", "_go_on", "_over", "_publication", "replies", "request", "told_worker")
 
     def __init__(
         self, context: ServerContext, cycle: RequestResponseCycle, go_on: Callable[[SingleResponse], None]
@@ -40,7 +40,7 @@ class SingleResponse:
         self._go_on = go_on
         self._over = False
         self._publication: Publication | None = None
-        self.asking = RequestMessage(context, cycle.scope)  # type: ignore[arg-type]  # the same, in uvicorn's words
+        self.request = RequestMessage(context, cycle.scope)  # type: ignore[arg-type]  # the same, in uvicorn's words
         #: What has come of the answer, for whoever goes on with it.
         self.replies: list[Delivery] = []
         #: Whether the request is with the broker.
@@ -48,18 +48,18 @@ class SingleResponse:
 
     def begin(self) -> None:
         """Put the request to the workers."""
-        context, asking = self._context, self.asking
+        context, request = self._context, self.request
         context.stats.count("http.requests")
         if context.ending:
             self._refuse(Refused(503, "ending", "the server is shutting down"))
             return
         try:
-            send = context.prepare(names.HTTP_REQUEST, asking.message(bytes(self._cycle.body), None))
+            send = context.prepare(names.HTTP_REQUEST, request.message(bytes(self._cycle.body), None))
         except MessageTooLarge as error:
             self._refuse(Refused(413, "too_large", error))
             return
-        context.replies.register(asking.channel, self)
-        context.exchanges[self] = None
+        context.replies.register(request.channel, self)
+        context.single_responses[self] = None
         measures = context.measures
         publisher = self if measures is None else measures.timed(self, names.HTTP_REQUEST)
         deadline = context.loop.time() + context.room_patience
@@ -79,7 +79,7 @@ class SingleResponse:
             return
         self._context.unconsumed.answers[names.HTTP_REQUEST] += 1
         if self._context.measures is not None:
-            self.asking.note_reply()
+            self.request.note_reply()
         message = delivery.message
         if (
             message.get("more_content")
@@ -88,7 +88,7 @@ class SingleResponse:
             or self._cycle.flow.write_paused
         ):
             self._over = True
-            self._context.exchanges.pop(self, None)
+            self._context.single_responses.pop(self, None)
             self.replies.append(delivery)
             self._go_on(self)
             return
@@ -106,12 +106,12 @@ class SingleResponse:
     @property
     def since(self) -> float:
         """See :class:`channelsq.interface.context.server_context.Waiting`."""
-        return self.asking.begun
+        return self.request.begun
 
     def on_tick(self, now: float) -> bool:
         """Give up if no answer came in time; gives whether it did."""
         timeout = self._context.config.http_timeout
-        if now - self.asking.begun < timeout:
+        if now - self.request.begun < timeout:
             return False
         self._refuse(Refused(504, "timeout", f"no answer within {timeout:g} s"))
         return True
@@ -122,10 +122,10 @@ class SingleResponse:
             return
         self._end()
         self._context.stats.count("http.clients_left")
-        self.asking.log(logging.INFO, "client_left", "the client left before its answer was complete")
+        self.request.log(logging.INFO, "client_left", "the client left before its answer was complete")
         if self.told_worker:
-            self.asking.say_disconnect()
-        self.asking.note_end(None, 0)
+            self.request.say_disconnect()
+        self.request.note_end(None, 0)
 
     # -- the answer -------------------------------------------------------------------------
 
@@ -133,18 +133,18 @@ class SingleResponse:
         self._over = True
         if self._publication is not None:
             self._publication.cancelled = True
-        self._context.replies.unregister(self.asking.channel)
-        self._context.exchanges.pop(self, None)
+        self._context.replies.unregister(self.request.channel)
+        self._context.single_responses.pop(self, None)
 
     def _refuse(self, refused: Refused) -> None:
-        self._answer(*self.asking.refuse(refused))
+        self._answer(*self.request.refuse(refused))
 
     def _answer(self, start: Start, content: bytes) -> None:
         self._end()
         cycle = self._cycle
         cycle.transport.write(written(cycle, start, content))
         cycle.response_started = cycle.response_complete = True
-        self.asking.note_end(start.status, len(content))
+        self.request.note_end(start.status, len(content))
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()

@@ -17,7 +17,7 @@ class Upload:
     Only the time in which the client is waited for counts, not that in which nobody takes what it sends.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
         scope, receive: uvicorn's.
         patience: seconds without a byte after which the body comes too slowly in any case.
     """

@@ -56,7 +56,7 @@ class HttpProtocol(UvicornHttpProtocol):
     """One connection, until it becomes a WebSocket.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
         status: the server's own pages.
         config, server_state, app_state: uvicorn's own.
     """
@@ -95,7 +95,7 @@ class HttpProtocol(UvicornHttpProtocol):
         self._parsing = False
         self._found: tuple[RequestResponseCycle, Any] | None = None
         #: The request that is answered without a task.
-        self._exchange: SingleResponse | None = None
+        self._single: SingleResponse | None = None
         #: Looks whether the client is there, once it has ended its side.
         self._half_closed: HalfClosed | None = None
 
@@ -123,8 +123,8 @@ class HttpProtocol(UvicornHttpProtocol):
         if self._half_closed is not None:
             self._half_closed.ended()
         super().connection_lost(exc)
-        if self._exchange is not None:
-            self._exchange.client_left()
+        if self._single is not None:
+            self._single.client_left()
         active = self._active
         if active is not None and not active.response_complete:
             # uvicorn tells the newest request alone.
@@ -222,7 +222,7 @@ class HttpProtocol(UvicornHttpProtocol):
         if self._parsing:
             self._found = cycle, app
             return
-        self._exchange = None
+        self._single = None
         self._active = cycle
         if cycle.scope["http_version"] == "1.0":
             app = UntilClose(app, cycle, self._drop)
@@ -239,20 +239,20 @@ class HttpProtocol(UvicornHttpProtocol):
         ):
             self.run_application(cycle, app)
             return
-        exchange = SingleResponse(self._context, cycle, functools.partial(self._go_on, cycle, app))
-        if cycle.body and len(cycle.body) > exchange.asking.room():
+        single = SingleResponse(self._context, cycle, functools.partial(self._go_on, cycle, app))
+        if cycle.body and len(cycle.body) > single.request.room():
             self.run_application(cycle, app)
             return
-        self._exchange = exchange
-        exchange.begin()
+        self._single = single
+        single.begin()
 
     def _enter(self, cycle: RequestResponseCycle) -> bool:
         """Count the request, or refuse it."""
         place = self._context.clients.enter_request(cycle.scope["headers"], self.client)
         if place is None:
-            asking = RequestMessage(self._context, cycle.scope)  # type: ignore[arg-type]  # the same, in uvicorn's words
+            request = RequestMessage(self._context, cycle.scope)  # type: ignore[arg-type]  # the same, in uvicorn's words
             refused = Refused(429, "too_many_per_client", self._context.clients.reason, ends=True)
-            self._answer_last(*asking.refuse(refused), cycle)
+            self._answer_last(*request.refuse(refused), cycle)
             return False
         self._place = place
         return True
@@ -270,9 +270,9 @@ class HttpProtocol(UvicornHttpProtocol):
         else:
             super().on_response_complete()
 
-    def _go_on(self, cycle: RequestResponseCycle, app: Any, exchange: SingleResponse) -> None:
-        self._exchange = None
-        cast("dict[str, Any]", cycle.scope)[BEGUN] = exchange
+    def _go_on(self, cycle: RequestResponseCycle, app: Any, single: SingleResponse) -> None:
+        self._single = None
+        cast("dict[str, Any]", cycle.scope)[BEGUN] = single
         self.run_application(cycle, app)
 
     # -- bounds on the head -----------------------------------------------------------------

@@ -8,7 +8,7 @@
     streams     RedisChannelLayer on Redis Streams: no threads
         address     where that Redis is
         line        a connection that is made again when it is lost
-        publishing  what goes out, and rooms: what there is room for
+        publishing  what goes out, and capacity windows: what there is room for
         listening   what comes in
 """
 

@@ -28,7 +28,7 @@ from channelsq.redis_core.server_errors import MAY_WRITE
 _ASKED_EVERY = 1.0
 
 #: Channels whose room is remembered.
-_MOST_ROOMS = 1000
+_MOST_WINDOWS = 1000
 
 #: Told how something went.
 Told = Callable[[Exception | None], None]
@@ -72,7 +72,7 @@ class Publishing:
         self._pipeline = Pipeline(address, self, "publishing")
         self.line = self._pipeline.line
         self._loop: asyncio.AbstractEventLoop
-        self._rooms: dict[str, ChannelWindow] = {}
+        self._windows: dict[str, ChannelWindow] = {}
         self._full: dict[str, ChannelWindow] = {}
         self._count = 0
         self._bytes = 0
@@ -92,7 +92,7 @@ class Publishing:
 
     async def stop(self, last: list[Command]) -> int:
         """Send ``last`` and close; return how many publications were given up."""
-        left = sum(len(room.waiting) for room in self._rooms.values()) + sum(
+        left = sum(len(room.waiting) for room in self._windows.values()) + sum(
             isinstance(each, Publication) for each in self._pipeline.due()
         )
         await self._pipeline.stop(last)
@@ -113,7 +113,7 @@ class Publishing:
     def submit(self, publication: Publication) -> None:
         """Send a message to a channel that has no process; a publisher is told later, in the loop."""
         target = publication.send.target
-        room = self._rooms.get(target) or self._new_room(target)
+        room = self._windows.get(target) or self._new_window(target)
         if self._count and (self._count >= self._limit or self._bytes + publication.size > self._limit_bytes):
             self._later(publication, ChannelFull(target, self._limit))
             return
@@ -158,11 +158,11 @@ class Publishing:
         refusal = self._health.refusal
         return self.line.error if refusal is None else BrokerUnavailable(self._shown, refusal)
 
-    def _new_room(self, target: str) -> ChannelWindow:
-        if len(self._rooms) >= _MOST_ROOMS:
-            self._rooms = {name: room for name, room in self._rooms.items() if room.in_use}
+    def _new_window(self, target: str) -> ChannelWindow:
+        if len(self._windows) >= _MOST_WINDOWS:
+            self._windows = {name: room for name, room in self._windows.items() if room.in_use}
         bare = names.is_single_reader(target)
-        room = self._rooms[target] = ChannelWindow(target, self._layer.capacity_of(target), bare=bare)
+        room = self._windows[target] = ChannelWindow(target, self._layer.capacity_of(target), bare=bare)
         return room
 
     def _send(self, publication: Publication, room: ChannelWindow) -> None:
@@ -285,13 +285,13 @@ class Publishing:
         """See :class:`channelsq.interface.link.redis_pipeline.User`."""
         self._open = False
         self._health.begin()
-        for room in self._rooms.values():
+        for room in self._windows.values():
             room.forget()
         for publication in due:
             if publication is not None:
                 self._drop(publication)
                 self._fail(publication, error)
-        self._look_at_rooms(error)
+        self._look_at_windows(error)
 
     def _asked(self, _: object, error: Exception | None) -> None:
         self._asking = None
@@ -306,9 +306,9 @@ class Publishing:
         if self._open and now >= self._ask_at and self._asking is None:
             self._ask_at = now + _ASKED_EVERY
             self._asking = self._pipeline.carry_out(ask(MAY_WRITE), self._asked)
-        self._look_at_rooms(None)
+        self._look_at_windows(None)
 
-    def _look_at_rooms(self, error: BrokerUnavailable | None) -> None:
+    def _look_at_windows(self, error: BrokerUnavailable | None) -> None:
         for room in list(self._full.values()):
             if self._open and not room.asking and not room.pausing:
                 self._ask_later(room)

@@ -131,7 +131,7 @@ class Collector:
     """All metrics of one server, as Prometheus' library wants them.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
     """
 
     def __init__(self, context: ServerContext) -> None:
@@ -192,7 +192,7 @@ def _gauges(context: ServerContext) -> dict[str, float]:
     return {
         "connections": context.connections,
         "websockets": len(context.sockets),
-        "http_waiting": len(context.exchanges),
+        "http_waiting": len(context.single_responses),
         "http_streaming": context.streaming,
         "broker_reachable": int(context.link.reachable),
     }

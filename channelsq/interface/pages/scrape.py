@@ -26,7 +26,7 @@ class Scrape:
     """The metrics of one server, and of those that serve together with it.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
     """
 
     #: Of :meth:`page`.

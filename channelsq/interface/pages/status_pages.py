@@ -27,7 +27,7 @@ class StatusPages:
     """The pages of one interface server.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
 
     Raises:
         ConfigError: metrics are switched on, and prometheus_client is not installed.

@@ -37,7 +37,7 @@ class Drain:
     """Ends one server.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
         state: uvicorn's, with its connections and tasks.
         is_forced: whether nothing is to be waited for any more.
     """

@@ -29,7 +29,7 @@ def admit(
     A place is what :class:`channelsq.interface.presence.clients.Clients` counts.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
         request: the handshake's, and ``headers`` those of it, names in lower case.
         peer: address and port of the connection.
     """

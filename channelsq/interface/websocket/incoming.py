@@ -67,7 +67,7 @@ class Incoming:
     """
 
     __slots__ = (
-        "_broken", "_fragments", "_max_size", "_parts", "_parts_are_text", "_quick", "_throttle",
+        "_broken", "_fragments", "_max_size", "_parts", "_parts_are_text", "_past_parser", "_throttle",
         "_unclaimed", "client", "waiting", "wire",
     )  # fmt: skip
 
@@ -85,12 +85,12 @@ class Incoming:
         # Bytes that were parsed and are of no frame yet, and bytes in all fragments so far.
         self._unclaimed = self._fragments = 0
         # Whether whole frames may be read past the parser.
-        self._quick = False
+        self._past_parser = False
         self._broken = False
 
     def feed(self, data: bytes) -> None:
         """Take what has come, as far as the client may take it; the rest waits."""
-        if self._quick:
+        if self._past_parser:
             data = self._read_whole_frames(data)
             if not data:
                 return
@@ -156,7 +156,7 @@ class Incoming:
                 self.client.on_message(payload)
             else:
                 self._deliver(payload, True)
-            if start == size or not self._quick:
+            if start == size or not self._past_parser:
                 break
         if not start:
             return data
@@ -165,7 +165,7 @@ class Incoming:
         return data[start:]
 
     def _fail(self, error: PayloadTooBig | ProtocolError) -> None:
-        self._quick = False
+        self._past_parser = False
         self._broken = True
         self.client.on_broken(error)
         self.wire.fail(1009 if isinstance(error, PayloadTooBig) else 1002, str(error))
@@ -193,7 +193,7 @@ class Incoming:
         self.client.after_parsing()
         if self._throttle is not None:
             self._throttle.took(frames, len(data) + inflated)
-        self._quick = wire.state is OPEN and self._parts is None and not self.waiting and is_between_frames(wire)
+        self._past_parser = wire.state is OPEN and self._parts is None and not self.waiting and is_between_frames(wire)
 
     def _on_frame(self, frame: Frame) -> None:
         opcode = frame.opcode
@@ -223,7 +223,7 @@ class Incoming:
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
-            self._quick = False
+            self._past_parser = False
             self.client.on_bad_text(error)
             return
         self.client.on_message(text)

@@ -17,7 +17,7 @@ from channelsq.interface.websocket.packing import FramePacker
 from channelsq.layers.contract.layer_contract import Send
 from channelsq.layers.wire.wire_forms import TIMED_KEY
 
-logger = logging.getLogger("channelsq.interface.turns")
+logger = logging.getLogger("channelsq.interface.ordered_delivery")
 
 
 #: Seconds before a message is published once more.
@@ -47,7 +47,7 @@ class OrderedDelivery:
     """Publishes one message of a socket, waits for the report that it is done with, publishes the next.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
         connection: the socket's state; it decides whose turn it is.
         client: the socket's wire.
         target: the socket's URL, for the log.

@@ -23,7 +23,7 @@ class SocketLog:
     """Counts and log lines of one WebSocket.
 
     Args:
-        hub: what all connections share.
+        context: what all connections share.
         client: host and port; None for a client on a Unix socket.
     """
 

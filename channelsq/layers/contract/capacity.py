@@ -22,17 +22,17 @@ from channelsq.redis_io.blocking import carry_out
 _MOST_QUEUES = 10_000
 
 
-class Rooms:
+class CapacityWindows:
     """How much room this process knows queues to have."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rooms: dict[str, CapacityWindow] = {}
+        self._windows: dict[str, CapacityWindow] = {}
 
     def forget(self) -> None:
         """Ask anew for every queue."""
         with self._lock:
-            self._rooms.clear()
+            self._windows.clear()
 
     def admit(self, name: str, capacity: int, depth: Callable[[], int], channel: str | None = None) -> None:
         """Raise ChannelFull if the queue is at its capacity, see :mod:`channelsq.layers.contract.capacity_window`.
@@ -52,14 +52,14 @@ class Rooms:
             raise ChannelFull(channel or name, capacity)
         room.left -= 1
         with self._lock:
-            if len(self._rooms) > _MOST_QUEUES:
-                self._rooms.clear()
-            self._rooms[name] = room
+            if len(self._windows) > _MOST_QUEUES:
+                self._windows.clear()
+            self._windows[name] = room
 
     def take(self, name: str) -> bool:
         """Take room for one message, if the queue is known to have it."""
         with self._lock:
-            room = self._rooms.get(name)
+            room = self._windows.get(name)
             if room is None or room.left <= 0 or not room.is_fresh(time.monotonic()):
                 return False
             room.left -= 1
@@ -77,21 +77,21 @@ class Gate:
     def __init__(self, kind: str, clock: Clock | None) -> None:
         self._kind = kind
         self._clock = clock
-        self._rooms = Rooms()
+        self._windows = CapacityWindows()
         self._pruned: dict[str, float] = {}
 
     def knows_room(self, queue: Queue) -> bool:
-        """Take room for one message, if the queue is known to have it; see :meth:`Rooms.take`."""
-        return self._rooms.take(queue.name)
+        """Take room for one message, if the queue is known to have it; see :meth:`CapacityWindows.take`."""
+        return self._windows.take(queue.name)
 
     def admit(self, channel: Any, queue: Queue, capacity: int, name: str) -> None:
-        """Raise ChannelFull, calling the queue ``name``, if it is at its capacity; see :meth:`Rooms.admit`."""
+        """Raise ChannelFull for the queue ``name`` if it is full; see :meth:`CapacityWindows.admit`."""
 
         def depth() -> int:
             depth = self.depth(channel, queue)
             return depth if depth < capacity else depth - self._prune(channel, queue)
 
-        self._rooms.admit(queue.name, capacity, depth, name)
+        self._windows.admit(queue.name, capacity, depth, name)
 
     def depth(self, channel: Any, queue: Queue) -> int:
         """How many messages wait in the queue; some of them may be expired."""

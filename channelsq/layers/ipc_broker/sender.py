@@ -10,7 +10,7 @@ from channelsq.core import names
 from channelsq.exceptions import ChannelFull
 from channelsq.ipc.messages import MOST_DELAYED, Message, Transaction
 from channelsq.ipc.store import Store
-from channelsq.layers.contract.capacity import Rooms
+from channelsq.layers.contract.capacity import CapacityWindows
 from channelsq.layers.contract.layer_contract import Send
 from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.ipc_broker.store_errors import store_errors
@@ -86,7 +86,7 @@ class StoreSender:
 
     def __init__(self, layer: KombuBroker) -> None:
         self._layer = layer
-        self._rooms = Rooms()
+        self._windows = CapacityWindows()
 
     @cached_property
     def compact(self) -> CompactMessages:
@@ -94,9 +94,9 @@ class StoreSender:
         layer = self._layer
         return CompactMessages(layer.expiry, layer.queue_prefix, layer.signing)
 
-    def forget_rooms(self) -> None:
+    def forget_windows(self) -> None:
         """Trust nothing that was known of the room in queues."""
-        self._rooms.forget()
+        self._windows.forget()
 
     # -- sending now --------------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ class StoreSender:
             return found
 
         try:
-            self._rooms.admit(queue, capacity, depth)
+            self._windows.admit(queue, capacity, depth)
         except ChannelFull:
             return False
         return True

@@ -35,10 +35,10 @@ class TaskProfile:
         "late",
         "name",
         "pid",
-        "quick",
         "rerun",
         "sender",
         "task",
+        "untraced",
     )
 
     def __init__(self, task: Any) -> None:
@@ -58,7 +58,7 @@ class TaskProfile:
         #: Whether Celery's pool runs it, since threads cannot keep its time limit.
         self.is_handed_over = False
         #: Whether Celery's tracer is not needed, unless the consumer raises.
-        self.quick = False
+        self.untraced = False
         self._tracer: Any = None
         self._plain = False
         #: Whether Sentry's Celery integration is around the task, and goes on with the trace of a request.
@@ -76,7 +76,7 @@ class TaskProfile:
             self.call = _callable(task)
             if self.is_watched:
                 sentry_internals.name_consumers()
-        self.quick = (
+        self.untraced = (
             self._plain
             and not signals.task_success.receivers
             and database.are_ours_alone()

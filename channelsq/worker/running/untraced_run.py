@@ -58,30 +58,30 @@ class LazyContext(Context):
 
 
 def run(
-    plan: TaskProfile, message: Message, kwargs: dict[str, Any], describe: Describe, parcel: Outbox | None = None
+    profile: TaskProfile, message: Message, kwargs: dict[str, Any], describe: Describe, outbox: Outbox | None = None
 ) -> Failure | None:
     """Run a consumer in a context of its own, by Celery's tracer if need be.
 
     Args:
-        plan: that was looked at.
+        profile: that was looked at.
         message: its message.
         kwargs: the route's arguments.
-        parcel: gets what it sends, to leave with the acknowledgement; without one that goes out when it has returned.
+        outbox: gets what it sends, to leave with the acknowledgement; without one that goes out when it has returned.
 
     Returns:
         None for success.
     """
-    return fresh().run(_run, plan, message, kwargs, describe, parcel)
+    return fresh().run(_run, profile, message, kwargs, describe, outbox)
 
 
 def _run(
-    plan: TaskProfile, message: Message, kwargs: dict[str, Any], describe: Describe, parcel: Outbox | None
+    profile: TaskProfile, message: Message, kwargs: dict[str, Any], describe: Describe, outbox: Outbox | None
 ) -> Failure | None:
-    if parcel is not None:
-        collected_here.set(parcel)  # until the context ends
-    task = plan.task
+    if outbox is not None:
+        collected_here.set(outbox)  # until the context ends
+    task = profile.task
     args = [message.channel_name, message.content]
-    if not plan.quick or (plan.is_watched and trace_context.of_message(message.content)):
+    if not profile.untraced or (profile.is_watched and trace_context.of_message(message.content)):
         return _trace(task, message.id, args, kwargs, describe())
     context = LazyContext(describe, args, kwargs)
     celery_stack_internals.enter(task, context)
@@ -89,7 +89,7 @@ def _run(
     try:
         if connections.may_be_open:
             database.begin()
-        run_consumer(plan.call, message, plan.name, plan.sender, kwargs, plan.rerun)
+        run_consumer(profile.call, message, profile.name, profile.sender, kwargs, profile.rerun)
     except Exception as error:
         raised = error
     else:

@@ -45,7 +45,7 @@ class Request(request.Request):
     Parts that few consumers ask for are made when they are asked for.
 
     Args:
-        plan: the consumer's.
+        profile: the consumer's.
         source: where the message came from.
         delivery: the message, as its source holds it.
         mine: the message, with its id.
@@ -62,14 +62,14 @@ class Request(request.Request):
     _expires: Any = None
 
     #: What the consumer sent; None for nothing.
-    parcel: Outbox | None = None
+    outbox: Outbox | None = None
 
     #: The time.time() before which it is not begun; 0 for at once.
     due = 0.0
 
     def __init__(
         self,
-        plan: TaskProfile,
+        profile: TaskProfile,
         source: Source[Any],
         delivery: Any,
         mine: Message,
@@ -77,7 +77,7 @@ class Request(request.Request):
         events: Events | None,
         headers: dict[str, Any] | None = None,
     ) -> None:
-        self._plan = plan
+        self._profile = profile
         self._source = source
         self._delivery = delivery
         self._mine = mine
@@ -85,7 +85,7 @@ class Request(request.Request):
         self._events = events
         self._headers = headers
         self.id = mine.id
-        self.name = plan.name  # type: ignore[misc]  # a slot, as Celery's own __init__ has it
+        self.name = profile.name  # type: ignore[misc]  # a slot, as Celery's own __init__ has it
 
     # -- what Celery knows of a request
 
@@ -109,19 +109,19 @@ class Request(request.Request):
 
     @property
     def _task(self) -> Any:
-        return self._plan.task
+        return self._profile.task
 
     @property
     def _type(self) -> str:
-        return self._plan.name
+        return self._profile.name
 
     @property
     def _app(self) -> Any:
-        return self._plan.task.app
+        return self._profile.task.app
 
     @property
     def _hostname(self) -> Any:
-        return self._plan.fields["hostname"]
+        return self._profile.fields["hostname"]
 
     @property
     def _root_id(self) -> Any:
@@ -129,7 +129,7 @@ class Request(request.Request):
 
     @property
     def _ignore_result(self) -> Any:
-        return self._plan.task.ignore_result
+        return self._profile.task.ignore_result
 
     @property
     def _eta(self) -> Any:
@@ -176,13 +176,15 @@ class Request(request.Request):
     def describe(self) -> dict[str, Any]:
         """Return ``task.request``."""
         signing = self._mine.channel_layer.channel_layer.signing
-        signed = {} if signing is None else {HEADER: signing.call(self._plan.name, self.id, self._args, self._kwargs)}
+        signed = (
+            {} if signing is None else {HEADER: signing.call(self._profile.name, self.id, self._args, self._kwargs)}
+        )
         described = {
-            **self._plan.fields,
+            **self._profile.fields,
             **self._all_headers,
             **signed,
-            "ignore_result": self._plan.task.ignore_result,  # the consumer's, not the sender's
-            "task": self._plan.name,
+            "ignore_result": self._profile.task.ignore_result,  # the consumer's, not the sender's
+            "task": self._profile.name,
             "args": self._args,
             "kwargs": self._kwargs,
             "correlation_id": self.id,
@@ -227,19 +229,19 @@ class Request(request.Request):
             self.give_up(error)
 
     def _run(self) -> None:
-        plan, source = self._plan, self._source
+        profile, source = self._profile, self._source
         if self._mine.is_redelivered and source.is_deadly(self._delivery, self.id):
             self._bury()
             return
-        if plan.is_handed_over:
+        if profile.is_handed_over:
             self._hand_over()
             return
-        if plan.late:
+        if profile.late:
             self._begin(time())
-            self.parcel = source.outbox()
+            self.outbox = source.outbox()
         elif not self._acknowledge_first():
             return
-        self._finish(untraced_run.run(plan, self._mine, self._kwargs, self.describe, self.parcel))
+        self._finish(untraced_run.run(profile, self._mine, self._kwargs, self.describe, self.outbox))
 
     def _acknowledge_first(self) -> bool:
         """Acknowledge a message that runs at most once, and begin; return False if it must not begin."""
@@ -264,7 +266,7 @@ class Request(request.Request):
         self._source.set_aside(self._delivery, f"{MOST_DEATHS} processes died with it")
 
     def _begin(self, started: float) -> None:
-        self.worker_pid = self._plan.pid  # type: ignore[assignment]  # as Celery itself
+        self.worker_pid = self._profile.pid  # type: ignore[assignment]  # as Celery itself
         self.time_start = started
         state.total_count[self.name] += 1
         state.all_total_count[0] += 1
@@ -273,7 +275,7 @@ class Request(request.Request):
 
     def _hand_over(self) -> None:
         try:
-            self._plan.task.hand_over(self._mine, self._kwargs)
+            self._profile.task.hand_over(self._mine, self._kwargs)
         except OperationalError as error:
             logger.warning("%s was not handed over: %s", self.humaninfo(), error, extra={"action": "not_handed_over"})
             self.give_back()
@@ -295,7 +297,7 @@ class Request(request.Request):
         """Be done with a message whose handling failed outside of its consumer; raise the end of the worker."""
         if is_end(error):
             raise error
-        self.parcel = None
+        self.outbox = None
         try:
             unhandled(error, self.name, self._mine)
         finally:
@@ -313,7 +315,7 @@ class Request(request.Request):
         """Note that the message is done with; what its consumer sent goes out in the same transaction."""
         if not self.acknowledged:
             self.acknowledged = True
-            self._source.settle(self._delivery, self.parcel)
+            self._source.settle(self._delivery, self.outbox)
 
     def reject(self, requeue: bool = False) -> None:
         """Note that the message is not wanted; with ``requeue`` it comes again."""

@@ -75,7 +75,7 @@ class Intake:
         self._channels = {tasks.layer.queue_name(channel): channel for channel in tasks.channels}
         #: Content types that are decoded.
         self.accept = prepare_accept_content(tasks.app.conf.accept_content)
-        self._plans: dict[str, TaskProfile] = {}
+        self._profiles: dict[str, TaskProfile] = {}
         # Looked at once a poll:
         self._looked_at: set[str] = set()
         self._events: Events | None = None
@@ -136,8 +136,8 @@ class Intake:
         mine.id = message_id
         if not route.ordered:
             report_done(mine)
-        plan = self._plan(self._tasks.task_of(route.consumer))
-        return Request(plan, self._source, delivery, mine, {**kwargs} if kwargs else {}, self._events)
+        profile = self._profile(self._tasks.task_of(route.consumer))
+        return Request(profile, self._source, delivery, mine, {**kwargs} if kwargs else {}, self._events)
 
     def _take_any(self, delivery: Any) -> Request | None:
         """Return the request of whatever message; None if it is not to be run, which is dealt with."""
@@ -234,19 +234,19 @@ class Intake:
         retries = headers.get("retries")
         if type(retries) is int and retries:
             mine._run.retries = retries
-        request = Request(self._plan(task), self._source, delivery, mine, {**kwargs}, self._events, headers)
+        request = Request(self._profile(task), self._source, delivery, mine, {**kwargs}, self._events, headers)
         request._expires = _moment(headers.get("expires"), "expires")
         eta = _moment(headers.get("eta"), "eta")
         request.due = eta.timestamp() if eta is not None else 0.0
         return request
 
-    def _plan(self, task: ConsumerTask) -> TaskProfile:
+    def _profile(self, task: ConsumerTask) -> TaskProfile:
         """Return how a task's consumer is run, looked at once a poll."""
         name = str(task.name)
-        plan = self._plans.get(name)
-        if plan is None:
-            plan = self._plans[name] = TaskProfile(task)
-            plan.fields = {
+        profile = self._profiles.get(name)
+        if profile is None:
+            profile = self._profiles[name] = TaskProfile(task)
+            profile.fields = {
                 "headers": {},  # of the publisher's own there are none, and Celery need not look for them
                 "properties": {},
                 "reply_to": None,
@@ -257,9 +257,9 @@ class Intake:
             }
         if name not in self._looked_at:
             self._looked_at.add(name)
-            plan.look()
-            plan.is_handed_over = self._pool_keeps_limits and bool(task.time_limit or task.soft_time_limit)
-        return plan
+            profile.look()
+            profile.is_handed_over = self._pool_keeps_limits and bool(task.time_limit or task.soft_time_limit)
+        return profile
 
     # -- telling of it
 

@@ -15,7 +15,7 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import ChannelFull, ConsumeLater
 from channelsq.layers import InMemoryChannelLayer
 from channelsq.message import Message, pending_message_store
-from channelsq.session_support.ordering import Turns
+from channelsq.session_support.ordering import MessageOrder
 from channelsq.sessions import (
     channel_session,
     enforce_ordering,
@@ -267,9 +267,9 @@ def test_the_channel_session_is_saved_before_the_next_message_may_come(
     channel_layer: ChannelLayerWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[int] = []
-    passed = Turns.passed
+    passed = MessageOrder.passed
 
-    def look_and_pass(self: Turns, order: int) -> None:
+    def look_and_pass(self: MessageOrder, order: int) -> None:
         found.append(session_for_reply_channel("reply")["n"])
         passed(self, order)
 
@@ -277,7 +277,7 @@ def test_the_channel_session_is_saved_before_the_next_message_may_come(
     def handle(message: Any) -> None:
         message.channel_session["n"] = message["order"]
 
-    monkeypatch.setattr(Turns, "passed", look_and_pass)
+    monkeypatch.setattr(MessageOrder, "passed", look_and_pass)
     for decorated in (handle, channel_session(handle)):
         decorated(message(channel_layer, 0))
         decorated(message(channel_layer, 1))

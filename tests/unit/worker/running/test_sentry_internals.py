@@ -61,15 +61,15 @@ def main(options: dict[str, Any]) -> None:
             task = make_consumer_task(app, layer, consumer, f"shop.{consumer.__name__}{number}")
             app.finalize()
             task.__trace__ = trace.build_tracer(task.name, task, app=app)
-            plan = TaskProfile(task)
-            plan.look()
-            quickly.append(plan.quick)
+            profile = TaskProfile(task)
+            profile.look()
+            quickly.append(profile.untraced)
             headers = [[b"sentry-trace", TRACE.encode()]] if number == 5 else []
             message = Message({"order": number, "headers": headers}, "shop", layer)
             message.id = f"id{number}"
             request = {"id": message.id, "hostname": "here", "is_eager": False, "headers": {}, "delivery_info": {}}
             trace_context.add_to(request, message.content)
-            untraced_run.run(plan, message, {}, partial(dict, request))
+            untraced_run.run(profile, message, {}, partial(dict, request))
     json.dump({"quick": quickly, "events": events}, sys.stdout)
 
 

@@ -38,13 +38,13 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
         yield app
 
 
-def plan_of(app: Celery, layer: ChannelLayerWrapper, consumer: Any, name: str = "tests.consumer") -> TaskProfile:
+def profile_of(app: Celery, layer: ChannelLayerWrapper, consumer: Any, name: str = "tests.consumer") -> TaskProfile:
     task = make_consumer_task(app, layer, consumer, name)
     app.finalize()
     task.__trace__ = build_tracer(name, task, app=app)
-    plan = TaskProfile(task)
-    plan.look()
-    return plan
+    profile = TaskProfile(task)
+    profile.look()
+    return profile
 
 
 def runs_a_task() -> bool:
@@ -52,24 +52,24 @@ def runs_a_task() -> bool:
     return bool(task)
 
 
-def run(plan: TaskProfile, message: Message, said: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+def run(profile: TaskProfile, message: Message, said: dict[str, Any] | None = None, **kwargs: Any) -> Any:
     message.id = "the id"
     described = {"id": "the id", "hostname": "here", "is_eager": False, "headers": {}, "ignore_result": True}
-    return untraced_run.run(plan, message, kwargs, lambda: {**described, **(said or {})})
+    return untraced_run.run(profile, message, kwargs, lambda: {**described, **(said or {})})
 
 
 def test_a_success_asks_for_no_description(app: Celery, layer: ChannelLayerWrapper) -> None:
     def consumer(message: Message, room: str) -> None:
         message.reply_channel.send({"text": room})
 
-    plan, message = plan_of(app, layer, consumer), message_on(layer, order=1)
-    assert plan.quick
-    assert plan.call is consumer
+    profile, message = profile_of(app, layer, consumer), message_on(layer, order=1)
+    assert profile.untraced
+    assert profile.call is consumer
 
     def describe() -> dict[str, Any]:
         raise AssertionError("nobody has asked")
 
-    assert untraced_run.run(plan, message, {"room": "tea"}, describe) is None
+    assert untraced_run.run(profile, message, {"room": "tea"}, describe) is None
     assert replies(layer, message) == [{"text": "tea"}, {"done": 1}]
 
 
@@ -84,8 +84,8 @@ def test_the_task_and_its_request_are_there(app: Celery, layer: ChannelLayerWrap
         seen.extend([request.id, request.hostname, request.called_directly, request.kwargs, request.args[0]])
         seen.extend([current_task.name, current_task.request.id, vars(request)["id"], request.get("nothing")])
 
-    plan, message = plan_of(app, layer, consumer), message_on(layer, order=1)
-    assert run(plan, message, room="tea") is None
+    profile, message = profile_of(app, layer, consumer), message_on(layer, order=1)
+    assert run(profile, message, room="tea") is None
     assert seen == [
         "the id",
         "here",
@@ -98,7 +98,7 @@ def test_the_task_and_its_request_are_there(app: Celery, layer: ChannelLayerWrap
         None,
     ]
     assert not runs_a_task()
-    assert plan.task.request_stack.top is None
+    assert profile.task.request_stack.top is None
 
 
 def test_what_is_set_on_the_request_before_anything_is_read_stays(app: Celery, layer: ChannelLayerWrapper) -> None:
@@ -110,7 +110,7 @@ def test_what_is_set_on_the_request_before_anything_is_read_stays(app: Celery, l
         task.request.hostname = "elsewhere"
         seen.extend([task.request.mine, task.request.hostname, task.request.id])
 
-    assert run(plan_of(app, layer, consumer), message_on(layer, order=1)) is None
+    assert run(profile_of(app, layer, consumer), message_on(layer, order=1)) is None
     assert seen == [1, "elsewhere", "the id"]
 
 
@@ -127,7 +127,7 @@ def test_a_failure_is_celerys_with_the_request_as_it_was_left(app: Celery, layer
 
     signals.task_failure.connect(hear)
     try:
-        failure = run(plan_of(app, layer, consumer), message_on(layer, order=1))
+        failure = run(profile_of(app, layer, consumer), message_on(layer, order=1))
     finally:
         signals.task_failure.disconnect(hear)
     assert failure is not None
@@ -149,7 +149,7 @@ def test_a_task_that_is_run_in_place(app: Celery, layer: ChannelLayerWrapper) ->
         inner.apply()
         seen.append(current_task.name)
 
-    assert run(plan_of(app, layer, consumer), message_on(layer, order=1)) is None
+    assert run(profile_of(app, layer, consumer), message_on(layer, order=1)) is None
     assert seen == ["inner", "inner", "tests.consumer"]
     assert not runs_a_task()
 
@@ -160,13 +160,13 @@ def test_stacks_that_a_consumer_has_emptied(app: Celery, layer: ChannelLayerWrap
 
         _task_stack.pop()
 
-    plan = plan_of(app, layer, consumer)
+    profile = profile_of(app, layer, consumer)
     for _ in range(2):
-        assert run(plan, message_on(layer, order=1)) is None
+        assert run(profile, message_on(layer, order=1)) is None
     assert not runs_a_task()
-    assert plan.task.request_stack.top is None
-    celery_stack_internals.enter(plan.task, Context())
-    celery_stack_internals.leave(plan.task)
+    assert profile.task.request_stack.top is None
+    celery_stack_internals.enter(profile.task, Context())
+    celery_stack_internals.leave(profile.task)
 
 
 @pytest.mark.parametrize(
@@ -178,17 +178,17 @@ def test_a_receiver_is_heard_from_the_next_look_on(app: Celery, layer: ChannelLa
     def hear(sender: Any = None, **kwargs: Any) -> None:
         heard.append(sender.name)
 
-    plan = plan_of(app, layer, lambda message: None)
+    profile = profile_of(app, layer, lambda message: None)
     signal.connect(hear)
     try:
-        plan.look()
-        assert not plan.quick
-        assert run(plan, message_on(layer, order=1)) is None
+        profile.look()
+        assert not profile.untraced
+        assert run(profile, message_on(layer, order=1)) is None
         assert heard == ["tests.consumer"]
     finally:
         signal.disconnect(hear)
-    plan.look()
-    assert plan.quick
+    profile.look()
+    assert profile.untraced
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_what_celery_does_more_for_is_celerys(app: Celery, layer: ChannelLayerWr
     def consumer(message: Message) -> None:
         pass
 
-    assert not plan_of(app, layer, with_options(**options)(consumer)).quick
+    assert not profile_of(app, layer, with_options(**options)(consumer)).untraced
 
 
 def test_what_retries_by_itself_is_called_through_celery(app: Celery, layer: ChannelLayerWrapper) -> None:
@@ -213,9 +213,9 @@ def test_what_retries_by_itself_is_called_through_celery(app: Celery, layer: Cha
     def consumer(message: Message) -> None:
         pass
 
-    plan = plan_of(app, layer, consumer)
-    assert plan.quick
-    assert plan.call is not consumer
+    profile = profile_of(app, layer, consumer)
+    assert profile.untraced
+    assert profile.call is not consumer
 
 
 def test_a_connection_that_cannot_be_closed_is_told_and_nothing_else(
@@ -226,8 +226,8 @@ def test_a_connection_that_cannot_be_closed_is_told_and_nothing_else(
 
     monkeypatch.setattr(database, "close_old_connections", fail)
     monkeypatch.setattr(database.here, "may_be_open", True)
-    plan, message = plan_of(app, layer, lambda message: None), message_on(layer, order=1)
-    assert run(plan, message) is None
+    profile, message = profile_of(app, layer, lambda message: None), message_on(layer, order=1)
+    assert run(profile, message) is None
     assert replies(layer, message) == [{"done": 1}]
     assert [record.__dict__["action"] for record in caplog.records][:1] == ["connection_not_closed"]
     assert not runs_a_task()
