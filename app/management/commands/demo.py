@@ -35,19 +35,19 @@ ROOMS = {
 
 
 class Command(BaseCommand):
-    """Demo data; run again it adds what is missing."""
+    """The command that adds demo data; a repeated run adds missing rows."""
 
     help = "Add a few rooms with some history, the users alice and bob, and an admin.  Alice may edit rooms in /admin/."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """``--force``."""
+        """Add ``--force``."""
         parser.add_argument(
             "--force", action="store_true", help="also with DEBUG off, although the users' password is public"
         )
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        """Add what is missing."""
+        """Add the missing rows."""
         if not settings.DEBUG and not options["force"]:
             raise CommandError(
                 "DEBUG is off: this would add users with a password that everybody can read in the source.  "

@@ -260,7 +260,7 @@ class TestReceive:
             ({"type": "message", "text": "x" * 2001, "key": "1"}, "at most 2000 characters", "1"),
             ({"type": "message", "text": " \n", "key": "1"}, "required", "1"),
             ({"type": "message", "text": "a\0b", "key": "1"}, "Null characters", "1"),
-            ({"type": "message", "text": "\ud800", "key": "1"}, "characters that are none", "1"),
+            ({"type": "message", "text": "\ud800", "key": "1"}, "invalid characters", "1"),
             ({"type": "message", "text": "x", "key": "no key!"}, "valid value", ""),
             ({"type": "message", "text": ["x"]}, "must be strings", None),
             ({"type": "message", "text": "x", "key": 3}, "must be strings", None),
