@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -147,6 +147,11 @@ class KombuChannelLayer(KombuBroker):
 
     def receive(self, channels: Iterable[str], block: bool = False) -> Received:
         return self._receiver.receive(self.check_wanted(channels), self.block_timeout if block else 0)
+
+    @contextmanager
+    def task_publisher(self, channel: str) -> Iterator[tuple[Any, Any]]:
+        with self.producer() as producer:
+            yield producer, self.queue(channel)
 
     def source(self, options: SourceOptions) -> Source[Any]:
         from channelsq.layers.kombu_broker.kombu_source import KombuSource  # not at the top: only workers need it

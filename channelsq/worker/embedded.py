@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from celery.exceptions import Reject
-from django.db import close_old_connections, connections, reset_queries
+from celery.utils.nodenames import gethostname
+from django.db import connections
 
 from channelsq import conf
 from channelsq.asgi import channel_layers
-from channelsq.core import streaming
-from channelsq.delivery import trace_context
-from channelsq.exceptions import ChannelLayerError
-from channelsq.message import Message
 from channelsq.signals import worker_process_ready, worker_ready
-from channelsq.worker.running.consumer_tasks import ConsumerTasks, log_unrouted
-from channelsq.worker.running.execution import report_done, report_failed
+from channelsq.worker.running import database
+from channelsq.worker.running.consumer_tasks import ConsumerTasks
+from channelsq.worker.sources.crew import Crew
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
     from channelsq.routing import Consumer
-
-logger = logging.getLogger("channelsq.worker")
 
 #: Threads of an embedded worker whose number nobody chose.
 DEFAULT_THREADS = 8
@@ -38,11 +31,20 @@ def in_process_layers() -> list[ChannelLayerWrapper]:
     return [layer for layer in layers if layer.in_process]
 
 
-class EmbeddedWorker:
-    """Threads that take messages off a layer and run consumers, as a Celery worker would.
+class _NoEvents:
+    """Celery's events of consumers, which nothing listens to here."""
 
-    Consumers are the same Celery tasks, run in place: signals, retries (at once, whatever their countdown) and
-    error logging are Celery's; rate limits, time limits, remote control and events need a real worker.
+    enabled = False
+
+    def of(self, identity: str) -> None:
+        """Return None, for nowhere."""
+
+
+class EmbeddedWorker:
+    """Threads that take messages off a layer and run consumers, as those of a Celery worker do.
+
+    Retries wait for their countdown, and rate limits are kept; time limits, remote control and events need a real
+    worker.
 
     Args:
         layer: the layer to consume.
@@ -62,37 +64,50 @@ class EmbeddedWorker:
         self._shared_connections = shared_connections or {}
         self._tasks = ConsumerTasks(conf.celery_app(), layer, http_consumer)
         self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, name=f"channelsq-worker-{number}", daemon=True)
-            for number in range(1, threads + 1)
-        ]
+        self._threads = threads
+        self._crew: Crew | None = None
 
     def start(self) -> None:
         """Start taking messages."""
-        streaming.set_limit(self.layer.alias, self.layer.streaming_responses, len(self._threads))
-        for thread in self._threads:
-            thread.start()
+        database.look_after_consumers()
+        alias = self.layer.alias
+        # As many as run at once, so that a channel is as full as its capacity says.
+        self._crew = Crew(
+            self._tasks.app,
+            f"embedded@{gethostname()}",
+            {alias: self._tasks.channels},
+            self._threads,
+            _NoEvents(),
+            self,
+            tasks={alias: self._tasks},
+            credit=self._threads,
+            around=self._around,
+        )
+        self._crew.start()
         worker_ready.send(sender=self)
         worker_process_ready.send(sender=self)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Take no more messages; returns when running consumers are done, or after ``timeout`` seconds."""
         self._stopping.set()
-        self.layer.close()
-        deadline = time.monotonic() + timeout
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, deadline - time.monotonic()))
+        crew = self._crew
+        if crew is not None:
+            crew.stop()
+            if crew.wait(timeout):
+                crew.close()
+                self._crew = None
 
     def wait(self) -> None:
         """Return when the worker has been stopped."""
         self._stopping.wait()
 
-    def _run(self) -> None:
+    @contextmanager
+    def _around(self) -> Iterator[None]:
         for alias, connection in self._shared_connections.items():
             connections[alias] = connection
+        database.here.are_shared = bool(self._shared_connections)
         try:
-            self._take_messages()
+            yield
         finally:
             self._close_connections()
 
@@ -101,66 +116,3 @@ class EmbeddedWorker:
         for connection in connections.all(initialized_only=True):
             if connection is not self._shared_connections.get(connection.alias):
                 connection.close()
-
-    def _take_messages(self) -> None:
-        channels = self._tasks.channels
-        while not self._stopping.is_set():
-            try:
-                channel, content = self.layer.receive(channels, block=True)
-            except ChannelLayerError as error:
-                logger.error("%s", error, extra={"action": "receive_failed"})
-                self._stopping.wait(1)
-            except BaseException:  # out of memory, say
-                logger.exception("no message could be received", extra={"action": "receive_failed"})
-                self._stopping.wait(1)
-            else:
-                if channel is not None and content is not None:
-                    self._take(channel, content)
-
-    def _take(self, channel: str, content: dict[str, Any]) -> None:
-        """Have a message handled; nothing that it does may end the thread that serves all others."""
-        message = None
-        try:
-            message = Message(content, channel, self.layer)
-            self._handle(message)
-        except BaseException:
-            logger.exception(
-                "a message from %s could not be handled",
-                channel,
-                extra={"action": "message_failed", "channel": channel},
-            )
-            if message is not None:
-                report_failed(message)
-
-    def _handle(self, message: Message) -> None:
-        resolved = self._tasks.resolve(message)
-        if resolved is None:
-            log_unrouted(message)
-            return
-        task, kwargs, ordered = resolved
-        identity = str(uuid.uuid4())
-        logger.debug(
-            "%s -> %s [%s]",
-            message.channel.name,
-            task.name,
-            identity,
-            extra={"action": "message_received", "channel": message.channel.name},
-        )
-        if not ordered:
-            report_done(message)
-        close_old_connections()
-        if not self._shared_connections:  # those are a test's, and so is the log of their queries
-            reset_queries()
-        try:
-            result = task.apply(
-                args=(message.channel.name, message.content),
-                kwargs=kwargs,
-                task_id=identity,
-                throw=False,
-                headers=trace_context.of_message(message.content),
-            )
-            if isinstance(result.result, Reject) and getattr(result.result, "requeue", False):
-                # What a broker would do, but not in a hot loop.
-                self.layer.dispatch((self.layer.prepare(message.channel.name, message.content, delay=0.1),))
-        finally:
-            close_old_connections()

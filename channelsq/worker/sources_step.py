@@ -145,6 +145,7 @@ class Sources(bootsteps.StartStopStep):
                 pool_keeps_limits=self.pool_keeps_limits,
             )
             let_consumers_wait()
+            held_messages.clear()
             self.crew.start()
         logger.info("%s", self.described, extra={"action": "sources_started"})
         self._announcer.start()

@@ -20,6 +20,7 @@ import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from channelsq import exceptions
@@ -365,6 +366,15 @@ class BaseChannelLayer(ABC):
     def queue_name(self, channel: str) -> str:
         """The name of the queue that carries a channel which workers consume."""
         return self.queue_prefix + channel
+
+    def task_publisher(self, channel: str) -> AbstractContextManager[tuple[Any, Any]]:
+        """Return a Kombu producer, and the queue of a channel that workers consume, for further tries of its consumers.
+
+        Raises:
+            BrokerUnavailable: also in the block; the broker does not answer.
+            NotImplementedError: the layer cannot be read by workers.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no tasks")
 
     def source(self, options: SourceOptions) -> Source[Any]:
         """Return a new source of the layer for a worker; it connects when it is told to.

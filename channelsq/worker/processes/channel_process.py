@@ -105,6 +105,7 @@ class ChannelProcess:
 
     def run(self) -> None:
         """Run consumers until the worker says that it is over, or is gone."""
+        held_messages.clear()
         self.crew.start()
         self._tell_of_streaming()
         self._pipe.send(ready=os.getpid())

@@ -104,10 +104,10 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         if is_message(args):
             options = {**shown(args, kwargs or {}), **options}
         queue = options.get("queue") or options.get("routing_key")
-        if producer is None and queue and args and self.layer.has_source and queue == self.layer.queue(args[0]).name:
-            layer: Any = self.layer.channel_layer
-            options = {**options, "queue": self.layer.queue(args[0])}
-            with layer.producer() as producer:
+        layer = self.layer.channel_layer
+        if producer is None and queue and args and queue == layer.queue_name(args[0]):
+            with layer.task_publisher(args[0]) as (producer, place):
+                options["queue"] = place
                 return super().apply_async(args, kwargs, task_id, producer, *more, **options)
         return super().apply_async(args, kwargs, task_id, producer, *more, **options)
 

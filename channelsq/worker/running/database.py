@@ -29,6 +29,9 @@ class _Thread(threading.local):
     #: :func:`close_old` after it.
     may_be_open = True
 
+    #: Whether they are a test's, which wants to see all queries that they log.
+    are_shared = False
+
     #: Whether one of them has logged queries.
     has_queries = False
 
@@ -53,7 +56,7 @@ def close_old() -> None:
 def begin() -> None:
     """:func:`close_old` before a consumer, whose ``connection.queries`` are to be its own as a request's are."""
     close_old()
-    if here.has_queries:
+    if here.has_queries and not here.are_shared:
         reset_queries()
 
 
@@ -66,43 +69,44 @@ connection_created.connect(_opened, dispatch_uid=__name__)
 
 def keep_connections(sender: Any = None, **kwargs: Any) -> None:
     """Receiver of ``worker_init``: take consumers out of the care of the Django fixup."""
-    begun: Callable[..., Any] | None = None
-    ended: Callable[..., Any] | None = None
     for begun, ended in receivers_around_tasks(sender.app):
         signals.task_prerun.disconnect(begun)
         signals.task_postrun.disconnect(ended)
-    for signal, receiver, tidy in (
-        (signals.task_prerun, begun, _begin_traced),
-        (signals.task_postrun, ended, close_old_connections),
-    ):
-        ours = _for_consumers(tidy, receiver)
-        signal.connect(ours, weak=False)
-        _ours.append(ours)
+        _before_others.append(begun)
+        _after_others.append(ended)
+    look_after_consumers()
 
 
-#: The receivers of task_prerun and task_postrun.
-_ours: list[Callable[..., None]] = []
+def look_after_consumers() -> None:
+    """Tidy connections around consumers that Celery's tracer runs; safe to repeat."""
+    signals.task_prerun.connect(_before, weak=False)
+    signals.task_postrun.connect(_after, weak=False)
+
+
+#: The receivers of the Django fixups, for tasks that are no consumers.
+_before_others: list[Callable[..., Any]] = []
+_after_others: list[Callable[..., Any]] = []
+
+
+def _before(sender: Any = None, **kwargs: Any) -> None:
+    if isinstance(sender, ConsumerTask):
+        close_old_connections()
+        if not here.are_shared:
+            reset_queries()
+    else:
+        for receiver in _before_others:
+            receiver(sender=sender, **kwargs)
+
+
+def _after(sender: Any = None, **kwargs: Any) -> None:
+    if isinstance(sender, ConsumerTask):
+        close_old_connections()
+    else:
+        for receiver in _after_others:
+            receiver(sender=sender, **kwargs)
 
 
 def are_ours_alone() -> bool:
     """Whether nobody else listens to ``task_prerun`` and ``task_postrun``."""
     before, after = signals.task_prerun.receivers, signals.task_postrun.receivers
-    return len(before) == len(after) == 1 and before[0][1] in _ours and after[0][1] in _ours
-
-
-def _begin_traced() -> None:
-    """:func:`begin` on Celery's own way."""
-    close_old_connections()
-    reset_queries()
-
-
-def _for_consumers(tidy: Callable[[], None], receiver: Callable[..., Any] | None) -> Callable[..., None]:
-    """Return a receiver that calls ``tidy`` for consumers, and ``receiver`` for all other tasks."""
-
-    def filtered(sender: Any = None, **kwargs: Any) -> None:
-        if isinstance(sender, ConsumerTask):
-            tidy()
-        elif receiver is not None:
-            receiver(sender=sender, **kwargs)
-
-    return filtered
+    return all(each[1] is _before for each in before) and all(each[1] is _after for each in after)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from celery import Celery
@@ -12,7 +14,6 @@ from celery.app import trace
 from channelsq.core import streaming
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.consumer_tasks import ConsumerTasks, tasks_of
-from channelsq.worker.sources import held_messages
 from channelsq.worker.sources.consumer_request import Events
 from channelsq.worker.sources.intake import Intake
 from channelsq.worker.sources.reader import Reader
@@ -36,6 +37,9 @@ class Crew:
         opened: is told the alias of a layer and the name under which its messages are held, at each connection.
         pool_keeps_limits: whether Celery's pool can end a task that takes too long.
         reluctance: seconds for which it leaves what dead consumers hold, at first.
+        tasks: the consumers of each layer; those of the app's workers if left out.
+        credit: how many messages of a layer it holds at once; by the threads if left out.
+        around: makes the context in which each thread runs.
     """
 
     def __init__(
@@ -50,11 +54,16 @@ class Crew:
         *,
         pool_keeps_limits: bool = False,
         reluctance: float = 0.0,
+        tasks: Mapping[str, ConsumerTasks] | None = None,
+        credit: int | None = None,
+        around: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.threads = threads
         self.readers: dict[str, Reader] = {}
         self._runners: list[Runner] = []
-        self._app = app
+        self._tasks = tasks_of(app) if tasks is None else tasks
+        self._credit = max(LEAST, threads * PREFETCH) if credit is None else credit
+        self._around = around
         self._told = hostname, events, sender
         self._opened = opened
         self._pool_keeps_limits = pool_keeps_limits
@@ -64,21 +73,19 @@ class Crew:
 
     def _add(self, alias: str, channels: Sequence[str]) -> Runner:
         """Make what reads a layer, and return its runner, which is not started."""
-        tasks = tasks_of(self._app)[alias]
+        tasks = self._tasks[alias]
         _trace(tasks, self._told[0])
         layer = tasks.layer.channel_layer
         streaming.set_limit(alias, layer.streaming_responses, self.threads)
-        credit = max(LEAST, self.threads * PREFETCH)
         intake = Intake(tasks, *self._told, pool_keeps_limits=self._pool_keeps_limits)
-        reader = Reader(layer, intake, channels, credit, partial(self._opened, alias), self._reluctance)
+        reader = Reader(layer, intake, channels, self._credit, partial(self._opened, alias), self._reluctance)
         self.readers[alias] = reader
-        runner = Runner(reader, self.threads, f"channelsq-{alias}")
+        runner = Runner(reader, self.threads, f"channelsq-{alias}", self._around)
         self._runners.append(runner)
         return runner
 
     def start(self) -> None:
         """Start reading."""
-        held_messages.clear()
         for runner in self._runners:
             runner.start()
 
@@ -87,10 +94,10 @@ class Crew:
         for runner in self._runners:
             runner.stop()
 
-    def wait(self) -> None:
-        """Wait until the consumers that run are done."""
-        for runner in self._runners:
-            runner.wait()
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the consumers that run are done, or for some seconds; return whether they are."""
+        until = None if seconds is None else monotonic() + seconds
+        return all(runner.wait(until) for runner in self._runners)
 
     def cut(self) -> None:
         """Send the outcomes of finished consumers, and leave what runs, which ends with the process, to others."""

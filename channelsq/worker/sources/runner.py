@@ -16,8 +16,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from time import monotonic, process_time, thread_time
 from typing import Protocol
 
@@ -96,12 +96,20 @@ class Runner:
         source: where they come from.
         limit: how many threads may run jobs.
         name: for the threads.
+        around: makes the context in which each thread runs.
     """
 
-    def __init__(self, source: Source, limit: int, name: str) -> None:
+    def __init__(
+        self,
+        source: Source,
+        limit: int,
+        name: str,
+        around: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._source = source
         self.limit = limit
         self._name = name
+        self._around = around
         lock = threading.RLock()
         self._change = threading.Condition(lock)
         self._all_run = threading.Condition(lock)  # for the assistant
@@ -142,10 +150,12 @@ class Runner:
         if left:
             self._source.give_back(left)
 
-    def wait(self) -> None:
-        """Wait until the running jobs are done."""
-        for thread in tuple(self._threads):
-            thread.join()
+    def wait(self, until: float | None = None) -> bool:
+        """Wait until the running jobs are done, or ``monotonic()`` is ``until``; return whether they are."""
+        threads = tuple(self._threads)
+        for thread in threads:
+            thread.join(None if until is None else max(0.0, until - monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
     # -- the threads
 
@@ -162,8 +172,9 @@ class Runner:
         with self._change:
             self._workers.add(worker)
         try:
-            while worker.step():
-                pass
+            with self._around():
+                while worker.step():
+                    pass
         finally:
             with self._change:
                 self._threads.discard(threading.current_thread())

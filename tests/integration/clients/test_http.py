@@ -304,7 +304,7 @@ def test_a_refused_request_leaves_nothing_behind() -> None:
         site.layer.send("http.request", {"fills": "it"})
         assert httpx.post(site.url, content=bytes(300_000)).status_code == 503
         site.wait_for_count("http.refused.503")
-        assert list(site.layer._queues) == ["http.request"]
+        assert list(site.layer.queues.queues) == ["http.request"]
 
 
 def test_lost_broker_is_503(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,13 @@ import pytest
 
 from channelsq.exceptions import ChannelFull
 from channelsq.layers import InMemoryChannelLayer
-from channelsq.layers.memory import MOST_DELAYED
+from channelsq.layers.memory_queues import MOST_DELAYED
 from tests.support.waiting import wait_until
 
 
 def is_empty(layer: InMemoryChannelLayer) -> bool:
-    return not (layer._queues or layer._unread or layer._delayed)
+    queues = layer.queues
+    return not (queues.queues or queues.unread or queues.delayed or queues.held)
 
 
 def test_nothing_stays_of_what_was_read() -> None:
@@ -108,13 +109,13 @@ def test_a_delayed_message_waits_for_room_and_holds_up_no_other() -> None:
 def test_a_reader_sleeps_until_the_delayed_message_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = InMemoryChannelLayer()
     waits: list[float] = []
-    wait = layer._changed.wait
+    wait = layer.queues.changed.wait
 
     def note(timeout: float | None = None) -> bool:
         waits.append(math.inf if timeout is None else timeout)
         return wait(timeout)
 
-    monkeypatch.setattr(layer._changed, "wait", note)
+    monkeypatch.setattr(layer.queues.changed, "wait", note)
     layer.send("a", {"n": 1}, delay=0.1)
     assert layer.receive(["a"], block=True)[1] == {"n": 1}
     assert 1 <= len(waits) <= 3
@@ -131,7 +132,7 @@ def test_close_wakes_every_reader() -> None:
     threads = [threading.Thread(target=lambda: got.append(layer.receive(["a"], block=True))) for _ in range(3)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(layer._changed._waiters) == 3, "the readers to wait")  # type: ignore[attr-defined]
+    wait_until(lambda: len(layer.queues.changed._waiters) == 3, "the readers to wait")  # type: ignore[attr-defined]
     layer.close()
     for thread in threads:
         thread.join(10)

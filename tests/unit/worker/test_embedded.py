@@ -18,6 +18,7 @@ from channelsq.message import Message
 from channelsq.routing import route
 from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.worker.embedded import DEFAULT_THREADS, EmbeddedWorker
+from channelsq.worker.sources.runner import Runner
 from tests.support.fakes.layers import RecordingLayer
 from tests.support.layers import installed
 from tests.support.logs import action_of
@@ -60,15 +61,28 @@ def start(app: celery.Celery) -> Iterator[Start]:
         if not worker._stopping.is_set():
             all_wait(worker)
             worker.stop()
-        assert not any(thread.is_alive() for thread in worker._threads)
+        assert worker._crew is None  # as its threads have ended
     for context in reversed(layers):
         context.__exit__(None, None, None)
 
 
 def all_wait(worker: EmbeddedWorker, but: int = 0) -> None:
-    """Until every thread of the worker, but some, waits for a message, asleep."""
-    waiters = worker.layer.channel_layer._changed._waiters  # type: ignore[attr-defined]
-    wait_until(lambda: len(waiters) == len(worker._threads) - but, "the worker's threads to wait")
+    """Until no thread of the worker, but some, runs a consumer, and one waits for a message, asleep."""
+    waiters = worker.layer.channel_layer.queues.changed._waiters  # type: ignore[attr-defined]
+    runner = runner_of(worker)
+    wait_until(
+        lambda: runner._running == but and not runner._backlog and len(waiters) == 1, "the worker's threads to wait"
+    )
+
+
+def runner_of(worker: EmbeddedWorker) -> Runner:
+    assert worker._crew is not None
+    (runner,) = worker._crew._runners
+    return runner
+
+
+def threads_of(worker: EmbeddedWorker) -> list[threading.Thread]:
+    return list(runner_of(worker)._threads)
 
 
 class Replies:
@@ -142,8 +156,8 @@ def test_consumers_run_side_by_side_in_threads_of_the_worker(start: Start) -> No
     for _ in range(3):
         layer.send("jobs", {})
     wait_until(lambda: len(names) == 3, "three threads")
-    assert names == {f"channelsq-worker-{number}" for number in (1, 2, 3)}
-    assert all(thread.daemon for thread in worker._threads)
+    assert names == {f"channelsq-default-{number}" for number in (1, 2, 3)}
+    assert all(thread.daemon for thread in threads_of(worker))
     all_wait(worker)
 
 
@@ -257,7 +271,7 @@ def test_a_consumer_that_fails_takes_no_thread_with_it(
             layer.send("bad", {"reply_channel": client.name, "order": order})
         layer.send("jobs", {"reply_channel": client.name, "text": "still here"})
         client.wait_for({"done": 0}, {"done": 1}, {"done": 2}, {"text": "still here"})
-    assert worker._threads[0].is_alive()
+    assert threads_of(worker)
     assert len([record for record in caplog.records if record.exc_info]) == 3
 
 
@@ -272,7 +286,7 @@ def test_a_message_that_cannot_be_understood_is_logged_and_dropped(
         layer.send("jobs", {"reply_channel": client.name, "text": "next"})
         client.wait_for({"text": "next"})
     (record,) = caplog.records
-    assert action_of(record) == "message_failed"
+    assert action_of(record) == "foreign_message_refused"
     assert "jobs" in record.getMessage()
 
 
@@ -311,7 +325,7 @@ def test_consume_later_comes_back(start: Start) -> None:
 def test_autoretry(start: Start) -> None:
     runs: list[dict[str, Any]] = []
 
-    @consumer(autoretry_for=(LookupError,), retry_kwargs={"max_retries": 3, "countdown": 60})
+    @consumer(autoretry_for=(LookupError,), retry_kwargs={"max_retries": 3, "countdown": 0.05})
     def flaky(message: Message, **kwargs: Any) -> None:
         message.reply_channel.send({"half": len(runs)})
         runs.append(kwargs)
@@ -353,7 +367,7 @@ def test_an_exception_with_an_effect_is_nothing_to_retry(
 def test_a_consumer_that_fails_to_the_end_is_reported_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     runs: list[int] = []
 
-    @consumer(autoretry_for=(LookupError,), max_retries=2, retry_backoff=60)
+    @consumer(autoretry_for=(LookupError,), max_retries=2, retry_kwargs={"countdown": 0.05})
     def hopeless(message: Message) -> None:
         runs.append(1)
         raise LookupError
@@ -375,7 +389,7 @@ def test_retry_by_hand(start: Start) -> None:
     def again(task: Any, message: Message) -> None:
         runs.append(task.request.retries)
         if len(runs) < 3:
-            raise task.retry(countdown=60)
+            raise task.retry(countdown=0.05)
         echo(message)
 
     _, layer = start([route("jobs", again)])
@@ -403,7 +417,7 @@ def test_stop_wakes_threads_that_wait(start: Start) -> None:
     worker, layer = start([route("jobs", echo)], threads=DEFAULT_THREADS)
     all_wait(worker)
     worker.stop(timeout=30)
-    assert not any(thread.is_alive() for thread in worker._threads)
+    assert worker._crew is None
     layer.send("jobs", {"text": "for somebody else"})
     assert layer.receive(["jobs"]) == ("jobs", {"text": "for somebody else"})
 
@@ -424,7 +438,7 @@ def test_stop_waits_for_a_running_consumer_for_as_long_as_it_may(start: Start) -
     all_wait(worker, but=1)
     # Too short a time: it gives up, and leaves the consumer to itself.
     worker.stop(timeout=0.05)
-    assert sum(thread.is_alive() for thread in worker._threads) == 1
+    wait_until(lambda: len(threads_of(worker)) == 1, "the others to end")
 
     def stop() -> None:
         worker.stop(timeout=20)
@@ -436,7 +450,7 @@ def test_stop_waits_for_a_running_consumer_for_as_long_as_it_may(start: Start) -
     stopper.join(10)
     assert stopped == [True]
     client.wait_for({"text": "done"})
-    assert not any(thread.is_alive() for thread in worker._threads)
+    assert worker._crew is None
 
 
 def test_stop_gives_all_of_its_time_to_the_one_that_needs_it(start: Start) -> None:
@@ -454,7 +468,7 @@ def test_stop_gives_all_of_its_time_to_the_one_that_needs_it(start: Start) -> No
     ender = threading.Timer(0.5, may_end.set)
     ender.start()
     worker.stop(timeout=2)
-    assert not any(thread.is_alive() for thread in worker._threads)
+    assert worker._crew is None
     ender.join()
 
 

@@ -32,7 +32,6 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     """An app in whose worker nobody listens to signals but channelsq."""
     for signal in (signals.task_prerun, signals.task_postrun):
         monkeypatch.setattr(signal, "receivers", [])
-    monkeypatch.setattr(database, "_ours", [])
     with Celery("quick", broker="memory://", set_as_current=False) as app, current(app):
         database.keep_connections(type("Worker", (), {"app": app}))
         yield app
