@@ -112,7 +112,7 @@ class MemorySource(Source[Entry]):
     def open(self, delivery: Entry) -> TaskMessage | None:
         return MemoryMessage(delivery)
 
-    def is_redelivered(self, delivery: Entry) -> bool:
+    def is_redelivered(self, delivery: Entry, message: TaskMessage) -> bool:
         return delivery.is_redelivered
 
     def is_expired(self, delivery: Entry, message: TaskMessage) -> bool:

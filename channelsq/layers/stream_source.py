@@ -209,8 +209,8 @@ class StreamSource(Source[Entry]):
             return None
         return cast(TaskMessage, KombuMessage(payload, channel=channel, accept=self._options.accept))
 
-    def is_redelivered(self, delivery: Entry) -> bool:
-        return delivery.redelivered
+    def is_redelivered(self, delivery: Entry, message: TaskMessage) -> bool:
+        return delivery.redelivered or bool(message.headers.get("redelivered"))  # of a copy, as it was given back
 
     def is_expired(self, delivery: Entry, message: Any) -> bool:
         end = payloads.expires({"headers": message.headers, "properties": message.properties}, delivery.id)
@@ -242,7 +242,9 @@ class StreamSource(Source[Entry]):
         self.settle(delivery, None)
 
     def acknowledge_first(self, delivery: Entry) -> bool:
-        channel = self._current
+        channel = self._channel
+        if channel is None:
+            return False
         try:
             is_mine = channel.acknowledge_now(delivery.tag)
         except channel.connection_errors as error:

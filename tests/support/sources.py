@@ -41,7 +41,6 @@ def app_with_source(
         conf._celery_app = app
         try:
             wrapper = ChannelLayerWrapper(layer or RedisChannelLayer(url=url, **config), alias, routing)
-            assert wrapper.has_source
             tasks = tasks_of(app)[alias] = ConsumerTasks(app, wrapper)
             app.finalize()
             yield app, tasks

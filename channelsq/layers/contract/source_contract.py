@@ -169,8 +169,8 @@ class Source(ABC, Generic[Delivery]):
         """
 
     @abstractmethod
-    def is_redelivered(self, delivery: Delivery) -> bool:
-        """Return whether the broker says that the message was delivered before."""
+    def is_redelivered(self, delivery: Delivery, message: TaskMessage) -> bool:
+        """Return whether a message that was opened was delivered before, as far as the broker knows."""
 
     @abstractmethod
     def is_expired(self, delivery: Delivery, message: TaskMessage) -> bool:

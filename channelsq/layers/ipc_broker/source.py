@@ -251,7 +251,7 @@ class StoreSource(Source[Taken]):
             return None
         return message
 
-    def is_redelivered(self, delivery: Taken) -> bool:
+    def is_redelivered(self, delivery: Taken, message: TaskMessage) -> bool:
         return delivery.again
 
     def is_expired(self, delivery: Taken, message: TaskMessage) -> bool:

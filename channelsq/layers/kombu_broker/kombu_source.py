@@ -158,9 +158,13 @@ class KombuSource(Source[KombuDelivery]):
         if self._pulse is not None:
             self._pulse.stop()
         with self._lock:
+            if self._layer.in_process:  # Kombu's transport in memory gives nothing back by itself
+                for delivery in tuple(self._held.values()):
+                    self.give_back(delivery)
             self.flush()
             connection, self._connection = self._connection, None
             self._consumer = None
+            self.connections += 1  # what is held is the broker's again
             if connection is None:
                 return
             try:
@@ -279,13 +283,12 @@ class KombuSource(Source[KombuDelivery]):
             raise ValueError(str(delivery.error))
         return delivery.message
 
-    def is_redelivered(self, delivery: KombuDelivery) -> bool:
-        message = delivery.message
-        return bool(message.headers.get("redelivered") or (message.delivery_info or {}).get("redelivered"))
+    def is_redelivered(self, delivery: KombuDelivery, message: TaskMessage) -> bool:
+        return bool(message.headers.get("redelivered") or (delivery.message.delivery_info or {}).get("redelivered"))
 
     def is_expired(self, delivery: KombuDelivery, message: TaskMessage) -> bool:
         # A message that was delivered before was read in time, and its worker was lost with it.
-        return is_expired(message.headers, self._layer.expiry_clock) and not self.is_redelivered(delivery)
+        return is_expired(message.headers, self._layer.expiry_clock) and not self.is_redelivered(delivery, message)
 
     # -- while it is held
 

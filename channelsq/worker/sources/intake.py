@@ -229,8 +229,7 @@ class Intake:
         if not isinstance(identity, str):
             raise ValueError("it has no id")
         mine.id = identity
-        # By a copy, if it was given back.
-        mine.is_redelivered = self._source.is_redelivered(delivery) or bool(headers.get("redelivered"))
+        mine.is_redelivered = self._source.is_redelivered(delivery, message)
         retries = headers.get("retries")
         if type(retries) is int and retries:
             mine._run.retries = retries
