@@ -260,7 +260,7 @@ class StoreSource(Source[Taken]):
     # -- while a delivery is held
 
     def is_lost(self, delivery: Taken) -> bool:
-        return False
+        return delivery.key not in self._held  # as it was given back when the source was closed
 
     # -- outcomes
 
@@ -268,10 +268,12 @@ class StoreSource(Source[Taken]):
         return StoreOutbox(self._layer)
 
     def settle(self, delivery: Taken, outbox: Outbox | None) -> None:
-        self._settled.append((delivery.key, outbox if isinstance(outbox, StoreOutbox) else None))
-        self._held.pop(delivery.key, None)
+        if self._held.pop(delivery.key, False) is None:  # in one step; else another worker has it
+            self._settled.append((delivery.key, outbox if isinstance(outbox, StoreOutbox) else None))
 
     def acknowledge_first(self, delivery: Taken) -> bool:
+        if delivery.key not in self._held:
+            return False
         try:
             self._store.remove(delivery.key)
         except ERRORS as error:
