@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from channelsq.layers.wire import codec
-from tests.support.recorders import REQUEST as HANDSHAKE
-from tests.support.recorders import deflated, masked
+from tests.support.fakes.frame_readers import REQUEST as HANDSHAKE
+from tests.support.fakes.frame_readers import deflated, masked
 
 
 def frames() -> list[bytes]:

@@ -17,17 +17,16 @@ from channelsq.core import names
 from channelsq.interface.basis.config import InterfaceConfig
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.uvicorn_state_internals import ServerState
-from channelsq.interface.http.response_messages import BadResponse, read_part, read_start
 from channelsq.interface.link.replies import Delivery, Replies
 from channelsq.interface.process.server import InterfaceServer
-from channelsq.interface.websocket.application_messages import BadReply
-from channelsq.interface.websocket.connection_state import Connection
 from channelsq.interface.websocket.packing import FramePacker
 from channelsq.layers import InMemoryChannelLayer
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.stream_commands import open_replies
+from tests.support.fakes.frame_readers import RecordingClient, SlowRecordingClient
 from tests.support.fakes.loops import FakeLoop
-from tests.support.recorders import RecordingClient, SlowRecordingClient
+from tests.support.fakes.reply_clients import FakeRequest, FakeSocket
+from tests.support.fakes.transports import RecordingTransport
 
 LIMIT = 1024 * 1024
 
@@ -58,57 +57,6 @@ def frames(data: bytes) -> None:
 
 
 # -- handshakes and requests ----------------------------------------------------------------
-
-
-class RecordingTransport(asyncio.Transport):
-    """Keeps what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.closed = False
-        self.protocol: Any = None
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return {"peername": ("192.0.2.1", 1234), "sockname": ("192.0.2.2", 80)}.get(name, default)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self.closed:
-            self.written += data
-
-    def writelines(self, parts: Any) -> None:
-        self.write(b"".join(parts))
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = write_eof = close
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def is_reading(self) -> bool:
-        return True
-
-    def pause_reading(self) -> None:
-        """It is read on by hand."""
-
-    resume_reading = pause_reading
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """There is no buffer."""
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        return cast(asyncio.BaseProtocol, self.protocol)
 
 
 class _Complaints(logging.Handler):
@@ -259,40 +207,6 @@ def messages(data: bytes) -> None:
 # -- envelopes ------------------------------------------------------------------------------
 
 
-class _FakeSocket:
-    """A WebSocket as far as replies go."""
-
-    def __init__(self, channel: str) -> None:
-        self.connection = Connection(channel, "/", offered=("a",))
-        self.connection.connect({})
-        self.connection.take()
-
-    def on_reply(self, delivery: Delivery) -> None:
-        if delivery.is_plain:
-            delivery.frame()
-            delivery.frame(12)
-        with contextlib.suppress(BadReply):
-            self.connection.reply(delivery)
-
-    def on_done(self, order: int) -> None:
-        self.connection.done(order)
-
-
-class _FakeRequest:
-    """An HTTP request as far as replies go."""
-
-    def on_reply(self, delivery: Delivery) -> None:
-        for method in ("GET", "HEAD"):
-            with contextlib.suppress(BadResponse):
-                start, part = read_start(delivery.message, method), read_part(delivery.message)
-                head = b"".join(name + value for name, value in start.headers)
-                assert not {0, 10, 13} & set(head), start
-                assert start.bodiless or part.more or start.length == len(part.content), (start, part)
-
-    def on_done(self, order: int) -> None:
-        """Requests have no order."""
-
-
 #: What the fuzzer can address; short, so that it finds them.
 SOCKET, REQUEST = "s", "h"
 
@@ -301,8 +215,8 @@ def envelopes(data: bytes) -> None:
     """Whatever is in a reply queue, each client gets its own, and nothing raises."""
     stats = Counters()
     replies = Replies(cast(asyncio.AbstractEventLoop, FakeLoop()), stats, lambda channel, delivery: None)
-    replies.register(SOCKET, _FakeSocket(SOCKET))
-    replies.register(REQUEST, _FakeRequest())
+    replies.register(SOCKET, FakeSocket(SOCKET))
+    replies.register(REQUEST, FakeRequest())
     told: list[Any] = []
 
     class Witness:

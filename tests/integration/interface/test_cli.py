@@ -21,6 +21,7 @@ from channelsq.interface.basis.config import OPTIONS, ConfigError, InterfaceConf
 from channelsq.interface.process.server import InterfaceServer
 from channelsq.interface.process.sockets import bind
 from channelsq.layers import InMemoryChannelLayer, RedisChannelLayer
+from tests.support.fakes.acceptors import FakeAcceptor
 from tests.support.ports import free_port
 from tests.support.processes import ROOT, Process, Processes, environment, pretending
 from tests.support.servers import RedisServer
@@ -335,7 +336,7 @@ def test_the_disconnects_reach_the_broker_before_the_end(processes: Processes, r
     try:
         clients = contextlib.ExitStack()
         with clients:
-            worker = _Acceptor(layer)
+            worker = FakeAcceptor(layer)
             for _ in range(3):
                 with worker:
                     clients.enter_context(connect(f"ws://127.0.0.1:{port}/chat/a/"))
@@ -345,28 +346,6 @@ def test_the_disconnects_reach_the_broker_before_the_end(processes: Processes, r
     finally:
         layer.flush()
         layer.close()
-
-
-class _Acceptor:
-    """Takes one connect off the layer, accepts it, and reports it done."""
-
-    def __init__(self, layer: RedisChannelLayer) -> None:
-        self.layer = layer
-
-    def __enter__(self) -> None:
-        import threading
-
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.thread.join(10)
-
-    def _run(self) -> None:
-        message = wait_until(lambda: self.layer.receive(["websocket.connect"])[1], "a connect")
-        assert message is not None
-        self.layer.send(message["reply_channel"], {"accept": True})
-        self.layer.send(message["reply_channel"], {"done": 0})
 
 
 @pytest.mark.parametrize(("limit", "told"), [(500, True), (5000, False)])

@@ -23,7 +23,8 @@ from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.wire.wire_forms import Entry, pack_envelopes
 from channelsq.redis_core.compact import decode_compact, encode_compact
 from tests.support.certificates import self_signed
-from tests.support.links import Client, LinkProcess, linked, until
+from tests.support.fakes.link_clients import RecordingLinkClient
+from tests.support.links import LinkProcess, linked, until
 from tests.support.ports import free_port
 from tests.support.servers import DURABLE, RedisServer, running_redis
 
@@ -131,7 +132,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
 
 async def talk(process: LinkProcess, layer: RedisChannelLayer) -> None:
     """A message to a worker and one back, and the end of a membership."""
-    client = Client(process)
+    client = RecordingLinkClient(process)
     for order in range(3):
         client.publish(order)
     await until(lambda: len(client.outcomes) == 3, "the outcomes")
@@ -197,7 +198,7 @@ def test_no_way_in(ways: Ways, way: str, reason: str, caplog: pytest.LogCaptureF
 
     async def scenario() -> None:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             client.publish(0)
             await until(lambda: client.outcomes, "the outcome")
             (error,) = client.errors()
@@ -244,7 +245,7 @@ def test_groups_on_another_server_are_forgotten_too(server: RedisServer) -> None
 # -- trouble ------------------------------------------------------------------------------------
 
 
-async def retry(client: Client, order: int) -> None:
+async def retry(client: RecordingLinkClient, order: int) -> None:
     """Publish until it is with the broker, as a socket does."""
     publication = client.publish(order, patience=30)
     while True:
@@ -258,9 +259,9 @@ async def retry(client: Client, order: int) -> None:
 def test_connections_killed_under_load_lose_nothing(server: RedisServer, layer: RedisChannelLayer) -> None:
     count = 600
 
-    async def scenario() -> Client:
+    async def scenario() -> RecordingLinkClient:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             told: list[int] = []
 
             async def kill() -> None:
@@ -310,7 +311,7 @@ def test_a_restart_of_the_server(server: RedisServer, layer: RedisChannelLayer, 
 
     async def scenario() -> None:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             await asyncio.to_thread(layer.send, client.channel, {"text": "before"})
             await until(lambda: client.texts, "the reply before")
             await asyncio.to_thread(server.stop)
@@ -342,7 +343,7 @@ def test_a_server_that_starts_later(server: RedisServer, layer: RedisChannelLaye
     async def scenario() -> None:
         async with linked(layer) as process:
             await asyncio.to_thread(server.start)
-            client = Client(process)
+            client = RecordingLinkClient(process)
             client.publish(0, patience=10)
             await until(lambda: client.outcomes, "the outcome", 3)
             assert client.errors() == []
@@ -355,7 +356,7 @@ def test_ids_that_begin_again(server: RedisServer, layer: RedisChannelLayer) -> 
 
     async def scenario() -> None:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             key = f"stream:{client.channel.partition('!')[0]}"
             body = next(
                 iter(pack_envelopes([Entry([client.channel], layer.prepare(client.channel, {"text": "x"}).body)]))
@@ -373,9 +374,9 @@ def test_ids_that_begin_again(server: RedisServer, layer: RedisChannelLayer) -> 
 
 
 def test_a_server_that_is_frozen_for_a_while(server: RedisServer, layer: RedisChannelLayer, caplog: Any) -> None:
-    async def scenario() -> Client:
+    async def scenario() -> RecordingLinkClient:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             client.publish(0)
             await until(lambda: client.outcomes, "the first outcome")
             assert server.process is not None
@@ -407,7 +408,7 @@ def test_a_server_that_is_frozen_for_long(
 
     async def scenario() -> None:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             client.publish(0)
             await until(lambda: client.outcomes, "the first outcome")
             assert server.process is not None
@@ -436,7 +437,7 @@ def test_capacity_is_kept_and_told_at_once(server: RedisServer) -> None:
 
     async def scenario() -> None:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             for order in range(40):
                 client.publish(order)
             await until(lambda: len(client.outcomes) == 40, "the outcomes")
@@ -459,7 +460,7 @@ def test_scripts_that_the_server_has_forgotten_are_sent_again(server: RedisServe
 
     async def scenario() -> None:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             for order in range(3):
                 client.publish(order)
             await until(lambda: len(client.outcomes) == 3, "what there is room for")
@@ -492,10 +493,10 @@ def test_what_waits_for_room_is_sent_in_order(server: RedisServer) -> None:
 
     async def scenario() -> None:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             for order in range(30):
                 client.publish(order, patience=20)
-            late = Client(process)
+            late = RecordingLinkClient(process)
             late.publish(0, patience=0.4)
             late.publish(1)
             await until(lambda: len(late.outcomes) == 2, "those that do not wait")
@@ -525,7 +526,7 @@ def test_what_waits_is_bounded(server: RedisServer, limits: dict[str, int]) -> N
         address = address_of(layer)
         assert address is not None
         async with linked(layer, lambda wrapper, stats: StreamsLink(wrapper, stats, address, **limits)) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             for order in range(20):
                 client.publish(order, patience=30, text="x" * 80)
             await until(lambda: len(client.errors()) >= 5, "refusals")
@@ -549,7 +550,7 @@ def test_foreign_and_expired_entries_are_dropped(server: RedisServer, caplog: py
 
     async def scenario() -> None:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             key = f"stream:{client.channel.partition('!')[0]}"
             bad: list[dict[str, bytes]] = [
                 {"other": b"field"},
@@ -588,7 +589,7 @@ def test_foreign_and_expired_entries_are_dropped(server: RedisServer, caplog: py
 def test_a_reply_queue_of_many_is_handed_out_in_turns(server: RedisServer, layer: RedisChannelLayer) -> None:
     async def scenario() -> None:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             for start in range(0, 5000, 500):
                 sends = [layer.prepare(client.channel, {"text": str(n)}) for n in range(start, start + 500)]
                 await asyncio.to_thread(layer.dispatch, sends)
@@ -601,7 +602,7 @@ def test_a_reply_queue_of_many_is_handed_out_in_turns(server: RedisServer, layer
 def test_the_reply_queues_are_deleted_at_the_end(server: RedisServer, layer: RedisChannelLayer) -> None:
     async def scenario() -> str:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             await asyncio.to_thread(layer.send, client.channel, {"text": "x"})
             await until(lambda: client.texts, "the reply")
             return f"stream:{client.channel.partition('!')[0]}"
@@ -632,7 +633,7 @@ def test_a_single_readers_channel(server: RedisServer) -> None:
 
 
 def test_a_fault_of_one_client_costs_the_others_nothing(server: RedisServer, layer: RedisChannelLayer) -> None:
-    class Faulty(Client):
+    class Faulty(RecordingLinkClient):
         def on_reply(self, delivery: Any) -> None:
             raise RuntimeError("a fault")
 
@@ -641,7 +642,7 @@ def test_a_fault_of_one_client_costs_the_others_nothing(server: RedisServer, lay
 
     async def scenario() -> None:
         async with linked(layer) as process:
-            faulty, client = Faulty(process), Client(process)
+            faulty, client = Faulty(process), RecordingLinkClient(process)
             faulty.publish(0)
             client.publish(1)
             sends = [layer.prepare(each.channel, {"text": "x"}) for each in (faulty, client)]
@@ -658,7 +659,7 @@ def test_the_threaded_link_stops_quickly(server: RedisServer) -> None:
         loop = asyncio.get_running_loop()
         async with linked(layer) as process:
             assert isinstance(process.link, ThreadedLink)
-            client = Client(process)
+            client = RecordingLinkClient(process)
             client.publish(0)
             await until(lambda: client.outcomes, "the outcome")
             begun = loop.time()
@@ -673,7 +674,7 @@ def test_the_threaded_link_stops_quickly(server: RedisServer) -> None:
 def test_each_message_has_an_id_of_its_own(server: RedisServer, layer: RedisChannelLayer) -> None:
     async def scenario() -> None:
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             for order in range(10):
                 client.publish(order)
             await until(lambda: len(client.outcomes) == 10, "the outcomes")
@@ -690,7 +691,7 @@ def test_what_is_sent_in_the_moment_of_a_loss_is_told(layer: RedisChannelLayer) 
         errors: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
         async with linked(layer) as process:
-            client = Client(process)
+            client = RecordingLinkClient(process)
             client.publish(0)
             await until(lambda: client.outcomes.get(0) == [None], "the first to be published")
             link = process.link

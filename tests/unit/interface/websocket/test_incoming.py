@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.fakes.frame_readers import RecordingClient, SlowRecordingClient, deflated, masked
 from tests.support.interfaces import frame
-from tests.support.recorders import RecordingClient, SlowRecordingClient, deflated, masked
 from tests.support.versions import release
 
 

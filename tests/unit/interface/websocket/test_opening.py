@@ -11,8 +11,9 @@ from uvicorn.server import ServerState
 from channelsq.core import names
 from channelsq.interface.websocket.connection_state import IllegalTransition
 from channelsq.interface.websocket.websocket_protocol import WebSocketProtocol
-from tests.fuzz.targets import RecordingTransport, Server
-from tests.support.recorders import REQUEST, masked
+from tests.fuzz.targets import Server
+from tests.support.fakes.frame_readers import REQUEST, masked
+from tests.support.fakes.transports import RecordingTransport
 
 
 @pytest.fixture

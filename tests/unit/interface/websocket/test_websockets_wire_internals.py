@@ -16,7 +16,7 @@ from channelsq.interface.websocket.websockets_wire_internals import (
     is_between_frames,
     what_is_wrong,
 )
-from tests.support.recorders import REQUEST, masked
+from tests.support.fakes.frame_readers import REQUEST, masked
 
 
 def opened(**options: int) -> Wire:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import socket
 import struct
 import threading
 import time
@@ -11,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from amqp.transport import TCPTransport
 from celery import Celery
 from kombu import Connection
 
@@ -19,6 +17,7 @@ from channelsq import conf
 from channelsq.layers import KombuChannelLayer
 from channelsq.layers.kombu_broker import amqp_heartbeats, amqp_internals, patience, worker_connection
 from channelsq.layers.kombu_broker.amqp_internals import SILENCE, bound, bound_publisher
+from tests.support.fakes.amqp_servers import FakeAmqpServer
 
 
 @pytest.fixture
@@ -106,26 +105,9 @@ def test_layers(app: Celery) -> None:
     assert options_of(redis)["socket_timeout"] == 15
 
 
-class FakeBroker:
-    """A server that says what it is told to, and a transport of py-amqp's to it."""
-
-    def __init__(self) -> None:
-        server = socket.create_server(("127.0.0.1", 0))
-        self.transport: Any = TCPTransport(f"127.0.0.1:{server.getsockname()[1]}", connect_timeout=5)
-        self.transport.connect()
-        self.peer, _ = server.accept()
-        server.close()
-        self.peer.recv(8)  # the protocol's header
-        self.connection: Any = SimpleNamespace(transport=self.transport, read_timeout=None, frame_writer=print)
-
-    def close(self) -> None:
-        self.transport.close()
-        self.peer.close()
-
-
 @pytest.fixture
 def broker() -> Any:
-    broker = FakeBroker()
+    broker = FakeAmqpServer()
     yield broker
     broker.close()
 
@@ -133,7 +115,7 @@ def broker() -> Any:
 FRAME = struct.pack(">BHI5sB", 1, 0, 5, b"hello", 0xCE)
 
 
-def test_half_a_frame_neither_spins_nor_is_lost(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_frame_neither_spins_nor_is_lost(broker: FakeAmqpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amqp_internals, "_REST_OF_A_FRAME", 0.3)
     bound(broker.connection)
     assert broker.transport.sock.gettimeout() == SILENCE
@@ -148,14 +130,14 @@ def test_half_a_frame_neither_spins_nor_is_lost(broker: FakeBroker, monkeypatch:
     assert bytes(broker.transport.read_frame()[2]) == b"hello"
 
 
-def test_an_answer_is_waited_for_only_so_long(broker: FakeBroker) -> None:
+def test_an_answer_is_waited_for_only_so_long(broker: FakeAmqpServer) -> None:
     broker.connection.read_timeout = 0.2
     bound(broker.connection)
     with pytest.raises(TimeoutError):
         broker.transport.read_frame()
 
 
-def test_frames_are_written_one_after_another(broker: FakeBroker) -> None:
+def test_frames_are_written_one_after_another(broker: FakeAmqpServer) -> None:
     inside, most = 0, 0
 
     def write(*args: Any) -> None:
