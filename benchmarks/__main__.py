@@ -16,6 +16,7 @@ from benchmarks.stacks import BROKERS, POOLS, WS, raise_limit
 PARTS: dict[str, Callable[[Run], None]] = {
     "echo": parts.echo,
     "brokers": consumers.brokers,
+    "layers": consumers.layers,
     "waiting": consumers.waiting,
     "database": consumers.database,
     "processes": consumers.processes,

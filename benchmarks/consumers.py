@@ -9,7 +9,7 @@ from benchmarks.measuring import Run
 from benchmarks.parts import PAGES, count_echoes, count_pages
 from benchmarks.results import REFERENCE
 from benchmarks.services import Unavailable, postgres, worker_option
-from benchmarks.stacks import BROKERS, THREADS, Contestant, Ours, Peer, Setup
+from benchmarks.stacks import BROKERS, LAYERS, THREADS, Contestant, Ours, Peer, Setup
 
 #: The work of most of these parts.
 SOCKETS = "100 sockets"
@@ -48,6 +48,22 @@ def brokers(run: Run) -> None:
 def on_broker(broker: str) -> str:
     """Return the name of the contestant whose Celery is on ``broker``, a key of ``BROKERS``."""
     return f"{REFERENCE}, Celery on {BROKERS[broker]}"
+
+
+def layers(run: Run) -> None:
+    """Measure echoes with each channel layer."""
+    with ExitStack() as guests:
+        contestants = []
+        for layer in LAYERS:
+            setup = Setup(f"layer-{layer}", run.broker, layer)
+            if stack := run.join(guests, partial(Ours, run.logs, setup), "/echo/"):
+                contestants.append(Contestant(on_layer(layer), stack, "/echo/"))
+        run.turns("layers", SOCKETS, [*contestants, *run.peers("/echo/{}/")], partial(count_echoes, run))
+
+
+def on_layer(layer: str) -> str:
+    """Return the name of the contestant whose channel layer is ``layer``, a key of ``LAYERS``."""
+    return f"{REFERENCE}, channels on {LAYERS[layer]}"
 
 
 def waiting(run: Run) -> None:
@@ -89,7 +105,7 @@ def processes(run: Run) -> None:
         run,
         "processes",
         {
-            name: Setup(f"processes-{count}", run.broker, ("-P", "prefork", PROCESSES, str(count)))
+            name: Setup(f"processes-{count}", run.broker, worker=("-P", "prefork", PROCESSES, str(count)))
             for count, name in ((1, ONE_PROCESS), (2, TWO_PROCESSES))
         },
     )
@@ -102,7 +118,7 @@ def observed(run: Run) -> None:
         "observed",
         {
             TIME_LIMIT: Setup("time-limit", run.broker, env={"BENCH_TIME_LIMIT": "300"}),
-            EVENTS: Setup("events", run.broker, (*THREADS, "-E"), events=True),
+            EVENTS: Setup("events", run.broker, worker=(*THREADS, "-E"), events=True),
             FLOWER: Setup("flower", run.broker, flower=True),
             SENTRY: Setup("sentry", run.broker, env={"BENCH_SENTRY": "1"}),
         },

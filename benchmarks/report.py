@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 TITLES = {
     "echo": "Echo over WebSocket",
     "brokers": "Celery's broker",
+    "layers": "Channel layers",
     "waiting": "Consumers that wait",
     "database": "Consumers that ask a database",
     "processes": "Consumers in processes of their own",

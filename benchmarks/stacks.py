@@ -24,6 +24,9 @@ THREADS = ("-P", "threads", "-c", "8")
 #: Celery's brokers, the default of the benchmarks first, and their names in the tables.
 BROKERS = {"streams": "redis-streams://", "redis": "redis://", "amqp": "RabbitMQ"}
 
+#: Channel layers, the default of the benchmarks first, and their names in the tables.
+LAYERS = {"streams": "Redis streams", "amqp": "RabbitMQ"}
+
 #: uvicorn's WebSocket implementations.
 WS = ("websockets", "websockets-sansio", "wsproto")
 
@@ -103,7 +106,8 @@ class Setup:
 
     Attributes:
         name: the name of its logs.
-        broker: Celery's broker, a key of ``BROKERS``; the channels are on Redis streams in any case.
+        broker: Celery's broker, a key of ``BROKERS``.
+        layer: the channel layer, a key of ``LAYERS``.
         worker: options of ``celery worker``.
         env: the environment of the programs; see ``sites/ours/settings.py``.
         events: whether ``celery events`` receives the worker's events.
@@ -112,6 +116,7 @@ class Setup:
 
     name: str = "threads"
     broker: str = "streams"
+    layer: str = "streams"
     worker: tuple[str, ...] = THREADS
     env: Mapping[str, str] = field(default_factory=dict)
     events: bool = False
@@ -121,7 +126,7 @@ class Setup:
 def pooled(pool: str, broker: str = "streams") -> Setup:
     """Return the setup of a Celery pool; ``prefork``, Celery's own default, is not passed to the worker."""
     options = {"threads": THREADS, "solo": ("-P", "solo"), "prefork": ()}
-    return Setup(pool, broker, options[pool])
+    return Setup(pool, broker, worker=options[pool])
 
 
 class Working(Stack):
@@ -139,15 +144,17 @@ class Working(Stack):
     site: ClassVar[str]
 
     def __init__(self, logs: Path, name: str, setup: Setup) -> None:
-        self.vhost = Vhost() if setup.broker == "amqp" else None
+        self.vhost = Vhost() if "amqp" in (setup.broker, setup.layer) else None
         self.setup = setup
         super().__init__(logs, f"{name}-{setup.broker}", setup.env)
         self.env["DJANGO_SETTINGS_MODULE"] = f"benchmarks.sites.{self.site}.settings"
         self.env["BENCH_CELERY_BROKER"] = self._broker_url()
+        if setup.layer == "amqp" and self.vhost:
+            self.env["BENCH_LAYER"] = self.vhost.url
         self.worker = self._start("worker", *celery(self.site), "worker", *setup.worker)
 
     def _broker_url(self) -> str:
-        if self.vhost:
+        if self.setup.broker == "amqp" and self.vhost:
             return self.vhost.url
         if self.setup.broker == "redis":
             return self.redis.url.removesuffix("/0") + "/1"

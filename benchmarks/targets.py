@@ -18,10 +18,11 @@ from benchmarks.consumers import (
     WAITS,
     blocked,
     on_broker,
+    on_layer,
 )
 from benchmarks.parts import PAGES
 from benchmarks.results import REFERENCE, Results
-from benchmarks.stacks import BROKERS
+from benchmarks.stacks import BROKERS, LAYERS
 from benchmarks.tasks import COMPUTING, ECHOES, IDLE, POOLS, STOCK, named
 
 SYNC, ASYNC = "Channels 4, sync consumer", "Channels 4, async consumer"
@@ -126,6 +127,22 @@ def _on_brokers() -> list[Target]:
     ]
 
 
+def _on_layers() -> list[Target]:
+    """Echoes with the channel layers that are not on Redis streams."""
+    return [
+        Target(
+            f"{SOCKETS} echoing, channels on {shown}, against {SYNC.replace(',', '').removesuffix(' consumer')}",
+            1,
+            True,
+            "x",
+            _rate("layers", on_layer(layer), SYNC),
+            shown,
+        )
+        for layer, shown in LAYERS.items()
+        if layer != "streams"
+    ]
+
+
 def _waiting() -> list[Target]:
     """Return the targets for echoes of consumers that block."""
     return [
@@ -200,6 +217,7 @@ def _idle() -> list[Target]:
 
 TARGETS = [
     *_on_brokers(),
+    *_on_layers(),
     *_waiting(),
     Target(f"{QUERY}, against Channels 4 sync", 2, True, "x", _rate("database", REFERENCE, SYNC, QUERY), "PostgreSQL"),
     Target(

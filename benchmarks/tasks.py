@@ -76,7 +76,7 @@ def _workers(run: Run, guests: ExitStack, kind: str) -> Iterator[tuple[str, Work
     for pool, options in POOLS.items():
         if pool not in run.options.pools:
             continue
-        setup = Setup(f"{kind}-{pool}", run.broker, options)
+        setup = Setup(f"{kind}-{pool}", run.broker, worker=options)
         for who, worker in (
             (REFERENCE, run.join(guests, partial(Ours, run.logs, setup), "/echo/")),
             (STOCK, run.join(guests, partial(Stock, run.logs, setup))),

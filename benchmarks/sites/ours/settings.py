@@ -1,6 +1,7 @@
 """channelsq's production settings: channels on Redis streams, everything else as it is by default.
 
-``BENCH_CELERY_BROKER`` is Celery's broker, which need not be the Redis of the channels; ``BENCH_TIME_LIMIT`` gives
+``BENCH_CELERY_BROKER`` is Celery's broker, which need not be the Redis of the channels; ``BENCH_LAYER`` is another
+broker for the channels; ``BENCH_TIME_LIMIT`` gives
 every task a time limit; ``BENCH_SENTRY`` starts Sentry's SDK, for a server that takes no events.
 """
 
@@ -40,10 +41,15 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_TIME_LIMIT = int(os.environ.get("BENCH_TIME_LIMIT", 0)) or None
 
+_LAYER = os.environ.get("BENCH_LAYER", "")
+
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channelsq.layers.RedisChannelLayer",
-        "CONFIG": {"url": REDIS.replace("redis://", "redis-streams://"), "channel_capacity": {SINK: SINK_CAPACITY}},
+        "BACKEND": f"channelsq.layers.{'KombuChannelLayer' if _LAYER else 'RedisChannelLayer'}",
+        "CONFIG": {
+            **({"url": _LAYER, "groups_url": REDIS} if _LAYER else {"url": REDIS.replace("redis:", "redis-streams:")}),
+            "channel_capacity": {SINK: SINK_CAPACITY},
+        },
         "ROUTING": "benchmarks.sites.ours.routing.channel_routing",
     }
 }
