@@ -59,6 +59,8 @@ class KombuChannelLayer(KombuBroker):
             the worker's pool has threads, 1 with ``-P solo``, 8 with ``-P prefork``.
         processes: how many processes of their own a worker's consumers run in, 0 for threads of the worker; None for
             one with ``-P prefork``, else none.
+        queue_type: ``"quorum"`` for queues that RabbitMQ keeps on several nodes; reply queues stay as they are.
+        exact_capacity: whether RabbitMQ itself refuses what goes beyond the capacity of a channel that workers read.
         signing: whether messages are signed: True if what is not is refused, ``"sign"`` if it is only told of.
         config: see :class:`BaseChannelLayer`.
     """
@@ -119,6 +121,8 @@ class KombuChannelLayer(KombuBroker):
 
         Else the outcome would be lost, as the consumer's message is acknowledged when it has failed, too.
         """
+        if isinstance(self._sender, AmqpSender):
+            return self._sender.settle(sends)
         until = time.monotonic() + OUTCOME_WAITS
         while True:
             try:
@@ -154,6 +158,10 @@ class KombuChannelLayer(KombuBroker):
             yield producer, self.queue(channel)
 
     def source(self, options: SourceOptions) -> Source[Any]:
+        if isinstance(self._sender, AmqpSender):
+            from channelsq.layers.amqp.amqp_source import AmqpSource  # not at the top: only workers need it
+
+            return AmqpSource(self, self._sender, options)
         from channelsq.layers.kombu_broker.kombu_source import KombuSource  # not at the top: only workers need it
 
         return KombuSource(self, options)

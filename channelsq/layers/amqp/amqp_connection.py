@@ -58,13 +58,14 @@ class AmqpConnection:
     """
 
     def __init__(self, layer: KombuBroker) -> None:
-        self._kombu = layer.open_connection(listens=True)
+        #: Kombu's.
+        self.kombu = layer.open_connection(listens=True)
         try:
-            self._kombu.ensure_connection(max_retries=1, interval_start=0, interval_step=0, interval_max=0)
-            self._amqp: Any = self._kombu.connection
+            self.kombu.ensure_connection(max_retries=1, interval_start=0, interval_step=0, interval_max=0)
+            self._amqp: Any = self.kombu.connection
             self._sock: Any = self._amqp.transport.sock
         except BaseException:
-            self._kombu.collect()
+            self.kombu.collect()
             raise
         #: Bytes of the largest frame.
         self.frame_max: int = self._amqp.frame_max
@@ -139,7 +140,7 @@ class AmqpConnection:
         now = time.monotonic()
         if now - self._beaten > _BEAT_EVERY:
             self._beaten = now
-            self._kombu.heartbeat_check()
+            self.kombu.heartbeat_check()
 
     def call(self, request: bytes, *answers: tuple[int, int]) -> Frame:
         """Send a request and return its answer; for a connection that nothing else is sent on meanwhile.
@@ -172,12 +173,21 @@ class AmqpConnection:
     def collect(self) -> None:
         """Forget the connection, which may be half open, without a goodbye."""
         with contextlib.suppress(Exception):
-            self._kombu.collect()
+            self.kombu.collect()
 
     def say_goodbye(self) -> None:
         """Have RabbitMQ close the connection when it has read what was sent before.  From any thread."""
         with contextlib.suppress(Exception):
             self.write(amqp_frames.method(0, amqp_frames.CONNECTION_CLOSE, b"\0" * 7))
+
+    def close(self) -> None:
+        """Close the connection when RabbitMQ has read what was sent; for the thread that reads."""
+        self.say_goodbye()
+        until = time.monotonic() + 1.0
+        with contextlib.suppress(Exception):
+            while time.monotonic() < until:
+                self.read(until - time.monotonic())
+        self.collect()
 
 
 def check_closed(frame: Frame) -> None:

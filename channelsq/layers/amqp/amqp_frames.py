@@ -24,6 +24,8 @@ CHANNEL_CLOSE, CHANNEL_CLOSE_OK = (20, 40), (20, 41)
 CONFIRM_SELECT, CONFIRM_SELECT_OK = (85, 10), (85, 11)
 QUEUE_DECLARE, QUEUE_DECLARE_OK = (50, 10), (50, 11)
 BASIC_PUBLISH, BASIC_RETURN, BASIC_DELIVER = (60, 40), (60, 50), (60, 60)
+BASIC_QOS, BASIC_QOS_OK = (60, 10), (60, 11)
+BASIC_CONSUME, BASIC_CONSUME_OK, BASIC_CANCEL = (60, 20), (60, 21), (60, 30)
 BASIC_ACK, BASIC_REJECT, BASIC_NACK = (60, 80), (60, 90), (60, 120)
 
 #: Bytes of a frame besides its payload.
@@ -152,6 +154,30 @@ def declare(channel: int, queue: str, arguments: Mapping[str, Any]) -> bytes:
     return method(channel, QUEUE_DECLARE, b"\0\0" + short_string(queue) + b"\x02" + table(arguments))
 
 
+def consume(channel: int, queue: str, consumer_tag: str, *, no_wait: bool = False) -> bytes:
+    """Encode ``basic.consume`` for messages that are acknowledged."""
+    bits = b"\x08" if no_wait else b"\0"
+    return method(
+        channel, BASIC_CONSUME, b"\0\0" + short_string(queue) + short_string(consumer_tag) + bits + b"\0\0\0\0"
+    )
+
+
+def cancel(channel: int, consumer_tag: str) -> bytes:
+    """Encode ``basic.cancel``, which is not answered."""
+    return method(channel, BASIC_CANCEL, short_string(consumer_tag) + b"\x01")
+
+
+def qos(channel: int, count: int, *, is_global: bool) -> bytes:
+    """Encode ``basic.qos``: how many messages may be delivered and not acknowledged.
+
+    Args:
+        channel: the AMQP channel.
+        count: the number.
+        is_global: whether that is for all consumers of the channel together; else for each consumer from now on.
+    """
+    return method(channel, BASIC_QOS, b"\0\0\0\0" + min(count, 65535).to_bytes(2, "big") + b"%c" % is_global)
+
+
 def acknowledge(channel: int, delivery_tag: int, *, multiple: bool = False) -> bytes:
     """Encode ``basic.ack``."""
     return method(channel, BASIC_ACK, _tag.pack(delivery_tag, multiple))
@@ -230,6 +256,14 @@ def read_declared(payload: bytes) -> int:
 def read_close(payload: bytes) -> tuple[int, str]:
     """Return the code and the text of a ``channel.close``."""
     return int.from_bytes(payload[4:6], "big"), payload[7 : 7 + payload[6]].decode("utf-8", "replace")
+
+
+def read_delivery(payload: bytes) -> tuple[int, str, bool]:
+    """Return the tag of a ``basic.deliver``, the queue, and whether the message was delivered before."""
+    at = 5 + payload[4]
+    tag, redelivered = _tag.unpack_from(payload, at)
+    at += 10 + payload[at + 9]
+    return tag, payload[at + 1 : at + 1 + payload[at]].decode("utf-8", "replace"), bool(redelivered & 1)
 
 
 def message_identity(header: bytes) -> str:

@@ -11,8 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
 
 from amqp.exceptions import RecoverableConnectionError
 
@@ -20,6 +19,7 @@ from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.amqp import amqp_frames
 from channelsq.layers.amqp.amqp_connection import AmqpConnection, ChannelClosed
 from channelsq.layers.amqp.amqp_frames import Frame
+from channelsq.layers.amqp.outgoing import DEADLINE, Destination, Outgoing, Question
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.kombu_broker.amqp_internals import Blocked
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
@@ -31,9 +31,6 @@ _PUBLISH, _ASK = 1, 2
 
 #: Seconds that a message may wait for RabbitMQ to take messages again, when it is short of memory or disk.
 BLOCKED_WAIT = 1.0
-
-#: Seconds after which a message that is not confirmed counts as not sent.
-DEADLINE = 20.0
 
 #: How often connecting is tried, and seconds before each further attempt.
 _ATTEMPTS, _PAUSE = 3, 0.1
@@ -50,68 +47,6 @@ _BLOCKED = (
 )
 
 
-class Destination(NamedTuple):
-    """A queue that is published to."""
-
-    queue: str
-    #: What errors call it.
-    channel: str
-    #: The queue's arguments, as RabbitMQ spells them.
-    arguments: Mapping[str, Any]
-
-
-class Outgoing:
-    """A message on its way to a queue.
-
-    Args:
-        destination: the queue.
-        identity: the message's, which its properties say.
-        properties: encoded.
-        body: the message.
-        done: called, in any thread, with the error, or None when RabbitMQ has confirmed the message.
-    """
-
-    __slots__ = ("body", "deadline", "destination", "done", "identity", "properties", "returned")
-
-    def __init__(
-        self,
-        destination: Destination,
-        identity: str,
-        properties: bytes,
-        body: bytes,
-        done: Callable[[Exception | None], None],
-    ) -> None:
-        self.destination = destination
-        self.identity = identity
-        self.properties = properties
-        self.body = body
-        self.done: Callable[[Exception | None], None] | None = done
-        self.deadline = time.monotonic() + DEADLINE
-        #: Whether RabbitMQ has returned it, as there was no such queue.
-        self.returned = False
-
-    def tell(self, error: Exception | None) -> None:
-        """Tell what became of it, once."""
-        done, self.done = self.done, None
-        if done is not None:
-            done(error)
-
-
-class _Question:
-    """A ``queue.declare`` that waits for its answer.
-
-    Args:
-        destination: the queue.
-        answer: called, in any thread, with the messages that wait there, and the error if there is one.
-    """
-
-    __slots__ = ("answer", "destination")
-
-    def __init__(self, destination: Destination, answer: Callable[[int, Exception | None], None]) -> None:
-        self.destination = destination
-        self.answer = answer
-
-
 class _Session:
     """What is known of one connection."""
 
@@ -122,10 +57,10 @@ class _Session:
         #: What is written and not confirmed, by its number on the AMQP channel.
         self.pending: dict[int, Outgoing] = {}
         #: What is asked and not answered.
-        self.questions: deque[_Question] = deque()
+        self.questions: deque[Question] = deque()
         self.lost: BaseException | None = None
 
-    def add(self, item: Outgoing | _Question) -> bytes:
+    def add(self, item: Outgoing | Question) -> bytes:
         """Note a message or question that is written next, and return its frames."""
         if isinstance(item, Outgoing):
             self.number += 1
@@ -134,7 +69,7 @@ class _Session:
         self.questions.append(item)
         return amqp_frames.declare(_ASK, item.destination.queue, item.destination.arguments)
 
-    def unanswered(self) -> list[Outgoing | _Question]:
+    def unanswered(self) -> list[Outgoing | Question]:
         """Return what is written, and waits for a word from RabbitMQ."""
         messages = [message for message in self.pending.values() if message.done is not None]
         return [*messages, *self.questions]
@@ -168,7 +103,7 @@ class AmqpPublisher:
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._session: _Session | None = None
-        self._unsent: deque[Outgoing | _Question] = deque()
+        self._unsent: deque[Outgoing | Question] = deque()
         self._blocked_since: float | None = None
         self._closing = False
 
@@ -197,7 +132,7 @@ class AmqpPublisher:
             return
         with self._lock:
             self._be_there()
-            self._unsent.append(_Question(destination, answer))
+            self._unsent.append(Question(destination, answer))
         self._write()
 
     def close(self) -> None:
@@ -464,51 +399,9 @@ class AmqpPublisher:
             return True
 
     @staticmethod
-    def _tell(items: Iterable[Outgoing | _Question], error: Exception) -> None:
+    def _tell(items: Iterable[Outgoing | Question], error: Exception) -> None:
         for item in items:
             if isinstance(item, Outgoing):
                 item.tell(error)
             else:
                 item.answer(0, error)
-
-
-class Batch:
-    """Messages that somebody waits for together.
-
-    Args:
-        done: called when all are told, in any thread; None if nobody asks.
-    """
-
-    def __init__(self, done: Callable[[], None] | None = None) -> None:
-        self._lock = threading.Lock()
-        self._left = 1  # until it is closed
-        self._done = done
-        self._event = threading.Event() if done is None else None
-        #: The first error.
-        self.error: Exception | None = None
-
-    def add(self) -> Callable[[Exception | None], None]:
-        """Return what is to be told of one more message."""
-        with self._lock:
-            self._left += 1
-        return self.told
-
-    def told(self, error: Exception | None) -> None:
-        """Note what became of a message."""
-        with self._lock:
-            self.error = self.error or error
-            self._left -= 1
-            if self._left:
-                return
-        if self._done is not None:
-            self._done()
-        elif self._event is not None:
-            self._event.set()
-
-    def close(self) -> None:
-        """Note that no more are added."""
-        self.told(None)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until all are told; False if they are not in time."""
-        return self._event is None or self._event.wait(seconds)

@@ -53,6 +53,8 @@ class KombuBroker(BaseChannelLayer):
         prefix: see there.
         transport_options: see there.
         signing: see there.
+        queue_type: see there.
+        exact_capacity: see there.
         config: see :class:`BaseChannelLayer`.
     """
 
@@ -68,9 +70,17 @@ class KombuBroker(BaseChannelLayer):
         prefix: str,
         transport_options: Mapping[str, Any] | None,
         signing: bool | str,
+        queue_type: str = "classic",
+        exact_capacity: bool = False,
         **config: Any,
     ) -> None:
         super().__init__(**config)
+        if queue_type not in ("classic", "quorum"):
+            raise InvalidChannelLayerError(
+                f"CHANNEL_LAYERS CONFIG['queue_type'] must be 'classic' or 'quorum', not {queue_type!r}"
+            )
+        self.queue_type = queue_type
+        self.exact_capacity = exact_capacity
         self._signing_required = is_required(signing)
         if not isinstance(url, (str, type(None))):
             raise InvalidChannelLayerError(f"CHANNEL_LAYERS CONFIG['url'] must be a URL in a str, not {url!r}")
@@ -186,7 +196,16 @@ class KombuBroker(BaseChannelLayer):
         name = self.queue_prefix + channel
         if names.is_single_reader(channel):
             return Queue(name, _NO_EXCHANGE, routing_key=name, expires=QUEUE_EXPIRES)
-        return Queue(name, _NO_EXCHANGE, routing_key=name)
+        return Queue(name, _NO_EXCHANGE, routing_key=name, queue_arguments=self._queue_arguments(channel))
+
+    def _queue_arguments(self, channel: str) -> dict[str, Any] | None:
+        """The arguments of a queue that workers read, on RabbitMQ."""
+        arguments: dict[str, Any] = {}
+        if self.queue_type == "quorum":
+            arguments["x-queue-type"] = self.queue_type
+        if self.exact_capacity:
+            arguments |= {"x-max-length": self.capacity_of(channel), "x-overflow": "reject-publish"}
+        return arguments or None
 
     def reply_queue(self, process: str) -> Queue:
         """The queue of a process's clients, by what stands before the ``!``."""
@@ -212,6 +231,11 @@ class KombuBroker(BaseChannelLayer):
     def is_amqp(self) -> bool:
         """Whether the broker speaks AMQP."""
         return patience.is_amqp(self.url)
+
+    @property
+    def shares_prefetch(self) -> bool:
+        """Whether the consumers of an AMQP channel share one limit of messages, which quorum queues do not know."""
+        return self.queue_type != "quorum"
 
     @abstractmethod
     def producer(self) -> AbstractContextManager[Producer]:

@@ -160,6 +160,17 @@ def open_task_body(body: bytes) -> dict[str, Any]:
     return content
 
 
+def open_plain_task(body: bytes) -> tuple[str, dict[str, Any]] | None:
+    """Return the channel and the content in a task message's body; None if it is not as layers send it."""
+    try:
+        (channel, content), kwargs, embed = codec.loads(body)
+    except (TypeError, ValueError):
+        return None
+    if type(channel) is not str or type(content) is not dict or kwargs or type(embed) is not dict:
+        return None
+    return channel, content
+
+
 def expiry_headers(expires: float | None) -> dict[str, float]:
     """The header of a message that expires, which :func:`is_expired` reads."""
     return {} if expires is None else {EXPIRES_HEADER: expires}

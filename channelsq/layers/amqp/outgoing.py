@@ -1,0 +1,115 @@
+"""What is on its way to RabbitMQ: messages, questions about queues, and who waits for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+#: Seconds after which a message that is not confirmed counts as not sent.
+DEADLINE = 20.0
+
+
+class Destination(NamedTuple):
+    """A queue that is published to."""
+
+    queue: str
+    #: What errors call it.
+    channel: str
+    #: The queue's arguments, as RabbitMQ spells them.
+    arguments: Mapping[str, Any]
+
+
+class Outgoing:
+    """A message on its way to a queue.
+
+    Args:
+        destination: the queue.
+        identity: the message's, which its properties say.
+        properties: encoded.
+        body: the message.
+        done: called, in any thread, with the error, or None when RabbitMQ has confirmed the message.
+    """
+
+    __slots__ = ("body", "deadline", "destination", "done", "identity", "properties", "returned")
+
+    def __init__(
+        self,
+        destination: Destination,
+        identity: str,
+        properties: bytes,
+        body: bytes,
+        done: Callable[[Exception | None], None],
+    ) -> None:
+        self.destination = destination
+        self.identity = identity
+        self.properties = properties
+        self.body = body
+        self.done: Callable[[Exception | None], None] | None = done
+        self.deadline = time.monotonic() + DEADLINE
+        #: Whether RabbitMQ has returned it, as there was no such queue.
+        self.returned = False
+
+    def tell(self, error: Exception | None) -> None:
+        """Tell what became of it, once."""
+        done, self.done = self.done, None
+        if done is not None:
+            done(error)
+
+
+class Question:
+    """A ``queue.declare`` that waits for its answer.
+
+    Args:
+        destination: the queue.
+        answer: called, in any thread, with the messages that wait there, and the error if there is one.
+    """
+
+    __slots__ = ("answer", "destination")
+
+    def __init__(self, destination: Destination, answer: Callable[[int, Exception | None], None]) -> None:
+        self.destination = destination
+        self.answer = answer
+
+
+class Batch:
+    """Messages that somebody waits for together.
+
+    Args:
+        done: called when all are told, in any thread; None if nobody asks.
+    """
+
+    def __init__(self, done: Callable[[], None] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._left = 1  # until it is closed
+        self._done = done
+        self._event = threading.Event() if done is None else None
+        #: The first error.
+        self.error: Exception | None = None
+
+    def add(self) -> Callable[[Exception | None], None]:
+        """Return what is to be told of one more message."""
+        with self._lock:
+            self._left += 1
+        return self.told
+
+    def told(self, error: Exception | None) -> None:
+        """Note what became of a message."""
+        with self._lock:
+            self.error = self.error or error
+            self._left -= 1
+            if self._left:
+                return
+        if self._done is not None:
+            self._done()
+        elif self._event is not None:
+            self._event.set()
+
+    def close(self) -> None:
+        """Note that no more are added."""
+        self.told(None)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until all are told; False if they are not in time."""
+        return self._event is None or self._event.wait(seconds)
