@@ -293,8 +293,8 @@ class AmqpSource(Source[AmqpDelivery]):
     def open(self, delivery: AmqpDelivery) -> TaskMessage | None:
         return kombu_message(delivery, self._options.accept)
 
-    def is_redelivered(self, delivery: AmqpDelivery) -> bool:
-        return delivery.redelivered
+    def is_redelivered(self, delivery: AmqpDelivery, message: TaskMessage) -> bool:
+        return delivery.redelivered or bool(message.headers.get("redelivered"))
 
     def is_expired(self, delivery: AmqpDelivery, message: TaskMessage) -> bool:
         return False  # RabbitMQ drops such a message
