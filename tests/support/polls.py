@@ -91,7 +91,19 @@ CELERY_BROKER_URL = os.environ["REDIS_URL"]
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = 4
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+MIDDLEWARE = [*MIDDLEWARE, "mysite.policy.strict"]
 DATABASES["default"]["OPTIONS"] = {"timeout": 20, "transaction_mode": "IMMEDIATE"}
+"""
+
+#: A content security policy without anything inline, as careful projects have one.
+_POLICY = """\
+def strict(get_response):
+    def middleware(request):
+        response = get_response(request)
+        response.headers["Content-Security-Policy"] = "default-src 'self'; img-src 'self' data:"
+        return response
+
+    return middleware
 """
 
 _ROUTING = """\
@@ -156,6 +168,7 @@ class PollsSite:
             "polls/admin.py": _ADMIN,
             "mysite/celery.py": _CELERY,
             "mysite/__init__.py": "from .celery import app as celery_app\n",
+            "mysite/policy.py": _POLICY,
             "mysite/routing.py": _ROUTING,
             **self._files,
         }
@@ -284,7 +297,7 @@ class Editor:
     def close(self) -> None:
         """Close the browser's window; nothing may have gone wrong in it."""
         self.context.close()
-        assert not self.errors
+        assert self.errors == []
 
 
 def data_of(html: str) -> dict[str, object]:
