@@ -2,6 +2,7 @@
 #
 #   make run        the chat on http://127.0.0.1:8000 (PORT=... for another)
 #   make test       every test, some files at once (ARGS="tests/unit -k routing" for some, WORKERS=0 one by one)
+#   make coverage   the same, and which lines and branches of channelsq/ ran (ARGS as for make test)
 #   make matrix     some tests on the lowest and newest versions of what channelsq needs, on each Python found
 #   make test-ways  tests of workers on the pools and brokers that make test leaves out
 #   make lint       ruff, and whether the formatting is right
@@ -15,7 +16,7 @@
 #   make bench      the benchmarks, about half an hour (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-ways matrix lint format types package reference autobahn chaos fuzz bench venv clean
+.PHONY: help run test coverage test-ways matrix lint format types package reference autobahn chaos fuzz bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
@@ -34,6 +35,13 @@ run: .venv/.ready
 
 test: .venv/.ready
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+coverage: .venv/.ready
+	@mkdir -p .coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 matrix: .venv/.ready
 	$(BIN)/python .ci/matrix.py $(ARGS)
@@ -73,7 +81,7 @@ bench: .venv/.ready
 venv: .venv/.ready
 
 clean:
-	rm -rf .venv .venv-matrix .venv-autobahn .venv-fuzz .venv-peers .fuzz build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles
+	rm -rf .venv .coverage .venv-matrix .venv-autobahn .venv-fuzz .venv-peers .fuzz build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis staticfiles
 
 # Stale when what is to be installed has changed, or when the Python it was made with is gone.
 ifneq ($(shell $(BIN)/python -c "print('works')" 2>/dev/null),works)
