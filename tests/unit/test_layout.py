@@ -32,7 +32,6 @@ OF_FOLDERS = {
     "contrib/admin_units",
     "worker/running/celery_internals",
     "ipc/kills",
-    "layers/amqp_frames",
     "transport/streams_url",
     "http/handler_parity",
 }

@@ -97,7 +97,10 @@ def test_w001_no_layers() -> None:
         ([MEMORY], ["must be a dict", "CHANNEL_LAYERS = {"]),
         ({"default": {"ROUTING": []}}, ["no 'BACKEND'", "CHANNEL_LAYERS = {"]),
         ({"default": {**MEMORY, "BACKEND": "nowhere.Layer"}}, ["'nowhere.Layer'", "use channelsq.layers."]),
-        ({"default": {**MEMORY, "BACKEND": "collections.OrderedDict"}}, ["not a channel layer", "use channelsq.layers."]),
+        (
+            {"default": {**MEMORY, "BACKEND": "collections.OrderedDict"}},
+            ["not a channel layer", "use channelsq.layers."],
+        ),
         ({"default": {**MEMORY, "CONFIG": {"capcity": 5}}}, ["'capcity'", "does not fit", "it takes capacity,"]),
         ({"default": {**MEMORY, "CONFIG": {"capacity": -5}}}, ["'capacity'", "-5", "above 0"]),
         ({"default": {**MEMORY, "CONFIG": {"channel_capacity": {"x": "y"}}}}, ["'x'", "'y'", "above 0"]),
