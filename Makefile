@@ -1,6 +1,7 @@
 # One command a job; each sets up .venv by itself.  Needs Python 3.11+ with venv, and pip's registry.
 #
-#   make run        the chat on http://127.0.0.1:8000 (PORT=... for another)
+#   make run        the chat on http://127.0.0.1:8000 (PORT=... for another), in one process; with LAYER=ipc as
+#                   an interface server and a Celery worker, two processes that need no server between them
 #   make test       every test, some files at once (ARGS="tests/unit -k routing" for some, WORKERS=0 one by one)
 #   make coverage   the same, and which lines and branches of channelsq/ ran (ARGS as for make test)
 #   make matrix     some tests on the lowest and newest versions of what channelsq needs, on each Python found
@@ -31,7 +32,15 @@ help:
 run: .venv/.ready
 	$(BIN)/python manage.py migrate --verbosity 0
 	$(BIN)/python manage.py demo
+ifeq ($(LAYER),ipc)
+	@interface=; worker=; trap 'kill $$interface $$worker 2>/dev/null; wait' EXIT INT TERM; \
+	export IPC_PREFIX=channelsq-demo-$(PORT); \
+	$(BIN)/python -m channelsq.interface --port $(PORT) & interface=$$!; \
+	$(BIN)/celery -A app worker --loglevel info & worker=$$!; \
+	wait
+else
 	$(BIN)/python manage.py runserver $(PORT)
+endif
 
 test: .venv/.ready
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -1,8 +1,8 @@
 """The demo project's settings, all from environment variables.
 
 Without any of them it is a development project: SQLite, and one process that serves and works
-(``python manage.py runserver``).  ``REDIS_URL`` alone divides it into interface servers and workers;
-``SECRET_KEY`` makes it a production site.
+(``python manage.py runserver``).  ``REDIS_URL`` or ``IPC_PREFIX`` alone divides it into interface servers and
+workers; ``SECRET_KEY`` makes it a production site.
 
 ==================== =================================================================================
 SECRET_KEY           makes it a production site; required there
@@ -12,6 +12,7 @@ HTTPS                1 or 0, whether the site is only reached by https; the oppo
 CSRF_TRUSTED_ORIGINS more origins that may post forms and open sockets, divided by commas
 DATABASE_URL         such as postgres://user:password@host/name; SQLite if unset
 REDIS_URL            redis:// or rediss://, for channels, groups and, unless BROKER_URL is set, tasks
+IPC_PREFIX           a name: channels, groups and tasks between processes of this machine, without a server
 BROKER_URL           another broker for tasks, such as amqp://
 ==================== =================================================================================
 """
@@ -23,6 +24,7 @@ from typing import Any
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from channelsq.ipc import ipc_url
 from channelsq.transport import streams_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -178,12 +180,16 @@ def redis_url() -> str:
 
 
 REDIS_URL = redis_url()
+IPC_PREFIX = os.environ.get("IPC_PREFIX", "")
 BROKER_URL = os.environ.get("BROKER_URL", "")
 
 CHANNEL_LAYER: dict[str, Any]
 if REDIS_URL:
     BROKER_URL = BROKER_URL or streams_url(REDIS_URL)  # channelsq's own transport recovers faster than Kombu's
     CHANNEL_LAYER = {"BACKEND": "channelsq.layers.RedisChannelLayer", "CONFIG": {"url": REDIS_URL}}
+elif IPC_PREFIX:
+    BROKER_URL = BROKER_URL or ipc_url(IPC_PREFIX)
+    CHANNEL_LAYER = {"BACKEND": "channelsq.layers.IPCChannelLayer", "CONFIG": {"prefix": IPC_PREFIX}}
 else:
     CHANNEL_LAYER = {"BACKEND": "channelsq.layers.InMemoryChannelLayer"}
 CHANNEL_LAYERS = {"default": {**CHANNEL_LAYER, "ROUTING": "app.routing.channel_routing"}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 from collections.abc import Iterable
@@ -97,17 +96,20 @@ class Waiter:
             self._wake_ups.arm(self._slot, waits=False)
         self._pause = _PAUSES[0]
 
-    def sleep(self, seconds: float) -> None:
-        """Wait for a wake-up, at most so many seconds and :data:`LOOK_EVERY`."""
+    def sleep(self, seconds: float) -> bool:
+        """Wait for a wake-up, at most so many seconds and :data:`LOOK_EVERY`; return whether one came."""
         bound = self.socket
         if bound is None:
             self._interrupted.wait(min(seconds, self._pause))
             self._interrupted.clear()
             self._pause = min(self._pause * 1.3, _PAUSES[1])
-            return
-        with contextlib.suppress(OSError):  # the time is over; or it was closed meanwhile
+            return False
+        try:
             bound.settimeout(max(0.0, min(seconds, LOOK_EVERY)))
             bound.recv(1)
+        except OSError:  # the time is over; or it was closed meanwhile
+            return False
+        return True
 
     def interrupt(self) -> None:
         """End a :meth:`sleep`.  From any thread."""

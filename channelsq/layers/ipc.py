@@ -64,6 +64,7 @@ class IPCChannelLayer(KombuChannelLayer):
                 raise InvalidChannelLayerError(f"CHANNEL_LAYERS CONFIG['path'] must be an absolute path, not {path!r}")
             directory = Path(path)
         self._checked = ""
+        self._found: tuple[tuple[int, str | None], Store] | None = None  # by the process and the URL
         super().__init__(url=url_of(directory), **config)
         #: What sends for the layer.
         self.store_sender = StoreSender(self)
@@ -89,7 +90,11 @@ class IPCChannelLayer(KombuChannelLayer):
     @property
     def store(self) -> Store:
         """This process's store."""
-        return store_at(directory_of(self.url))
+        place = os.getpid(), self._url if self._chosen else self.url
+        found = self._found
+        if found is None or found[0] != place:
+            found = self._found = place, store_at(directory_of(self.url))
+        return found[1]
 
     def source(self, options: SourceOptions) -> Source[Any]:
         from channelsq.layers.ipc_broker.source import StoreSource  # not at the top: only workers need it

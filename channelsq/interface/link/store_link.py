@@ -86,6 +86,8 @@ class StoreLink(RetryingLink):
         self._reading: int | None = None  # the descriptor that the loop watches
         self._hands_out = False  # replies that were taken wait for their clients' turn
         self._is_due = False  # a turn is scheduled
+        self._is_told = False  # a wake-up has come, and nothing was taken since
+        self._listens = False  # the waiter is armed, and there was nothing when it was
         self._pause = _PAUSES[0]
         self._busy_since = 0.0
         self._away = False
@@ -144,7 +146,8 @@ class StoreLink(RetryingLink):
         bound = self._waiter.socket
         self._watch(None if bound is None else bound.fileno())
         self._came_back()
-        self._turn_soon()  # for what no wake-up told of
+        self._listens = False  # for what no wake-up told of
+        self._turn_soon()
 
     def _sweep(self) -> None:
         store = self._store
@@ -224,6 +227,7 @@ class StoreLink(RetryingLink):
         if bound is not None:
             with contextlib.suppress(OSError):
                 bound.recv(1, socket.MSG_DONTWAIT)
+        self._is_told, self._listens = True, False
         self._turn_soon()
 
     def _turn_soon(self) -> None:
@@ -239,16 +243,17 @@ class StoreLink(RetryingLink):
         out, left_groups = self._out, self._left_groups
         takes = bool(self._queues) and not self._hands_out
         try:
-            if not out and not left_groups:
+            if not (out or left_groups or (takes and self._is_told)):
                 # After this look a reply brings a wake-up.
                 self._waiter.rearm()
                 if not takes or not self._database.read(lambda connection: has_messages(connection, self._queues)):
+                    self._listens = takes
                     return
             counts, taken, news = self._database.write(functools.partial(self._exchange, takes), 0.0)
         except ERRORS as error:
             self._unwritten(error)
             return
-        self._pause, self._busy_since = _PAUSES[0], 0.0
+        self._pause, self._busy_since, self._is_told = _PAUSES[0], 0.0, self._is_told and not takes
         self._out, self._left_groups, self._bytes = [], [], 0
         self._store.tell(news)
         if self._away:
@@ -261,7 +266,7 @@ class StoreLink(RetryingLink):
             told(None)
         if taken:
             self._hand_out(taken)
-        elif takes:
+        elif takes and not self._listens:
             self._turn_soon()  # which arms the waiter
 
     def _exchange(self, takes: bool, connection: sqlite3.Connection) -> tuple[list[bool], list[Taken], News]:

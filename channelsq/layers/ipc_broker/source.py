@@ -116,21 +116,23 @@ class StoreSource(Source[Taken]):
             return unread
         store = self._store
         store.sweep()
-        taken, _ = self._exchange(store)
-        if taken or not seconds:
-            return taken
-        until = time.monotonic() + seconds
-        while not self._interrupted:
-            self._waiter.arm()
-            taken, due = self._exchange(store)
+        if not seconds:
+            return self._exchange(store)[0]
+        until, woken = time.monotonic() + seconds, False
+        while True:
+            if not woken:
+                self._waiter.arm()
+            taken, due = self._exchange(store, is_told=woken)
+            if taken or self._interrupted:
+                break
+            if woken:  # another worker was quicker
+                woken = False
+                continue
             left = min(until - time.monotonic(), due)
-            if taken or left <= 0:
-                self._waiter.disarm()
+            if left <= 0:
                 break
-            self._waiter.sleep(left)
-            if time.monotonic() >= until:
-                self._waiter.disarm()
-                break
+            woken = self._waiter.sleep(left)
+        self._waiter.disarm()
         return taken
 
     def has_credit(self) -> bool:
@@ -144,19 +146,32 @@ class StoreSource(Source[Taken]):
 
     # -- transactions
 
-    def _exchange(self, store: Store) -> tuple[list[Taken], float]:
+    def _exchange(self, store: Store, *, is_told: bool = False) -> tuple[list[Taken], float]:
         """Write the outcomes there are, and take messages.
+
+        Args:
+            store: the layer's.
+            is_told: whether a wake-up has told of messages, so that they need not be looked for first.
 
         Returns:
             the messages, and the seconds until a delayed message is due.
         """
         due = 1e9
-        if not (self._settled or self._returned):
+        if not (is_told or self._settled or self._returned):
             is_there, due = store.read(self._look)
-            if not (is_there and self.has_credit()):
+            if not is_there:
                 return [], due
         limit = min(BATCH, self._credit - len(self._held))
-        taken = self._write(store, lambda tx: self._take(tx, limit))
+
+        def take(tx: Transaction) -> list[Taken]:
+            nonlocal due
+            (at,) = tx.connection.execute("SELECT min(due) FROM delayed").fetchone()
+            if at is not None:
+                tx.put_due()
+                due = max(0.001, at - tx.now)
+            return self._take(tx, limit)
+
+        taken = self._write(store, take)
         deadly = [each for each in taken if each.deaths >= MOST_DEATHS]
         for each in deadly:
             bury(store, each)
@@ -169,7 +184,6 @@ class StoreSource(Source[Taken]):
         return not left or has_messages(connection, list(self._queues)), left or 0.001
 
     def _take(self, tx: Transaction, limit: int) -> list[Taken]:
-        tx.put_due()
         if limit <= 0:
             return []
         left = self._suspects.room(lambda tag: _key(tag) in self._held, time.monotonic())
