@@ -321,6 +321,32 @@ def test_the_keyboard_reaches_the_bar_and_the_bar_is_a_status(enter: Enter, ques
     expect(alice.page.locator("[name=question_text]")).to_have_value("By keyboard")
 
 
+def test_presence_is_true_after_the_interface_server_was_killed(
+    enter: Enter, question: str, polls_site: PollsSite
+) -> None:
+    alice, bob, gone = enter("alice", question), enter("bob", question), enter("reader", question)
+    expect(alice.people).to_have_count(2)
+    alice.page.fill("[name=question_text]", "Not saved yet")
+    polls_site.interface.kill()
+    gone.context.close()  # its socket died with the server, so nobody closes it any more
+    expect(alice.page.locator(".channelsq-problem")).to_contain_text("Connection lost", timeout=15_000)
+    expect(alice.page.locator(".channelsq-people")).to_be_hidden()
+    polls_site.shell(
+        f"from polls.models import Question; each = Question.objects.get(pk={question.split('/')[-3]});"
+        "each.question_text = 'Meanwhile'; each.save()"
+    )
+    polls_site.start_interface()
+    expect(alice.page.locator(".channelsq-problem")).to_be_hidden(timeout=60_000)
+    expect(alice.people).to_contain_text(["bob (<b>Bob</b>) is editing"], timeout=90_000)
+    # What was saved meanwhile is found, and what was typed is still there.
+    expect(alice.notices).to_contain_text(["Changed: Question text"])
+    expect(alice.page.locator("[name=question_text]")).to_have_value("Not saved yet")
+    bob.context.close()
+    expect(alice.people).to_have_count(0)
+    for editor in (alice, bob, gone):
+        editor.errors.clear()  # the browser tells of sockets that it could not open
+
+
 def test_what_is_saved_while_a_worker_is_killed_is_told(enter: Enter, question: str, polls_site: PollsSite) -> None:
     alice = enter("alice", question)
     polls_site.worker.signal_all(signal.SIGKILL)
