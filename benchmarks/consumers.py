@@ -14,6 +14,9 @@ from benchmarks.stacks import BROKERS, LAYERS, THREADS, Contestant, Ours, Peer, 
 #: The work of most of these parts.
 SOCKETS = "100 sockets"
 
+#: The work of one socket alone.
+SOCKET = "1 socket"
+
 #: The work of consumers that ask the database.
 QUERY = f"{SOCKETS}, a consumer with one SELECT"
 
@@ -59,6 +62,10 @@ def layers(run: Run) -> None:
             if stack := run.join(guests, partial(Ours, run.logs, setup), "/echo/"):
                 contestants.append(Contestant(on_layer(layer), stack, "/echo/"))
         run.turns("layers", SOCKETS, [*contestants, *run.peers("/echo/{}/")], partial(count_echoes, run))
+        ipc = [each for each in contestants if each.name == on_layer("ipc")]
+        run.turns("layers", SOCKET, [*ipc, *run.peers("/echo/{}/", "sync")], partial(count_echoes, run, count=1))
+        pages = [Contestant(each.name, each.stack, "/hello/") for each in ipc]
+        run.turns("layers", PAGES, [*pages, *run.peer_pages()], partial(count_pages, run))
 
 
 def on_layer(layer: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from benchmarks import peers, proc
 from benchmarks.frames import WrongAnswer
 from benchmarks.programs import Program, Redis, Talk, environment, free_port
 from benchmarks.services import Vhost
+from channelsq.ipc.directory import default_directory
 
 #: Celery pools, the pool of the demo's settings first.
 POOLS = ("threads", "solo", "prefork")
@@ -25,7 +27,7 @@ THREADS = ("-P", "threads", "-c", "8")
 BROKERS = {"streams": "redis-streams://", "redis": "redis://", "amqp": "RabbitMQ"}
 
 #: Channel layers, the default of the benchmarks first, and their names in the tables.
-LAYERS = {"streams": "Redis streams", "amqp": "RabbitMQ"}
+LAYERS = {"streams": "Redis streams", "amqp": "RabbitMQ", "ipc": "IPC"}
 
 #: uvicorn's WebSocket implementations.
 WS = ("websockets", "websockets-sansio", "wsproto")
@@ -151,6 +153,8 @@ class Working(Stack):
         self.env["BENCH_CELERY_BROKER"] = self._broker_url()
         if setup.layer == "amqp" and self.vhost:
             self.env["BENCH_LAYER"] = self.vhost.url
+        if setup.layer == "ipc":
+            self.env["BENCH_LAYER"] = f"ipc://bench-{self.port}"
         self.worker = self._start("worker", *celery(self.site), "worker", *setup.worker)
 
     def _broker_url(self) -> str:
@@ -169,6 +173,8 @@ class Working(Stack):
         super().stop()
         if self.vhost:
             self.vhost.delete()
+        if self.setup.layer == "ipc":
+            shutil.rmtree(default_directory(f"bench-{self.port}"), ignore_errors=True)
 
 
 class Ours(Working):

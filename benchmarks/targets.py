@@ -12,6 +12,7 @@ from benchmarks.consumers import (
     PROCESSES,
     QUERY,
     SENTRY,
+    SOCKET,
     SOCKETS,
     TIME_LIMIT,
     TWO_PROCESSES,
@@ -132,7 +133,7 @@ def _on_layers() -> list[Target]:
     return [
         Target(
             f"{SOCKETS} echoing, channels on {shown}, against {SYNC.replace(',', '').removesuffix(' consumer')}",
-            1,
+            2 if layer == "ipc" else 1,
             True,
             "x",
             _rate("layers", on_layer(layer), SYNC),
@@ -140,6 +141,22 @@ def _on_layers() -> list[Target]:
         )
         for layer, shown in LAYERS.items()
         if layer != "streams"
+    ]
+
+
+def _on_ipc() -> list[Target]:
+    """Return the other targets for one machine without a broker."""
+    ipc = on_layer("ipc")
+    theirs = (PAGES, "Django's ASGI handler, sync view")
+    return [
+        Target("one socket, p50, channels on IPC", 1.5, False, "ms", _median("layers", SOCKET, ipc, "p50 ms")),
+        Target(
+            "a Django view, channels on IPC, against Django's ASGI handler with the same sync view",
+            1,
+            True,
+            "x",
+            _ratio("layers", "requests/s", (PAGES, ipc), theirs),
+        ),
     ]
 
 
@@ -218,6 +235,7 @@ def _idle() -> list[Target]:
 TARGETS = [
     *_on_brokers(),
     *_on_layers(),
+    *_on_ipc(),
     *_waiting(),
     Target(f"{QUERY}, against Channels 4 sync", 2, True, "x", _rate("database", REFERENCE, SYNC, QUERY), "PostgreSQL"),
     Target(

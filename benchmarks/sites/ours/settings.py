@@ -54,6 +54,12 @@ CHANNEL_LAYERS = {
     }
 }
 
+if _LAYER.startswith("ipc://"):
+    CHANNEL_LAYERS["default"] |= {
+        "BACKEND": "channelsq.layers.IPCChannelLayer",
+        "CONFIG": {"prefix": _LAYER.removeprefix("ipc://"), "channel_capacity": {SINK: SINK_CAPACITY}},
+    }
+
 if os.environ.get("BENCH_SENTRY"):
     import sentry_sdk
     from sentry_sdk.integrations.celery import CeleryIntegration
