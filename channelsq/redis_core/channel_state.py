@@ -1,4 +1,4 @@
-"""How full a channel is, and what its stream holds, for people who look at it; of messages nothing is changed."""
+"""The state of a channel and of its stream, for monitoring; messages are not changed."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from channelsq.redis_core.scripts import SIZE
 from channelsq.redis_core.server_clock import TIME, seconds_of
 from channelsq.redis_core.server_errors import is_error, is_missing_group, raise_error
 
-#: Expired messages that one look at a channel's size deletes at most.
+#: The most expired messages that one look at a channel's size deletes.
 _EXPIRED_AT_ONCE = 1000
 
 
 class Held(NamedTuple):
-    """The state of a stream beside its length."""
+    """The state of a stream, apart from its length."""
 
-    #: How many entries consumers have been given and not acknowledged.
+    #: The number of entries that consumers hold: delivered, and not acknowledged.
     held: int
-    #: Seconds for which the oldest entry has waited that no consumer was given; None if none waits.
+    #: Seconds since the oldest undelivered entry was sent; None if no entry waits.
     oldest: float | None
-    #: How many dead letters there are of its queue.
+    #: The number of dead letters of its queue.
     dead: int
 
 
 def look(key: str, dead_key: str) -> Operation[Held]:
-    """Look at a stream and at that of its queue's dead letters, which need not exist."""
+    """Return the state of a stream and of its queue's dead letters; neither stream need exist."""
     groups, dead, time = yield from exchange(("XINFO", "GROUPS", key), ("XLEN", dead_key), TIME)
     for reply in (dead, time):
         raise_error(reply)
     held, last = 0, b"0-0"
-    for group in () if is_error(groups) else map(pairs, groups):  # an error: there is no such stream
+    for group in () if is_error(groups) else map(pairs, groups):  # an error means that the stream does not exist
         if group.get(b"name") == GROUP.encode():
             held, last = int(group[b"pending"]), group[b"last-delivered-id"]
     (entries,) = yield from ask(("XRANGE", key, b"(" + last, "+", "COUNT", 1))
@@ -44,24 +44,24 @@ def look(key: str, dead_key: str) -> Operation[Held]:
 
 
 def length(key: str) -> Command:
-    """Return the command that tells how many entries a stream has, whether or not consumers hold them."""
+    """Return the command that counts a stream's entries, including those that consumers hold."""
     return ("XLEN", key)
 
 
 def waiting(key: str) -> Operation[int]:
-    """Return how many messages of a queue that workers consume wait; delete expired ones at the head."""
+    """Return how many messages wait in a worker's queue; delete expired ones at its head."""
     return int((yield from run(SIZE, [key], GROUP, _EXPIRED_AT_ONCE)))
 
 
 def waiting_below(key: str, capacity: int, asking: Callable[[], None]) -> Operation[int]:
-    """Return the same by two commands that cost the server next to nothing, unless the queue seems to be full.
+    """Return the number of waiting messages; unless the queue seems full, by two cheap commands.
 
-    They count expired messages, too.
+    The cheap commands also count expired messages.
 
     Args:
         key: the queue's stream.
-        capacity: how many messages make it full.
-        asking: called before each question: what is sent from then on comes on top of the answer.
+        capacity: the number of messages at which the queue is full.
+        asking: called before each request to Redis; messages sent after that call are not in the result.
     """
     asking()
     size, held = yield from exchange(length(key), ("XPENDING", key, GROUP))

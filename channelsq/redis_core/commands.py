@@ -1,6 +1,6 @@
 """Redis commands as tuples and as bytes, and the package's Lua scripts.
 
-Keys are given with their global prefix on.
+All keys include the global prefix.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from hiredis import pack_command
 
-#: None, int, bytes, list, dict (RESP3), or an error as a value: redis-py's ResponseError, or hiredis's ReplyError.
+#: None, int, bytes, list, dict (RESP3), or an error as a value: redis-py's ResponseError or hiredis's ReplyError.
 Reply: TypeAlias = Any
 Argument: TypeAlias = str | bytes | int
 Command: TypeAlias = tuple[Argument, ...]
@@ -32,21 +32,21 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def command(self, keys: Sequence[str], args: Iterable[Argument]) -> Command:
-        """Return the command that runs the script; a server that does not know it answers NOSCRIPT."""
+        """Return the command that runs the script; a server that does not know the script answers NOSCRIPT."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
     def full_command(self, keys: Sequence[str], args: Iterable[Argument]) -> Command:
-        """Return the command that runs the script and has every server know it, as the text goes with it."""
+        """Return the command that sends the script's text and runs it; the server knows the script from then on."""
         return ("EVAL", self.text, len(keys), *keys, *args)
 
     @cached_property
     def load_command(self) -> Command:
-        """The command that has a server know the script."""
+        """The command that loads the script into the server."""
         return ("SCRIPT", "LOAD", self.text)
 
 
 def pack(commands: Iterable[Command | bytes]) -> bytes:
-    """Return commands as the bytes of one write; bytes are commands that are packed already."""
+    """Return commands as the bytes of one write; items that are bytes are packed already."""
     return b"".join(
         [command if type(command) is bytes else pack_command(command) for command in commands]  # type: ignore[arg-type]
     )

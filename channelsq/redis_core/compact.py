@@ -1,8 +1,8 @@
-"""The compact form of a message, which producers that know the transport write.
+"""The compact form of a message, for producers that know the transport.
 
-It is a msgpack list of the Celery task's name, its id, the body (msgpack) and the expiration in ms; nil stands for what
-a message does not have.  A reader ignores what stands behind these four.  An int in front of them is the version of the
-wire that a reader needs, see :mod:`channelsq.core.wire_version`; lists of version 1 have none.
+It is a msgpack list of the Celery task's name, its id, the body (msgpack) and the expiration in ms; nil stands for a
+missing part.  A reader ignores items after these four.  An int in front of them is the wire version that a reader
+needs, see :mod:`channelsq.core.wire_version`; lists of version 1 have none.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _unpack = msgpack.unpackb
 
 _NIL = b"\xc0"
 
-#: What a packer starts with, in bytes; msgpack's own 256 KiB take longer to get than they take to fill.
+#: Initial size of a packer's buffer, in bytes; to allocate msgpack's default of 256 KiB takes longer than to fill it.
 _BUFFER = 256
 
 
 class ForeignPayload(ValueError):
-    """An entry that is no message of Kombu's; the text says what is wrong with it."""
+    """An entry that is not a message of Kombu's; the text says why."""
 
 
 class NewerPayload(ForeignPayload, NewerWire):
@@ -42,21 +42,21 @@ def encode_compact(task: str | None, identity: str | None, body: bytes, expirati
     The length of the body always takes four bytes, see :class:`TaskFrame`.
 
     Args:
-        task: None for a message that is no task.
+        task: None for a message that is not a Celery task.
         identity: the task's id.
         body: msgpack, of a Celery task message (protocol 2) if ``task`` is set.
-        expiration: ms; None for no end.
+        expiration: ms; None if the message does not expire.
     """
     size = len(body).to_bytes(4, "big")
     return b"\x94%b%b\xc6%b%b%b" % (_scalar(task), _scalar(identity), size, body, _scalar(expiration))
 
 
 class TaskFrame:
-    """What many messages of one task have in common, to encode each in one step.
+    """The common parts of many messages of one task, so that each is encoded in one step.
 
     Args:
         task: the task's name.
-        start, end: of the bodies: what stands before their content, and behind it.
+        start, end: the bytes of a body before and after its content.
         expiration: ms.
     """
 
@@ -69,7 +69,7 @@ class TaskFrame:
         self._around = len(start) + len(end)
 
     def encode(self, identity: str, content: bytes) -> bytes:
-        """Return what :func:`encode_compact` does for a message with this content."""
+        """Return the result of :func:`encode_compact` for a message with this content."""
         size = (self._around + len(content)).to_bytes(4, "big")
         return b"%b%b\xc6%b%b%b%b" % (self._name, _identity(identity), size, self._start, content, self._end)
 
@@ -80,11 +80,11 @@ def _identity(identity: str) -> bytes:
 
 
 def decode_compact(data: bytes) -> Parts:
-    """Return what :func:`encode_compact` was given.
+    """Return the arguments that :func:`encode_compact` was called with.
 
     Raises:
-        NewerPayload: only a newer process can read it.
-        ForeignPayload: it is something else.
+        NewerPayload: only a newer process can read the data.
+            ForeignPayload: the data is not a message in the compact form.
     """
     try:
         parts = _unpack(data)
@@ -96,7 +96,7 @@ def decode_compact(data: bytes) -> Parts:
 
 
 def checked_parts(parts: list[Any]) -> Parts:
-    """Return the parts of a list that is a message in the compact form; errors as :func:`decode_compact`."""
+    """Return the parts of a compact message that is unpacked already; errors as :func:`decode_compact`."""
     if len(parts) == 4:
         task, identity, body, expiration = parts
         if (

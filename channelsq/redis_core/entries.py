@@ -1,4 +1,4 @@
-"""Entries of streams as replies hold them, and the commands that acknowledge them."""
+"""Entries of streams in replies, and the commands that acknowledge them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from channelsq.redis_core.commands import Argument, Command, Reply
 #: The consumer group of every stream.
 GROUP = "kombu"
 
-#: What the keys of dead letters begin with, behind the global key prefix; the queue's name follows.
+#: The prefix of the keys of dead letters, after the global key prefix; the queue's name follows.
 DEAD_PREFIX = "stream-dead:"
 
 
@@ -20,26 +20,26 @@ class Entry(NamedTuple):
     key: str
     id: str
     data: bytes
-    #: Whether another consumer held it before.
+    #: Whether another consumer held the message before.
     redelivered: bool = False
-    #: How many consumers died with it.
+    #: How many consumers died while they held the message.
     deaths: int = 0
 
     @property
     def tag(self) -> str:
-        """Kombu's delivery tag for it."""
+        """The entry's delivery tag for Kombu."""
         return f"{self.id} {self.key}"
 
 
 class Copy(NamedTuple):
-    """What takes the place of an entry that is put back; without data nothing does."""
+    """The replacement of an entry that is given back; without data the entry has no replacement."""
 
     key: str
     id: str
     data: bytes
-    #: ms, None for a message without an end.
+    #: ms; None for a message that does not expire.
     lifetime: int | None
-    #: How many consumers died with it.
+    #: How many consumers died while they held the message.
     deaths: int = 0
 
 
@@ -50,20 +50,20 @@ def parse_tag(tag: str) -> tuple[str, str] | None:
 
 
 def pairs(fields: Any) -> Mapping[Any, Any]:
-    """Return a map in a reply, which is a list of names and values before RESP3, as a mapping."""
+    """Return a map in a reply as a mapping; before RESP3 a map is a list of names and values."""
     if not fields:
         return {}
     return dict(zip(fields[::2], fields[1::2], strict=False)) if isinstance(fields, list) else fields
 
 
 def read_entries(key: str, entries: Any, claimed: bool = False) -> Iterator[Entry]:
-    """Return the entries of one stream in a reply; those that were taken from dead consumers are redelivered.
+    """Return the entries of one stream in a reply; those taken over from dead consumers are redelivered.
 
-    The data of what somebody else wrote without a field ``m`` is empty, and fails to decode later.
+    An entry without a field ``m``, written by another program, gets empty data, which fails to decode later.
     """
     for entry, fields in entries:
         if type(fields) is list and len(fields) == 4 and fields[0] == b"m" and fields[2] == b"x":
-            yield Entry(key, entry.decode(), fields[1], claimed)  # nearly always
+            yield Entry(key, entry.decode(), fields[1], claimed)  # the usual case, without a dict
             continue
         values = pairs(fields)
         data, deaths = values.get(b"m", b""), values.get(b"d", b"")

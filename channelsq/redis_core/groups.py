@@ -1,10 +1,10 @@
 """Groups of channels as Redis sets.
 
-Keys, all under the groups' prefix:
+Keys, all with the groups' prefix:
 
 ``<prefix>:group:{<group>}``           set: the channels in the group
 ``<prefix>:group:{<group>}:expiry``    sorted set: the same channels by the time their membership ends
-``<prefix>:group:{<group>}:addresses`` string: the members of a large group as a send needs them, for a while
+``<prefix>:group:{<group>}:addresses`` string: the members of a large group as a send needs them, cached for a while
 ``<prefix>:member:<channel>``          set: the groups that the channel is in
 ``<prefix>:buried:<process>``          see :mod:`channelsq.layers.groups.presence`
 
@@ -20,31 +20,31 @@ from channelsq.redis_core.commands import Command
 from channelsq.redis_core.operations import Call, Operation, ask, run, transaction
 from channelsq.redis_core.scripts import FORGET_MEMBER, GROUP_ADDRESSES, GROUP_MEMBERS
 
-#: Names that are packed together at most, so that an envelope of one message stays within some hundred KB.
+#: The most names that are packed together, so that an envelope of one message stays within some hundred KB.
 MOST_TOGETHER = 5000
 
-#: Members from which on a group's addresses are kept, and for how long (ms).  To put those of 4000 members together
-#: takes Redis as long as some 500 of their sockets take an interface server.
+#: The number of members from which a group's addresses are cached, and for how long (ms).  Collecting the addresses
+#: of 4000 members takes Redis as long as some 500 of their sockets take an interface server.
 LARGE, KEPT_MS = 100, 10_000
 
-#: Keys, or members, that one command looks at.
+#: The number of keys, or members, that one command scans.
 SCANNED_TOGETHER = 1000
 
 
 class Addresses(NamedTuple):
-    """Whom a message to a group is sent to."""
+    """The recipients of a message to a group."""
 
-    #: Of each process what the names of its channels begin with, and a msgpack list of them.
+    #: For each process the prefix of its channels' names, and a msgpack list of the names.
     by_process: list[tuple[str, bytes]]
-    #: Channels without a process.
+    #: Channels that belong to no process.
     others: list[str]
 
 
 class GroupCommands:
-    """Makes the operations on the groups of one layer.
+    """Operations on the groups of one layer.
 
     Args:
-        prefix: put before every key.
+        prefix: the prefix of every key.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -71,13 +71,13 @@ class GroupCommands:
     def add(
         self, group: str, channel: str, end: float, expiry: float, owner: str | None, more: Iterable[Command] = ()
     ) -> Operation[bool]:
-        """Add a member; return False if its process is gone, and somebody has tidied up after it.
+        """Add a member; return False if its process has ended and another process has cleaned up for it.
 
         Args:
-            group, channel: their names.
+            group, channel: the names.
             end: when the membership ends, in seconds since 1970.
             expiry: seconds after which the keys expire.
-            owner: the process whose client the channel is, if it is one's.
+            owner: the process that has the channel's client, if there is one.
             more: commands for the same transaction.
         """
         commands = [*self._adding(group, channel, end, expiry), *more]
@@ -115,7 +115,7 @@ class GroupCommands:
         return Addresses(by_process, [channel.decode() for channel in others])
 
     def some_members(self, group: str, most: int) -> Operation[tuple[list[str], int]]:
-        """Return about so many channels in a group, and how many there are; some memberships may have ended."""
+        """Return about ``most`` channels in a group, and the number of all; some memberships may have ended."""
         key = self.group_key(group)
         found: dict[str, None] = {}
         cursor = b"0"
@@ -129,7 +129,7 @@ class GroupCommands:
         return list(found)[:most], int(size)
 
     def scan(self, cursor: bytes) -> Operation[tuple[bytes, dict[str, int]]]:
-        """Return where to go on (``b"0"`` at the end) and some groups, with the numbers of their members."""
+        """Return the next cursor (``b"0"`` at the end) and some groups with the numbers of their members."""
         start = self.group_key("")[:-1]
         after, keys = yield from scan_keys(f"{start}*}}", cursor)
         sizes = yield from ask(*[("SCARD", key) for key in keys])
@@ -141,13 +141,13 @@ class GroupCommands:
         yield from ask(*[Call(FORGET_MEMBER, [self.member_key(each)], (each, self.prefix)) for each in channels])
 
     def flush(self) -> Operation[None]:
-        """Delete every group, and what is known of processes that are gone."""
+        """Delete every group and the marks of processes that ended."""
         for kind in ("group", "member", "buried"):
             yield from delete_matching(f"{self.prefix}:{kind}:*")
 
 
 def delete_matching(pattern: str) -> Operation[None]:
-    """Delete the keys that a pattern matches."""
+    """Delete the keys that match a pattern."""
     cursor = b"0"
     while True:
         cursor, keys = yield from scan_keys(pattern, cursor)
@@ -158,7 +158,7 @@ def delete_matching(pattern: str) -> Operation[None]:
 
 
 def matching_keys(pattern: str) -> Operation[list[str]]:
-    """Return the keys that a pattern matches."""
+    """Return the keys that match a pattern."""
     found: dict[str, None] = {}
     cursor = b"0"
     while True:
@@ -169,6 +169,6 @@ def matching_keys(pattern: str) -> Operation[list[str]]:
 
 
 def scan_keys(pattern: str, cursor: bytes) -> Operation[tuple[bytes, list[bytes]]]:
-    """Return where to go on (``b"0"`` at the end), and some of the keys that a pattern matches."""
+    """Return the next cursor (``b"0"`` at the end) and some of the keys that match a pattern."""
     ((cursor, keys),) = yield from ask(("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED_TOGETHER))
     return cursor, keys

@@ -1,12 +1,12 @@
-"""Operations: commands that are sent together, and what is done with their replies.
+"""Operations: commands that are sent together, and the evaluation of their replies.
 
-An operation is a generator.  It yields the commands of one write and is sent their replies, errors among them, in the
-same order; what it returns is the result.  A shell carries it out::
+An operation is a generator.  It yields the commands of one write, and receives their replies in the same order,
+errors among them.  Its return value is the result.  A shell carries it out::
 
     waiting = carry_out(pool, run(SIZE, [key], GROUP, 1000))
 
-This is the only place that knows what to do when a server misses a script: it is sent again with its text, which has
-the server know it from then on.
+Only this module knows what to do when a server does not know a script: it sends the script again with its text, which
+the server remembers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Call(NamedTuple):
 def exchange(*requests: Command | Call) -> Operation[list[Reply]]:
     """Return the replies to commands and scripts, errors among them.
 
-    A script that the server misses is run after the other requests.
+    Scripts that the server does not know run after the other requests.
     """
     replies = list((yield [each.script.command(*each[1:]) if isinstance(each, Call) else each for each in requests]))
     missed = [
@@ -57,20 +57,20 @@ def ask(*requests: Command | Call) -> Operation[list[Reply]]:
 
 
 def run(script: Script, keys: Sequence[str], *args: Argument) -> Operation[Reply]:
-    """Return the reply to a script; raise an error, of a server before Redis 7.0 with a text that says so."""
+    """Return the reply to a script; raise an error, with a clear text for servers before Redis 7.0."""
     (reply,) = yield from ask(Call(script, keys, args))
     return reply
 
 
 def transaction(*requests: Command | Call) -> Operation[list[Reply]]:
-    """Return the replies to commands and scripts that are carried out as one; raise the first error.
+    """Return the replies to commands and scripts that run as one transaction; raise the first error.
 
-    Scripts travel with their text: a server that misses one would carry out the rest.  An error of a single command,
-    which the others do not undo, is nested in the reply to EXEC.
+    Scripts are sent with their text, because a server that does not know one would carry out the rest.  An error of a
+    single command, which the others do not undo, is nested in the reply to EXEC.
     """
     commands = [each.script.full_command(*each[1:]) if isinstance(each, Call) else each for each in requests]
     *queued, done = yield [("MULTI",), *commands, ("EXEC",)]
-    for reply in (*queued, done):  # what was wrong with a command says more than EXEC, which is refused for it
+    for reply in (*queued, done):  # a command's own error says more than that of EXEC
         raise_error(reply)
     for reply in done:
         raise_error(reply)

@@ -1,4 +1,4 @@
-"""What a consumer of streams asks for next, and what the reply says about the streams.  No I/O."""
+"""The plan of a stream consumer: the next request, and what a reply says about the streams.  No I/O."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from channelsq.redis_core.scripts import TAKE, TAKE_OVER
 from channelsq.redis_core.stream_consumer import CHUNK, StreamConsumer
 from channelsq.redis_core.suspects import Suspects
 
-#: Seconds of work to ask for in one poll, and to deliver before the event loop serves other things.
+#: Seconds of work to request in one poll, and to deliver before the event loop serves other things.
 SLICE = 0.010
 
-#: Seconds that a poll waits while suspects wait for room in quarantine.
+#: Seconds that a poll waits while suspects wait for space in quarantine.
 SUSPECTS_EVERY = 0.05
 
-#: How many commands are kept packed.
+#: The most commands that are cached in packed form.
 _MOST_CACHED = 256
 
 
@@ -26,46 +26,46 @@ _MOST_CACHED = 256
 class Poll:
     """A poll: one request for messages."""
 
-    #: ``read`` waits for messages, ``take`` asks for what is there, ``more`` for what the one busy stream has and
-    #: ``look`` for what is in front of it, ``claim`` for what dead consumers held, ``wake`` for an answer at once.
+    #: ``read`` waits for messages, ``take`` requests the waiting ones, ``more`` reads the one busy stream, ``look`` the
+    #: streams before it, ``claim`` takes over from dead consumers, ``wake`` requests an immediate answer.
     kind: Literal["read", "take", "more", "look", "claim", "wake"]
-    #: COUNT of a ``read``, the most that the others may return.
+    #: COUNT of a ``read``; the most messages that the other kinds may return.
     asked: int
     command: Command | bytes
-    #: The streams that are asked.
+    #: The streams that the poll reads.
     keys: Sequence[str] = field(default_factory=list)
     #: The free part of the quarantine that a ``claim`` tells the server.
     room: float = 0.0
 
     def found_others_empty(self, key: str, steps: int) -> bool:
-        """Return whether it brought messages of ``key`` alone, and found the queues of the same priority empty.
+        """Return whether the poll brought messages of ``key`` alone and found the queues of its priority empty.
 
         Args:
-            key: the one stream that had any.
-            steps: how many streams, one for each priority, a queue has.
+            key: the one stream that had messages.
+            steps: the number of streams of a queue, one for each priority.
         """
         if self.kind != "take":
-            return True  # it asked them all; a "take" ends when it has enough
+            return True  # it read all of them; a "take" stops when it has enough
         queues = len(self.keys) // steps
         return self.keys.index(key) % queues == queues - 1
 
 
-#: Asks for an answer at once.
+#: Requests an immediate answer.
 WAKE = Poll("wake", 0, ("PING",))
 
 
 class PollPlan:
-    """Decides for one consumer what each poll asks for.
+    """Decides what each poll of one consumer requests.
 
-    Lua, which can look at one stream after the other, reads each message and writes it again.  So where one stream
-    is busy it is asked past Lua, and now and then whatever is in front of it is asked, too.
+    Lua, which can read one stream after the other, reads each message and writes it again.  So a single busy stream is
+    read without Lua, and now and then the streams before it are read, too.
 
     Args:
-        consumer: makes the commands.
+        consumer: the source of the commands.
         quarantine: the suspects that the consumer holds.
-        steps: how many streams, one for each priority, a queue has.
-        batch_size: how many messages one poll may bring.
-        max_deaths: how many deaths make a dead letter; None for no number of them.
+        steps: the number of streams of a queue, one for each priority.
+        batch_size: the most messages that one poll may bring.
+        max_deaths: the number of deaths that makes a dead letter; None for no limit.
     """
 
     def __init__(
@@ -77,28 +77,28 @@ class PollPlan:
         self._batch_size = batch_size
         self._max_deaths = max_deaths
         self._reads: dict[tuple[str | int | None, ...], bytes] = {}
-        self._pace = 0.0  # seconds a message took, on average
-        self._looked_last = False  # whether the last poll looked in front of the busy stream
-        #: When what dead consumers hold is asked for next; at once when consuming begins.
+        self._pace = 0.0  # average seconds for one message
+        self._looked_last = False  # whether the last poll read the streams before the busy one
+        #: The time of the next ``claim``; immediately when consuming begins.
         self.take_over_at = 0.0
-        #: When the streams in front of the busy one were asked last.
+        #: The time of the last ``look``.
         self.looked_at = 0.0
         self.begin()
 
     def begin(self) -> None:
-        """Begin with one message again, as there are other queues."""
-        self._ramp = 1  # a consumer that wants one message leaves the others to others
-        #: Whether a stream may hold more than the last poll brought.
+        """Start with one message again, because the queues have changed."""
+        self._ramp = 1  # a consumer that wants one message leaves the rest to others
+        #: Whether a stream may hold more messages than the last poll brought.
         self.backlog = True
-        #: The one stream that had anything when all were asked last; what was busy may not be what is urgent now.
+        #: The only stream that had messages when all were read last; a change of queues resets it.
         self.busy: str | None = None
 
     def measure(self, seconds: float) -> None:
-        """Note that a message took so many seconds."""
+        """Record the seconds that one message took."""
         self._pace = seconds if not self._pace else self._pace * 0.7 + seconds * 0.3
 
     def wanted(self, free: int | None) -> int:
-        """Return how many messages to ask for, with credit for ``free`` more; None for no end of them."""
+        """Return how many messages to request, with credit for ``free`` more; None for unlimited credit."""
         wanted = min(self._batch_size, self._ramp)
         if free is not None:
             wanted = min(wanted, free)
@@ -109,26 +109,26 @@ class PollPlan:
     # -- Polls
 
     def claim(self, keys: Sequence[str], wanted: int, room: float, now: float, every: float) -> Poll:
-        """Return the poll that takes what dead consumers hold; the next one is due in ``every`` seconds."""
+        """Return the poll that takes over from dead consumers; the next one is due in ``every`` seconds."""
         self.take_over_at = now + every
         wanted = min(wanted, CHUNK)
         command = self._consumer.take_over_command(keys, wanted, self._max_deaths, room)
         return Poll("claim", wanted, command, room=room)
 
     def next(self, keys: Sequence[str], wanted: int, timeout: float | None, now: float) -> Poll:
-        """Return the poll for other messages.
+        """Return the next poll for new messages.
 
         Args:
             keys: the streams, in the order in which they are served.
-            wanted: how many messages are.
-            timeout: seconds to wait at most; None for ever, 0 for not at all.
+            wanted: the number of messages to request.
+            timeout: the most seconds to wait; None for no limit, 0 for not at all.
             now: the time.
         """
         if timeout == 0 or (len(keys) > 1 and self.backlog):
             return self._at_once(keys, wanted, now)
-        # COUNT is for each stream.  With less credit than streams, several that get a message at the same
-        # moment can bring more than there is credit for; it waits in the buffer.
-        # More than one where that is wanted: a poll that brought all it asked for is followed by another at once.
+        # COUNT applies to each stream.  With less credit than streams, several streams that get a message at the same
+        # moment can bring more messages than there is credit for; the rest waits in the buffer.
+        # Request two messages if two are wanted: after a poll that is filled, the next one follows immediately.
         count = max(1, min(wanted, 2), wanted // len(keys))
         if self._quarantine.waited_for:
             timeout = min(timeout or SUSPECTS_EVERY, SUSPECTS_EVERY)
@@ -139,7 +139,7 @@ class PollPlan:
         busy = self.busy
         if busy is None or busy not in keys:
             return Poll("take", wanted, self._consumer.take_command(keys, wanted), keys)
-        # Never twice in a row: where polls are slow to follow each other, the busy stream would never be read.
+        # Never twice in a row: if polls are slow to follow each other, the busy stream would never be read.
         may_look = now - self.looked_at >= SLICE and not self._looked_last
         if may_look and (ahead := keys[: keys.index(busy)]):
             self.looked_at, self._looked_last = now, True
@@ -149,7 +149,7 @@ class PollPlan:
         return Poll("more", wanted, self._packed_read([busy], wanted, None))
 
     def _packed_read(self, keys: Sequence[str], count: int, block: int | None) -> bytes:
-        """Return the command that asks for messages; made once for each of the few ways in which polls differ."""
+        """Return the command that requests messages, from a cache of the few variants."""
         way: tuple[str | int | None, ...] = (self._consumer.consumer, count, block, *keys)
         packed = self._reads.get(way)
         if packed is None:
@@ -161,17 +161,17 @@ class PollPlan:
     # -- Replies
 
     def on_missing_script(self, poll: Poll) -> list[Command]:
-        """Return the commands that have the server know the scripts of polls, before the next one."""
+        """Return the commands that load the scripts of polls into the server before the next poll."""
         if poll.kind == "claim":
             self.take_over_at = 0.0
         return [TAKE.load_command, TAKE_OVER.load_command]
 
     def read(self, poll: Poll, reply: Reply) -> list[tuple[str, list[Entry]]]:
-        """Return the entries that a poll for messages brought, by their streams' keys."""
+        """Return the entries that a poll brought, by the keys of their streams."""
         found = list(read_streams(reply))
         if poll.kind == "look":
             if found:
-                self.busy = None  # nor the only one any more
+                self.busy = None  # another stream has messages, too
             return found
         if poll.kind != "more":
             alone = found[0][0] if len(found) == 1 else None
@@ -186,14 +186,14 @@ class PollPlan:
         """Return the entries that a ``claim`` brought."""
         stopped, streams = reply
         entries = [entry for _, found in read_streams(streams, claimed=True) for entry in found]
-        # Use the room that the server saw, not the free one: another thread may have finished a suspect meanwhile.
+        # Use the space that the server saw, not the current one: another thread may have finished a suspect since.
         left = poll.room - sum(self._quarantine.cost(entry.deaths) for entry in entries)
         self._quarantine.stopped(left if stopped else None)
         if len(entries) >= poll.asked:
-            self.take_over_at = 0.0  # there may be more
+            self.take_over_at = 0.0  # dead consumers may hold more
         return entries
 
 
 def rounded(count: int) -> int:
-    """Return a count not above ``count``, of the few that commands are made for."""
+    """Return the largest count up to ``count`` of the few that have a cached command."""
     return count if count <= 2 else 1 << (count.bit_length() - 1)

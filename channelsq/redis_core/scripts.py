@@ -1,4 +1,4 @@
-"""The Lua scripts; each file says which keys it touches and what it answers."""
+"""The Lua scripts; each file documents the keys that it touches and its reply."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNBURY = Script("unbury")
 SIZE = Script("size")
 PURGE = Script("purge")
 
-#: Runs commands in one transaction, which a server that is full does not refuse.
+#: Runs commands in one transaction, also on a server whose memory is full.
 SETTLE = Script("settle")
 
 # -- Groups

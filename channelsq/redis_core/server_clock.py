@@ -1,11 +1,11 @@
-"""The server's clock, as its command TIME tells it."""
+"""The server's clock, read with the command TIME."""
 
 from __future__ import annotations
 
 from channelsq.redis_core.commands import Command, Reply
 from channelsq.redis_core.operations import Operation, ask
 
-#: Asks for the clock.
+#: Reads the clock.
 TIME: Command = ("TIME",)
 
 
@@ -15,7 +15,7 @@ def seconds_of(reply: Reply) -> float:
 
 
 def milliseconds_of(reply: Reply) -> int:
-    """Return the reply to TIME in ms since 1970, as Redis takes them for the ids of entries."""
+    """Return the reply to TIME in ms since 1970, the unit of entry ids."""
     return int(reply[0]) * 1000 + int(reply[1]) // 1000
 
 
@@ -26,7 +26,7 @@ def server_time() -> Operation[float]:
 
 
 class ServerClock:
-    """The server's clock as far ahead of a local one as it was when the server was asked last."""
+    """The server's clock, as an offset to a local clock that is measured at each request."""
 
     __slots__ = ("_ahead",)
 
@@ -35,11 +35,11 @@ class ServerClock:
 
     @property
     def is_set(self) -> bool:
-        """Whether the server has been asked."""
+        """True if the offset has been measured."""
         return self._ahead is not None
 
     def set(self, reply: Reply, now: float) -> None:
-        """Note the reply to TIME, which came at the time ``now`` of the local clock."""
+        """Store the offset; ``reply`` to TIME came at the time ``now`` of the local clock."""
         self._ahead = seconds_of(reply) - now
 
     def milliseconds(self, now: float) -> int:

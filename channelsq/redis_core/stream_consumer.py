@@ -1,4 +1,4 @@
-"""One consumer of streams: the commands and operations with which it reads, acknowledges and gives back."""
+"""One consumer of streams: its commands and operations to read, acknowledge and give back."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from channelsq.redis_core.scripts import (
 )
 from channelsq.redis_core.server_clock import TIME, milliseconds_of
 
-#: Entries that one call of a script copies, claims or deletes at most, so that none holds up the server.
+#: The most entries that one call of a script copies, claims or deletes, so that no call blocks the server for long.
 CHUNK = 100
 PURGE_CHUNK = 5000
 
 
 def consumer_name() -> str:
-    """Return a name that no other consumer has had."""
+    """Return a name that no other consumer has or had."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(6)}"
 
 
@@ -49,36 +49,36 @@ class StreamConsumer:
         self.consumer = consumer_name()
 
     def renew_consumer(self) -> None:
-        """Be another consumer from now on."""
+        """Become a new consumer with another name."""
         self.consumer = consumer_name()
 
     def key(self, name: str) -> str:
-        """Return the key of a queue's stream; ``name`` has the priority step on, if above 0."""
+        """Return the key of a queue's stream; ``name`` includes the priority step if that is above 0."""
         return f"{self.prefix}stream:{name}"
 
     @property
     def lease_prefix(self) -> str:
-        """What a consumer's lease begins with."""
+        """The prefix of the keys of leases."""
         return f"{self.prefix}stream-lease:"
 
     @property
     def lease_key(self) -> str:
-        """The key that says that this consumer is alive."""
+        """The key that exists while this consumer's lease does."""
         return self.lease_prefix + self.consumer
 
     # -- Being a consumer
 
     def join(self, expires: Mapping[str, int]) -> Operation[None]:
-        """Become a consumer of streams, which are made if they are missing; sets the lease.
+        """Become a consumer of streams and set the lease; create missing streams.
 
         Args:
-            expires: x-expires in ms, 0 for none, of each key.
+            expires: the x-expires of each key in ms; 0 for none.
         """
         keys = [self.lease_key, *expires]
         yield from run(JOIN, keys, GROUP, self.consumer, self.lease_ms, *expires.values())
 
     def leave(self, keys: Sequence[str]) -> Operation[int]:
-        """Stop being a consumer; return how many entries are still held, which keep it one."""
+        """Stop consuming streams that hold no entries of this consumer; return how many entries it still holds."""
         return int((yield from run(LEAVE, keys, GROUP, self.consumer))) if keys else 0
 
     def lease_command(self) -> Command:
@@ -86,15 +86,15 @@ class StreamConsumer:
         return ("SET", self.lease_key, "1", "PX", self.lease_ms)
 
     def drop_lease(self) -> Operation[None]:
-        """Say that this consumer is gone."""
+        """Delete this consumer's lease."""
         yield from ask(("DEL", self.lease_key))
 
     def expire_lease(self, consumer: str) -> Operation[None]:
-        """Say that another consumer is dead, so that what it holds is taken over now; that counts as a death."""
+        """Delete another consumer's lease, so that its entries are taken over now; that counts as a death."""
         yield from ask(("DEL", self.lease_prefix + consumer))
 
     def absolve(self, keys: Sequence[str], consumers: Iterable[str]) -> Operation[None]:
-        """Say that consumers, which were this process's, are gone, and that nothing they hold is to blame."""
+        """End former consumers of this process; the entries that they hold get no death counted."""
         yield from run(ABSOLVE, keys, GROUP, self.lease_prefix, *consumers)
 
     # -- Reading
@@ -104,42 +104,42 @@ class StreamConsumer:
 
         Args:
             keys: the streams.
-            count: how many entries of each stream at most.
-            block: ms to wait; 0 for ever, None for not at all.
+            count: the most entries of each stream.
+            block: ms to wait; 0 for no limit, None for not at all.
         """
         wait: Command = () if block is None else ("BLOCK", block)
         group: Command = ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, *wait)
         return (*group, "STREAMS", *keys, *([">"] * len(keys)))
 
     def take_command(self, keys: Sequence[str], count: int) -> Command:
-        """Return the command that takes up to ``count`` entries of all streams together, without waiting."""
+        """Return the command that takes up to ``count`` entries from all streams together, without waiting."""
         return TAKE.command(keys, (GROUP, self.consumer, count))
 
     def take(self, keys: Sequence[str], count: int) -> Operation[list[Entry]]:
-        """Take entries now."""
+        """Take entries without waiting."""
         reply = yield from run(TAKE, keys, GROUP, self.consumer, count)
         return [entry for _, entries in read_streams(reply) for entry in entries]
 
     def take_over_command(self, keys: Sequence[str], count: int, limit: int | None, room: float) -> Command:
-        """Return the command that takes what consumers without a lease hold.
+        """Return the command that takes over entries from consumers without a lease.
 
         Args:
             keys: the streams.
-            count: how many entries of all streams together at most.
-            limit: how many deaths make a dead letter; None for no number of them.
-            room: how much of this consumer's quarantine is free, 0 to 1.
+            count: the most entries of all streams together.
+            limit: the number of deaths that makes a dead letter; None for no limit.
+            room: the free share of this consumer's quarantine, 0 to 1.
         """
         return TAKE_OVER.command(keys, (GROUP, self.consumer, self.lease_prefix, count, limit or 0, repr(room)))
 
     def forgive_commands(self, entries: Iterable[Entry]) -> list[Command]:
-        """Return the commands that count the deaths of entries, which are held, from the beginning."""
+        """Return the commands that set the deaths of held entries to zero."""
         ids: dict[str, list[Argument]] = {}
         for entry in entries:
             ids.setdefault(entry.key, []).append(entry.id)
         return [("XCLAIM", key, GROUP, self.consumer, 0, *held, "RETRYCOUNT", 1, "JUSTID") for key, held in ids.items()]
 
     def held(self, key: str) -> Operation[list[Entry]]:
-        """Return everything that this consumer holds of a stream."""
+        """Return all entries of a stream that this consumer holds."""
         held: list[Entry] = []
         after = b"-"
         while after:
@@ -154,16 +154,16 @@ class StreamConsumer:
     # -- Settling
 
     def acknowledge(self, key: str, entry: str) -> Operation[bool]:
-        """Acknowledge an entry now; return False if nobody holds it any more."""
+        """Acknowledge an entry immediately; return False if no consumer holds it any more."""
         return bool((yield from run(ACKNOWLEDGE, [key], GROUP, entry)))
 
     def bury(self, entry: Entry, dead: str, keep: int, fields: Iterable[Argument]) -> Operation[bool]:
-        """Move an entry into the stream ``dead``, of which the last ``keep`` entries stay; False if it is not held."""
+        """Move an entry to the stream ``dead`` and trim that to ``keep`` entries; return False if it is not held."""
         args = (GROUP, self.consumer, entry.id, keep, *fields)
         return bool((yield from run(BURY, [entry.key, dead], *args)))
 
     def give_back(self, copies: Iterable[Copy]) -> Operation[int]:
-        """Put entries that are held at the end of their streams; return how many of them were still held."""
+        """Move held entries to the end of their streams; return how many were still held."""
         by_key: dict[str, list[Argument]] = {}
         for copy in copies:
             lifetime = "" if copy.lifetime is None else copy.lifetime
@@ -178,32 +178,32 @@ class StreamConsumer:
     # -- Queues
 
     def put(self, key: str, data: bytes, lifetime: int | None, expires: Mapping[str, int]) -> Operation[None]:
-        """Append a message that lives for so many ms; ``expires`` has the keys whose time to live starts again."""
+        """Append a message that lives for ``lifetime`` ms; restart the time to live of the keys in ``expires``."""
         fields: Command = ("m", data) if lifetime is None else ("m", data, "x", lifetime)
         yield from ask(("XADD", key, "*", *fields), *_touching(expires))
 
     def touch(self, expires: Mapping[str, int]) -> Operation[None]:
-        """Start the time to live, in ms, of keys again."""
+        """Restart the time to live, in ms, of keys."""
         if expires:
             yield from ask(*_touching(expires))
 
     def size(self, keys: Sequence[str]) -> Operation[int]:
-        """Return how many messages wait, without those that consumers hold; delete expired ones at the head."""
+        """Return how many undelivered messages wait; delete expired ones at the head."""
         return int((yield from run(SIZE, keys, GROUP, 1000)))
 
     def purge(self, keys: Sequence[str]) -> Operation[int]:
-        """Delete what waits; return how many that were."""
+        """Delete undelivered messages; return how many."""
         total = 0
         while deleted := int((yield from run(PURGE, keys, GROUP, PURGE_CHUNK))):
             total += deleted
         return total
 
     def delete(self, keys: Sequence[str]) -> Operation[None]:
-        """Delete streams with everything that waits or is held.
+        """Delete streams with all their entries.
 
-        A stream that is made again counts its ids from the clock alone.  So this returns in a later millisecond of
-        the server's: else a new message could get the id of a deleted one, and be deleted by the acknowledgement of
-        that one, which may be on its way.
+        A stream that is created again takes its ids from the clock alone.  So this operation ends in a later
+        millisecond of the server's clock.  Otherwise a new message could get the id of a deleted one, and a late
+        acknowledgement of the deleted one would delete the new one.
         """
         _, deleted_at = yield from ask(("DEL", *keys), TIME)
         while True:

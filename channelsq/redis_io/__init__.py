@@ -1,1 +1,1 @@
-"""Carries out the operations of :mod:`channelsq.redis_core` on redis-py's connections."""
+"""Execution of the operations of :mod:`channelsq.redis_core` on redis-py's connections."""

@@ -1,6 +1,6 @@
-"""Redis-py's errors that mean that a server is away for now, though it answers, as one error: :class:`ServerAway`.
+"""One error, :class:`ServerAway`, for redis-py's errors of a server that answers but is temporarily away.
 
-Which errors those are is said in :mod:`channelsq.redis_core.server_errors`.
+:mod:`channelsq.redis_core.server_errors` defines these errors.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from channelsq.redis_io.redis_internals import KernelTimeouts
 
 
 class ServerAway(RedisError, OSError):
-    """The server answers, and refuses for now.  An OSError, as those of lost connections are to Kombu and Celery.
+    """The server answers and refuses for now.  An OSError, as errors of lost connections are for Kombu and Celery.
 
-    Not redis-py's ConnectionError, after which it would itself try again, seconds long.
+    It is not redis-py's ConnectionError, after which redis-py would retry for seconds.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        #: Whether it refused only because it needs more memory.
+        #: Whether the server refused only because its memory is full.
         self.full = text.startswith(FULL)
 
     def __repr__(self) -> str:
-        """With the text, as Celery logs it; redis-py's own says nothing of that."""
+        """Return the class and the text, as Celery logs it; redis-py's own version lacks the text."""
         return f"{type(self).__name__}({str(self)!r})"
 
 
-#: What is raised where a server could not be asked, or refused for now: :class:`ServerAway` is an OSError.
+#: The errors of a server that cannot be reached, or refuses for now: :class:`ServerAway` is an OSError.
 UNREACHABLE = RedisConnectionError, RedisTimeoutError, OSError
 
 
 def as_away(error: BaseException) -> ServerAway | None:
-    """An error that the server answered with as :class:`ServerAway`; None if it says something else."""
+    """Return a server's error as :class:`ServerAway`, or None if it has another meaning."""
     if isinstance(error, ServerAway):
         return error
     text = text_of(error)
@@ -44,9 +44,9 @@ def as_away(error: BaseException) -> ServerAway | None:
 
 
 def is_unreachable(error: BaseException | None) -> bool:
-    """Whether an error, or one that it was raised from, says that the server is away or its connection lost.
+    """Return whether an error, or one of its causes, means that the server is away or its connection lost.
 
-    Kombu raises errors of its own from redis-py's, in whose text the code is missing.
+    Kombu raises its own errors from redis-py's, and their text lacks the code.
     """
     while error is not None:
         if isinstance(error, UNREACHABLE) or as_away(error) is not None:
@@ -56,7 +56,7 @@ def is_unreachable(error: BaseException | None) -> bool:
 
 
 def watch(params: dict[str, Any]) -> dict[str, Any]:
-    """Have the connections of a pool raise :class:`ServerAway`, whoever reads from them.
+    """Make the connections of a pool raise :class:`ServerAway`, for every reader.
 
     Args:
         params: keyword arguments of redis-py's ConnectionPool, with ``connection_class``.
@@ -71,7 +71,7 @@ def watch(params: dict[str, Any]) -> dict[str, Any]:
                 away = as_away(error)
                 if away is None:
                     raise
-                self.disconnect()  # more replies may be under way that nobody would read
+                self.disconnect()  # more replies may follow, and no code would read them
                 raise away from error
 
     return {**params, "connection_class": Connection}

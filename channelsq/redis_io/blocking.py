@@ -1,7 +1,7 @@
 """The blocking shell: carries out operations of :mod:`channelsq.redis_core` on redis-py's connections.
 
-Commands go past redis-py's clients, for two reasons: ``send_packed_command`` makes one system call of each item
-of a list, and Kombu's prefixing client knows none of the commands for streams.
+Commands bypass redis-py's clients for two reasons: ``send_packed_command`` makes one system call for each item of a
+list, and Kombu's prefixing client does not know the commands for streams.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from channelsq.redis_core.operations import Operation
 
 T = TypeVar("T")
 
-#: An argument that redis-py's pools need before 5.3, and warn about since.
+#: An argument that redis-py's pools require before 5.3, and warn about since.
 _COMMAND_NAME = () if redis.VERSION >= (5, 3) else ("_",)
 
 
 def take_connection(pool: Any) -> Any:
-    """Take a connection out of a pool of redis-py's; give it back with ``pool.release``."""
+    """Take a connection out of a redis-py pool; return it with ``pool.release``."""
     return pool.get_connection(*_COMMAND_NAME)
 
 
 def read(connection: Any) -> Reply:
-    """Return the next reply of a connection; an error that the server answered is returned, not raised.
+    """Return the next reply of a connection; an error reply is returned, not raised.
 
     Raises:
         redis.ConnectionError: the connection is lost.
-        ServerAway: the server is away for now, if the pool's connections are watched.
+        ServerAway: the server is away for now, and the pool's connections are watched.
     """
     try:
         return connection.read_response(disable_decoding=True)
@@ -42,18 +42,18 @@ def read(connection: Any) -> Reply:
 def send(connection: Any, commands: Iterable[Command | bytes]) -> None:
     """Write commands to a connection without reading their replies.
 
-    No health check goes before it: its own PING would be read as one of the replies.
+    No health check precedes it: its PING would be read as one of the replies.
     """
     connection.send_packed_command([pack(commands)], check_health=False)
 
 
 def exchange_on(connection: Any, commands: Sequence[Command]) -> list[Reply]:
-    """Send commands and read their replies, errors among them; a connection that fails is closed."""
+    """Send commands and return their replies, errors among them; close a connection that fails."""
     try:
         send(connection, commands)
         return [read(connection) for _ in commands]
     except BaseException:
-        connection.disconnect()  # replies may be under way that nobody would read
+        connection.disconnect()  # replies may follow, and no code would read them
         raise
 
 
@@ -62,8 +62,8 @@ def carry_out(pool: Any, operation: Operation[T]) -> T:
 
     Raises:
         redis.ResponseError: the server answered with an error, and the operation raises it.
-        redis.ConnectionError: also for a connection that broke half way, when any of the commands may have run.
-        ServerAway: a command was refused, as the server is away for now; those behind it may have run.
+        redis.ConnectionError: the connection broke; any of the commands may have run.
+        ServerAway: the server is away and refused a command; later commands may have run.
     """
     connection = take_connection(pool)
     try:
@@ -73,11 +73,11 @@ def carry_out(pool: Any, operation: Operation[T]) -> T:
 
 
 def carry_out_again(pool: Any, make: Callable[[], Operation[T]]) -> T:
-    """Carry out an operation, and another one as often as the pool's policy says while the connection is lost.
+    """Carry out an operation; retry by the pool's policy while the connection is lost.
 
     Args:
-        pool: its connections have redis-py's ``retry``.
-        make: makes the operation, which may run twice.
+        pool: a pool whose connections have redis-py's ``retry``.
+        make: returns the operation, which may run twice.
     """
     connection = take_connection(pool)
     try:

@@ -1,4 +1,4 @@
-"""Private parts of redis-py's connections; ``tests/transport/test_connections.py`` holds what is asked of them."""
+"""Private parts of redis-py's connections; ``tests/transport/test_connections.py`` pins them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _TIMEVAL = struct.Struct("@ll")
 
 
 def socket_of(connection: Any) -> Any:
-    """Return a connection's socket, by which one connection is told from the next; None without one."""
+    """Return a connection's socket, which distinguishes it from the next connection; None without one."""
     return connection._sock
 
 
 class KernelTimeouts:
-    """Have the kernel keep a connection's timeout, for a class of redis-py's connections that follows.
+    """Timeouts in the kernel, for the redis-py connection class that follows in the bases.
 
-    Where Python keeps it, each send and each receive asks first whether it would wait.  That is one system call more,
-    and another thread may take the interpreter meanwhile.  Sockets with TLS, and those of gevent, stay as they are.
+    With a timeout in Python, each send and each receive first checks whether it would block.  That is one more system
+    call, and another thread may take the interpreter meanwhile.  Sockets with TLS and gevent's sockets stay unchanged.
     """
 
     socket_timeout: float | None
@@ -37,13 +37,13 @@ class KernelTimeouts:
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
-            except OSError:  # a system that takes it in another form
+            except OSError:  # this system has another format for timeouts
                 return sock
             sock.settimeout(None)
         return sock
 
     def on_connect(self) -> None:
-        """Greet the server, as redis-py does; its parser before redis-py 8 sets the timeout again after each look."""
+        """Greet the server, as redis-py does; before redis-py 8 its parser resets the timeout after each check."""
         super().on_connect()  # type: ignore[misc]
         if self._sock.gettimeout() is None:
             self._parser._socket_timeout = None
@@ -52,7 +52,7 @@ class KernelTimeouts:
         """Read a reply, as redis-py does.
 
         Raises:
-            redis.TimeoutError: the kernel's timeout has passed, of which redis-py says only that nothing was read.
+            redis.TimeoutError: the kernel's timeout has passed; redis-py reports only that nothing was read.
         """
         try:
             return super().read_response(*args, **kwargs)  # type: ignore[misc]
@@ -62,7 +62,7 @@ class KernelTimeouts:
             raise RedisTimeoutError("Timeout reading from socket") from error
 
     def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
-        """Write commands, as redis-py does; raises the same errors."""
+        """Write commands, as redis-py does; raise the same errors."""
         try:
             super().send_packed_command(*args, **kwargs)  # type: ignore[misc]
         except RedisConnectionError as error:
@@ -72,5 +72,5 @@ class KernelTimeouts:
 
 
 def _is_late(error: RedisConnectionError) -> bool:
-    """Return whether redis-py's error says that the kernel's timeout has passed."""
+    """Return whether redis-py's error means that the kernel's timeout has passed."""
     return isinstance(error.__context__, BlockingIOError)
