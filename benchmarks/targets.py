@@ -129,7 +129,7 @@ def _on_brokers() -> list[Target]:
 
 
 def _on_layers() -> list[Target]:
-    """Echoes with the channel layers that are not on Redis streams."""
+    """Echo benchmarks with the channel layers that are not on Redis streams."""
     return [
         Target(
             f"{SOCKETS} echoing, channels on {shown}, against {SYNC.replace(',', '').removesuffix(' consumer')}",
