@@ -1,7 +1,7 @@
-"""A Kombu transport on Redis Streams, which any Celery project can use; nothing here needs the rest of channelsq.
+"""A Kombu transport on Redis Streams for any Celery project; it does not need the rest of channelsq.
 
 Importing the package registers the URL schemes ``redis-streams``, ``rediss-streams`` (TLS), ``sentinel-streams``
-and, for Unix sockets, ``redis-streams+socket``.  Where channelsq is installed, Kombu imports it for Celery, by an entry
+and, for Unix sockets, ``redis-streams+socket``.  Where channelsq is installed, Kombu imports the package by an entry
 point::
 
     app = Celery("shop", broker="redis-streams://localhost/0")
@@ -18,7 +18,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 __all__ = ["SCHEMES", "register", "streams_url"]
 
-#: Each URL scheme's transport, as Kombu imports it.
+#: The import path of each URL scheme's transport.
 SCHEMES = {
     "redis-streams": "channelsq.transport.streams_transport:Transport",
     "rediss-streams": "channelsq.transport.streams_transport:SSLTransport",
@@ -26,7 +26,7 @@ SCHEMES = {
 }
 
 
-#: What stands for each of Kombu's own schemes.
+#: The scheme of this transport for each of Kombu's own.
 _STREAMS = {
     "redis": "redis-streams",
     "rediss": "rediss-streams",
@@ -37,13 +37,13 @@ _STREAMS = {
 
 
 def streams_url(url: str) -> str:
-    """The URL of the same Redis for this transport, as providers give one that begins with ``redis://``.
+    """Return the URL of the same Redis for this transport; providers give URLs that begin with ``redis://``.
 
     Args:
-        url: one URL or several, separated by semicolons; one that is for this transport already stays as it is.
+        url: one URL or several, separated by semicolons; a URL for this transport is returned unchanged.
 
     Raises:
-        ValueError: it is no Redis URL.
+        ValueError: a URL is not for Redis.
     """
     translated = []
     for each in url.split(";"):
@@ -51,19 +51,19 @@ def streams_url(url: str) -> str:
         if not separator or scheme not in {*_STREAMS, *_STREAMS.values()}:
             shown = f"{scheme}://" if separator else "a URL without a scheme"  # the rest may hold a password
             raise ValueError(f"{shown} is no Redis; write it as redis://host:6379/0 or rediss://host:6379/0")
-        if scheme == "unix":  # redis-py's spelling, which names the database otherwise than Kombu's
+        if scheme == "unix":  # redis-py's spelling, which names the database differently from Kombu's
             rest = re.sub(r"(?<=[?&])db=", "virtual_host=", rest)
         translated.append(f"{_STREAMS.get(scheme, scheme)}://{rest}")
     return ";".join(translated)
 
 
 def register() -> None:
-    """Tell Kombu about the schemes; harmless to repeat."""
+    """Register the schemes with Kombu; repeated calls are harmless."""
     TRANSPORT_ALIASES.update(SCHEMES)
 
 
 register()
 
 #: Kombu has no entry points for transports, but for serializers: encoder, decoder, content type and encoding.  This
-#: one, plain JSON, is there to have this package imported with Kombu; it is used by nothing.
+#: one, plain JSON, exists only so that Kombu imports this package; no message uses it.
 KOMBU_SERIALIZER = json.dumps, json.loads, "application/x-channelsq-json", "utf-8"

@@ -1,4 +1,4 @@
-"""Sending acknowledgements, and what is to be done with them, from any thread."""
+"""Acknowledgements and the commands that are sent with them, from any thread."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ from channelsq.transport.qos import Ack, QoS
 
 logger = logging.getLogger("channelsq.transport")
 
-#: Messages that one command acknowledges at most: Lua can hand on only so many words.
+#: The most messages that one command acknowledges: Lua limits the number of arguments.
 _CHUNK = 1000
 
-#: Seconds after which a connection that was not used is looked at before it is trusted.
+#: Seconds without use after which a connection is checked before it is used again.
 _IDLE = 1.0
 
-#: Connections that a pool must be allowed for one of them to be kept for acknowledgements.
+#: The smallest pool size with which one connection is kept for acknowledgements.
 _ENOUGH = 3
 
 
 class Driven(Protocol):
-    """The transport as its channels know it."""
+    """The transport as its channels use it."""
 
     client: Any
     default_port: int
     leases: Leases
-    #: The event loop, if one drives the transport.
+    #: The event loop that drives the transport, if there is one.
     hub: Any
     _callbacks: Any
 
 
 class AcknowledgingChannel(EnduringChannel, KombuChannel):
-    """Sends what its QoS collects: with the next poll, or on a connection of its own."""
+    """Sends the acknowledgements that its QoS collects: with the next poll, or on a connection of its own."""
 
-    connection: Driven  # type: ignore[assignment]  # Kombu's own type says less
+    connection: Driven  # type: ignore[assignment]  # Kombu's own type is less precise
     connection_errors: tuple[type[Exception], ...]
     streams: StreamConsumer
 
-    #: Makes the commands of what was given to :meth:`QoS.settle`, for a transaction with the acknowledgements.
+    #: Returns the commands for the outboxes given to :meth:`QoS.settle`; they run with the acknowledgements.
     render: Callable[[list[Any]], list[Command]] | None = None
 
     def _start_acknowledging(self) -> None:
         self._ack_lock = threading.Lock()
-        self._ack_connection: Any = None  # of the pool, kept: taking one costs more than a transaction
+        self._ack_connection: Any = None  # kept from the pool: taking one costs more than a transaction
         self._ack_used = 0.0
-        self._unanswered: list[Ack] = []  # what was sent on it, and the answer not read
+        self._unanswered: list[Ack] = []  # sent on the connection, and the answer not read
         self._waking = False
 
     @property
@@ -69,13 +69,13 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         return qos
 
     def server_time(self) -> int:
-        """The server's time in ms since 1970."""
+        """Return the server's time in ms since 1970."""
         raise NotImplementedError
 
-    # -- when
+    # -- When to send
 
     def acks_wait(self) -> None:
-        """Have acknowledgements sent: by the event loop, or now if none is going to."""
+        """Have acknowledgements sent by the event loop, or send them now without one."""
         hub = self.connection.hub if self.connection is not None else None
         if hub is None or not self._active_queues:
             self.flush_acks()
@@ -88,19 +88,19 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
             hub.call_soon(self._woken)
 
     def _woken(self) -> None:
-        self._waking = False  # the poller's turn comes after this one
+        self._waking = False  # the poller runs after this callback
 
-    # -- what
+    # -- Content
 
     def sending(self) -> threading.Lock:
-        """The lock under which acknowledgements are taken and sent."""
+        """Return the lock under which acknowledgements are taken and sent."""
         return self._ack_lock
 
     def _take_acks(self, qos: QoS) -> list[Ack]:
-        """The acknowledgements that wait, without those that a lost connection had carried out after all.
+        """Return the waiting acknowledgements, without those that were carried out before a connection was lost.
 
-        What goes with an acknowledgement must not be done twice.  Both were done together, or neither was, so
-        whether this consumer still holds the message tells.
+        The commands of an outbox must not run twice.  They ran together with the acknowledgement, or not at all.  So
+        the acknowledgement is done if this consumer does not hold the message any more.
         """
         acks = qos.take_acks()
         doubtful = [ack for ack in acks if ack.doubtful]
@@ -116,7 +116,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         return [ack for ack in acks if not ack.doubtful or ack[:2] not in done]
 
     def _transaction(self, acks: list[Ack]) -> list[Command]:
-        """The command that sends acknowledgements with what goes with them; none for nothing."""
+        """Return the command for acknowledgements and their outboxes; an empty list if there are none."""
         if not acks:
             return []
         commands: list[Command] = []
@@ -128,12 +128,12 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         return [SETTLE.command((), settle_args(commands))]
 
     def _confirm(self, acks: list[Ack], reply: Reply) -> bool:
-        """Look at the answer to a transaction; false if nothing of it was done, and it waits again."""
+        """Evaluate the answer to a transaction; return False if the server refused it, and queue it again."""
         if is_missing_script(reply):
             self.stream_qos.put_back(acks, doubtful=False)
             self.carry_out(ask(SETTLE.load_command))
-            return True  # next time
-        if is_error(reply):  # out of memory, say
+            return True  # sent again with the next transaction
+        if is_error(reply):  # for example out of memory
             self._log_errors([str(reply)])
             self.stream_qos.put_back(acks, doubtful=False)
             return False
@@ -146,33 +146,33 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
                 "Redis refused an acknowledgement or what goes with it: %s", error, extra={"action": "ack_refused"}
             )
 
-    # -- now
+    # -- Sending
 
     def flush_acks(self, *, wait: bool = True) -> None:
-        """Send the acknowledgements that wait, on a connection of their own.  From any thread.
+        """Send the waiting acknowledgements, on a connection of their own.  From any thread.
 
         Args:
-            wait: whether to wait for Redis to have them.  Without it the answer is read when the next ones are
-                sent, and where another thread is sending, that one sends these as well.
+            wait: whether to wait for Redis's answer.  Otherwise the answer is read before the next send; if another
+                thread is sending, that thread sends these acknowledgements as well.
 
         Raises:
-            redis.ConnectionError: they wait on.
+            redis.ConnectionError: the connection is lost; the acknowledgements are kept for the next attempt.
         """
         qos = self._qos
         if not isinstance(qos, QoS):
             return
         while (qos.waiting or (wait and self._unanswered)) and not self.closed:
             if not self._ack_lock.acquire(blocking=wait):
-                return  # its holder comes back here once more
+                return  # the thread with the lock checks again before it returns
             try:
                 done = self._send_next(qos, wait)
             finally:
                 self._ack_lock.release()
             if not done:
-                return  # again another time
+                return  # the next call tries again
 
     def _send_next(self, qos: QoS, wait: bool) -> bool:
-        """Read the last answer, and send what waits; false if Redis would not have it."""
+        """Read the last answer and send the waiting acknowledgements; return False if Redis refused them."""
         if not self._read_answer(qos):
             return False
         acks = self._take_acks(qos)
@@ -182,7 +182,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
             if self._ack_connection is None:
                 self._ack_connection = take_connection(self.pool)
             elif monotonic() - self._ack_used > _IDLE and self._ack_connection.can_read(timeout=0):
-                self._ack_connection.disconnect()  # what there is to read can only be its end
+                self._ack_connection.disconnect()  # the only thing to read here is the end of the connection
             send(self._ack_connection, self._transaction(acks))
         except BaseException:
             qos.put_back(acks)
@@ -194,7 +194,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         return True
 
     def _read_answer(self, qos: QoS) -> bool:
-        """Read the answer to the last transaction, if it is not read; false if nothing of that was done."""
+        """Read the answer to the last transaction, unless it is read; return False if the server refused it."""
         acks, self._unanswered = self._unanswered, []
         if not acks:
             return True
@@ -210,7 +210,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         return self._confirm(acks, reply)
 
     def look_for_answer(self) -> None:
-        """Read an answer that nothing was sent after; a connection that was lost meanwhile is noticed so."""
+        """Read an answer that no later send has read; this notices a lost connection."""
         qos = self._qos
         if not self._unanswered or not isinstance(qos, QoS) or not self._ack_lock.acquire(blocking=False):
             return
@@ -223,7 +223,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
             self._ack_lock.release()
 
     def doubt_answer(self) -> None:
-        """Wait for no answer that has not come yet: its connection may be lost without anybody having been told."""
+        """Stop waiting for an answer: the connection may be half open.  Its acknowledgements are sent again."""
         qos = self._qos
         if not self._unanswered or not isinstance(qos, QoS) or not self._ack_lock.acquire(blocking=False):
             return
@@ -241,15 +241,15 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
             self.pool.release(connection)
 
     def acknowledge_now(self, delivery_tag: str) -> bool:
-        """Acknowledge a message before anything else is done with it, for what must not be done twice.
+        """Acknowledge a message before its consumer runs, for runs that must not be repeated.
 
-        Here it stays delivered until it is acknowledged as ever.  From any thread.
+        For this channel the message stays delivered until it is acknowledged as usual.  From any thread.
 
         Returns:
-            whether it was not acknowledged before; if not, another consumer has had it.
+            True if it was not acknowledged before; False if another consumer has taken it over.
 
         Raises:
-            redis.ConnectionError: it is not known whether it is acknowledged.
+            redis.ConnectionError: the message may or may not be acknowledged.
         """
         held = parse_tag(delivery_tag)
         if held is None:
@@ -257,12 +257,12 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         return self.carry_out(self.streams.acknowledge(*held))
 
     def give_back(self, copies: list[Copy]) -> None:
-        """Put what is held at the end of its queue.  From any thread."""
+        """Put held messages at the end of their queues.  From any thread."""
         with self._ack_lock:
             self.carry_out(self.streams.give_back(copies))
 
     def give_back_fetched(self, entries: list[Entry]) -> None:
-        """The same for entries that were not delivered."""
+        """Put entries that were not delivered at the end of their queues."""
         if entries:
             now = self.server_time()
             self.give_back(

@@ -1,7 +1,7 @@
-"""The polling side of a channel: one poll at a time, whose reply goes through a local buffer.
+"""The polling part of a channel: one poll at a time, whose reply goes through a local buffer.
 
-A poll is one write: the acknowledgements that wait, in a transaction, and the command that asks for messages.  The
-buffer is never longer than one poll's answer.
+A poll is one write: the waiting acknowledgements, in a transaction, and the command that requests messages.  The
+buffer never holds more than one poll's answer.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ logger = logging.getLogger("channelsq.transport")
 #: Seconds between two attempts to end a poll that has not reached the server yet.
 UNBLOCK_EVERY = 0.05
 
-#: Seconds that the answer to a poll may take which the server was told to end.
+#: Seconds that the server has to answer a poll after it was told to end it.
 UNBLOCKED = 3.0
 
-#: Seconds after which a server that answers nothing counts as lost.  Longer than one that is merely stopped for a
-#: while: it does all that it was sent when it goes on.
+#: Seconds without an answer after which a server counts as lost.  More than a server is usually paused: when it
+#: resumes, it carries out everything that was sent.
 SILENCE = 15.0
 
 
@@ -50,10 +50,10 @@ class ConsumingChannel(DeliveringChannel):
     def _start_consuming(self) -> None:
         self._start_delivering()
         self._asked: Poll | None = None
-        self._asked_on: Any = None  # the poll's connection
-        self._sent_acks: list[Ack] = []  # which went with the poll, and are not confirmed
-        self._polled = 0  # how many messages poll() has returned last
-        self._greeted: Any = None  # the socket that its client's id was asked on
+        self._asked_on: Any = None  # the connection of the poll
+        self._sent_acks: list[Ack] = []  # sent with the poll, and not confirmed
+        self._polled = 0  # the number of messages that the last poll() returned
+        self._greeted: Any = None  # the socket on which the client id was requested
         self._client_id = 0
 
     def join(self, queues: list[str]) -> None:
@@ -61,10 +61,10 @@ class ConsumingChannel(DeliveringChannel):
         raise NotImplementedError
 
     def before_take_over(self, keys: list[str]) -> None:
-        """Called when what dead consumers hold of streams is to be asked for."""
+        """Prepare for a poll that takes over entries of dead consumers from streams."""
         raise NotImplementedError
 
-    # -- Polls; the names are those that Kombu's poller calls
+    # -- Polls; Kombu's poller calls them by these names
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         timeout = self.brpop_timeout if timeout is None else timeout
@@ -84,11 +84,11 @@ class ConsumingChannel(DeliveringChannel):
         try:
             send(connection, commands)
         except BaseException:
-            connection.disconnect()  # which puts the acknowledgements back
+            connection.disconnect()  # which also puts the acknowledgements back
             raise
 
     def _ask(self, queues: list[str], timeout: float | None) -> Poll:
-        if self._buffer:  # the event loop shall come back at once for what is left of the batch
+        if self._buffer:  # the event loop must return at once for the rest of the batch
             return WAKE
         keys = self._in_order(queues)
         wanted = self._wanted()
@@ -104,11 +104,11 @@ class ConsumingChannel(DeliveringChannel):
         qos = self.qos
         replaced = vars(qos)
         if "can_consume" in replaced and "can_consume_max_estimate" not in replaced:
-            return 1  # somebody else decides after each message whether there may be another
+            return 1  # another component decides after each message whether to request the next
         return self.plan.wanted(qos.can_consume_max_estimate())
 
     def _greet(self, connection: Any) -> None:
-        """Learn about a new connection what polls need: its id, to end one, and the server's clock."""
+        """Request what polls need on a new connection: its id, to end a poll, and the server's clock."""
         sock = socket_of(connection)
         if sock is self._greeted and sock is not None:
             return
@@ -119,12 +119,12 @@ class ConsumingChannel(DeliveringChannel):
             self._clock.set(time, monotonic())
         if self._greeted is not None:
             self._recover()
-        self._greeted = socket_of(connection)  # made by the first command
+        self._greeted = socket_of(connection)  # the first command creates it
 
     def _recover(self) -> None:
-        """After a lost connection, find what the server gave to this consumer and the answer never brought."""
-        self.pool.disconnect(inuse_connections=False)  # whatever broke the one may have broken these
-        known = self.stream_qos.delivered_tags()  # also what other threads settle from now on
+        """Find the messages that the server delivered to this consumer in an answer that was lost."""
+        self.pool.disconnect(inuse_connections=False)  # these connections are probably lost, too
+        known = self.stream_qos.delivered_tags()  # includes tags that other threads settle from now on
         self.doubt_answer()
         self.flush_acks()
         known |= self.stream_qos.delivered_tags() | {entry.tag for entry in self._buffer}
@@ -149,10 +149,10 @@ class ConsumingChannel(DeliveringChannel):
         """Read the poll's answer into the buffer.
 
         Args:
-            wait: whether to wait for it, if only the acknowledgements are confirmed yet.
+            wait: whether to wait for the messages if so far only the acknowledgements are confirmed.
 
         Raises:
-            queue.Empty: it has not come yet, but may be waited for.
+            queue.Empty: the answer has not come yet.
         """
         poll = self._asked
         connection = self._asked_on
@@ -198,7 +198,7 @@ class ConsumingChannel(DeliveringChannel):
 
     def _taken_over(self, entries: list[Entry]) -> None:
         early = [entry for entry in entries if payloads.is_early(entry.data, self.server_time())]
-        if early:  # no consumer can have died of what waits for its time
+        if early:  # no consumer can have died of a task whose ETA has not come
             self.carry_out(exchange(*self.streams.forgive_commands(early)))
         now = monotonic()
         for entry in entries:
@@ -214,10 +214,10 @@ class ConsumingChannel(DeliveringChannel):
         return self.stream_qos.holds(tag) or any(entry.tag == tag for entry in self._buffer)
 
     def end_poll(self) -> None:
-        """End a poll that waits, and read what it brings into the buffer, so that nothing is left with it.
+        """End a poll that waits, and read its messages into the buffer, so that none are lost with it.
 
         Raises:
-            redis.TimeoutError: no answer came, as the connection is lost without anybody having been told.
+            redis.TimeoutError: no answer came; the connection is half open.
         """
         until = monotonic() + SILENCE
         while self._asked is not None and self._in_poll is not None:
@@ -226,9 +226,9 @@ class ConsumingChannel(DeliveringChannel):
                 connection.disconnect()
                 raise RedisTimeoutError("no answer to a poll that was to end")
             if not self._sent_acks and not connection.can_read(timeout=0) and self._client_id:
-                # It may not have begun to wait; then this is in vain and the next time will not be.
+                # The poll may not have begun to wait; then this has no effect and the next attempt will.
                 self.carry_out(exchange(("CLIENT", "UNBLOCK", self._client_id)))
-                until = min(until, monotonic() + UNBLOCKED)  # the server is there, so its answer cannot be long
+                until = min(until, monotonic() + UNBLOCKED)  # the server answers, so the poll's answer cannot take long
             if connection.can_read(timeout=UNBLOCK_EVERY):
                 try:
                     self._read_poll()
@@ -236,7 +236,7 @@ class ConsumingChannel(DeliveringChannel):
                     continue
 
     def look_for_silence(self) -> None:
-        """Give a connection up whose poll is long overdue: it is half open, and will never be readable."""
+        """Close a connection whose poll is long overdue: it is half open, and will never be readable."""
         connection, sent_at = self._in_poll, self._brpop_sent_at
         if connection is None or sent_at is None or monotonic() - sent_at < SILENCE + (self.brpop_timeout or 0):
             return
@@ -255,18 +255,18 @@ class ConsumingChannel(DeliveringChannel):
         super()._on_connection_disconnect(connection)  # type: ignore[misc]
 
     def poll(self, seconds: float) -> list[Entry]:
-        """Send the acknowledgements that wait, wait for messages, and return them; without an event loop.
+        """Send the waiting acknowledgements, wait for messages, and return them; without an event loop.
 
-        With no ``seconds`` it asks for what is there, and does not wait.
+        With ``seconds`` of 0 it does not wait.
 
-        The caller has the QoS hold each entry, or gives it back.  Other threads may acknowledge meanwhile, and end the
-        wait with :meth:`interrupt`.
+        The caller must make the QoS hold each entry, or give it back.  Other threads may acknowledge meanwhile, and end
+        the wait with :meth:`interrupt`.
 
         Raises:
-            redis.ConnectionError: the connection is lost; the next poll makes another.
+            redis.ConnectionError: the connection is lost; the next poll opens another.
         """
         client = self.client
-        if getattr(client, "connection", None) is None:  # Kombu's poller does this for an event loop
+        if getattr(client, "connection", None) is None:  # with an event loop, Kombu's poller does this
             client.connection = take_connection(client.connection_pool)
         if self._delivered_at is not None and self._polled:
             self.plan.measure((monotonic() - self._delivered_at) / self._polled)
@@ -279,7 +279,7 @@ class ConsumingChannel(DeliveringChannel):
         return entries
 
     def put_off_take_over(self, seconds: float) -> None:
-        """Leave what dead consumers hold to others for so many seconds."""
+        """Take over no entries of dead consumers for so many seconds; other consumers may."""
         self.plan.take_over_at = monotonic() + seconds
 
     def interrupt(self) -> None:

@@ -1,4 +1,4 @@
-"""Dead letters: messages with which too many consumers died, put aside where they can kill no more of them.
+"""Dead letters: messages with which too many consumers died, stored where they cannot kill more of them.
 
 ::
 
@@ -8,8 +8,8 @@
             print(letter.id, letter.queue, letter.task, letter.deaths)
             letters.replay(letter)
 
-How many deaths those are, and how many dead letters are kept, are the transport options ``max_deaths`` and
-``max_dead_letters``; see docs/transport.md.
+The transport options ``max_deaths`` and ``max_dead_letters`` set the number of deaths and of kept dead letters; see
+docs/transport.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from channelsq.transport.streams_transport import Transport
 if TYPE_CHECKING:
     from kombu import Connection
 
-#: Dead letters that one command reads.
+#: The number of dead letters that one command reads.
 CHUNK = 20
 
 
@@ -40,31 +40,31 @@ CHUNK = 20
 class DeadLetter:
     """One dead letter."""
 
-    #: Of the dead letter, ``<ms>-<n>``; another queue's may have the same.
+    #: The id of the dead letter, ``<ms>-<n>``; a dead letter of another queue may have the same.
     id: str
     queue: str
-    #: How many consumers died with it.
+    #: How many consumers died while they held the message.
     deaths: int
-    #: What the last one died of, as far as is known.
+    #: The known cause of the last death.
     reason: str
     #: The message as the transport wrote it.
     data: bytes
-    #: The stream that it was in: the queue's name, and the priority step if above 0.
+    #: The stream of the message: the queue's name, and the priority step if above 0.
     stream: str
 
     @property
     def died(self) -> datetime:
-        """When it became one, by Redis's clock."""
+        """The time when the message became a dead letter, by Redis's clock."""
         return datetime.fromtimestamp(int(self.id.partition("-")[0]) / 1000, UTC)
 
     @property
     def payload(self) -> Payload:
-        """The message as Kombu has it: ``body``, ``headers``, ``properties``, content type and encoding."""
+        """The message in Kombu's form: ``body``, ``headers``, ``properties``, content type and encoding."""
         return payloads.decode(self.data)
 
     @property
     def task(self) -> str | None:
-        """The Celery task's name; of a message of channelsq, the channel's."""
+        """The Celery task's name; for a message of channelsq, the channel's name."""
         return self._header("task")
 
     @property
@@ -73,7 +73,7 @@ class DeadLetter:
         return self._header("id")
 
     def _header(self, name: str) -> str | None:
-        """None also for what is no message of Kombu's."""
+        """Return a header's value, or None if there is none or the data is not a message of Kombu's."""
         try:
             value = self.payload["headers"].get(name)
         except ForeignPayload:
@@ -85,11 +85,11 @@ class DeadLetters:
     """The dead letters on a broker.
 
     Args:
-        connection: to a broker with this transport; its options say where (``global_keyprefix``).
+        connection: to a broker with this transport; its options set the key prefix (``global_keyprefix``).
 
     Raises:
-        ValueError: the connection is of another transport.
-        kombu.exceptions.OperationalError: no connection.
+        ValueError: the connection uses another transport.
+            kombu.exceptions.OperationalError: the broker cannot be reached.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -97,14 +97,14 @@ class DeadLetters:
             raise ValueError(
                 f"{connection.as_uri()} keeps no dead letters; they are for brokers on redis-streams:// and its like"
             )
-        connection.ensure_connection(max_retries=1, interval_start=0)  # by itself it would try for ever
+        connection.ensure_connection(max_retries=1, interval_start=0)  # the default would retry for ever
         self._channel: Channel = connection.default_channel  # type: ignore[assignment]
 
     def _key(self, queue: str) -> str:
         return self._channel.streams.prefix + DEAD_PREFIX + queue
 
     def queues(self) -> list[str]:
-        """The queues that have some, sorted."""
+        """Return the sorted names of the queues that have dead letters."""
         prefix = self._key("")
         pattern = re.sub(r"([*?\[\]\\^-])", r"\\\1", prefix) + "*"
         cursor: Any = 0
@@ -117,7 +117,7 @@ class DeadLetters:
                 return sorted(found)
 
     def all(self, queue: str | None = None) -> Iterator[DeadLetter]:
-        """Those of one queue, or of each, the oldest first."""
+        """Yield the dead letters of one queue, or of all, the oldest first."""
         for name in self.queues() if queue is None else [queue]:
             start = "-"
             while entries := self._range(name, start):
@@ -125,7 +125,7 @@ class DeadLetters:
                 start = f"({entries[-1].id}"
 
     def find(self, identity: str, queue: str | None = None) -> list[DeadLetter]:
-        """Those with an id, of one queue or of any: more than one is rare."""
+        """Return the dead letters with an id, of one queue or of all; more than one is rare."""
         if not re.fullmatch(r"\d{1,19}-\d{1,19}", identity):
             return []
         queues = self.queues() if queue is None else [queue]
@@ -134,7 +134,7 @@ class DeadLetters:
     def replay(self, letter: DeadLetter) -> bool:
         """Put the message at the end of its queue, marked redelivered, with no deaths and without an expiration.
 
-        False if the dead letter is gone, and then nothing is sent.
+        Return False, and send nothing, if the dead letter does not exist any more.
         """
         payload = letter.payload
         payloads.set_deaths(payload, 0)
@@ -143,7 +143,7 @@ class DeadLetters:
         return self._take_out(letter, payloads.encode(payload))
 
     def delete(self, letter: DeadLetter) -> bool:
-        """Delete it for good; false if it is gone already."""
+        """Delete the dead letter; return False if it does not exist any more."""
         return self._take_out(letter, b"")
 
     def _take_out(self, letter: DeadLetter, data: bytes) -> bool:
@@ -160,7 +160,7 @@ def _letter(queue: str, identity: str, fields: Any) -> DeadLetter:
     return DeadLetter(
         id=identity,
         queue=queue,
-        # Whoever can write to Redis can write anything.
+        # Every program that can write to Redis can write anything here.
         deaths=int(deaths) if (deaths := values.get(b"d", b"")).isdigit() else 0,
         reason=values.get(b"r", b"").decode(errors="replace"),
         data=values.get(b"m", b""),

@@ -1,4 +1,4 @@
-"""How a message becomes a dead letter; :mod:`channelsq.transport.dead_letter_store` is for people who look at them."""
+"""The move of a message to the dead letters; :mod:`channelsq.transport.dead_letter_store` reads and replays them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ logger = logging.getLogger("channelsq.transport")
 
 T = TypeVar("T")
 
-#: Called with the queue and the Kombu payload of each message that this process buries.
+#: Called with the queue and the Kombu payload of each message that this process moves to the dead letters.
 Listener = Callable[[str, Payload], None]
 
 _listeners: list[Listener] = []
 
 
 class Holder(Protocol):
-    """A channel that consumes from the queue of a message that becomes a dead letter."""
+    """A channel that consumes the queue of a message that becomes a dead letter."""
 
     streams: StreamConsumer
     max_dead_letters: int
@@ -38,21 +38,21 @@ class Holder(Protocol):
 
 
 def listen(listener: Listener) -> None:
-    """Have ``listener(queue, payload)`` called for each message that this process buries; safe to repeat.
+    """Register ``listener(queue, payload)`` for each message that this process moves to the dead letters.
 
-    It is called by the thread that consumes; what it raises is logged.
+    The consuming thread calls it; its exceptions are logged.  Repeated registration is harmless.
     """
     if listener not in _listeners:
         _listeners.append(listener)
 
 
 def count_death(message: Any, reason: str) -> None:
-    """Note that a delivered Kombu message killed the process that worked on it, before it is rejected for that."""
+    """Record, before the rejection, that a delivered Kombu message killed the process that worked on it."""
     message.death = reason
 
 
 def death_of(message: Any) -> str | None:
-    """What :func:`count_death` noted, if it did."""
+    """Return the reason that :func:`count_death` recorded, or None."""
     death: str | None = getattr(message, "death", None)
     return death
 
@@ -61,9 +61,9 @@ def bury(channel: Holder, entry: Entry, payload: Payload, reason: str) -> None:
     """Move an entry that the channel holds to the dead letters of its queue.
 
     Args:
-        channel: a channel that consumes from the queue.
-        entry: its data is what a replay sends again.
-        payload: the entry's.
+        channel: a channel that consumes the queue.
+        entry: its data is sent again by a replay.
+            payload: the entry's payload.
         reason: one line for people.
     """
     if not _move(channel, entry, reason):
@@ -78,7 +78,7 @@ def bury(channel: Holder, entry: Entry, payload: Payload, reason: str) -> None:
 
 
 def tell(queue: str, payload: Payload) -> None:
-    """Call the listeners of dead letters; what they raise is logged."""
+    """Call the listeners of dead letters; log their exceptions."""
     for listener in _listeners:
         try:
             listener(queue, payload)
@@ -87,11 +87,11 @@ def tell(queue: str, payload: Payload) -> None:
 
 
 def set_aside(channel: Holder, entry: Entry, reason: str) -> None:
-    """Move an entry that cannot be handled to the dead letters of its queue.
+    """Move an entry that cannot be processed to the dead letters of its queue.
 
     Args:
-        channel: a channel that consumes from the queue, and holds the entry.
-        entry: no consumer has died with it.
+        channel: a channel that consumes the queue, and holds the entry.
+            entry: an entry with which no consumer died.
         reason: one line for people; the caller logs it.
     """
     _move(channel, entry._replace(deaths=0), reason)
@@ -101,16 +101,16 @@ def keep_newer(channel: Holder, entry: Entry, error: NewerPayload) -> None:
     """Move an entry that only a newer process can read to the dead letters of its queue, and log that.
 
     Args:
-        channel: a channel that consumes from the queue.
+        channel: a channel that consumes the queue.
         entry: the entry.
-        error: says which version it needs.
+        error: contains the version that the entry needs.
     """
     if _move(channel, entry, str(error)):
         teller.tell(channel.queue_of(entry.key), error, "is kept as a dead letter")
 
 
 def _move(channel: Holder, entry: Entry, reason: str) -> bool:
-    """False if another consumer took it over meanwhile."""
+    """Move an entry to the dead letters; return False if another consumer took it over meanwhile."""
     queue = channel.queue_of(entry.key)
     stream = entry.key.removeprefix(channel.streams.key(""))
     fields: tuple[Argument, ...] = ("m", entry.data, "s", stream, "d", entry.deaths, "r", reason)

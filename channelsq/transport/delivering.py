@@ -1,4 +1,4 @@
-"""The delivering side of a channel: a local batch, and the consumers that its messages go to."""
+"""The delivering part of a channel: a local batch, and the consumers that receive its messages."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ logger = logging.getLogger("channelsq.transport")
 #: Seconds that an acknowledgement may wait for the rest of its batch.
 HOLD = 0.005
 
-#: How many orders of queues are kept made.
+#: The most orders of queues that are cached.
 _MOST_CACHED = 256
 
 
 class DeliveringChannel(AcknowledgingChannel):
-    """Delivers what polls have brought."""
+    """Delivers the messages that polls have brought."""
 
     max_deaths: int | None
     max_dead_letters: int
@@ -38,22 +38,22 @@ class DeliveringChannel(AcknowledgingChannel):
     def _start_delivering(self) -> None:
         self._start_acknowledging()
         self._buffer: deque[Entry] = deque()
-        self._returning: deque[str] = deque()  # tags of what is to be given back
-        #: Consumers of each queue by their tag: the callback, and whether it needs no acknowledgements.
+        self._returning: deque[str] = deque()  # tags of the messages to give back
+        #: Consumers of each queue by their tag: the callback, and whether it is ``no_ack``.
         self._subscribers: dict[str, dict[str, tuple[Callable[[payloads.Payload], Any], bool]]] = {}
-        self._queues: dict[str, str] = {}  # of each stream's key
+        self._queues: dict[str, str] = {}  # by the key of the stream
         self._orders: dict[tuple[str, ...], list[str]] = {}
         self._delivered_at: float | None = None
         self._clock = ServerClock()
 
     def keys_of(self, queue: str) -> list[str]:
-        """A queue's streams, the most urgent first."""
+        """Return a queue's streams, the most urgent first."""
         keys = [self.streams.key(self._q_for_pri(queue, step)) for step in self.priority_steps]  # type: ignore[attr-defined]
         self._queues.update(dict.fromkeys(keys, queue))
         return keys
 
     def _in_order(self, queues: list[str]) -> list[str]:
-        """The streams of queues, in the order in which they are served."""
+        """Return the streams of queues, in the order in which they are served."""
         order = tuple(queues)
         keys = self._orders.get(order)
         if keys is None:
@@ -64,21 +64,21 @@ class DeliveringChannel(AcknowledgingChannel):
         return keys
 
     def queue_of(self, key: str) -> str:
-        """The queue that a stream of it belongs to."""
+        """Return the queue that a stream belongs to."""
         return self._queues[key]
 
     def server_time(self) -> int:
-        """The server's time in ms since 1970."""
+        """Return the server's time in ms since 1970."""
         if not self._clock.is_set:
             (reply,) = self.carry_out(ask(TIME))
             self._clock.set(reply, monotonic())
         return self._clock.milliseconds(monotonic())
 
     def give_back_waiting(self) -> None:
-        """Give back what :meth:`give_back_later` has noted.
+        """Give back the messages that :meth:`give_back_later` has recorded.
 
         Raises:
-            redis.ConnectionError: the connection is still lost; the rest waits on.
+            redis.ConnectionError: the connection is still lost; the rest is kept for the next attempt.
         """
         while self._returning:
             tag = self._returning[0]
@@ -90,24 +90,24 @@ class DeliveringChannel(AcknowledgingChannel):
             self._returning.popleft()
 
     def give_back_later(self, delivery_tag: str) -> None:
-        """Note that a delivered message is to be given back when there is a connection; from any thread."""
+        """Record a delivered message, to be given back when there is a connection; from any thread."""
         self._returning.append(delivery_tag)
 
     def unread(self, entries: Iterable[Entry]) -> None:
-        """Have the next :meth:`poll` return entries of the last one again, in front of others."""
+        """Make the next :meth:`poll` return entries of the last one again, before others."""
         self._buffer.extendleft(reversed([*entries]))
 
     # -- Delivery
 
     def can_deliver(self) -> bool:
-        """Whether a message is in the buffer and there is credit for it."""
+        """Return whether the buffer has a message and there is credit for it."""
         return bool(self._buffer) and self.qos.can_consume()
 
     def deliver(self, limit: int | None = None) -> int:
-        """Deliver from the buffer what there is credit and time for; gives how many messages that were.
+        """Deliver from the buffer as far as credit and time allow; return the number of messages.
 
         Args:
-            limit: at most so many; None for as many as one turn of the event loop should take.
+            limit: the most messages; None for as many as one turn of the event loop should take.
         """
         delivered = 0
         started = flushed = monotonic()
@@ -128,12 +128,12 @@ class DeliveringChannel(AcknowledgingChannel):
                 break
         if limit is None and delivered:
             self.plan.measure((monotonic() - started) / delivered)
-        # Without a loop a message takes the time from one call to the next, if one is waiting for it.
+        # Without an event loop a message's time is that from one call to the next, if another one is waiting.
         self._delivered_at = monotonic() if limit is not None and self._buffer else None
         return delivered
 
     def _deliver_entry(self, entry: Entry) -> bool:
-        """Hand a message to its consumer; false if it had none, was expired or could not be read."""
+        """Pass a message to its consumer; return False if it had no consumer, was expired or unreadable."""
         subscribers = self._subscribers.get(self._queues.get(entry.key, ""))
         if not subscribers:
             self.give_back_fetched([entry])
@@ -148,7 +148,7 @@ class DeliveringChannel(AcknowledgingChannel):
         return True
 
     def open(self, entry: Entry) -> payloads.Payload | None:
-        """Return an entry's payload, with its delivery tag; None if it is not to be delivered, which is dealt with."""
+        """Return an entry's payload with its delivery tag; None if it was expired or unreadable, and is settled."""
         try:
             payload = self.unpack(entry)
         except NewerPayload as error:
@@ -156,16 +156,16 @@ class DeliveringChannel(AcknowledgingChannel):
             return None
         if payload is not None:
             end = payloads.expires(payload, entry.id)
-            # What a consumer was given in time does not expire with it.
+            # A message that was given to a consumer in time does not expire if that consumer dies.
             if end is not None and end <= self.server_time() and not entry.redelivered:
                 self.stream_qos.drop(entry)
                 return None
         return payload
 
     def unpack(self, entry: Entry) -> payloads.Payload | None:
-        """Return an entry's payload, with its delivery tag; None if it is none of Kombu's, or too many died with it.
+        """Return an entry's payload with its delivery tag; None if it is unreadable, or is a dead letter now.
 
-        It may have expired.
+        The message may have expired.
 
         Raises:
             NewerPayload: only a newer process can read it.
@@ -176,7 +176,7 @@ class DeliveringChannel(AcknowledgingChannel):
             raise
         except ForeignPayload as error:
             logger.error(
-                "%s %s is no message of Kombu's and was dropped: %s", entry.key, entry.id, error,
+                "%s %s is not a message of Kombu's and was dropped: %s", entry.key, entry.id, error,
                 extra={"action": "foreign_payload"},
             )  # fmt: skip
             self.stream_qos.drop(entry)

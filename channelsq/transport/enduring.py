@@ -1,8 +1,8 @@
-"""Additions to Kombu's Redis transport that outlive a server that refuses: for streams, and for workers on lists.
+"""Additions to Kombu's Redis transport for servers that refuse commands for a while: on streams and on lists.
 
-A refusal counts as a lost connection (see :mod:`channelsq.redis_core.server_errors`), and nobody is connected before
-the server would write again.  What a consumer needs to go on is written also to a server that is full: it is little,
-and without it nothing would ever be taken out.
+A refusal counts as a lost connection (see :mod:`channelsq.redis_core.server_errors`), and a connection is not
+established before the server would accept writes again.  The few commands that a consumer needs to continue are also
+sent to a server whose memory is full: without them no message would ever be removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class EnduringChannel(kombu_redis.Channel):
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         if getattr(self.connection, "client", None) is None:
-            # Kombu would raise AttributeError, which ends a worker that closes what it has lost.
+            # Kombu would raise AttributeError, which ends a worker that closes a lost connection.
             raise ConnectionError("the connection is closed")
         return watch(super()._connparams(asynchronous))  # type: ignore[misc]
 
@@ -35,11 +35,11 @@ class EnduringChannel(kombu_redis.Channel):
         return carry_out(self.pool, operation)
 
     def check(self) -> None:
-        """Raise ServerAway if the server does not write now; one that is merely full does."""
-        self.carry_out(exchange(MAY_WRITE_IF_FULL))  # an old server that does not know the flags is asked in vain
+        """Raise ServerAway if the server does not accept writes now; a server with full memory passes."""
+        self.carry_out(exchange(MAY_WRITE_IF_FULL))  # ignores the error of an old server without flags
 
     def write_if_full(self, *commands: Command) -> None:
-        """Carry out commands, as one, also on a server that is full.  Keys have their global prefix on."""
+        """Carry out commands as one, also on a server with full memory.  Keys include the global prefix."""
         self.carry_out(run(SETTLE, (), *settle_args(commands)))
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
@@ -54,7 +54,7 @@ class EnduringChannel(kombu_redis.Channel):
 
 
 class EnduringTransport(kombu_redis.Transport):
-    """A transport that is not connected before the server would write."""
+    """A transport that connects only to a server that accepts writes."""
 
     _avail_channels: list[Any]
     cycle: Any
@@ -63,7 +63,7 @@ class EnduringTransport(kombu_redis.Transport):
         """Connect.
 
         Raises:
-            ServerAway: the server is there, and refuses.
+            ServerAway: the server answers, and refuses writes.
         """
         connection = super().establish_connection()
         channel = self._avail_channels[-1]

@@ -1,7 +1,7 @@
-"""Kombu's Redis channel as Kombu 5.7 has it, whichever of 5.5, 5.6 and 5.7 is installed.
+"""Kombu's Redis channel with the behaviour of Kombu 5.7, on Kombu 5.5, 5.6 and 5.7.
 
-The transport is built on private parts of Kombu's own.  The parts that differ between those versions are here and
-nowhere else; ``tests/transport/test_versions.py`` holds them.
+The transport uses private parts of Kombu's own.  Only this module contains those that differ between the versions;
+``tests/transport/test_versions.py`` pins them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import kombu
 from kombu.transport import redis as kombu_redis
 from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[attr-defined]  # not in its stubs
 
-#: The names of sets of bindings, as formats; Kombu 5.7 keeps a second set of those that never expire.
+#: Name formats of the sets of bindings; Kombu 5.7 keeps a second set of those that never expire.
 _BINDINGS = [
     getattr(kombu_redis.Channel, name)
     for name in ("keyprefix_queue", "keyprefix_binding_permanent")
@@ -21,10 +21,10 @@ _BINDINGS = [
 
 
 def keep_polling(cycle: Any, hub: Any) -> None:
-    """Have an event loop poll the other connections on, and this one when it is connected again, if one ends.
+    """Make an event loop continue to poll the other connections when one ends, and that one when it is back.
 
-    Before 5.7, Kombu stops polling all of them, and leaves the descriptor to the event loop, which then watches the
-    next connection that gets its number for nobody.
+    Before 5.7, Kombu stops polling all of them, and leaves the descriptor registered in the event loop.  The loop then
+    watches the next connection with the same number, without a callback for it.
 
     Args:
         cycle: the transport's poller, registered with the event loop.
@@ -50,10 +50,10 @@ class KombuChannel(kombu_redis.Channel):
     #: Seconds that a poll waits; Kombu sets it for each channel since 5.6.
     brpop_timeout: int = 1
 
-    #: When the poll that is under way was sent; Kombu's since 5.7.
+    #: When the current poll was sent; Kombu's since 5.7.
     _brpop_sent_at: float | None = None
 
-    #: redis-py's objects for Sentinel, of each of a channel's pools; Kombu's since 5.7.
+    #: redis-py's objects for Sentinel, one for each pool of a channel; Kombu's since 5.7.
     _sentinel_manager: Any = None
     _async_sentinel_manager: Any = None
 
@@ -64,12 +64,12 @@ class KombuChannel(kombu_redis.Channel):
 
     @property
     def active_queues(self) -> list[str]:  # type: ignore[override]
-        """The consumed queues without those of fanout exchanges, in their order (before 5.7: in any)."""
+        """The consumed queues except those of fanout exchanges, in their order (before 5.7: in any)."""
         fanout = self.active_fanout_queues
         return list(dict.fromkeys(queue for queue in self._active_queues if queue not in fanout))
 
     def prepare_queue_arguments(self, arguments: Any, **kwargs: Any) -> Any:
-        """Make ``x-expires`` of a queue's ``expires``, as for RabbitMQ (Kombu's since 5.7)."""
+        """Set ``x-expires`` from a queue's ``expires``, as for RabbitMQ (Kombu's since 5.7)."""
         return to_rabbitmq_queue_arguments(arguments, **kwargs)
 
     def _new_queue(self, queue: str, **kwargs: Any) -> None:
@@ -80,12 +80,12 @@ class KombuChannel(kombu_redis.Channel):
             self.queue_expires.pop(queue, None)
 
     def unbind(self, client: Any, exchange: str, member: str) -> None:
-        """Forget a queue's binding, as Kombu writes it, to an exchange."""
+        """Remove the binding of a queue, as Kombu writes it, from an exchange."""
         for name in _BINDINGS:
             client.srem(name % (exchange,), member)
 
     def flush_reauth(self) -> None:
-        """Send the new credentials that a provider has given meanwhile, if any (since Kombu 5.7)."""
+        """Send new credentials from the credential provider, if there are any (since Kombu 5.7)."""
         flush = getattr(super(), "_flush_brpop_reauth", None)
         if flush is not None:
             flush()

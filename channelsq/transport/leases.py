@@ -1,7 +1,7 @@
-"""Leases: while a consumer's key exists in Redis, nobody takes over what it holds.
+"""Leases: while a consumer's key exists in Redis, no other consumer takes over its messages.
 
-A thread of its own renews them, because the event loop of a worker may be busy with one task for longer than a
-lease.  A process that is killed, or frozen, renews nothing.
+A separate thread renews them, because one task may block a worker's event loop for longer than a lease.  A process
+that is killed or frozen renews nothing.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from channelsq.redis_io.blocking import carry_out
 
 logger = logging.getLogger("channelsq.transport")
 
-#: Seconds until the next attempt after one that failed.
+#: Seconds before the next attempt after a failure.
 RETRY = 1.0
 
 
 class Holder(Protocol):
     """A channel with a lease."""
 
-    #: Seconds.
+    #: The duration of the lease in seconds.
     lease: float
 
     def renewals(self) -> list[Command]:
-        """The commands that renew the lease and what else lives only as long as it is renewed."""
+        """Return the commands that renew the lease and other keys that expire without renewal."""
 
     def renew_every(self) -> float:
-        """Seconds between two renewals."""
+        """Return the seconds between two renewals."""
 
     def private_pool(self) -> Any:
-        """A connection pool that nobody else uses."""
+        """Return a connection pool that no other thread uses."""
 
 
 class Leases:
@@ -50,7 +50,7 @@ class Leases:
         self._thread: _Renewer | None = None
 
     def hold(self, channel: Holder) -> None:
-        """Renew a channel's lease from now on; it was set just now.  Again after its renewals have changed."""
+        """Renew a channel's lease from now on; it was just set.  Call it again when its renewals change."""
         with self._lock:
             self._holders.add(channel)
             if self._thread is None:
@@ -59,7 +59,7 @@ class Leases:
             self._thread.wake.set()
 
     def release(self, channel: Holder) -> None:
-        """Renew it no more; the thread ends with the last one."""
+        """Stop renewing a channel's lease; the thread ends with the last one."""
         with self._lock:
             self._holders.discard(channel)
             thread = self._thread
@@ -72,7 +72,7 @@ class Leases:
             thread.join(timeout=RETRY)  # it may be waiting for a server that does not answer
 
     def holders(self) -> list[Holder]:
-        """The channels whose leases are renewed."""
+        """Return the channels whose leases are renewed."""
         with self._lock:
             return list(self._holders)
 
@@ -87,7 +87,7 @@ class _Renewer(threading.Thread):
         self._failing = False
 
     def run(self) -> None:
-        renewed = time.monotonic()  # whoever joins sets its own lease first
+        renewed = time.monotonic()  # a channel that joins sets its own lease first
         pause = RETRY
         try:
             while not self.stopped:
@@ -108,7 +108,7 @@ class _Renewer(threading.Thread):
         if not commands:
             return
         try:
-            # A server that is full does not refuse these; they are written anew if they were lost.
+            # A server with full memory does not refuse these commands; they create lost leases again.
             refused = carry_out(self._pool, run(SETTLE, (), *settle_args(commands)))
             problem = refused[0].decode(errors="replace") if refused else None
         except (RedisError, OSError) as error:

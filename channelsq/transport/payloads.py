@@ -1,11 +1,11 @@
-"""A Kombu payload as the bytes of a stream's entry, and back.
+"""Conversion of a Kombu payload to the bytes of a stream's entry, and back.
 
 An entry has the field ``m``: a msgpack map of Kombu's payload, with the body as bytes.  Values of headers and
-properties that msgpack does not know but Kombu's JSON does (datetime, UUID, Decimal...) arrive as they were sent;
-anything else arrives as its ``str()``.  A message with an ``expiration`` has it in the field ``x`` also, for the
-scripts: Redis's Lua cannot read msgpack's bytes.
+properties that only Kombu's JSON can encode (datetime, UUID, Decimal...) arrive unchanged; any other value arrives as
+its ``str()``.  A message with an ``expiration`` also has it in the field ``x`` for the scripts, because Redis's Lua
+cannot read msgpack's bytes.
 
-A producer that knows the transport may write the *compact* form instead, see :mod:`channelsq.redis_core.compact`.
+A producer that knows the transport may use the *compact* form instead, see :mod:`channelsq.redis_core.compact`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _JSON = 1
 _CONTENT_TYPE = "application/x-msgpack"
 
 
-#: The header that says how many consumers died with a message.
+#: The header with the number of consumers that died with a message.
 DEATHS = "x-deaths"
 
 
@@ -43,7 +43,7 @@ def _restore(code: int, data: bytes) -> Any:
 
 
 def encode(payload: Payload) -> bytes:
-    """A payload as bytes."""
+    """Return a payload as bytes."""
     body = payload.get("body")
     if isinstance(body, str):
         payload = {**payload, "body": body.encode()}
@@ -69,11 +69,11 @@ def _expand(parts: list[Any]) -> Payload:
 
 
 def decode(data: bytes) -> Payload:
-    """The payload that :func:`encode` was given, or one made of the compact form.
+    """Return the payload that :func:`encode` was called with, or the payload of a compact message.
 
     Raises:
-        NewerPayload: only a newer process can read it.
-        ForeignPayload: it is something else.
+        NewerPayload: only a newer process can read the data.
+            ForeignPayload: the data is not a message.
     """
     try:
         payload = msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=_restore)
@@ -93,7 +93,7 @@ def decode(data: bytes) -> Payload:
 
 
 def _check_values(headers: Payload, properties: Payload) -> None:
-    """Refuse what no producer of Kombu's or Celery's writes, and on which a worker would end."""
+    """Raise ForeignPayload for values that no Kombu or Celery producer writes, and that would end a worker."""
     for name in ("task", "id"):
         if isinstance(headers.get(name), list | dict):  # Celery looks it up
             raise ForeignPayload(f"the header {name} is a {type(headers[name]).__name__}")
@@ -105,19 +105,19 @@ def _check_values(headers: Payload, properties: Payload) -> None:
 
 
 def mark_redelivered(payload: Payload) -> None:
-    """Say in the headers and in the delivery info that the message was handed out before."""
+    """Mark the message as redelivered in the headers and in the delivery info."""
     payload["headers"]["redelivered"] = True
     payload["properties"]["delivery_info"]["redelivered"] = True
 
 
 def deaths(payload: Payload) -> int:
-    """How many consumers died with a message that was delivered."""
+    """Return how many consumers died with a delivered message."""
     count = payload["headers"].get(DEATHS, 0)
     return count if isinstance(count, int) else 0
 
 
 def set_deaths(payload: Payload, count: int) -> None:
-    """Say in the headers how many consumers died with the message; nothing for none."""
+    """Set the number of consumers that died with the message in the headers; do nothing for 0."""
     if count:
         payload["headers"][DEATHS] = count
     else:
@@ -125,7 +125,7 @@ def set_deaths(payload: Payload, count: int) -> None:
 
 
 def delivered(payload: Payload, entry: Entry) -> Payload:
-    """Return an entry's payload as it is delivered: it says so if that is not the first time, and has its tag."""
+    """Return an entry's payload as it is delivered: with its tag, and marked if it is redelivered."""
     if entry.redelivered:
         mark_redelivered(payload)
     set_deaths(payload, entry.deaths)
@@ -134,7 +134,7 @@ def delivered(payload: Payload, entry: Entry) -> Payload:
 
 
 def with_death(payload: Payload) -> Payload:
-    """The message with one death more, and without an expiration: it was given to a consumer in time."""
+    """Return the message with one more death and no expiration, as a consumer received it in time."""
     properties = {name: value for name, value in payload["properties"].items() if name != "expiration"}
     copy = {**payload, "headers": {**payload["headers"]}, "properties": properties}
     set_deaths(copy, deaths(payload) + 1)
@@ -142,7 +142,7 @@ def with_death(payload: Payload) -> Payload:
 
 
 def is_early(data: bytes, now: int) -> bool:
-    """Whether a message is a Celery task whose ETA has not come, so that no worker can have begun it.
+    """Return whether a message is a Celery task whose ETA has not come, so that no worker has started it.
 
     Args:
         now: the server's time in ms since 1970.
@@ -155,21 +155,21 @@ def is_early(data: bytes, now: int) -> bool:
 
 
 def expires(payload: Payload, entry: str) -> int | None:
-    """When a message ends, in ms since 1970 by the server's clock; None for never.
+    """Return when a message expires, in ms since 1970 by the server's clock; None for never.
 
     Args:
-        payload: its ``expiration`` property, in ms, counts from the entry's id.
-        entry: the id, ``<ms>-<n>``.
+        payload: its ``expiration`` property, in ms, is relative to the time in the entry's id.
+            entry: the id, ``<ms>-<n>``.
     """
     after = lifetime(payload)
     return None if after is None else int(entry.partition("-")[0]) + after
 
 
 def lifetime(payload: Payload) -> int | None:
-    """A message's ``expiration`` in ms; None for no end.
+    """Return a message's ``expiration`` in ms; None if it does not expire.
 
-    A Celery task's ``expires`` is both a header and an expiration.  It has no end here, since its worker is to revoke
-    it and to say so: its result would be waited for in vain.
+    A Celery task's ``expires`` is both a header and an expiration.  Here such a task does not expire: its worker must
+    revoke it and report that, or a caller would wait for its result in vain.
     """
     if (payload.get("headers") or {}).get("expires") is not None:
         return None
@@ -181,15 +181,15 @@ def lifetime(payload: Payload) -> int | None:
 
 
 def again(payload: Payload, entry: str, now: int, redelivered: bool = True) -> tuple[bytes, int | None]:
-    """A message as bytes to be delivered once more, with its ``expiration``; empty bytes if its time is over.
+    """Return a message as bytes for another delivery, with its ``expiration``; empty bytes if it has expired.
 
-    The copy's own id is younger, so that its expiration is what was left of it.
+    The copy has a newer id, so its expiration is the remaining time.
 
     Args:
-        payload: as it was delivered.
-        entry: the id of its entry.
-        now: the server's time in ms since 1970.
-        redelivered: whether to mark it so.
+        payload: the payload as it was delivered.
+            entry: the id of its entry.
+            now: the server's time in ms since 1970.
+            redelivered: whether to mark the copy as redelivered.
     """
     properties = {**payload["properties"]}
     properties["delivery_info"] = {**properties["delivery_info"]}
@@ -207,7 +207,7 @@ def again(payload: Payload, entry: str, now: int, redelivered: bool = True) -> t
 
 
 def untouched(data: bytes, entry: str, now: int, redelivered: bool) -> tuple[bytes, int | None]:
-    """As :func:`again` for a message that was fetched and not delivered; it need not be one of Kombu's."""
+    """Return the same as :func:`again` for a message that was fetched and not delivered; it may be unreadable."""
     try:
         payload = decode(data)
     except ForeignPayload:

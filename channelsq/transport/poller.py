@@ -1,4 +1,4 @@
-"""Kombu's poller of Redis connections, with what a batch needs."""
+"""Kombu's poller of Redis connections, extended for batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from kombu.transport.redis import MultiChannelPoller
 
-#: Messages delivered from batches in a row, without an event loop, before connections are looked at again.
+#: The number of messages delivered from batches, without an event loop, before connections are read again.
 LOCAL_RUN = 16
 
 
@@ -23,21 +23,21 @@ class Poller(MultiChannelPoller):
         self._local_run = 0
 
     def on_poll_start(self) -> None:
-        """Start polls where there is credit; then send the acknowledgements that went with none of them."""
+        """Start polls where there is credit; then send the acknowledgements that were sent with none of them."""
         super().on_poll_start()
         for channel in list(self._channels):
             channel.flush_acks(wait=False)
 
     def get(self, callback: Callable[..., Any], timeout: float | None = None) -> None:
-        """Deliver one message, without an event loop; from a batch if there is one.
+        """Deliver one message, without an event loop; from a batch if possible.
 
         Raises:
-            queue.Empty: nothing came.
+            queue.Empty: no message came.
         """
         waiting = [channel for channel in self._channels if channel.can_deliver()]
         if waiting:
             self._local_run += 1
-            if self._local_run % LOCAL_RUN == 0:  # other channels and fanout must not wait for all of it
+            if self._local_run % LOCAL_RUN == 0:  # other channels and fanout must not wait for the whole batch
                 try:
                     return super().get(callback, timeout=0)
                 except Empty:
@@ -47,7 +47,7 @@ class Poller(MultiChannelPoller):
         return super().get(callback, timeout=timeout)
 
     def _deliver(self, channels: list[Any]) -> bool:
-        self._in_protected_read = True  # a consumer cancelled by its own callback is cancelled after it
+        self._in_protected_read = True  # a consumer cancelled by its own callback is cancelled after the callback
         try:
             return any(channel.deliver(limit=1) for channel in channels)
         finally:

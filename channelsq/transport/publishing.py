@@ -1,9 +1,9 @@
-"""Messages that threads of this process are publishing just now.
+"""Messages that threads of this process are publishing at the moment.
 
 A worker may run in the process that publishes: embedded, in tests, or because a task calls another.  Redis answers a
-blocked consumer before the publisher, so the worker's thread would have the message first, and signals such as
+blocked consumer before the publisher.  So the worker's thread would get the message first, and signals such as
 ``task_received`` would come before ``apply_async()`` has returned.  Kombu's Redis transport makes a round trip to
-Redis for each message that it receives, which hides this; here the consumer waits for the publisher's answer.
+Redis for each received message, which hides this; here the consumer waits for the publisher's answer.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import time
 
-#: Seconds that a message waits at most for the answers of those who publish at the moment.
+#: The most seconds that a message waits for the answers of current publishers.
 PATIENCE = 0.100
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 STEP = 0.0001
 
 #: The publications that Redis has not answered.
@@ -22,21 +22,21 @@ _under_way: set[object] = set()
 
 
 def begin() -> object:
-    """Note that a publication begins; return what :func:`end` wants."""
+    """Record the start of a publication; return the argument for :func:`end`."""
     publication = object()
     _under_way.add(publication)
     return publication
 
 
 def end(publication: object) -> None:
-    """Note that Redis has answered, or never will."""
+    """Record that Redis has answered, or never will."""
     _under_way.discard(publication)
 
 
 def wait() -> None:
-    """Let the publishers of this process have their answers before what they published is delivered here.
+    """Let the publishers of this process get their answers before their messages are delivered here.
 
-    A publisher whose answer does not come is waited for once, not with every poll.
+    If a publisher's answer does not come, only one poll waits for it.
     """
     if not _under_way:
         return
@@ -49,5 +49,5 @@ def wait() -> None:
         time.sleep(STEP)
 
 
-# The parent's threads are not in a forked child.
+# A forked child does not have the parent's threads.
 os.register_at_fork(after_in_child=_under_way.clear)

@@ -1,4 +1,4 @@
-"""What a channel has delivered and what of it is acknowledged; Redis's pending list is the store behind it."""
+"""The delivered and the acknowledged messages of a channel; Redis's pending list is the permanent record."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Ack(NamedTuple):
 
     key: str
     id: str
-    #: What is to be done in the same transaction, as :attr:`ConsumingChannel.render` reads it; None for nothing.
+    #: The commands for the same transaction, as :attr:`ConsumingChannel.render` reads them; None for none.
     outbox: Any = None
-    #: Whether it was sent before, and the answer got lost: it may have been done.
+    #: Whether it was sent before and the answer was lost: it may have been carried out.
     doubtful: bool = False
 
 
-#: Makes a named tuple of a tuple that has all of its fields.
+#: Creates a named tuple from a tuple that has all of its fields.
 _tuple = tuple.__new__
 
 
 class Keeper(dead_letters.Holder, Protocol):
-    """The channel as its QoS knows it."""
+    """The channel as its QoS uses it."""
 
     closed: bool
     max_deaths: int | None
@@ -43,7 +43,7 @@ class Keeper(dead_letters.Holder, Protocol):
         """Have acknowledgements sent soon."""
 
     def give_back(self, copies: list[Copy]) -> None:
-        """Put what is held at the end of its queue."""
+        """Put held messages at the end of their queues."""
 
     def sending(self) -> AbstractContextManager[Any]:
         """Return the lock under which acknowledgements are taken and sent."""
@@ -58,26 +58,26 @@ class QoS(kombu_redis.QoS):
     Acknowledgements may come from any thread.  They are collected here; the channel sends them.
     """
 
-    channel: Keeper  # type: ignore[assignment]  # Kombu's own type says less
+    channel: Keeper  # type: ignore[assignment]  # Kombu's own type is less precise
     restore_at_shutdown = True
 
     def __init__(self, channel: Keeper, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
         self._acks: deque[Ack] = deque()
-        #: ``(key, id)`` of what was given back while its consumer may still have been running.
+        #: ``(key, id)`` of the messages given back while their consumers may still have been running.
         self._returned: set[tuple[str, str]] = set()
 
     @property
     def waiting(self) -> bool:
-        """Whether acknowledgements wait to be sent."""
+        """True if acknowledgements wait to be sent."""
         return bool(self._acks)
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note that a message is delivered."""
+        """Record a delivered message."""
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """The message is done with."""
+        """Acknowledge a message."""
         held = parse_tag(delivery_tag)
         if held is not None and not self.channel.closed:
             self._acks.append(Ack(*held))
@@ -86,7 +86,7 @@ class QoS(kombu_redis.QoS):
             self.channel.acks_wait()
 
     def hold(self, entries: Iterable[Entry]) -> None:
-        """Note that entries are delivered as they are, to a source that settles each with :meth:`settle`."""
+        """Record entries that are delivered as they are, to a source that settles each with :meth:`settle`."""
         if self._dirty:
             self._flush()  # type: ignore[attr-defined]
         delivered: Any = self._delivered
@@ -94,26 +94,25 @@ class QoS(kombu_redis.QoS):
             delivered[entry.tag] = entry
 
     def release(self, tag: str) -> None:
-        """Note that a source holds an entry no more, and Redis knows, or is told by :meth:`drop`."""
+        """Remove an entry that a source does not hold any more; Redis knows, or :meth:`drop` tells it."""
         self._delivered.pop(tag, None)  # type: ignore[union-attr]
 
     def settle(self, key: str, entry: str, delivery_tag: str, outbox: Any) -> None:
-        """The message of an entry is done with, and its outcome is to leave in one transaction with the
-        acknowledgement.
+        """Acknowledge an entry, in one transaction with the outbox of its consumer.
 
-        Nothing is sent before :meth:`ConsumingChannel.flush_acks` or the next poll, and nothing at all of an entry that
-        is not held any more: another consumer has it.
+        Nothing is sent before :meth:`ConsumingChannel.flush_acks` or the next poll.  Nothing at all is sent for an
+        entry that is not held any more, because another consumer has it.
         """
-        # One step, whatever thread this is.
+        # One atomic step for all threads.
         if self._delivered.pop(delivery_tag, None) is not None and not self.channel.closed:  # type: ignore[union-attr]
             self._acks.append(_tuple(Ack, (key, entry, outbox, False)))
 
     def drop(self, entry: Entry) -> None:
-        """Acknowledge an entry that is not delivered as a message, or needs no acknowledgement when it is."""
+        """Acknowledge an entry that is not delivered as a message, or whose consumer is ``no_ack``."""
         self._acks.append(Ack(entry.key, entry.id))
 
     def take_acks(self) -> list[Ack]:
-        """Everything acknowledged since the last time; for :meth:`put_back` if sending fails."""
+        """Return all acknowledgements since the last call; call :meth:`put_back` if sending fails."""
         taken: list[Ack] = []
         try:
             while True:
@@ -121,11 +120,11 @@ class QoS(kombu_redis.QoS):
         except IndexError:
             pass
         returned = self._returned
-        # What was given back will be run by another: its outcome is not to be had twice.
+        # Another consumer will run a message that was given back: this consumer's outbox must not be sent as well.
         return [ack for ack in taken if (ack.key, ack.id) not in returned] if returned else taken
 
     def put_back(self, acks: list[Ack], *, doubtful: bool = True) -> None:
-        """Have acknowledgements sent another time.
+        """Keep acknowledgements for the next attempt.
 
         Args:
             doubtful: whether they may have been carried out already.
@@ -133,7 +132,7 @@ class QoS(kombu_redis.QoS):
         self._acks.extendleft(ack._replace(doubtful=doubtful and ack.outbox is not None) for ack in reversed(acks))
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """The message is not wanted; with ``requeue`` it goes to the end of its queue, marked redelivered."""
+        """Reject a message; with ``requeue`` it goes to the end of its queue, marked redelivered."""
         held = self._held(delivery_tag)
         if not requeue or held is None:
             self.ack(delivery_tag)
@@ -150,14 +149,14 @@ class QoS(kombu_redis.QoS):
         virtual.QoS.ack(self, delivery_tag)
 
     def discard(self, delivery_tag: str) -> None:
-        """A message is not held any more, and Redis knows."""
+        """Remove a message that is not held any more; Redis knows already."""
         virtual.QoS.ack(self, delivery_tag)
 
     def restore_unacked(self, client: Any = None) -> list[Any]:  # type: ignore[override]
         """Put everything that is delivered and not acknowledged back into its queue."""
         self._flush()  # type: ignore[attr-defined]
         assert self._delivered is not None
-        with self.channel.sending():  # no thread sends an outcome between the choice and the end of this
+        with self.channel.sending():  # no thread may send an outbox between the choice and the end of this
             copies = [copy for copy in map(self._held, list(self._delivered)) if copy is not None]
             self._returned.update((copy.key, copy.id) for copy in copies)
         self.channel.give_back(copies)
@@ -165,10 +164,10 @@ class QoS(kombu_redis.QoS):
         return []
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int | None = None) -> None:
-        """Nothing: Kombu's poller calls it now and then, but a channel's own polls take over when that is due."""
+        """Do nothing: Kombu's poller calls this regularly, but a channel's own polls take over when that is due."""
 
     def forget(self) -> None:
-        """Hold nothing any more, without telling Redis."""
+        """Drop all records, without telling Redis."""
         assert self._delivered is not None
         assert self._dirty is not None
         self._delivered.clear()
@@ -176,18 +175,18 @@ class QoS(kombu_redis.QoS):
         self._acks.clear()
 
     def delivered_tags(self) -> set[str]:
-        """The tags of what is delivered and not acknowledged."""
+        """Return the tags of delivered messages that are not acknowledged."""
         assert self._delivered is not None
         return set(self._delivered)
 
     def holds(self, tag: str) -> bool:
-        """Whether a message is delivered and not acknowledged."""
+        """Return whether a message is delivered and not acknowledged."""
         assert self._delivered is not None
         assert self._dirty is not None
         return tag in self._delivered and tag not in self._dirty
 
     def _held(self, tag: str) -> Copy | None:
-        """A delivered message as it is to be handed out again; None if it has no entry, or is acknowledged."""
+        """Return a delivered message for redelivery; None if it has no entry, or is acknowledged."""
         assert self._delivered is not None
         assert self._dirty is not None
         message, held = self._delivered.get(tag), parse_tag(tag)
@@ -197,7 +196,7 @@ class QoS(kombu_redis.QoS):
         if type(message) is Entry:
             try:
                 payload = payloads.delivered(payloads.decode(message.data), message)
-            except ForeignPayload:  # which nothing has read yet, or only a newer process can
+            except ForeignPayload:  # not read yet, or only a newer process can read it
                 return Copy(key, entry, message.data, None, message.deaths)
         else:
             payload = message._raw

@@ -1,7 +1,7 @@
-"""Celery's part in counting deaths: which message killed the process of a prefork pool that worked on it.
+"""Celery's part in counting deaths: the message that killed the process of a prefork pool.
 
-Celery then rejects the message (with ``reject_on_worker_lost``) as it does one that a task does not want, and only
-its request knows the difference.
+Celery then rejects the message (with ``reject_on_worker_lost``) like a message that a task rejects; only its request
+knows the difference.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from celery.worker import request, state
 
 from channelsq.transport.dead_letters import count_death
 
-#: Celery's own, which tasks have unless they name another.
+#: Celery's own request class, which tasks have unless they name another.
 DEFAULT = "celery.worker.request:Request"
 
-#: What stands in its place.
+#: The replacement of Celery's request class.
 NAME = "channelsq.transport.requests:Request"
 
 
 def worker_is_ending() -> bool:
-    """Whether the worker of this process was told to end."""
+    """Return whether the worker of this process was told to end."""
     # An exit code of 0 means "stop", as celery.worker.state.maybe_shutdown has it.
     return any(code is not None and code is not False for code in (state.should_stop, state.should_terminate))
 
 
 class Request(request.Request):
-    """A request that tells the transport what its process died of."""
+    """A request that tells the transport the cause of its process's death."""
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-        """See Celery's."""
+        """Extend Celery's method."""
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
         is_lost = isinstance(error, (WorkerLostError, TimeLimitExceeded, SystemExit, KeyboardInterrupt))
-        if is_lost and not worker_is_ending():  # else its process may have been told to end with the worker
+        if is_lost and not worker_is_ending():  # otherwise the process may have been told to end with the worker
             count_death(self.message, f"{type(error).__name__}: {error}")
         return super().on_failure(exc_info, *args, **kwargs)
 
@@ -51,7 +51,7 @@ def _remember(sender: Any, **kwargs: Any) -> None:
 
 
 def install(**kwargs: Any) -> None:
-    """Give it to every task that has Celery's own.
+    """Install the request class in every task that has Celery's own.
 
     A receiver of ``worker_before_create_process``, which only a prefork pool sends, before strategies are made.
     """

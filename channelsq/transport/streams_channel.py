@@ -1,4 +1,4 @@
-"""A Kombu channel whose queues are Redis Streams; fanout, bindings and connections are those of Kombu's Redis one."""
+"""A Kombu channel whose queues are Redis Streams; fanout, bindings and connections come from Kombu's Redis channel."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from channelsq.transport.qos import QoS
 
 logger = logging.getLogger("channelsq.transport")
 
-#: Every open channel of this process; a fork's child forgets what its parent's channels hold.
+#: Every open channel of this process; a forked child drops what its parent's channels hold.
 _channels: WeakSet[Channel] = WeakSet()
 
-#: Consumers of this process that could not give back what they held, by server; ended by the next one.
+#: Consumers of this process that could not give back their messages, by server; the next channel ends them.
 _orphans: dict[tuple[Any, ...], set[str]] = {}
 
 
@@ -38,29 +38,29 @@ class Channel(ConsumingChannel):
 
     Raises:
         ValueError: a transport option is out of range.
-        redis.ConnectionError: no connection.
+            redis.ConnectionError: Redis cannot be reached.
     """
 
     QoS = QoS
 
-    #: Seconds that Redis may leave a command unanswered, and that connecting may take.  Kombu waits for ever, which a
-    #: connection that nothing comes through any more would have a worker do.
+    #: Seconds that Redis may take to answer a command, and that connecting may take.  Kombu has no timeout, so that a
+    #: worker would wait for ever on a half-open connection.
     socket_timeout = SILENCE
     socket_connect_timeout = 5.0
 
     #: Bodies travel as bytes.
     body_encoding = None  # type: ignore[assignment]
 
-    #: Seconds for which a consumer that renews nothing is taken to be alive.
+    #: Seconds without a renewal after which a consumer is taken for dead.
     lease = 30.0
 
-    #: How many messages one poll may bring.
+    #: The most messages that one poll may bring.
     batch_size = 256
 
-    #: How many consumers must have died with a message to make it a dead letter; None for no number of them.
+    #: The number of deaths that makes a message a dead letter; None for no limit.
     max_deaths: int | None = MOST_DEATHS
 
-    #: How many dead letters of a queue are kept; the oldest are dropped.
+    #: The most dead letters that are kept for each queue; the oldest are dropped.
     max_dead_letters = 1000
 
     from_transport_options = (
@@ -68,18 +68,18 @@ class Channel(ConsumingChannel):
         *("lease", "batch_size", "max_deaths", "max_dead_letters"),
     )
 
-    #: Messages are never collected on the way to Redis: an error would come after the publisher was told of success.
+    #: Messages are not collected before Redis: an error would come after the publisher was told of success.
     supports_batch_publish = False
 
     _fanout_queues: dict[str, tuple[str, str]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._start_consuming()
-        self._joined: dict[str, None] = {}  # queues of which this is, or may be, a consumer
+        self._joined: dict[str, None] = {}  # queues that this channel consumes, or may consume
         self._leased = False
         self._touched: dict[str, int] = {}  # x-expires of the keys of consumed queues
         super().__init__(*args, **kwargs)
-        self.QoS = QoS  # Kombu's has another without ack_emulation; here nothing is emulated
+        self.QoS = QoS  # Kombu has another class without ack_emulation; nothing is emulated here
         self._check_options()
         self.streams = StreamConsumer(self.global_keyprefix, self.lease)
         self._start_planning()
@@ -125,13 +125,13 @@ class Channel(ConsumingChannel):
         super()._put_fanout(exchange, message, routing_key, **kwargs)  # type: ignore[misc]
 
     def create_publish_batch(self, max_size: int) -> NoReturn:
-        """Not supported; see ``supports_batch_publish``."""
+        """Raise NotImplementedError; see ``supports_batch_publish``."""
         raise NotImplementedError("redis-streams sends each message when it is published")
 
     # -- Queues
 
     def _expiring(self, queue: str) -> dict[str, int]:
-        """The keys of a queue with x-expires, and that in ms."""
+        """Return the keys of a queue with x-expires, and the x-expires in ms."""
         expires = self.queue_expires.get(queue)
         return dict.fromkeys(self.keys_of(queue), expires) if expires else {}
 
@@ -157,7 +157,7 @@ class Channel(ConsumingChannel):
         self.carry_out(self.streams.delete(self.keys_of(queue)))
 
     def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
-        """Delete a queue with what waits in it and what consumers hold of it, whether or not it is bound."""
+        """Delete a queue with its waiting messages and those that consumers hold, whether or not it is bound."""
         if if_empty and self._size(queue):
             return
         super().queue_delete(queue, if_unused=if_unused, **kwargs)
@@ -167,7 +167,7 @@ class Channel(ConsumingChannel):
     # -- Consuming
 
     def join(self, queues: list[str]) -> None:
-        """Become a consumer of queues, with a lease; an empty list for the lease alone."""
+        """Become a consumer of queues, with a lease; an empty list sets only the lease."""
         self._joined.update(dict.fromkeys(queues))
         expires = {key: self.queue_expires.get(queue, 0) for queue in queues for key in self.keys_of(queue)}
         self.carry_out(self.streams.join(expires))
@@ -175,14 +175,14 @@ class Channel(ConsumingChannel):
         self._renew()
 
     def before_take_over(self, keys: list[str]) -> None:
-        """Give free what consumers of this process held that lost their connection."""
+        """Release the messages of this process's consumers whose connection was lost."""
         orphans = _orphans.get(self._server)
         if orphans:
             self.carry_out(self.streams.absolve(keys, orphans))
             del _orphans[self._server]
 
     def _renew(self) -> None:
-        """Have the lease, and the x-expires of consumed queues, renewed from now on."""
+        """Start to renew the lease and the x-expires of consumed queues."""
         touched: dict[str, int] = {}
         for queue in self._joined:
             touched.update(self._expiring(queue))
@@ -190,18 +190,18 @@ class Channel(ConsumingChannel):
         self.connection.leases.hold(self)
 
     def renewals(self) -> list[Command]:
-        """What the thread for leases sends."""
+        """Return the commands for the thread that renews leases."""
         return [self.streams.lease_command(), *(("PEXPIRE", key, ms) for key, ms in self._touched.items())]
 
     def renew_every(self) -> float:
-        """Seconds."""
+        """Return the seconds between two renewals."""
         return min([self.lease, *(ms / 1000 for ms in self._touched.values())]) / 3
 
     def private_pool(self) -> Any:
-        """A pool for the thread for leases, which must not wait long for a server that does not answer."""
+        """Return a pool for the thread that renews leases, which must not wait long for a silent server."""
         manager = self._sentinel_manager
         pool = self._get_pool()  # type: ignore[attr-defined]
-        self._sentinel_manager = manager  # the new one is the new pool's
+        self._sentinel_manager = manager  # the new one belongs to the new pool
         pool.connection_kwargs["socket_timeout"] = max(1.0, self.lease / 3)
         return pool
 
@@ -213,14 +213,14 @@ class Channel(ConsumingChannel):
         consumer_tag: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Consume from a queue; with ``no_ack`` a message is acknowledged when it is delivered."""
+        """Consume a queue; with ``no_ack`` a message is acknowledged when it is delivered."""
         fanout = queue in self._fanout_queues
         if not fanout:
             self.join([queue])
         result = super().basic_consume(queue, no_ack=no_ack, callback=callback, consumer_tag=consumer_tag, **kwargs)
         if not fanout:
-            # Kombu keeps one callback a queue for all channels of a connection.  A channel's own messages go
-            # to its own consumers, because credit and acknowledgements are counted there.
+            # Kombu keeps one callback for each queue, for all channels of a connection.  A channel must deliver its
+            # messages to its own consumers, because credit and acknowledgements are counted for each channel.
             callbacks: Any = self.connection._callbacks
             self._subscribers.setdefault(queue, {})[consumer_tag or ""] = (callbacks[queue], no_ack)
             self.plan.begin()
@@ -239,7 +239,7 @@ class Channel(ConsumingChannel):
         return result
 
     def _stop(self, queue: str) -> None:
-        """Nobody consumes a queue any more: leave to others what was fetched and not delivered."""
+        """Stop consuming a queue without consumers: give back the messages that were fetched and not delivered."""
         self.end_poll()
         self.flush_acks()
         returned = [entry for entry in self._buffer if self._queues.get(entry.key) == queue]
@@ -252,7 +252,7 @@ class Channel(ConsumingChannel):
             self._joined.pop(queue, None)
         if self._joined:
             self._renew()
-        else:  # a client that reads a reply now and then needs no lease between
+        else:  # a client that reads a reply occasionally needs no lease between reads
             self._end_lease()
 
     def _get(self, queue: str, timeout: float | None = None) -> payloads.Payload:
@@ -269,7 +269,7 @@ class Channel(ConsumingChannel):
         raise Empty
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Message | None:
-        """The next message of a queue, or None."""
+        """Return the next message of a queue, or None."""
         message = super().basic_get(queue, no_ack=no_ack, **kwargs)
         if message is not None and no_ack:
             held = parse_tag(str(message.delivery_tag))
@@ -281,12 +281,12 @@ class Channel(ConsumingChannel):
     def _restore(self, message: Any, leftmost: bool = False) -> None:
         self.qos.reject(message.delivery_tag, requeue=True)
 
-    # -- The end
+    # -- Closing
 
     def close(self) -> None:
-        """Give back what is held, end the lease, and close.
+        """Give back the held messages, end the lease, and close.
 
-        If Redis cannot be reached, what is held is taken over when the lease ends.
+        If Redis cannot be reached, another consumer takes the messages over when the lease ends.
         """
         if not self.closed:
             self._closing = True
@@ -294,8 +294,8 @@ class Channel(ConsumingChannel):
                 self._hand_back()
             except (OSError, RedisError) as error:
                 logger.warning(
-                    "closed without giving back what was held; the next consumer of this process takes it over, "
-                    "or any in %g s: %s", self.lease, error,
+                    "closed without giving back the held messages; the next consumer of this process takes them over, "
+                    "or any other in %g s: %s", self.lease, error,
                     extra={"action": "close_failed"},
                 )  # fmt: skip
                 if self._leased:
@@ -325,15 +325,15 @@ class Channel(ConsumingChannel):
         self._end_lease()
 
     def _end_lease(self) -> None:
-        self.connection.leases.release(self)  # before the key goes, which a renewal would bring back
+        self.connection.leases.release(self)  # before the key is deleted, because a renewal would restore it
         self.carry_out(self.streams.drop_lease())
         self._leased = False
 
     def _forget(self) -> None:
-        """Hold nothing any more, without telling Redis."""
+        """Drop everything that is held, without telling Redis."""
         poll, self._asked = self._asked, None
         if poll is not None and self._in_poll is not None:
-            self._in_poll.disconnect()  # else Kombu would wait for its answer
+            self._in_poll.disconnect()  # otherwise Kombu would wait for its answer
         self._in_poll = None
         self._buffer.clear()
         self._returning.clear()
@@ -346,10 +346,10 @@ class Channel(ConsumingChannel):
             self._qos.forget()
 
     def forget_after_fork(self) -> None:
-        """In a child process: what the parent's channel holds is the parent's."""
+        """Reset the channel in a child process: its messages belong to the parent's channel."""
         self._in_poll = None
         self._forget()
-        self._start_consuming()  # its locks may be held by a thread that is not here
+        self._start_consuming()  # its locks may be held by a thread that does not exist here
         self.streams.renew_consumer()
         self._start_planning()
         if self.connection is not None:
@@ -362,7 +362,7 @@ class Channel(ConsumingChannel):
         client: Any = self.connection.client
         if client.ssl and not issubclass(params["connection_class"], redis.SSLConnection):
             raise ValueError(
-                "TLS was asked for (ssl, broker_use_ssl) but this connection would be without; "
+                "TLS was requested (ssl, broker_use_ssl) but this connection would not use it; "
                 "use a rediss-streams:// URL, and a dictionary for the options"
             )
         return params

@@ -19,16 +19,16 @@ from channelsq.transport.leases import Leases
 from channelsq.transport.poller import Poller
 from channelsq.transport.streams_channel import Channel
 
-#: Seconds that a Sentinel has to answer, unless the transport options say otherwise.
+#: Seconds that a Sentinel has to answer, unless the transport options set another number.
 SENTINEL_TIMEOUT = 2.0
 
 
-#: Seconds between two looks for answers that nothing else was sent after.
+#: Seconds between two checks for answers that no later send has read.
 LOOK_EVERY = 0.5
 
 
 class _OnceLoop:
-    """An event loop that adds a reader once: Kombu adds every connection in every turn, at a system call each."""
+    """An event loop that adds a reader once: Kombu adds every connection in every turn, with a system call for each."""
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
@@ -42,11 +42,11 @@ class _OnceLoop:
 
 
 class Transport(EnduringTransport):
-    """``redis-streams://``: queues on Redis Streams, the rest as Kombu's Redis transport has it."""
+    """``redis-streams://``: queues on Redis Streams; everything else is from Kombu's Redis transport."""
 
     Channel = Channel
 
-    #: Gossip, mingle, fanout events and ``worker_disable_prefetch`` ask for it by this name.
+    #: Gossip, mingle, fanout events and ``worker_disable_prefetch`` check for this name.
     driver_type = "redis"
 
     implements = kombu_redis.Transport.implements.extend(batch_publish=False)
@@ -56,14 +56,14 @@ class Transport(EnduringTransport):
         super().__init__(*args, **kwargs)
         self.cycle: Poller = Poller()
         self.leases = Leases()
-        #: The event loop, if one drives this transport.
+        #: The event loop that drives this transport, if there is one.
         self.hub: Any = None
         self._looking: Any = None
-        if "celery.worker" in sys.modules:  # this is a worker, and has not made its pool yet
+        if "celery.worker" in sys.modules:  # this process is a worker, and has not created its pool yet
             importlib.import_module("channelsq.transport.requests")
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Be driven by an event loop: it gets whole batches."""
+        """Let an event loop drive the transport: it receives whole batches."""
         self.hub = loop
         super().register_with_event_loop(connection, _OnceLoop(loop))
         keep_polling(self.cycle, loop)
@@ -88,7 +88,7 @@ class Transport(EnduringTransport):
 
 
 class SSLChannel(Channel):
-    """A channel that is never without TLS."""
+    """A channel that always uses TLS."""
 
     connection_class = redis.SSLConnection
 
@@ -100,13 +100,13 @@ class SSLChannel(Channel):
 
 
 class SSLTransport(Transport):
-    """``rediss-streams://``; the server's certificate is checked unless the URL has ``?ssl_cert_reqs=none``."""
+    """``rediss-streams://``; the server's certificate is verified unless the URL has ``?ssl_cert_reqs=none``."""
 
     Channel = SSLChannel
 
 
 class SentinelChannel(Channel, kombu_redis.SentinelChannel):
-    """A channel to the master that Sentinel names; ``master_name`` is a transport option that must be given."""
+    """A channel to the master that Sentinel names; the transport option ``master_name`` is required."""
 
     from_transport_options = (
         *Channel.from_transport_options,
@@ -117,7 +117,7 @@ class SentinelChannel(Channel, kombu_redis.SentinelChannel):
     connection_class_ssl = kombu_redis.SentinelChannel.connection_class_ssl
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
-        # Kombu's own reads only alternates whose scheme is the literal "sentinel".
+        # Kombu's own version reads only alternates whose scheme is the literal "sentinel".
         master = getattr(self, "master_name", None)
         if master is None:
             raise ValueError("transport option master_name is not set; it is the name Sentinel knows the master by")
@@ -140,7 +140,7 @@ class SentinelChannel(Channel, kombu_redis.SentinelChannel):
         return manager.master_for(master, redis.Redis, **credentials).connection_pool
 
     def _sentinel_options(self, params: dict[str, Any]) -> dict[str, Any]:
-        """One that does not answer is passed over soon: redis-py would try it ten times, for longer than a lease."""
+        """Return options that skip a silent Sentinel soon: redis-py would try it ten times, for longer than a lease."""
         defaults = {name: value for name, value in params.items() if name.startswith("socket_")}
         defaults["socket_connect_timeout"] = defaults.get("socket_connect_timeout") or SENTINEL_TIMEOUT
         defaults["socket_timeout"] = defaults.get("socket_timeout") or SENTINEL_TIMEOUT
