@@ -13,7 +13,8 @@ from channelsq import conf
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.diagnostics.causes import explained, meant
 from channelsq.exceptions import InvalidChannelLayerError, InvalidRouting
-from channelsq.layers.contract.layer_contract import BaseChannelLayer, Received, Send
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
+from channelsq.layers.contract.layer_values import Received, Send
 from channelsq.routing import Router
 
 __all__ = [

@@ -9,7 +9,7 @@ from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.core import names
 from channelsq.delivery import attempts
 from channelsq.delivery.pending import pending_message_store
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 
 __all__ = ["Channel", "Group"]
 

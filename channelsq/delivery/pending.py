@@ -14,7 +14,7 @@ from channelsq.exceptions import ChannelFull
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
-    from channelsq.layers.contract.layer_contract import Send
+    from channelsq.layers.contract.layer_values import Send
 
 logger = logging.getLogger("channelsq.worker")
 

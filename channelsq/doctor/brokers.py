@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-import sqlite3
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from kombu import Connection, Queue
@@ -15,8 +15,7 @@ from kombu.exceptions import KombuError
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.doctor.findings import Finding, error, not_applicable, ok, warning
-from channelsq.exceptions import InvalidChannelLayerError
-from channelsq.layers import IPCChannelLayer, KombuChannelLayer
+from channelsq.exceptions import ChannelsqError
 from channelsq.layers.contract.broker_urls import shown
 
 #: Bytes that must be free on the file system of an IPC layer's file.
@@ -33,29 +32,29 @@ def check_broker(layer: ChannelLayerWrapper) -> Iterator[Finding]:
             "another.",
             layer.alias,
         )
-    elif isinstance(inner, IPCChannelLayer):
-        yield from _check_directory(layer.alias, inner)
-    elif isinstance(inner, KombuChannelLayer):
-        with inner.open_connection() as connection:
-            yield from _check_connection(layer.alias, inner, connection)
-    else:
-        yield not_applicable("broker.reachable", f"{layer} is not a layer of channelsq.", layer.alias)
-
-
-def _check_directory(alias: str, layer: IPCChannelLayer) -> Iterator[Finding]:
+        return
     try:
-        store = layer.store
-        store.size("channelsq-doctor")
-        path = store.path
-        room = os.statvfs(path.parent)
-    except (OSError, sqlite3.Error, InvalidChannelLayerError) as failure:
+        path = inner.file
+    except (ChannelsqError, OSError) as failure:
         yield error(
             "broker.reachable",
             f"The file of the layer cannot be used: {failure}",
             "Give its directory to the user that runs the processes, and close it to others (mode 0700).",
-            alias,
+            layer.alias,
         )
         return
+    connection: Connection | None = inner.broker_connection()
+    if path is not None:
+        yield from _check_file(layer.alias, path)
+    elif connection is None:
+        yield not_applicable("broker.reachable", f"{layer} is not a layer of channelsq.", layer.alias)
+    else:
+        with connection:
+            yield from _check_connection(layer.alias, layer.url, connection)
+
+
+def _check_file(alias: str, path: Path) -> Iterator[Finding]:
+    room = os.statvfs(path.parent)
     yield ok("broker.reachable", f"The file {path} can be used.", alias, path=str(path))
     free = room.f_bavail * room.f_frsize
     if free < _ROOM:
@@ -70,19 +69,19 @@ def _check_directory(alias: str, layer: IPCChannelLayer) -> Iterator[Finding]:
         yield ok("broker.room", f"{free // 2**20} MB are free where the file of the layer is.", alias, free=free)
 
 
-def _check_connection(alias: str, layer: KombuChannelLayer, connection: Connection) -> Iterator[Finding]:
+def _check_connection(alias: str, url: str, connection: Connection) -> Iterator[Finding]:
     errors = _errors_of(connection)
     try:
         connection.ensure_connection(max_retries=1, interval_start=0, errback=None)
     except errors as failure:
         yield error(
             "broker.reachable",
-            f"The broker {shown(layer.url)} does not answer: {failure}",
+            f"The broker {shown(url)} does not answer: {failure}",
             "Start it, correct the URL in CHANNEL_LAYERS, or open the way to it (firewall, private network).",
             alias,
         )
         return
-    yield ok("broker.reachable", f"The broker {shown(layer.url)} answers{_product(connection)}.", alias)
+    yield ok("broker.reachable", f"The broker {shown(url)} answers{_product(connection)}.", alias)
     try:
         milliseconds = _send_and_get(connection)
     except errors as failure:

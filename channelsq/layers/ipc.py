@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.ipc import SCHEME
 from channelsq.ipc.directory import check_prefix, default_directory, directory_of, make_private, url_of
 from channelsq.ipc.store import Store, store_at
-from channelsq.layers.contract.layer_contract import ChannelState, Deliver, Listener, Received, Send
+from channelsq.layers.contract.layer_values import ChannelState, Deliver, Listener, Received, Send
 from channelsq.layers.contract.outbox import collected_here
 from channelsq.layers.contract.source_contract import Source, SourceOptions
 from channelsq.layers.groups.begun_marks import BegunStore
@@ -112,6 +113,18 @@ class IPCChannelLayer(KombuChannelLayer):
     def depth(self, channel: str) -> int:
         with self._errors():
             return self.store.size(self.queue(channel).name)
+
+    @property
+    def file(self) -> Path:
+        store = self.store
+        with self._errors():
+            store.size(self.queue_name("channelsq-probe"))
+        return store.path
+
+    @contextmanager
+    def separate_config(self) -> Iterator[dict[str, Any]]:
+        with tempfile.TemporaryDirectory(prefix="channelsq-") as directory:
+            yield {"prefix": None, "path": directory}
 
     def channel_state(self, channel: str) -> ChannelState:
         with self._errors():

@@ -17,7 +17,7 @@ from kombu import Producer
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
 from channelsq.layers.amqp.amqp_sender import AmqpSender
 from channelsq.layers.contract.broker_urls import check_groups_url, shown
-from channelsq.layers.contract.layer_contract import ChannelState, Deliver, Listener, Received, Send
+from channelsq.layers.contract.layer_values import ChannelState, Deliver, Listener, Received, Send
 from channelsq.layers.contract.membership_notes import Change, note
 from channelsq.layers.contract.source_contract import Source, SourceOptions
 from channelsq.layers.eviction import warn_of_eviction
@@ -138,6 +138,12 @@ class KombuChannelLayer(KombuBroker):
 
     def channel_state(self, channel: str) -> ChannelState:
         return self._sender.state(self.queue(channel))
+
+    def delete_queues(self, channels: Iterable[str]) -> None:
+        queues = {queue.name: queue for queue in (*self.used.values(), *map(self.queue, channels))}
+        with self.broker_errors(), self.open_connection() as connection, connection.channel() as channel:
+            for queue in queues.values():
+                queue(channel).delete()
 
     def purge(self, channel: str) -> int:
         return self._sender.purge(self.queue(channel))

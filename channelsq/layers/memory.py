@@ -9,7 +9,8 @@ from typing import Any
 
 from channelsq.core import names
 from channelsq.exceptions import ChannelFull
-from channelsq.layers.contract.layer_contract import BaseChannelLayer, ChannelState, Deliver, Listener, Received, Send
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
+from channelsq.layers.contract.layer_values import ChannelState, Deliver, Listener, Received, Send
 from channelsq.layers.contract.source_contract import Source, SourceOptions
 from channelsq.layers.groups.begun_marks import MemoryBegun
 from channelsq.layers.groups.group_stores import GroupStore, MemoryGroups

@@ -12,7 +12,7 @@ from typing import Any, cast
 from channelsq.core import names
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.contract.broker_urls import same_broker, shown
-from channelsq.layers.contract.layer_contract import ChannelState, Send
+from channelsq.layers.contract.layer_values import ChannelState, Send
 from channelsq.layers.contract.membership_notes import Change, note
 from channelsq.layers.contract.source_contract import Source, SourceOptions
 from channelsq.layers.groups.begun_marks import RedisBegun

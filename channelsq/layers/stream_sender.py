@@ -15,7 +15,7 @@ from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.capacity import CapacityWindows
-from channelsq.layers.contract.layer_contract import ChannelState, Send
+from channelsq.layers.contract.layer_values import ChannelState, Send
 from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.wire.signing import sign_bare

@@ -14,7 +14,7 @@ from channelsq.core.bounded import within
 from channelsq.core.wire_version import Announced
 from channelsq.exceptions import ChannelsqError
 from channelsq.layers.contract.broker_urls import shown
-from channelsq.layers.contract.layer_contract import ChannelState
+from channelsq.layers.contract.layer_values import ChannelState
 from channelsq.layers.groups.presence import Presence
 from channelsq.operations.workers import INSPECT_ERRORS, Worker, announced, inspected, merged
 from channelsq.routing import consumed_channels

@@ -111,7 +111,7 @@ def _check_others() -> list[CheckMessage]:
             layer = channel_layers[alias]
             if alias != conf.DEFAULT_CHANNEL_LAYER:
                 _ = layer.router
-            if not layer.in_process and hasattr(layer, "queue_prefix"):
+            if not layer.in_process:
                 layers.append(layer)
         except ChannelsqError as error:
             if alias != conf.DEFAULT_CHANNEL_LAYER:

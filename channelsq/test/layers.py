@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import sys
-import tempfile
 import unittest
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
@@ -14,11 +12,7 @@ from django.test.signals import setting_changed
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
-from channelsq.layers import InMemoryChannelLayer, IPCChannelLayer, KombuChannelLayer
-
-#: The part of a configured prefix at the begin of a private one; a layer takes 64 characters.
-_LONGEST_PREFIX = 40
-
+from channelsq.layers import InMemoryChannelLayer
 
 #: The layers that a live server's workers consume.
 served: set[ChannelLayerWrapper] = set()
@@ -40,25 +34,14 @@ def private_layer(alias: str) -> Iterator[ChannelLayerWrapper]:
         yield memory_layer(alias)
         return
     layer = channel_layers.make_test_backend(alias)
-    if isinstance(layer.channel_layer, IPCChannelLayer):
-        with tempfile.TemporaryDirectory(prefix="channelsq-test-") as directory:
-            yield channel_layers.make_test_backend(alias, prefix=None, path=directory)
-    elif layer.in_process:
-        yield layer
-    else:
-        prefix = f"{layer.prefix[:_LONGEST_PREFIX]}.{secrets.token_hex(6)}"
-        yield channel_layers.make_test_backend(alias, prefix=prefix)
+    with layer.separate_config() as changes:
+        yield channel_layers.make_test_backend(alias, **changes) if changes else layer
 
 
 def remove(layer: ChannelLayerWrapper) -> None:
     """Delete the data of a :func:`private_layer`: its groups and, on a broker, its queues."""
     layer.flush()
-    if not isinstance(layer.channel_layer, KombuChannelLayer):
-        return
-    routed = map(layer.queue, layer.router.channels)
-    with layer.broker_errors(), layer.open_connection() as connection, connection.channel() as channel:
-        for queue in {queue.name: queue for queue in (*layer.used.values(), *routed)}.values():
-            queue(channel).delete()
+    layer.delete_queues(layer.router.channels)
 
 
 @contextlib.contextmanager

@@ -1,18 +1,17 @@
-"""From the interface to the channel layer and back.
+"""The link between an interface server and its channel layer; each layer has the one that suits it.
 
 ::
 
-    base        what every link is
-    direct      the layer in this process's memory
-    threaded    any broker: a thread publishes, the layer's threads listen
-    streams     RedisChannelLayer on Redis Streams: no threads
-        address     where that Redis is
-        line        a connection that is made again when it is lost
-        publishing  what goes out, and capacity windows: what there is room for
-        listening   what comes in
+    link_contract     what every link does
+    memory_link       the layer in this process's memory
+    store_link        IPCChannelLayer: transactions of the site's file in the event loop
+    streams_link      RedisChannelLayer on Redis Streams, in the event loop
+    threaded_link     any other broker: a thread publishes, the layer's threads listen
 """
 
 from __future__ import annotations
+
+import functools
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.basis.counters import Counters
@@ -22,21 +21,37 @@ from channelsq.interface.link.redis_address import address_of
 from channelsq.interface.link.store_link import StoreLink
 from channelsq.interface.link.streams_link import StreamsLink
 from channelsq.interface.link.threaded_link import ThreadedLink
-from channelsq.layers import InMemoryChannelLayer, IPCChannelLayer
+from channelsq.layers import BaseChannelLayer, InMemoryChannelLayer, IPCChannelLayer, RedisChannelLayer
 
 __all__ = ["Link", "Publication", "Publisher", "link_for"]
 
 
 def link_for(layer: ChannelLayerWrapper, stats: Counters) -> Link:
-    """The quickest link that there is for ``layer``.
+    """Return the fastest link that exists for ``layer``.
 
     Raises:
         InvalidChannelLayerError: the layer's settings cannot be used.
     """
-    channel_layer = layer.channel_layer
-    if isinstance(channel_layer, InMemoryChannelLayer):
-        return DirectLink(layer, stats)
-    if isinstance(channel_layer, IPCChannelLayer):
-        return StoreLink(layer, stats)
+    return _link(layer.channel_layer, layer, stats)
+
+
+@functools.singledispatch
+def _link(channel_layer: BaseChannelLayer, layer: ChannelLayerWrapper, stats: Counters) -> Link:
+    """Return the link of a layer of a kind for which no other link is registered below."""
+    return ThreadedLink(layer, stats)
+
+
+@_link.register
+def _(channel_layer: InMemoryChannelLayer, layer: ChannelLayerWrapper, stats: Counters) -> Link:
+    return DirectLink(layer, stats)
+
+
+@_link.register
+def _(channel_layer: IPCChannelLayer, layer: ChannelLayerWrapper, stats: Counters) -> Link:
+    return StoreLink(layer, stats, channel_layer)
+
+
+@_link.register
+def _(channel_layer: RedisChannelLayer, layer: ChannelLayerWrapper, stats: Counters) -> Link:
     address = address_of(channel_layer)
     return ThreadedLink(layer, stats) if address is None else StreamsLink(layer, stats, address)

@@ -15,7 +15,7 @@ from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.link.replies import Replies
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 
 logger = logging.getLogger("channelsq.interface.link")
 

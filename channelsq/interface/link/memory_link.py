@@ -5,7 +5,7 @@ from __future__ import annotations
 from channelsq.interface.link.link_contract import Publication
 from channelsq.interface.link.replies import Replies
 from channelsq.interface.link.retrying_link import RetryingLink
-from channelsq.layers.contract.layer_contract import Listener
+from channelsq.layers.contract.layer_values import Listener
 
 
 class DirectLink(RetryingLink):

@@ -65,13 +65,12 @@ class StoreLink(RetryingLink):
         self,
         layer: ChannelLayerWrapper,
         stats: Counters,
+        channel_layer: IPCChannelLayer,
         *,
         limit: int = 10_000,
         limit_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         super().__init__(layer, stats)
-        channel_layer = layer.channel_layer
-        assert isinstance(channel_layer, IPCChannelLayer)
         self._inner = channel_layer
         self._store = channel_layer.store
         self._database = Database(self._store.directory)

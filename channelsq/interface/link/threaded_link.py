@@ -18,7 +18,7 @@ from channelsq.interface.basis.counters import Counters
 from channelsq.interface.link.link_contract import Publication
 from channelsq.interface.link.replies import Replies
 from channelsq.interface.link.retrying_link import RetryingLink
-from channelsq.layers.contract.layer_contract import Listener, Send
+from channelsq.layers.contract.layer_values import Listener, Send
 
 _Outcome = Callable[[Exception | None], None]
 

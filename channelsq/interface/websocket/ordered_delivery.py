@@ -14,7 +14,7 @@ from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.link import Publication, Publisher
 from channelsq.interface.websocket.connection_state import Action, Connection, Content
 from channelsq.interface.websocket.packing import FramePacker
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.wire.wire_forms import TIMED_KEY
 
 logger = logging.getLogger("channelsq.interface.ordered_delivery")

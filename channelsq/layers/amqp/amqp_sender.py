@@ -12,7 +12,7 @@ from channelsq.layers.amqp.amqp_capacity import Admission, Outgoings
 from channelsq.layers.amqp.message_encoder import MessageEncoder
 from channelsq.layers.amqp.outgoing import DEADLINE, Batch, Destination, Outgoing
 from channelsq.layers.contract.broker_urls import shown
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.kombu_broker.sender import KombuSender

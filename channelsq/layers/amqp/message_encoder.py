@@ -14,7 +14,7 @@ from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[att
 from channelsq.core.names import new_id
 from channelsq.layers.amqp import amqp_frames
 from channelsq.layers.amqp.outgoing import Destination, Outgoing
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, task_body, task_message
 

@@ -11,22 +11,20 @@ says where its groups are kept.
 
 from __future__ import annotations
 
-import asyncio
-import fnmatch
 import logging
 import math
-import os
-import re
-import secrets
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from channelsq import exceptions
 from channelsq.core import names
-from channelsq.core.logs import LogLimit
 from channelsq.diagnostics import misuse
+from channelsq.layers.contract.async_calls import AsyncCalls
+from channelsq.layers.contract.layer_settings import LayerSettings
+from channelsq.layers.contract.layer_values import ChannelState, Deliver, Listener, Received, Send
 from channelsq.layers.groups.begun_marks import KEPT_AFTER
 from channelsq.layers.wire import codec
 
@@ -43,67 +41,12 @@ _CLIENTS = "websocket.send.", "http.response."
 
 logger = logging.getLogger("channelsq.layers")
 
-#: Called with the channels that a message is for (all of one process), the message, and the group that it was
-#: sent to; None if it was sent to the one channel itself.
-Deliver = Callable[[Sequence[str], dict[str, Any], str | None], None]
 
-Received = tuple[str, dict[str, Any]] | tuple[None, None]
-
-
-class ChannelState(NamedTuple):
-    """What is in a channel that workers consume; None for what the layer cannot tell."""
-
-    #: How many messages wait, without those that workers have taken.
-    waiting: int | None = None
-    #: How many messages workers have taken and not finished.
-    held: int | None = None
-    #: Seconds for which the oldest message that waits has done so.
-    oldest: float | None = None
-    #: How many messages of it are dead letters.
-    dead: int | None = None
-
-
-class Send(NamedTuple):
-    """A checked and packed message on its way; later changes to the dict it came from change nothing."""
-
-    #: A channel name, or a group name if ``group`` is true.
-    target: str
-    #: The packed message.
-    body: bytes
-    group: bool = False
-    #: Seconds to hold the message back.
-    delay: float = 0.0
-    #: If this is the report that a WebSocket's message is done with (``{"done": order}``): its order.
-    done: int | None = None
-    #: The id of its message, if it may have been sent before; a new one is made if there is none.
-    identity: str | None = None
-
-
-class Listener(Protocol):
-    """What :meth:`BaseChannelLayer.listen` gives."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether it hears the broker, as far as is known."""
-
-    def stop(self) -> None:
-        """Deliver no more; returns when no delivery is running."""
-
-
-class BaseChannelLayer(ABC):
+class BaseChannelLayer(LayerSettings, AsyncCalls):
     """A channel layer.  Every method is safe to call from any thread, and after a fork.
 
     Args:
-        expiry: seconds that an unread message lives.
-        group_expiry: seconds that a membership lives after the last ``group_add``.
-        capacity: how many unread messages a channel holds.
-        channel_capacity: ``{pattern: capacity}`` for channels that differ; a pattern is a glob
-            (``"http.request*"``) or a compiled regular expression; the first that matches counts.
-        message_size_limit: the largest packed message, in bytes.
-        consume_later_limit: how often a consumer may raise ConsumeLater on one message.
-        unrouted: ``"accept"`` or ``"refuse"``, for WebSockets that no route claims.
-        streaming_responses: how many streaming responses may run at once in a process with consumers; None for half of
-            its threads.
+        settings: see :class:`~channelsq.layers.contract.layer_settings.LayerSettings`.
     """
 
     extensions: ClassVar[tuple[str, ...]] = ("groups", "flush")
@@ -126,66 +69,6 @@ class BaseChannelLayer(ABC):
     ChannelFull = exceptions.ChannelFull
     MessageTooLarge = exceptions.MessageTooLarge
 
-    def __init__(
-        self,
-        *,
-        expiry: float = 60,
-        group_expiry: float = 86_400,
-        capacity: int = 100,
-        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
-        message_size_limit: int = 1024 * 1024,
-        consume_later_limit: int = 10,
-        unrouted: str = "accept",
-        streaming_responses: int | None = None,
-    ) -> None:
-        for name, value in (
-            ("expiry", expiry),
-            ("group_expiry", group_expiry),
-            ("capacity", capacity),
-            ("message_size_limit", message_size_limit),
-            ("consume_later_limit", consume_later_limit),
-        ):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise exceptions.InvalidChannelLayerError(
-                    f"CHANNEL_LAYERS CONFIG[{name!r}] must be a number above 0, not {value!r}"
-                )
-        if unrouted not in ("accept", "refuse"):
-            raise exceptions.InvalidChannelLayerError(
-                f"CHANNEL_LAYERS CONFIG['unrouted'] must be 'accept' or 'refuse', not {unrouted!r}"
-            )
-        if streaming_responses is not None and (
-            isinstance(streaming_responses, bool) or not isinstance(streaming_responses, int) or streaming_responses < 1
-        ):
-            raise exceptions.InvalidChannelLayerError(
-                "CHANNEL_LAYERS CONFIG['streaming_responses'] must be a whole number above 0, or None for half of the "
-                f"threads, not {streaming_responses!r}"
-            )
-        self.expiry = expiry
-        self.group_expiry = group_expiry
-        self.capacity = capacity
-        self.channel_capacity = dict(channel_capacity or {})
-        self.message_size_limit = message_size_limit
-        self.consume_later_limit = consume_later_limit
-        self.unrouted = unrouted
-        self.streaming_responses = streaming_responses
-        for pattern, limit in self.channel_capacity.items():
-            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-                raise exceptions.InvalidChannelLayerError(
-                    f"CHANNEL_LAYERS CONFIG['channel_capacity'][{pattern!r}] must be a whole number above 0, "
-                    f"not {limit!r}"
-                )
-        self._patterns = [
-            (p if isinstance(p, re.Pattern) else re.compile(fnmatch.translate(p)), n)
-            for p, n in self.channel_capacity.items()
-        ]
-        self._capacities: dict[str, int] = {}
-        self._process: tuple[int, str] = (0, "")
-        #: How many group messages this process dropped because a member's channel was full.
-        self.dropped = 0
-        self._drops = LogLimit()
-        #: How often this process could not send what was to leave after a commit, or not all of it.
-        self.unsent = 0
-
     @property
     def in_process(self) -> bool:
         """Whether only this process can see the layer's channels."""
@@ -200,36 +83,35 @@ class BaseChannelLayer(ABC):
         """Whether a worker in another process can read the layer."""
         return False
 
-    # -- identity ---------------------------------------------------------------------------
+    # -- for tools and tests ----------------------------------------------------------------
 
     @property
-    def process(self) -> str:
-        """The identity of this process in names of ``!`` channels; another one after a fork."""
-        pid, identity = self._process
-        if pid != os.getpid():
-            identity = secrets.token_hex(6)
-            self._process = (os.getpid(), identity)
-        return identity
-
-    def new_channel(self, pattern: str) -> str:
-        """A new channel name of this process, from ``"name!"`` or ``"name?"``.
+    def file(self) -> Path | None:
+        """The file on this machine that holds the channels; None if a server or this process holds them.
 
         Raises:
-            TypeError: the pattern ends with neither.
+            InvalidChannelLayerError, BrokerUnavailable: the file cannot be used.
         """
-        return names.new_channel_name(pattern, self.process)
+        return None
 
-    def capacity_of(self, channel: str) -> int:
-        """How many unread messages ``channel`` may hold."""
-        # Clients' channels of one kind share an entry: their names are without number.
-        key = names.process_part(channel) if names.is_process_channel(channel) else "".join(channel.partition("?")[:2])
-        try:
-            return self._capacities[key]
-        except KeyError:
-            limit = next((n for pattern, n in self._patterns if pattern.match(channel)), self.capacity)
-            if len(self._capacities) < 1000:
-                self._capacities[key] = limit
-            return limit
+    def broker_connection(self) -> Any | None:
+        """Return a new Kombu connection to the layer's broker, not connected yet; None if the layer has no broker."""
+        return None
+
+    @contextmanager
+    def separate_config(self) -> Iterator[dict[str, Any]]:
+        """Return a context manager with the changes of ``CONFIG`` that keep another layer apart from this one.
+
+        Their data may be deleted at the end of the block.
+        """
+        yield {}
+
+    def delete_queues(self, channels: Iterable[str]) -> None:
+        """Delete the queues of ``channels``, and those that this process has used.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+        """
 
     # -- sending ----------------------------------------------------------------------------
 
@@ -458,7 +340,7 @@ class BaseChannelLayer(ABC):
         """
         raise NotImplementedError
 
-    def warn_operator(self) -> None:  # noqa: B027 - most layers have nothing to say
+    def warn_operator(self) -> None:
         """Log what an operator should change about the layer's servers.  May wait for them some seconds."""
 
     # -- runs that must not be repeated ------------------------------------------------------
@@ -549,21 +431,3 @@ class BaseChannelLayer(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back connections and wake whoever waits; the layer can be used again after it."""
-
-    # -- for async callers ------------------------------------------------------------------
-
-    async def asend(self, channel: str, message: dict[str, Any], *, delay: float = 0.0) -> None:
-        """:meth:`send` without blocking the event loop."""
-        await asyncio.to_thread(self.dispatch, (self.prepare(channel, message, delay=delay),))
-
-    async def asend_group(self, group: str, message: dict[str, Any]) -> None:
-        """:meth:`send_group` without blocking the event loop."""
-        await asyncio.to_thread(self.dispatch, (self.prepare_group(group, message),))
-
-    async def agroup_add(self, group: str, channel: str) -> None:
-        """:meth:`group_add` without blocking the event loop."""
-        await asyncio.to_thread(self.group_add, group, channel)
-
-    async def agroup_discard(self, group: str, channel: str) -> None:
-        """:meth:`group_discard` without blocking the event loop."""
-        await asyncio.to_thread(self.group_discard, group, channel)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from channelsq.core import names
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.wire import codec
 
 #: What the sockets of interface servers are called; an HTTP request has ended before anything could be restored.

@@ -9,7 +9,7 @@ from channelsq.core import names
 from channelsq.core.wire_version import NewerWire, teller
 from channelsq.ipc.messages import Taken
 from channelsq.ipc.store import Store
-from channelsq.layers.contract.layer_contract import Received
+from channelsq.layers.contract.layer_values import Received
 from channelsq.layers.ipc_broker.incoming import keep_newer, log_foreign, open_bare, open_message
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.kombu_broker.receiver import KombuReceiver

@@ -11,7 +11,7 @@ from channelsq.exceptions import ChannelFull
 from channelsq.ipc.messages import MOST_DELAYED, Message, Transaction
 from channelsq.ipc.store import Store
 from channelsq.layers.contract.capacity import CapacityWindows
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.ipc_broker.store_errors import store_errors
 from channelsq.layers.kombu_broker.broker_access import QUEUE_EXPIRES, KombuBroker

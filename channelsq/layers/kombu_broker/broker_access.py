@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +18,8 @@ from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
 from channelsq.ipc import SCHEME as IPC_SCHEME
 from channelsq.layers.contract.broker_urls import check_broker_url, same_broker, shown
-from channelsq.layers.contract.layer_contract import BaseChannelLayer, Send
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
+from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.groups.group_stores import GroupStore, RedisGroups
 from channelsq.layers.kombu_broker import patience
 from channelsq.layers.kombu_broker.amqp_internals import Blocked
@@ -43,6 +45,9 @@ _OWN_CLOCK = Clock()
 
 #: Makes a named tuple of a tuple that has all of its fields: a third of what calling its class takes.
 _tuple = tuple.__new__
+
+#: The part of a prefix at the begin of that of a separate layer; a layer takes 64 characters.
+_LONGEST_PREFIX = 40
 
 
 class KombuBroker(BaseChannelLayer):
@@ -167,6 +172,13 @@ class KombuBroker(BaseChannelLayer):
         """Those of ``CONFIG``, on top of Celery's ``broker_transport_options`` if its broker is the layer's."""
         celerys = conf.celery_app().conf.broker_transport_options if self._is_celerys else None
         return {**(celerys or {}), **self._transport_options}
+
+    def broker_connection(self) -> Connection:
+        return self.open_connection()
+
+    @contextmanager
+    def separate_config(self) -> Iterator[dict[str, Any]]:
+        yield {} if self.in_process else {"prefix": f"{self.prefix[:_LONGEST_PREFIX]}.{secrets.token_hex(6)}"}
 
     def open_connection(self, kind: type[Connection] = Connection, *, listens: bool = False) -> Connection:
         """A new connection to the broker; nothing is sent before it is used.

@@ -13,7 +13,7 @@ from kombu import Connection, Consumer, Queue
 
 from channelsq.core.wire_version import NewerWire, check_headers, teller
 from channelsq.exceptions import BrokerUnavailable
-from channelsq.layers.contract.layer_contract import Deliver
+from channelsq.layers.contract.layer_values import Deliver
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import Refused

@@ -13,7 +13,7 @@ from kombu import Queue
 
 from channelsq.core import names
 from channelsq.core.wire_version import NewerWire, check_headers, teller
-from channelsq.layers.contract.layer_contract import Received
+from channelsq.layers.contract.layer_values import Received
 from channelsq.layers.contract.membership_notes import is_note
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.kombu_broker.listener import log_foreign

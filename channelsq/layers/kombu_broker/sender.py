@@ -16,7 +16,7 @@ from channelsq.core import names
 from channelsq.core.names import new_id
 from channelsq.exceptions import ChannelFull
 from channelsq.layers.contract.capacity import Gate
-from channelsq.layers.contract.layer_contract import ChannelState, Send
+from channelsq.layers.contract.layer_values import ChannelState, Send
 from channelsq.layers.kombu_broker.amqp_internals import Blocked, was_unblocked
 from channelsq.layers.kombu_broker.broker_access import QUEUE_EXPIRES, KombuBroker, channel_of, is_temporary
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, Entry, expiry_headers, pack_envelopes, task_message

@@ -15,7 +15,6 @@ from channelsq.asgi import channel_layers
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.ipc.dead_letters import StoredDeadLetters
 from channelsq.ipc.ipc_transport import Transport
-from channelsq.layers import KombuChannelLayer
 from channelsq.redis_core.compact import ForeignPayload
 from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
 from channelsq.worker.dead_reports import read_arguments
@@ -149,9 +148,10 @@ def _connection(alias: str | None) -> Connection:
         layer = channel_layers[alias].channel_layer
     except InvalidChannelLayerError as error:
         raise CommandError(str(error)) from error
-    if not isinstance(layer, KombuChannelLayer):
+    connection: Connection | None = layer.broker_connection()
+    if connection is None:
         raise CommandError(f"the channel layer {alias!r} is on no broker, so that it keeps no dead letters")
-    return layer.open_connection()
+    return connection
 
 
 def _letters(connection: Connection) -> DeadLetters | StoredDeadLetters:

@@ -23,7 +23,7 @@ from channelsq.exceptions import (
     DenyConnection,
     ResponseLater,
 )
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.wire.wire_forms import FAILED_CONNECT, TIMED_KEY, done_message, timed_done_message
 from channelsq.message import Message
 from channelsq.signals import consumer_finished, consumer_started

@@ -15,7 +15,7 @@ import pytest
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.interface.basis.config import InterfaceConfig
 from channelsq.interface.basis.limits import Limits
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 from tests.support.interfaces import Call, Handler, Site, running
 from tests.support.waiting import wait_until
 

@@ -16,7 +16,7 @@ from websockets.typing import Origin, Subprotocol
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.interface.basis.config import InterfaceConfig
 from channelsq.interface.basis.limits import Limits
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 from tests.support.interfaces import Call, Site, accept, echo, frame, running
 from tests.support.waiting import wait_until
 

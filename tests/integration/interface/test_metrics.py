@@ -21,7 +21,8 @@ from channelsq.exceptions import ChannelFull
 from channelsq.interface.basis.config import InterfaceConfig
 from channelsq.interface.basis.limits import Limits
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
-from channelsq.layers.contract.layer_contract import BaseChannelLayer, Send
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
+from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.wire.wire_forms import TIMED_KEY
 from tests.support.fakes.layers import FakeBrokenLayer, FakeSilentLayer, FakeSlowLayer
 from tests.support.interfaces import Call, accept, echo, running

@@ -8,7 +8,7 @@ from typing import Any
 
 from channelsq.interface.link import Publication
 from channelsq.interface.link.replies import Delivery
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 
 
 class RecordingLink:

@@ -8,7 +8,8 @@ from typing import Any
 
 from channelsq.exceptions import ChannelFull
 from channelsq.layers import InMemoryChannelLayer
-from channelsq.layers.contract.layer_contract import BaseChannelLayer, Send
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
+from channelsq.layers.contract.layer_values import Send
 
 
 class RecordingLayer(InMemoryChannelLayer):

@@ -12,7 +12,7 @@ import pytest
 
 from channelsq import __version__
 from channelsq.core.wire_version import Announced
-from channelsq.layers.contract.layer_contract import ChannelState
+from channelsq.layers.contract.layer_values import ChannelState
 from channelsq.operations import screens
 from channelsq.operations.page import page_of
 from channelsq.operations.screens import Screen, text_of

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from channelsq.interface.link.channel_window import ChannelWindow
 from channelsq.interface.link.link_contract import Publication
 from channelsq.layers.contract.capacity_window import TRUSTED
-from channelsq.layers.contract.layer_contract import Send
+from channelsq.layers.contract.layer_values import Send
 
 
 def test_what_was_sent_since_the_question_is_taken_off_its_answer() -> None:
