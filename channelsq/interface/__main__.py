@@ -1,7 +1,7 @@
 """The command ``python -m channelsq.interface``.
 
-It stands above the packages it puts together, as the management commands do: it alone, of everything in
-``channelsq.interface``, knows ``channelsq.worker``, for layers that only this process can see.
+Like the management commands, this module stands above the packages that it combines.  It is the only module of
+``channelsq.interface`` that imports ``channelsq.worker``, for layers that only this process can see.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LEVELS = (logging.ERROR, logging.INFO, logging.DEBUG, logging.DEBUG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the interface server; gives the exit code: 0, or 2 after an error told in one line."""
+    """Run the interface server; return the exit code: 0, or 2 after a one-line error message."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     given = sys.argv[1:] if argv is None else argv
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_config(given, os.environ)
         _find_settings()
-        check_packages()  # before they are imported
+        check_packages()  # before these packages are imported
         if config.workers and supervised is None:
             _configure_logging(config.verbosity)
             return Supervisor(config, given).run()
@@ -68,7 +68,7 @@ def _run(config: InterfaceConfig, supervised: Supervised | None) -> None:
     module = os.environ[VARIABLE]
     try:
         settings.configured or settings.INSTALLED_APPS  # noqa: B018
-    except Exception as error:  # of the project's modules
+    except Exception as error:  # any error of the project's modules
         what = "be imported" if isinstance(error, ImportError) else "be used"
         raise ConfigError(f"the settings {module!r} ({VARIABLE}) cannot {what}: {explained(error)}") from error
     try:
@@ -117,7 +117,7 @@ def _serve(config: InterfaceConfig, supervised: Supervised | None) -> None:
 
 
 def _check_routing(layer: ChannelLayerWrapper) -> None:
-    """Log in development that no worker will start; in production only workers read the routing."""
+    """In development, log a routing that keeps workers from starting; in production only workers read the routing."""
     from django.conf import settings
 
     if settings.DEBUG and not layer.in_process:
@@ -134,7 +134,7 @@ def _configure_logging(verbosity: int) -> None:
             "channelsq": _LEVELS[verbosity],
             "uvicorn": library_level,
             "websockets": library_level,
-            # Consumers that run in this process log their failures there.
+            # Consumers that run in this process log their failures to this logger.
             "celery": library_level,
             "django": logging.WARNING if verbosity else logging.ERROR,
         }

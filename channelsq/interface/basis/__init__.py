@@ -1,1 +1,1 @@
-"""What all parts of the interface server stand on: settings, limits, counters, log fields, frames."""
+"""The foundation of the interface server: settings, limits, counters, log fields, frames."""

@@ -1,4 +1,4 @@
-"""The two ends of a client's connection."""
+"""The two addresses of a client's connection."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def local_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
 
 
 def is_encrypted(transport: asyncio.BaseTransport) -> bool:
-    """Return whether the connection is TLS, and ends here."""
+    """Return whether the connection uses TLS that this server terminates."""
     return bool(transport.get_extra_info("sslcontext"))

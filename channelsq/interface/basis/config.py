@@ -28,14 +28,14 @@ PROGRAM = "python -m channelsq.interface"
 
 
 class ConfigError(Exception):
-    """A setting cannot be used; the text names its value and the remedy."""
+    """An unusable setting; the text names its value and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class InterfaceConfig:
     """The settings of one interface server; times in seconds, sizes in bytes.
 
-    See ``python -m channelsq.interface --help`` for what each does.
+    ``python -m channelsq.interface --help`` describes each.
     """
 
     host: str = "127.0.0.1"
@@ -46,12 +46,12 @@ class InterfaceConfig:
     proxy_headers: bool = False
     http_timeout: float = 120.0
     accept_timeout: float = 20.0
-    # Longer than a dead worker's message takes to come back on streams: a lease of 30 s and a third of one.
+    # Longer than the redelivery of a dead worker's message on streams: a lease of 30 s plus a third of it.
     order_timeout: float = 45.0
     ping_interval: float = 20.0
     ping_timeout: float = 30.0
     max_connections: int = 10_000
-    # A tenth of all, so that no one address takes them all; and enough for an office behind one address.
+    # A tenth of all connections, so that no address takes them all, and enough for an office behind one address.
     max_connections_per_client: int = 1000
     max_header_size: int = 64 * 1024
     header_timeout: float = 20.0
@@ -95,13 +95,13 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "http",
         who_answers,
-        "who answers HTTP requests: channel, the workers; or direct, Django's views in this process",
+        "answer HTTP requests with the workers (channel), or with Django's views in this process (direct)",
         "WHO",
     ),
     Option(
         "proxy_headers",
         switch,
-        "believe X-Forwarded-For (its last address) and X-Forwarded-Proto; "
+        "trust X-Forwarded-For (its last address) and X-Forwarded-Proto; "
         "only behind a proxy that sets them itself, as any client can send them",
     ),
     Option(
@@ -125,7 +125,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "ping_interval",
         seconds(zero=True, remedy=TIME_OR_OFF),
-        "ping a WebSocket that often; 0 for never",
+        "the interval between pings of a WebSocket; 0 for never",
         "SECONDS",
     ),
     Option(
@@ -138,36 +138,36 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "drain_delay",
         seconds(zero=True, remedy=TIME_OR_OFF),
-        "on SIGTERM go on taking clients for this long, while health/ready says no: until a load balancer has seen it",
+        "on SIGTERM accept clients for this long while health/ready says no, so that a load balancer notices",
         "SECONDS",
     ),
     Option(
         "drain_window",
         seconds(zero=True, remedy="give seconds above 0, or 0 to close all at once"),
-        "on SIGTERM close the WebSockets one after another over this long, so that they do not all come back at once; "
+        "on SIGTERM close the WebSockets one after another over this long, so that they do not all reconnect at once; "
         "at least 50 a second",
         "SECONDS",
     ),
     Option(
         "workers",
         integer(1, 256, "give a number of processes, 1 or more"),
-        "serve with so many processes on one port, watched over by this one, which starts them anew, "
-        "one after another, on SIGHUP",
+        "the number of processes on one port; this process supervises them and, on SIGHUP, replaces them "
+        "one after another",
         "NUMBER",
         shown_default="this process alone",
     ),
     Option(
         "status_path",
         status_path,
-        "answer health/live and health/ready below this path, without a worker; none for not at all",
+        "answer health/live and health/ready below this path, without a worker; none to disable them",
         "PATH",
     ),
-    Option("metrics", switch, "answer metrics there, too, in the format of Prometheus"),
-    Option("access_log", switch, "log a line for each HTTP request and each WebSocket's begin and end"),
+    Option("metrics", switch, "also answer metrics there, in the format of Prometheus"),
+    Option("access_log", switch, "log a line for each HTTP request and the start and end of each WebSocket"),
     Option(
         "verbosity",
         integer(0, 3, "give 0, 1, 2 or 3"),
-        "0: errors, 1: and warnings and start-up, 2: and details, 3: and the libraries'",
+        "0: errors, 1: also warnings and start-up, 2: also details, 3: also those of libraries",
         "LEVEL",
         short="-v",
     ),
@@ -180,7 +180,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's options; every value is left as text."""
+    """Return the parser of the command's options; every value stays text."""
     defaults = InterfaceConfig()
     result = _Parser(
         prog=PROGRAM,
@@ -212,7 +212,7 @@ def _shown(value: Any, metavar: str | None) -> str:
 
 
 def read_config(argv: Sequence[str], environ: Mapping[str, str]) -> InterfaceConfig:
-    """The settings from a command line (without the program's name) and an environment.
+    """Return the settings from a command line (without the program's name) and an environment.
 
     Raises:
         ConfigError: a value cannot be used, or an option is unknown.

@@ -1,4 +1,4 @@
-"""What one interface server has counted, by name."""
+"""The counters of one interface server, by name."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections import Counter
 
 
 class Counters:
-    """What happened so far: ``stats.count("websocket.slow_clients")``, then ``stats["websocket.slow_clients"]``.
+    """The events so far: ``stats.count("websocket.slow_clients")``, then ``stats["websocket.slow_clients"]``.
 
-    Counted in the event loop, except for what :mod:`channelsq.interface.link.replies` counts under its lock.
+    Events are counted in the event loop, except for those that :mod:`channelsq.interface.link.replies` counts under its
+    lock.
     """
 
     __slots__ = (
@@ -18,16 +19,16 @@ class Counters:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        #: Answers of this server's own, by protocol, status and reason.
+        #: Responses of this server itself, by protocol, status and reason.
         self.refused: Counter[tuple[str, int, str]] = Counter()
         #: HTTP responses that had begun and were not completed, by reason.
         self.cut_off: Counter[str] = Counter()
-        #: Messages from and to WebSockets, and bytes of frames, plain attributes as they change with each message.
+        #: Messages from and to WebSockets, and bytes of frames; plain attributes, as they change with each message.
         self.received = 0
         self.received_bytes = 0
         self.sent = 0
         self.sent_bytes = 0
-        #: Bytes read from HTTP connections, and bytes of contents that were sent.
+        #: Bytes read from HTTP connections, and bytes of response bodies that were sent.
         self.http_received_bytes = 0
         self.http_sent_bytes = 0
 
@@ -36,7 +37,7 @@ class Counters:
         self._counts[name] += by
 
     def refuse(self, protocol: str, status: int, reason: str) -> None:
-        """Count an answer of this server's own; also as ``http.refused.413`` and ``http.body_too_large``."""
+        """Count a response of this server itself; also as ``http.refused.413`` and ``http.body_too_large``."""
         self.refused[protocol, status, reason] += 1
 
     def cut(self, reason: str) -> None:
@@ -54,5 +55,5 @@ class Counters:
         return self._counts[name] + refused + sum(n for why, n in self.cut_off.items() if name == f"http.{why}")
 
     def as_dict(self) -> dict[str, int]:
-        """Every counter without labels that is not 0."""
+        """Return every counter without labels that is not 0."""
         return dict(self._counts)

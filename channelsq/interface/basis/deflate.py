@@ -1,9 +1,9 @@
-"""permessage-deflate (RFC 7692), so that a message is compressed once for all clients that it goes to.
+"""Compression with permessage-deflate (RFC 7692), so that a message is compressed once for all its receivers.
 
-The server keeps no context from one message to the next (``server_no_context_takeover``, which a server may
-choose whatever the client offers).  A compressed message is then the same for every client with the same window,
-and nothing is kept for a client that only receives.  A client may keep its context; what is needed to follow it
-is made when it first sends something compressed.
+The server keeps no context between messages (``server_no_context_takeover``, which a server may choose for every
+client).  A compressed message is then the same for every client with the same window, and a client that only receives
+costs no memory.  A client may keep its context; the server creates its counterpart when the client first sends a
+compressed message.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 from channelsq.interface.basis.frames import COMPRESSED, frame
 
-#: Shorter messages hardly become smaller.
+#: Compression saves too little on shorter messages.
 _WORTH = 100
 
-#: One for each window that was negotiated; each message ends with a full flush, after which nothing refers to it.
+#: One for each negotiated window; each message ends with a full flush, so that no later message refers to it.
 _compressors: dict[int, Any] = {}
 
 
 def compressed_frame(first: int, payload: bytes, bits: int) -> bytes:
-    """A message as a frame for clients with a window of ``bits``; a small message is left as it is.
+    """Return the frame of a message for clients with a window of ``bits``; a small message is not compressed.
 
     Args:
         first: TEXT or BYTES.

@@ -1,7 +1,7 @@
-"""What a proxy in front says about the client: ``X-Forwarded-For`` and ``X-Forwarded-Proto``.
+"""The headers in which a proxy describes the client: ``X-Forwarded-For`` and ``X-Forwarded-Proto``.
 
-One proxy is believed, and of its headers the last value: it is the one that this proxy added itself, while
-everything before it may be the client's invention.
+The server trusts one proxy, and the last value of its headers: this proxy added that value itself, while the client may
+have invented the values before it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _SECURE = {"https": True, "wss": True, "http": False, "ws": False}
 
 
 def believed(headers: Iterable[Sequence[bytes]], client: list[Any] | None, scheme: str) -> tuple[list[Any] | None, str]:
-    """Client and scheme as a proxy reports them; as given where it does not, or writes nonsense.
+    """Return client and scheme as a proxy reports them; keep the given ones if a header is missing or malformed.
 
     Args:
-        headers: the request's, their names in lower case.
+        headers: the headers of the request, names in lower case.
         client: ``[host, port]`` of the connection.
         scheme: ``http`` or ``ws``, with an ``s`` if the connection is encrypted.
     """
@@ -38,7 +38,7 @@ def believed(headers: Iterable[Sequence[bytes]], client: list[Any] | None, schem
 
 
 def forwarded_for(headers: Iterable[Sequence[bytes]]) -> str | None:
-    """The client's address as a proxy reports it; None where it does not, or writes nonsense."""
+    """Return the client's address as a proxy reports it; None if the header is missing or malformed."""
     chain = b""
     for name, value in headers:
         if name == b"x-forwarded-for":
@@ -48,7 +48,7 @@ def forwarded_for(headers: Iterable[Sequence[bytes]]) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def _address(chain: bytes) -> str | None:
-    """The last IP address of several, each like ``1.2.3.4``, ``1.2.3.4:567``, ``::1`` or ``[::1]:567``."""
+    """Return the last IP address of a list, each like ``1.2.3.4``, ``1.2.3.4:567``, ``::1`` or ``[::1]:567``."""
     text = chain.decode("latin-1").rpartition(",")[2].strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -1,13 +1,13 @@
-"""WebSocket frames of a server: what is sent, and what most clients send (RFC 6455, section 5.2)."""
+"""WebSocket frames: those of a server, and the usual ones of clients (RFC 6455, section 5.2)."""
 
 from __future__ import annotations
 
-#: First bytes of a whole message in one frame: FIN with the opcode, and RSV1 for a compressed one.
+#: First bytes of a whole message in one frame: FIN with the opcode, and RSV1 for a compressed message.
 TEXT, BYTES, COMPRESSED = 0x81, 0x82, 0x40
 
 
 def frame(first: int, payload: bytes) -> bytes:
-    """An unmasked frame, as a server sends it."""
+    """Return an unmasked frame, as a server sends it."""
     size = len(payload)
     if size < 126:
         return bytes((first, size)) + payload

@@ -1,4 +1,4 @@
-"""How the interface writes log lines: an action, the connection, and never a session key, a token or a frame."""
+"""The log lines of the interface server: an action and the connection, never a session key, a token or a frame."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from channelsq.core.names import TOKEN_SUBPROTOCOL
 
 access = logging.getLogger("channelsq.access")
 
-#: Parameters of a URL whose values open sockets.
+#: URL parameters whose values give access to sockets.
 _SECRETS = frozenset({"session_key", "token"})
 
 _PARAMETER = re.compile(r"(?:(?<=[&;?\s])|^)([^=&;?\s]*)=([^&;\s]*)")
 _TOKEN = re.compile(re.escape(TOKEN_SUBPROTOCOL) + r"[^\s,;'\"]*")
 
-#: Headers whose values are nobody's business.
+#: Headers whose values are never logged.
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "sec-websocket-protocol", "set-cookie"})
 
 
 def extra(action: str, connection: str = "") -> dict[str, Any]:
-    """The ``extra=`` of a log record."""
+    """Return the ``extra=`` of a log record."""
     return {"action": action, "connection": connection}
 
 
 def masked(text: str) -> str:
-    """A text that may hold a URL's query or subprotocols, without the secrets in them."""
+    """Mask the secrets in a text that may contain a URL's query or subprotocols."""
     return _TOKEN.sub(f"{TOKEN_SUBPROTOCOL}***", _PARAMETER.sub(_mask, text))
 
 
@@ -38,25 +38,25 @@ def _mask(found: re.Match[str]) -> str:
 
 
 def shown_target(path: str, query_string: bytes | str) -> str:
-    """A request's path and query as one printable text, the values of ``session_key`` and ``token`` masked."""
+    """Return a request's path and query as printable text, with the values of ``session_key`` and ``token`` masked."""
     query = query_string.decode("latin-1") if isinstance(query_string, bytes) else query_string
     text = path + "?" + masked(query) if query else path
-    # What a client sends must not be able to forge a second log line.
+    # A client must not be able to forge a second log line.
     return printable(text)
 
 
 def printable(text: str) -> str:
-    """Escape in a text what is not printable ASCII, so that it can be written anywhere and forges no line."""
+    """Escape all but printable ASCII, so that any terminal can show the text and it cannot forge a log line."""
     return text.encode("unicode_escape").decode("ascii")
 
 
 def shown_client(client: list[Any] | None) -> str:
-    """``host:port`` of a client, or ``-`` for one on a Unix socket."""
+    """Return ``host:port`` of a client, or ``-`` for a client on a Unix socket."""
     return f"{client[0]}:{client[1]}" if client else "-"
 
 
 class DiscreetLogger(logging.LoggerAdapter[logging.Logger]):
-    """The logger of the ``websockets`` library, which at level DEBUG tells of all that comes and goes."""
+    """The logger of the ``websockets`` library, which at level DEBUG logs all traffic, without secrets."""
 
     def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
         """Log a line, without frames' payloads, headers that hold secrets, and secrets in a request's target."""
@@ -64,7 +64,7 @@ class DiscreetLogger(logging.LoggerAdapter[logging.Logger]):
             args = (args[0], "***")
         else:
             args = tuple(map(_shown, args))
-        kwargs.pop("exc_info", None)  # what was wrong is told elsewhere; its text may quote the request
+        kwargs.pop("exc_info", None)  # the reason is logged elsewhere; its text may quote the request
         super().debug(msg, *args, **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""Whether the packages that the interface server stands on are of the versions that it is made for."""
+"""A check that the interface server's packages have supported versions."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from channelsq.interface.basis.config import ConfigError
 
 logger = logging.getLogger("channelsq.interface")
 
-#: Those whose internals it uses; workers need none of them.
+#: The packages whose internals the interface server uses; workers need none of them.
 _NEEDED = frozenset({"httptools", "uvicorn", "websockets"})
 
 
 def check_packages() -> None:
-    """Compare what is installed with what channelsq's own metadata ask for; warn of what is newer.
+    """Compare the installed versions with channelsq's own metadata; warn about newer ones.
 
     Raises:
-        ConfigError: a package is missing, or older than that.
+        ConfigError: a package is missing, or older than the metadata ask for.
     """
     try:
         lines = requires("channelsq") or ()

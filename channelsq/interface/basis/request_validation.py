@@ -1,8 +1,7 @@
-"""What a request must not be, and the parser lets pass.
+"""Checks of a request that the parser does not make.
 
-The parser (llhttp) refuses line ends, headers, lengths and chunks that two servers could understand in two ways.  Who
-stands behind a proxy must not understand the rest in another way than the proxy, either: which host is meant, where a
-body ends, and what is a header.
+The parser (llhttp) refuses ambiguous line ends, headers, lengths and chunks.  A server behind a proxy must also agree
+with the proxy on the rest: the host that is meant, the end of a body, and the set of headers.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-#: RFC 3986, section 3.2.2, with a port: nothing that a path, a user or a second host could begin with.
+#: RFC 3986, section 3.2.2, with a port: no character that could begin a path, a user or a second host.
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%~_-]+\]|[0-9A-Za-z._~%!$&'()*+;=-]*)(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _WATCHED = frozenset({b"expect", b"host", b"transfer-encoding"})
 
-#: What the parser knows of other protocols' methods, and tunnels, which this server is no end of.
+#: Methods of other protocols that the parser accepts, and tunnels, which this server does not offer.
 _FOREIGN = frozenset(
     {
         b"ANNOUNCE", b"CONNECT", b"DESCRIBE", b"FLUSH", b"GET_PARAMETER", b"PAUSE", b"PLAY", b"PRI", b"RECORD",
@@ -28,11 +27,11 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Flaw(Exception):
-    """A request is not served.
+    """A request that the server refuses.
 
     Args:
-        status: the answer's.
-        reason: what is wrong, for the log.
+        status: the status of the response.
+        reason: the reason for the log.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -41,15 +40,15 @@ class Flaw(Exception):
 
 
 def check(method: bytes, target: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Look at a request's head, names in lower case; gives its target without scheme and host.
+    """Check a request's head, header names in lower case; return its target without scheme and host.
 
     Raises:
-        Flaw: it is not to be served.
+        Flaw: the server must refuse the request.
     """
     if version not in ("1.1", "1.0"):
-        raise Flaw(505, f"HTTP/{version} is not spoken here")
+        raise Flaw(505, f"HTTP/{version} is not supported")
     if method in _FOREIGN:
-        raise Flaw(501, f"the method {method.decode()} is not served here")
+        raise Flaw(501, f"the method {method.decode()} is not supported")
     host: bytes | None = None
     for name, value in headers:
         if name not in _WATCHED:
@@ -59,19 +58,19 @@ def check(method: bytes, target: bytes, version: str, headers: Sequence[tuple[by
             if host is not None:
                 raise Flaw(400, "more than one Host header")
             if not _HOST.fullmatch(value):
-                raise Flaw(400, f"{value!r:.80} is no host")
+                raise Flaw(400, f"{value!r:.80} is not a host")
             host = value
         elif name == b"transfer-encoding":
-            # RFC 9112, section 6.1: no other coding is known here, and HTTP/1.0 has none.
+            # RFC 9112, section 6.1: this server supports no other coding, and HTTP/1.0 has none.
             if version == "1.0":
                 raise Flaw(400, "Transfer-Encoding in HTTP/1.0")
             if not value:
                 raise Flaw(400, "Transfer-Encoding without a coding")
             if value.lower() != b"chunked":
-                raise Flaw(501, f"the transfer coding {value!r:.80}; only chunked is known")
+                raise Flaw(501, f"the transfer coding {value!r:.80}; only chunked is supported")
         elif value.lower() != b"100-continue":
             # RFC 9110, section 10.1.1.
-            raise Flaw(417, f"the expectation {value!r:.80}; only 100-continue is known")
+            raise Flaw(417, f"the expectation {value!r:.80}; only 100-continue is supported")
     if host is None and version == "1.1":
         raise Flaw(400, "no Host header")
     if target[:1] == b"/" and b"#" not in target:
@@ -88,16 +87,16 @@ def _origin_form(method: bytes, target: bytes, host: bytes | None) -> bytes:
         return target
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None:
-        raise Flaw(400, f"the target {target!r:.80} is no path")
+        raise Flaw(400, f"the target {target!r:.80} is not a path")
     authority, rest = absolute.groups()
-    # RFC 9112, section 3.2.2 has the target's count; where they differ, a proxy may have let pass the other one.
+    # RFC 9112, section 3.2.2: the target's host counts.  If they differ, a proxy may have checked the other one.
     if host is not None and authority.lower() != host.lower():
         raise Flaw(400, f"the target is at {authority!r:.80}, the Host header says {host!r:.80}")
     if not authority or not _HOST.fullmatch(authority):
-        raise Flaw(400, f"{authority!r:.80} is no host")
+        raise Flaw(400, f"{authority!r:.80} is not a host")
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
 def has_controls(path: str) -> bool:
-    """Whether a decoded path holds control characters."""
+    """Return whether a decoded path contains control characters."""
     return _CONTROLS.search(path) is not None

@@ -1,4 +1,4 @@
-"""What an option of the interface server is, and how its text is read."""
+"""The options of the interface server, and the functions that read their values from text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30}
 
 
 def integer(low: int, high: int, remedy: str) -> Callable[[str], int]:
-    """Reads a whole number from ``low`` to ``high``."""
+    """Return a reader of a whole number from ``low`` to ``high``."""
 
     def read(text: str) -> int:
         try:
@@ -26,14 +26,14 @@ def integer(low: int, high: int, remedy: str) -> Callable[[str], int]:
 
 
 def seconds(*, zero: bool, remedy: str) -> Callable[[str], float]:
-    """Reads a time; ``zero`` says whether it may be 0."""
+    """Return a reader of a time; ``zero`` says whether 0 is valid."""
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             raise ValueError(remedy) from None
-        # Also refuses "nan", which compares false with everything.
+        # This also refuses "nan", which compares false with every number.
         if not (0 < value <= 86_400 or (zero and value == 0)):
             raise ValueError(remedy)
         return value
@@ -42,7 +42,7 @@ def seconds(*, zero: bool, remedy: str) -> Callable[[str], float]:
 
 
 def size(high: int, *, zero: str = "") -> Callable[[str], int]:
-    """Reads a number of bytes up to ``high``; ``zero`` says what 0 means, if it may be given."""
+    """Return a reader of a number of bytes up to ``high``; ``zero`` describes the meaning of 0, if 0 is valid."""
     remedy = f"give bytes, 1 to {shown_size(high)}, such as 1048576, 64k or 1m" + (f"; or 0 {zero}" if zero else "")
 
     def read(text: str) -> int:
@@ -56,7 +56,7 @@ def size(high: int, *, zero: str = "") -> Callable[[str], int]:
 
 
 def shown_size(value: int) -> str:
-    """A number of bytes as it may be given, in the largest unit that divides it."""
+    """Return a number of bytes in the notation of options, in the largest unit that divides it."""
     for unit, shift in reversed(_SHIFTS.items()):
         if value and value % (1 << shift) == 0:
             return f"{value >> shift}{unit}"
@@ -64,7 +64,7 @@ def shown_size(value: int) -> str:
 
 
 def switch(text: str) -> bool:
-    """Reads on or off."""
+    """Read on or off."""
     if text.lower() in ("1", "true", "yes", "on"):
         return True
     if text.lower() in ("0", "false", "no", "off", ""):
@@ -73,28 +73,28 @@ def switch(text: str) -> bool:
 
 
 def host(text: str) -> str:
-    """Reads a host's name or address."""
+    """Read a host name or address."""
     if not text or any(c.isspace() or c == "/" for c in text):
         raise ValueError("give a host name or an IP address, such as 127.0.0.1, 0.0.0.0 or ::")
     return text.strip("[]")
 
 
 def socket_path(text: str) -> str:
-    """Reads the path of a socket file."""
+    """Read the path of a socket file."""
     if not text or "\0" in text or len(text.encode()) > 100:
         raise ValueError("give the path of a socket file, at most 100 bytes")
     return text
 
 
 def alias(text: str) -> str:
-    """Reads the name of a layer."""
+    """Read the name of a layer."""
     if not text:
         raise ValueError("give a key of CHANNEL_LAYERS, such as default")
     return text
 
 
 def root_path(text: str) -> str:
-    """Reads a path without its last slash."""
+    """Read a path, and remove its last slash."""
     if text in ("", "/"):
         return ""
     if not re.fullmatch(r"(/[^/\s?#]+)+/?", text):
@@ -103,18 +103,18 @@ def root_path(text: str) -> str:
 
 
 def who_answers(text: str) -> str:
-    """Reads who answers HTTP requests."""
+    """Read ``channel`` or ``direct``."""
     if text not in ("channel", "direct"):
         raise ValueError("give channel, for the workers, or direct, for Django's views in this process")
     return text
 
 
 def status_path(text: str) -> str:
-    """Reads a path, or that there is none."""
+    """Read a path, or ``none``."""
     if text.lower() in ("", "none"):
         return ""
     if not re.fullmatch(r"(/[^/\s?#]+)+", text):
-        raise ValueError("give a path such as /-, or none to have no such pages")
+        raise ValueError("give a path such as /-, or none to disable these pages")
     return text
 
 
@@ -124,15 +124,15 @@ TIME_OR_OFF = "give seconds above 0, or 0 to turn it off"
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting that the command line and the environment may give.
+    """One setting that the command line and the environment can set.
 
     Args:
-        name: that of its field in ``InterfaceConfig``.
-        read: makes the value of its text; ValueError with the remedy if that cannot be.
-        help: what it does.
-        metavar: what ``--help`` calls its value.
+        name: the name of its field in ``InterfaceConfig``.
+        read: converts its text to a value; raises ValueError with the remedy if it cannot.
+        help: the text for ``--help``.
+        metavar: the name of its value in ``--help``.
         short: another flag.
-        shown_default: what ``--help`` calls the default, if that is not the field's.
+        shown_default: the default in ``--help``, if it differs from the field's.
     """
 
     name: str
@@ -144,10 +144,10 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """On the command line."""
+        """The option on the command line."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """In the environment."""
+        """The variable in the environment."""
         return "CHANNELSQ_" + self.name.upper()

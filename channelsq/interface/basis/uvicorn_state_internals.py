@@ -1,6 +1,6 @@
-"""What uvicorn's server keeps of its connections.
+"""The connections and tasks that uvicorn's server keeps.
 
-A private part of uvicorn; ``tests/unit/interface/http/test_uvicorn_http_internals.py`` pins it.
+This is a private part of uvicorn; ``tests/unit/interface/http/test_uvicorn_http_internals.py`` pins it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["ServerState", "connections_of", "tasks_of"]
 
 
 def connections_of(state: ServerState) -> set[Any]:
-    """Return the protocols of the connections that are open; uvicorn waits for them at its end."""
+    """Return the protocols of the open connections; uvicorn waits for them at shutdown."""
     return cast("set[Any]", state.connections)
 
 

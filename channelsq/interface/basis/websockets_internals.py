@@ -1,8 +1,8 @@
-"""The extension permessage-deflate of the library ``websockets``, without the context that it keeps for each client.
+"""The extension permessage-deflate of the library ``websockets``, without its context for each client.
 
-A private part of ``websockets``, as are its masks and what it reads of headers;
-``tests/unit/interface/basis/test_deflate.py`` and
-``tests/unit/interface/websocket/test_websockets_wire_internals.py`` pin them.
+It is a private part of ``websockets``, as are the library's masks and its header parsers;
+``tests/unit/interface/basis/test_deflate.py`` and ``tests/unit/interface/websocket/test_websockets_wire_internals.py``
+pin them.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from websockets.typing import ExtensionParameter
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # a platform for which there is no compiled module
+except ImportError:  # a platform without a compiled module
     from websockets.utils import apply_mask
 
 __all__ = ["SharedDeflate", "SharedDeflateFactory", "apply_mask", "parse_subprotocol"]
 
-#: The window, 4 KiB: what a client that sends costs, twice.
+#: The window, 4 KiB: a sending client costs twice this memory.
 _WINDOW_BITS = 12
 
 _END = b"\x00\x00\xff\xff"
 
 
 class SharedDeflate(PerMessageDeflate):
-    """One client's side of the extension.
+    """The extension for one client.
 
     Args:
         client_forgets: whether the client keeps no context either.
         client_bits: the client's window.
-        server_bits: ours.
+        server_bits: the server's window.
     """
 
     def __init__(self, client_forgets: bool, client_bits: int, server_bits: int) -> None:
@@ -55,11 +55,11 @@ class SharedDeflate(PerMessageDeflate):
         return self.decoder
 
     def inflate(self, data: bytes, max_size: int) -> bytes:
-        """The message in a whole compressed frame.
+        """Return the message in a whole compressed frame.
 
         Raises:
-            PayloadTooBig: it is over ``max_size`` bytes.
-            ProtocolError: it is not compressed data.
+            PayloadTooBig: the message is over ``max_size`` bytes.
+            ProtocolError: the frame does not hold compressed data.
         """
         if self.remote_no_context_takeover:
             decoder = zlib.decompressobj(wbits=-self.remote_max_window_bits)
@@ -74,13 +74,13 @@ class SharedDeflate(PerMessageDeflate):
         return payload
 
     def encode(self, each: Frame) -> Frame:
-        """Nothing: messages are compressed before they get here, see ``compressed_frame``."""
+        """Do nothing: messages are compressed earlier, see ``compressed_frame``."""
         assert each.opcode in CTRL_OPCODES
         return each
 
 
 class SharedDeflateFactory(ServerPerMessageDeflateFactory):
-    """Negotiates :class:`SharedDeflate`."""
+    """A factory that negotiates :class:`SharedDeflate`."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -92,10 +92,10 @@ class SharedDeflateFactory(ServerPerMessageDeflateFactory):
     def process_request_params(
         self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Extension]
     ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
-        """The parameters of the answer, and the extension; raises NegotiationError as its base does."""
+        """Return the parameters of the response, and the extension; raise NegotiationError as the base class does."""
         answer, agreed = super().process_request_params(params, accepted_extensions)
         if agreed.remote_max_window_bits > _WINDOW_BITS and not agreed.remote_no_context_takeover:
-            # A client that cannot be told to keep little is told to keep nothing.
+            # If the client cannot limit its window, it must keep no context.
             answer.append(("client_no_context_takeover", None))
             agreed.remote_no_context_takeover = True
         extension = SharedDeflate(
