@@ -1,1 +1,1 @@
-"""What all connections of one interface server share."""
+"""The state that all connections of one interface server share."""

@@ -1,4 +1,4 @@
-"""Has every socket look, now and then, whether something of it is overdue: a few at a time, so that nobody waits."""
+"""A ticker that checks every socket for overdue deadlines, a few sockets at a time, so that no other task waits."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Protocol
 
 from channelsq.interface.basis.config import InterfaceConfig
 
-#: How many look in one turn of the event loop, which takes less than a millisecond.
+#: Sockets that are checked in one turn of the event loop, which takes less than a millisecond.
 AT_ONCE = 200
 
-#: Seconds between two looks of a socket, at least and at most; and seconds between two turns, at least.
+#: Bounds of the seconds between two checks of a socket, and the least seconds between two turns.
 SOONEST, LATEST, PAUSE = 0.25, 1.0, 0.005
 
-#: A look comes late by this share of the shortest timeout at most.
+#: A check is late by at most this share of the shortest timeout.
 _SHARE = 0.05
 
 
 class Watched(Protocol):
-    """Whoever has its turn."""
+    """An object that the ticker calls."""
 
     def on_tick(self, now: float) -> object:
-        """Look whether something is overdue, by the event loop's time."""
+        """Check for overdue deadlines, by the event loop's time."""
 
 
 def period_of(config: InterfaceConfig) -> float:
-    """How often (seconds) a socket must look, for the timeouts that there are."""
+    """Return the seconds between two checks of a socket, for the configured timeouts."""
     timeouts = (
         config.accept_timeout,
         config.order_timeout,
@@ -40,11 +40,11 @@ def period_of(config: InterfaceConfig) -> float:
 
 
 class DeadlineTicker:
-    """Goes round, for ever.
+    """A ticker that runs until it is stopped.
 
     Args:
-        watched: those whose turn comes once a round; they come and go.
-        period: seconds that a round takes.  With very many of them it takes longer: 200,000 look in 5 s.
+        watched: the objects to call once a round; the set may change.
+        period: seconds that a round takes.  Very many objects take longer: 5 s for 200,000.
         also: called with the loop's time in each turn.
     """
 
@@ -58,12 +58,12 @@ class DeadlineTicker:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin, in the running event loop."""
+        """Start, in the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(self._wait, self._turn)
 
     def stop(self) -> None:
-        """End."""
+        """Stop."""
         if self._timer is not None:
             self._timer.cancel()
 

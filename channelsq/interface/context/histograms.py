@@ -1,4 +1,4 @@
-"""How long things take, for ``--metrics``: histograms, filled in the event loop."""
+"""Durations for ``--metrics``: histograms, filled in the event loop."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CHANNELS = (names.HTTP_REQUEST, *WEBSOCKET)
 
 
 class Histogram:
-    """How many values were how large."""
+    """A count of values by their size."""
 
     __slots__ = ("_counts", "sum")
 
     def __init__(self) -> None:
         self._counts = [0] * (len(BOUNDS) + 1)
-        #: All values together.
+        #: The sum of all values.
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
@@ -33,7 +33,7 @@ class Histogram:
         self.sum += value
 
     def buckets(self) -> Iterator[tuple[str, float]]:
-        """Of each bound, then of ``+Inf``, how many values were not above it; as Prometheus writes them."""
+        """Return the cumulative count of each bound, then of ``+Inf``, as Prometheus writes them."""
         total = 0
         for bound, count in zip((*map(str, BOUNDS), "+Inf"), self._counts, strict=True):
             total += count
@@ -41,7 +41,7 @@ class Histogram:
 
 
 class Measures:
-    """What one interface server measures.
+    """The measurements of one interface server.
 
     Args:
         now: the event loop's clock.
@@ -51,28 +51,28 @@ class Measures:
         self._now = now
         #: By channel, seconds from handing a message to the link until the broker has it.
         self.publish = {channel: Histogram() for channel in CHANNELS}
-        #: By channel, seconds from the same moment until the consumer answers: with the report that it is done with a
-        #: WebSocket's message, or the first part of a response.
+        #: By channel, seconds from the same moment until the consumer answers: with the report that it has finished a
+        #: WebSocket's message, or with the first part of a response.
         self.reply = {channel: Histogram() for channel in CHANNELS}
-        #: By channel, seconds of that which its consumer took, by its worker's clock.
+        #: By channel, seconds of that time that the consumer took, by its worker's clock.
         self.consumer = {channel: Histogram() for channel in WEBSOCKET}
-        #: Seconds from a request's head to its response's last byte, of those that had a response.
+        #: Seconds from a request's head to its response's last byte, for requests that had a response.
         self.requests = Histogram()
         #: Those responses, by status.
         self.responses: Counter[int] = Counter()
 
     def timed(self, publisher: Publisher, channel: str) -> Publisher:
-        """``publisher``, for a publication that is submitted now and measured until the broker has it."""
+        """Return ``publisher`` with a timer, from now until the broker has the publication."""
         return _Timed(publisher, self.publish[channel], self._now)
 
     def answered(self, status: int, begun: float) -> None:
-        """A response is complete, or as complete as it gets; its request came at ``begun``."""
+        """Count a response that ended, complete or cut off; its request came at ``begun``."""
         self.responses[status] += 1
         self.requests.observe(self._now() - begun)
 
 
 class _Timed:
-    """A publisher that notes when its publication is with the broker, however often that was tried."""
+    """A publisher that measures the time until the broker has its publication, over all attempts."""
 
     __slots__ = ("_begun", "_histogram", "_now", "_publisher")
 

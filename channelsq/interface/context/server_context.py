@@ -1,4 +1,4 @@
-"""What all connections of one interface server share."""
+"""The state that all connections of one interface server share."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from channelsq.security.origins import OriginPolicy
 
 logger = logging.getLogger("channelsq.interface")
 
-#: Requests that are given up in one turn of the rounds at most.
+#: The largest number of requests that time out in one turn of the deadline ticker.
 _MOST_GIVEN_UP = 1000
 
 
 class Socket(Protocol):
-    """A WebSocket, from its connect until the application is done with its disconnect."""
+    """A WebSocket, from its connect until the application has handled its disconnect."""
 
     @property
     def told(self) -> bool:
-        """Whether the layer has its disconnect."""
+        """Whether the layer has the socket's disconnect."""
 
     def on_tick(self, now: float) -> None:
-        """Look whether something is overdue."""
+        """Check for overdue deadlines."""
 
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake."""
 
     def let_go(self) -> None:
-        """Publish all that is left, without waiting for anything."""
+        """Publish all remaining messages without waiting for their turn."""
 
 
 class Waiting(Protocol):
@@ -52,19 +52,19 @@ class Waiting(Protocol):
 
     @property
     def since(self) -> float:
-        """When it began to wait, by the event loop's time."""
+        """The start of the wait, by the event loop's time."""
 
     def on_tick(self, now: float) -> bool:
-        """Give up if no answer came in time; gives whether it did."""
+        """Give up if no answer came in time; return whether the request gave up."""
 
 
 class ServerContext:
-    """Settings, counters, the way to the layer and back, and the sockets.
+    """Settings, counters, the link to the layer, and the sockets of one server.
 
     Args:
         config: the interface's settings.
         layer: the channel layer.
-        peers: the processes that serve together with this one, if there are any, and they tell each other something.
+        peers: the processes that serve together with this one, if they exchange metrics.
     """
 
     def __init__(self, config: InterfaceConfig, layer: ChannelLayerWrapper, peers: Peers | None = None) -> None:
@@ -74,39 +74,39 @@ class ServerContext:
         self.layer = layer
         #: See :meth:`BaseChannelLayer.prepare`.
         self.prepare = layer.channel_layer.prepare
-        #: Whether clients' messages may be packed without :attr:`prepare`: not past a layer that has its own.
+        #: Whether clients' messages may be packed without :attr:`prepare`: not if the layer overrides it.
         self.packs_alone = type(layer.channel_layer).prepare is BaseChannelLayer.prepare
-        #: Seconds for which a request or a connect may wait for room: less than it may wait for its answer.
+        #: Seconds that a request or a connect may wait for room: less than it may wait for its answer.
         patiences = self.limits.room_patience, self.config.http_timeout / 2, self.config.accept_timeout / 2
         self.room_patience = min(patiences)
         #: The keys of replies that were logged as unknown.
         self.unknown_keys: set[str] = set()
-        #: From when on a socket that nobody accepts is logged again, by the event loop's time.
+        #: The time, by the event loop's clock, from which an unaccepted socket is logged again.
         self.tell_unaccepted = 0.0
         self.stats = Counters()
-        #: How long things take; None if nobody asks.
+        #: Measured durations; None without ``--metrics``.
         self.measures: Measures | None = None
-        #: Which pages may open a WebSocket.
+        #: The origins whose pages may open a WebSocket.
         self.origins = OriginPolicy.from_settings()
         self.link = link_for(layer, self.stats)
         self.sockets: set[Socket] = set()
         #: The channels that no worker consumes.
         self.unconsumed = Unconsumed(layer, config)
-        #: How many HTTP responses have begun and are not complete.
+        #: The number of HTTP responses that have begun and are not complete.
         self.streaming = 0
-        #: Requests that wait for an answer of one message, the oldest first.
+        #: Requests that wait for a single response, the oldest first.
         self.single_responses: dict[Waiting, None] = {}
-        #: Bytes of requests' bodies that are kept for another run, see :mod:`channelsq.interface.http.body_spool`.
+        #: Bytes of request bodies that are kept for another run, see :mod:`channelsq.interface.http.body_spool`.
         self.bodies_kept = 0
-        #: How many clients are connected, whatever they speak.
+        #: The number of connected clients, of every protocol.
         self.connections = 0
-        #: How many of them are of one client.
+        #: The number of connections of each client.
         self.clients = Clients(config)
-        #: Tells other interface servers that this one lives; None where there are none, or nobody could know.
+        #: Tells other interface servers that this one lives; None if the layer has no place for heartbeats.
         self.heartbeat: Heartbeat | None = None
-        #: True once the server is told to end: it is not ready for more clients.
+        #: True once the server was told to shut down: it is not ready for more clients.
         self.draining = False
-        #: True once nothing new is begun.
+        #: True once the server accepts no new work.
         self.ending = False
         self.loop: asyncio.AbstractEventLoop
         self.replies: Replies
@@ -130,14 +130,14 @@ class ServerContext:
         presence = self.layer.channel_layer.presence
         if presence is not None:
             self.heartbeat = Heartbeat(self.layer, presence, self.limits, self._on_buried, self.config.root_path)
-            # What this process is told of its sockets, see channelsq.layers.contract.membership_notes.
+            # Membership changes of this process' sockets, see channelsq.layers.contract.membership_notes.
             self.replies.register(prefixes[0], self.heartbeat)
             self.link.on_back = self.heartbeat.hurry
             self.heartbeat.start()
         self._ticker.start()
 
     async def stop(self) -> None:
-        """Leave the channel layer."""
+        """Disconnect from the channel layer."""
         self._ticker.stop()
         if self.peers is not None:
             self.peers.leave()
@@ -146,33 +146,33 @@ class ServerContext:
         await self.link.stop()
 
     def _count_from_thread(self, name: str) -> None:
-        """Count something that any thread has noticed."""
-        with contextlib.suppress(RuntimeError):  # of a closed loop
+        """Count an event that any thread has noticed."""
+        with contextlib.suppress(RuntimeError):  # if the loop is closed
             self.loop.call_soon_threadsafe(self.stats.count, name)
 
     def _on_buried(self) -> None:
-        """Others have told the application that every socket here is gone: let it be so; called in a thread."""
+        """Close every socket: other servers have told the application that they are gone.  Called in a thread."""
         self.loop.call_soon_threadsafe(self._close_all)
 
     def _close_all(self) -> None:
         for socket in list(self.sockets):
-            socket.close(1012, "the server was taken for dead")
+            socket.close(1012, "other servers declared this server dead")
 
     def untold(self) -> int:
-        """How many sockets would be lost to the workers if the process ended now.
+        """Return the number of sockets whose end would stay unknown to the workers if the process ended now.
 
-        What is published is safe with a broker; what is in this process must have been handled too.
+        Published messages are safe with a broker; messages in this process' memory must have been handled, too.
         """
         if self.layer.channel_layer.in_process:
             return len(self.sockets)
         return sum(not socket.told for socket in self.sockets)
 
     def new_channel(self, pattern: str) -> str:
-        """A new channel name of this process."""
+        """Return a new channel name of this process."""
         return self.layer.channel_layer.new_channel(pattern)
 
     def prepare_limit(self) -> int:
-        """The largest message, in bytes, that the layer takes."""
+        """Return the largest message, in bytes, that the layer takes."""
         return self.layer.channel_layer.message_size_limit
 
     def _give_up_requests(self, now: float) -> None:
@@ -182,13 +182,13 @@ class ServerContext:
         self.unconsumed.on_tick(now)
         for waiting in list(itertools.islice(self.single_responses, _MOST_GIVEN_UP)):
             if not waiting.on_tick(now):
-                break  # all that follow are younger
+                break  # all later requests are younger
 
     def _on_unknown(self, channel: str, delivery: Delivery) -> None:
-        """A reply to a client that has left: whoever waits to send it more is told."""
+        """Handle a reply to a client that has left: tell a producer that waits to send more."""
         self.say_gone(delivery.message)
         if delivery.group is not None:
-            # A socket is taken out of its groups when it closes.  An HTTP request is not, as few are in any.
+            # A socket leaves its groups when it closes.  An HTTP request does not, as few requests are in any.
             self.link.forget(channel)
 
     def say_gone(self, message: dict[str, Any]) -> None:
@@ -198,11 +198,11 @@ class ServerContext:
             self._credit(credit, {"gone": True})
 
     def say_written(self, credit: str) -> None:
-        """Tell a producer that the client has taken what it sent."""
+        """Tell a producer that the client has taken the sent parts."""
         self._credit(credit, {"credit": True})
 
     def say_go(self, credit: str, body_channel: str | None) -> None:
-        """Tell a worker that another run may answer a request, and where the rest of its body is sent again."""
+        """Tell a worker that another run may answer a request, and on which channel its body is sent again."""
         self._credit(credit, {"credit": True, "body_channel": body_channel})
 
     def _credit(self, channel: Any, message: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the broker knows, asked for when somebody wants to know: messages that wait, and what workers stream."""
+"""Questions to the broker, asked on demand: the depths of channels, and the streaming responses of workers."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ EMBEDDED = "embedded"
 
 
 class Asked(Generic[T]):
-    """A question that is asked in a thread.
+    """A question that a thread asks.
 
     Args:
         question: returns the answer; may raise BrokerUnavailable.
-        about: what it is about, for the log.
+        about: the subject, for the log.
     """
 
     def __init__(self, question: Callable[[], dict[str, T]], about: str) -> None:
@@ -39,11 +39,11 @@ class Asked(Generic[T]):
     async def ask(self, timeout: float) -> dict[str, T]:
         """Return the answer; empty if it is not known in time.
 
-        Whoever asks while an answer is due gets the same one: a broker that is away holds up one thread, not many.
+        Concurrent callers share one question: an unreachable broker blocks one thread, not many.
         """
         if self._answer is None or self._answer.done():
             self._answer = asyncio.get_running_loop().create_future()
-            # A daemon: the end of the process does not wait for a broker that is away.
+            # A daemon: the process can exit while a broker does not respond.
             threading.Thread(
                 target=self._run, args=(self._answer,), name="channelsq-asks", daemon=True
             ).start()  # fmt: skip
@@ -56,28 +56,28 @@ class Asked(Generic[T]):
         try:
             found = self._question()
         except BrokerUnavailable:
-            found = {}  # the broker's absence is another metric's to tell
+            found = {}  # another metric reports an unreachable broker
         except Exception as error:
             found = {}
-            logger.warning("%s are not known: %s", self._about, error, extra=extra("not_known"))
-        # A closed loop raises RuntimeError: nobody asks any more.
+            logger.warning("cannot get %s: %s", self._about, error, extra=extra("not_known"))
+        # A closed loop raises RuntimeError: then no caller waits any more.
         with contextlib.suppress(RuntimeError):
             answer.get_loop().call_soon_threadsafe(answer.set_result, found)
 
 
 def depths(layer: BaseChannelLayer, channels: Sequence[str]) -> dict[str, int]:
-    """Return about how many messages no worker has taken yet, by channel.
+    """Return the approximate number of messages that no worker has taken yet, by channel.
 
     Args:
         layer: the channel layer.
-        channels: which of its channels.
+        channels: the channels to query.
     """
     found = {channel: layer.depth(channel) for channel in channels}
     return {channel: depth for channel, depth in found.items() if depth is not None}
 
 
 def streams(layer: BaseChannelLayer, alias: str) -> dict[str, Streaming]:
-    """Return the streaming responses of a layer's workers, by their names; empty if they are announced nowhere.
+    """Return the streaming responses of a layer's workers, by worker name; empty if the layer has no announcements.
 
     Args:
         layer: the channel layer.

@@ -1,8 +1,9 @@
-"""Notices channels that no worker consumes: messages wait there, and nobody says that it reads them.
+"""Detection of channels that no worker consumes while messages wait in them.
 
-Workers announce which channels they read in the Redis of the groups.  A program of another kind may read a channel and
-announce nothing, so that a channel without an announced worker is told of only if a message has waited in it, untaken,
-while nothing was answered.  A layer without announcements is judged by that alone, after a longer time.
+Workers announce the channels that they read in the Redis of the groups.  A program of another kind may read a channel
+without an announcement.  A channel without an announced worker is therefore reported only if a message has waited in
+it, untaken, while no message was answered.  A layer without announcements is judged by this waiting alone, after a
+longer time.
 """
 
 from __future__ import annotations
@@ -28,37 +29,37 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("channelsq.interface")
 
-#: Where what browsers begin is sent to.
+#: The channels to which new requests and sockets are sent.
 _DOORS = (names.HTTP_REQUEST, names.WEBSOCKET_CONNECT)
 
-#: Seconds between two looks, at least, and for which a message counts as waiting after it was seen to.
+#: The least seconds between two checks, and the seconds for which the last sighting of a waiting message counts.
 _EVERY, _FRESH = 1.0, 5.0
 
-#: Seconds without an answer after which a layer without announcements is taken for one without workers.
+#: Seconds without an answer after which a layer without announcements is taken for a layer without workers.
 _LONGER = 5.0
 
-#: Seconds until a channel is told of again, which doubles, up to the last.
+#: Seconds until a channel is reported again, which double up to the second value.
 _AGAIN, _RAREST = 60.0, 3600.0
 
 
 class Look(NamedTuple):
-    """What was found out about some channels."""
+    """The result of one check of some channels."""
 
-    #: How many workers announce themselves; None if the layer has no place for that.
+    #: The number of announced workers; None if the layer has no announcements.
     workers: int | None
-    #: The channels that they read; None for all of them, as older workers do not say which.
+    #: The channels that the workers read; None for all channels, as older workers do not name them.
     read: frozenset[str] | None
-    #: About how many messages wait in each channel; without those of which that is not known.
+    #: The approximate number of waiting messages in each channel; channels of unknown depth are missing.
     depths: dict[str, int]
 
     def is_read(self, channel: str) -> bool:
-        """Whether a worker says that it reads a channel."""
+        """Return whether a worker announces that it reads a channel."""
         return bool(self.workers) and (self.read is None or channel in self.read)
 
 
 @dataclass
 class _Mark:
-    """A channel that no worker consumes: since when messages wait there, and since when that is known."""
+    """A channel that no worker consumes: the start of the wait, and the time of its detection."""
 
     waiting: float
     since: float
@@ -67,10 +68,10 @@ class _Mark:
 
 
 class Unconsumed:
-    """The channels that no worker consumes; all but the looks themselves happens in the event loop.
+    """The channels that no worker consumes; everything but the checks themselves runs in the event loop.
 
     Args:
-        layer: where clients' messages are sent.
+        layer: the layer to which clients' messages are sent.
         config: the interface's settings.
     """
 
@@ -80,9 +81,9 @@ class Unconsumed:
         self._patience = config.limits.answer_patience
         self._grace = config.limits.worker_grace
         self._marks: dict[str, _Mark] = {}
-        #: Since when the oldest message of a channel waits for its answer, and when that was seen.
+        #: By channel, the start of its oldest message's wait for an answer, and the time of the last sighting.
         self._waiting: dict[str, tuple[float, float]] = {}
-        #: Answers so far, by the channel of what they answer; those that were counted, and when there were more.
+        #: Answers so far, by the channel of the answered message; the counted ones, and the time of the last increase.
         self.answers: Counter[str] = Counter()
         self._counted: dict[str, int] = {}
         self._last: dict[str, float] = {}
@@ -93,13 +94,13 @@ class Unconsumed:
         self._looking = False
 
     def waits(self, channel: str, since: float, now: float) -> None:
-        """Note that a message of a channel has had no answer; times are the event loop's."""
+        """Record that a message of a channel has had no answer; times are the event loop's."""
         if now - since >= self._patience:
             before, seen = self._waiting.get(channel, (math.inf, 0.0))
             self._waiting[channel] = since if now - seen > _FRESH else min(since, before), now
 
     def on_tick(self, now: float) -> None:
-        """Look, if it is time, whether anybody reads the channels that have waited too long."""
+        """Check, if it is time, whether workers consume the channels that have waited too long."""
         if now < self._due or self._looking:
             return
         self._due = now + _EVERY
@@ -113,11 +114,11 @@ class Unconsumed:
         if asked:
             self._looking = True
             loop = asyncio.get_running_loop()
-            # A daemon: the end of the process does not wait for a broker that is away.
+            # A daemon: the process can exit while a broker does not respond.
             threading.Thread(target=self._run, args=(asked, loop), name="channelsq-looks", daemon=True).start()
 
     def unready(self, now: float) -> tuple[str, bool] | None:
-        """Return what is wrong, and whether the server is of no use for now; None if nothing is wrong."""
+        """Return the problem, and whether it makes the server useless for now; None without a problem."""
         if not self._marks:
             return None
         useless = (
@@ -129,21 +130,21 @@ class Unconsumed:
         return f"no worker consumes {', '.join(sorted(self._marks))}", useless
 
     def _waited(self, channel: str, now: float) -> float:
-        """For how long a channel has had a message that waits, and no answer."""
+        """Return the seconds for which a channel has had a waiting message and no answer."""
         since, _ = self._waiting.get(channel, (now, now))
         return now - max(since, self._last.get(channel, -math.inf))
 
-    # -- looks
+    # -- checks
 
     def _run(self, channels: list[str], loop: asyncio.AbstractEventLoop) -> None:
         found: Look | None = None
         try:
             found = look(self._layer, channels)
         except BrokerUnavailable:
-            pass  # its link says so
+            pass  # the link logs the reason
         except Exception as error:
-            logger.warning("it is not known who consumes channels: %s", error, extra=extra("consumers_not_known"))
-        # A closed loop raises RuntimeError: nobody asks any more.
+            logger.warning("cannot tell which channels workers consume: %s", error, extra=extra("consumers_not_known"))
+        # A closed loop raises RuntimeError: then no caller waits any more.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._on_look, channels, found, loop)
 
@@ -164,7 +165,7 @@ class Unconsumed:
         elif mark is not None and self._last.get(channel, -math.inf) > mark.since:
             self._end(channel)
         elif found.depths.get(channel, 1) == 0:
-            # Taken by somebody who announces nothing, or expired.
+            # The message was taken by a program that announces nothing, or it has expired.
             if mark is not None and not (found.workers is not None and channel in self._seen):
                 self._end(channel)
         elif mark is not None:
@@ -179,7 +180,7 @@ class Unconsumed:
     def _patience_with(self, channel: str, found: Look) -> float:
         if found.workers is not None:
             return self._patience
-        # Only of these are answers counted, without which workers that are busy would look like none.
+        # Answers are counted for these channels only; without the count, busy workers would look like missing ones.
         return max(self._patience, _LONGER) if channel in _DOORS else math.inf
 
     def _end(self, channel: str) -> None:
@@ -190,13 +191,13 @@ class Unconsumed:
         app = conf.known_celery_app()
         start = f"celery -A {(app.main if app is not None else None) or '<project>'} worker"
         if found.workers is None:
-            what = f"nothing was taken from {channel} for {waited:.0f} s: no worker consumes it, or all are busy"
+            what = f"no message was taken from {channel} for {waited:.0f} s: no worker consumes it, or all are busy"
             remedy = f"start {start}"
         else:
             what = f"no worker consumes {channel}, where a message has waited for {waited:.0f} s"
             remedy = f"start {start}"
             if found.workers:
-                what += f"; the {found.workers} that announce themselves read other channels"
+                what += f"; the {found.workers} announced workers read other channels"
                 remedy += f" without -Q and -X, or with {channel} in -Q"
         layer = self._layer
         url = getattr(layer, "url", None)
@@ -205,7 +206,7 @@ class Unconsumed:
 
 
 def look(layer: ChannelLayerWrapper, channels: list[str]) -> Look:
-    """Return who consumes some channels of a layer; blocks.
+    """Return the consumers of some channels of a layer; blocks.
 
     Raises:
         BrokerUnavailable: the broker, or the Redis of the groups, does not answer.

@@ -132,7 +132,7 @@ def test_workers_of_other_channels_are_told_of(watch: Watch, lines: list[logging
     watch.wait(100, RECEIVE)
     text = lines[0].getMessage()
     assert "no worker consumes websocket.receive" in text
-    assert "the 2 that announce themselves read other channels" in text
+    assert "the 2 announced workers read other channels" in text
     assert "without -Q and -X, or with websocket.receive in -Q" in text
     # Pages and handshakes are answered, so that the server is of use.
     assert watch.unready == ("no worker consumes websocket.receive", False)
@@ -187,7 +187,7 @@ def test_a_layer_without_announcements_is_judged_later(watch: Watch, lines: list
     watch.wait(PATIENCE + 1, HTTP)
     assert lines == []
     watch.wait(6, HTTP)
-    assert "nothing was taken from http.request for " in lines[0].getMessage()
+    assert "no message was taken from http.request for " in lines[0].getMessage()
     assert "no worker consumes it, or all are busy: start celery" in lines[0].getMessage()
     watch.wait(100, RECEIVE)  # whose answers are not counted
     assert len([line for line in lines if "receive" in line.getMessage()]) == 0
