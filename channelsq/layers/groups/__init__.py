@@ -1,1 +1,1 @@
-"""What a layer keeps beside messages: groups, who lives, which runs have begun, the time."""
+"""Data of a layer besides its messages: groups, presence, marks of runs."""

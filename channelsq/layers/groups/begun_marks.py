@@ -13,16 +13,16 @@ from channelsq.redis_core.operations import ask
 if TYPE_CHECKING:
     from channelsq.layers.groups.group_stores import RedisGroups
 
-#: Seconds that a mark is kept whose run nobody has reported as ended: a message may wait so long for a worker.
+#: Seconds that the mark of a run without a reported end is kept: its message may wait so long for a worker.
 KEPT = 86_400.0
 
-#: Seconds that a mark outlives its run where the acknowledgement of the message leaves later than the end is noted.
+#: Seconds that a mark outlives its run if the message is acknowledged after the end is recorded.
 KEPT_AFTER = 600.0
 
-#: Seconds between two looks of a process for marks whose time is over.
+#: Seconds between two deletions of expired marks by a process.
 CLEAN_EVERY = 60.0
 
-#: Marks that a process keeps in its own memory; the oldest are dropped.
+#: The most marks in the memory of a process; the oldest are dropped.
 MOST_IN_MEMORY = 10_000
 
 
@@ -31,7 +31,7 @@ class BegunStore(ABC):
 
     @abstractmethod
     def begin(self, mark: str) -> bool:
-        """Write a mark; return False if it is there.
+        """Write a mark; return False if it exists.
 
         Raises:
             BrokerUnavailable: the store does not answer.
@@ -39,15 +39,15 @@ class BegunStore(ABC):
 
     @abstractmethod
     def end(self, mark: str, after: float) -> None:
-        """Forget a mark in so many seconds; errors as :meth:`begin`."""
+        """Delete a mark in so many seconds; errors as :meth:`begin`."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Forget every mark; errors as :meth:`begin`."""
+        """Delete every mark; errors as :meth:`begin`."""
 
 
 class MemoryBegun(BegunStore):
-    """The marks of a layer inside one process: no worker dies without its messages, but one may be put back."""
+    """The marks of a layer inside one process: its messages die with its worker, but one may be given back."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,12 +72,12 @@ class MemoryBegun(BegunStore):
 
 
 class RedisBegun(BegunStore):
-    """Marks in the Redis that holds the groups: one sorted set, by the unix time at which each is forgotten.
+    """Marks in the Redis that holds the groups: one sorted set, by the unix time at which each expires.
 
     It is one key without a time to live, so that no eviction policy for such keys (``volatile-*``) drops a mark.
 
     Args:
-        groups: where the groups are.
+        groups: the groups in that Redis.
     """
 
     def __init__(self, groups: RedisGroups) -> None:

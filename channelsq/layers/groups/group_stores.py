@@ -1,7 +1,7 @@
-"""Where groups are kept: who is a member of what.
+"""The stores of groups and their members.
 
-A layer owns one :class:`GroupStore`: :class:`MemoryGroups` for layers that live in one process,
-:class:`RedisGroups` for all others.
+A layer owns one :class:`GroupStore`: :class:`MemoryGroups` for layers within one process, :class:`RedisGroups` for
+all others.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from channelsq.redis_io.blocking import carry_out_again
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-#: Memberships that are written together.
+#: The number of memberships that are written together.
 _ADDED_TOGETHER = 500
 
-#: Seconds: on a connection that nothing comes through any more nobody waits for ever.
+#: Seconds: the timeouts of a half-open connection.
 _TIMEOUTS = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0}
 
 T = TypeVar("T")
 
 
 def owner_of(channel: str) -> str | None:
-    """The process whose client a channel is; None if it is nobody's."""
+    """Return the process that has the channel's client, or None."""
     return names.process_part(channel)[:-1].rpartition(".")[2] if names.is_process_channel(channel) else None
 
 
@@ -70,10 +70,10 @@ class GroupStore(ABC):
 
     @abstractmethod
     def members(self, group: str) -> list[str]:
-        """The channels in ``group``."""
+        """Return the channels in ``group``."""
 
     def addresses(self, group: str) -> tuple[list[tuple[str, Names]], list[str]]:
-        """The members of ``group`` by their process, as ``("name.<process>!", channels)``; and those without one."""
+        """Return the members of ``group`` by process, as ``("name.<process>!", channels)``, and the others."""
         by_process: dict[str, list[str]] = {}
         others = []
         for channel in self.members(group):
@@ -98,11 +98,11 @@ class GroupStore(ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """Forget every group."""
+        """Delete every group."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back connections."""
+        """Close the connections."""
 
 
 class MemoryGroups(GroupStore):
@@ -158,7 +158,7 @@ class MemoryGroups(GroupStore):
             self._channels.clear()
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there are no connections."""
 
 
 class RedisGroups(GroupStore):
@@ -168,10 +168,10 @@ class RedisGroups(GroupStore):
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads it.
-        prefix: put before every key.
+        prefix: the prefix of every key.
         expiry: seconds that a membership lives after the last ``add``.
-        params: how that Redis is entered, as keyword arguments of redis-py's ConnectionPool, if ``url`` does not say
-            all of it.
+        params: how to connect to that Redis, as keyword arguments of redis-py's ConnectionPool, if ``url`` does not
+            contain all of it.
     """
 
     def __init__(self, url: str, prefix: str, expiry: float, params: dict[str, Any] | None = None) -> None:
@@ -179,43 +179,43 @@ class RedisGroups(GroupStore):
         self.url = url
         self.prefix = prefix
         if params is None:
-            # The URL's own query goes above these.
+            # The URL's own query takes precedence.
             self.client = redis.Redis.from_url(url, decode_responses=True, **_TIMEOUTS)
         else:
-            # What is not set is redis-py's to decide; and a worker may have as many threads as it likes.
+            # redis-py decides about missing values; connections are not limited, as a worker's threads are not.
             chosen = {
                 **_TIMEOUTS,
                 **{name: value for name, value in params.items() if value is not None and name != "max_connections"},
             }
             pool = redis.ConnectionPool(**chosen, decode_responses=True)
             self.client = redis.Redis(connection_pool=pool)
-        #: Makes the operations.
+        #: The operations on the groups.
         self.commands = GroupCommands(prefix)
-        #: This server's, by which memberships end.
+        #: The clock of this server, by which memberships end.
         self.clock = Clock(lambda: self.carry_out(server_time), str(maybe_sanitize_url(url)))
 
     def carry_out(self, make: Callable[[], Operation[T]]) -> T:
-        """Return the result of the operation that ``make`` makes, which may be carried out twice.
+        """Return the result of the operation that ``make`` returns; it may be carried out twice.
 
         Raises:
-            BrokerUnavailable: Redis cannot do it.
+            BrokerUnavailable: Redis cannot be reached, or refuses.
         """
         pool = self.client.connection_pool
         try:
             return carry_out_again(pool, make)
-        except (redis.RedisError, OSError) as error:  # also one that answers, but is out of memory or read-only
+        except (redis.RedisError, OSError) as error:  # also from a server that is out of memory or read-only
             if not isinstance(error, redis.ResponseError):
-                pool.disconnect(inuse_connections=False)  # whatever broke the one connection may have broken these
+                pool.disconnect(inuse_connections=False)  # these connections are probably lost, too
             raise BrokerUnavailable(maybe_sanitize_url(self.url), error) from error
 
     def add(self, group: str, channel: str, more: Iterable[Command] = ()) -> None:
         """See :meth:`GroupStore.add`; ``more`` commands are carried out in the same transaction."""
         owner, end = owner_of(channel), self.clock.now() + self.expiry
         if not self.carry_out(lambda: self.commands.add(group, channel, end, self.expiry, owner, more)):
-            self.forget(channel)  # its process is gone, and whoever tidied up after it has been here
+            self.forget(channel)  # its process is gone, and another process may have cleaned up for it already
 
     def add_all(self, memberships: Iterable[tuple[str, str, float]]) -> None:
-        """Add many at once, each a group, a channel, and the seconds until the membership ends."""
+        """Add several memberships, each a group, a channel, and the seconds until it ends."""
         rest = iter(memberships)
         while some := list(itertools.islice(rest, _ADDED_TOGETHER)):
             now = self.clock.now()
@@ -231,7 +231,7 @@ class RedisGroups(GroupStore):
         return self.carry_out(lambda: self.commands.members(group, now))
 
     def sizes(self, most: int, seconds: float) -> GroupSizes:
-        """See :meth:`BaseChannelLayer.group_sizes`; memberships that have expired may be counted."""
+        """See :meth:`BaseChannelLayer.group_sizes`; expired memberships may be counted."""
         until = time.monotonic() + seconds
         found: dict[str, int] = {}
         cursor, ended = b"0", False
@@ -242,7 +242,7 @@ class RedisGroups(GroupStore):
         return GroupSizes(dict(itertools.islice(found.items(), most)), not ended or len(found) > most)
 
     def some_members(self, group: str, most: int) -> tuple[list[str], int]:
-        """See :meth:`BaseChannelLayer.some_members`; a group may have 100,000s, and memberships that have expired."""
+        """See :meth:`BaseChannelLayer.some_members`; large groups are scanned; expired memberships may be returned."""
         return self.carry_out(lambda: self.commands.some_members(group, most))
 
     def addresses(self, group: str) -> tuple[list[tuple[str, Names]], list[str]]:
@@ -254,7 +254,7 @@ class RedisGroups(GroupStore):
         self.carry_out(lambda: self.commands.forget(channel))
 
     def forget_all(self, channels: Sequence[str]) -> None:
-        """:meth:`forget` for many at once."""
+        """End every membership of several channels."""
         if channels:
             self.carry_out(lambda: self.commands.forget(*channels))
 

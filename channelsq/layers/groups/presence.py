@@ -1,4 +1,4 @@
-"""Which processes of a site live, and which sockets interface servers have, so that others tidy up after the dead."""
+"""The running processes of a site and the sockets of its interface servers; other processes clean up for dead ones."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from channelsq.redis_core.operations import Operation, ask, transaction
 if TYPE_CHECKING:
     from channelsq.layers.groups.group_stores import RedisGroups
 
-#: Seconds that a process is remembered as taken for dead, and one that ended by itself: for as long as a consumer may
-#: still work for a socket of it.
+#: Seconds for which a process stays marked as dead, and one that ended regularly: as long as a consumer may still work
+#: for one of its sockets.
 _REMEMBERED, _REMEMBERED_SHORTLY = 3600, 300
 
 
 class Beat(NamedTuple):
-    """What a process learns when it says that it lives."""
+    """The state of a process when its heartbeat is written."""
 
-    #: Whether others have taken it for dead, and tidied up after it or begun to.
+    #: Whether another process took it for dead and has begun to clean up for it.
     buried: bool
-    #: Whether nobody knew it: it is new, or Redis has lost everything.
+    #: Whether it was not registered: it is new, or Redis has lost its data.
     unknown: bool
-    #: How many sockets are noted of it.
+    #: How many of its sockets are registered.
     sockets: int
 
 
 class Presence:
     """The records of the site's processes, in the Redis that holds the groups.
 
-    Keys, all under the groups' prefix:
+    Keys, all with the groups' prefix:
 
     ``<prefix>:interfaces``             set: the interface servers
-    ``<prefix>:interface:<process>``    string that expires: the process lives; what it announces of itself
+    ``<prefix>:interface:<process>``    string that expires: the heartbeat, with the process's announcement
     ``<prefix>:sockets:<process>``      hash: the path of each of its sockets, by reply channel
-    ``<prefix>:buried:<process>``       string that expires: it has ended, or others have tidied up after it; nobody
-                                        of it joins a group any more, see :meth:`RedisGroups.add`
-    ``<prefix>:sweep:<process>``        string that expires: one process is doing so
+    ``<prefix>:buried:<process>``       string that expires: it has ended, or was taken for dead; its clients join no
+                                        groups any more, see :meth:`RedisGroups.add`
+    ``<prefix>:sweep:<process>``        string that expires: one process is cleaning up for it
     ``<prefix>:workers``                set: the workers
-    ``<prefix>:worker:<name>``          string that expires: the worker lives; what it announces of itself
+    ``<prefix>:worker:<name>``          string that expires: the heartbeat, with the worker's announcement
 
     Args:
-        groups: where the groups are.
+        groups: the groups in that Redis.
     """
 
     def __init__(self, groups: RedisGroups) -> None:
@@ -64,14 +64,14 @@ class Presence:
         return self._groups.carry_out(lambda: transaction(*commands))
 
     def beat(self, process: str, lifetime: float) -> Beat:
-        """Say that a process lives, for so many seconds from now on; errors as those of groups."""
+        """Write the heartbeat of a process for ``lifetime`` seconds; errors as those of groups."""
         key, everybody, milliseconds = self._key("interface", process), f"{self._prefix}:interfaces", lifetime * 1000
-        # Only what a Redis that is full does, too, and no transaction, which that refuses.
+        # Only commands that a server with full memory accepts; it refuses transactions.
         renewed, known, _, buried, sockets = self._ask(
             ("PEXPIRE", key, int(milliseconds)),
             ("SISMEMBER", everybody, process),
-            ("DEL", self._key("sweep", process)),  # whoever is at it leaves the rest to this process
-            # Not deleted along with it: the answer may be lost, and then it would never be heard of.
+            ("DEL", self._key("sweep", process)),  # a process that is cleaning up stops
+            # Not deleted in the same write: if the answer were lost, the process would never learn of it.
             ("EXISTS", self._key("buried", process)),
             ("HLEN", self._key("sockets", process)),
         )
@@ -83,11 +83,11 @@ class Presence:
         return Beat(bool(buried), not known, int(sockets))
 
     def revive(self, process: str) -> None:
-        """A process has heard that it was taken for dead."""
+        """Delete the mark of a process that has learned that it was taken for dead."""
         self._ask(("DEL", self._key("buried", process)))
 
     def note(self, process: str, opened: Mapping[str, str], closed: Sequence[str]) -> None:
-        """Note sockets that were opened, with their paths, and such that are gone."""
+        """Register opened sockets with their paths, and remove closed ones."""
         key = self._key("sockets", process)
         commands: list[Command] = []
         if opened:
@@ -98,20 +98,20 @@ class Presence:
             self._transact(*commands)
 
     def leave(self, process: str) -> None:
-        """A process ends as it should."""
+        """Remove a process that ends regularly."""
         self._transact(
             ("DEL", *(self._key(kind, process) for kind in ("interface", "sockets"))),
             ("SET", self._key("buried", process), "1", "EX", _REMEMBERED_SHORTLY),
             ("SREM", f"{self._prefix}:interfaces", process),
         )
 
-    # -- of versions
+    # -- Versions
 
     def beat_worker(self, name: str, lifetime: float, more: Mapping[str, Any] | None = None) -> None:
-        """Say that a worker lives, for so many seconds from now on; errors as those of groups.
+        """Write the heartbeat of a worker for ``lifetime`` seconds; errors as those of groups.
 
         Args:
-            more: what it announces besides, see :func:`channelsq.core.wire_version.announcement`.
+            more: further announcements, see :func:`channelsq.core.wire_version.announcement`.
         """
         self._ask(
             ("SET", self._key("worker", name), announcement(more), "PX", int(lifetime * 1000)),
@@ -119,11 +119,11 @@ class Presence:
         )
 
     def leave_worker(self, name: str) -> None:
-        """A worker ends as it should."""
+        """Remove a worker that ends regularly."""
         self._ask(("DEL", self._key("worker", name)), ("SREM", f"{self._prefix}:workers", name))
 
     def announced(self) -> list[Announced]:
-        """Return what the processes that live have announced; workers that live no more are forgotten."""
+        """Return the announcements of running processes; remove workers without a heartbeat."""
         return self._groups.carry_out(self._announced)
 
     def _announced(self) -> Operation[list[Announced]]:
@@ -137,7 +137,7 @@ class Presence:
             lives = {name: text.decode() for name, text in zip(processes, told, strict=True) if text is not None}
             found += [read_announcement(kind, name, text) for name, text in lives.items()]
             if kind == "worker" and len(lives) < len(processes):
-                # One that is only late adds itself again with its next beat.
+                # A worker that is only late registers again with its next heartbeat.
                 yield from ask(("SREM", everybody, *({*processes} - {*lives})))
         return found
 
@@ -151,17 +151,17 @@ class Presence:
         return list(map(int, self._ask(*[("HLEN", self._key("sockets", process)) for process in processes])))
 
     def paths(self, channels: Sequence[str]) -> list[str | None]:
-        """Return the path of each socket, by its reply channel; None for what is no socket that is known."""
+        """Return the path of each socket, by its reply channel; None for a channel that is not a registered socket."""
         commands: list[Command] = []
         for channel in channels:
             process = names.process_part(channel)[:-1] if names.is_process_channel(channel) else ""
             commands.append(("HGET", self._key("sockets", process.rpartition(".")[2]), channel))
         return [None if path is None else path.decode() for path in self._ask(*commands)]
 
-    # -- of the dead
+    # -- Dead processes
 
     def dead(self) -> list[str]:
-        """The processes that have not said for too long that they live."""
+        """Return the processes without a heartbeat."""
         return self._groups.carry_out(self._dead)
 
     def _dead(self) -> Operation[list[str]]:
@@ -170,21 +170,21 @@ class Presence:
         return [process for process, alive in zip(processes, lives, strict=True) if not alive]
 
     def claim(self, process: str, seconds: float) -> bool:
-        """Whether the caller, and for so long nobody else, is to tidy up after a process."""
+        """Claim the clean-up for a process for so many seconds; return False if another process has claimed it."""
         (taken,) = self._ask(("SET", self._key("sweep", process), "1", "NX", "PX", int(seconds * 1000)))
         return bool(taken)
 
     def keep(self, process: str, seconds: float) -> bool:
-        """Have what :meth:`claim` gave last for so long from now on; false if it is lost: the process lives again."""
+        """Extend a claim to ``seconds`` from now; return False if it is lost, because the process is alive again."""
         (kept,) = self._ask(("PEXPIRE", self._key("sweep", process), int(seconds * 1000)))
         return bool(kept)
 
     def release(self, process: str) -> None:
-        """Give back what :meth:`claim` gave."""
+        """Release a claim."""
         self._ask(("DEL", self._key("sweep", process)))
 
     def some_sockets(self, process: str, count: int) -> dict[str, str]:
-        """About so many sockets of a process, with their paths; none if there are none."""
+        """Return about ``count`` sockets of a process, with their paths; an empty dict if it has none."""
         return self._groups.carry_out(lambda: self._some_sockets(process, count))
 
     def _some_sockets(self, process: str, count: int) -> Operation[dict[str, str]]:
@@ -197,17 +197,17 @@ class Presence:
                 return some
 
     def members(self, process: str) -> Iterator[str]:
-        """Channels of a process that are members of groups."""
+        """Yield the channels of a process that are members of groups."""
         start = f"{self._prefix}:member:"
         for key in self._groups.carry_out(lambda: matching_keys(f"{start}*.{process}!*")):
             yield key.removeprefix(start)
 
     def condemn(self, process: str) -> None:
-        """From now on nobody of a process joins a group, and if it comes back it knows that it was taken for dead."""
+        """Mark a process as dead: its clients join no groups any more, and it learns of the mark if it comes back."""
         self._ask(("SET", self._key("buried", process), "1", "EX", _REMEMBERED))
 
     def bury(self, process: str) -> None:
-        """Everything is tidied up after a process."""
+        """Remove a process after the clean-up."""
         self._transact(
             ("SET", self._key("buried", process), "1", "EX", _REMEMBERED),
             ("SREM", f"{self._prefix}:interfaces", process),

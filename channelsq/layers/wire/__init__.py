@@ -1,1 +1,1 @@
-"""What travels: packed, signed, enveloped."""
+"""The wire formats: packing, signatures and envelopes."""

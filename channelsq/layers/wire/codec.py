@@ -1,7 +1,7 @@
-"""Messages as bytes: msgpack, checked on the way out, never pickle.
+"""Messages as bytes: msgpack, checked before sending, never pickle.
 
-What a message may hold is the ASGI 1.0 list: a dict with str keys of None, bool, int (signed 64
-bit), float, str, bytes, list or tuple, and dict.  https://asgi.readthedocs.io (legacy: channel layers)
+A message may contain the types of ASGI 1.0: a dict with str keys of None, bool, int (signed 64 bit), float, str,
+bytes, list or tuple, and dict.  https://asgi.readthedocs.io (legacy: channel layers)
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import msgpack
 
 from channelsq.exceptions import MessageTooLarge
 
-#: How deep a message may nest; also what stops a dict that contains itself.
+#: How deep a message may nest; this also stops a dict that contains itself.
 MAX_DEPTH = 64
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 _SCALARS = (str, bytes, bool, float, type(None))
 _EXACT = frozenset(_SCALARS)
 
-#: What a packer starts with, in bytes; it grows.  Most messages are small, and msgpack's own 256 KiB take longer
-#: to get than they take to fill.
+#: The initial size of a packer's buffer, in bytes; it grows.  Most messages are small, and to allocate msgpack's own
+#: 256 KiB takes longer than to fill them.
 _BUFFER = 1024
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Whether ``value`` can be sent, at a glance: False also for what takes a second look, such as subclasses."""
+    """Return whether ``value`` can certainly be sent; False also if it needs a full check, as subclasses do."""
     kind = type(value)
     if kind in _EXACT:
         return True
@@ -97,10 +97,10 @@ def _unsendable_key(message: dict[str, Any]) -> str:
 
 
 def pack(message: dict[str, Any], limit: int) -> bytes:
-    """``message`` as bytes.
+    """Return ``message`` as bytes.
 
     Raises:
-        TypeError: it is no dict, or holds something that cannot be sent; the text names the key.
+        TypeError: it is not a dict, or contains a value that cannot be sent; the text names the key.
         MessageTooLarge: the result would be over ``limit`` bytes.
     """
     if type(message) is not dict or not _is_plain(message, 0):
@@ -109,7 +109,7 @@ def pack(message: dict[str, Any], limit: int) -> bytes:
         packed = dumps(message)
     except UnicodeEncodeError as error:
         raise TypeError(
-            f"message key {_unsendable_key(message)}: a message must hold text that UTF-8 can carry: {error}"
+            f"message key {_unsendable_key(message)}: the text of a message must be valid UTF-8: {error}"
         ) from None
     if len(packed) > limit:
         raise MessageTooLarge(len(packed), limit)
@@ -117,27 +117,27 @@ def pack(message: dict[str, Any], limit: int) -> bytes:
 
 
 def unpack(packed: bytes) -> dict[str, Any]:
-    """The message that :func:`pack` made ``packed`` of; raises :class:`ValueError` on anything else."""
+    """Return the message in ``packed``, the result of :func:`pack`; raise :class:`ValueError` for anything else."""
     message = loads(packed)
     if type(message) is not dict:
         raise ValueError(f"not a packed message, but a {type(message).__name__}")
     for key in message:
         if type(key) is not str:
-            raise ValueError(f"not a packed message, as its key {_short(key)} is no str")
+            raise ValueError(f"not a packed message, as its key {_short(key)} is not a str")
     return message
 
 
 def dumps(value: Any) -> bytes:
-    """msgpack of any plain value, str and bytes kept apart."""
+    """Return any plain value as msgpack, with str and bytes distinguished."""
     return msgpack.Packer(buf_size=_BUFFER).pack(value)  # type: ignore[no-any-return]
 
 
 def _refuse_extension(code: int, data: bytes) -> Any:
-    raise ValueError(f"extension type {code}, which no message holds")
+    raise ValueError(f"extension type {code}, which messages do not contain")
 
 
 def loads(packed: bytes) -> Any:
-    """The value in ``packed``; raises :class:`ValueError` on anything that is not msgpack."""
+    """Return the value in ``packed``; raise :class:`ValueError` for anything that is not msgpack."""
     try:
         return msgpack.unpackb(packed, ext_hook=_refuse_extension)
     except (msgpack.UnpackException, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A layer's messages in the compact form of :mod:`channelsq.redis_core.compact`, for a broker that keeps bytes."""
+"""A layer's messages in the compact form of :mod:`channelsq.redis_core.compact`, for a broker that stores bytes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import Signing
 from channelsq.redis_core.compact import TaskFrame, encode_compact
 
-#: How many channels are remembered.
+#: The most channels that are cached.
 _MOST = 1000
 
 
 class CompactMessages:
-    """Makes the messages of one layer.
+    """Encoder of one layer's messages.
 
     Args:
         expiry: seconds that an unread message lives.
-        queue_prefix: what the names of the layer's queues have in front of those of its channels.
-        signing: the layer's.
+            queue_prefix: the prefix of the layer's queue names before the channel names.
+            signing: the layer's.
     """
 
     def __init__(self, expiry: float, queue_prefix: str = "", signing: Signing | None = None) -> None:
@@ -27,13 +27,13 @@ class CompactMessages:
         self._frames: dict[str, TaskFrame] = {}
 
     def task(self, channel: str, packed: bytes, identity: str | None = None, delay: float = 0.0) -> bytes:
-        """Return the message of a channel that workers consume.
+        """Return the message for a channel that workers consume.
 
         Args:
             channel: its name.
             packed: the content.
             identity: the message's id, if it may have been sent before; a new one if left out.
-            delay: seconds that it is held back.
+            delay: seconds before workers may run it.
         """
         identity = identity or new_id()
         frame = self._frames.get(channel) or self._frame(channel)
@@ -45,7 +45,7 @@ class CompactMessages:
         return encode_compact(queue, identity, body, self.expiry_ms)
 
     def _frame(self, channel: str) -> TaskFrame:
-        # [[channel, content], {}, {}], with the content spliced in as it was packed.
+        # [[channel, content], {}, {}]; the packed content is inserted unchanged.
         start = b"\x93\x92" + codec.dumps(channel)
         frame = TaskFrame(self.queue_prefix + channel, start, b"\x80\x80", self.expiry_ms)
         if len(self._frames) < _MOST:

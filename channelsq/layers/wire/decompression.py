@@ -1,6 +1,6 @@
-"""Bounds on what Kombu unpacks: it does so with every message whose header says how, before anybody has asked for it.
+"""Bounds on decompression: Kombu decompresses every message with a compression header before any check.
 
-No message of channelsq is compressed, but a Celery worker takes tasks that are.
+channelsq never compresses messages, but a Celery worker accepts compressed tasks.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from kombu import compression
 
 logger = logging.getLogger("channelsq.layers.decompression")
 
-#: Bytes that a compressed message may have, unpacked.
+#: The most bytes of a message after decompression.
 LIMIT = 64 * 1024 * 1024
 
-#: Of each way that Kombu knows and Python has: its type, what packs, what makes a decompressor, other names.
+#: Each compression that Kombu knows and Python has: its type, compressor, factory of decompressors, other names.
 _WAYS: list[tuple[str, Callable[[bytes], bytes], Callable[[], Any], list[str]]] = [
     ("application/x-gzip", zlib.compress, zlib.decompressobj, ["gzip", "zlib"]),
     ("application/x-bz2", bz2.compress, bz2.BZ2Decompressor, ["bzip2", "bzip"]),
@@ -30,13 +30,13 @@ _WAYS: list[tuple[str, Callable[[bytes], bytes], Callable[[], Any], list[str]]] 
 
 @functools.cache
 def bound() -> None:
-    """Have Kombu unpack no more than :data:`LIMIT` bytes of a message, in this process from now on."""
+    """Limit Kombu's decompression of a message to :data:`LIMIT` bytes, in this process from now on."""
     for kind, pack, decompressor, names in _WAYS:
         compression.register(pack, functools.partial(_unpack, decompressor), kind, aliases=names)
 
 
 def _unpack(decompressor: Callable[[], Any], body: bytes) -> bytes:
-    """Nothing, for what cannot be unpacked: whoever reads the message refuses it then, as any that is none."""
+    """Return ``b""`` if decompression fails; the reader then rejects the message."""
     unpacker = decompressor()
     problem: object = f"it is incomplete, or has over {LIMIT} bytes unpacked"
     try:

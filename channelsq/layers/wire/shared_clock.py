@@ -1,4 +1,4 @@
-"""The time that all processes of a site agree on, although the clocks of their machines do not."""
+"""The clock that all processes of a site share, although the clocks of their machines differ."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Callable
 
 logger = logging.getLogger("channelsq.layers.clock")
 
-#: Seconds for which a look at the server's clock is trusted; this machine's own clock goes on from there.
+#: Seconds for which a reading of the server's clock is used; this machine's own clock continues from there.
 _TRUSTED = 30.0
 
-#: Seconds that the answer to such a look may take, to say what time it is.
+#: The most seconds that a reading may take to be precise enough.
 _PROMPT = 1.0
 
-#: Seconds by which this machine's clock may be wrong without a word.
+#: Seconds of difference between the clocks above which it is logged.
 _TOLD_ABOVE = 5.0
 
 
 class Clock:
-    """A Redis server's clock, as this process knows it; this machine's while nothing is known.
+    """A Redis server's clock, or this machine's while the server's is unknown.
 
     Args:
-        ask: asks the server for the seconds since 1970; None without a server.
-        server: what it is called in the log.
+        ask: reads the server's clock, in seconds since 1970; None without a server.
+            server: the server's name in the log.
     """
 
     def __init__(self, ask: Callable[[], float] | None = None, server: str = "") -> None:
         self._ask = ask
         self._server = server
         self._lock = threading.Lock()
-        #: Seconds by which the server's clock is ahead of the monotonic one.
+        #: Seconds by which the server's clock is ahead of the monotonic clock.
         self._ahead: float | None = None
         self._due = float("-inf")
         self._told = 0.0
@@ -43,7 +43,7 @@ class Clock:
         now = time.monotonic()
         if now >= self._due and self._lock.acquire(blocking=False):
             try:
-                self._due = now + _TRUSTED  # whatever comes of it
+                self._due = now + _TRUSTED  # also if the reading fails
                 self._look(self._ask)
             finally:
                 self._lock.release()
@@ -54,7 +54,7 @@ class Clock:
         began = time.monotonic()
         try:
             asked = ask()
-        except Exception:  # the server is away: who needs it for more than this is told so
+        except Exception:  # the server is away: calls that need it for more than the time report this
             return
         ended, local = time.monotonic(), time.time()
         if ended - began > _PROMPT and self._ahead is not None:

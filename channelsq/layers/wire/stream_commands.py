@@ -1,8 +1,8 @@
-"""Sends as Redis commands on the streams of :mod:`channelsq.transport`, without a Kombu producer between.
+"""Sends as Redis commands on the streams of :mod:`channelsq.transport`, without a Kombu producer.
 
-What travels is what :mod:`channelsq.layers.wire.wire_forms` describes, in the transport's compact form
-(:mod:`channelsq.redis_core.compact`), so that every Kombu consumer of the transport reads it too.
-No connection is opened here: whoever has one sends the commands.
+The messages have the forms of :mod:`channelsq.layers.wire.wire_forms`, in the transport's compact form
+(:mod:`channelsq.redis_core.compact`), so that every Kombu consumer of the transport can read them.
+No connection is opened here: the caller sends the commands.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from channelsq.redis_core.entries import DEAD_PREFIX
 #: Milliseconds that an unused reply queue or ``?`` queue lives.
 QUEUE_EXPIRES_MS = 300_000
 
-#: Milliseconds for which, and number in which, envelopes of one process are kept that it is too old to read.
+#: How long, in ms, and how many envelopes are kept that their process cannot read because they are newer.
 _NEWER_EXPIRES_MS, _MOST_NEWER = 86_400_000, 1000
 
-#: A channel's key, what bodies begin with, the encoder of unsigned ones, and the bytes of an XADD around the data.
+#: A channel's key, the start of its bodies, the encoder of unsigned ones, and the bytes of an XADD around the data.
 _Channel = tuple[str, bytes, TaskFrame, bytes, bytes]
 
 
 class StreamCommands:
-    """Makes the commands of one layer.
+    """Commands for the messages of one layer.
 
     Args:
         prefix: the transport's global key prefix.
         expiry: seconds that an unread message lives.
-        queue_prefix: what the names of the layer's queues have in front of those of its channels.
+        queue_prefix: the prefix of the layer's queue names before the channel names.
         signing: the layer's.
     """
 
@@ -45,20 +45,20 @@ class StreamCommands:
         self._channels: dict[str, _Channel] = {}
 
     def key(self, queue: str) -> str:
-        """The key of a queue's stream."""
+        """Return the key of a queue's stream."""
         return f"{self.prefix}stream:{self.queue_prefix}{queue}"
 
     def dead_key(self, queue: str) -> str:
-        """The key of the stream of a queue's dead letters."""
+        """Return the key of the stream of a queue's dead letters."""
         return f"{self.prefix}{DEAD_PREFIX}{self.queue_prefix}{queue}"
 
     # -- sending ----------------------------------------------------------------------------
 
     def task(self, channel: str, packed: bytes, identity: str | None = None) -> Command:
-        """Adds a packed message to a channel that workers consume.
+        """Return the command that adds a packed message to a channel that workers consume.
 
         Args:
-            identity: its id, to send a message again under the same one; a new one if left out.
+            identity: the message's id, to send a message again with the same one; a new one if left out.
         """
         key, start, frame, _, _ = self._channels.get(channel) or self._channel(channel)
         identity = identity or new_id()
@@ -72,7 +72,7 @@ class StreamCommands:
 
     @property
     def packer(self) -> Callable[[str, bytes, str], bytes]:
-        """:meth:`packed_task`, or what does the same where messages are signed."""
+        """Return :meth:`packed_task`, or its equivalent for signed messages."""
         return self.packed_task if self.signing is None else self._signed_task
 
     def _signed_task(self, channel: str, packed: bytes, identity: str) -> bytes:
@@ -94,13 +94,13 @@ class StreamCommands:
         return made
 
     def bare(self, queue: str, body: bytes) -> list[Command]:
-        """Adds an envelope to a process's reply queue, or a packed message to a ``?`` channel's queue."""
+        """Return the commands that add an envelope to a reply queue, or a packed message to a ``?`` channel's queue."""
         if self.signing is not None:
             body = self.signing.bare(self.queue_prefix + queue, body, self.expiry_ms)
         return self.bare_on(self.key(queue), body, self.expiry_ms)
 
     def bare_on(self, key: str, body: bytes, expiry_ms: int) -> list[Command]:
-        """The same for who has the queue's key, perhaps another expiry, and has signed."""
+        """Return the commands of :meth:`bare` for a key, with the given expiry and without a new signature."""
         return [
             ("XADD", key, "*", "m", encode_compact(None, None, body, expiry_ms), "x", expiry_ms),
             ("PEXPIRE", key, QUEUE_EXPIRES_MS, "NX"),
@@ -114,14 +114,14 @@ class StreamCommands:
     def read(
         self, last: dict[str, str], count: int, block_ms: int, trimmed: Iterable[str], *, renew: bool
     ) -> list[Command]:
-        """Deletes what was read of reply queues and reads on; the last command's reply is the news.
+        """Return commands that delete the read entries of reply queues and read on; the last reply has the new entries.
 
         Args:
-            last: of each key the id to read on from; ``"0-0"`` for the beginning.
-            count: how many envelopes of each queue at most.
-            block_ms: how long the server waits for news, above 0.
-            trimmed: the keys that something was read of, and not deleted yet.
-            renew: whether to keep the queues alive for another :data:`QUEUE_EXPIRES_MS`.
+            last: for each key the last id that was read; ``"0-0"`` for the beginning.
+                count: the most envelopes of each queue.
+                block_ms: how long the server waits for new entries, above 0.
+                trimmed: the keys with entries that were read and not deleted yet.
+                renew: whether to keep the queues alive for another :data:`QUEUE_EXPIRES_MS`.
         """
         commands: list[Command] = [("XTRIM", key, "MINID", _next_id(last[key])) for key in trimmed]
         if renew:
@@ -130,12 +130,12 @@ class StreamCommands:
         return commands
 
     def keep_newer(self, key: str, data: bytes, error: NewerPayload) -> list[Command]:
-        """Keep an entry of a reply queue as a dead letter for a day, as nobody else reads the queue.
+        """Return commands that keep an entry of a reply queue as a dead letter for a day; no other process reads it.
 
         Args:
-            key: the queue's.
-            data: the entry's.
-            error: says which version of the wire it needs.
+            key: the queue's key.
+                data: the entry's data.
+                error: contains the wire version that the entry needs.
         """
         stream = key.removeprefix(f"{self.prefix}stream:")
         dead = f"{self.prefix}{DEAD_PREFIX}{stream}"
@@ -150,14 +150,14 @@ def open_replies(
     opened: Callable[[bytes], bytes] = without_signature,
     newer: Callable[[bytes, NewerPayload], None] | None = None,
 ) -> list[Any]:
-    """What XREAD found in a reply queue: what envelopes hold, as it is, but for those whose time is over.
+    """Return the contents of the envelopes that XREAD found in a reply queue, except expired ones.
 
     Args:
         found: ``[id, fields]`` of each entry.
         now_ms: the server's time in ms since 1970.
-        foreign: is told what is wrong with an entry that is left out, since it is none of channelsq's.
-        opened: takes off signatures, and raises Refused for one that is not what it must be.
-        newer: is given the data of an entry that only a newer process can read; None for ``foreign`` to be told.
+        foreign: called with a description of each entry that is not channelsq's; the entry is left out.
+            opened: verifies and removes signatures; raises Refused for a wrong one.
+            newer: called with the data of an entry that only a newer process can read; None to call ``foreign``.
     """
     entries: list[Any] = []
     for identity, fields in found:
@@ -179,11 +179,11 @@ def open_replies(
 
 
 def open_bare(data: bytes) -> tuple[bytes, int | None]:
-    """The body and the lifetime (ms) of an entry that :meth:`StreamCommands.bare` made.
+    """Return the body and the lifetime (ms) of an entry of :meth:`StreamCommands.bare`.
 
     Raises:
-        NewerPayload: only a newer process can read it.
-        ValueError: it is something else.
+        NewerPayload: only a newer process can read the entry.
+            ValueError: the entry is something else.
     """
     try:
         task, _, body, lifetime = decode_compact(data)

@@ -1,14 +1,14 @@
-"""What a Kombu channel layer puts on the broker.
+"""The forms of a Kombu channel layer's messages on the broker.
 
-* A channel without a type character is a queue of the same name, behind the layer's prefix if it has one.  A
-  message on it is a Celery task message (protocol 2) whose task is called as the queue and whose arguments are
-  ``[channel, content]``, so that a Celery worker consumes it as it stands.
-* A ``?`` channel is such a queue that expires when unused; a message on it is its msgpack.
-* All ``!`` channels of a process share one such queue, named by what stands before the ``!``.  A message on
-  it is an *envelope*: a msgpack list of ``[channels, packed message, group or None, order or None]``.  What one
-  consumer sends to one process travels in one envelope, and so does a group's message to all its members there.  The
-  order, if there is one, stands for another message to the same channel behind this one, ``{"done": order}``.
-  Readers take an entry without it, and ignore what a newer process has put behind it.
+* A channel without a type character is a queue of the same name, after the layer's prefix if there is one.  A
+  message on it is a Celery task message (protocol 2).  Its task has the name of the queue and the arguments
+  ``[channel, content]``, so that a Celery worker can consume it unchanged.
+* A ``?`` channel is such a queue that expires when unused; a message on it is msgpack.
+* All ``!`` channels of a process share one such queue; its name is the part before the ``!``.  A message on it is
+  an *envelope*: a msgpack list of ``[channels, packed message, group or None, order or None]``.  One envelope holds all
+  messages that one consumer sends to one process, or a group's message to all its members there.  An order stands for
+  a further message to the same channel after this one, ``{"done": order}``.  Readers accept an entry without an order,
+  and ignore items that a newer process has added after it.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "application/x-msgpack"
 
-#: The header that holds the time after which a message is not handled any more, by the clock of the layer.  It is there
-#: only where the broker does not drop such a message itself.
+#: The header with the expiry of a message, by the layer's clock.  It is set only if the broker does not expire such
+#: messages itself.
 EXPIRES_HEADER = "channelsq_expires"
 
-#: Envelopes are cut at about this many bytes, so that no single broker message grows without bound.
+#: Envelopes are split at about this many bytes, so that the size of a broker message is bounded.
 ENVELOPE_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class PackedNames:
-    """Names of channels as a msgpack list, of which only the process that has them needs one by one."""
+    """Names of channels as a msgpack list, which only the process that has them unpacks."""
 
     packed: bytes
 
@@ -57,34 +57,34 @@ Names = list[str] | PackedNames
 
 
 class Entry(NamedTuple):
-    """What an envelope holds for one send."""
+    """The part of an envelope for one send."""
 
     channels: Names
     #: The packed message.
     packed: bytes
-    #: The group that it was sent to; None if it was sent to the one channel itself.
+    #: The group that it was sent to; None if it was sent to one channel.
     group: str | None = None
-    #: The WebSocket message of the one channel that is reported done behind this one.
+    #: The order of the channel's WebSocket message that is reported as done after this one.
     done: int | None = None
 
 
-#: Message key: the report that this WebSocket's message is done with is to say how long its consumer took.
+#: Message key: the report that this WebSocket message is done must include the duration of its consumer.
 #: Consumers do not see it.
 TIMED_KEY = "channelsq.timed"
 
 
 @functools.lru_cache(maxsize=1024)  # the messages of each socket are numbered from 0
 def done_message(order: int) -> bytes:
-    """The packed report that a WebSocket's message is done with: ``{"done": order}``."""
+    """Return the packed report that a WebSocket's message is done: ``{"done": order}``."""
     return b"\x81\xa4done" + codec.dumps(order)
 
 
 def timed_done_message(order: int, seconds: float) -> bytes:
-    """The same report, with the ``seconds`` that the consumer took: ``{"done": order, "took": seconds}``."""
+    """Return the same report with the duration of the consumer: ``{"done": order, "took": seconds}``."""
     return codec.dumps({"done": order, "took": seconds})
 
 
-#: The report that the consumer of a WebSocket's connect failed: nothing will accept the socket.
+#: The report that the consumer of a WebSocket's connect failed, so that no consumer will accept the socket.
 FAILED_CONNECT = codec.dumps({"done": 0, "failed": True})
 
 
@@ -99,19 +99,19 @@ def task_message(
     identity: str | None = None,
     signing: Signing | None = None,
 ) -> tuple[dict[str, Any], bytes]:
-    """Headers and body of the Celery task message for ``body``, a packed message for ``channel``, on its ``queue``.
+    """Return the headers and the body of the Celery task message for ``body`` on the channel's queue.
 
     Celery's message protocol, version 2: https://docs.celeryq.dev, "Message Protocol".
 
     Args:
-        channel: its name.
-        queue: that of its queue.
-        body: the packed message.
-        delay: seconds to hold it back.
-        expiry: seconds that it lives after that.
-        expires: when that is, by the clock of the layer; None where brokers expire messages themselves.
-        identity: its id; a new one if left out.
-        signing: the layer's.
+        channel: the channel's name.
+            queue: the name of its queue.
+            body: the packed message.
+            delay: seconds before workers may run it.
+            expiry: seconds that it lives after the delay.
+            expires: the end of that time, by the layer's clock; None if the broker expires messages itself.
+            identity: the message's id; a new one if left out.
+            signing: the layer's.
     """
     identity = identity or str(uuid.uuid4())
     eta = datetime.datetime.fromtimestamp(time.time() + delay, datetime.UTC).isoformat() if delay else None
@@ -141,15 +141,15 @@ def task_body(
     """Return the body of the Celery task message for ``body``; see :func:`task_message`.
 
     Args:
-        lifetime: the seconds for which a signature is good.
+        lifetime: the seconds for which a signature is valid.
     """
-    # [[channel, content], {}, {}], with the content spliced in as it was packed.
+    # [[channel, content], {}, {}]; the packed content is inserted unchanged.
     head = b"\x93\x92" + codec.dumps(channel) + body + b"\x80"
     return head + b"\x80" if signing is None else signing.task(queue, identity, head, lifetime * 1000)
 
 
 def open_task_body(body: bytes) -> dict[str, Any]:
-    """The content in a channel's task message; raises ValueError if it is none."""
+    """Return the content of a channel's task message; raise ValueError for anything else."""
     parts = codec.loads(body)
     try:
         (_, content), _, _ = parts
@@ -161,7 +161,7 @@ def open_task_body(body: bytes) -> dict[str, Any]:
 
 
 def open_plain_task(body: bytes) -> tuple[str, dict[str, Any]] | None:
-    """Return the channel and the content in a task message's body; None if it is not as layers send it."""
+    """Return the channel and the content of a task message's body; None if no layer sent it."""
     try:
         (channel, content), kwargs, embed = codec.loads(body)
     except (TypeError, ValueError):
@@ -172,16 +172,16 @@ def open_plain_task(body: bytes) -> tuple[str, dict[str, Any]] | None:
 
 
 def expiry_headers(expires: float | None) -> dict[str, float]:
-    """The header of a message that expires, which :func:`is_expired` reads."""
+    """Return the header of a message that expires, for :func:`is_expired`."""
     return {} if expires is None else {EXPIRES_HEADER: expires}
 
 
 def is_expired(headers: Mapping[str, Any] | None, clock: Clock | None) -> bool:
-    """Whether the message with these headers is too old to be handled.
+    """Return whether the message with these headers has expired.
 
     Args:
         headers: the message's.
-        clock: that of the layer; None where brokers expire messages themselves.
+        clock: the layer's; None if the broker expires messages itself.
     """
     if clock is None:
         return False
@@ -190,9 +190,9 @@ def is_expired(headers: Mapping[str, Any] | None, clock: Clock | None) -> bool:
 
 
 def pack_envelopes(entries: list[Entry]) -> Iterator[tuple[list[Entry], bytes]]:
-    """Envelopes for what goes to one process, each with the entries that are in it."""
+    """Yield envelopes of entries for one process, each with its entries."""
     packed = _dumps(entries)
-    if len(packed) <= ENVELOPE_BYTES or len(entries) == 1:  # nearly always
+    if len(packed) <= ENVELOPE_BYTES or len(entries) == 1:  # the usual case
         yield entries, packed
         return
     for part in _cut(entries):
@@ -213,12 +213,12 @@ def _dump(entry: Entry) -> bytes:
     channels, *rest = entry
     if not isinstance(channels, PackedNames):
         return codec.dumps(entry)
-    # The list of four that msgpack would make, with the names as they are.
+    # The list of four that msgpack would create, with the packed names inserted unchanged.
     return b"\x94" + channels.packed + b"".join(map(codec.dumps, rest))
 
 
 def open_envelope(body: bytes) -> list[Entry]:
-    """The entries in an envelope, reports as entries of their own; raises ValueError if it is none."""
+    """Return the entries of an envelope, with reports as separate entries; raise ValueError for anything else."""
     parts = codec.loads(body)
     if not isinstance(parts, list):
         raise ValueError("not an envelope")
@@ -242,16 +242,16 @@ def open_envelope(body: bytes) -> list[Entry]:
 
 
 def raw_body(message: Any) -> bytes:
-    """A message's body as it came; transports give bytes, memoryview or, for text, str."""
+    """Return a message's body as received; transports pass bytes, memoryview or, for text, str."""
     body = message.body
     return body.encode() if isinstance(body, str) else bytes(body)
 
 
 def open_body(message: Any, queue: str, signing: Signing | None) -> bytes:
-    """The body of an envelope or of a ``?`` channel's message, without its signature.
+    """Return the body of an envelope or of a ``?`` channel's message, without its signature.
 
     Raises:
-        Refused: the signature is not what it must be.
+        Refused: the signature is not valid.
     """
     body = raw_body(message)
     return without_signature(body) if signing is None else signing.open_bare(queue, body)

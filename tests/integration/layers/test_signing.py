@@ -244,7 +244,7 @@ def test_switching_it_on_while_processes_run(redis_url: str, tmp_path_factory: p
         project.env["TEST_SIGNING"] = "sign"
         project.start_worker()
         served()
-        project.worker.wait_for_output("was taken although it is not signed")
+        project.worker.wait_for_output("was accepted although it is not signed")
         project.interface.stop()
         project.start_interface()
         served()

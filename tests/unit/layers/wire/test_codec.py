@@ -257,7 +257,7 @@ def test_what_is_no_packed_message(packed: bytes) -> None:
 
 
 def test_what_a_message_is_not_is_said() -> None:
-    for packed, says in ((b"\x90", "but a list"), (b"\x81\xc4\x01a\x01", "its key b'a' is no str")):
+    for packed, says in ((b"\x90", "but a list"), (b"\x81\xc4\x01a\x01", "its key b'a' is not a str")):
         with pytest.raises(ValueError, match=re.escape(says)):
             codec.unpack(packed)
     with pytest.raises(ValueError) as raised:

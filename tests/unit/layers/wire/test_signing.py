@@ -131,7 +131,7 @@ def test_signatures_grow_old(required: Signing, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(time, "time", lambda: now + 60 + SKEW - 1)
     assert required.open_bare("q", bare) == b"body"
     monkeypatch.setattr(time, "time", lambda: now + 60 + SKEW + 1)
-    with pytest.raises(Refused, match="its time was over"):
+    with pytest.raises(Refused, match="it has expired"):
         required.open_bare("q", bare)
     required.check_task(QUEUE, ID, task)
     monkeypatch.setattr(time, "time", lambda: now + 61 + REDELIVERY)
