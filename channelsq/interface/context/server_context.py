@@ -35,7 +35,7 @@ class Socket(Protocol):
 
     @property
     def told(self) -> bool:
-        """Whether the layer has the socket's disconnect."""
+        """True if the layer has the socket's disconnect."""
 
     def on_tick(self, now: float) -> None:
         """Check for overdue deadlines."""
