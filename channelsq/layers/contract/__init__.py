@@ -1,1 +1,1 @@
-"""What every channel layer is, and what there is room for in a channel."""
+"""The contract of every channel layer and its sources, and the capacity of channels."""

@@ -23,7 +23,7 @@ class AsyncCalls(ABC):
 
     @abstractmethod
     def dispatch(self, sends: Sequence[Send]) -> None:
-        """Send what was prepared."""
+        """Send prepared messages."""
 
     @abstractmethod
     def group_add(self, group: str, channel: str) -> None:
@@ -34,17 +34,17 @@ class AsyncCalls(ABC):
         """Remove a member."""
 
     async def asend(self, channel: str, message: dict[str, Any], *, delay: float = 0.0) -> None:
-        """:meth:`send` without blocking the event loop."""
+        """Run :meth:`send` without blocking the event loop."""
         await asyncio.to_thread(self.dispatch, (self.prepare(channel, message, delay=delay),))
 
     async def asend_group(self, group: str, message: dict[str, Any]) -> None:
-        """:meth:`send_group` without blocking the event loop."""
+        """Run :meth:`send_group` without blocking the event loop."""
         await asyncio.to_thread(self.dispatch, (self.prepare_group(group, message),))
 
     async def agroup_add(self, group: str, channel: str) -> None:
-        """:meth:`group_add` without blocking the event loop."""
+        """Run :meth:`group_add` without blocking the event loop."""
         await asyncio.to_thread(self.group_add, group, channel)
 
     async def agroup_discard(self, group: str, channel: str) -> None:
-        """:meth:`group_discard` without blocking the event loop."""
+        """Run :meth:`group_discard` without blocking the event loop."""
         await asyncio.to_thread(self.group_discard, group, channel)

@@ -1,7 +1,7 @@
-"""Whether the URLs in the settings can be read at all; asked before anything tries to connect.
+"""Checks of the URLs in the settings, before any connection is opened.
 
-Kombu finds out in the middle of connecting, with an exception that is no connection error, which would end the
-thread that it happens in.
+Kombu detects a bad URL only while it connects, and raises an exception that is not a connection error and ends the
+thread.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from channelsq.ipc import SCHEME
 from channelsq.ipc.directory import directory_of
 
 _REMEDY = (
-    "write it as redis://:password@host:6379/0 or amqp://user:password@host:5672/vhost, with what is special "
+    "write it as redis://:password@host:6379/0 or amqp://user:password@host:5672/vhost, with special characters "
     "in the password percent-encoded"
 )
 
 
 def shown(url: str) -> str:
-    """``url`` for people to read: several joined by ``;`` may be in it, and no password is left."""
+    """Return ``url`` without passwords, for messages; it may be several URLs joined by ``;``."""
     return ";".join(_shown(each) for each in url.split(";"))
 
 
 def _shown(url: str) -> str:
     if url.startswith(f"{SCHEME}://"):
-        return url  # as it is: there is no password in it
+        return url  # unchanged: it contains no password
     try:
         return str(maybe_sanitize_url(url))
-    except ValueError:  # its port is no number, so who knows where the password ends
+    except ValueError:  # the port is not a number, so the end of the password is unknown
         return f"{url.partition('://')[0]}://…"
 
 
 def same_broker(one: str, other: str) -> bool:
-    """Whether two URLs are of one broker: the same transport, server and database, entered as the same user.
+    """Return whether two URLs are of one broker: the same transport, server, database and user.
 
     Several URLs joined by ``;`` are the same if they are in the same order.
     """
@@ -48,12 +48,12 @@ def same_broker(one: str, other: str) -> bool:
         return len(ones) == len(others) and all(
             _place(each) == _place(its) for each, its in zip(ones, others, strict=True)
         )
-    except ValueError:  # one of them cannot be read, so whoever uses it will say so
+    except ValueError:  # one of them is invalid, which is reported where it is used
         return False
 
 
 def _place(url: str) -> tuple[Any, ...]:
-    """What tells a broker from all others, with defaults filled in."""
+    """Return the values that identify a broker, with defaults filled in."""
     scheme, _, _ = url.partition("://")
     if scheme == SCHEME:
         return scheme, directory_of(url).resolve()
@@ -68,18 +68,18 @@ def _place(url: str) -> tuple[Any, ...]:
 
 
 def check_broker_url(url: str, *, is_redis: bool) -> None:
-    """Raise InvalidChannelLayerError if Kombu cannot read ``url``, whatever may answer there."""
+    """Raise InvalidChannelLayerError if Kombu cannot parse ``url``; no connection is opened."""
     scheme, separator, _ = url.partition("://")
     if not separator:
-        place = url.rpartition("@")[2]  # without what may be a password
+        place = url.rpartition("@")[2]  # without a possible password
         raise InvalidChannelLayerError(f"the broker URL {place!r} has no scheme such as redis:// or amqp://; {_REMEDY}")
     try:
         connection = Connection(url)
         connection.get_transport_cls()
         if is_redis and "socket" not in scheme and scheme != "unix":
             int((connection.virtual_host or "").strip("/") or 0)
-    except Exception as error:  # each transport has its own
-        # Not the URL itself: what cannot be read cannot be rid of its password either.
+    except Exception as error:  # each transport raises its own
+        # Not the URL itself: no password can be removed from a URL that cannot be parsed.
         reason = error.args[0] if error.args else error
         raise InvalidChannelLayerError(
             f"the {scheme}:// URL of the broker cannot be used: {reason}; {_REMEDY}"
@@ -87,7 +87,7 @@ def check_broker_url(url: str, *, is_redis: bool) -> None:
 
 
 def check_groups_url(url: str) -> None:
-    """Raise InvalidChannelLayerError if ``url`` names no Redis."""
+    """Raise InvalidChannelLayerError if ``url`` is not a Redis URL."""
     try:
         redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Capacity on a Kombu broker: how full a queue is, and room for one more."""
+"""Capacity on a Kombu broker: the size of queues, and whether another message may be sent."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _MOST_QUEUES = 10_000
 
 
 class CapacityWindows:
-    """How much room this process knows queues to have."""
+    """The capacity windows of this process, by queue."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._windows: dict[str, CapacityWindow] = {}
 
     def forget(self) -> None:
-        """Ask anew for every queue."""
+        """Drop all windows, so that the broker is asked again."""
         with self._lock:
             self._windows.clear()
 
@@ -39,9 +39,9 @@ class CapacityWindows:
 
         Args:
             name: the queue.
-            capacity: how many messages it may hold.
-            depth: asks how many it holds.
-            channel: what an error calls it; ``name`` if left out.
+            capacity: the most messages that it may hold.
+                depth: asks the broker how many it holds.
+                channel: the channel's name for errors; ``name`` if left out.
         """
         if self.take(name):
             return
@@ -57,7 +57,7 @@ class CapacityWindows:
             self._windows[name] = room
 
     def take(self, name: str) -> bool:
-        """Take room for one message, if the queue is known to have it."""
+        """Reserve space for one message; return False if the broker must be asked first."""
         with self._lock:
             room = self._windows.get(name)
             if room is None or room.left <= 0 or not room.is_fresh(time.monotonic()):
@@ -67,11 +67,11 @@ class CapacityWindows:
 
 
 class Gate:
-    """Lets a process send to queues that have room.
+    """The check of capacity before a send.
 
     Args:
-        kind: ``"amqp"``, ``"redis"``, ``"memory"`` or ``""``: how queues of the broker can be looked into.
-        clock: by which messages expire; None if the broker sees to that.
+        kind: ``"amqp"``, ``"redis"``, ``"memory"`` or ``""``: how the broker's queues can be inspected.
+            clock: the clock by which messages expire; None if the broker expires them.
     """
 
     def __init__(self, kind: str, clock: Clock | None) -> None:
@@ -81,7 +81,7 @@ class Gate:
         self._pruned: dict[str, float] = {}
 
     def knows_room(self, queue: Queue) -> bool:
-        """Take room for one message, if the queue is known to have it; see :meth:`CapacityWindows.take`."""
+        """Reserve space for one message without asking the broker; see :meth:`CapacityWindows.take`."""
         return self._windows.take(queue.name)
 
     def admit(self, channel: Any, queue: Queue, capacity: int, name: str) -> None:
@@ -94,26 +94,26 @@ class Gate:
         self._windows.admit(queue.name, capacity, depth, name)
 
     def depth(self, channel: Any, queue: Queue) -> int:
-        """How many messages wait in the queue; some of them may be expired."""
+        """Return how many messages wait in the queue; some may be expired."""
         if hasattr(channel, "_size"):  # a virtual transport, where an empty queue does not exist
             return int(channel._size(queue.name))
         maybe_declare(queue, channel)
         return int(channel.queue_declare(queue.name, passive=True).message_count)
 
     def expiry_of_oldest(self, channel: Any, queue: Queue) -> float | None:
-        """When the message expires that waits at the front of a queue; None if that cannot be looked at."""
+        """Return when the message at the head of a queue expires; None if it cannot be read."""
         raw = channel.client.lindex(queue.name, -1) if self._kind == "redis" else None
         try:
             headers = json.loads(raw)["headers"] if raw else {}
             return float(headers[EXPIRES_HEADER])
-        except (KeyError, TypeError, ValueError):  # it is nobody's of ours
+        except (KeyError, TypeError, ValueError):  # not a message of channelsq
             return None
 
     def _prune(self, channel: Any, queue: Queue) -> int:
-        """Take expired messages off the front of a full queue; gives how many.
+        """Delete expired messages at the head of a full queue; return how many.
 
-        AMQP brokers expire messages themselves.  On transports other than Redis and memory an expired message
-        counts until a worker takes it out.  Looked for at most once a second.
+        AMQP brokers expire messages themselves.  On transports other than Redis and memory an expired message counts
+        until a worker consumes it.  A process checks at most once a second.
         """
         now, name = time.monotonic(), queue.name
         if now - self._pruned.get(name, -1e9) < 1:

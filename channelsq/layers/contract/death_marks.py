@@ -1,4 +1,4 @@
-"""How many processes have died with a message, for brokers that say only that a message was delivered before."""
+"""The number of processes that died with a message, for brokers that report only that it was redelivered."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ logger = logging.getLogger("channelsq.layers")
 
 
 def leave_mark(layer: BaseChannelLayer, message_id: str) -> tuple[str, ...] | None:
-    """Note that a redelivered message is about to run, where the layer keeps the marks of runs.
+    """Write a mark before a redelivered message runs, if the layer stores marks of runs.
 
-    The mark goes with the run's end, see :func:`forget_marks`; a process that dies leaves it.
+    The mark is deleted at the end of the run, see :func:`forget_marks`; it stays if the process dies.
 
     Returns:
-        the message's marks; None if :data:`MOST_DEATHS` processes have left theirs.
+        the message's marks; None if :data:`MOST_DEATHS` processes have left theirs already.
     """
     marks = _marks(message_id)
     try:
@@ -32,11 +32,11 @@ def leave_mark(layer: BaseChannelLayer, message_id: str) -> tuple[str, ...] | No
 
 
 def forget_marks(layer: BaseChannelLayer, marks: tuple[str, ...]) -> None:
-    """Forget marks that :func:`leave_mark` returned."""
+    """Delete marks that :func:`leave_mark` returned."""
     try:
         for mark in marks:
             layer.end(mark, at_once=True)
-    except BrokerUnavailable as error:  # then they end by themselves
+    except BrokerUnavailable as error:  # the marks expire by themselves
         logger.debug("marks of deaths are kept: %s", error, extra={"action": "marks_kept"})
 
 

@@ -1,12 +1,12 @@
-"""The contract of a channel layer: all that the rest of channelsq knows about one.
+"""The contract of a channel layer: its complete interface for the rest of channelsq.
 
-It is the channel-layer API of ASGI 1.0 (``send``, ``receive``, ``new_channel``, groups, ``flush``)
-plus what workers and interface servers need to be quick and tidy: sends that are prepared first and
-dispatched together, a listener instead of a polling loop, and ``forget_channel``.
+It is the channel-layer API of ASGI 1.0 (``send``, ``receive``, ``new_channel``, groups, ``flush``).  For workers and
+interface servers it adds sends that are prepared first and dispatched together, a listener instead of a polling loop,
+and ``forget_channel``.
 
 A concrete layer implements :meth:`~BaseChannelLayer.dispatch`, :meth:`~BaseChannelLayer.receive`,
 :meth:`~BaseChannelLayer.listen`, :meth:`~BaseChannelLayer.flush` and :meth:`~BaseChannelLayer.close`, and
-says where its groups are kept.
+returns the store of its groups.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from channelsq.layers.wire.shared_clock import Clock
     from channelsq.layers.wire.signing import Signing
 
-#: What clients' channels begin with.
+#: The prefixes of clients' channels.
 _CLIENTS = "websocket.send.", "http.response."
 
 logger = logging.getLogger("channelsq.layers")
@@ -51,19 +51,19 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
 
     extensions: ClassVar[tuple[str, ...]] = ("groups", "flush")
 
-    #: Seconds that ``receive(block=True)`` waits before it gives ``(None, None)``.
+    #: Seconds that ``receive(block=True)`` waits before it returns ``(None, None)``.
     block_timeout: ClassVar[float] = 1.0
 
-    #: What the names of queues have in front of those of channels.
+    #: The prefix of queue names before channel names.
     queue_prefix: str = ""
 
-    #: What signs messages, and looks at signatures; None for nothing.
+    #: Signs messages and verifies signatures; None without signing.
     signing: Signing | None = None
 
-    #: The clock by which messages expire that workers take; None where the layer itself drops those that have.
+    #: The clock by which workers' messages expire; None if the layer itself drops expired ones.
     expiry_clock: Clock | None = None
 
-    #: Is called, in any thread, for each message on a reply queue that is none of channelsq's.
+    #: Called, in any thread, for each message on a reply queue that is not channelsq's.
     foreign_listener: Callable[[], None] | None = None
 
     ChannelFull = exceptions.ChannelFull
@@ -71,23 +71,23 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
 
     @property
     def in_process(self) -> bool:
-        """Whether only this process can see the layer's channels."""
+        """True if only this process can see the layer's channels."""
         return False
 
     def is_on(self, url: str) -> bool:
-        """Whether ``url`` is that of the layer's broker, as Celery's workers reach it; perhaps written differently."""
+        """Return whether ``url`` is the layer's broker, as Celery's workers connect to it; the spelling may differ."""
         return False
 
     @property
     def has_source(self) -> bool:
-        """Whether a worker in another process can read the layer."""
+        """True if a worker in another process can read the layer."""
         return False
 
-    # -- for tools and tests ----------------------------------------------------------------
+    # -- for tools and tests
 
     @property
     def file(self) -> Path | None:
-        """The file on this machine that holds the channels; None if a server or this process holds them.
+        """The file on this machine with the channels; None if a server or this process holds them.
 
         Raises:
             InvalidChannelLayerError, BrokerUnavailable: the file cannot be used.
@@ -113,18 +113,18 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
             BrokerUnavailable: the broker does not answer.
         """
 
-    # -- sending ----------------------------------------------------------------------------
+    # -- sending
 
     def prepare(self, channel: str, message: dict[str, Any], *, delay: float = 0.0) -> Send:
         """Check and pack a message for ``channel``; send it later with :meth:`dispatch`.
 
         Args:
-            delay: seconds to hold it back; not for ``!`` and ``?`` channels.
+            delay: seconds before workers may run it; not for ``!`` and ``?`` channels.
 
         Raises:
-            TypeError: a bad channel name or message.
-            ValueError: a bad delay.
-            MessageTooLarge: over ``message_size_limit``.
+            TypeError: the channel's name or the message is invalid.
+                ValueError: the delay is invalid.
+                MessageTooLarge: the message is over ``message_size_limit``.
         """
         names.check_channel_name(channel)
         if delay:
@@ -147,27 +147,27 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
 
     @abstractmethod
     def dispatch(self, sends: Sequence[Send]) -> None:
-        """Send what was prepared, in order, in as few writes as the layer can.
+        """Send prepared messages, in order, in as few writes as the layer can.
 
-        Every send is tried.  A member of a group whose channel is full is skipped, counted in
-        :attr:`dropped` and logged.
+        Every send is attempted.  A member of a group whose channel is full is skipped, counted in :attr:`dropped` and
+        logged.
 
         Raises:
-            ChannelFull: a channel (not a group member) was full; what the others were sent stays sent.
-            BrokerUnavailable: the broker does not answer.
+            ChannelFull: a channel (not a group member) was full; the other messages were sent.
+                BrokerUnavailable: the broker does not answer.
         """
 
     def submit(self, sends: Sequence[Send], told: Callable[[int, Exception | None], None]) -> None:
-        """Send each of many by itself, in order, for a caller that need not wait for each.
+        """Send each of many messages by itself, in order, without waiting for each.
 
         Args:
-            sends: what was prepared.
-            told: called with a send's place and what :meth:`dispatch` raises for it, or None when it is sent; from any
-                thread, perhaps after this has returned.
+            sends: the prepared messages.
+                told: called with the index of a send and the exception of :meth:`dispatch` for it, or None when it is
+                    sent; from any thread, perhaps after this method has returned.
         """
         away: exceptions.BrokerUnavailable | None = None
         for place, send in enumerate(sends):
-            error: Exception | None = away  # an attempt at a lost broker takes seconds: others are told its answer
+            error: Exception | None = away  # an attempt at a lost broker takes seconds, so the others get its result
             if away is None:
                 try:
                     self.dispatch((send,))
@@ -177,9 +177,9 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
             told(place, error)
 
     def settle(self, sends: Sequence[Send]) -> None:
-        """Send what a consumer sent, now that it has returned; errors as :meth:`dispatch`.
+        """Send the messages of a consumer that has returned; errors as :meth:`dispatch`.
 
-        A layer that can do so sends it together with the acknowledgement of the consumer's message.
+        If it can, a layer sends them together with the acknowledgement of the consumer's message.
         """
         self.dispatch(sends)
 
@@ -192,7 +192,7 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
         self.dispatch((self.prepare_group(group, message),))
 
     def note_dropped(self, group: str, channel: str) -> None:
-        """Count a group message that ``channel`` had no room for; log it, at most once a second."""
+        """Count a group message that was dropped because ``channel`` is full; log that at most once a second."""
         self.dropped += 1
         if self._drops.allows():
             logger.warning(
@@ -204,7 +204,7 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
             )
 
     def note_unsent(self, sends: Sequence[Send], error: Exception) -> None:
-        """Count and log that not all of ``sends`` could be sent, after the commit that they waited for."""
+        """Count and log that not all of ``sends`` could be sent after a commit."""
         self.unsent += 1
         logger.error(
             "%d messages after a commit, the first to %s, were not all sent: %s (%d such failures in this process)",
@@ -215,109 +215,109 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
             extra={"action": "send_failed"},
         )
 
-    # -- receiving --------------------------------------------------------------------------
+    # -- receiving
 
     @abstractmethod
     def receive(self, channels: Iterable[str], block: bool = False) -> Received:
-        """The next message of any of ``channels``, as ``(channel, message)``.
+        """Return the next message of any of ``channels``, as ``(channel, message)``.
 
-        ``"name!"`` stands for every ``name!…`` channel.  Gives ``(None, None)`` if there is none,
-        with ``block`` only after :attr:`block_timeout` seconds.
+        ``"name!"`` stands for every ``name!…`` channel.  Without a message it returns ``(None, None)``; with ``block``
+        only after :attr:`block_timeout` seconds.
 
         Raises:
-            TypeError: a bad channel name.
-            ChannelNotLocal: a ``!`` channel that is not this process's.
+            TypeError: a channel's name is invalid.
+                ChannelNotLocal: a ``!`` channel belongs to another process.
             BrokerUnavailable: the broker does not answer.
         """
 
     def receive_many(self, channels: Iterable[str], block: bool = False) -> Received:
-        """The older name of :meth:`receive`."""
+        """Return the next message; the older name of :meth:`receive`."""
         return self.receive(channels, block)
 
     @abstractmethod
     def listen(self, prefix: str, deliver: Deliver) -> Listener:
-        """Call ``deliver(channels, message, group)`` for everything sent to ``prefix``'s channels.
+        """Call ``deliver(channels, message, group)`` for every message sent to ``prefix``'s channels.
 
         Args:
             prefix: ``"name.<process>!"``, of this process.
-            deliver: called from any thread, never twice at once; must be quick and must not raise.
+            deliver: called from any thread, never concurrently; it must be quick and must not raise.
 
-        The listener outlives a lost broker: it reconnects by itself and logs both.
+        The listener survives the loss of the broker: it reconnects by itself and logs both.
         """
 
     def queue_name(self, channel: str) -> str:
-        """The name of the queue that carries a channel which workers consume."""
+        """Return the name of the queue of a channel that workers consume."""
         return self.queue_prefix + channel
 
     def task_publisher(self, channel: str) -> AbstractContextManager[tuple[Any, Any]]:
-        """Return a Kombu producer, and the queue of a channel that workers consume, for further tries of its consumers.
+        """Return a Kombu producer and the queue of a channel that workers consume, for Celery's retries.
 
         Raises:
             BrokerUnavailable: also in the block; the broker does not answer.
-            NotImplementedError: the layer cannot be read by workers.
+                NotImplementedError: workers cannot read the layer.
         """
         raise NotImplementedError(f"{type(self).__name__} takes no tasks")
 
     def source(self, options: SourceOptions) -> Source[Any]:
-        """Return a new source of the layer for a worker; it connects when it is told to.
+        """Return a new source of the layer for a worker; it is not connected yet.
 
         Raises:
-            NotImplementedError: the layer cannot be read by workers.
+            NotImplementedError: workers cannot read the layer.
         """
         raise NotImplementedError(f"{type(self).__name__} has no source for workers")
 
     def check_wanted(self, channels: Iterable[str]) -> list[str]:
-        """What :meth:`receive` was asked for, checked; raises as it does."""
+        """Return the channels of a call of :meth:`receive` after checks; raise its errors."""
         if isinstance(channels, (str, bytes)):
             raise TypeError(f"receive() takes a list of channel names, not {channels!r}; write [{channels!r}]")
         wanted = [names.check_channel_name(channel, receive=True) for channel in channels]
         return [self.check_local(name) if names.is_process_channel(name) else name for name in wanted]
 
     def check_local(self, channel: str) -> str:
-        """``channel``, if its ``!`` part is this process's; else raises ChannelNotLocal."""
+        """Return ``channel``; raise ChannelNotLocal if its ``!`` part belongs to another process."""
         if not channel.partition("!")[0].endswith("." + self.process):
             raise exceptions.ChannelNotLocal(channel)
         return channel
 
-    # -- groups -----------------------------------------------------------------------------
+    # -- groups
 
     @property
     @abstractmethod
     def _groups(self) -> GroupStore:
-        """Where the groups are kept."""
+        """The store of the groups."""
 
     def group_add(self, group: str, channel: str) -> None:
-        """Make ``channel`` a member of ``group``, or renew its membership.  TypeError for a bad name."""
+        """Make ``channel`` a member of ``group``, or renew its membership; raise TypeError for an invalid name."""
         self._groups.add(names.check_group_name(group), names.check_channel_name(channel))
 
     def group_discard(self, group: str, channel: str) -> None:
-        """End a membership; no error if there was none.  TypeError for a bad name."""
+        """End a membership, if there is one; raise TypeError for an invalid name."""
         self._groups.discard(names.check_group_name(group), names.check_channel_name(channel))
 
     def group_channels(self, group: str) -> list[str]:
-        """The members of ``group``, in no order.  TypeError for a bad name."""
+        """Return the members of ``group``, in no order; raise TypeError for an invalid name."""
         return self._groups.members(names.check_group_name(group))
 
     def forget_channel(self, channel: str) -> None:
-        """Take ``channel`` out of every group: its socket is gone."""
+        """End every membership of ``channel``, because its socket is closed."""
         self._groups.forget(channel)
 
     def forget_channels(self, channels: Sequence[str]) -> None:
-        """:meth:`forget_channel` for many at once."""
+        """End every membership of several channels."""
         for channel in channels:
             self.forget_channel(channel)
 
-    # -- processes that live ------------------------------------------------------------------
+    # -- presence
 
     @property
     def presence(self) -> Presence | None:
-        """Which processes of the site live; None if the layer cannot know."""
+        """The running processes of the site; None if the layer does not record them."""
         return None
 
     def restore_memberships(
         self, memberships: Iterable[tuple[str, str, float]], ended: Iterable[tuple[str, str]] = ()
     ) -> None:
-        """Write memberships down that the layer has lost, and end those that it should not have; tell nobody.
+        """Write memberships that the layer has lost, and end obsolete ones, without membership notes.
 
         A layer with :attr:`presence` implements it.
 
@@ -326,12 +326,12 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
             ended: each a group and a channel.
 
         Raises:
-            BrokerUnavailable: the broker does not answer; some of it may be done.
+            BrokerUnavailable: the broker does not answer; a part may be done.
         """
         raise NotImplementedError
 
     def delete_reply_queues(self, process: str) -> None:
-        """Delete what waits for the clients of a process that is dead.
+        """Delete the messages that wait for the clients of a dead process.
 
         A layer with :attr:`presence` implements it.
 
@@ -341,20 +341,20 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
         raise NotImplementedError
 
     def warn_operator(self) -> None:
-        """Log what an operator should change about the layer's servers.  May wait for them some seconds."""
+        """Log what an operator should change about the layer's servers.  It may wait for them for some seconds."""
 
-    # -- runs that must not be repeated ------------------------------------------------------
+    # -- runs that must not be repeated
 
     @property
     def _begun(self) -> BegunStore | None:
-        """Where the marks of runs are kept; None if the layer has no place for them."""
+        """The store of the marks of runs; None if the layer has none."""
         return None
 
     def begin(self, mark: str) -> bool | None:
-        """Write down that a run begins; return False if that was written down before, None if it cannot be.
+        """Record that a run begins; return False if that was recorded before, None if the layer cannot record it.
 
         Args:
-            mark: of a message and its try, see :func:`channelsq.delivery.attempts.begin`.
+            mark: the mark of a message and its try, see :func:`channelsq.delivery.attempts.begin`.
 
         Raises:
             BrokerUnavailable: the store of the marks does not answer.
@@ -363,24 +363,24 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
         return None if store is None else store.begin(mark)
 
     def end(self, mark: str, *, at_once: bool = False) -> None:
-        """Forget a mark, with the acknowledgement of its message where the layer can do that; errors as :meth:`begin`.
+        """Delete a mark, if possible with the acknowledgement of its message; errors as :meth:`begin`.
 
         Args:
-            at_once: now, as the same message is to run again.
+            at_once: immediately, because the same message is to run again.
         """
         store = self._begun
         if store is not None:
             store.end(mark, 0.0 if at_once else self._kept_after)
 
-    #: Seconds that a mark outlives its run: until then the message may come again, its acknowledgement being lost.
+    #: Seconds that a mark outlives its run: a message whose acknowledgement is lost may be redelivered until then.
     _kept_after: float = KEPT_AFTER
 
-    # -- housekeeping -----------------------------------------------------------------------
+    # -- housekeeping
 
     def depth(self, channel: str) -> int | None:
-        """About how many messages wait in a channel that workers consume, without those that they have taken.
+        """Return about how many messages wait in a worker's channel, without those that workers hold.
 
-        None if the layer cannot tell.
+        Return None if the layer cannot tell.
 
         Raises:
             BrokerUnavailable: the broker does not answer.
@@ -388,24 +388,24 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
         return None
 
     def channel_state(self, channel: str) -> ChannelState:
-        """What is in a channel that workers consume; errors as :meth:`depth`."""
+        """Return the state of a channel that workers consume; errors as :meth:`depth`."""
         return ChannelState(self.depth(channel))
 
     def purge(self, channel: str) -> int:
-        """Delete the messages that wait in a channel that workers consume; return how many.
+        """Delete the waiting messages of a channel that workers consume; return how many.
 
         Raises:
             BrokerUnavailable: the broker does not answer.
-            NotImplementedError: the layer cannot do it.
+            NotImplementedError: the layer does not support it.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot purge a channel")
 
     def group_sizes(self, most: int, seconds: float) -> GroupSizes:
-        """Some of the layer's groups, in no order, with the numbers of their members.
+        """Return some of the layer's groups, in no order, with the numbers of their members.
 
         Args:
-            most: how many groups are looked at.
-            seconds: for how long is looked.
+            most: the most groups to return.
+                seconds: the time limit of the scan.
 
         Raises:
             BrokerUnavailable: the store of the groups does not answer.
@@ -413,11 +413,11 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
         return self._groups.sizes(most, seconds)
 
     def some_members(self, group: str, most: int) -> tuple[list[str], int]:
-        """Some members of a group, in no order, and the number of all; errors as :meth:`group_channels`."""
+        """Return some members of a group, in no order, and the number of all; errors as :meth:`group_channels`."""
         return self._groups.some_members(names.check_group_name(group), most)
 
     def probe(self, channel: str) -> None:
-        """Ask whether a message for a channel would be taken now.
+        """Check whether the broker would accept a message for a channel now.
 
         Raises:
             BrokerUnavailable: the broker does not answer, or refuses.
@@ -430,4 +430,4 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
 
     @abstractmethod
     def close(self) -> None:
-        """Give back connections and wake whoever waits; the layer can be used again after it."""
+        """Close connections and wake waiting readers; the layer can be used again afterwards."""

@@ -14,22 +14,22 @@ from channelsq.core.logs import LogLimit
 
 
 class LayerSettings:
-    """The settings that every channel layer takes.
+    """The settings of every channel layer.
 
     Args:
         expiry: seconds that an unread message lives.
         group_expiry: seconds that a membership lives after the last ``group_add``.
-        capacity: how many unread messages a channel holds.
-        channel_capacity: ``{pattern: capacity}`` for channels that differ; a pattern is a glob
-            (``"http.request*"``) or a compiled regular expression; the first that matches counts.
-        message_size_limit: the largest packed message, in bytes.
-        consume_later_limit: how often a consumer may raise ConsumeLater on one message.
-        unrouted: ``"accept"`` or ``"refuse"``, for WebSockets that no route claims.
-        streaming_responses: how many streaming responses may run at once in a process with consumers; None for half of
-            its threads.
+        capacity: the most unread messages that a channel holds.
+            channel_capacity: ``{pattern: capacity}`` for channels with another capacity; a pattern is a glob
+                (``"http.request*"``) or a compiled regular expression; the first that matches counts.
+            message_size_limit: the largest packed message, in bytes.
+            consume_later_limit: how often a consumer may raise ConsumeLater on one message.
+            unrouted: ``"accept"`` or ``"refuse"``, for WebSockets that no route matches.
+            streaming_responses: the most streaming responses that run at once in a process with consumers; None for
+                half of its threads.
 
     Raises:
-        InvalidChannelLayerError: a setting cannot be used.
+        InvalidChannelLayerError: a setting is invalid.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class LayerSettings:
         #: How many group messages this process dropped because a member's channel was full.
         self.dropped = 0
         self._drops = LogLimit()
-        #: How often this process could not send what was to leave after a commit, or not all of it.
+        #: How often this process failed to send all messages after a commit.
         self.unsent = 0
 
-    # -- identity ---------------------------------------------------------------------------
+    # -- identity
 
     @property
     def process(self) -> str:
-        """The identity of this process in names of ``!`` channels; another one after a fork."""
+        """The identity of this process in names of ``!`` channels; it changes after a fork."""
         pid, identity = self._process
         if pid != os.getpid():
             identity = secrets.token_hex(6)
@@ -104,7 +104,7 @@ class LayerSettings:
         return identity
 
     def new_channel(self, pattern: str) -> str:
-        """A new channel name of this process, from ``"name!"`` or ``"name?"``.
+        """Return a new channel name of this process, from ``"name!"`` or ``"name?"``.
 
         Raises:
             TypeError: the pattern ends with neither.
@@ -112,8 +112,8 @@ class LayerSettings:
         return names.new_channel_name(pattern, self.process)
 
     def capacity_of(self, channel: str) -> int:
-        """How many unread messages ``channel`` may hold."""
-        # Clients' channels of one kind share an entry: their names are without number.
+        """Return the most unread messages that ``channel`` may hold."""
+        # Clients' channels of one kind share an entry, because their number is unbounded.
         key = names.process_part(channel) if names.is_process_channel(channel) else "".join(channel.partition("?")[:2])
         try:
             return self._capacities[key]

@@ -5,48 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-#: Called with the channels that a message is for (all of one process), the message, and the group that it was
-#: sent to; None if it was sent to the one channel itself.
+#: Called with the destination channels of a message (all of one process), the message, and the group that it was
+#: sent to; None if it was sent to one channel.
 Deliver = Callable[[Sequence[str], dict[str, Any], str | None], None]
 
 Received = tuple[str, dict[str, Any]] | tuple[None, None]
 
 
 class ChannelState(NamedTuple):
-    """What is in a channel that workers consume; None for what the layer cannot tell."""
+    """The state of a channel that workers consume; None for a value that the layer cannot tell."""
 
-    #: How many messages wait, without those that workers have taken.
+    #: How many messages wait, without those that workers hold.
     waiting: int | None = None
-    #: How many messages workers have taken and not finished.
+    #: How many messages workers hold and have not finished.
     held: int | None = None
-    #: Seconds for which the oldest message that waits has done so.
+    #: Seconds since the oldest waiting message was sent.
     oldest: float | None = None
-    #: How many messages of it are dead letters.
+    #: How many of its messages are dead letters.
     dead: int | None = None
 
 
 class Send(NamedTuple):
-    """A checked and packed message on its way; later changes to the dict it came from change nothing."""
+    """A checked and packed message to send; later changes to the original dict have no effect."""
 
     #: A channel name, or a group name if ``group`` is true.
     target: str
     #: The packed message.
     body: bytes
     group: bool = False
-    #: Seconds to hold the message back.
+    #: Seconds before workers may run it.
     delay: float = 0.0
-    #: If this is the report that a WebSocket's message is done with (``{"done": order}``): its order.
+    #: The order of a WebSocket's message, if this is the report that it is done (``{"done": order}``).
     done: int | None = None
-    #: The id of its message, if it may have been sent before; a new one is made if there is none.
+    #: The message's id, if it may have been sent before; otherwise a new one is created.
     identity: str | None = None
 
 
 class Listener(Protocol):
-    """What :meth:`BaseChannelLayer.listen` gives."""
+    """The result of :meth:`BaseChannelLayer.listen`."""
 
     @property
     def connected(self) -> bool:
-        """Whether it hears the broker, as far as is known."""
+        """True if the listener is connected to the broker, as far as is known."""
 
     def stop(self) -> None:
-        """Deliver no more; returns when no delivery is running."""
+        """Stop delivering; returns when no delivery is running."""

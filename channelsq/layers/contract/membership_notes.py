@@ -1,9 +1,9 @@
-"""What an interface server is told of the groups that its sockets are in.
+"""Notes to an interface server about the groups of its sockets.
 
-Memberships are in Redis, and whoever can reach it adds and discards them.  A Redis that comes back empty has lost them
-all; the sockets are still there, and whoever has them can write their memberships down again, if it knows them.  So
-each change is told to the process that has the socket: a message to ``websocket.send.<process>!``, a name that no
-application can send to, since nothing stands behind the ``!``.
+Memberships are in Redis, and every process that reaches it can change them.  A Redis that restarts empty has lost
+them.  The sockets are still open, and their interface server can write the memberships again if it knows them.  So the
+process with the socket is told of each change: by a message to ``websocket.send.<process>!``, a name that no
+application can send to, since it ends with the ``!``.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from channelsq.core import names
 from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.wire import codec
 
-#: What the sockets of interface servers are called; an HTTP request has ended before anything could be restored.
+#: The prefix of interface servers' sockets; an HTTP request ends before anything could be restored.
 _SOCKETS = "websocket.send."
 
 
 class Change(NamedTuple):
-    """A membership that begins or ends."""
+    """The begin or the end of a membership."""
 
     group: str
     channel: str
-    #: Whether it begins.
+    #: Whether the membership begins.
     joined: bool
 
 
 def is_note(channel: str) -> bool:
-    """Whether a channel is one that owners are told on."""
+    """Return whether a channel is a destination of notes."""
     return channel.endswith("!")
 
 
 def note(change: Change) -> Send | None:
-    """What is sent to the owner of a socket; None if the channel is no socket."""
+    """Return the message to the process with a socket; None if the channel is not a socket."""
     if not change.channel.startswith(_SOCKETS) or not names.is_process_channel(change.channel):
         return None
     content = {"joined" if change.joined else "left": [change.group, change.channel]}
@@ -41,7 +41,7 @@ def note(change: Change) -> Send | None:
 
 
 def read_note(message: dict[str, Any]) -> Change | None:
-    """The change in a message to an owner; None if it is something else."""
+    """Return the change in a note; None if the message is something else."""
     for key in ("joined", "left"):
         match message.get(key):
             case [str(group), str(channel), *_]:

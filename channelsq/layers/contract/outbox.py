@@ -1,4 +1,4 @@
-"""What a consumer sends, kept until its message is acknowledged, where the broker can do both in one write."""
+"""The messages that a consumer sends, kept for brokers that can send them and acknowledge in one write."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from contextvars import ContextVar
 
 
 class Outbox:
-    """What one consumer sent, to leave in one write with the acknowledgement of its message.
+    """The messages of one consumer, to be sent in one write with the acknowledgement of its message.
 
-    A source whose broker can do that has a subclass of its own, which its layer's ``settle()`` fills.
+    A source whose broker can do that has its own subclass, which its layer's ``settle()`` fills.
 
     Args:
-        layer: the layer that the message came by; None if that is not known.
+        layer: the layer of the consumer's message; None if it is unknown.
     """
 
     __slots__ = ("layer",)
@@ -20,5 +20,5 @@ class Outbox:
         self.layer = layer
 
 
-#: What a consumer sends on its success goes in here instead of being sent, while this is set.
+#: While this is set, a consumer's sends are collected here instead of being sent.
 collected_here: ContextVar[Outbox | None] = ContextVar("channelsq_outbox", default=None)

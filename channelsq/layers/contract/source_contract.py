@@ -1,18 +1,18 @@
-"""The contract of a source: what a worker needs of a broker to read a layer.
+"""The contract of a source: how a worker reads a layer from its broker.
 
 A layer returns its source by :meth:`~channelsq.layers.contract.layer_contract.BaseChannelLayer.source`.  The worker has
-one reader, one intake and one class of requests for all of them (:mod:`channelsq.worker.sources`); whatever differs
-from broker to broker is behind this contract.
+one reader, one intake and one class of requests for all of them (:mod:`channelsq.worker.sources`); this contract hides
+the differences between brokers.
 
 The life of a message::
 
-    poll()            the source holds the delivery from here on, and it takes credit
+    poll()            the source holds the delivery from here on, and it uses credit
     plain(), open()   the intake reads it
     one of            settle(), acknowledge_first(), give_back(), leave(), drop(), set_aside(), abandon()
-    poll(), flush()   the outcome is sent: by the next of these at the latest
+    poll(), flush()   the outcome is sent: at the latest by the next of these
 
-A delivery is whatever object the broker's own code makes; only its source looks into it.  One thread at a time
-connects, polls and reads; outcomes may come from any thread.
+A delivery is an object of the broker's own code; only its source looks into it.  Connecting, polling and reading
+are limited to one thread at a time; outcomes may come from any thread.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from channelsq.layers.contract.outbox import Outbox
 #: A message as its source holds it.
 Delivery = TypeVar("Delivery")
 
-#: A message as layers send it: its channel, its id, and its content.
+#: A message in the plain form of layers: its channel, its id, and its content.
 Plain: TypeAlias = tuple[str, str, dict[str, Any]]
 
 
 class TaskMessage(Protocol):
-    """A Celery task message, as Kombu's messages have it."""
+    """A Celery task message, with the attributes of Kombu's messages."""
 
-    #: May be replaced by its reader.
+    #: Readers may replace it.
     headers: dict[str, Any]
     body: Any
 
@@ -44,7 +44,7 @@ class TaskMessage(Protocol):
 
     @property
     def payload(self) -> Any:
-        """The decoded body; raises whatever the decoder of its content type raises."""
+        """Return the decoded body; raise any exception of its content type's decoder."""
 
 
 def _tell_nobody(holder: str) -> None:
@@ -53,36 +53,36 @@ def _tell_nobody(holder: str) -> None:
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What a worker chooses about a source."""
+    """A worker's options for a source."""
 
-    #: The channels that are read at first.
+    #: The channels to read at the start.
     channels: Sequence[str]
-    #: How many messages the source may hold at once.
+    #: The most messages that the source may hold at once.
     credit: int
     #: The content types that are decoded.
     accept: Collection[str] = ()
-    #: Is told the name under which the broker knows the holder of the messages, at each connection, if it has one.
+    #: Called at each connection with the broker's name for the holder of the messages, if there is one.
     opened: Callable[[str], None] = _tell_nobody
-    #: Seconds for which the first connection leaves to others what dead workers held.
+    #: Seconds for which the first connection does not take over messages of dead workers.
     reluctance: float = 0.0
 
 
 class Source(ABC, Generic[Delivery]):
-    """Reads the channels of one layer for one worker, through a connection of its own."""
+    """Reads the channels of one layer for one worker, through its own connection."""
 
-    # -- the connection; in the thread that polls, if nothing else is said
+    # -- the connection; only in the polling thread, unless stated otherwise
 
     @property
     @abstractmethod
     def errors(self) -> tuple[type[BaseException], ...]:
-        """What the source raises when its connection is lost.  From any thread."""
+        """The exceptions that the source raises when its connection is lost.  From any thread."""
 
     @abstractmethod
     def connect(self) -> bool:
-        """Connect, if there is no connection.
+        """Connect, unless there is a connection.
 
         Returns:
-            whether all that was held is the broker's again, which delivers it anew.
+            True if the broker has all held messages again and redelivers them.
 
         Raises:
             errors: the broker is away; the caller tries again soon.
@@ -90,25 +90,25 @@ class Source(ABC, Generic[Delivery]):
 
     @abstractmethod
     def lost(self) -> None:
-        """Note that a call has raised one of :attr:`errors`."""
+        """React to a call that has raised one of :attr:`errors`."""
 
     @abstractmethod
     def interrupt(self) -> None:
-        """Have a poll that waits return soon, as the worker ends.  From any thread; raises nothing."""
+        """End a waiting poll soon, because the worker ends.  From any thread; raises nothing."""
 
     @abstractmethod
     def close(self) -> None:
-        """Send what is settled, give back what is held, and close the connection; raises nothing."""
+        """Send settled outcomes, give back held messages, and close the connection; raises nothing."""
 
     @abstractmethod
     def cut(self) -> None:
-        """Send what is settled, and leave to other workers what runs, as the process ends now; raises nothing."""
+        """Send settled outcomes and leave running messages to other workers, as the process ends; raises nothing."""
 
-    # -- reading; in the thread that polls
+    # -- reading; only in the polling thread
 
     @abstractmethod
     def read(self, channel: str) -> None:
-        """Read one more channel; harmless to repeat.
+        """Read one more channel; repeated calls are harmless.
 
         Raises:
             errors: the connection is lost; the next one reads the channel.
@@ -116,14 +116,14 @@ class Source(ABC, Generic[Delivery]):
 
     @abstractmethod
     def cease(self, channel: str) -> None:
-        """Read a channel no more; errors as :meth:`read`."""
+        """Stop reading a channel; errors as :meth:`read`."""
 
     @abstractmethod
     def poll(self, seconds: float) -> Sequence[Delivery]:
-        """Send what is settled, wait for messages, and return them, in as few round trips as the broker allows.
+        """Send settled outcomes, wait for messages, and return them, in as few round trips as possible.
 
         Args:
-            seconds: how long to wait at most; with 0 the source asks for what is there.
+            seconds: the most seconds to wait; with 0 the source does not wait.
 
         Raises:
             errors: the connection is lost.
@@ -131,11 +131,11 @@ class Source(ABC, Generic[Delivery]):
 
     @abstractmethod
     def has_credit(self) -> bool:
-        """Return whether another message may be taken.  From any thread."""
+        """Return whether another message may be requested.  From any thread."""
 
     @abstractmethod
     def make_room(self, number: int) -> None:
-        """Raise the credit by a number, which may be negative, for messages that wait in the worker for their time.
+        """Raise the credit by a number, perhaps negative, for messages that wait in the worker for their ETA.
 
         Raises:
             errors: the connection is lost.
@@ -143,9 +143,9 @@ class Source(ABC, Generic[Delivery]):
 
     @abstractmethod
     def unread(self, deliveries: Sequence[Delivery]) -> None:
-        """Have the next :meth:`poll` return deliveries of the last one again, in front of others."""
+        """Make the next :meth:`poll` return deliveries of the last one again, before others."""
 
-    # -- what a delivery says; in the thread that polls
+    # -- the contents of a delivery; only in the polling thread
 
     @abstractmethod
     def queue_of(self, delivery: Delivery) -> str:
@@ -153,15 +153,15 @@ class Source(ABC, Generic[Delivery]):
 
     @abstractmethod
     def plain(self, delivery: Delivery) -> Plain | None:
-        """Return a message in the form in which layers send it, if it can be run at once and its signature is right.
+        """Return a message in the plain form if it can run immediately and its signature is right.
 
         Return None for anything else: another try, delayed, redelivered, expired, not or wrongly signed, unreadable.
-        The caller asks :meth:`open` then.
+        The caller then calls :meth:`open`.
         """
 
     @abstractmethod
     def open(self, delivery: Delivery) -> TaskMessage | None:
-        """Return a message; None if it cannot be read, which is logged, and the source has dealt with it.
+        """Return a message; None if it is unreadable, which the source has logged and settled.
 
         Raises:
             NewerWire: only a newer worker can read it.
@@ -170,40 +170,40 @@ class Source(ABC, Generic[Delivery]):
 
     @abstractmethod
     def is_redelivered(self, delivery: Delivery, message: TaskMessage) -> bool:
-        """Return whether a message that was opened was delivered before, as far as the broker knows."""
+        """Return whether an opened message was delivered before, as far as the broker knows."""
 
     @abstractmethod
     def is_expired(self, delivery: Delivery, message: TaskMessage) -> bool:
-        """Return whether a message that was opened was never delivered in its time."""
+        """Return whether an opened message expired before its first delivery."""
 
     # -- while a delivery is held; from any thread
 
     @abstractmethod
     def is_lost(self, delivery: Delivery) -> bool:
-        """Return whether the broker delivers the message anew, as the connection that it came by is lost."""
+        """Return whether the broker redelivers the message because its connection is lost."""
 
     def is_deadly(self, delivery: Delivery, message_id: str) -> bool:
         """Return whether so many processes died with a redelivered message that it must not run again.
 
-        The caller asks before the message runs, and drops it then.  Brokers that count deaths themselves deliver no
-        such message.  Raises nothing.
+        The caller asks before it runs the message, and drops it if so.  Brokers that count deaths themselves do not
+        deliver such a message.  Raises nothing.
         """
         return False
 
-    # -- outcomes; from any thread, and if nothing else is said they raise nothing
+    # -- outcomes; from any thread, and without exceptions unless stated otherwise
 
     @abstractmethod
     def outbox(self) -> Outbox | None:
-        """Return what collects the sends of a consumer for :meth:`settle`.
+        """Return an outbox for the sends of a consumer, for :meth:`settle`.
 
-        Return None if the broker cannot write both at once: the consumer's sends have left when it is settled then.
+        Return None if the broker cannot send and acknowledge in one write: then the sends leave before the settlement.
         """
 
     @abstractmethod
     def settle(self, delivery: Delivery, outbox: Outbox | None) -> None:
-        """Acknowledge a message with the next :meth:`poll` or :meth:`flush`, in one write with what is in its outbox.
+        """Acknowledge a message with the next :meth:`poll` or :meth:`flush`, in one write with its outbox.
 
-        A message that is lost (:meth:`is_lost`) is run by another worker, so nothing of its outbox is sent.
+        Another worker runs a message that is lost (:meth:`is_lost`), so its outbox is not sent.
         """
 
     @abstractmethod
@@ -211,20 +211,20 @@ class Source(ABC, Generic[Delivery]):
         """Acknowledge a message that runs at most once, before its consumer begins.
 
         Returns:
-            whether the broker has acknowledged it, and it may begin.  If not, the source has dealt with it.
+            True if the broker has acknowledged it and it may begin.  Otherwise the source has settled it.
         """
 
     @abstractmethod
     def give_back(self, delivery: Delivery) -> None:
-        """Have the broker deliver a message again, to any worker."""
+        """Have the broker redeliver a message to any worker."""
 
     @abstractmethod
     def abandon(self, delivery: Delivery) -> None:
-        """Forget a message that is lost, see :meth:`is_lost`."""
+        """Drop the record of a lost message, see :meth:`is_lost`."""
 
     @abstractmethod
     def leave(self, delivery: Delivery) -> None:
-        """Have the broker deliver a message again as if it never had, for newer workers.  In the thread that polls.
+        """Have the broker deliver a message, unmarked, to newer workers.  In the polling thread.
 
         Raises:
             errors: the connection is lost; the message is still held.
@@ -232,15 +232,15 @@ class Source(ABC, Generic[Delivery]):
 
     @abstractmethod
     def drop(self, delivery: Delivery) -> None:
-        """Acknowledge a message that is not run."""
+        """Acknowledge a message without running it."""
 
     @abstractmethod
     def set_aside(self, delivery: Delivery, reason: str) -> None:
-        """Keep a message that cannot be run among the dead letters, if the broker has those; else drop it.
+        """Move a message that cannot run to the dead letters if the broker has them; otherwise drop it.
 
         Args:
             delivery: the message.
-            reason: one line for people; the caller logs it.
+            reason: one line for operators; the caller logs it.
 
         Raises:
             errors: the connection is lost; the message is still held.
@@ -248,4 +248,4 @@ class Source(ABC, Generic[Delivery]):
 
     @abstractmethod
     def flush(self) -> None:
-        """Send what is settled, if no other thread is about to."""
+        """Send settled outcomes, unless another thread is about to."""
