@@ -1,8 +1,8 @@
-"""Channel layers: how messages travel and where groups are kept.
+"""Channel layers: the transport of messages and the store of groups.
 
-:class:`InMemoryChannelLayer` lives in one process, :class:`IPCChannelLayer` on one machine;
-:class:`KombuChannelLayer` speaks to any broker that Kombu knows; :class:`RedisChannelLayer` is it with Redis for both
-messages and groups.
+:class:`InMemoryChannelLayer` works within one process, :class:`IPCChannelLayer` within one machine.
+:class:`KombuChannelLayer` uses any broker that Kombu supports; :class:`RedisChannelLayer` uses Redis for both messages
+and groups.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when first asked for: the contract alone needs neither Kombu nor a Redis client.
+    # Imported at first use: the contract alone needs neither Kombu nor a Redis client.
     from importlib import import_module
 
     if name in _HOME:

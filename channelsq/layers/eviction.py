@@ -1,4 +1,4 @@
-"""A word of warning about a Redis that makes room by dropping keys: whatever it drops, somebody relied on it."""
+"""A warning about a Redis that evicts keys when its memory is full: messages or groups would be lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from channelsq.layers.redis_servers import redis_servers
 
 logger = logging.getLogger("channelsq.layers")
 
-#: Beginnings of the policies' names, and the keys that each drops.
+#: Prefixes of the policies' names, and the keys that each policy evicts.
 DROPPED = {
     "allkeys": "any key: queues with all messages in them, answers, groups, and the leases of workers",
     "volatile": "keys that expire: answers on their way, groups, and the leases of workers",
@@ -25,7 +25,7 @@ DROPPED = {
 def warn_of_eviction(layer: KombuBroker) -> None:
     """Log a warning for each Redis of a layer whose ``maxmemory-policy`` is not ``noeviction``.
 
-    Providers may forbid CONFIG; INFO tells it, too.  A server that does not is passed over.
+    Providers may forbid CONFIG, so INFO is used.  A server without that information is skipped.
     """
     for url, info in _servers(layer):
         policy = str(info.get("maxmemory_policy", "noeviction"))
@@ -40,9 +40,9 @@ def warn_of_eviction(layer: KombuBroker) -> None:
 
 
 def _servers(layer: KombuBroker) -> list[tuple[str, dict[str, Any]]]:
-    """The URL of each Redis of a layer, and what INFO tells of its memory."""
+    """Return the URL of each Redis of a layer, and the memory section of its INFO."""
     found: list[tuple[str, dict[str, Any]]] = []
-    # An error is also what a server answers that forbids INFO.
+    # A server that forbids INFO also answers with an error.
     with contextlib.suppress(InvalidChannelLayerError):
         for server in redis_servers(layer):
             with contextlib.suppress(redis.RedisError, KombuError, OSError), server.connected() as client:

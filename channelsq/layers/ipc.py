@@ -32,17 +32,17 @@ from channelsq.layers.kombu_broker.broker_access import DEFAULT_PREFIX
 class IPCChannelLayer(KombuChannelLayer):
     """Channels and groups between the processes of one machine and one user, in a SQLite file.
 
-    The Celery app's broker is the same directory: ``ipc://`` and the prefix, or ``ipc://`` and the path.  An app that
-    names no broker gets it by itself.
+    The Celery app's broker is the same directory: ``ipc://`` and the prefix, or ``ipc://`` and the path.  It is the
+    default of an app that names no broker.
 
     Args:
-        prefix: the site's name; each has a directory of its own among the temporary files of the user.
-        path: that directory instead, an absolute path.  It is made if its parent is there, and must belong to the
-            user and be closed to others (mode 0700).
+        prefix: the site's name; each site has its own directory among the temporary files of the user.
+            path: that directory instead, an absolute path.  It is created if its parent exists.  It must belong to the
+                user and be closed to other users (mode 0700).
         config: see :class:`BaseChannelLayer`.
 
     Raises:
-        InvalidChannelLayerError: prefix or path cannot be used.
+        InvalidChannelLayerError: prefix or path is invalid.
     """
 
     redis_schemes: ClassVar[frozenset[str]] = frozenset()
@@ -67,16 +67,16 @@ class IPCChannelLayer(KombuChannelLayer):
         self._checked = ""
         self._found: tuple[tuple[int, str | None], Store] | None = None  # by the process and the URL
         super().__init__(url=url_of(directory), **config)
-        #: What sends for the layer.
+        #: The sender of the layer.
         self.store_sender = StoreSender(self)
         self._store_receiver = StoreReceiver(self)
 
     @property
     def url(self) -> str:
-        """The broker's URL: that of the directory, or if none was chosen that of the Celery app if it has such.
+        """The broker's URL: that of the directory; without prefix and path, the Celery app's if that is ``ipc://``.
 
         Raises:
-            InvalidChannelLayerError: the directory cannot be made, is another user's, or others can enter it.
+            InvalidChannelLayerError: the directory cannot be created, belongs to another user, or is open to others.
         """
         url = self._url or ""
         if not self._chosen:
@@ -102,7 +102,7 @@ class IPCChannelLayer(KombuChannelLayer):
 
         return StoreSource(self, lambda: self.store, self.store_sender, options)
 
-    # -- sending ----------------------------------------------------------------------------
+    # -- sending
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         self.store_sender.dispatch(self.store, sends)
@@ -143,7 +143,7 @@ class IPCChannelLayer(KombuChannelLayer):
     def _errors(self) -> AbstractContextManager[None]:
         return store_errors(self.store.path)
 
-    # -- receiving --------------------------------------------------------------------------
+    # -- receiving
 
     def receive(self, channels: Iterable[str], block: bool = False) -> Received:
         wanted, store = self.check_wanted(channels), self.store
@@ -154,11 +154,11 @@ class IPCChannelLayer(KombuChannelLayer):
         self.check_wanted([prefix])
         return StoreListener(self, lambda: self.store, self.queue(prefix).name, deliver)
 
-    # -- groups, and marks of runs ------------------------------------------------------------
+    # -- groups, and marks of runs
 
     @property
     def groups_url(self) -> None:
-        """None: the groups are in the directory."""
+        """None, because the groups are in the directory."""
         return None
 
     @property
@@ -176,14 +176,14 @@ class IPCChannelLayer(KombuChannelLayer):
     def end(self, mark: str, *, at_once: bool = False) -> None:
         outbox = collected_here.get()
         if not at_once and isinstance(outbox, StoreOutbox) and outbox.layer is self:
-            outbox.marks = (*outbox.marks, mark)  # it goes with the message, in one transaction
+            outbox.marks = (*outbox.marks, mark)  # deleted with the message, in one transaction
         else:
             super().end(mark, at_once=at_once)
 
-    # -- housekeeping -----------------------------------------------------------------------
+    # -- housekeeping
 
     def flush(self) -> None:
-        """Purge the queues that this process has used, and forget every group and mark in the directory."""
+        """Purge the queues that this process has used, and delete every group and mark in the directory."""
         with self._errors():
             for queue in list(self.used):
                 self.store.purge(queue)

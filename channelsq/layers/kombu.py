@@ -1,6 +1,6 @@
-"""A channel layer on any broker that Kombu knows; groups in Redis.
+"""A channel layer on any broker that Kombu supports; groups in Redis.
 
-What travels is described in :mod:`channelsq.layers.wire.wire_forms`.
+:mod:`channelsq.layers.wire.wire_forms` describes the messages.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from channelsq.layers.kombu_broker.receiver import KombuReceiver
 from channelsq.layers.kombu_broker.sender import KombuSender
 from channelsq.redis_io.away import is_unreachable
 
-#: Seconds that a consumer's outcome waits for a Redis that is away, and between two attempts.
+#: Seconds for which a consumer's sends wait for a Redis that is away, and between two attempts.
 OUTCOME_WAITS, _OUTCOME_EVERY = 30.0, 0.25
 
 
 def _number(name: str, value: object, least: int) -> int | None:
-    """Return a whole number of ``CONFIG``; raises InvalidChannelLayerError."""
+    """Return a whole number of ``CONFIG``; raise InvalidChannelLayerError for anything else."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= 1000):
         return value
     raise InvalidChannelLayerError(
@@ -48,21 +48,22 @@ class KombuChannelLayer(KombuBroker):
     """Channels on a Kombu broker, groups in Redis.
 
     Args:
-        url: the broker, as Kombu writes it (``amqp://``, ``redis://``, ``rediss://``, ``memory://``, …);
-            the Celery app's ``broker_url`` if left out.
-        groups_url: the Redis that holds the groups; ``url`` itself if that is a Redis.
-        prefix: put before the keys of groups and, unless it is the default one, with a colon before the names of
-            queues: layers and sites with different prefixes can share a broker.
-        transport_options: for Kombu's transport, on top of Celery's ``broker_transport_options``.
-        connections: how many connections this process publishes on at most.
-        threads: how many consumers run at once in a worker, or in each of its channel processes; None for as many as
-            the worker's pool has threads, 1 with ``-P solo``, 8 with ``-P prefork``.
-        processes: how many processes of their own a worker's consumers run in, 0 for threads of the worker; None for
-            one with ``-P prefork``, else none.
-        queue_type: ``"quorum"`` for queues that RabbitMQ keeps on several nodes; reply queues stay as they are.
-        exact_capacity: whether RabbitMQ itself refuses what goes beyond the capacity of a channel that workers read.
-        signing: whether messages are signed: True if what is not is refused, ``"sign"`` if it is only told of.
-        config: see :class:`BaseChannelLayer`.
+        url: the broker's URL in Kombu's form (``amqp://``, ``redis://``, ``rediss://``, ``memory://``, …);
+                the Celery app's ``broker_url`` if left out.
+            groups_url: the Redis for the groups; by default ``url`` if that is a Redis.
+            prefix: the prefix of the keys of groups and, unless it is the default one, with a colon, of the names of
+                queues. Layers and sites with different prefixes can share a broker.
+            transport_options: for Kombu's transport; they override Celery's ``broker_transport_options``.
+            connections: the most connections on which this process publishes.
+            threads: how many consumers run at once in a worker, or in each of its channel processes; None for the
+                number of threads of the worker's pool, 1 with ``-P solo``, 8 with ``-P prefork``.
+            processes: how many separate processes run a worker's consumers, 0 for threads of the worker; None for one
+                with ``-P prefork``, else none.
+            queue_type: ``"quorum"`` for queues that RabbitMQ replicates on several nodes; reply queues stay classic.
+            exact_capacity: whether RabbitMQ itself refuses messages beyond the capacity of a channel that workers
+                consume.
+            signing: whether messages are signed: True to refuse unsigned ones, ``"sign"`` to log them only.
+            config: see :class:`BaseChannelLayer`.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class KombuChannelLayer(KombuBroker):
         self._redis_marks: RedisBegun | None = None
         self._receiver = KombuReceiver(self)
 
-    # -- sending ----------------------------------------------------------------------------
+    # -- sending
 
     @cached_property
     def _sender(self) -> KombuSender:
@@ -117,9 +118,9 @@ class KombuChannelLayer(KombuBroker):
             super().submit(sends, told)
 
     def settle(self, sends: Sequence[Send]) -> None:
-        """Send the outcome of a consumer; a Redis that is away is waited for, :data:`OUTCOME_WAITS` seconds.
+        """Send the messages of a consumer; wait up to :data:`OUTCOME_WAITS` seconds for a Redis that is away.
 
-        Else the outcome would be lost, as the consumer's message is acknowledged when it has failed, too.
+        Otherwise they would be lost, because a consumer's message is acknowledged also after a failure.
         """
         if isinstance(self._sender, AmqpSender):
             return self._sender.settle(sends)
@@ -153,7 +154,7 @@ class KombuChannelLayer(KombuBroker):
         if self.scheme in self.redis_schemes:
             self._sender.check_writable(self.queue(channel))
 
-    # -- receiving --------------------------------------------------------------------------
+    # -- receiving
 
     def receive(self, channels: Iterable[str], block: bool = False) -> Received:
         return self._receiver.receive(self.check_wanted(channels), self.block_timeout if block else 0)
@@ -176,14 +177,14 @@ class KombuChannelLayer(KombuBroker):
         self.check_wanted([prefix])
         return KombuListener(self, self.queue(prefix), deliver)
 
-    # -- groups -----------------------------------------------------------------------------
+    # -- groups
 
     @property
     def groups_url(self) -> str | None:
-        """The URL of the Redis that holds the groups; None if they are in this process.
+        """The URL of the Redis with the groups; None if they are in this process.
 
         Raises:
-            InvalidChannelLayerError: the broker is no Redis and ``CONFIG["groups_url"]`` is missing.
+            InvalidChannelLayerError: the broker is not a Redis and ``CONFIG["groups_url"]`` is missing.
         """
         if self._groups_url:
             return self._groups_url
@@ -194,7 +195,7 @@ class KombuChannelLayer(KombuBroker):
         if self.scheme == "memory":
             return None
         raise InvalidChannelLayerError(
-            f"groups are kept in one Redis, which the broker {shown(self.url)} is not: set "
+            f"groups are kept in one Redis, and the broker {shown(self.url)} is not one: set "
             'CHANNEL_LAYERS["default"]["CONFIG"]["groups_url"] to a Redis URL'
         )
 
@@ -208,7 +209,7 @@ class KombuChannelLayer(KombuBroker):
                 else:
                     params = None if self.has_other_groups else redis_params(self)
                     if params is not None:
-                        # Unless told otherwise, redis-py's five seconds: the heart is to notice soon.
+                        # By default redis-py's five seconds: heartbeats must notice a lost server soon.
                         params["socket_timeout"] = self.transport_options.get("socket_timeout")
                     self._group_store = RedisGroups(url, self.prefix, self.group_expiry, params)
             return self._group_store
@@ -233,7 +234,7 @@ class KombuChannelLayer(KombuBroker):
 
     @cached_property
     def _kept_after(self) -> float:  # type: ignore[override]
-        """A message whose acknowledgement is lost comes again after ``visibility_timeout``, where there is one."""
+        """The ``visibility_timeout``, if there is one: a message without acknowledgement is redelivered after it."""
         return KEPT_AFTER + float(self.transport_options.get("visibility_timeout") or 3600 * self._is_one_redis)
 
     def delete_reply_queues(self, process: str) -> None:
@@ -262,7 +263,7 @@ class KombuChannelLayer(KombuBroker):
         self._tell_owner(Change(group, channel, joined=False))
 
     def _tell_owner(self, change: Change) -> None:
-        """Tell the process that has the socket.  The change is made: that it is not told, it need not fail for."""
+        """Send a note to the process with the socket; a failure is not raised, because the change is made."""
         told = note(change)
         if told is not None and isinstance(self._groups, RedisGroups):
             with suppress(ChannelFull, BrokerUnavailable):
@@ -289,10 +290,10 @@ class KombuChannelLayer(KombuBroker):
         assert isinstance(groups, RedisGroups)
         groups.forget_all(channels)
 
-    # -- housekeeping -----------------------------------------------------------------------
+    # -- housekeeping
 
     def flush(self) -> None:
-        """Purge the queues that this process has used, and forget every group under the prefix."""
+        """Purge the queues that this process has used, and delete every group under the prefix."""
         with self._sender.producer() as producer:
             for queue in list(self.used.values()):
                 bound = queue(channel_of(producer))

@@ -44,9 +44,9 @@ class _MemoryListener:
 
 
 class InMemoryChannelLayer(BaseChannelLayer):
-    """Channels and groups in this process's memory.  Waiting readers wake at once; nothing polls.
+    """Channels and groups in this process's memory.  Waiting readers wake immediately; nothing polls.
 
-    Messages are packed and unpacked as on a broker, so that what works here works there.
+    Messages are packed and unpacked as on a broker, so that code that works here works there.
     """
 
     @property
@@ -60,7 +60,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         self._group_store = MemoryGroups(self.group_expiry)
         self._marks = MemoryBegun()
 
-    # -- sending ----------------------------------------------------------------------------
+    # -- sending
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         full: ChannelFull | None = None
@@ -99,7 +99,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
             if listener is not None:
                 listener(channels, codec.unpack(send.body), send.target)
 
-    # -- receiving --------------------------------------------------------------------------
+    # -- receiving
 
     def receive(self, channels: Iterable[str], block: bool = False) -> Received:
         found = self.queues.take(self.check_wanted(channels), 1, self.block_timeout if block else 0)
@@ -127,7 +127,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
                 listener((entry.channel,), codec.unpack(entry.body))
         return listener
 
-    # -- groups and housekeeping ------------------------------------------------------------
+    # -- groups and housekeeping
 
     @property
     def _groups(self) -> GroupStore:

@@ -1,4 +1,4 @@
-"""How Celery publishes another try of a consumer's task on the in-memory layer."""
+"""The producer with which Celery publishes a retry of a consumer's task on the in-memory layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import kombu
 from channelsq.layers.memory_queues import MemoryQueues, Task
 from channelsq.layers.wire import codec
 
-#: Kombu's own transport in memory, on which nothing is sent: Celery asks a producer for its connection.
+#: Kombu's in-memory transport, on which nothing is sent: Celery asks a producer for its connection.
 _NOWHERE = "memory://"
 
 
@@ -27,16 +27,16 @@ class MemoryProducer(kombu.Producer):
         self._queues = queues
 
     def publish(self, body: Any, routing_key: str | None = None, headers: Any = None, **options: Any) -> None:  # type: ignore[override]
-        """Put the task of a consumer on the channel that it is for, when its time has come.
+        """Put the task of a consumer on its channel, after its delay.
 
         Args:
             body: args, kwargs and embed of a Celery task message.
-            routing_key: the channel.
-            headers: the message's.
-            options: what other brokers need.
+                routing_key: the channel.
+                headers: the message's headers.
+                options: options for other brokers.
 
         Raises:
-            ChannelFull: too many messages wait for their time.
+            ChannelFull: too many messages are delayed.
         """
         (channel, content), kwargs, embed = body
         assert channel == routing_key

@@ -1,4 +1,4 @@
-"""The queues of the in-memory layer, with what its readers hold; one lock guards all of it."""
+"""The queues of the in-memory layer, with the messages that its readers hold; one lock guards all of it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any, NamedTuple
 from channelsq.core import names
 from channelsq.exceptions import ChannelFull
 
-#: How many messages may be held back by a delay, on all channels together.
+#: The most messages that may be delayed, on all channels together.
 MOST_DELAYED = 10_000
 
-#: Seconds after which a message comes again that its consumer has rejected, or whose channel was full when its delay
-#: was over: a broker would deliver it at once, again and again.
+#: Seconds before the redelivery of a message that its consumer has rejected, or whose channel was full at the end of
+#: its delay: a broker would redeliver it immediately, in a loop.
 AGAIN_AFTER = 0.1
 
 
 class Task(NamedTuple):
-    """What is known of another try of a consumer's task, as a Celery message has it."""
+    """The attributes of a retry of a consumer's task, as in a Celery message."""
 
     headers: dict[str, Any]
     kwargs: dict[str, Any]
@@ -39,29 +39,29 @@ class Entry(NamedTuple):
     channel: str
     body: bytes
     id: str = ""
-    #: Of another try; None for a message that was sent to the channel.
+    #: Of a retry; None for a message that was sent to the channel.
     task: Task | None = None
-    #: Whether it was held before.
+    #: Whether a reader held it before.
     is_redelivered: bool = False
 
 
 class MemoryQueues:
-    """Queues by the full name of their channel; all of a process's ``!`` channels share the one of their prefix.
+    """Queues by the full name of their channel; all ``!`` channels of a process share the queue of their prefix.
 
     Args:
         expiry: seconds that an unread message lives.
-        capacity_of: returns how many unread messages a channel may hold.
+        capacity_of: returns the most unread messages of a channel.
     """
 
     def __init__(self, expiry: float, capacity_of: Callable[[str], int]) -> None:
         self._expiry = expiry
         self._capacity_of = capacity_of
-        #: Guards everything, and is notified of every change.
+        #: Guards everything; notified of every change.
         self.changed = threading.Condition()
         self.queues: dict[str, deque[Entry]] = {}
         self.unread: Counter[str] = Counter()
         self.delayed: list[tuple[float, int, Entry]] = []
-        #: What readers hold, by number.
+        #: The messages that readers hold, by number.
         self.held: dict[int, Entry] = {}
         self._numbers = itertools.count()
         self._swept = time.monotonic()
@@ -70,10 +70,10 @@ class MemoryQueues:
     # -- putting
 
     def put(self, channel: str, body: bytes, delay: float = 0.0, task: Task | None = None) -> None:
-        """Put a message on a channel, now or when a delay is over.
+        """Put a message on a channel, now or after a delay.
 
         Raises:
-            ChannelFull: there is no room; another try of a task that is not delayed always has some.
+            ChannelFull: the channel is full; a retry without a delay is always accepted.
         """
         identity = str(task.headers["id"]) if task is not None else "" if "!" in channel else str(uuid.uuid4())
         entry = Entry(next(self._numbers), 0.0, channel, body, identity, task)
@@ -95,7 +95,7 @@ class MemoryQueues:
         queue = self.queues.setdefault(key, deque())
         self._drop_expired(key, queue)
         capacity = self._capacity_of(entry.channel)
-        # Another try of a task is in place of one that was read.
+        # A retry of a task replaces a message that was read.
         if entry.task is None and self.unread[entry.channel] >= capacity:
             raise ChannelFull(entry.channel, capacity)
         queue = self.queues.setdefault(key, queue)
@@ -107,13 +107,13 @@ class MemoryQueues:
     def take(
         self, wanted: Sequence[str], most: int, seconds: float, ended: Callable[[], bool] | None = None
     ) -> list[Entry]:
-        """Take messages of any of the wanted channels, the oldest first.
+        """Take messages from any of the wanted channels, the oldest first.
 
         Args:
             wanted: the channels; ``"name!"`` stands for every ``name!…`` channel.
-            most: how many messages.
-            seconds: how long to wait for the first.
-            ended: returns whether to wait no longer; if given, the messages are held until they are :meth:`settled`.
+            most: the most messages.
+                seconds: how long to wait for the first.
+                ended: returns True to stop waiting; if given, the messages are held until they are :meth:`settled`.
         """
         deadline = time.monotonic() + seconds
         with self.changed:
@@ -131,13 +131,13 @@ class MemoryQueues:
                 self.changed.wait(max(0.0, wait))
 
     def wake(self) -> None:
-        """Have all who wait for messages wait no longer."""
+        """End the wait of all readers."""
         with self.changed:
             self._wakes += 1
             self.changed.notify_all()
 
     def take_all(self, key: str) -> list[Entry]:
-        """Take all that waits in one queue."""
+        """Take all messages of one queue."""
         with self.changed:
             queue = self.queues.get(key, deque())
             self._drop_expired(key, queue)
@@ -153,7 +153,7 @@ class MemoryQueues:
         return found
 
     def _take_one(self, wanted: Sequence[str]) -> Entry | None:
-        """The oldest entry of the wanted channels, so that no channel starves another."""
+        """Return the oldest entry of the wanted channels, so that no channel starves another."""
         best: tuple[Entry, str] | None = None
         for channel in wanted:
             key = _key_of(channel)
@@ -169,31 +169,31 @@ class MemoryQueues:
         return best[0]
 
     def _release_delayed(self) -> float:
-        """Put what is due on its channel; gives the time at which the next one is."""
+        """Put due messages on their channels; return the time at which the next one is due."""
         now = time.monotonic()
         while self.delayed and self.delayed[0][0] <= now:
             _due, _number, entry = heapq.heappop(self.delayed)
             try:
                 self._put(entry)
             except ChannelFull:
-                # Its sender is long gone, so nobody could be told: hold it back until there is room.
+                # Its sender cannot be told any more, so the message is delayed until the channel has space.
                 self._delay(entry, AGAIN_AFTER)
         return self.delayed[0][0] if self.delayed else float("inf")
 
-    # -- what is held
+    # -- held messages
 
     def settled(self, entry: Entry) -> bool:
-        """Hold a message no more, as it is done with; return False if it was not held, as it was given back."""
+        """Remove a message that is done; return False if it was not held, because it was given back."""
         with self.changed:
             return self.held.pop(entry.number, None) is not None
 
     def give_back(self, entries: Iterable[Entry], *, redelivered: bool = True, after: float = 0.0) -> None:
-        """Put messages that are held back to their places; what is no longer held is left out.
+        """Put held messages back to their places; skip those that are not held any more.
 
         Args:
             entries: the messages.
-            redelivered: whether their next reader is told that they were delivered before.
-            after: seconds for which they are held back.
+            redelivered: whether they are marked as redelivered.
+                after: seconds before they can be read.
         """
         with self.changed:
             for entry in sorted(entries, reverse=True):
@@ -202,12 +202,12 @@ class MemoryQueues:
                 again = entry._replace(is_redelivered=entry.is_redelivered or redelivered)
                 if after:
                     self._delay(again, after)
-                else:  # there was room for it, and it is not asked again
+                else:  # its place was counted before, so the capacity is not checked again
                     self.queues.setdefault(_key_of(entry.channel), deque()).appendleft(again)
                     self.unread[entry.channel] += 1
             self.changed.notify_all()
 
-    # -- looking
+    # -- state
 
     def depth(self, channel: str) -> int:
         """Return how many messages wait in a channel."""
@@ -218,7 +218,7 @@ class MemoryQueues:
             return self.unread[channel]
 
     def state(self, channel: str) -> tuple[int, int, float | None]:
-        """Return how many messages wait in a channel and are held, and the seconds for which the oldest has waited."""
+        """Return how many messages wait in a channel and are held, and for how many seconds the oldest has waited."""
         with self.changed:
             waiting = self.depth(channel)
             queue = self.queues.get(channel)
@@ -227,24 +227,24 @@ class MemoryQueues:
             return waiting, held, oldest
 
     def clear(self) -> None:
-        """Forget every message."""
+        """Delete every message."""
         with self.changed:
             self.queues.clear()
             self.unread.clear()
             self.delayed.clear()
             self.held.clear()
 
-    # -- what expires
+    # -- expiry
 
     def _drop_expired(self, key: str, queue: deque[Entry]) -> bool:
-        """Drop what is too old; gives whether anything is left."""
+        """Drop expired messages; return whether any are left."""
         now = time.monotonic()
         while queue and queue[0].deadline <= now:
             self._remove(key, queue[0])
         return bool(queue)
 
     def _sweep(self) -> None:
-        """Drop what expired on channels that nobody reads or sends to any more, such as a request's body."""
+        """Drop expired messages of channels that no code reads or sends to any more, such as a request's body."""
         now = time.monotonic()
         if now - self._swept >= self._expiry:
             self._swept = now

@@ -38,7 +38,7 @@ class MemorySource(Source[Entry]):
 
     Args:
         queues: the layer's.
-        options: see there.
+        options: see :class:`SourceOptions`.
     """
 
     errors = ()
@@ -68,10 +68,10 @@ class MemorySource(Source[Entry]):
         self._queues.give_back(held.values())
 
     def cut(self) -> None:
-        """Do nothing: what the process has ends with it."""
+        """Do nothing: the messages of the process end with it."""
 
     def flush(self) -> None:
-        """Do nothing: what is settled is settled at once."""
+        """Do nothing: a message is settled immediately."""
 
     # -- reading
 
@@ -99,7 +99,7 @@ class MemorySource(Source[Entry]):
     def unread(self, deliveries: Sequence[Entry]) -> None:
         self._unread += deliveries
 
-    # -- what a delivery says
+    # -- the contents of a delivery
 
     def queue_of(self, delivery: Entry) -> str:
         return delivery.channel
@@ -116,7 +116,7 @@ class MemorySource(Source[Entry]):
         return delivery.is_redelivered
 
     def is_expired(self, delivery: Entry, message: TaskMessage) -> bool:
-        """Return False: the queues drop what has expired."""
+        """Return False: the queues drop expired messages."""
         return False
 
     # -- while it is held
@@ -127,7 +127,7 @@ class MemorySource(Source[Entry]):
     # -- outcomes
 
     def outbox(self) -> None:
-        """Return None: a process that dies loses both what it sends and what it has taken."""
+        """Return None: a process that dies loses both its sends and the messages that it holds."""
 
     def settle(self, delivery: Entry, outbox: object = None) -> None:
         self._held.pop(delivery.number, None)

@@ -1,6 +1,6 @@
 """The channel layer for Redis and Valkey: channels on streams and groups as sets, in the same server.
 
-It talks to Redis itself, see :mod:`channelsq.layers.stream_sender`.
+It talks to Redis directly, see :mod:`channelsq.layers.stream_sender`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from channelsq.layers.stream_sender import DirectSender
 from channelsq.redis_core.commands import Command
 from channelsq.transport import streams_url
 
-#: Keys of the Redis layer of Channels 1 that say nothing here, and what to do instead.  They are harmless when empty.
+#: Keys of the Redis layer of Channels 1 without a meaning here, and what to do instead.  Empty values are ignored.
 _OF_CHANNELS_1 = {
     "symmetric_encryption_keys": "messages are not encrypted in Redis, so a layer with this key would promise what it "
     "does not do; leave it out, and have Redis reached over TLS (rediss-streams://) by those alone who may read it; "
@@ -34,7 +34,7 @@ _OF_CHANNELS_1 = {
 
 
 def _url_of(hosts: object) -> str:
-    """The URL in ``CONFIG["hosts"]``; raises InvalidChannelLayerError."""
+    """Return the URL in ``CONFIG["hosts"]``; raise InvalidChannelLayerError for an invalid value."""
     if not isinstance(hosts, (list, tuple)):
         raise InvalidChannelLayerError(
             f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), such as "
@@ -60,7 +60,7 @@ def _url_of(hosts: object) -> str:
 
 
 def _described(value: object) -> str:
-    """Return a value in ``hosts`` without a password that may be in it."""
+    """Return a value in ``hosts`` for an error, without a password."""
     if isinstance(value, str):
         return f"the str {shown(value)!r}" if "://" in value else f"the str {value.rpartition('@')[2]!r}"
     if isinstance(value, (list, tuple)) and len(value) == 2 and "@" not in str(value):
@@ -71,17 +71,19 @@ def _described(value: object) -> str:
 class RedisChannelLayer(KombuChannelLayer):
     """Channels on Redis Streams, groups as sets in the same Redis.
 
-    A worker reads it through connections of its own, whatever Celery's broker is.
+    A worker reads it through its own connections, independent of Celery's broker.
 
     Args:
-        url: the Redis: ``redis://``, ``rediss://``, ``unix://`` or ``redis+socket://``, or the transport's spelling of
-            these, such as ``redis-streams://``; the Celery app's broker if left out.
-        hosts: a Redis as Channels 1 writes it, a list of one ``redis://`` URL or of one ``(host, port)``.
-        config: see :class:`KombuChannelLayer`.
+        url: the Redis: ``redis://``, ``rediss://``, ``unix://`` or ``redis+socket://``, or the transport's schemes,
+            such as
+                ``redis-streams://``; the Celery app's broker if left out.
+            hosts: a Redis in the form of Channels 1, a list of one ``redis://`` URL or of one ``(host, port)``.
+            config: see :class:`KombuChannelLayer`.
 
     Raises:
-        InvalidChannelLayerError: the URL is no Redis URL, or ``config`` has a key of Channels 1's Redis layer that
-            has no meaning here; the text says what to do.
+        InvalidChannelLayerError: the URL is not a Redis URL, or ``config`` has a key of Channels 1's Redis layer
+            without
+                a meaning here; the text names the alternative.
     """
 
     def __init__(
@@ -122,7 +124,7 @@ class RedisChannelLayer(KombuChannelLayer):
     def is_on(self, url: str) -> bool:
         try:
             return same_broker(self.url, streams_url(url))
-        except ValueError:  # it is no Redis
+        except ValueError:  # it is not a Redis
             return False
 
     def dispatch(self, sends: Sequence[Send]) -> None:
@@ -139,7 +141,7 @@ class RedisChannelLayer(KombuChannelLayer):
             send(sends)
             return
         try:
-            super().dispatch([each for each in sends if each.delay])  # rare, and Kombu knows how to write them
+            super().dispatch([each for each in sends if each.delay])  # rare, and Kombu can write them
         finally:
             send([each for each in sends if not each.delay])
 
@@ -174,7 +176,7 @@ class RedisChannelLayer(KombuChannelLayer):
 
     @cached_property
     def _groups_are_here(self) -> bool:
-        """Whether a change of a group and the word of it to the socket's process are one transaction."""
+        """True if a change of a group and its note to the socket's process are one transaction."""
         return not self.has_other_groups
 
     def _note(self, change: Change) -> list[Command]:

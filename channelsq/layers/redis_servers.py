@@ -18,7 +18,7 @@ from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.kombu_broker.params import redis_params
 from channelsq.redis_core.server_errors import KNOWS_FLAGS, is_too_old
 
-#: Seconds for each of a connection and an answer.  They are asked for once.
+#: The timeout of connecting and of an answer, in seconds.  There is no retry.
 _PATIENCE = 2.0
 
 _HASTY: dict[str, Any] = {
@@ -40,16 +40,16 @@ class RedisServer:
 
     @property
     def has_streams(self) -> bool:
-        """Whether the layer's channels are streams on it."""
+        """True if the layer's channels are streams on it."""
         return self.has_channels and "-streams" in self.layer.scheme
 
     @contextmanager
     def connected(self) -> Iterator[Any]:
-        """A client of redis-py, which gives up soon.
+        """Return a redis-py client with short timeouts, as a context manager.
 
         Raises:
             redis.RedisError, OSError: also in the block.
-            InvalidChannelLayerError: the options of the layer contradict each other.
+                InvalidChannelLayerError: the options of the layer contradict each other.
         """
         if self.has_channels and not self._is_one:
             with self._by_kombu() as client:
@@ -71,7 +71,7 @@ class RedisServer:
 
     @contextmanager
     def _by_kombu(self) -> Iterator[Any]:
-        """A client of the server that Sentinel, or one of several URLs, leads to."""
+        """Yield a client of the server that Sentinel, or one of several URLs, names."""
         with self.layer.open_connection() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0)
             channel: Any = connection.default_channel
@@ -80,10 +80,10 @@ class RedisServer:
 
 
 def redis_servers(layer: BaseChannelLayer) -> list[RedisServer]:
-    """Return the servers of a layer; none if it uses no Redis.
+    """Return the servers of a layer; an empty list if it uses no Redis.
 
     Raises:
-        InvalidChannelLayerError: the layer has no broker, or its groups no place.
+        InvalidChannelLayerError: the layer has no broker, or no place for its groups.
     """
     if not isinstance(layer, KombuBroker):
         return []
@@ -97,7 +97,7 @@ def redis_servers(layer: BaseChannelLayer) -> list[RedisServer]:
 
 
 def version_of(client: Any) -> str:
-    """Return the name and version of a server, such as ``"Redis 7.2.4"``; empty if it may not be asked.
+    """Return the name and version of a server, such as ``"Redis 7.2.4"``; empty if the server does not tell.
 
     Raises:
         redis.RedisError, OSError: no connection.
@@ -107,7 +107,7 @@ def version_of(client: Any) -> str:
     except redis.ResponseError:  # INFO is forbidden, and HELLO never is
         try:
             told = _hello(client)
-        except redis.ResponseError:  # it is older than Redis 6
+        except redis.ResponseError:  # the server is older than Redis 6
             return ""
     for name, field in (("Valkey", "valkey_version"), ("Dragonfly", "dragonfly_version"), ("Redis", "redis_version")):
         if told.get(field):
@@ -129,7 +129,7 @@ def _text(value: object) -> str:
 def is_old(client: Any) -> bool:
     """Return whether a server is too old for channels on streams.
 
-    What it can do is asked for, and not its version: of servers that are no Redis, that says little.
+    Its features are tested and not its version, because the version of other servers than Redis says little.
 
     Raises:
         redis.RedisError, OSError: no connection, or scripts are forbidden.

@@ -1,4 +1,4 @@
-"""Sending on the streams transport without a Kombu producer: one write for all that is sent together."""
+"""Sending on the streams transport without a Kombu producer: one write for all messages of a send."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from channelsq.redis_io.blocking import carry_out
 
 T = TypeVar("T")
 
-#: A process's reply queue: its key, the lifetime (ms) of what goes there, and, if it is signed, the layer's prefix
+#: A process's reply queue: its key, the lifetime (ms) of messages there, and, if they are signed, the layer's prefix
 #: and the queue's name.
 Place = tuple[str, int, tuple[str, str] | None]
 
 
 class StreamOutbox(Outbox):
-    """What one consumer sent, to leave in one transaction with the acknowledgement of its message."""
+    """The messages of one consumer, to be sent in one transaction with the acknowledgement of its message."""
 
     __slots__ = ("commands", "envelopes")
 
-    # Most have the first and nothing of the second; nothing is made before it is needed.
-    #: For each process's reply queue what goes there.
+    # Most outboxes have one envelope and no commands; containers are created when they are needed.
+    #: The entries for each process's reply queue.
     envelopes: Sequence[tuple[Place, list[Entry]]]
     commands: Sequence[Command]
 
@@ -48,14 +48,14 @@ class StreamOutbox(Outbox):
         self.envelopes = self.commands = ()
 
     def add_envelope(self, place: Place, entries: list[Entry]) -> None:
-        """Have entries sent to a process's reply queue."""
+        """Add entries for a process's reply queue."""
         if type(self.envelopes) is list:
             self.envelopes.append((place, entries))
         else:
             self.envelopes = [(place, entries)]
 
     def add_commands(self, commands: Iterable[Command]) -> None:
-        """Have commands carried out."""
+        """Add commands."""
         if type(self.commands) is list:
             self.commands.extend(commands)
         else:
@@ -66,11 +66,11 @@ class StreamOutbox(Outbox):
 
 
 class DirectSender:
-    """Sends for a layer whose broker is the streams transport.
+    """The sender of a layer whose broker is the streams transport.
 
     Args:
         layer: the layer.
-        connections: how many connections may be in use at once; who needs one more waits.
+        connections: the most connections that may be in use at once; further threads wait.
     """
 
     def __init__(self, layer: KombuBroker, connections: int) -> None:
@@ -85,26 +85,26 @@ class DirectSender:
 
     @property
     def commands(self) -> StreamCommands:
-        """What makes the commands."""
+        """The factory of the commands."""
         if self._commands is None:
             prefix = self._layer.transport_options.get("global_keyprefix", "")
             layer = self._layer
             self._commands = StreamCommands(prefix, layer.expiry, layer.queue_prefix, layer.signing)
         return self._commands
 
-    # -- connections ------------------------------------------------------------------------
+    # -- connections
 
     def _connect(self) -> Any:
         with self._lock:
             if self._pid != os.getpid() or self._pool is None:
-                # After a fork the parent's sockets are not ours to use or close.
+                # After a fork the parent's sockets must be neither used nor closed.
                 self._pid = os.getpid()
                 self._free = threading.BoundedSemaphore(self._connections)
                 self._windows = CapacityWindows()
                 with self._layer.open_connection() as connection:
                     channel: Any = connection.default_channel
                     pool = channel._get_pool()
-                # A sender is told soon that the broker is away: redis-py itself would try ten times.
+                # Report soon that the broker is away: redis-py itself would try ten times.
                 pool.connection_kwargs["retry"] = Retry(NoBackoff(), 1)
                 self._pool = pool
             return self._pool
@@ -117,17 +117,17 @@ class DirectSender:
         except (RedisError, OSError) as error:
             self._windows.forget()
             if self._pool is not None:
-                self._pool.disconnect(inuse_connections=False)  # whatever broke the one may have broken these
+                self._pool.disconnect(inuse_connections=False)  # these connections are probably lost, too
             raise BrokerUnavailable(shown(self._layer.url), error) from error
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         with self._lock:
             pool, self._pool = self._pool, None
             if pool is not None and self._pid == os.getpid():
                 pool.disconnect()
 
-    # -- sending ----------------------------------------------------------------------------
+    # -- sending
 
     def dispatch(self, sends: Sequence[Send]) -> None:
         """Send now; see :meth:`BaseChannelLayer.dispatch`."""
@@ -138,13 +138,13 @@ class DirectSender:
             raise full
 
     def commands_for(self, sends: Sequence[Send]) -> list[Command]:
-        """The commands that send what there is room for, for a transaction of the caller's."""
+        """Return the commands for messages to channels that are not full, for a transaction of the caller's."""
         outbox = StreamOutbox(self._layer)
         self._pack(outbox, sends)
         return self.render((outbox,))
 
     def settle(self, sends: Sequence[Send]) -> None:
-        """Send with the acknowledgement of the message that is being handled; now, if none is, or it is elsewhere."""
+        """Send with the acknowledgement of the current consumer's message; now, if it came from elsewhere."""
         outbox = collected_here.get()
         if not isinstance(outbox, StreamOutbox) or outbox.layer is not self._layer:
             self.dispatch(sends)
@@ -154,7 +154,7 @@ class DirectSender:
             raise full
 
     def join_acknowledgement(self, commands: Sequence[Command]) -> bool:
-        """Have commands carried out with the acknowledgement of the message that is handled; False if none is."""
+        """Add commands to the acknowledgement of the current consumer's message; return False if there is none."""
         outbox = collected_here.get()
         if not isinstance(outbox, StreamOutbox) or outbox.layer is not self._layer:
             return False
@@ -162,12 +162,12 @@ class DirectSender:
         return True
 
     def send(self, outbox: StreamOutbox) -> None:
-        """Send what is in a outbox now."""
+        """Send the contents of an outbox now."""
         if outbox:
             self._carry_out(ask(*self.render((outbox,))))
 
     def render(self, outboxes: Sequence[StreamOutbox]) -> list[Command]:
-        """The commands that send several outboxes; what goes to one process travels together."""
+        """Return the commands for several outboxes; messages to one process share envelopes."""
         envelopes: dict[Place, list[Entry]] = {}
         commands: list[Command] = []
         for outbox in outboxes:
@@ -182,7 +182,7 @@ class DirectSender:
         return commands
 
     def _pack(self, outbox: StreamOutbox, sends: Sequence[Send]) -> ChannelFull | None:
-        """Add ``sends`` to a outbox; gives ChannelFull for the first that has no room."""
+        """Add ``sends`` to an outbox; return ChannelFull for the first whose channel is full."""
         envelopes, messages = self._layer.sort(sends)
         full: ChannelFull | None = None
         for prefix, entries in envelopes.items():
@@ -217,7 +217,7 @@ class DirectSender:
             outbox.add_commands((self.commands.task(channel, send.body),))
 
     def _admit(self, queue: str, capacity: int, *, bare: bool) -> None:
-        """Raise ChannelFull if ``queue`` has no room for one more."""
+        """Raise ChannelFull if ``queue`` is full."""
         if self._layer.queue_prefix + queue not in self._layer.used:
             self._layer.use(self._layer.queue(queue + "!" if bare and "?" not in queue else queue))
 
@@ -228,15 +228,15 @@ class DirectSender:
             except BrokerUnavailable:
                 if collected_here.get() is None:
                     raise
-                return 0  # it waits with the acknowledgement until the broker is back
+                return 0  # the message waits with the acknowledgement until the broker is back
 
         self._windows.admit(queue, capacity, depth)
 
     def state(self, queue: str) -> ChannelState:
-        """What is in a queue that workers consume; see :meth:`BaseChannelLayer.channel_state`."""
+        """Return the state of a queue that workers consume; see :meth:`BaseChannelLayer.channel_state`."""
         key = self.commands.key(queue)
         return ChannelState(self._carry_out(waiting(key)), *self._carry_out(look(key, self.commands.dead_key(queue))))
 
     def forget_windows(self) -> None:
-        """Trust no measured depth any more."""
+        """Invalidate all measured depths."""
         self._windows.forget()

@@ -25,10 +25,10 @@ from channelsq.transport.streams_channel import Channel
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Makes the commands that send outboxes.
+#: Returns the commands that send outboxes.
 Render: TypeAlias = Callable[[Sequence[StreamOutbox]], list[Command]]
 
-#: Seconds between two looks for an answer to acknowledgements that nothing was sent after.
+#: Seconds between two checks for an answer to acknowledgements that no later send has read.
 LOOK_EVERY = 0.5
 
 #: The first byte of a message in the transport's compact form: a msgpack list of four.
@@ -42,11 +42,11 @@ class StreamSource(Source[Entry]):
 
     Args:
         layer: the layer.
-        render: makes the commands that send outboxes.
-        options: see there.
+        render: returns the commands that send outboxes.
+            options: see :class:`SourceOptions`.
     """
 
-    # Of the poll:
+    # State of the last poll:
     _now = 0
     _alive: tuple[str, int] = _NONE_ALIVE
 
@@ -62,7 +62,7 @@ class StreamSource(Source[Entry]):
         self._connection: Connection | None = None
         self._channel: Channel | None = None
         self._consumer: Consumer | None = None
-        self._was_replaced = False  # whether another broker channel came before the one that is used
+        self._was_replaced = False  # whether the current broker channel has replaced another
         self._looked = 0.0
         self._ends = False
 
@@ -70,7 +70,7 @@ class StreamSource(Source[Entry]):
 
     @cached_property
     def errors(self) -> tuple[type[BaseException], ...]:
-        """What the transport raises."""
+        """The exceptions of the transport."""
         connection = self._layer.open_connection()
         return (OSError, OperationalError, *connection.connection_errors, *connection.channel_errors)
 
@@ -79,7 +79,7 @@ class StreamSource(Source[Entry]):
         if channel is None or channel.closed:
             self._open_channel()
             return True
-        channel.give_back_waiting()  # whether or not there is credit, which it frees
+        channel.give_back_waiting()  # independent of credit, which this frees
         return False
 
     def _open_channel(self) -> None:
@@ -103,7 +103,7 @@ class StreamSource(Source[Entry]):
         self._connection, self._channel, self._consumer = connection, channel, consumer
 
     def lost(self) -> None:
-        """Go on: the channel knows, and connects again."""
+        """Do nothing: the channel notices, and connects again."""
 
     def interrupt(self) -> None:
         self._ends = True
@@ -111,11 +111,11 @@ class StreamSource(Source[Entry]):
         if channel is not None:
             try:
                 channel.interrupt()
-            except Exception as error:  # then it returns by itself, within a second
+            except Exception as error:  # the poll returns by itself, within a second
                 logger.debug("a poll could not be interrupted: %s", error, extra={"action": "interrupt_failed"})
 
     def cut(self) -> None:
-        """Send what is settled; what the process holds is its worker's to leave to others."""
+        """Send settled outcomes; the worker leaves the messages of the process to others."""
         self.flush()
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class StreamSource(Source[Entry]):
 
     @property
     def _current(self) -> Channel:
-        """The broker channel that the last poll read."""
+        """The broker channel of the last poll."""
         assert self._channel is not None
         return self._channel
 
@@ -171,7 +171,7 @@ class StreamSource(Source[Entry]):
     def unread(self, deliveries: Sequence[Entry]) -> None:
         self._current.unread(deliveries)
 
-    # -- what a delivery says
+    # -- the contents of a delivery
 
     def queue_of(self, delivery: Entry) -> str:
         return self._current.queue_of(delivery.key)
@@ -185,7 +185,7 @@ class StreamSource(Source[Entry]):
             (sent_to, content), _, _ = codec.loads(body)
         except (ForeignPayload, TypeError, ValueError):
             return None
-        channel = self._channels.get(queue)  # type: ignore[arg-type]  # of another None is the answer, too
+        channel = self._channels.get(queue)  # type: ignore[arg-type]  # None for other queues, too
         if channel is None or sent_to != channel or queue != self._channel.queue_of(key):  # type: ignore[union-attr]
             return None
         if message_id is None or type(content) is not dict:
@@ -193,7 +193,8 @@ class StreamSource(Source[Entry]):
         if self._signing is not None and not self._signing.is_signed(str(queue), message_id, body):
             return None
         if lifetime is not None:
-            # An entry that was found to be alive, and its lifetime: a younger one with the same is alive, too.
+            # An entry that had not expired, and its lifetime: a younger one with the same lifetime has not expired,
+            # either.
             oldest, same = self._alive
             if lifetime != same or identity < oldest:
                 if int(identity.partition("-")[0]) + lifetime <= self._now:
@@ -210,11 +211,11 @@ class StreamSource(Source[Entry]):
         return cast(TaskMessage, KombuMessage(payload, channel=channel, accept=self._options.accept))
 
     def is_redelivered(self, delivery: Entry, message: TaskMessage) -> bool:
-        return delivery.redelivered or bool(message.headers.get("redelivered"))  # of a copy, as it was given back
+        return delivery.redelivered or bool(message.headers.get("redelivered"))  # of a copy that was given back
 
     def is_expired(self, delivery: Entry, message: Any) -> bool:
         end = payloads.expires({"headers": message.headers, "properties": message.properties}, delivery.id)
-        # What a worker was given in time does not expire with it.
+        # A message that was given to a worker in time does not expire if that worker dies.
         return end is not None and end <= self._now and not delivery.redelivered
 
     # -- while it is held
@@ -281,13 +282,13 @@ class StreamSource(Source[Entry]):
         if channel is None:
             return
         try:
-            channel.flush_acks(wait=self._ends)  # then no poll comes that would read the answer
+            channel.flush_acks(wait=self._ends)  # no further poll will read the answer
         except channel.connection_errors as error:
             logger.warning("acknowledgements wait, Redis is away: %s", error, extra={"action": "acks_wait"})
-        except Exception:  # they wait, too, and the thread is counted on
+        except Exception:  # they wait, too, and the thread must survive
             logger.exception("acknowledgements could not be sent", extra={"action": "acks_wait"})
 
 
 def _refuse(message: Any) -> None:
-    """Never called: the source polls the channel itself."""
+    """Raise NotImplementedError; never called, because the source polls the channel itself."""
     raise NotImplementedError

@@ -19,10 +19,8 @@ DONE = (
     *("app", "benchmarks", "config", "docs"),
     *(f"channelsq/{each}" for each in ("binding", "core", "delivery", "diagnostics", "doctor", "generic", "http")),
     *(f"channelsq/{each}" for each in ("management", "operations", "security", "session_support", "system_checks")),
-    *(
-        f"channelsq/{each}"
-        for each in ("layers/contract", "layers/groups", "layers/wire", "redis_core", "redis_io", "transport")
-    ),
+    *(f"channelsq/layers/{each}" for each in ("contract", "groups", "ipc_broker", "wire")),
+    *(f"channelsq/{each}" for each in ("redis_core", "redis_io", "transport")),
     *(f"channelsq/{each}" for each in ("templatetags", "test", "tests")),
     *(str(module.relative_to(ROOT)) for module in sorted((ROOT / "channelsq").glob("*.py"))),
     *(f"channelsq/interface/{each}" for each in ("__init__.py", "__main__.py", "basis", "context")),

@@ -1,1 +1,1 @@
-"""The layer between the processes of one machine: how it sends, reads and keeps groups in the site's file."""
+"""The layer for the processes of one machine: sending, reading and groups in the site's file."""

@@ -1,4 +1,4 @@
-"""What stands in messages of the site's file: as layers write them, or as any other program on Kombu does."""
+"""The contents of messages in the site's file: written by layers, or by any other Kombu program."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from channelsq.transport.payloads import decode
 
 logger = logging.getLogger("channelsq.layers")
 
-#: How the compact form begins: a msgpack list of less than 16 items.
+#: The first byte of the compact form: a msgpack list of less than 16 items.
 _COMPACT = range(0x90, 0xA0)
 
 
 def is_compact(payload: bytes) -> bool:
-    """Return whether a message is in the compact form, unless it is broken."""
+    """Return whether a message is in the compact form, or a broken one."""
     return payload[:1] != b"" and payload[0] in _COMPACT
 
 
 def open_message(taken: Taken, accept: Any = None) -> KombuMessage:
-    """Return a message as Kombu has it.
+    """Return a message in Kombu's form.
 
     Args:
         taken: the message.
@@ -36,7 +36,7 @@ def open_message(taken: Taken, accept: Any = None) -> KombuMessage:
 
     Raises:
         NewerWire: only a newer process can read it.
-        ForeignPayload: it is no message of Kombu's.
+        ForeignPayload: it is not a message of Kombu's.
     """
     payload = decode(taken.payload)
     properties = payload["properties"]
@@ -62,8 +62,8 @@ def open_bare(payload: bytes, taken: Taken, signing: Signing | None) -> bytes:
 
     Raises:
         NewerWire: only a newer process can read it.
-        Refused: the signature is not what it must be.
-        ValueError: it is something else.
+        Refused: the signature is not valid.
+            ValueError: it is something else.
     """
     if not is_compact(payload):
         return open_body(open_message(taken), taken.queue, signing)
@@ -74,7 +74,7 @@ def open_bare(payload: bytes, taken: Taken, signing: Signing | None) -> bytes:
 
 
 def keep_newer(store: Store, newer: Sequence[tuple[Taken, NewerWire]]) -> None:
-    """Keep messages of a reply queue as dead letters, as nobody else reads that, and log it."""
+    """Keep messages of a reply queue as dead letters, because no other process reads it, and log that."""
 
     def keep(tx: Transaction) -> None:
         for each, error in newer:
@@ -86,7 +86,7 @@ def keep_newer(store: Store, newer: Sequence[tuple[Taken, NewerWire]]) -> None:
 
 
 def log_foreign(queue: str, error: Exception) -> None:
-    """Log that a message of a queue is none of channelsq's, and is dropped."""
+    """Log that a message of a queue is not channelsq's, and is dropped."""
     logger.error(
         "queue %s: a message that is not channelsq's was dropped: %s", queue, error,
         extra={"action": "foreign_message_dropped"},

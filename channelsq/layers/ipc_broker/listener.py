@@ -1,4 +1,4 @@
-"""A process's ear on the site's file: the thread that reads its reply queue, a batch a wake-up."""
+"""A process's listener on the site's file: the thread that reads its reply queue, a batch for each wake-up."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from channelsq.layers.wire.wire_forms import open_envelope
 
 logger = logging.getLogger("channelsq.layers")
 
-#: How many envelopes are read at a time.
+#: The number of envelopes that are read at a time.
 BATCH = 64
 
-#: Seconds between two attempts to read a file that cannot be used: the first, and the longest.
+#: Seconds between two attempts to read an unusable file: the first, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 
 class StoreListener:
-    """Reads one process's reply queue; goes on by itself when the file can be used again.
+    """Reads one process's reply queue; continues by itself when the file is usable again.
 
     Args:
         layer: the layer.
@@ -72,7 +72,7 @@ class StoreListener:
                 pause = min(pause * 2, _LONGEST_PAUSE)
         try:
             self._waiter.close()
-        except ERRORS as error:  # then others tidy up after this process
+        except ERRORS as error:  # other processes clean up for this one
             logger.debug("a waiter was not closed: %s", error)
 
     def _listen(self, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""``receive`` in the site's file: one look at all channels that are asked for, and a wait without polling."""
+"""``receive`` in the site's file: one read of all requested channels, and a wait without polling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StoreReceiver(KombuReceiver):
         super().__init__(layer)
 
     def receive_from(self, store: Store, wanted: list[str], timeout: float) -> Received:
-        """See :meth:`BaseChannelLayer.receive`; waits ``timeout`` seconds at most."""
+        """See :meth:`BaseChannelLayer.receive`; wait at most ``timeout`` seconds."""
         queues = {self._layer.queue(channel).name: channel for channel in wanted}
         deadline, closed = time.monotonic() + timeout, self._layer.closed
         found = self._look(store, wanted, queues)

@@ -1,4 +1,4 @@
-"""Sending into the site's file: what is sent together is written in one transaction."""
+"""Sending into the site's file: the messages of one send are written in one transaction."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from channelsq.layers.kombu_broker.broker_access import QUEUE_EXPIRES, KombuBrok
 from channelsq.layers.wire.compact_messages import CompactMessages
 from channelsq.layers.wire.wire_forms import Entry, pack_envelopes
 
-#: What goes to the reply queue of each process, and what to other channels.
+#: The entries for the reply queue of each process, and the messages for other channels.
 Sorted = tuple[Mapping[str, list[Entry]], Sequence[tuple[str, Send]]]
 
 
 class StoreOutbox(Outbox):
-    """What one consumer sent, to be written in one transaction with the end of its message."""
+    """The messages of one consumer, to be written in one transaction with the end of its message."""
 
     __slots__ = ("envelopes", "marks", "messages")
 
@@ -38,7 +38,7 @@ class StoreOutbox(Outbox):
         self.envelopes, self.messages, self.marks = {}, (), ()
 
     def add(self, envelopes: Mapping[str, list[Entry]], messages: Sequence[tuple[str, Send]]) -> None:
-        """Have more sent."""
+        """Add messages."""
         if not self.envelopes:
             self.envelopes = envelopes
         else:
@@ -49,11 +49,11 @@ class StoreOutbox(Outbox):
 
 
 class Part(NamedTuple):
-    """One message of a :class:`Put`, for who is told that there was no room for it."""
+    """One message of a :class:`Put`, to report that its queue was full."""
 
-    #: What an envelope holds; None for a message of its own.
+    #: The entries of an envelope; None for another message.
     entries: list[Entry] | None
-    #: The channel and the send of a message of its own.
+    #: The channel and the send of another message.
     channel: str = ""
     send: Send | None = None
 
@@ -65,20 +65,20 @@ class Put(NamedTuple):
     messages: list[Message]
     parts: list[Part]
     capacity: int
-    #: The seconds that the queue lives when nobody reads from it; None for ever.
+    #: The seconds that the queue lives without a reader; None for ever.
     lifetime: float | None = None
-    #: The seconds that the only message is held back.
+    #: The delay of the only message in seconds.
     delay: float = 0.0
 
     def write(self, tx: Transaction) -> int:
-        """Write the messages; return how many there was room for, the first ones."""
+        """Write the messages; return how many, the first ones, were accepted."""
         if self.delay:
             return int(tx.delay(self.queue, self.messages[0], self.capacity, self.delay))
         return tx.put(self.queue, self.messages, self.capacity, self.lifetime)
 
 
 class StoreSender:
-    """Sends for a layer.
+    """The sender of a layer.
 
     Args:
         layer: the layer.
@@ -90,15 +90,15 @@ class StoreSender:
 
     @cached_property
     def compact(self) -> CompactMessages:
-        """What makes the messages."""
+        """The encoder of the messages."""
         layer = self._layer
         return CompactMessages(layer.expiry, layer.queue_prefix, layer.signing)
 
     def forget_windows(self) -> None:
-        """Trust nothing that was known of the room in queues."""
+        """Invalidate all that was known of the size of queues."""
         self._windows.forget()
 
-    # -- sending now --------------------------------------------------------------------------
+    # -- sending now
 
     def dispatch(self, store: Store, sends: Sequence[Send]) -> None:
         """Send now; see :meth:`BaseChannelLayer.dispatch`."""
@@ -113,7 +113,7 @@ class StoreSender:
             raise full
 
     def render(self, sorted_sends: Iterable[Sorted]) -> list[Put]:
-        """Return what to write; what goes to one queue is together, and to one process in one envelope."""
+        """Return the writes: messages to one queue are together, and those to one process share an envelope."""
         envelopes: dict[str, list[Entry]] = {}
         puts: dict[str, Put] = {}
         delayed: list[Put] = []
@@ -159,7 +159,7 @@ class StoreSender:
             self._layer.use(self._layer.queue(channel))
 
     def refused(self, puts: Sequence[Put], counts: Sequence[int]) -> ChannelFull | None:
-        """Count what there was no room for of groups' messages; return ChannelFull for the first other one."""
+        """Count refused messages to groups; return ChannelFull for the first other refused message."""
         full: ChannelFull | None = None
         for put, count in zip(puts, counts, strict=True):
             if count == len(put.messages):
@@ -174,10 +174,10 @@ class StoreSender:
                     full = full or ChannelFull(channel, capacity)
         return full
 
-    # -- sending with the end of a message ----------------------------------------------------
+    # -- sending with the end of a message
 
     def settle(self, store: Store, sends: Sequence[Send]) -> None:
-        """Send with the end of the message that is being handled; now, if none is, or it came by another layer."""
+        """Send with the end of the current consumer's message; now, if there is none or it came from another layer."""
         outbox = collected_here.get()
         if not isinstance(outbox, StoreOutbox) or outbox.layer is not self._layer:
             self.dispatch(store, sends)
@@ -202,7 +202,7 @@ class StoreSender:
             raise full
 
     def _has_room(self, store: Store, name: str, capacity: int) -> bool:
-        """Whether a queue has room, as far as is known; the transaction knows exactly, when the sender is gone."""
+        """Return whether a queue has space, as far as is known; the later transaction checks exactly."""
         queue = self._layer.queue_prefix + name
 
         def depth() -> int:
@@ -217,7 +217,7 @@ class StoreSender:
         return True
 
     def tell_late(self, puts: Sequence[Put], counts: Sequence[int]) -> None:
-        """Log what had no room although there seemed to be some when its consumer returned."""
+        """Log messages that were refused although their queues had space when their consumers returned."""
         full = self.refused(puts, counts)
         if full is not None:
             late = (part for put, count in zip(puts, counts, strict=True) for part in put.parts[count:])

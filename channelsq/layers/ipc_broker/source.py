@@ -1,6 +1,7 @@
 """The source of the layer on one machine: polls, ends of messages and their sends are transactions of the site's file.
 
-A poll that has messages to end does that, writes what their consumers sent, and takes new ones, all in one transaction.
+If there are messages to end, a poll ends them, writes their consumers' sends, and takes new messages in one
+transaction.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from channelsq.redis_core.suspects import MOST_DEATHS, Suspects
 
 logger = logging.getLogger("channelsq.layers")
 
-#: How many messages one transaction takes at most.
+#: The most messages that one transaction takes.
 BATCH = 256
 
 
@@ -39,9 +40,9 @@ class StoreSource(Source[Taken]):
 
     Args:
         layer: the layer.
-        store: returns its store.
-        sender: what writes the sends of consumers.
-        options: the worker's.
+        store: returns the layer's store.
+            sender: writes the sends of consumers.
+            options: the worker's.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class StoreSource(Source[Taken]):
         self._returned: deque[Key] = deque()
         self._unread: list[Taken] = []
         self._suspects = Suspects(MOST_DEATHS, LEASE)
-        self._lock = threading.Lock()  # of who writes
+        self._lock = threading.Lock()  # held by the writing thread
         self._waiter = store().waiter(self._queues)
         self._interrupted = False
 
@@ -74,11 +75,11 @@ class StoreSource(Source[Taken]):
         return self._open_store()
 
     def connect(self) -> bool:
-        _ = self._store.me  # which opens the file
-        return False  # what this process holds stays its own for as long as it lives
+        _ = self._store.me  # opens the file
+        return False  # this process keeps the messages that it holds for as long as it lives
 
     def lost(self) -> None:
-        """Note nothing: the file is opened for each transaction that needs it."""
+        """Do nothing: the file is opened for each transaction that needs it."""
 
     def interrupt(self) -> None:
         self._interrupted = True
@@ -88,7 +89,7 @@ class StoreSource(Source[Taken]):
         self._give_back_all()
         try:
             self._waiter.close()
-        except ERRORS as error:  # then others tidy up after this process
+        except ERRORS as error:  # other processes clean up for this one
             logger.debug("a waiter was not closed: %s", error)
 
     def cut(self) -> None:
@@ -147,11 +148,11 @@ class StoreSource(Source[Taken]):
     # -- transactions
 
     def _exchange(self, store: Store, *, is_told: bool = False) -> tuple[list[Taken], float]:
-        """Write the outcomes there are, and take messages.
+        """Write the waiting outcomes, and take messages.
 
         Args:
             store: the layer's.
-            is_told: whether a wake-up has told of messages, so that they need not be looked for first.
+            is_told: whether a wake-up has announced messages, so that no check for them is needed first.
 
         Returns:
             the messages, and the seconds until a delayed message is due.
@@ -274,7 +275,7 @@ class StoreSource(Source[Taken]):
     # -- while a delivery is held
 
     def is_lost(self, delivery: Taken) -> bool:
-        return delivery.key not in self._held  # as it was given back when the source was closed
+        return delivery.key not in self._held  # it was given back when the source was closed
 
     # -- outcomes
 
@@ -282,7 +283,7 @@ class StoreSource(Source[Taken]):
         return StoreOutbox(self._layer)
 
     def settle(self, delivery: Taken, outbox: Outbox | None) -> None:
-        if self._held.pop(delivery.key, False) is None:  # in one step; else another worker has it
+        if self._held.pop(delivery.key, False) is None:  # atomic; None: it was held, False: another worker has it
             self._settled.append((delivery.key, outbox if isinstance(outbox, StoreOutbox) else None))
 
     def acknowledge_first(self, delivery: Taken) -> bool:
@@ -323,7 +324,7 @@ class StoreSource(Source[Taken]):
             self._write(store, lambda tx: [])
         except ERRORS as error:
             logger.warning("acknowledgements wait: %s", unavailable(store.path, error), extra={"action": "acks_wait"})
-        except Exception:  # they wait, too, and the thread is counted on
+        except Exception:  # they wait, too, and the thread must survive
             logger.exception("acknowledgements could not be written", extra={"action": "acks_wait"})
 
 

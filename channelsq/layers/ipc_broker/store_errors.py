@@ -1,4 +1,4 @@
-"""What SQLite and the system raise, as BrokerUnavailable with what to do about it."""
+"""Errors of SQLite and the system as BrokerUnavailable with a remedy."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.ipc.database import BUSY_TIMEOUT, LARGEST
 
-#: What the store raises when the file cannot be used.
+#: The exceptions of a store whose file cannot be used.
 ERRORS: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
 
-#: Bytes on the file system below which an error of the system is taken for a lack of room.
+#: Free bytes on the file system below which an error of the system means a lack of space.
 _ROOM = 2**20
 
 
 @contextmanager
 def store_errors(path: Path) -> Iterator[None]:
-    """Turn what the store raises in the block into BrokerUnavailable.
+    """Turn the store's exceptions in the block into BrokerUnavailable.
 
     Args:
         path: the file.
@@ -34,7 +34,7 @@ def store_errors(path: Path) -> Iterator[None]:
 
 
 def unavailable(path: Path, error: Exception) -> BrokerUnavailable:
-    """Return the error that says what is wrong with the file at ``path``, and what to do."""
+    """Return the error that describes the problem with the file at ``path``, and the remedy."""
     return BrokerUnavailable(str(path), error, _remedy(path, error))
 
 

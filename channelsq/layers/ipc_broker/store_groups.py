@@ -95,4 +95,4 @@ class StoreGroups(GroupStore):
         _write(self._store, "DELETE FROM members")
 
     def close(self) -> None:
-        """The store is the layer's to close."""
+        """Do nothing: the layer closes the store."""
