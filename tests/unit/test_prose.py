@@ -23,7 +23,7 @@ DONE = (
     *(f"channelsq/{each}" for each in ("redis_core", "redis_io", "transport")),
     *(f"channelsq/{each}" for each in ("templatetags", "test", "tests")),
     *(str(module.relative_to(ROOT)) for module in sorted((ROOT / "channelsq").glob("*.py"))),
-    *(f"channelsq/interface/{each}" for each in ("__init__.py", "__main__.py", "basis", "context")),
+    *(f"channelsq/interface/{each}" for each in ("__init__.py", "__main__.py", "basis", "context", "presence")),
 )
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
 

@@ -1,1 +1,1 @@
-"""Who is there: this server and others, its clients, and the groups that their sockets are in."""
+"""The presence of servers and clients: heartbeats, connection counts, and the groups of sockets."""

@@ -1,8 +1,8 @@
-"""How many connections one client has at once, by its address.
+"""The number of simultaneous connections of each client, by its address.
 
-Behind a proxy that is believed a connection carries many clients, one after another: then requests that wait for
-their answers, and WebSockets, are counted.  Where no proxy is believed, an address that is not public may be one in
-front of all clients, and is not counted.
+Behind a trusted proxy one connection carries many clients, one after another.  The server then counts requests that
+wait for their responses, and WebSockets.  Without a trusted proxy, an address that is not public is not counted, as it
+may belong to a proxy in front of all clients.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from channelsq.interface.basis.forwarded import forwarded_for
 
 
 class Clients:
-    """The counts, one for each address that has any connection.
+    """The counts, one for each address with at least one connection.
 
     Args:
         config: the interface's settings.
@@ -24,17 +24,17 @@ class Clients:
 
     def __init__(self, config: InterfaceConfig) -> None:
         self._limit = config.max_connections_per_client
-        #: What is counted: connections, or what comes on them.
+        #: Whether connections are counted, or the requests and WebSockets on them.
         self.by_connection = self._limit > 0 and not config.proxy_headers
         self.by_request = self._limit > 0 and config.proxy_headers
         self._counts: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """How many addresses are counted now."""
+        """Return the number of counted addresses."""
         return len(self._counts)
 
     def enter_connection(self, peer: Sequence[object] | None) -> str | None:
-        """A connection begins: its place, to :meth:`leave`; None if its client has enough of them.
+        """Count a new connection; return its place, for :meth:`leave`, or None if its client has enough connections.
 
         Args:
             peer: its address and port; None on a Unix socket.
@@ -42,11 +42,11 @@ class Clients:
         return self._enter(_peer(str(peer[0])) if peer and self.by_connection else "")
 
     def enter_request(self, headers: Iterable[Sequence[bytes]], peer: Sequence[object] | None) -> str | None:
-        """The same of a request, or of a WebSocket.
+        """Count a new request or WebSocket in the same way.
 
         Args:
-            headers: its own, their names in lower case.
-            peer: of its connection.
+            headers: its headers, names in lower case.
+            peer: the address and port of its connection.
         """
         if not self.by_request:
             return ""
@@ -56,7 +56,7 @@ class Clients:
         return self._enter(_peer(str(peer[0])) if peer else "")
 
     def leave(self, place: str) -> None:
-        """What had ``place`` is over."""
+        """End the connection, request or WebSocket that holds ``place``."""
         if place:
             left = self._counts[place] - 1
             if left:
@@ -66,9 +66,9 @@ class Clients:
 
     @property
     def reason(self) -> str:
-        """Why somebody was turned away."""
+        """Return the reason for a refusal."""
         what = "requests and WebSockets" if self.by_request else "connections"
-        return f"its address has {self._limit} {what} already (--max-connections-per-client)"
+        return f"its address already has {self._limit} {what} (--max-connections-per-client)"
 
     def _enter(self, place: str) -> str | None:
         if place:
@@ -81,13 +81,13 @@ class Clients:
 
 @functools.lru_cache(maxsize=4096)
 def _peer(host: str) -> str:
-    """What a connection from ``host`` counts for; empty if it may be that of a proxy."""
+    """Return the key under which a connection from ``host`` counts; empty if it may be a proxy's."""
     return _network(host) if is_public(host) else ""
 
 
 @functools.lru_cache(maxsize=4096)
 def _network(host: str) -> str:
-    """Whom an address stands for: itself, or the /64 that every IPv6 client has to choose from."""
+    """Return the network of an address: the address itself, or the /64 from which each IPv6 client can choose."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is None:
@@ -97,7 +97,7 @@ def _network(host: str) -> str:
 
 
 def is_public(host: str) -> bool:
-    """Whether an address is one of the internet, not of this machine or of a network behind it."""
+    """Return whether an address is a public one, not one of this machine or of a private network."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped

@@ -1,8 +1,8 @@
-"""Says that this interface server lives, and tidies up after others that do not.
+"""The heartbeat of this interface server, and the cleanup after other servers that are dead.
 
-A server that is killed leaves members in groups, reply queues, and applications that were never told that its sockets
-are gone.  Whoever notices, by a heartbeat that is missing, does what it can no more.  All of it happens in a thread of
-its own: a broker that is away holds up nobody.
+A killed server leaves members in groups, reply queues, and applications that were never told of the end of its sockets.
+The interface server that notices the missing heartbeat cleans up for it.  All of this runs in a thread of its own, so
+that an unreachable broker does not block the event loop.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ logger = logging.getLogger("channelsq.interface.heartbeat")
 _GATHER = 0.1
 
 #: Sockets of a dead process whose applications are told at once, and seconds until the next: mass disconnects must
-#: leave room for the living.
+#: leave room for live sockets.
 _AT_ONCE, _PAUSE = 50, 0.25
 
 #: Channels that are taken out of their groups in one write.
 _FORGOTTEN_TOGETHER = 200
 
-#: Seconds for which one process alone tidies up after another.
+#: Seconds for which a single process cleans up after another.
 _CLAIM = 30.0
 
-#: Seconds in which others are heard of again after Redis was away: one that waits for its answer gives up after five.
-#: And for one that has just begun, which knows nothing of what was before.
+#: Seconds in which other servers' heartbeats return after a Redis outage: a server that waits for Redis gives up after
+#: five.  The second value is for a server that has just started, which does not know of earlier outages.
 _RETURN, _FIRST_LOOK = 6.0, 2.0
 
-#: What the disconnects of the dead have for an order: nobody waits for their report, and they wait for nobody.
+#: The ``order`` of the disconnects of a dead server: no server waits for their reports, and they wait for no message.
 UNORDERED = -1
 
 
 class Heartbeat:
-    """The heart of one interface process.
+    """The heartbeat of one interface process.
 
     Args:
         layer: the channel layer, one with groups in Redis.
-        presence: where processes and sockets are noted.
-        limits: how often, and for how long.
-        on_buried: called, in the thread, when others have taken this process for dead.
-        root_path: where the site is mounted, or "".
+        presence: the record of processes and sockets.
+        limits: the interval of the heartbeat, and its validity.
+        on_buried: called, in the thread, when other servers have declared this process dead.
+        root_path: the path under which the site is mounted, or "".
     """
 
     def __init__(
@@ -76,30 +76,31 @@ class Heartbeat:
         self._process = layer.channel_layer.process
         self._changed = threading.Condition()
         self._stopping = threading.Event()
-        #: The path of each open socket, by its reply channel; and what of it Redis does not know, None for closed.
+        #: The path of each open socket, by its reply channel; and the changes that Redis does not know yet, None for
+        #: closed.
         self._open: dict[str, str] = {}
         self._unknown: dict[str, str | None] = {}
         self._memberships = Memberships(layer.channel_layer.group_expiry)
-        #: Who joined a group although the socket is gone.
+        #: Channels that joined a group although the socket is gone.
         self._strays: list[str] = []
         self._afterwards = False
-        #: Processes that seemed to be dead at the last look, and when this one claimed them, by the monotonic clock.
+        #: Processes that seemed dead at the last check, and the time of this server's claim, by the monotonic clock.
         self._claimed: dict[str, float] = {}
         self._due = 0.0
         self._told = False
         self._warned = False
-        #: When the heart beat last, and from when on it is looked for the dead, by the monotonic clock.
+        #: The time of the last heartbeat, and of the next check for dead processes, by the monotonic clock.
         self._beaten = time.monotonic()
         self._look_from = self._beaten + _FIRST_LOOK
         self._thread = threading.Thread(target=self._run, name="channelsq-heartbeat", daemon=True)
         self._sweeper: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End as a server does that is told to; blocks for a moment."""
+        """Stop, as on an orderly shutdown; blocks for a moment."""
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
@@ -108,13 +109,13 @@ class Heartbeat:
             self._sweeper.join(5)
 
     def opened(self, channel: str, path: str) -> None:
-        """A socket was opened; called in the event loop."""
+        """Record an open socket; called in the event loop."""
         with self._changed:
             self._open[channel] = self._unknown[channel] = path
             self._changed.notify()
 
     def closed(self, channel: str) -> None:
-        """A socket is gone, and its application was told."""
+        """Record that a socket is gone, and that its application was told."""
         with self._changed:
             self._open.pop(channel, None)
             self._unknown[channel] = None
@@ -122,13 +123,13 @@ class Heartbeat:
             self._changed.notify()
 
     def on_reply(self, delivery: Delivery) -> None:
-        """Hear of a socket that joined or left a group; see :class:`channelsq.interface.link.replies.Receiver`."""
+        """Record that a socket joined or left a group; see :class:`channelsq.interface.link.replies.Receiver`."""
         change = read_note(delivery.message)
         if change is None:
             return
         with self._changed:
             if change.channel not in self._open:
-                # Its consumer took longer than the socket, as when another worker had to take the message over.
+                # The consumer outlived the socket, for example because its message was redelivered to another worker.
                 if change.joined:
                     self._strays.append(change.channel)
                     self._changed.notify()
@@ -137,10 +138,10 @@ class Heartbeat:
                 self._changed.notify()
 
     def on_done(self, order: int) -> None:
-        """See :class:`channelsq.interface.link.replies.Receiver`; there is nothing that could be done."""
+        """Do nothing; see :class:`channelsq.interface.link.replies.Receiver`."""
 
     def hurry(self) -> None:
-        """The broker was away and is back: see at once what it still knows."""
+        """Compare with the broker at once, as the connection to it was lost and is back."""
         with self._changed:
             self._due = 0.0
             self._changed.notify()
@@ -166,11 +167,11 @@ class Heartbeat:
                     self._write()
                 self._told = False
             except BrokerUnavailable as error:
-                self._due = 0.0  # it may have lost everything when it is back
+                self._due = 0.0  # Redis may have lost everything when it is back
                 self._tell(error)
                 self._stopping.wait(min(1.0, self._every))
             except Exception:
-                # The heart goes on beating, whatever a sweep has come upon.
+                # The heartbeat continues after any error of a sweep.
                 logger.exception("the heartbeat failed", extra=extra("heartbeat_failed"))
                 self._stopping.wait(min(1.0, self._every))
             with self._changed:
@@ -200,31 +201,31 @@ class Heartbeat:
         beat = self._presence.beat(self._process, self._lifetime)
         now = time.monotonic()
         if now - self._beaten > self._lifetime / 2:
-            # Redis was away, or this process: so may others have been, whose keys have ended meanwhile.
+            # Redis was away, or this process was: the keys of other live servers may have expired as well.
             self._look_from = now + _RETURN
         self._beaten = now
         if beat.buried:
             logger.error(
-                "other interface servers took this one for dead, as it was not heard of for %g s",
+                "other interface servers declared this one dead, as it sent no heartbeat for %g s",
                 self._lifetime,
                 extra=extra("taken_for_dead"),
             )
             with self._changed:
-                # They are closed now, and what Redis says of them is not to be written down again.
+                # They are closed now, and their memberships must not be restored.
                 self._memberships.give_up(self._open)
                 self._open.clear()
                 self._unknown = {channel: path for channel, path in self._unknown.items() if path is None}
             try:
-                self._presence.revive(self._process)  # first: who comes after the closing may join groups
+                self._presence.revive(self._process)  # first: a socket that connects after the closing may join groups
             finally:
                 self._on_buried()
-        elif beat.unknown or beat.sockets < noted:  # a replica that took over may lack what came last
+        elif beat.unknown or beat.sockets < noted:  # a replica that took over may lack the latest writes
             with self._changed:
                 self._unknown.update(self._open)
             self._restore()
 
     def _look_at_versions(self) -> None:
-        """Log whether other processes of the site run another version, once."""
+        """Log once whether other processes of the site run another version."""
         others = [each for each in self._presence.announced() if each.name != self._process]
         log_others(others, f"layer {self._layer.alias}")
 
@@ -234,13 +235,13 @@ class Heartbeat:
             return
         self._channel_layer.restore_memberships(lost)
         logger.warning(
-            "Redis had forgotten sockets of this process: %d memberships of them in groups were written down again",
+            "Redis had lost sockets of this process: %d group memberships were restored",
             len(lost),
             extra=extra("memberships_restored"),
         )
 
     def _put_right(self) -> None:
-        """See to it that what changed during a restoration is as it should be."""
+        """Correct the changes that raced with a restoration."""
         with self._changed:
             self._afterwards = False
         afterwards = self._memberships.afterwards()
@@ -276,12 +277,15 @@ class Heartbeat:
                 self._unknown = {**unknown, **self._unknown}
             raise
 
-    # -- after the dead
+    # -- cleanup after dead servers
 
     def _look_for_the_dead(self) -> None:
-        """Tidy up after them in a thread of its own: a broker that is slow, or away, must not stop this heart."""
-        # A Redis that evicts may have dropped the key of one that lives.  So each is claimed first, and tidied up after
-        # if the claim still stands when one that lives would have taken it away, with its next beat.
+        """Clean up after dead servers in a thread of its own: a slow or unreachable broker must not stop this
+        heartbeat.
+        """
+        # A Redis that evicts may have dropped the key of a live server.  So each is claimed first, and its cleanup
+        # begins only if the claim still stands after the time of a live server's next heartbeat, which would remove the
+        # claim.
         now, before = time.monotonic(), self._claimed
         is_sweeping = self._sweeper is not None and self._sweeper.is_alive()
         self._claimed = {}
@@ -290,7 +294,7 @@ class Heartbeat:
             since = before.get(process)
             if process == self._process:
                 continue
-            if since is None or now - since >= _CLAIM:  # which has ended by then, and may be another's
+            if since is None or now - since >= _CLAIM:  # the claim has expired by then, and another server may hold it
                 if self._presence.claim(process, _CLAIM):
                     self._claimed[process] = now
                     self._due = now + self._every + _GATHER
@@ -306,13 +310,14 @@ class Heartbeat:
         try:
             for process in dead:
                 if self._presence.keep(process, _CLAIM):
-                    # First of all, so that it knows if it comes back, and no late consumer adds who is not found then.
+                    # First of all, so that the process learns of it if it comes back, and a late consumer cannot add a
+                    # member that the cleanup misses.
                     self._presence.condemn(process)
                     self._tidy_up(process)
-        except BrokerUnavailable as error:  # the rest is done with a later beat
-            logger.warning("no tidying up: %s", error, extra=extra("sweep_failed"))
+        except BrokerUnavailable as error:  # a later heartbeat does the rest
+            logger.warning("no cleanup: %s", error, extra=extra("sweep_failed"))
         except Exception:
-            logger.exception("tidying up failed", extra=extra("sweep_failed"))
+            logger.exception("the cleanup failed", extra=extra("sweep_failed"))
 
     def _tidy_up(self, process: str) -> None:
         told = 0
@@ -322,10 +327,10 @@ class Heartbeat:
             if done:
                 self._presence.note(process, {}, done)
             if len(done) < len(some) or self._stopping.wait(_PAUSE):
-                self._presence.release(process)  # somebody else goes on, or this one with a later beat
+                self._presence.release(process)  # another server continues, or this one with a later heartbeat
                 return
             if not self._presence.keep(process, _CLAIM):
-                return  # it is back, and closes its sockets itself
+                return  # the process is back, and closes its sockets itself
         if not self._presence.keep(process, _CLAIM):
             return
         members = self._presence.members(process)
@@ -334,13 +339,13 @@ class Heartbeat:
         self._channel_layer.delete_reply_queues(process)
         self._presence.bury(process)
         logger.warning(
-            "tidied up after an interface server that is dead: %d sockets",
+            "cleaned up after a dead interface server: %d sockets",
             told,
             extra=extra("interface_swept", process),
         )
 
     def _forget(self, channels: Iterable[str]) -> None:
-        """Take channels out of all their groups; the heart goes on beating meanwhile."""
+        """Remove channels from all their groups, and keep the heartbeat alive meanwhile."""
         rest = iter(channels)
         while some := list(itertools.islice(rest, _FORGOTTEN_TOGETHER)):
             self._channel_layer.forget_channels(some)
@@ -349,7 +354,7 @@ class Heartbeat:
                 self._beat()
 
     def _say_disconnect(self, channel: str, path: str) -> bool:
-        """Do what the end of a socket takes; false if there is no room for it now."""
+        """Clean up a socket, and publish its disconnect; return False if the channel has no room now."""
         self._channel_layer.forget_channel(channel)
         content = {"reply_channel": channel, "path": path, "code": 1006, "reason": "", "order": UNORDERED}
         if self._root_path:

@@ -1,7 +1,7 @@
-"""The interface processes of one supervisor tell each other what they have counted.
+"""The exchange of metrics between the interface processes of one supervisor.
 
-Each listens on a Unix socket in the folder that the supervisor made for them, which only their user may enter.  Who
-connects is told everything at once, and asks nothing.
+Each process listens on a Unix socket in a folder of the supervisor, which only their user may enter.  A process that
+connects gets all metrics at once, and sends nothing.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from channelsq.interface.basis.log_fields import extra
 
 logger = logging.getLogger("channelsq.interface")
 
-#: Bytes that one process may tell, far more than all metrics take.
+#: Bytes that one process may send, far more than all metrics take.
 _MOST = 4 * 1024 * 1024
 
 
 class Peers:
-    """The processes that serve together, for one of them.
+    """The processes that serve together, as one of them sees them.
 
     Args:
-        number: which one this is.
-        folder: where their sockets are.
+        number: the number of this process.
+        folder: the folder of their sockets.
     """
 
     def __init__(self, number: int, folder: Path) -> None:
@@ -37,7 +37,9 @@ class Peers:
         self._server: asyncio.Server | None = None
 
     async def join(self, tell: Callable[[], bytes]) -> None:
-        """From now on the others get what ``tell`` gives; those that asked a predecessor with this number ask here."""
+        """Answer the others with the result of ``tell`` from now on, also those that know the predecessor of this
+        number.
+        """
         self._tell = tell
         new = self._folder / f"new-{self.number}-{os.getpid()}"
         try:
@@ -48,18 +50,18 @@ class Peers:
             except BaseException:
                 listening.close()
                 raise
-            # The predecessor, which takes its leave, is not found any more.
+            # The others do not find the predecessor any more.
             os.rename(new, self._folder / f"metrics-{self.number}")
         except OSError as error:
-            logger.warning("the other processes' metrics lack these: %s", error, extra=extra("no_peers"))
+            logger.warning("the other processes' metrics lack this process: %s", error, extra=extra("no_peers"))
 
     def leave(self) -> None:
-        """Tell nobody any more."""
+        """Stop answering the others."""
         if self._server is not None:
             self._server.close()
 
     async def ask(self, timeout: float) -> dict[int, bytes]:
-        """By number, what the others tell; without those that do not within ``timeout`` seconds."""
+        """Return the others' answers by number; processes that do not answer within ``timeout`` seconds are missing."""
         found = {int(match[1]): each for each in self._folder.iterdir() if (match := _NAME.fullmatch(each.name))}
         found.pop(self.number, None)
         answers = await asyncio.gather(*(self._ask_one(path, timeout) for path in found.values()))
@@ -74,7 +76,7 @@ class Peers:
                 finally:
                     writer.close()
         except (OSError, TimeoutError):
-            return b""  # it has ended, or hangs
+            return b""  # the process has ended, or hangs
 
     async def _on_peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(self._tell())

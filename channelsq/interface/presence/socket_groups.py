@@ -1,6 +1,6 @@
-"""The groups that the sockets of one interface server are in, as far as it was told; to write them down again.
+"""The group memberships of one interface server's sockets, as far as it was told, to restore them after a loss.
 
-No I/O.  Safe to call from any thread: it is told in the event loop, and asked by the heartbeat.
+No I/O.  Safe to call from any thread: the event loop records changes, and the heartbeat reads them.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import NamedTuple
 
 from channelsq.layers.contract.membership_notes import Change
 
-#: Groups of one socket that are remembered; of more, those that it joined last.
+#: Groups of one socket that are remembered; if it has more, the ones that it joined last.
 MOST_GROUPS = 1000
 
-#: Seconds after a restoration in which a word may come that was on its way before it.
+#: Seconds after a restoration in which an older message about a membership may still arrive.
 _SETTLING = 60.0
 
 
 class Afterwards(NamedTuple):
-    """What a restoration may have got wrong, since it happened while there was something under way."""
+    """The changes that a restoration may have got wrong, as they raced with it."""
 
-    #: Memberships that there are, each a group, a channel, and the seconds until it ends.
+    #: Memberships that exist, each a group, a channel, and the seconds until it ends.
     begun: list[tuple[str, str, float]]
-    #: Memberships that are over, each a group and a channel.
+    #: Memberships that have ended, each a group and a channel.
     ended: list[tuple[str, str]]
     #: Channels that are in no group any more.
     gone: list[str]
 
 
 class Memberships:
-    """Remembers memberships.
+    """The memberships of all sockets.
 
     Args:
         expiry: seconds that a membership lives after it began, or was renewed.
@@ -41,7 +41,7 @@ class Memberships:
     def __init__(self, expiry: float) -> None:
         self._expiry = expiry
         self._lock = threading.Lock()
-        #: When each membership ends by the monotonic clock, by group, by channel.
+        #: The end of each membership by the monotonic clock, by group, by channel.
         self._ends: dict[str, dict[str, float]] = {}
         self._restored: set[str] = set()
         self._restored_at = float("-inf")
@@ -49,7 +49,7 @@ class Memberships:
         self._gone: list[str] = []
 
     def told(self, change: Change) -> bool:
-        """A membership has begun or ended; gives whether :meth:`afterwards` has something because of it."""
+        """Record that a membership began or ended; return whether :meth:`afterwards` has something because of it."""
         group, channel, joined = change
         with self._lock:
             groups = self._ends.get(channel)
@@ -68,7 +68,7 @@ class Memberships:
             return True
 
     def closed(self, channel: str) -> bool:
-        """A socket is gone; gives whether :meth:`afterwards` has something because of it."""
+        """Record that a socket is gone; return whether :meth:`afterwards` has something because of it."""
         with self._lock:
             self._ends.pop(channel, None)
             if channel not in self._restored:
@@ -78,14 +78,14 @@ class Memberships:
             return True
 
     def give_up(self, channels: Iterable[str]) -> None:
-        """Remember nothing of channels whose sockets are as good as gone."""
+        """Forget channels whose sockets are about to be closed."""
         with self._lock:
             for channel in channels:
                 self._ends.pop(channel, None)
                 self._restored.discard(channel)
 
     def lost(self) -> list[tuple[str, str, float]]:
-        """All there are, to be written down again: each a group, a channel, and the seconds until it ends."""
+        """Return all memberships, to restore them: each a group, a channel, and the seconds until it ends."""
         now = time.monotonic()
         with self._lock:
             self._restored_at = now
@@ -98,7 +98,7 @@ class Memberships:
             ]
 
     def afterwards(self) -> Afterwards:
-        """What is to be put right after a restoration; nothing of it is given twice."""
+        """Return the corrections after a restoration, each of them once."""
         now = time.monotonic()
         result = Afterwards([], [], [])
         with self._lock:
@@ -114,7 +114,7 @@ class Memberships:
         return result
 
     def again(self, afterwards: Afterwards) -> None:
-        """Have :meth:`afterwards` give, once more, what could not be put right."""
+        """Return these corrections from :meth:`afterwards` again, as they could not be written."""
         with self._lock:
             self._changed.update({(group, channel): None for group, channel, *_ in afterwards.begun})
             self._changed.update(dict.fromkeys(afterwards.ended))

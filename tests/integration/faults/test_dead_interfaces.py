@@ -100,7 +100,7 @@ def test_a_killed_interface_leaves_nothing(make_site: Any, scheme: str) -> None:
         victim.kill()
         site.expire(dead)
         survivor = site.interface()
-        wait_until(lambda: "tidied up after" in survivor.output, "the survivor to have tidied up", 30)
+        wait_until(lambda: "cleaned up after" in survivor.output, "the survivor to have cleaned up", 30)
         assert "70 sockets" in survivor.output
         assert site.members == []
         site.open(sockets, 1)
@@ -122,13 +122,13 @@ def test_an_interface_that_was_frozen_closes_sockets_that_were_told_gone(make_si
         frozen.signal(signal.SIGSTOP)
         site.expire(process)
         survivor = site.interface()
-        wait_until(lambda: "tidied up after" in survivor.output, "the survivor to have tidied up", 30)
+        wait_until(lambda: "cleaned up after" in survivor.output, "the survivor to have cleaned up", 30)
         frozen.signal(signal.SIGCONT)
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv(20)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
-        wait_until(lambda: "took this one for dead" in frozen.output, "it to say so")
+        wait_until(lambda: "declared this one dead" in frozen.output, "it to say so")
         wait_until(lambda: process in site.processes, "it to be there again")
 
 
@@ -256,7 +256,7 @@ def test_who_comes_back_while_another_tidies_up_is_left_alone(make_site: Any, mo
     heart.start()
     try:
         key = f"channelsq:sockets:{frozen}"
-        wait_until(lambda: site.client.hlen(key) <= 98, "it to be tidied up after", 30)
+        wait_until(lambda: site.client.hlen(key) <= 98, "its sockets to be cleaned up", 30)
         assert presence.beat(frozen, 60).buried  # so it closes its sockets
         presence.note(frozen, {f"websocket.send.{frozen}!new": "/new/"}, [])
         left = site.client.hlen(key)
@@ -285,7 +285,7 @@ def test_nobody_joins_a_group_for_a_server_that_is_gone(make_site: Any, scheme: 
         layer = layer_on(site.layer.url)
         heart = heart_of(layer, Limits(heartbeat_every=0.1))
         heart.start()
-        wait_until(lambda: "gone" not in site.processes, "somebody to have tidied up", 30)
+        wait_until(lambda: "gone" not in site.processes, "another server to have cleaned up", 30)
         heart.stop()
         layer.close()
     else:
@@ -380,7 +380,7 @@ def test_another_goes_on_where_one_was_told_to_stop(make_site: Any, monkeypatch:
     layer = layer_on(site.layer.url)
     heart = heart_of(layer, Limits(heartbeat_every=0.1))
     heart.start()
-    wait_until(lambda: site.client.hlen("channelsq:sockets:dead") <= 98, "it to be tidied up after", 30)
+    wait_until(lambda: site.client.hlen("channelsq:sockets:dead") <= 98, "its sockets to be cleaned up", 30)
     heart.stop()
     layer.close()
     assert site.client.hlen("channelsq:sockets:dead") > 0
@@ -416,7 +416,7 @@ def test_two_do_not_tidy_up_after_the_same_server_however_long_it_takes(
     try:
         for heart in hearts:
             heart.start()
-        wait_until(lambda: dead not in site.processes, "somebody to have tidied up", 30)
+        wait_until(lambda: dead not in site.processes, "another server to have cleaned up", 30)
     finally:
         for heart in hearts:
             heart.stop()

@@ -132,7 +132,7 @@ def test_groups_and_interface_servers_survive(server: RedisServer, project: Proj
     swarm.wait_for(50)
     assert client.scard("channelsq:group:{room}") == members
     assert swarm.stop() == set()
-    assert "took this one for dead" not in project.interface.output
+    assert "declared this one dead" not in project.interface.output
 
 
 def test_a_living_server_whose_key_was_evicted_is_not_tidied_up_after(
@@ -152,7 +152,7 @@ def test_a_living_server_whose_key_was_evicted_is_not_tidied_up_after(
     wait_until(lambda: client.exists(key), "the heart to beat again", 25)
     assert not client.exists(f"channelsq:buried:{process}")
     assert "dead" not in first.output
-    assert "tidied up" not in project.interface.output
+    assert "cleaned up after" not in project.interface.output
 
 
 @pytest.mark.parametrize("policy", ["volatile-lru", "allkeys-lru", "volatile-ttl"])
