@@ -23,7 +23,8 @@ DONE = (
     *(f"channelsq/{each}" for each in ("redis_core", "redis_io", "transport")),
     *(f"channelsq/{each}" for each in ("templatetags", "test", "tests")),
     *(str(module.relative_to(ROOT)) for module in sorted((ROOT / "channelsq").glob("*.py"))),
-    *(f"channelsq/interface/{each}" for each in ("__init__.py", "__main__.py", "basis", "context", "presence")),
+    *(f"channelsq/interface/{each}" for each in ("__init__.py", "__main__.py", "basis", "context", "pages")),
+    *(f"channelsq/interface/{each}" for each in ("presence", "process")),
 )
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
 

@@ -27,11 +27,11 @@ class Limits:
     #: Messages of one socket that wait for a worker before the server stops reading the socket.
     backlog_messages: int = 16
     backlog_bytes: int = 1024 * 1024
-    #: How long a full channel or a lost broker may delay one message of a socket: as long as workers may be away in a
-    #: deploy.  In that time every open socket wants to publish a message, and the channel has room for few.  The server
-    #: stops reading the socket meanwhile, so that it costs no memory.
+    #: Seconds for which a full channel or a lost broker may delay one message of a socket: as long as workers may be
+    #: away in a deploy.  In that time every open socket wants to publish a message, and the channel has room for few.
+    #: The server stops reading the socket meanwhile, so that it costs no memory.
     publish_patience: float = 60.0
-    #: How long a request, or a socket's connect, may wait for room in its full channel before it gets 503.
+    #: Seconds for which a request, or a socket's connect, may wait for room in its full channel before it gets 503.
     room_patience: float = 5.0
     #: The same for a disconnect, for which no client waits.
     disconnect_patience: float = 60.0
@@ -44,7 +44,7 @@ class Limits:
     worker_grace: float = 20.0
     #: Bytes of an incomplete message that count as a sign of life; a hostile client may send fewer, one at a time.
     lively: int = 4096
-    #: How long a client may take to answer a close frame.
+    #: Seconds that a client may take to answer a close frame.
     close_timeout: float = 5.0
     #: Interval of this process' heartbeat, and the time for which a heartbeat is valid: then other servers clean up for
     #: it.
@@ -57,7 +57,7 @@ class Limits:
     end_answers: float = 6.0
     end_ordered: float = 8.0
     end_all: float = 10.0
-    #: How long the server's companions may take to stop after it.
+    #: Seconds that the server's companions may take to stop after it.
     end_companions: float = 6.0
 
 

@@ -1,6 +1,6 @@
-"""What ``/-/metrics`` tells: every metric by its name, and how it is made of what was counted and measured.
+"""The metrics of ``/-/metrics``: their names, and their values from counters and measurements.
 
-``docs/metrics.md`` has them for readers.  No label's value comes from a client.
+``docs/metrics.md`` describes them for readers.  No label's value comes from a client.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Told:
     """One metric.
 
     Args:
-        name: without :data:`PREFIX`, and without what Prometheus puts behind the names of counters.
+        name: without :data:`PREFIX`, and without the suffix that Prometheus adds to the names of counters.
         kind: ``"counter"``, ``"gauge"``, ``"histogram"`` or ``"info"``.
-        help: what it says.
+        help: the text of its HELP line.
         labels: the names of its labels.
     """
 
@@ -44,56 +44,56 @@ class Told:
 
     @property
     def shown(self) -> str:
-        """Its whole name, as queries have it."""
+        """Its full name, as in queries."""
         return PREFIX + self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
 
 
 METRICS = (
     Told("interface", "info", "The interface server's version.", ("version",)),
-    Told("connections", "gauge", "Clients that are connected, whatever they speak."),
-    Told("websockets", "gauge", "WebSockets whose end the application has not been told of."),
-    Told("http_waiting", "gauge", "HTTP requests that wait for an answer of one message."),
+    Told("connections", "gauge", "Connected clients, of every protocol."),
+    Told("websockets", "gauge", "WebSockets whose disconnect is not published yet."),
+    Told("http_waiting", "gauge", "HTTP requests that wait for a single response."),
     Told("http_streaming", "gauge", "HTTP responses that have begun and are not complete."),
-    Told("broker_reachable", "gauge", "Whether the broker could be reached last: 1 or 0."),
-    Told("processes", "gauge", "Interface processes that the other numbers are of: those of one --workers."),
+    Told("broker_reachable", "gauge", "1 if the broker was reachable last, else 0."),
+    Told("processes", "gauge", "Interface processes of one --workers whose metrics are included."),
     Told("queue_messages", "gauge", "Messages in a channel that no worker has taken yet.", ("channel",)),
     Told("worker_streaming", "gauge", "Streaming responses that a worker runs; each holds a thread.", ("worker",)),
-    Told("worker_streaming_limit", "gauge", "How many it may run: the bound of all its processes.", ("worker",)),
-    Told("websocket_handshakes", "counter", "WebSocket handshakes that were put to the application."),
+    Told("worker_streaming_limit", "gauge", "Streaming responses that all its processes may run.", ("worker",)),
+    Told("websocket_handshakes", "counter", "WebSocket handshakes that were sent to the application."),
     Told("websocket_accepted", "counter", "WebSockets that were accepted."),
-    Told("websocket_ended", "counter", "WebSockets, and handshakes put to the application, that ended."),
-    Told("websocket_closed", "counter", "WebSockets that this server ended because of a client.", ("reason",)),
+    Told("websocket_ended", "counter", "WebSockets, and handshakes sent to the application, that ended."),
+    Told("websocket_closed", "counter", "WebSockets that this server closed because of their client.", ("reason",)),
     Told("websocket_messages_received", "counter", "Messages from WebSocket clients."),
     Told("websocket_messages_sent", "counter", "Messages written to WebSocket clients."),
-    Told("websocket_received_bytes", "counter", "Bytes read from WebSockets, as they came: handshakes, frames."),
-    Told("websocket_sent_bytes", "counter", "Bytes written to WebSockets, as they go: handshakes, frames."),
-    Told("websocket_paused", "counter", "How often a WebSocket was not read for a while: its messages wait."),
-    Told("websocket_throttled", "counter", "How often a WebSocket was not read for a while: it sends too fast."),
-    Told("websocket_overdue", "counter", "Messages of WebSockets that no worker reported done in time."),
-    Told("websocket_bad_replies", "counter", "Messages from the application that a WebSocket cannot do."),
-    Told("http_requests", "counter", "HTTP requests, but for those to the server's own pages."),
-    Told("http_responses", "counter", "Responses to them, those of this server itself too.", ("status",)),
+    Told("websocket_received_bytes", "counter", "Bytes read from WebSockets: handshakes and frames."),
+    Told("websocket_sent_bytes", "counter", "Bytes written to WebSockets: handshakes and frames."),
+    Told("websocket_paused", "counter", "Pauses in reading a WebSocket, as its messages wait."),
+    Told("websocket_throttled", "counter", "Pauses in reading a WebSocket, as it sends too fast."),
+    Told("websocket_overdue", "counter", "Messages of WebSockets that no worker finished in time."),
+    Told("websocket_bad_replies", "counter", "Messages from the application that a WebSocket cannot carry out."),
+    Told("http_requests", "counter", "HTTP requests, except those to the server's own pages."),
+    Told("http_responses", "counter", "Responses to them, including those of this server itself.", ("status",)),
     Told("http_cut_off", "counter", "Responses that had begun and were not completed.", ("reason",)),
     Told("http_clients_left", "counter", "HTTP clients that left before their response was complete."),
     Told("http_received_bytes", "counter", "Bytes read from HTTP connections."),
-    Told("http_sent_bytes", "counter", "Bytes of responses' contents."),
-    Told("http_body_waits", "counter", "How often a part of a body waited for room in its channel."),
+    Told("http_sent_bytes", "counter", "Bytes of response bodies."),
+    Told("http_body_waits", "counter", "Waits of a part of a body for room in its channel."),
     Told(
         "refused", "counter", "Requests and handshakes that this server answered itself.",
         ("protocol", "status", "reason"),
     ),
     Told("publish_failures", "counter", "Attempts to publish, or to end memberships, that failed.", ("reason",)),
     Told("replies_dropped", "counter", "Replies of the application that reached no client.", ("reason",)),
-    Told("publish_seconds", "histogram", "From a message's hand-out until the broker has it.", ("channel",)),
-    Told("reply_seconds", "histogram", "From a message's hand-out until its consumer answers.", ("channel",)),
-    Told("consumer_seconds", "histogram", "Of that, the time of the consumer itself, by its worker.", ("channel",)),
-    Told("http_request_seconds", "histogram", "From a request's head to the end of its response."),
+    Told("publish_seconds", "histogram", "Seconds from a message's dispatch until the broker has it.", ("channel",)),
+    Told("reply_seconds", "histogram", "Seconds from a message's dispatch until its consumer answers.", ("channel",)),
+    Told("consumer_seconds", "histogram", "Seconds of that in the consumer, by its worker's clock.", ("channel",)),
+    Told("http_request_seconds", "histogram", "Seconds from a request's head to the end of its response."),
 )  # fmt: skip
 
 _BY_NAME = {each.name: each for each in METRICS}
 
-#: What :class:`channelsq.interface.basis.counters.Counters` counts: the metric, and the value of its label if it has
-#: one.
+#: The counters of :class:`channelsq.interface.basis.counters.Counters`: the metric, and the value of its label if it
+#: has one.
 COUNTED: Mapping[str, tuple[str, str | None]] = {
     "websocket.begun": ("websocket_handshakes", None),
     "websocket.accepted": ("websocket_accepted", None),
@@ -123,22 +123,22 @@ COUNTED: Mapping[str, tuple[str, str | None]] = {
     "link.unsigned": ("replies_dropped", "unsigned"),
 }
 
-#: A metric's values by those of its labels.
+#: A metric's values, by the values of its labels.
 Values = dict[tuple[str, ...], float]
 
 
 class Collector:
-    """All metrics of one server, as Prometheus' library wants them.
+    """All metrics of one server, in the form of Prometheus' library.
 
     Args:
-        context: what all connections share.
+        context: the state that all connections share.
     """
 
     def __init__(self, context: ServerContext) -> None:
         self._context = context
 
     def collect(self) -> Iterator[Metric]:
-        """What is known in this process now."""
+        """Yield the current metrics of this process."""
         counted = _counters(self._context)
         gauges = _gauges(self._context)
         histograms = _histograms(self._context)
@@ -153,7 +153,7 @@ class Collector:
                 yield histogram
             elif each.kind == "counter":
                 counter = CounterMetricFamily(name, told, labels=labels)
-                # One without labels begins with 0: it is there before what it counts.
+                # A metric without labels begins with 0, so that it exists before its first event.
                 for values, number in (counted.pop(each.name, {}) or ({} if labels else {(): 0.0})).items():
                     counter.add_metric(values, number)
                 yield counter
@@ -211,13 +211,13 @@ def _histograms(context: ServerContext) -> dict[str, dict[tuple[str, ...], Histo
 
 
 def processes_gauge(number: int) -> Metric:
-    """The metric of how many processes have told what they know."""
+    """Return the metric of the number of processes whose metrics are included."""
     told = _BY_NAME["processes"]
     return GaugeMetricFamily(PREFIX + told.name, told.help, value=number)
 
 
 def depth_gauge(depths: Mapping[str, int]) -> Iterable[Metric]:
-    """The metric of what waits in channels; none if nothing is known."""
+    """Yield the metric of the messages that wait in channels, if any depth is known."""
     told = _BY_NAME["queue_messages"]
     if depths:
         gauge = GaugeMetricFamily(PREFIX + told.name, told.help, labels=told.labels)
@@ -227,7 +227,7 @@ def depth_gauge(depths: Mapping[str, int]) -> Iterable[Metric]:
 
 
 def streaming_gauges(streams: Mapping[str, Streaming]) -> Iterable[Metric]:
-    """The metrics of what workers stream; none if nothing is known."""
+    """Yield the metrics of workers' streaming responses, if any are known."""
     if not streams:
         return
     for name, values in (
@@ -243,7 +243,7 @@ def streaming_gauges(streams: Mapping[str, Streaming]) -> Iterable[Metric]:
 
 
 def registry_of(context: ServerContext) -> CollectorRegistry:
-    """All that one process can tell by itself: a server's metrics, and the ``process_…`` ones of the system."""
+    """Return the metrics that one process knows by itself: the server's, and the system's ``process_…`` metrics."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector(context))
     ProcessCollector(registry=registry)

@@ -1,4 +1,4 @@
-"""Answers Prometheus: what this process knows, and what it must ask for."""
+"""The answer to a scrape by Prometheus: this process' metrics, and those that it must ask for."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from channelsq.interface.pages.metric_names import depth_gauge, processes_gauge,
 
 T = TypeVar("T")
 
-#: Seconds that a scrape waits for what others are to tell.
+#: Seconds that a scrape waits for the answers of others.
 PATIENCE = 1.0
 
 
 class Scrape:
-    """The metrics of one server, and of those that serve together with it.
+    """The metrics of one server, and of the processes that serve together with it.
 
     Args:
-        context: what all connections share.
+        context: the state that all connections share.
     """
 
-    #: Of :meth:`page`.
+    #: The content type of :meth:`page`.
     content_type = exposition.CONTENT_TYPE_LATEST.encode()
 
     def __init__(self, context: ServerContext) -> None:
@@ -41,12 +41,12 @@ class Scrape:
         self._streams = Asked(lambda: streams(layer, alias), "streaming responses")
 
     async def join(self) -> None:
-        """Tell the others, from now on."""
+        """Answer the other processes from now on."""
         if self._context.peers is not None:
             await self._context.peers.join(lambda: packed(self._registry.collect()))
 
     async def page(self) -> bytes:
-        """All of them, in Prometheus' text format; within about a second, whoever is away."""
+        """Return all metrics in Prometheus' text format; takes about a second at most, even if others do not answer."""
         waiting, streaming, others = await asyncio.gather(
             self._ask(self._depths), self._ask(self._streams), self._ask_others()
         )
@@ -65,7 +65,7 @@ class Scrape:
 
 
 def packed(metrics: Iterable[Metric]) -> bytes:
-    """Metrics, as one process tells another."""
+    """Return metrics in the form in which processes exchange them."""
     return json.dumps(
         [
             [each.name, each.documentation, each.type, [(s.name, s.labels, s.value) for s in each.samples]]
@@ -75,10 +75,10 @@ def packed(metrics: Iterable[Metric]) -> bytes:
 
 
 def merged(told: Mapping[int, bytes]) -> list[Metric]:
-    """The metrics of several processes, each value with the label ``process``.
+    """Return the metrics of several processes, each value with the label ``process``.
 
     Args:
-        told: by the number of its process, what :func:`packed` made.
+        told: the results of :func:`packed`, by the number of the process.
     """
     result: dict[str, Metric] = {}
     for number, text in sorted(told.items()):
@@ -93,7 +93,7 @@ def merged(told: Mapping[int, bytes]) -> list[Metric]:
 
 
 class _Given(CollectorRegistry):
-    """Metrics that are there already."""
+    """A collector of given metrics."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         super().__init__(auto_describe=False)

@@ -1,7 +1,7 @@
-"""The interface server's own pages: whether it lives, whether it is ready, and what it has counted.
+"""The interface server's own pages: liveness, readiness and metrics.
 
-They are answered here, without a worker, below ``--status-path``: ``/-/health/live``, ``/-/health/ready`` and, where
-that is switched on, ``/-/metrics`` in the text format of Prometheus.
+The server answers them itself, without a worker, below ``--status-path``: ``/-/health/live``, ``/-/health/ready`` and,
+if enabled, ``/-/metrics`` in the text format of Prometheus.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from channelsq.interface.context.server_context import ServerContext
 if TYPE_CHECKING:
     from channelsq.interface.pages.scrape import Scrape
 
-#: Gives status, content type and content.
+#: Returns status, content type and content.
 Page = Callable[[], Awaitable[tuple[int, bytes, bytes]]]
 
 _TEXT = b"text/plain; charset=utf-8"
@@ -27,10 +27,10 @@ class StatusPages:
     """The pages of one interface server.
 
     Args:
-        context: what all connections share.
+        context: the state that all connections share.
 
     Raises:
-        ConfigError: metrics are switched on, and prometheus_client is not installed.
+        ConfigError: metrics are enabled, but prometheus_client is not installed.
     """
 
     def __init__(self, context: ServerContext) -> None:
@@ -45,7 +45,7 @@ class StatusPages:
                 self._pages[f"{base}/metrics"] = self._metrics
 
     async def join(self) -> None:
-        """Tell the processes that serve together with this one what there is to tell."""
+        """Share this process' metrics with the processes that serve together with it."""
         if self._scrape is not None:
             await self._scrape.join()
 
@@ -53,13 +53,13 @@ class StatusPages:
         """Return whether a path is one of the pages.
 
         Args:
-            raw_path: the path as the client wrote it.  One with escapes is none of them: proxies that keep others from
-                these pages may compare what is written.
+            raw_path: the path as the client wrote it.  A path with escapes is none of the pages: a proxy that restricts
+                access to them may compare the written form.
         """
         return raw_path.decode("latin-1") in self._pages
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Answer a request for one of them."""
+        """Answer a request for one of the pages."""
         assert scope["type"] == "http"
         if scope["method"] in ("GET", "HEAD"):
             status, content_type, body = await self._pages[scope["path"]]()
@@ -98,6 +98,6 @@ def _scrape(context: ServerContext) -> Scrape:
         if (error.name or "").partition(".")[0] != "prometheus_client":
             raise
         raise ConfigError(
-            "--metrics needs the package prometheus_client: pip install 'channelsq[metrics]', or leave it out"
+            "--metrics needs the package prometheus_client: pip install 'channelsq[metrics]', or omit --metrics"
         ) from None
     return Scrape(context)

@@ -1,1 +1,1 @@
-"""The processes of an interface server: started, watched and ended."""
+"""The processes of an interface server: start, supervision and shutdown."""

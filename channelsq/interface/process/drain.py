@@ -1,14 +1,14 @@
-"""The end of a server that is told to stop: what is under way is finished, and not everybody is sent away at once.
+"""The shutdown of a server: it finishes open work, and closes WebSockets over a window of time.
 
 ====================  ================================================================================
-from the beginning    ``/-/health/ready`` says 503
-``--drain-delay``     later nobody is let in any more: the listening sockets are closed
-two seconds           later at most, who was let in before must have asked for something: idle
+from the beginning    ``/-/health/ready`` returns 503
+``--drain-delay``     later the listening sockets are closed, so that no client connects any more
+two seconds           later at most, clients that are already connected must have sent a request: idle
                       connections are closed, handshakes that a worker has not answered get 503
-``--drain-window``    in which WebSockets are closed with 1012, one after another in no order, and go
-                      on working until it is their turn; HTTP requests are answered
-then                  what is left is waited for, as :class:`channelsq.interface.basis.config.Limits` says:
-                      clients' close frames and answers, the order of sockets' messages, the broker
+``--drain-window``    in which WebSockets are closed with 1012, one after another in random order, and
+                      work until then; HTTP requests are answered
+then                  the server waits for the rest, within :class:`channelsq.interface.basis.config.Limits`:
+                      clients' close frames and responses, the order of sockets' messages, the broker
 ====================  ================================================================================
 """
 
@@ -27,19 +27,19 @@ from channelsq.interface.websocket.websocket_protocol import WebSocketProtocol
 
 logger = logging.getLogger("channelsq.interface")
 
-#: WebSockets that are closed in a second, at least: few of them need not take the whole window.
+#: The least number of WebSockets that are closed in a second: a few of them need not take the whole window.
 LEAST_RATE = 50
 
 _LOOK = 0.02
 
 
 class Drain:
-    """Ends one server.
+    """The shutdown of one server.
 
     Args:
-        context: what all connections share.
-        state: uvicorn's, with its connections and tasks.
-        is_forced: whether nothing is to be waited for any more.
+        context: the state that all connections share.
+        state: uvicorn's state, with its connections and tasks.
+        is_forced: returns whether the server must stop without waiting.
     """
 
     def __init__(self, context: ServerContext, state: ServerState, is_forced: Callable[[], bool]) -> None:
@@ -54,10 +54,10 @@ class Drain:
         self._delay = self._window = 0.0
 
     async def run(self, stop_listening: Callable[[], None]) -> None:
-        """Do all of it; returns when there is nothing left.
+        """Run the shutdown; return when no work is left.
 
         Args:
-            stop_listening: called when nobody is to be let in any more.
+            stop_listening: called when no more clients may connect.
         """
         context, limits = self._context, self._context.limits
         began = context.loop.time()
@@ -70,7 +70,7 @@ class Drain:
         )
         await self._wait(lambda: False, began + self._delay)
         stop_listening()
-        # Who has come in by the door that was open is not sent away, if it says soon what it wants.
+        # Let clients that are already connected send a request within `end_begun`.
         await self._wait(self._is_nobody_beginning, context.loop.time() + limits.end_begun)
         context.ending = True
         ended = context.loop.time()
@@ -86,7 +86,7 @@ class Drain:
         )
         await self._wait(lambda: not context.untold(), ended + self._window + limits.end_ordered)
         if left := context.untold():
-            logger.warning("%d WebSockets end without waiting for their workers", left, extra=extra("let_go"))
+            logger.warning("%d WebSockets close without waiting for their workers", left, extra=extra("let_go"))
         for socket in list(context.sockets):
             socket.let_go()
         await self._wait(lambda: context.link.idle, ended + self._window + limits.end_all)
@@ -97,7 +97,7 @@ class Drain:
         return not any(each.is_beginning for each in self._connections)  # HttpProtocol and WebSocketProtocol
 
     def _refuse_the_rest(self) -> list[WebSocketProtocol]:
-        """End what is idle or only begins, and have HTTP connections end with their answers; gives open WebSockets."""
+        """Close idle and new connections, let HTTP connections end after their responses; return the open WebSockets."""
         opened: list[WebSocketProtocol] = []
         for connection in list(self._connections):
             if isinstance(connection, WebSocketProtocol) and connection.is_open:
@@ -117,7 +117,7 @@ class Drain:
         for number, socket in enumerate(opened):
             if begun + number / rate > self._context.loop.time():
                 await self._wait(lambda: False, begun + number / rate)
-            socket.shutdown()  # nothing, if it is closed by now
+            socket.shutdown()  # no effect if it is closed by now
 
     async def _wait(self, condition: Callable[[], bool], until: float) -> None:
         while not condition() and not self._is_forced() and (left := until - self._context.loop.time()) > 0:

@@ -1,4 +1,4 @@
-"""The interface server: uvicorn's, with our start and our end."""
+"""The interface server: uvicorn's server with our start and our shutdown."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ from channelsq.interface.websocket.websocket_protocol import WebSocketProtocol
 
 logger = logging.getLogger("channelsq.interface")
 
-#: Files that a process opens beside its clients' connections, at most about.
+#: Approximate upper bound of the files that a process opens beside its clients' connections.
 OTHER_FILES = 200
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Companion(Protocol):
-    """Something that runs beside the server in its process, such as an embedded worker."""
+    """A component that runs beside the server in its process, such as an embedded worker."""
 
     def start(self) -> None:
-        """Called before the server listens."""
+        """Start; called before the server listens."""
 
     def stop(self) -> None:
-        """Called when the server has ended; returns when it has stopped."""
+        """Stop, and return when stopped; called after the server has ended."""
 
 
 class InterfaceServer(uvicorn.Server):
-    """Serves HTTP and WebSocket clients until it is told to stop.
+    """A server for HTTP and WebSocket clients that runs until it is told to stop.
 
     Args:
         config: the interface's settings.
-        layer: the channel layer to hand messages to.
-        sockets: bound ones to listen on, instead of those that ``config`` names; closed at the end.
+        layer: the channel layer for clients' messages.
+        sockets: bound sockets to listen on, instead of those that ``config`` names; closed at the end.
         on_listening: called with this server, in its event loop, when clients can connect.
         install_signals: whether SIGTERM and SIGINT stop it; only possible in the main thread.
         peers: the processes that serve together with this one.
 
     Raises:
-        ConfigError: a package that it stands on is missing, or too old.
+        ConfigError: a required package is missing, or too old.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class InterfaceServer(uvicorn.Server):
         self._install_signals = install_signals
         self._sockets = list(sockets)
         self._at_once = False
-        #: Where it listens, such as ``http://127.0.0.1:8000``; empty before it does.
+        #: The address, such as ``http://127.0.0.1:8000``; empty before the server listens.
         self.url = ""
         super().__init__(
             uvicorn.Config(
@@ -100,24 +100,24 @@ class InterfaceServer(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=config.keep_alive_timeout,  # type: ignore[arg-type]  # it goes to call_later
                 workers=1,
-                reset_contextvars=True,  # a request begins with nothing of the one before it on its connection
+                reset_contextvars=True,  # a request inherits no context from an earlier request of its connection
             )
         )
 
     @property
     def stats(self) -> Counters:
-        """What happened so far."""
+        """The events so far."""
         return self.context.stats
 
     def stop(self) -> None:
-        """End as on SIGTERM; returns at once.  Safe to call from any thread, also before :meth:`run`."""
+        """Shut down as on SIGTERM; returns at once.  Safe to call from any thread, also before :meth:`run`."""
         self.should_exit = True
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until :meth:`stop` or a signal; returns when everything is closed.
+        """Serve until :meth:`stop` or a signal; return when everything is closed.
 
         Raises:
-            ConfigError: it cannot listen where it should.
+            ConfigError: the server cannot listen on its address.
         """
         self._sockets = sockets or self._sockets
         if self._settings.unix_socket is not None and not self._sockets:
@@ -142,7 +142,7 @@ class InterfaceServer(uvicorn.Server):
     # -- called by uvicorn ------------------------------------------------------------------
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Reach the channel layer, then listen."""
+        """Connect to the channel layer, then listen."""
         await self.context.start()
         try:
             await super().startup(sockets)
@@ -159,7 +159,7 @@ class InterfaceServer(uvicorn.Server):
     def _cannot_listen(self, error: OSError) -> str:
         if not self._sockets:
             return cannot_listen(str(self._settings.unix_socket), error, "--unix-socket")
-        # Another process listens to the port that both have bound: asyncio raises that, uvloop closes the socket.
+        # If another process listens on the port that both have bound, asyncio raises this and uvloop closes the socket.
         taken = OSError(errno.EADDRINUSE, "") if error.errno == errno.EBADF else error
         return cannot_listen(f"{self._settings.host}:{self._settings.port}", taken, "--port")
 
@@ -172,10 +172,10 @@ class InterfaceServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Let signals stop the server, and give them back afterwards.
+        """Let signals stop the server, and restore their handlers afterwards.
 
-        uvicorn raises the signal again at its end, which would kill the process before it has stopped
-        what runs beside the server.
+        uvicorn raises the signal again at its end, which would kill the process before the server's companions have
+        stopped.
         """
         if not self._install_signals or threading.current_thread() is not threading.main_thread():
             yield
@@ -190,12 +190,12 @@ class InterfaceServer(uvicorn.Server):
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.should_exit and number == signal.SIGINT:
             self.force_exit = True
-        # Somebody sits at a terminal.
+        # Ctrl-C: a user at a terminal does not wait for the drain.
         self._at_once = number == signal.SIGINT
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take leave of the clients, and tell the workers; bounded in time.  See :class:`Drain`."""
+        """Close the clients' connections, and tell the workers, in bounded time.  See :class:`Drain`."""
         drain = Drain(self.context, self.server_state, lambda: self.force_exit)
         if self._at_once:
             drain.hurry()
@@ -222,22 +222,22 @@ def serve(
 
     From a thread that is not the main one::
 
-        serve(config, layer, on_listening=remember, install_signals=False)
+    serve(config, layer, on_listening=remember, install_signals=False)
 
-    ``remember`` gets the server, whose ``url`` is known then and whose ``stop()`` may be called from any
-    thread.  To be able to stop it before it listens, make an :class:`InterfaceServer` and ``run()`` it.
+    ``remember`` gets the server, whose ``url`` is set by then.  Any thread may call its ``stop()``.  To be able to stop
+    it before it listens, create an :class:`InterfaceServer` and call ``run()``.
 
     Args:
         config: the interface's settings.
         layer: the channel layer.
         companions: started before the server listens, stopped in reverse order after it has ended.
-        sockets: bound ones to listen on, instead of those that ``config`` names; closed at the end.
+        sockets: bound sockets to listen on, instead of those that ``config`` names; closed at the end.
         on_listening: called in the server's event loop when clients can connect.
         install_signals: whether SIGTERM and SIGINT stop it.
         peers: the processes that serve together with this one.
 
     Raises:
-        ConfigError: it cannot listen where it should.
+        ConfigError: the server cannot listen on its address.
     """
     server = InterfaceServer(
         config, layer, sockets=sockets, on_listening=on_listening, install_signals=install_signals, peers=peers
@@ -250,7 +250,7 @@ def serve(
         server.run()
     finally:
         for companion in reversed(started):
-            # A consumer that hangs must not keep the process.
+            # A consumer that hangs must not keep the process alive.
             stopper = threading.Thread(target=companion.stop, daemon=True)
             stopper.start()
             stopper.join(config.limits.end_companions / len(started))
@@ -272,7 +272,7 @@ def run(
 
 
 def _raise_file_limit(wanted: int) -> None:
-    """Allow this process as many open sockets as it is to serve, as far as it may."""
+    """Raise this process' limit of open files to the needed number, as far as the system allows."""
     if sys.platform == "win32":
         return
     import resource
@@ -285,7 +285,7 @@ def _raise_file_limit(wanted: int) -> None:
             soft = possible
     if soft != resource.RLIM_INFINITY and soft < wanted:
         logger.warning(
-            "this process may open %d files, and needs %d for --max-connections %d and what else it opens: raise "
+            "this process may open %d files, but needs %d for --max-connections %d and its other files: raise "
             "`ulimit -Hn`, or lower --max-connections",
             soft, wanted, wanted - OTHER_FILES,
             extra={"action": "few_files"},

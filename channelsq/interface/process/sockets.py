@@ -11,14 +11,14 @@ from channelsq.interface.basis.config import ConfigError
 
 
 def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
-    """Sockets bound to every address of ``host``, all to the same port.
+    """Return sockets bound to every address of ``host``, all to the same port.
 
     Args:
-        port: 0 for any free one.
-        shared: whether others of this user may bind to the same port, each to get a share of its connections.
+        port: 0 for any free port.
+        shared: whether other processes of this user may bind to the same port and share its connections.
 
     Raises:
-        ConfigError: that is not possible.
+        ConfigError: the sockets cannot be bound.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -30,7 +30,7 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
             try:
                 bound = socket.socket(family, kind, protocol)
             except OSError:
-                continue  # the name has an address of a family that this machine does not speak
+                continue  # the name has an address of a family that this machine does not support
             sockets.append(bound)
             if os.name == "posix":
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -51,9 +51,9 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
 
 
 def cannot_listen(where: str, error: OSError, option: str) -> str:
-    """What to say of an address that could not be listened on, and of the option that chooses another."""
+    """Return the error text for an unusable address, and for the option that sets another."""
     remedies = {
-        errno.EADDRINUSE: f"stop what uses it, or choose another with {option}",
+        errno.EADDRINUSE: f"stop the process that uses it, or choose another with {option}",
         errno.EACCES: f"choose one that this user may use with {option}",
         errno.EADDRNOTAVAIL: "choose an address of this machine with --host",
     }
@@ -63,17 +63,17 @@ def cannot_listen(where: str, error: OSError, option: str) -> str:
 
 
 def check_unix_socket(path: str) -> None:
-    """Make sure that ``path`` is free, or a socket that nobody listens on any more.
+    """Check that ``path`` is free, or a socket on which no process listens any more.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: the path is in use.
     """
     try:
         mode = os.stat(path).st_mode
     except OSError:
-        return  # not there, or the attempt to listen will say what is wrong
+        return  # not there, or the attempt to listen will report the problem
     if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"--unix-socket {path!r} is a file that is no socket; choose another path")
+        raise ConfigError(f"--unix-socket {path!r} is a file, not a socket; choose another path")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
         try:
@@ -84,6 +84,6 @@ def check_unix_socket(path: str) -> None:
 
 
 def url_of(host: str, bound: socket.socket) -> str:
-    """Where a socket that is bound to an address of ``host`` is reached."""
+    """Return the URL of a socket that is bound to an address of ``host``."""
     port = bound.getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""What a process that is watched over by :mod:`channelsq.interface.process.supervisor` gets from it, and tells it."""
+"""The data that :mod:`channelsq.interface.process.supervisor` passes to a supervised process, and its answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-#: The environment variable in which the supervisor says all this.
+#: The environment variable with which the supervisor passes these data.
 VARIABLE = "CHANNELSQ_SUPERVISED"
 
 
@@ -18,11 +18,11 @@ class Supervised:
     """One of the processes that serve together.
 
     Attributes:
-        number: which one, from 1.
-        sockets: file descriptors of the sockets that it listens on.
-        ready: where it says that clients can connect: one byte.
-        life: what ends when the supervisor does.
-        folder: a private folder of all these processes, for what they tell each other.
+        number: its number, from 1.
+        sockets: file descriptors of the sockets on which it listens.
+        ready: the pipe to which it writes one byte when clients can connect.
+        life: the pipe that ends when the supervisor ends.
+        folder: a private folder of all these processes, in which they exchange data.
     """
 
     number: int
@@ -32,32 +32,32 @@ class Supervised:
     folder: Path
 
     def to_text(self) -> str:
-        """For the environment."""
+        """Return the value of the environment variable."""
         return f"{self.number} {','.join(map(str, self.sockets))} {self.ready} {self.life} {self.folder}"
 
     @staticmethod
     def take(environ: MutableMapping[str, str]) -> Supervised | None:
-        """What the environment says, which then says it no more; None if there is no supervisor."""
+        """Return the data in the environment variable, and remove it; None without a supervisor."""
         text = environ.pop(VARIABLE, None)
         if text is None:
             return None
         number, sockets, ready, life, folder = text.split(" ", 4)
         given = Supervised(int(number), tuple(map(int, sockets.split(","))), int(ready), int(life), Path(folder))
         for fd in (*given.sockets, given.ready, given.life):
-            os.set_inheritable(fd, False)  # not for what an application may start
+            os.set_inheritable(fd, False)  # not for programs that an application may start
         return given
 
     def listening(self) -> list[socket.socket]:
-        """The sockets."""
+        """Return the sockets."""
         return [socket.socket(fileno=fd) for fd in self.sockets]
 
     def say_ready(self) -> None:
-        """Clients can connect."""
+        """Tell the supervisor that clients can connect."""
         os.write(self.ready, b"r")
         os.close(self.ready)
 
     def when_alone(self, stop: Callable[[], None]) -> None:
-        """Call ``stop``, in a thread, when the supervisor has ended, however that came about."""
+        """Call ``stop``, in a thread, when the supervisor has ended for any reason."""
 
         def watch() -> None:
             os.read(self.life, 1)

@@ -1,9 +1,9 @@
-"""``--workers N``: several interface processes on one port, and one that watches over them.
+"""``--workers N``: several interface processes on one port, and a process that supervises them.
 
-The supervisor binds a socket for each of them (``SO_REUSEPORT``, so that the kernel shares connections out) and keeps
-it open.  A process inherits its socket and is a new Python, which loads the code and the settings as they are then.
-Who replaces it inherits the same socket: connections that nobody has taken yet wait in it and are not lost, as they
-would be if each process closed a socket of its own.
+The supervisor binds a socket for each process (``SO_REUSEPORT``, so that the kernel distributes connections) and keeps
+it open.  A process inherits its socket and is a new Python, which loads the current code and settings.  Its successor
+inherits the same socket: connections that no process has accepted yet wait in it and are not lost.  They would be lost
+if each process closed a socket of its own.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from channelsq.interface.process.supervised import VARIABLE, Supervised
 
 logger = logging.getLogger("channelsq.interface.supervisor")
 
-#: The exit code of a process whose settings cannot be used; it has said why.
+#: The exit code of a process with unusable settings; it has logged the reason.
 UNUSABLE = 2
 
 #: Seconds that a new process may take until clients can connect to it.
 START_TIMEOUT = 120.0
 
-#: Seconds before a process that ended by itself is started anew: the first wait, and the longest; and how long it has
-#: to live for the next wait to be the first again.
+#: Seconds before a process that ended by itself is restarted: the first wait, and the longest; and the lifetime after
+#: which the next wait is the first again.
 WAITS, LIVED = (0.1, 5.0), 30.0
 
-#: Seconds beyond the drain after which a process that does not end is killed.
+#: Seconds after the drain at which a process that does not end is killed.
 PATIENCE = 25.0
 
 
@@ -46,9 +46,9 @@ class Worker:
     """One process.
 
     Args:
-        number: which one, from 1.
-        process: as asyncio has it.
-        ready: resolved with whether clients can connect; with False when it has ended before.
+        number: its number, from 1.
+        process: the process of asyncio.
+        ready: resolved with True when clients can connect, with False if the process ended before.
     """
 
     def __init__(self, number: int, process: asyncio.subprocess.Process, ready: asyncio.Future[bool]) -> None:
@@ -58,7 +58,7 @@ class Worker:
         self.begun = time.monotonic()
 
     def signal(self, number: int) -> None:
-        """Send it a signal, if it is still there."""
+        """Send a signal, if the process still runs."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
@@ -71,14 +71,14 @@ class _Failed(Exception):
 
 
 class Supervisor:
-    """Serves with several processes until it is told to stop.
+    """A supervisor that serves with several processes until it is told to stop.
 
     Args:
         config: the interface's settings.
-        argv: the command line, which the processes get as it is.
+        argv: the command line, which is passed to the processes.
 
     Raises:
-        ConfigError: the system cannot do that.
+        ConfigError: the system does not support several processes.
     """
 
     def __init__(self, config: InterfaceConfig, argv: Sequence[str]) -> None:
@@ -90,11 +90,11 @@ class Supervisor:
         self._argv = list(argv)
         self._shares_port = hasattr(socket, "SO_REUSEPORT") and config.unix_socket is None
         self._slots: list[list[socket.socket]] = []
-        #: Who is there now, by number.
+        #: The current processes, by number.
         self._workers: dict[int, Worker] = {}
-        #: All that were started and have not ended, also those that another one has taken the place of.
+        #: All processes that were started and have not ended, also those that were replaced.
         self._alive: set[Worker] = set()
-        #: Seconds until each is started anew the next time.
+        #: Seconds until each number's next restart.
         self._waits: dict[int, float] = {}
         self._tasks: set[asyncio.Future[None]] = set()
         self._stop = asyncio.Event()
@@ -104,10 +104,10 @@ class Supervisor:
         self._folder: Path
 
     def run(self) -> int:
-        """Serve; gives the exit code.
+        """Serve; return the exit code.
 
         Raises:
-            ConfigError: it cannot listen where it should.
+            ConfigError: the server cannot listen on its address.
         """
         with tempfile.TemporaryDirectory(prefix="channelsq-") as folder:
             self._folder = Path(folder)
@@ -134,7 +134,7 @@ class Supervisor:
         if not self._shares_port:
             self._slots = [probe] * config.workers
             return
-        # Sharing a port is no error, so whether somebody else has it must be asked without.
+        # Sharing a port raises no error, so the check whether another process uses it must not share it.
         for each in probe:
             each.close()
         for _ in range(config.workers):
@@ -152,7 +152,7 @@ class Supervisor:
                 sys.executable, "-m", "channelsq.interface", *self._argv,
                 env={**os.environ, VARIABLE: given.to_text()},
                 pass_fds=(*fds, write, self._life_read),
-                process_group=0,  # a terminal's Ctrl-C is the supervisor's to pass on
+                process_group=0,  # the supervisor passes a terminal's Ctrl-C on
             )  # fmt: skip
         finally:
             os.close(write)
@@ -169,10 +169,10 @@ class Supervisor:
         return Worker(number, process, ready)
 
     async def _begin(self, number: int) -> Worker:
-        """Start one and wait until clients can connect to it, or until the end.
+        """Start a process and wait until clients can connect to it, or until the shutdown.
 
         Raises:
-            _Failed: it ended, or took too long; the log says so.
+            _Failed: it ended, or took too long; the log has the reason.
         """
         worker = await self._start(number)
         self._alive.add(worker)
@@ -189,19 +189,19 @@ class Supervisor:
         raise _Failed(None)
 
     async def _end(self, worker: Worker) -> None:
-        """Have one take its leave."""
+        """Shut a process down."""
         worker.signal(self._signal)
         try:
             async with asyncio.timeout(self._config.drain_delay + self._config.drain_window + PATIENCE):
                 await worker.process.wait()
         except TimeoutError:
-            logger.error("process %d does not end and is killed", worker.number, extra=extra("worker_killed"))
+            logger.error("process %d does not end; killing it", worker.number, extra=extra("worker_killed"))
             worker.signal(signal.SIGKILL)
             await worker.process.wait()
         self._alive.discard(worker)
 
     async def _first(self, awaited: asyncio.Future[Any], timeout: float | None = None) -> None:
-        """Wait for something, but not beyond the end."""
+        """Wait for a future, but not beyond the shutdown."""
         stopped = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({awaited, stopped}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -214,7 +214,7 @@ class Supervisor:
             loop.add_signal_handler(each, self._on_stop, each)
         loop.add_signal_handler(signal.SIGHUP, self._renew.set)
         try:
-            first = await self._begin(1)  # alone, so that settings that cannot be used are said once
+            first = await self._begin(1)  # alone, so that unusable settings are reported once
         except _Failed as failed:
             return UNUSABLE if failed.code == UNUSABLE else 1
         self._put(first)
@@ -246,24 +246,24 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
     def _put(self, worker: Worker) -> None:
-        """From now on this is the one of its number."""
+        """Make this process the current one of its number."""
         self._workers[worker.number] = worker
         self._go_on(self._watch(worker))
 
     async def _watch(self, worker: Worker) -> None:
-        """Have another one when it ends by itself."""
+        """Restart a process that ends by itself."""
         code = await worker.process.wait()
         self._alive.discard(worker)
         if self._workers.get(worker.number) is not worker or self._stop.is_set():
             return
         del self._workers[worker.number]
-        logger.error("process %d ended, %s; starting it anew", worker.number, _how(code), extra=extra("worker_ended"))
+        logger.error("process %d ended, %s; restarting it", worker.number, _how(code), extra=extra("worker_ended"))
         if time.monotonic() - worker.begun > LIVED:
             self._waits.pop(worker.number, None)
         await self._have(worker.number)
 
     async def _have(self, number: int) -> None:
-        """Start one, as often as it takes."""
+        """Start a process, and retry until it succeeds."""
         while not self._stop.is_set() and number not in self._workers:
             wait = self._waits.get(number, 0.0)
             self._waits[number] = min(max(2 * wait, WAITS[0]), WAITS[1])
@@ -296,32 +296,32 @@ class Supervisor:
                     await self._replace(number)
             except _Failed:
                 logger.error(
-                    "the processes that there are go on; put right what is wrong and send SIGHUP again",
+                    "the old processes continue; fix the error and send SIGHUP again",
                     extra=extra("replacing_failed"),
                 )
             else:
                 logger.info("replaced %d processes", self._config.workers, extra=extra("replaced"))
 
     async def _replace(self, number: int) -> None:
-        """Have a new one, then end the old one: clients can connect all the time."""
+        """Start a new process, then end the old one: clients can connect all the time."""
         if self._stop.is_set():
             return
         new = await self._begin(number)
         old = self._workers.pop(number, None)
         await self._take(new)
         if old is not None:
-            await self._end(old)  # one after the other: its sockets come back to whoever is there
+            await self._end(old)  # one after the other, so that the reconnecting sockets spread over the others
 
 
 def _how(code: int | None) -> str:
     if code is None:
-        return "nobody knows how"
+        return "for an unknown reason"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
 
 
 def _bind_unix(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # of a server that is gone
+        os.unlink(path)  # of a server that has ended
     bound = socket.socket(socket.AF_UNIX)
     try:
         bound.bind(path)

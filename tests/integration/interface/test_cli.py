@@ -353,5 +353,5 @@ def test_a_limit_of_files_below_the_connections_is_told(processes: Processes, li
     command = f"ulimit -n {limit}; exec {sys.executable} -m channelsq.interface --port 0 --max-connections 1000"
     process = processes.start("sh", "-c", command, env=PROJECT)
     process.wait_for_output(r"listening on http://")
-    said = f"may open {limit} files, and needs 1200 for --max-connections 1000"
+    said = f"may open {limit} files, but needs 1200 for --max-connections 1000"
     assert (said in process.output) is told

@@ -165,7 +165,7 @@ def test_one_that_is_killed_is_started_anew(site: Site) -> None:
     supervisor = site.start()
     victim = min(children(supervisor))
     os.kill(victim, signal.SIGKILL)
-    supervisor.wait_for_output(r"process \d ended, killed by SIGKILL; starting it anew")
+    supervisor.wait_for_output(r"process \d ended, killed by SIGKILL; restarting it")
     wait_until(lambda: len(children(supervisor) - {victim}) == 2, "another one", 30)
     wait_until(lambda: supervisor.output.count("listening on") == 3, "it to listen", 30)
     assert httpx.get(f"{site.project.url}/-/health/ready").status_code == 200
@@ -189,7 +189,7 @@ def test_settings_that_are_broken_leave_the_old_ones_in_place(site: Site, tmp_pa
     before = children(supervisor)
     settings.write_text("import no_such_module\n")
     supervisor.signal(signal.SIGHUP)
-    supervisor.wait_for_output("the processes that there are go on", 60)
+    supervisor.wait_for_output("the old processes continue", 60)
     assert "ended before it was ready, with code 2" in supervisor.output
     assert "Traceback" not in supervisor.output
     assert children(supervisor) == before
