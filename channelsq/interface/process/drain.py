@@ -97,7 +97,7 @@ class Drain:
         return not any(each.is_beginning for each in self._connections)  # HttpProtocol and WebSocketProtocol
 
     def _refuse_the_rest(self) -> list[WebSocketProtocol]:
-        """Close idle and new connections, let HTTP connections end after their responses; return the open WebSockets."""
+        """Close idle and new connections, end HTTP connections after their responses; return the open WebSockets."""
         opened: list[WebSocketProtocol] = []
         for connection in list(self._connections):
             if isinstance(connection, WebSocketProtocol) and connection.is_open:
