@@ -1,1 +1,1 @@
-"""How routes look at messages: regular expressions on values, and what is known of their outcome."""
+"""Filters of routes: regular expressions on message values, and a cache of their results."""

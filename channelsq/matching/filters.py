@@ -22,13 +22,13 @@ def compiled(name: str, pattern: Any, where: str) -> re.Pattern[str]:
     """Return a filter's regular expression.
 
     Args:
-        name: the key that it looks at.
+        name: the message key whose value is matched.
         pattern: a str, bytes, or a compiled regular expression.
-        where: what it belongs to, for the errors.
+        where: the route or consumer with the filter, for error messages.
 
     Raises:
-        InvalidRouting: it is not a regular expression.
-        ValueError: it has positional groups.
+        InvalidRouting: ``pattern`` is not a regular expression.
+        ValueError: ``pattern`` has positional groups.
     """
     text = as_text(pattern.pattern if isinstance(pattern, re.Pattern) else pattern)
     if text is None:
@@ -46,7 +46,7 @@ def compiled(name: str, pattern: Any, where: str) -> re.Pattern[str]:
 
 
 def path_below(path: str, prefix: str) -> str:
-    """Return the part of ``path`` below the mount point ``prefix``; the whole path if it is elsewhere."""
+    """Return the part of ``path`` below the mount point ``prefix``; the whole path if it is not below."""
     prefix = prefix.rstrip("/")
     if prefix and (path == prefix or path.startswith(prefix + "/")):
         return path[len(prefix) :] or "/"
@@ -54,7 +54,7 @@ def path_below(path: str, prefix: str) -> str:
 
 
 def below_mount_point(message: MessageLike) -> MessageLike:
-    """Return the message for filters: its path begins at the mount point of the site."""
+    """Return the message for filters, with its path relative to the site's mount point."""
     root = conf.forced_script_name() or message.content.get("root_path")
     if not root:
         return message

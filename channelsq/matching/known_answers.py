@@ -1,10 +1,10 @@
-"""Which route claimed messages of one channel, by the values that its filters look at."""
+"""A cache of the routes that claimed messages of one channel, by the values that filters match."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: Answers that are kept for each channel, and the characters of what was asked that one of them may have.
+#: The most answers in the cache of a channel, and the most characters of the values of one answer.
 _MOST_ANSWERS, _LONGEST_QUESTION = 1000, 500
 
 
@@ -14,7 +14,7 @@ class KnownAnswers:
     The same few paths occur again and again, and matching regular expressions is most of the cost of routing.
 
     Args:
-        keys: the message keys of the filters; None if they cannot be known.
+        keys: the message keys of the filters; None if the keys are unknown.
     """
 
     def __init__(self, keys: list[str] | None) -> None:
@@ -26,7 +26,7 @@ class KnownAnswers:
         """Return the values that decide the answer.
 
         Raises:
-            TypeError: they are unknown.
+            TypeError: the keys are unknown.
         """
         if self._key is not None:
             return content.get(self._key)
@@ -40,7 +40,7 @@ class KnownAnswers:
         for value in asked if type(asked) is tuple else (asked,):
             if value is not None:
                 if not isinstance(value, (str, bytes)):
-                    return  # no filter matches it; it may be of any size
+                    return  # no filter matches such a value, and its size is not bounded
                 size += len(value)
         if size > _LONGEST_QUESTION:
             return

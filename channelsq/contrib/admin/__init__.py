@@ -1,4 +1,4 @@
-"""Django's admin, live: who else has an object open, what was saved, and changelists that follow the database."""
+"""Django's admin, live: it shows other editors of an object and new changes, and updates changelists."""
 
 from channelsq.contrib.admin.live_sites import LiveAdminMixin
 

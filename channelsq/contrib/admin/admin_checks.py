@@ -1,8 +1,8 @@
-"""Django system checks of the live admin: each finds one mistake in the settings and says the remedy.
+"""Django system checks of the live admin: each finds one mistake in the settings and names the remedy.
 
 =======================  ==================================================================
-channelsq_admin.E001     another app that is needed is missing
-channelsq_admin.E002     sockets can have no sessions
+channelsq_admin.E001     an app that the live admin needs is missing
+channelsq_admin.E002     sockets cannot have sessions
 channelsq_admin.E003     CHANNEL_ADMIN_PATH or CHANNEL_ADMIN_ALL cannot be used
 channelsq_admin.W001     "channelsq.contrib.admin" stands below "django.contrib.admin"
 channelsq_admin.W002     the routing has no routes of the live admin, or others hide them
@@ -38,7 +38,7 @@ def register() -> None:
 
 
 def check_live_admin(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Find all of them."""
+    """Return the problems that all checks find."""
     missing = [name for name in _NEEDED if not apps.is_installed(name)]
     if missing:
         return [
@@ -78,7 +78,7 @@ def _check_routing() -> list[CheckMessage]:
         layer = channel_layers[conf.DEFAULT_CHANNEL_LAYER]
         router = layer.router
     except ChannelsqError:
-        return []  # another check says so
+        return []  # another check reports it
     for channel, wanted in (("websocket.connect", admin_consumers.connect), (CHANNEL, admin_consumers.changed)):
         found = router.match(Message({"path": conf.admin_path()}, channel, layer))
         if found is None:
@@ -97,5 +97,5 @@ def _check_sessions() -> list[CheckMessage]:
     try:
         session_for_reply_channel("websocket.send.check!check")
     except ChannelsqError as error:
-        return [checks.Error(f"The live admin's sockets can have no sessions: {error}", id="channelsq_admin.E002")]
+        return [checks.Error(f"The live admin's sockets cannot have sessions: {error}", id="channelsq_admin.E002")]
     return []

@@ -1,4 +1,4 @@
-"""The consumers of the live admin: of its pages' sockets, and of what is saved anywhere."""
+"""The consumers of the live admin, for its pages' sockets and for saved changes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _again = consumer(autoretry_for=(OperationalError,), max_retries=3, retry_backof
 @allowed_hosts_only
 @channel_and_http_session
 def connect(message: Message) -> None:
-    """A page opens its socket: accept it if somebody is logged in, whatever the page."""
+    """Accept a page's socket if its user is logged in; the page is checked later."""
     try:
         request = AsgiRequest(message)
         address = [request.get_host(), request.META.get("REMOTE_ADDR", "")]
     except (ValueError, SuspiciousOperation) as error:
         raise DenyConnection(f"no proper handshake: {error}") from error
     if not PageSocket(message).user.is_authenticated:
-        # Accepted first, as a browser does not tell a page of a refusal from a server that is away.
+        # Accepted first: a page's script cannot tell a refused handshake from an unreachable server.
         message.reply_channel.send({"accept": True, "close": NOT_ALLOWED})
         return
     message.channel_session[ADDRESS] = address
@@ -46,7 +46,7 @@ def connect(message: Message) -> None:
 @_again
 @channel_and_http_session
 def receive(message: Message) -> None:
-    """A page introduces itself, ``{"type": "hello", "page": …}``; or is still there, ``{"type": "look"}``."""
+    """Handle a page's frame: ``{"type": "hello", "page": …}`` at first, ``{"type": "look"}`` to stay."""
     try:
         content = json.loads(message.get("text") or "")
     except (ValueError, RecursionError):
@@ -65,7 +65,7 @@ def receive(message: Message) -> None:
 
 
 def _enter(message: Message, page: OpenPage | None) -> None:
-    """Let a page in, or close its socket."""
+    """Add a page to its groups, or close its socket."""
     socket = PageSocket(message, page)
     if page is None or socket.model_admin is None:
         socket.refuse()
@@ -91,9 +91,9 @@ def _join(message: Message, socket: PageSocket, page: OpenPage) -> None:
         return
     if not is_known:
         message.channel_session[PAGE] = page.packed()
-        message.channel_session.save()  # before others find it in the groups
+        message.channel_session.save()  # before other workers find the socket in the groups
     for group in socket.groups:
-        group.add(socket.channel)  # again renews
+        group.add(socket.channel)  # renews a membership
     _catch_up(socket, page)
     if page.pk and is_known:
         tell_one(layer, socket.model_admin.model, page.pk, socket.channel.name)
@@ -102,7 +102,7 @@ def _join(message: Message, socket: PageSocket, page: OpenPage) -> None:
 
 
 def _is_deleted(socket: PageSocket) -> bool:
-    """Whether the page's object is stored no more; only for those who may see the others."""
+    """Return whether the page's object was deleted; False if the user may not see objects of the model."""
     page, model = socket.page, socket.model_admin.model
     return socket.may_look and page is not None and not _exists(model, page.pk)
 
@@ -115,7 +115,7 @@ def _exists(model: type[Model], pk: str) -> bool:
 
 
 def _catch_up(socket: PageSocket, page: OpenPage) -> None:
-    """Tell a page what has changed between its rendering and now."""
+    """Send a page the changes since its rendering."""
     if page.kind == LIST:
         stored = socket.rows(page.rows)
         found = {str(each.pk): each for each in stored}
@@ -130,7 +130,7 @@ def _catch_up(socket: PageSocket, page: OpenPage) -> None:
 
 
 def _last_author(socket: PageSocket, page: OpenPage) -> Any:
-    """Return who changed an object last in an admin since a page was opened; None if nobody did."""
+    """Return the last user who changed an object in an admin since a page was opened; None without a change."""
     from django.contrib.admin.models import LogEntry
 
     entries = LogEntry.objects.filter(
@@ -143,7 +143,7 @@ def _last_author(socket: PageSocket, page: OpenPage) -> Any:
 
 
 def _deleter(model: type[Model], pk: str) -> Any:
-    """Return who deleted an object in an admin, as its log says; None if nobody did."""
+    """Return the user who deleted an object, from the admin's log; None without an entry."""
     from django.contrib.admin.models import DELETION, LogEntry
 
     entries = LogEntry.objects.filter(
@@ -157,7 +157,7 @@ def _deleter(model: type[Model], pk: str) -> Any:
 
 
 def _author(user: Any, socket: PageSocket) -> dict[str, Any]:
-    """Return the part of a frame that says who did something."""
+    """Return the part of a frame that names the author of a change."""
     if user is None:
         return {"by": None, "you": False}
     return {"by": name_of(user), "you": str(user.pk) == socket.user_key}
@@ -166,7 +166,7 @@ def _author(user: Any, socket: PageSocket) -> dict[str, Any]:
 @_again
 @channel_and_http_session
 def disconnect(message: Message) -> None:
-    """A page is gone, for whatever reason: tell the others who see its object."""
+    """Remove a closed page from its groups, and notify the other pages of its object."""
     socket = PageSocket(message)
     page = socket.page
     if page is None:
@@ -179,7 +179,7 @@ def disconnect(message: Message) -> None:
 
 @_again
 def changed(message: Message) -> None:
-    """Objects were saved or deleted: tell the pages that show them, each what its user may see."""
+    """Notify pages of saved and deleted objects; each page gets only changes that its user may see."""
     model = apps.get_model(message["model"])
     event = _Event(model, message["objects"], message["more"], message["at"])
     layer = message.channel_layer
@@ -194,13 +194,13 @@ def changed(message: Message) -> None:
 
 
 class _Event:
-    """What has happened to some objects of one model.
+    """The changes of some objects of one model.
 
     Args:
         model: the model.
-        objects: by primary key: what was done, and the key of the user who did it, as far as they are known.
-        more: whether other objects were changed, too.
-        at: when, in seconds since the epoch.
+        objects: by primary key, the known action and the known key of its user.
+        more: whether further objects were changed.
+        at: the time of the changes, in seconds since the epoch.
     """
 
     def __init__(self, model: type[Model], objects: dict[str, dict[str, Any]], more: bool, at: float) -> None:
@@ -212,7 +212,7 @@ class _Event:
         self._visible: dict[tuple[str, str, str], set[str]] = {}
 
     def tell_object(self, socket: PageSocket, page: OpenPage) -> None:
-        """Tell a page of an object."""
+        """Send the change of an object to its page."""
         change = self.objects.get(page.pk, {})
         if socket.shown is not None:
             if change.get("action") != DELETED:
@@ -225,7 +225,7 @@ class _Event:
             socket.send(frame(type="deleted", **_author(user, socket), at=self._at))
 
     def tell_list(self, socket: PageSocket, page: OpenPage) -> None:
-        """Tell a changelist of those objects that its user finds in it, or has found in it."""
+        """Send a changelist the changes of objects that its user sees, or saw when it was rendered."""
         if not socket.may_look:
             socket.refuse()
             return

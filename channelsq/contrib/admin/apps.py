@@ -7,7 +7,10 @@ from django.utils.translation import gettext_lazy as _
 
 
 class LiveAdminConfig(AppConfig):
-    """``"channelsq.contrib.admin"`` in INSTALLED_APPS, above ``"django.contrib.admin"``, whose templates it extends."""
+    """The app ``"channelsq.contrib.admin"``, which must stand above ``"django.contrib.admin"`` in INSTALLED_APPS.
+
+    It extends the templates of Django's admin.
+    """
 
     name = "channelsq.contrib.admin"
     label = "channelsq_admin"
@@ -18,12 +21,12 @@ class LiveAdminConfig(AppConfig):
 
         admin_checks.register()
         if not apps.is_installed("django.contrib.admin"):
-            return  # a check says so
+            return  # a system check reports it
         from django.contrib import admin
         from django.contrib.admin.apps import AdminConfig
 
         from channelsq.contrib.admin.saved_changes import watch
 
         if any(isinstance(config, AdminConfig) for config in apps.get_app_configs()):
-            admin.autodiscover()  # which it does by itself, after this
+            admin.autodiscover()  # the AdminConfig calls it only after this app's ready()
         watch()

@@ -1,6 +1,6 @@
-"""Who has an object open: told to every page that shows it, whenever a page comes or goes.
+"""The users who have an object open, sent to every page of the object when a page opens or closes.
 
-Nothing is stored of it but the pages' sockets in the object's group.  A membership ends with the socket, also if the
+Only the group of the object stores them, as the pages' sockets.  A membership ends with the socket, also if the
 interface server is killed.
 """
 
@@ -15,10 +15,10 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.contrib.admin.open_pages import CHANGE, group_of
 from channelsq.contrib.admin.page_sockets import PageSocket, name_of, socket_on
 
-#: How often in a row the pages are told, if others come and go meanwhile.
+#: The most updates in a row, if pages open and close meanwhile.
 _ROUNDS = 5
 
-#: How many people a page names.
+#: The most users that a page names.
 MOST_NAMES = 20
 
 
@@ -28,10 +28,10 @@ def frame(**content: Any) -> dict[str, Any]:
 
 
 def tell_who_is_there(layer: ChannelLayerWrapper, model: type[Model], pk: str) -> None:
-    """Tell every page of an object who has it open; close the sockets of those who may not see it any more.
+    """Send the users who have an object open to its pages; close sockets whose users may not see it any more.
 
-    It is sent at once, and again if the group is another afterwards: of two workers that do this at the same time the
-    one that sends last knows of both changes.
+    The update is sent at once, and again if the group has changed meanwhile: if two workers send updates at the same
+    time, the last update includes both changes.
     """
     group = group_of(model, pk)
     members = _members(layer, group)
@@ -45,7 +45,7 @@ def tell_who_is_there(layer: ChannelLayerWrapper, model: type[Model], pk: str) -
 
 
 def tell_one(layer: ChannelLayerWrapper, model: type[Model], pk: str, channel: str) -> None:
-    """Tell one page of an object who has it open."""
+    """Send the users who have an object open to one of its pages."""
     sockets = _admitted(layer, _members(layer, group_of(model, pk)))
     for socket in sockets:
         if socket.channel.name == channel:
@@ -61,7 +61,7 @@ def _admitted(layer: ChannelLayerWrapper, members: list[str]) -> list[PageSocket
     for channel in members:
         socket = socket_on(layer, channel)
         if socket.page is None:
-            continue  # it is leaving
+            continue  # the socket is leaving
         if socket.shown is None:
             socket.refuse()
         else:
@@ -70,7 +70,7 @@ def _admitted(layer: ChannelLayerWrapper, members: list[str]) -> list[PageSocket
 
 
 def _people(socket: PageSocket, sockets: list[PageSocket]) -> dict[str, Any]:
-    """Return the frame that tells a page who else has its object open in the change form, the longest first."""
+    """Return the frame with the other users who have the page's object in a change form, the earliest first."""
     others = [
         (each.page.opened, each)
         for each in sockets

@@ -1,4 +1,4 @@
-"""Which admin sites and ModelAdmins are live."""
+"""The admin sites and ModelAdmins that are live."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from channelsq import conf
 
 
 class LiveAdminMixin:
-    """A mixin that makes one ModelAdmin live; ``live_admin = False`` makes one the opposite.
+    """A mixin that makes a ModelAdmin live; ``live_admin = False`` excludes a ModelAdmin.
 
-    Without ``CHANNEL_ADMIN_ALL = False`` every ModelAdmin is live, and needs no mixin.
+    Unless ``CHANNEL_ADMIN_ALL`` is False, every ModelAdmin is live without the mixin.
     """
 
     #: Whether the pages of this ModelAdmin are live.
@@ -29,7 +29,7 @@ def admin_of(site_name: str, label: str) -> Any:
     """Return the live ModelAdmin of a model on the admin site with this name; None if there is none."""
     site = _site(site_name)
     if site is None:
-        # Of a site in a module that only the URLs import; this process may have shown no page yet.
+        # Only the URLs may import the site's module, and this process may not have loaded them yet.
         from django.urls import get_resolver
 
         _ = get_resolver().url_patterns
@@ -63,10 +63,10 @@ def live_models() -> set[type[Model]]:
 
 
 def concrete(model: type[Model]) -> type[Model]:
-    """Return the model whose table a model's objects are in."""
+    """Return the model whose table has a model's objects; it differs for proxy models."""
     return model._meta.concrete_model or model
 
 
 def with_parents(model: type[Model]) -> list[type[Model]]:
-    """Return the concrete models that an object of a model has a row of: its own, and those that it inherits from."""
+    """Return the concrete models in whose tables an object has a row: its own model and the parents."""
     return [concrete(model), *(concrete(parent) for parent in concrete(model)._meta.get_parent_list())]

@@ -1,4 +1,4 @@
-"""Open admin pages: what a page shows, signed by the view that rendered it, and the groups of its socket."""
+"""Open admin pages: their content, signed by the view that rendered them, and the groups of their sockets."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from channelsq.contrib.admin.live_sites import concrete
 
 _SALT = "channelsq.contrib.admin"
 
-#: The longest text that is looked at for a signed page.
+#: The longest text that is accepted as a signed page.
 _LONGEST = 128 * 1024
 
-#: Rows of a changelist that are watched; those below are not.
+#: The most rows of a changelist that are watched; rows below are not.
 MOST_ROWS = 500
 
-#: Sockets that one group may have; further pages are told to try again later.
+#: The most sockets in one group; further pages must try again later.
 MOST_SOCKETS = 200
 
-#: The kinds of pages: the change form, others of one object, and the changelist.
+#: The kinds of pages: the change form, the other pages of an object, and the changelist.
 CHANGE, HISTORY, DELETE, LIST = "change", "history", "delete", "list"
 
 
@@ -34,13 +34,13 @@ class OpenPage:
     """A page as it was rendered.
 
     Args:
-        kind: which of the admin's pages.
+        kind: the kind of page.
         site: the name of the admin site.
         model: the label of the model.
         pk: the object's primary key as text; empty on a changelist.
         user: the primary key of the user who got the page.
-        opened: when, in seconds since the epoch.
-        digest: what :func:`digest_of` gave for the objects on the page; empty if they are not to be compared.
+        opened: the time of rendering, in seconds since the epoch.
+        digest: the result of :func:`digest_of` for the objects on the page; empty for no comparison.
         rows: the primary keys on a changelist, in order.
     """
 
@@ -54,16 +54,16 @@ class OpenPage:
     rows: tuple[str, ...] = ()
 
     def signed(self) -> str:
-        """Return a text from which :func:`read_page` makes this page again."""
+        """Return this page as a signed text for :func:`read_page`."""
         return signing.Signer(salt=_SALT).sign_object(list(astuple(self)), compress=True)
 
     def packed(self) -> list[Any]:
-        """Return what JSON can hold, for a session."""
+        """Return the page as a list for JSON, for a session."""
         return [*astuple(self)[:-1], list(self.rows)]
 
 
 def read_page(text: object) -> OpenPage | None:
-    """Return the page that a text stands for; None if it was not signed here."""
+    """Return the page of a signed text; None if the signature is invalid."""
     if not isinstance(text, str) or len(text) > _LONGEST:
         return None
     try:
@@ -73,18 +73,18 @@ def read_page(text: object) -> OpenPage | None:
 
 
 def unpacked(values: Any) -> OpenPage:
-    """Return the page that :meth:`OpenPage.packed` was called on."""
+    """Return the page from a list of :meth:`OpenPage.packed`."""
     kind, site, model, pk, user, opened, digest, rows = values
     return OpenPage(kind, site, model, pk, user, opened, digest, tuple(rows))
 
 
 def now() -> float:
-    """Return the time, as :attr:`OpenPage.opened` has it."""
+    """Return the current time for :attr:`OpenPage.opened`."""
     return time.time()
 
 
 def digest_of(objects: Iterable[Model]) -> str:
-    """Return a text that changes with the stored fields of objects, and from which nobody learns what they are."""
+    """Return a digest of the stored fields of objects; it does not reveal their values."""
     values = [
         (field.attname, repr(field.value_from_object(each)))
         for each in objects

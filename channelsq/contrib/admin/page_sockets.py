@@ -1,7 +1,7 @@
-"""The sockets of admin pages: whose they are, and what their users may see now.
+"""The sockets of admin pages, with the current permissions of their users.
 
-A socket's page stands in its channel session.  Its user is looked up in the browser's session each time, so that a
-logout, a new password and lost permissions count at once.
+A socket's channel session stores the page.  The user is read from the browser's session each time, so that a logout, a
+new password and lost permissions take effect at once.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from channelsq.sessions import channel_and_http_session
 
 logger = logging.getLogger("channelsq.contrib.admin")
 
-#: Where a channel session has the page, and the address that its handshake came to.
+#: The keys of a channel session for the page and for the address of the handshake.
 PAGE, ADDRESS = "channelsq.admin.page", "channelsq.admin.address"
 
-#: The close code of a socket whose user may not see the page, and of one for which there is no room.
+#: The close codes for a user who may not see the page, and for a group that is full.
 NOT_ALLOWED, FULL = 4403, 4013
 
 
 class PageSocket:
-    """A socket that an admin page has opened.
+    """A socket of an admin page.
 
     Args:
-        message: a message of it, with both sessions.
-        page: its page, if the channel session has none yet.
+        message: a message of the socket, with both sessions.
+        page: the socket's page, if it is not in the channel session yet.
     """
 
     def __init__(self, message: Message, page: OpenPage | None = None) -> None:
@@ -53,7 +53,7 @@ class PageSocket:
 
     @cached_property
     def page(self) -> OpenPage | None:
-        """Its page; None before the page has introduced itself, and when the session is gone."""
+        """The socket's page; None before its hello frame, and after its session has ended."""
         if self._given is not None:
             return self._given
         packed = self._session.get(PAGE)
@@ -61,7 +61,7 @@ class PageSocket:
 
     @property
     def groups(self) -> list[Group]:
-        """The groups of its page: of the model, and of the object before it if there is one."""
+        """The groups of the page: the object's group, if it has an object, and the model's group."""
         if self.page is None:
             return []
         model = apps.get_model(self.page.model)
@@ -70,7 +70,7 @@ class PageSocket:
 
     @cached_property
     def request(self) -> HttpRequest:
-        """A request as the page's own was, for what ModelAdmins ask of one; no middleware has seen it."""
+        """A request like the page's own, for methods of ModelAdmins; it has not passed through middleware."""
         request = HttpRequest()
         request.method = "GET"
         host, address = self._session.get(ADDRESS) or ("", "")
@@ -83,22 +83,22 @@ class PageSocket:
 
     @property
     def user(self) -> Any:
-        """Its user; the anonymous one if nobody is logged in any more."""
+        """The socket's user; AnonymousUser after a logout."""
         return self.request.user
 
     @property
     def user_key(self) -> str:
-        """The primary key of its user as text."""
+        """The primary key of the user as text."""
         return "" if self.user.pk is None else str(self.user.pk)
 
     @cached_property
     def model_admin(self) -> Any:
-        """The ModelAdmin of its page; None if that is live no more."""
+        """The ModelAdmin of the page; None if it is not live any more."""
         return None if self.page is None else admin_of(self.page.site, self.page.model)
 
     @cached_property
     def may_look(self) -> bool:
-        """Whether its user may see pages of this model at all."""
+        """True if the user may see pages of this model."""
         page, model_admin = self.page, self.model_admin
         if page is None or model_admin is None or page.user != self.user_key:
             return False
@@ -111,7 +111,7 @@ class PageSocket:
 
     @cached_property
     def shown(self) -> Model | None:
-        """The object of its page as it is stored now; None if there is none that its user may see."""
+        """The stored object of the page; None if it was deleted or the user may not see it."""
         page, model_admin = self.page, self.model_admin
         if page is None or model_admin is None or page.user != self.user_key:
             return None
@@ -127,13 +127,13 @@ class PageSocket:
 
     @cached_property
     def may_edit(self) -> bool:
-        """Whether its user may change the object of its page."""
+        """True if the user may change the object of the page."""
         return self.shown is not None and self._asked(
             lambda: self.model_admin.has_change_permission(self.request, self.shown)
         )
 
     def rows(self, keys: Iterable[str]) -> list[Model]:
-        """Return those of some objects that its user finds in changelists."""
+        """Return the objects with these keys that the user finds in changelists."""
         found: list[Model] = []
 
         def look() -> bool:
@@ -154,31 +154,31 @@ class PageSocket:
         return list(self.model_admin.get_queryset(self.request).filter(pk__in=values)) if values else []
 
     def _asked(self, question: Callable[[], Any]) -> bool:
-        """Return the answer of the project's own ModelAdmin; False if it cannot answer without a view's request."""
+        """Return the result of the project's ModelAdmin; False if it raises an exception."""
         try:
             return bool(question())
         except Error:
             raise
         except Exception:
             logger.exception(
-                "%r cannot say what a socket's user may see", self.model_admin, extra={"action": "admin_refused"}
+                "%r could not check a socket user's permissions", self.model_admin, extra={"action": "admin_refused"}
             )
             return False
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a message at once; none if the socket's own queue is full, as the interface server closes it then."""
+        """Send a message at once, or drop it if the socket's queue is full; the interface server closes it then."""
         try:
             self.channel.send(message, immediately=True)
         except ChannelFull:
-            logger.info("%s is full", self.channel.name, extra={"action": "admin_socket_full"})
+            logger.info("the queue of %s is full", self.channel.name, extra={"action": "admin_socket_full"})
 
     def leave(self) -> None:
-        """Take it out of its groups."""
+        """Remove the socket from its groups."""
         for group in self.groups:
             group.discard(self.channel)
 
     def refuse(self) -> None:
-        """Close it, as its user may not see the page any more."""
+        """Close the socket, as its user may not see the page any more."""
         self.leave()
         self.send({"close": NOT_ALLOWED})
 

@@ -1,4 +1,4 @@
-"""What the live admin's pages say, in the language of the page."""
+"""The texts of the live admin's pages, in the language of the page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 
 
 def page_texts() -> dict[str, str]:
-    """Return the texts of a page by the names that its script has for them."""
+    """Return the texts of a page, by their names in the page's script."""
     return {
         "region": _("Who else is here, and what has changed"),
         "edits": _("%(name)s is editing this, too, since %(time)s"),

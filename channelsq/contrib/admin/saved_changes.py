@@ -1,7 +1,7 @@
-"""What is saved and deleted anywhere, on its way to the worker that tells the open admin pages of it.
+"""Saved and deleted objects, sent to the worker that notifies the open admin pages.
 
-Changes are gathered until the transaction's commit, and sent as one message a model, if any page shows that model.
-What was rolled back to a savepoint may be among them: the worker looks at what is stored.
+Changes are gathered until the transaction's commit, and sent as one message per model, if any page shows that model.
+They may include changes that were rolled back to a savepoint; the worker compares them with the stored objects.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from channelsq.exceptions import ChannelsqError
 
 logger = logging.getLogger("channelsq.contrib.admin")
 
-#: The channel that the changes are sent on.
+#: The channel of the changes.
 CHANNEL = "channelsq.admin.changes"
 
-#: Objects of one model that a message names; of more it says that there are more.
+#: The most objects of one model in a message; if there are more, the message only says so.
 MOST_OBJECTS = 200
 
 ADDED, CHANGED, DELETED = "added", "changed", "deleted"
 
-#: By the model's label: what happened to each object, by its primary key.
+#: The changes of each object, by the model's label and the object's primary key.
 Changes = dict[str, dict[str, dict[str, Any]]]
 
 
@@ -48,13 +48,13 @@ class _Gathered(threading.local):
 
 _gathered = _Gathered()
 _watched: set[type[Model]] = set()
-#: Models of which a message could not be sent, so that the next one says that there is more.
+#: Models for which a message could not be sent; their next message says that there are more changes.
 _missed: set[str] = set()
 _failures = LogLimit()
 
 
 def watch() -> None:
-    """Listen to the models that have a live ModelAdmin by now."""
+    """Connect the signals of the models that have a live ModelAdmin now."""
     from django.contrib.admin.models import LogEntry
 
     _watched.update(live_models())
@@ -62,7 +62,7 @@ def watch() -> None:
     for model in apps.get_models():
         if _watched.isdisjoint(with_parents(model)):
             continue
-        # Only of these models, as others are deleted faster while nobody listens.
+        # Only for these models: Django deletes others faster without receivers.
         post_save.connect(_on_save, sender=model, dispatch_uid="channelsq.admin.save")
         post_delete.connect(_on_delete, sender=model, dispatch_uid="channelsq.admin.delete")
         for field in model._meta.many_to_many:
@@ -89,7 +89,7 @@ def _on_relation(instance: Model, action: str, using: str, **kwargs: Any) -> Non
 
 
 def _on_log_entry(instance: Any, created: bool, **kwargs: Any) -> None:
-    """Note who made a change; the admin writes this down in the transaction of the change."""
+    """Note the user of a change, whose log entry the admin saves in the same transaction."""
     model = instance.content_type.model_class() if created and instance.content_type_id else None
     if model is not None:
         _note(model, instance.object_id, {"user": str(instance.user_id)}, router.db_for_write(model))
@@ -108,7 +108,7 @@ def _note(model: type[Model], pk: Any, change: dict[str, Any], using: str) -> No
     objects = _gathered.by_database.setdefault(using, {}).setdefault(with_parents(model)[0]._meta.label_lower, {})
     known = objects.get(str(pk))
     if known is None:
-        if len(objects) <= MOST_OBJECTS:  # one more than is named
+        if len(objects) <= MOST_OBJECTS:  # one more than a message names
             objects[str(pk)] = change
     elif known.get("action") == ADDED and change.get("action") == CHANGED:
         pass
@@ -122,11 +122,11 @@ def _send(using: str) -> None:
         try:
             _send_of(label, objects)
         except ChannelsqError as error:
-            # Whoever saves an object must not suffer.
+            # The save is committed and must not fail because of this.
             _missed.add(label)
             if _failures.allows():
                 logger.warning(
-                    "open admin pages are not told of changes of %s: %s", label, error, extra={"action": "admin_untold"}
+                    "open admin pages missed changes of %s: %s", label, error, extra={"action": "admin_untold"}
                 )
 
 
@@ -138,6 +138,6 @@ def _send_of(label: str, objects: dict[str, dict[str, Any]]) -> None:
     named = dict(list(objects.items())[:MOST_OBJECTS])
     more = len(named) < len(objects) or label in _missed
     content = {"model": label, "objects": named, "more": more, "at": time.time()}
-    # What is told of is committed; a consumer that saved it must not fail because this cannot be sent.
+    # The changes are committed; the consumer that saved them must not fail because this send fails.
     Channel(CHANNEL, channel_layer=layer).send(content, immediately=True)
     _missed.discard(label)

@@ -1,1 +1,1 @@
-"""Celery's options, commands and events, for channels as well."""
+"""Extensions of Celery's options, commands and events for channels."""

@@ -1,4 +1,4 @@
-"""Time limits of consumers: which of them a worker cannot keep, or hands to a queue that it does not read."""
+"""Warnings about consumers' time limits that a worker cannot enforce or hands to a queue that it does not read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from celery import Celery
 
 from channelsq.worker.running.consumer_tasks import tasks_of
 
-#: The remedy for limits that a pool does not keep.
-NEEDS_PREFORK = "this worker's pool keeps no time limits, as only processes can be ended: start it with -P prefork"
+#: The remedy for limits that a pool does not enforce.
+NEEDS_PREFORK = "this worker's pool enforces no time limits, as only processes can be killed: start it with -P prefork"
 
 
 def problems(app: Celery, channels: Mapping[str, Iterable[str]], *, pool_keeps_limits: bool) -> Iterator[str]:
-    """Return what an operator should know, one text each.
+    """Yield the warnings for the operator.
 
     Args:
-        app: the worker's, with its queues selected.
-        channels: the channels that it reads, by the alias of their layer.
-        pool_keeps_limits: whether Celery's pool can end a task that takes too long.
+        app: the worker's Celery app, with its queues selected.
+        channels: the channels that the worker reads, by the alias of their layer.
+        pool_keeps_limits: whether Celery's pool can kill a task that takes too long.
     """
     limited = {
         str(task.name): task
@@ -40,7 +40,7 @@ def problems(app: Celery, channels: Mapping[str, Iterable[str]], *, pool_keeps_l
     for queue, names in unread.items():
         yield (
             f"consumers with a time limit ({_listed(names)}) are handed to the queue {queue!r} of Celery's broker, "
-            "which this worker does not read: another one must, or their messages wait there"
+            "which this worker does not read: another worker must read it, or their messages wait there"
         )
 
 

@@ -1,4 +1,4 @@
-"""Celery's remote control, for channels as well: what ``inspect`` and ``control`` know of a worker's sources."""
+"""Celery's remote control for channels: ``inspect`` and ``control`` include a worker's sources."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sources_of(state: Any) -> Any:
 
 
 def install() -> None:
-    """Have Celery's commands answer for channels, too.  Safe to call again."""
+    """Extend Celery's commands to channels.  Repeated calls are harmless."""
     for name, around in _AROUND.items():
         command = Panel.data[name]
         if not hasattr(command, "channelsq"):
@@ -43,8 +43,8 @@ def _wrapped(command: Command, around: Callable[..., Any]) -> Command:
 
 
 def _without_content(state: Any, told: dict[str, Any]) -> dict[str, Any]:
-    """Return what Celery tells of a request; of a consumer's in its pool, as of every message, without its content."""
-    if "request" in told:  # one of those that are scheduled
+    """Return Celery's description of a request, without the content of a message for a consumer."""
+    if "request" in told:  # an entry of the scheduled requests
         return {**told, "request": _without_content(state, told["request"])}
     args = told.get("args")
     if not isinstance(state.app.tasks.get(told.get("name")), ConsumerTask) or not is_message(args):
@@ -71,7 +71,7 @@ def _active_queues(sources: Any, command: Command, state: Any) -> Any:
 
 def _stats(sources: Any, command: Command, state: Any, **kwargs: Any) -> Any:
     stats = command(state, **kwargs)
-    if sources.supervisor is not None:  # what threads of the worker have run is counted
+    if sources.supervisor is not None:  # Celery itself counts only consumers in threads of the worker
         total: dict[str, int] = dict(stats.get("total") or {})
         for part in sources.ask("counts"):
             for name, number in part.items():

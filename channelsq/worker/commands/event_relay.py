@@ -1,4 +1,4 @@
-"""Celery's events about consumers, on their way to the dispatcher of the worker."""
+"""A queue of Celery's events about consumers for the worker's event dispatcher."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from channelsq import conf
 
-#: Events that wait for the dispatcher at most; the oldest are dropped, as while Celery's broker is away.
+#: The most events that wait for the dispatcher, for example while Celery's broker is down; then the oldest are dropped.
 MOST = 10_000
 
 
 class Relay:
-    """Hands events of other threads, or processes, to the worker's event loop: its connection is not theirs.
+    """Hands events of other threads or processes to the worker's event loop, which owns the connection.
 
     Args:
-        worker: Celery's.
+        worker: Celery's worker.
     """
 
     def __init__(self, worker: Any) -> None:
@@ -30,14 +30,14 @@ class Relay:
 
     @property
     def enabled(self) -> bool:
-        """Whether somebody asked for events of tasks, and the project for those of consumers."""
+        """True if task events are enabled in Celery, and events of consumers in the settings."""
         dispatcher = self._dispatcher
         if dispatcher is None or not dispatcher.enabled or (dispatcher.groups and "task" not in dispatcher.groups):
             return False
         return conf.sends_events()
 
     def of(self, identity: str) -> Relay | None:
-        """Return where the events of a message go; None for nowhere."""
+        """Return the relay for the events of a message; None if they are not sent."""
         return self if conf.sends_events(identity) else None
 
     def send(self, kind: str, **fields: Any) -> None:
@@ -48,7 +48,7 @@ class Relay:
             self._worker.consumer.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """In the event loop: send what waits."""
+        """Send the waiting events, in the event loop."""
         self._called = False
         dispatcher = self._dispatcher
         while self._waiting and dispatcher is not None:

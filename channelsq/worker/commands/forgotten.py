@@ -1,7 +1,7 @@
-"""Tells a worker that it reads no channels, although the project has channel layers.
+"""A warning that a worker reads no channels although the project has channel layers.
 
-Where ``"channelsq"`` is not in ``INSTALLED_APPS``, or the Celery app discovers no tasks, nothing of channelsq is loaded
-into a worker but what ``celery``'s command line loads by itself: this.
+Where ``"channelsq"`` is not in ``INSTALLED_APPS``, or the Celery app discovers no tasks, a worker loads
+only this module of channelsq, through ``celery``'s command line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ logger = logging.getLogger("channelsq.worker")
 
 
 def install() -> None:
-    """Have workers that this process starts looked at; harmless to repeat."""
+    """Check workers that this process starts; repeated calls are harmless."""
     signals.celeryd_after_setup.connect(_warn, weak=False, dispatch_uid="channelsq.forgotten")
 
 
@@ -26,7 +26,7 @@ def _warn(instance: Any, **kwargs: Any) -> None:
 
 
 def _has_layers() -> bool:
-    """Whether this is a Django project with ``CHANNEL_LAYERS``."""
+    """Return whether this is a Django project with ``CHANNEL_LAYERS``."""
     if "django.conf" not in sys.modules:
         return False
     from django.conf import settings

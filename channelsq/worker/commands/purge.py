@@ -1,4 +1,4 @@
-"""``celery purge -Q``, for channels as well."""
+"""Support for channels in ``celery purge -Q``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from celery import Celery
 
 
 def install(command: click.Command) -> None:
-    """Have Celery's command purge the channels that ``-Q`` names from their layers.  Safe to call again.
+    """Extend Celery's command: ``-Q`` may also name channels.  Repeated calls are harmless.
 
-    Without ``-Q`` it purges the queues of Celery's broker alone, as ever.
+    Without ``-Q`` the command purges only the queues of Celery's broker, as usual.
     """
     callback = command.callback
     if callback is not None and not hasattr(callback, "channelsq"):
@@ -42,12 +42,12 @@ def _wrapped(callback: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _layers_of(app: Celery, queues: Iterable[str]) -> dict[str, tuple[Any, str]]:
-    """Return layer and channel of those queues that are channels'."""
+    """Return the layer and the channel of each queue that belongs to a channel."""
     wanted = set(queues)
     if not wanted:
         return {}
     app.loader.import_default_modules()
-    from channelsq.worker.running.consumer_tasks import tasks_of  # which needs Django's settings
+    from channelsq.worker.running.consumer_tasks import tasks_of  # needs Django's settings
 
     return {
         name: (tasks.layer.channel_layer, channel)

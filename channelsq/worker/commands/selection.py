@@ -1,4 +1,4 @@
-"""Which channels a worker reads: ``-Q`` and ``-X`` name Celery's queues and channels alike."""
+"""The selection of channels that a worker reads: ``-Q`` and ``-X`` name Celery's queues and channels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Selection:
     """The channels that a worker reads.
 
     Args:
-        app: the worker's.
-        include: names of queues, as ``-Q`` has them; None for all.
-        exclude: as ``-X`` has them.
+        app: the worker's Celery app.
+        include: names of queues from ``-Q``; None for all.
+        exclude: names of queues from ``-X``.
     """
 
     def __init__(self, app: Celery, include: Iterable[str] | None, exclude: Iterable[str] | None) -> None:
@@ -35,11 +35,11 @@ class Selection:
 
 
 def divide(instance: Any = None, **kwargs: Any) -> None:
-    """Take the channels' names out of ``-Q`` and ``-X`` before Celery reads them; a receiver of ``celeryd_init``.
+    """Remove the channels' names from ``-Q`` and ``-X`` before Celery reads them; a receiver of ``celeryd_init``.
 
-    Where ``-Q`` names channels alone, the worker consumes, and declares, nothing on Celery's broker.
+    If ``-Q`` names only channels, the worker consumes and declares nothing on Celery's broker.
     """
-    if not hasattr(instance, "setup_queues"):  # a channel process, whose worker has done it
+    if not hasattr(instance, "setup_queues"):  # a channel process; its worker has divided the names
         return
     select = instance.setup_queues
 
@@ -63,7 +63,7 @@ def divide(instance: Any = None, **kwargs: Any) -> None:
 
 
 def selection_of(worker: Any) -> Selection:
-    """Return what a worker reads; all, if it was started without a command line."""
+    """Return the channels that a worker reads: all if it was started without a command line."""
     chosen = getattr(worker, "channelsq_selection", None)
     return chosen if isinstance(chosen, Selection) else Selection(worker.app, None, None)
 
@@ -74,7 +74,7 @@ def _queues(app: Celery) -> set[str]:
 
 
 def _shown(worker: Any) -> str:
-    """Return what the worker's banner says of channels."""
+    """Return the lines about channels for the worker's banner."""
     sources = worker.channelsq_sources
     lines = ["", " -------------- [channels]", f"                .> {sources.described}"]
     for alias, channels in sources.channels.items():

@@ -1,7 +1,7 @@
 """Options of ``celery worker`` and ``celery purge``, and the command ``celery channels``.
 
-Celery loads this when its command line starts, before it knows the project's app, by the entry point
-``celery.commands``.  So nothing here reads Django's settings.
+Celery loads this module by the entry point ``celery.commands`` when its command line starts, before it knows the
+project's app.  So the module must not read Django's settings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from celery.bin.base import CeleryCommand, CeleryOption, handle_preload_options
 from celery.bin.purge import purge
 from celery.bin.worker import worker
 
-import channelsq.transport  # noqa: F401  # as `inspect` and `control` may meet a redis-streams:// broker, without Django
+import channelsq.transport  # noqa: F401  # `inspect` and `control` may use a redis-streams:// broker, without Django
 from channelsq.worker.commands import forgotten
 from channelsq.worker.commands.purge import install as install_purge
 
@@ -23,13 +23,13 @@ OPTIONS = (
         ["--channel-threads"],
         type=click.IntRange(1, 1000),
         help_group="Channel Options",
-        help="How many consumers of a channel layer run at once, in each process.",
+        help="The number of consumers of a channel layer that run at once, in each process.",
     ),
     CeleryOption(
         ["--channel-processes"],
         type=click.IntRange(0, 1000),
         help_group="Channel Options",
-        help="How many processes of their own consumers run in; 0 for threads of the worker.",
+        help="The number of separate processes that run consumers; 0 for threads of the worker.",
     ),
 )
 
@@ -44,7 +44,7 @@ forgotten.install()
 @click.pass_context
 @handle_preload_options
 def channels(ctx: Any, as_json: bool, timeout: float) -> None:
-    """Tell which channels the workers read, where their consumers run, and which channelsq they have."""
+    """Show which channels the workers read, where their consumers run, and their versions of channelsq."""
     answers = ctx.obj.app.control.inspect(timeout=timeout).stats() or {}
     found = {node: stats["Channel layers"] for node, stats in sorted(answers.items()) if "Channel layers" in stats}
     if as_json:

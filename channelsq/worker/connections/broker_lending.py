@@ -1,6 +1,6 @@
-"""One place for the broker's URL: a Celery app that names no broker gets that of the default channel layer.
+"""One setting for the broker's URL: a Celery app without a broker gets the URL of the default channel layer.
 
-The other way round needs no code here: a layer without a URL of its own uses the Celery app's broker.
+The reverse needs no code here: a layer without a URL uses the Celery app's broker.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from channelsq.exceptions import ChannelsqError
 
 
 def lend_broker(app: Celery) -> None:
-    """Give ``app`` the default layer's broker, if it names none when its configuration is read.
+    """Set the default layer's broker on ``app`` if its configuration names no broker.
 
-    Harmless to repeat.  A layer that cannot be made lends nothing: the system checks say what is wrong with it.
+    Repeated calls are harmless.  A layer with unusable settings lends no URL; the system checks report its errors.
     """
     if getattr(app, "configured", False):  # not in Celery's stubs
         _lend(app)

@@ -255,7 +255,7 @@ def test_a_time_limit_by_control(site: Site, client: LayerClient, app: Celery) -
     answer = told(app.control.time_limit(name, hard=1, reply=True, timeout=5, limit=1))
     try:
         if not site.is_prefork:
-            assert "keeps no time limits" in answer["error"]
+            assert "enforces no time limits" in answer["error"]
             return
         assert "ok" in answer
         client.send("slow", {"seconds": 60, "order": 1})

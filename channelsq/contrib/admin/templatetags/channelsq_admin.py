@@ -1,4 +1,4 @@
-"""``{% channelsq_admin %}``: what makes a page of the admin live; nothing on pages that are not."""
+"""``{% channelsq_admin %}``: the script and data of a live admin page; empty on other pages."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def channelsq_admin(context: Context, kind: str) -> str | SafeString:
     """Return the script, the stylesheet and the data of a live page.
 
     Args:
-        context: of the admin's template.
-        kind: which template it is: change, history, delete or list.
+        context: the context of the admin's template.
+        kind: the kind of template: change, history, delete or list.
     """
     request, opts = getattr(context, "request", None), context.get("opts")
     user = getattr(request, "user", None)
@@ -54,7 +54,7 @@ def channelsq_admin(context: Context, kind: str) -> str | SafeString:
         "bound": _is_bound(context, kind),
         "texts": page_texts(),
     }
-    # Of Django's own policy, from 6.0 on: django.template.context_processors.csp.
+    # Set by Django 6.0 and later: django.template.context_processors.csp.
     nonce = context.get("csp_nonce")
     with_nonce = format_html(' nonce="{}"', nonce) if nonce else ""
     return format_html(
@@ -67,7 +67,7 @@ def channelsq_admin(context: Context, kind: str) -> str | SafeString:
 
 
 def _is_bound(context: Context, kind: str) -> bool:
-    """Return whether a form on the page has what was typed in place of what is stored."""
+    """Return whether a form on the page shows the user's input instead of the stored values."""
     if kind == LIST:
         return context["cl"].formset is not None and bool(context["cl"].formset.is_bound)
     return kind == CHANGE and bool(context["adminform"].form.is_bound)

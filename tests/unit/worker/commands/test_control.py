@@ -142,7 +142,7 @@ def test_a_time_limit_is_told_for_consumers_alone(world: FakeControlledWorker) -
 def test_a_time_limit_is_refused_where_the_pool_keeps_none(world: FakeControlledWorker) -> None:
     name = f"{__name__}.consumer"
     world.sources.pool_keeps_limits = False
-    assert "keeps no time limits" in world.call("time_limit", task_name=name, hard=2)["error"]
+    assert "enforces no time limits" in world.call("time_limit", task_name=name, hard=2)["error"]
     assert world.app.tasks[name].time_limit is None
     assert "ok" in world.call("time_limit", task_name=name)  # it is taken away
 
