@@ -1,1 +1,1 @@
-"""HTTP requests and their answers."""
+"""HTTP requests and their responses."""

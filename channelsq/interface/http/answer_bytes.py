@@ -1,4 +1,4 @@
-"""Whole answers as they go on the wire."""
+"""Whole responses as bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from channelsq.interface.http.uvicorn_http_internals import RequestResponseCycle
 
 
 def written(cycle: RequestResponseCycle, start: Start, content: bytes) -> bytes:
-    """Return a whole answer; ``content`` is left out for HEAD.
+    """Return a whole response; ``content`` is left out for HEAD.
 
     Args:
         cycle: the request; its ``keep_alive`` says whether the connection ends.
@@ -26,7 +26,7 @@ def written(cycle: RequestResponseCycle, start: Start, content: bytes) -> bytes:
 
 
 def refusal(status: int) -> bytes:
-    """Return the answer to what cannot be read as a request, or must not be served."""
+    """Return the response to a request that cannot be read, or that the server refuses."""
     phrase = http.HTTPStatus(status).phrase
     body = f"{status} {phrase}\n".encode()
     retry = "retry-after: 5\r\n" if status in (429, 503) else ""

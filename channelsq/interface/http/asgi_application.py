@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class DirectApp:
-    """Answers each request with Django's views, here; nothing of it is published.
+    """An application that answers each request with Django's views in this process and publishes nothing.
 
     Args:
-        context: what all connections share.
+        context: the state that all connections share.
     """
 
     def __init__(self, context: ServerContext) -> None:
@@ -64,7 +64,9 @@ class DirectApp:
 
 
 class _Body:
-    """What Django reads; a body that is refused is a client that left, which makes Django let go of all."""
+    """The ``receive`` of Django; it turns a refused body into a disconnect, so that Django stops working on the
+    request.
+    """
 
     def __init__(self, upload: Upload) -> None:
         self.upload = upload
@@ -79,7 +81,7 @@ class _Body:
 
 
 class _Sent:
-    """What was sent, for the log; nothing behind the head of an answer that has no content."""
+    """The sent part of a response, for the log; it drops the body of a response that has none."""
 
     def __init__(self, context: ServerContext, send: ASGISendCallable) -> None:
         self._context = context
@@ -94,7 +96,7 @@ class _Sent:
             self.status = event["status"]
             event = {**event, "headers": [each for each in event["headers"] if each[0].lower() not in OWN_HEADERS]}
             if self.status in (204, 304):
-                # RFC 9110, sections 15.3.5 and 15.4.5: a client takes what follows for the next answer.
+                # RFC 9110, sections 15.3.5 and 15.4.5: a client would read such content as the next response.
                 self._empty = True
                 headers = [header for header in event["headers"] if header[0].lower() != b"content-length"]
                 event = {**event, "headers": headers}
@@ -108,5 +110,5 @@ class _Sent:
         await self._send(event)
 
     def end(self) -> None:
-        """Note that the answer is over."""
+        """Record that the response is over."""
         self._context.streaming -= self._streams

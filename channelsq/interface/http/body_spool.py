@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("channelsq.interface.http")
 
-#: Bytes of one body above which it goes to disk.
+#: Bytes of one body above which it moves to disk.
 _IN_MEMORY = 1024 * 1024
 
 
 class Spool:
     """The parts of one body that were sent to a worker.
 
-    All bodies together may take ``Limits.body_kept`` bytes; one that would pass that is not kept, and neither is one
-    that the disk has no room for.  A worker that asks for such a body again answers its client with 503.
+    All bodies together may take ``Limits.body_kept`` bytes.  A body that would exceed them, or that the disk has no
+    room for, is not kept; a worker that asks for it again makes the server respond with 503.
 
     Args:
-        context: counts what all bodies take.
-        channel: the request's, for the log.
+        context: counts the bytes of all bodies.
+        channel: the request's channel, for the log.
     """
 
     def __init__(self, context: ServerContext, channel: str) -> None:
@@ -33,9 +33,9 @@ class Spool:
         self._channel = channel
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by close()
         self._kept = 0
-        #: How many bytes were written.
+        #: The number of written bytes.
         self.size = 0
-        #: Whether they can be read.
+        #: Whether all of them can be read.
         self.complete = True
 
     def write(self, data: bytes) -> None:
@@ -44,7 +44,7 @@ class Spool:
         if not self.complete:
             return
         if self._context.bodies_kept + len(data) > self._context.limits.body_kept:
-            self._give_up(f"more than {self._context.limits.body_kept} bytes of bodies are kept")
+            self._give_up(f"bodies already take {self._context.limits.body_kept} bytes")
             return
         try:
             self._file.write(data)
@@ -62,7 +62,7 @@ class Spool:
         return data
 
     def close(self) -> None:
-        """Keep nothing any more."""
+        """Delete everything."""
         self.complete = False
         self._context.bodies_kept -= self._kept
         self._kept = 0

@@ -1,7 +1,7 @@
-"""A client that has ended its side of the connection: it waits for its answer, or it has left.
+"""Detection of clients that have left among those that have closed their sending side of the connection.
 
-Both look alike (TCP's FIN).  They differ when something is sent: the system of a client that has left answers with a
-reset.  So bytes of the answer are sent ahead, a few in all: letters of ``HTTP/1.1``, with which every answer begins, or
+Both look alike (TCP's FIN).  They differ after a write: the system of a client that has left answers with a reset.  So
+the server sends a few bytes of the response ahead: letters of ``HTTP/1.1``, with which every response begins, or
 leading zeros of the next chunk's size, which change nothing (RFC 9112, section 7.1).
 """
 
@@ -14,21 +14,21 @@ from typing import Any, cast
 
 from channelsq.interface.http.uvicorn_http_internals import RequestResponseCycle
 
-#: What every answer begins with.
+#: The beginning of every response.
 _BEGINNING = b"HTTP/1.1 "
 
-#: Zeros before a chunk's size at most: parsers take 16 digits.
+#: The largest number of zeros before a chunk's size: parsers accept 16 digits.
 _ZEROS = 6
 
-#: Seconds until a reset that such a byte brought is looked for, and between two looks at other times, at most.
+#: Seconds until the check for a reset after such a byte, and the longest time between two checks otherwise.
 _SOON, _LATER = 0.1, 1.0
 
 
 class Ahead:
-    """A transport that may have sent the first bytes of what is written next.
+    """A transport that may have sent the first bytes of the next write ahead.
 
     Args:
-        transport: the client's.
+        transport: the client's transport.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -39,13 +39,13 @@ class Ahead:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write what has not been sent of ``data``."""
+        """Write the part of ``data`` that has not been sent."""
         if data:
             data, self._letters, self._zeros = data[self._letters :], 0, 0
             self._transport.write(data)
 
     def send_ahead(self, cycle: RequestResponseCycle) -> None:
-        """Send one byte more of what is written next, if it is known."""
+        """Send one more byte of the next write, if the byte is known."""
         if not cycle.response_started:
             if self._letters < len(_BEGINNING):
                 self._transport.write(_BEGINNING[self._letters : self._letters + 1])
@@ -56,13 +56,13 @@ class Ahead:
 
 
 class HalfClosed:
-    """A watch over a client that has ended its side: its connection is dropped if the client has left.
+    """A watch over a client that has closed its sending side: it drops the connection if the client has left.
 
     Args:
-        transport: the client's.
+        transport: the client's transport.
         active: returns the request that is answered now.
         loop: the event loop.
-        wait: seconds until the first byte is sent ahead; they double with each.
+        wait: seconds until the first byte is sent ahead; they double with each byte.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class HalfClosed:
         self._plain = transport
         ahead = Ahead(transport)
         self._ahead = ahead
-        #: What the answers are written to.
+        #: The transport to which responses are written.
         self.transport = cast(asyncio.Transport, ahead)
         self._descriptor: int = transport.get_extra_info("socket").fileno()
         self._wait = wait
@@ -85,7 +85,7 @@ class HalfClosed:
         self._timer = loop.call_later(wait, self._look)
 
     def ended(self) -> None:
-        """The connection is gone."""
+        """Stop, as the connection is gone."""
         self._timer.cancel()
 
     def _look(self) -> None:

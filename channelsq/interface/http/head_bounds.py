@@ -1,4 +1,4 @@
-"""Bounds on the head of a request: its size, its time, and how many requests wait on one connection."""
+"""Limits of a request's head: its size, its time, and the number of requests that wait on one connection."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from channelsq.interface.basis.request_validation import Flaw
 
 
 class HeadBounds:
-    """Measures the request line and the headers of one request after another.
+    """The measured size of the request line and the headers, for one request after another.
 
     Args:
-        max_size: bytes that a head may have.
-        pipelined: requests of one connection that may wait for the answers of those before them.
+        max_size: the largest head, in bytes.
+        pipelined: requests of one connection that may wait for the responses to earlier ones.
     """
 
     __slots__ = ("_max_size", "_pipelined", "_size", "is_complete")
@@ -19,20 +19,20 @@ class HeadBounds:
         self._max_size = max_size
         self._pipelined = pipelined
         self._size = 0
-        #: Whether the head is complete: what follows the body are trailers.
+        #: Whether the head is complete: headers after the body are trailers.
         self.is_complete = False
 
     def begin(self, waiting: int) -> None:
         """Begin with the next request.
 
         Args:
-            waiting: how many requests wait on this connection.
+            waiting: the number of requests that wait on this connection.
 
         Raises:
             Flaw: too many requests wait.
         """
         if waiting >= self._pipelined:
-            raise Flaw(429, f"more than {self._pipelined} requests wait for the answers of those before them")
+            raise Flaw(429, f"more than {self._pipelined} requests wait for the responses to earlier ones")
         self._size = 0
         self.is_complete = False
 

@@ -1,4 +1,4 @@
-"""HTTP requests: an ASGI application that uvicorn runs, which hands each request to a worker."""
+"""HTTP requests: an ASGI application that uvicorn runs, which publishes each request for a worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from channelsq.interface.link.replies import Delivery
 
 logger = logging.getLogger("channelsq.interface.http")
 
-#: The scope's key for the exchange that a request began with, if one did.
+#: The scope's key for the single response with which a request began, if any.
 BEGUN = "channelsq.single_response"
 
 
@@ -32,14 +32,14 @@ class HttpApp:
     """The ASGI application; every call is one request.
 
     Args:
-        context: what all connections share.
+        context: the state that all connections share.
     """
 
     def __init__(self, context: ServerContext) -> None:
         self._context = context
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Answer one request; never raises for what a client or an application does."""
+        """Answer one request; errors of a client or an application never raise."""
         assert scope["type"] == "http"
         await _Request(self._context, scope, receive, send).run()
 
@@ -53,7 +53,7 @@ class _Aborted(Exception):
 
 
 class _Request:
-    """One request, from its first byte to its answer's last."""
+    """One request, from its first byte to the last byte of its response."""
 
     def __init__(
         self, context: ServerContext, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -72,11 +72,11 @@ class _Request:
         self._waiting_bytes = 0
         self._overflow = False
         self._wake = asyncio.Event()
-        # The runs that the answer comes from, and how many numbered parts of it have come.
+        # The runs from which the response comes, and the number of its numbered parts so far.
         self._lineage = Lineage()
-        # Since when the answer may be one that nobody goes on with.
+        # The time from which no run may be left to continue the response.
         self._doubted: float | None = None
-        # The answer's progress.
+        # The progress of the response.
         self._start: Start | None = None
         self._sent = 0
         self._complete = False
@@ -103,7 +103,7 @@ class _Request:
             self._request.say_disconnect()
             await self._abort()
         except asyncio.CancelledError:
-            # The server ends and waited long enough.
+            # The server shuts down and has waited long enough.
             if self._told_worker and not self._complete:
                 self._request.say_disconnect()
             self._drop()
@@ -127,13 +127,13 @@ class _Request:
             async with asyncio.timeout(timeout):
                 body = await self._body.beginning(self._request.room())
         except TimeoutError:
-            raise Refused(408, "body_timeout", f"its body did not go on for {timeout:g} s", ends=True) from None
+            raise Refused(408, "body_timeout", f"no further part of its body for {timeout:g} s", ends=True) from None
         begun = self._request.handed_out = self._context.loop.time()
         try:
             message = self._request.message(body, self._body.channel)
             await self._context.link.published(names.HTTP_REQUEST, message, self._context.room_patience)
         except (ChannelFull, BrokerUnavailable) as error:
-            if isinstance(error, ChannelFull):  # a lost broker may have it all the same
+            if isinstance(error, ChannelFull):  # the broker may have the request in spite of an error
                 self._body.keep()
             raise Refused(503, "unavailable", error) from None
         except MessageTooLarge as error:
@@ -145,11 +145,11 @@ class _Request:
             self._context.measures.publish[names.HTTP_REQUEST].observe(self._progress - begun)
 
     async def _read_on(self) -> None:
-        """Pass the rest of the body on, then wait for the client to leave; raises ClientLeft when it does."""
+        """Pass the rest of the body on, then wait for the client to leave; raise ClientLeft when it does."""
         await self._body.send_rest()
         await self._body.client_left()
 
-    # -- the answer -------------------------------------------------------------------------
+    # -- the response -----------------------------------------------------------------------
 
     def on_reply(self, delivery: Delivery) -> None:
         """See :class:`channelsq.interface.link.replies.Receiver`."""
@@ -186,7 +186,7 @@ class _Request:
                 self._waiting_bytes -= delivery.size
         finally:
             self._reader.cancel()
-            # It has always something to say: that it was cancelled, that the client left, or what the body lacks.
+            # The reader always ends with an exception: cancelled, the client left, or the body was refused.
             with contextlib.suppress(asyncio.CancelledError, ClientLeft, Refused):
                 await self._reader
 
@@ -227,13 +227,13 @@ class _Request:
         if self._start is None:
             raise Refused(504, "timeout", f"no answer within {timeout:g} s")
         if self._doubted is not None:
-            raise _Aborted("run_lost", "the run that made it has died, and no other goes on with it")
-        raise _Aborted("response_stalled", f"it did not go on for {timeout:g} s")
+            raise _Aborted("run_lost", "its run has died, and no other run continues it")
+        raise _Aborted("response_stalled", f"no further part for {timeout:g} s")
 
     async def _on_again(self, message: dict[str, Any]) -> None:
-        """A worker asks whether another run of the request may answer it."""
+        """Handle a worker's question whether another run of the request may answer it."""
         if self._start is not None:
-            # The first run may live, and go on; so its answer is cut only if it does not.
+            # The first run may live and continue; so its response is cut off only if it does not.
             self._context.say_gone(message)
             self._doubted = self._doubted or self._context.loop.time()
             return
@@ -264,10 +264,10 @@ class _Request:
             raise _Aborted(error.action, error) from None
         if message.get("abort") and self._start is None:
             if message.get("status") == 502:
-                raise Refused(502, "run_lost", "the worker that ran it has died, and it is not run again")
+                raise Refused(502, "run_lost", "its worker has died, and it is not run again")
             raise Refused(500, "response_failed", "the application failed before it answered")
         if message.get("abort"):
-            raise _Aborted("response_failed", "the application failed while making it")
+            raise _Aborted("response_failed", "the application failed during the response")
         try:
             part = read_part(message)
             start = read_start(message, self._scope["method"]) if self._start is None else None
@@ -287,7 +287,7 @@ class _Request:
                     await self._begin(start)
                 await self._write(part)
                 if credit is not None and part.more:
-                    # uvicorn waits before a write, not after it: this returns when the client took the rest.
+                    # uvicorn waits before a write, not after it: this returns when the client has taken the rest.
                     await self._write(Part(b"", True))
         except TimeoutError:
             raise _Aborted("client_stalled", f"the client read nothing for {timeout:g} s") from None
@@ -333,5 +333,5 @@ class _Request:
             await self._body.client_left()
 
     def _drop(self) -> None:
-        """Close the connection without another word."""
+        """Close the connection without a further byte."""
         cast("dict[str, Callable[[], None]]", self._scope)[ABORT]()

@@ -1,4 +1,4 @@
-"""Which run of a request an answer comes from: the parts of two runs are never joined."""
+"""The run of a request from which a response comes: parts of two runs are never joined."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any
 
 from channelsq.delivery.attempts import ATTEMPT, PART
 
-#: Runs that one answer's parts are known to come from at most: of a stream that many messages go on with, the last.
+#: The largest number of recorded runs for one response: of a stream that many messages continue, the last ones.
 _MOST = 256
 
 
 class BrokenLineage(Exception):
-    """A part does not belong to the answer that has begun, or a part before it is missing.
+    """A part does not belong to the response that has begun, or an earlier part is missing.
 
     Args:
-        action: for the log.
-        reason: the same.
+        action: the action of the log line.
+        reason: the reason in the log line.
     """
 
     def __init__(self, action: str, reason: str) -> None:
@@ -24,10 +24,10 @@ class BrokenLineage(Exception):
 
 
 class Lineage:
-    """The runs that one answer comes from, and its numbered parts so far.
+    """The runs from which one response comes, and its numbered parts so far.
 
     A part without ids comes from an older worker, or from an application that answers by the reply channel's name; it
-    is taken as it is.
+    is accepted without checks.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Lineage:
         self._parts = 0
 
     def grant(self, message: dict[str, Any]) -> None:
-        """From now on only the run that asks in ``message`` may begin the answer."""
+        """Let only the run that asks in ``message`` begin the response from now on."""
         self._runs.clear()
         self._runs.update(_attempt(message))
 
@@ -44,10 +44,10 @@ class Lineage:
 
         Args:
             message: the part.
-            begun: whether a part of the answer has left.
+            begun: whether a part of the response has left.
 
         Raises:
-            BrokenLineage: it has, and this part comes from another run.
+            BrokenLineage: a part has left, and this part comes from another run.
         """
         attempt = _attempt(message)
         for identity, run in attempt.items():
@@ -61,17 +61,17 @@ class Lineage:
         return False
 
     def is_next(self, message: dict[str, Any]) -> bool:
-        """Count a part of the answer; return False for one that was there before.
+        """Count a part of the response; return False for a duplicate.
 
         Raises:
-            BrokenLineage: a part before it is missing.
+            BrokenLineage: an earlier part is missing.
         """
         number = message.get(PART)
         if type(number) is not int:
             return True
         if number > self._parts:
             raise BrokenLineage("response_gap", f"part {self._parts} of it was lost")
-        if number < self._parts:  # sent twice, as the answer to the first try was lost
+        if number < self._parts:  # sent twice, as the reply to the first attempt was lost
             return False
         self._parts += 1
         return True

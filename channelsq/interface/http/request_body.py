@@ -1,6 +1,6 @@
 """A request's body: its beginning travels with the request, the rest in numbered parts on a channel of its own.
 
-The parts are kept until the answer begins, so that another run of the request can have them again.
+The parts are kept until the response begins, so that another run of the request can have them again.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class ClientLeft(Exception):
 
 
 class Body:
-    """Reads one request's body.
+    """The body of one request.
 
     Args:
-        context: what all connections share.
-        upload: what the client sends of it.
+        context: the state that all connections share.
+        upload: the events of the client's upload.
     """
 
-    #: Seconds between two tries on a full channel: the first wait, and the longest.
+    #: Seconds between two attempts on a full channel: the first wait, and the longest.
     _WAITS = 0.01, 0.2
 
     def __init__(self, context: ServerContext, upload: Upload) -> None:
@@ -39,25 +39,25 @@ class Body:
         self._upload = upload
         self._chunk = min(context.limits.body_chunk, max(1, context.prepare_limit() // 2))
         self._buffer = bytearray()
-        #: When something of it last arrived or went on.
+        #: The time of the last progress: bytes that arrived, or a part that was sent.
         self.heard = 0.0
-        #: Whether the client has sent all of it.
+        #: Whether the client has sent the whole body.
         self.complete = False
-        #: Where the rest goes; None if all of it fits in the request's message.
+        #: The channel of the rest; None if the whole body fits in the request's message.
         self.channel: str | None = None
         # Whether the reader of the channel still expects chunks.
         self._open = False
         self._spool: Spool | None = None
-        # How much of the spool was sent on the channel, and in how many parts.
+        # The bytes of the spool that were sent on the channel, and the number of parts.
         self._position = 0
         self._parts = 0
 
     async def beginning(self, limit: int) -> bytes:
-        """What goes into the request's message: at most ``limit`` bytes, and at most one chunk.
+        """Return the beginning for the request's message: at most ``limit`` bytes, and at most one chunk.
 
         Raises:
-            ClientLeft: before that much was there.
-            Refused: it is too large, or comes too slowly.
+            ClientLeft: the client left before it had sent these bytes.
+            Refused: the body is too large, or comes too slowly.
         """
         self._upload.check()
         size = max(0, min(limit, self._chunk))
@@ -75,8 +75,8 @@ class Body:
         """Send the rest to :attr:`channel`.
 
         Raises:
-            ClientLeft: before all of it was there.
-            Refused: it is too large, or comes too slowly.
+            ClientLeft: the client left before it had sent the whole body.
+            Refused: the body is too large, or comes too slowly.
         """
         while self._open:
             chunk = await self._next_chunk()
@@ -101,9 +101,9 @@ class Body:
         return chunk
 
     def restart(self) -> str | None:
-        """Begin anew to send the rest, on a new channel; return it, or None if the rest was not kept, or is none.
+        """Send the rest again from its beginning, on a new channel; return it, or None if the rest is missing or empty.
 
-        Nobody may be in :meth:`send_rest` meanwhile.
+        :meth:`send_rest` must not run meanwhile.
         """
         if self._spool is None or not self._spool.complete:
             return None
@@ -113,7 +113,7 @@ class Body:
         return self.channel
 
     def forget(self) -> None:
-        """Keep nothing for another run: the answer has begun."""
+        """Keep nothing for another run: the response has begun."""
         if self._spool is not None:
             self._spool.close()
 
@@ -123,11 +123,11 @@ class Body:
             await self._read()
 
     def keep(self) -> None:
-        """The request was refused, so nobody knows of the channel and nothing is to be sent there."""
+        """Send nothing to the channel: the request was refused, so no worker knows of it."""
         self._open = False
 
     def close(self) -> None:
-        """Nothing more of it is wanted, or comes: tell whoever still reads it."""
+        """End the body: tell the reader of the channel that no more parts follow."""
         self.forget()
         if self._open and self.channel is not None:
             self._open = False
@@ -149,7 +149,7 @@ class Body:
         return taken
 
     async def _put(self, message: dict[str, Any]) -> None:
-        """Send a chunk; while its channel is full the client's own sending is held up by TCP."""
+        """Send a chunk; while its channel is full, TCP slows down the client."""
         assert self.channel is not None
         wait, longest = self._WAITS
         while True:

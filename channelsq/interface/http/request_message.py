@@ -1,4 +1,4 @@
-"""A request as it is put to the workers, and what is logged of it."""
+"""A request as a message for workers, and its log lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("channelsq.interface.http")
 #: The scope's key for the function that drops the connection; see ``uvicorn_http``.
 ABORT = "channelsq.abort"
 
-#: The scope's key for the function that sends an answer, given its head and content, and ends the connection.
+#: The scope's key for the function that sends a response, from its head and content, and ends the connection.
 LAST = "channelsq.last"
 
 _TEXTS = {
@@ -28,7 +28,7 @@ _TEXTS = {
     413: "413 Payload Too Large",
     429: "429 Too Many Requests",
     500: "500 Internal Server Error",
-    502: "502 Bad Gateway: the application gave no answer that can be sent",
+    502: "502 Bad Gateway: the application sent no valid response",
     503: "503 Service Unavailable: please try again soon",
     504: "504 Gateway Timeout: the application did not answer in time",
 }
@@ -41,8 +41,8 @@ class Refused(Exception):
     """This server itself answers the request.
 
     Args:
-        status, action, reason: of the answer, and for the log.
-        ends: whether the connection must end with the answer, as the rest of the body is not read.
+        status, action, reason: for the response and the log.
+        ends: whether the connection must end with the response, as the rest of the body is not read.
     """
 
     def __init__(self, status: int, action: str, reason: object, *, ends: bool = False) -> None:
@@ -56,8 +56,8 @@ class RequestMessage:
     """One request.
 
     Args:
-        context: what all connections share.
-        scope: uvicorn's.
+        context: the state that all connections share.
+        scope: uvicorn's scope.
     """
 
     __slots__ = ("_context", "begun", "channel", "client", "handed_out", "headers", "scheme", "scope")
@@ -69,21 +69,21 @@ class RequestMessage:
         self.channel = context.new_channel("http.response!")
         self.headers = [[name, value] for name, value in scope["headers"]]
         client = scope["client"]
-        #: Who asks, and how: as the proxy in front says, where it is believed.
+        #: The client's address and the scheme, as a trusted proxy reports them.
         self.client: list[Any] | None = list(client) if client else None
         self.scheme: str = scope["scheme"]
         if context.config.proxy_headers:
             self.client, self.scheme = believed(self.headers, self.client, self.scheme)
-        #: When the request came, and when it was put to the workers; None once their answer has begun.
+        #: The time of the request, and of its publication; None once the workers' response has begun.
         self.begun = context.loop.time()
         self.handed_out: float | None = self.begun
 
     def room(self) -> int:
-        """How many bytes of a body fit in the message."""
+        """Return the number of bytes of a body that fit in the message."""
         return self._context.prepare_limit() - sum(len(name) + len(value) + 10 for name, value in self.headers) - _ROOM
 
     def message(self, body: bytes, body_channel: str | None) -> dict[str, Any]:
-        """The ``http.request`` message."""
+        """Return the ``http.request`` message."""
         scope = self.scope
         server = scope["server"]
         return {
@@ -108,7 +108,7 @@ class RequestMessage:
         self._context.link.publish(self._context.prepare(names.HTTP_DISCONNECT, message))
 
     def refuse(self, refused: Refused) -> tuple[Start, bytes]:
-        """Note a refusal; gives the answer's head and content."""
+        """Record a refusal; return the head and the content of the response."""
         status = refused.status
         self._context.stats.refuse("http", status, refused.action)
         level = logging.INFO if status < 500 else logging.WARNING
@@ -123,23 +123,23 @@ class RequestMessage:
         return Start(status, headers, len(content), bodiless=False), content
 
     def abort(self, action: str, reason: object) -> None:
-        """Note that the answer, which has begun, is cut off."""
+        """Record that the response, which has begun, is cut off."""
         self._context.stats.cut(action)
         self.log(logging.WARNING, action, f"the response was cut off: {reason}")
 
     def note_reply(self) -> None:
-        """The application answers: measure how long that took, if it is the first part."""
+        """Measure the time of the application's response, at its first part."""
         measures = self._context.measures
         if measures is not None and self.handed_out is not None:
             measures.reply[names.HTTP_REQUEST].observe(self._context.loop.time() - self.handed_out)
             self.handed_out = None
 
     def note_end(self, status: int | None, sent: int) -> None:
-        """The request is over: count, measure and log that, as far as it is wanted.
+        """Count, measure and log the end of the request, as far as configured.
 
         Args:
-            status: of the response; None if there was none.
-            sent: how many bytes of content it had.
+            status: the status of the response; None without a response.
+            sent: the number of content bytes.
         """
         self._context.stats.http_sent_bytes += sent
         if status is not None and self._context.measures is not None:
@@ -153,7 +153,7 @@ class RequestMessage:
         return shown_target(self.scope["path"], self.scope["query_string"])
 
     def log(self, level: int, action: str, text: str) -> None:
-        """Log what happened to the request."""
+        """Log an event of the request."""
         logger.log(level, "%s %s: %s", self.scope["method"], self._target(), text, extra=extra(action, self.channel))
 
     def _log_access(self, status: int | None, sent: int) -> None:

@@ -1,4 +1,4 @@
-"""From an application's response messages to what goes on the wire, checked."""
+"""The conversion of an application's response messages to checked statuses, headers and contents."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-#: Headers that are this server's to set: they are about the connection, not about the response.
+#: Headers that only this server may set: they describe the connection, not the response.
 OWN_HEADERS = frozenset({b"connection", b"date", b"keep-alive", b"transfer-encoding", b"upgrade"})
 
 Header = tuple[bytes, bytes]
 
 
 class BadResponse(Exception):
-    """A response message cannot be sent to a client; the text names key and value."""
+    """A response message that cannot be sent to a client; the text names key and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Start:
 
     status: int
     headers: list[Header]
-    #: What the headers say about the size of the content, in bytes.
+    #: The size of the content in bytes, according to the headers.
     length: int | None
-    #: Whether content is to be sent at all.
+    #: True if the response must not have content.
     bodiless: bool
 
 
@@ -41,7 +41,7 @@ class Part:
 
 
 def read_start(message: dict[str, Any], method: str) -> Start:
-    """Status and headers of a response's first message.
+    """Return status and headers from a response's first message.
 
     Raises:
         BadResponse: they cannot be sent.
@@ -52,7 +52,7 @@ def read_start(message: dict[str, Any], method: str) -> Start:
     headers, length = _headers(message.get("headers") or [])
     empty = status in (204, 304)
     if empty:
-        # A 204 must not carry one, and a 304's would speak of content that does not follow.
+        # A 204 must not have this header, and a 304's would describe content that does not follow.
         headers, length = [each for each in headers if each[0] != b"content-length"], None
     part = read_part(message)
     bodiless = empty or method == "HEAD"
@@ -66,7 +66,7 @@ def read_start(message: dict[str, Any], method: str) -> Start:
 
 
 def read_part(message: dict[str, Any]) -> Part:
-    """The content in a response message.
+    """Return the content in a response message.
 
     Raises:
         BadResponse: it cannot be sent.
@@ -88,7 +88,7 @@ def _headers(given: Any) -> tuple[list[Header], int | None]:
     length: int | None = None
     for item in given:
         if not isinstance(item, (list, tuple)) or len(item) != 2:
-            raise BadResponse(f"'headers' must be a list of [name, value]; {item!r:.80} is none")
+            raise BadResponse(f"'headers' must be a list of [name, value]; {item!r:.80} is not one")
         name, value = _bytes(item[0]).lower(), _bytes(item[1])
         if not _TOKEN.fullmatch(name):
             raise BadResponse(f"{name!r:.80} is not a header's name")
@@ -113,5 +113,5 @@ def _bytes(value: Any) -> bytes:
         try:
             return value.encode("latin-1")
         except UnicodeEncodeError:
-            raise BadResponse(f"a header holds {value!r:.80}, which Latin-1 cannot carry") from None
+            raise BadResponse(f"a header holds {value!r:.80}, which Latin-1 cannot encode") from None
     raise BadResponse(f"a header must be bytes or str, not {type(value).__name__}")

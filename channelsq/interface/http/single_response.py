@@ -1,7 +1,7 @@
-"""A request and its answer when each is one message, as most are: no task, no timer, one write.
+"""A request and its response when each is one message, as most are: no task, no timer, one write.
 
-What begins like that and turns out to be more (an answer in parts, a client that does not read) goes on as
-:class:`channelsq.interface.http.http_app.HttpApp` does it.
+If the response turns out to be more (several parts, a client that does not read),
+:class:`channelsq.interface.http.http_app.HttpApp` continues.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from channelsq.interface.link.replies import Delivery
 
 
 class SingleResponse:
-    """One request whose body is here.
+    """One request whose body is complete.
 
     Args:
-        context: what all connections share.
-        cycle: uvicorn's.
-        go_on: called when the answer is more than one message, or cannot be written at once; whoever is called
-            registers for the replies, and reads :attr:`replies` first.
+        context: the state that all connections share.
+        cycle: uvicorn's cycle.
+        go_on: called when the response is more than one message, or cannot be written at once; its successor reads
+            :attr:`replies` first, and then registers for further ones.
     """
 
     __slots__ = ("_context", "_cycle", "_go_on", "_over", "_publication", "replies", "request", "told_worker")
@@ -41,13 +41,13 @@ class SingleResponse:
         self._over = False
         self._publication: Publication | None = None
         self.request = RequestMessage(context, cycle.scope)  # type: ignore[arg-type]  # the same, in uvicorn's words
-        #: What has come of the answer, for whoever goes on with it.
+        #: The replies so far, for the successor.
         self.replies: list[Delivery] = []
-        #: Whether the request is with the broker.
+        #: Whether the broker has the request.
         self.told_worker = False
 
     def begin(self) -> None:
-        """Put the request to the workers."""
+        """Publish the request for the workers."""
         context, request = self._context, self.request
         context.stats.count("http.requests")
         if context.ending:
@@ -74,7 +74,7 @@ class SingleResponse:
 
     def on_reply(self, delivery: Delivery) -> None:
         """See :class:`channelsq.interface.link.replies.Receiver`."""
-        if self._over:  # the task that goes on has not begun yet
+        if self._over:  # the task that continues has not begun yet
             self.replies.append(delivery)
             return
         self._context.unconsumed.answers[names.HTTP_REQUEST] += 1
@@ -109,7 +109,7 @@ class SingleResponse:
         return self.request.begun
 
     def on_tick(self, now: float) -> bool:
-        """Give up if no answer came in time; gives whether it did."""
+        """Give up if no answer came in time; return whether the request gave up."""
         timeout = self._context.config.http_timeout
         if now - self.request.begun < timeout:
             return False
@@ -117,7 +117,7 @@ class SingleResponse:
         return True
 
     def client_left(self) -> None:
-        """The connection has ended."""
+        """End the request, as the connection has ended."""
         if self._over:
             return
         self._end()
@@ -127,7 +127,7 @@ class SingleResponse:
             self.request.say_disconnect()
         self.request.note_end(None, 0)
 
-    # -- the answer -------------------------------------------------------------------------
+    # -- the response -----------------------------------------------------------------------
 
     def _end(self) -> None:
         self._over = True

@@ -1,4 +1,4 @@
-"""Answers that end with their connection, for clients of HTTP/1.0, which know no chunks."""
+"""Responses that end with their connection, for clients of HTTP/1.0, which do not support chunks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from channelsq.interface.http.uvicorn_http_internals import RequestResponseCycle
 
 
 class UntilClose:
-    """An ASGI application whose answers without a length are not chunked (RFC 9112, section 6.1).
+    """An ASGI application whose responses without a length are not chunked (RFC 9112, section 6.1).
 
     Args:
-        app: makes the answer.
-        cycle: uvicorn's, of the request.
-        break_off: called if the answer ends too early; the client could not tell otherwise.
+        app: produces the response.
+        cycle: uvicorn's cycle of the request.
+        break_off: called if the response ends too early; otherwise the client could not detect it.
     """
 
     def __init__(self, app: Any, cycle: RequestResponseCycle, break_off: Callable[[], None]) -> None:
@@ -38,11 +38,14 @@ class UntilClose:
 
     async def _pass_on(self, event: ASGISendEvent) -> None:
         if event["type"] == "http.response.start":
-            event = {**event, "headers": [*event["headers"], (b"connection", b"close")]}  # older uvicorns add none
+            event = {
+                **event,
+                "headers": [*event["headers"], (b"connection", b"close")],
+            }  # older versions of uvicorn add none
             if all(name.lower() != b"content-length" for name, _ in event["headers"]):
                 self._ends_with_connection = True
-                self._cycle.chunked_encoding = False  # None would become True
+                self._cycle.chunked_encoding = False  # uvicorn would replace None with True
         elif event["type"] == "http.response.body" and self._ends_with_connection:
-            # uvicorn counts what is left to send: with this part nothing is.
+            # uvicorn counts the bytes left to send: after this part there are none.
             self._cycle.expected_content_length = len(event.get("body", b""))
         await self._send(event)

@@ -1,4 +1,4 @@
-"""Requests for another protocol on the same connection: WebSocket, or one that is ignored."""
+"""Requests to upgrade the connection to another protocol: WebSocket, or one that the server ignores."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ Header = tuple[bytes, bytes]
 
 
 def head_without_upgrade(method: bytes, target: bytes, version: str, headers: Iterable[Header]) -> bytes:
-    """Return the head of a request as if it had asked for no upgrade (RFC 9110, section 7.8: one may be ignored).
+    """Return the head of a request without its upgrade (RFC 9110, section 7.8: a server may ignore it).
 
-    The parser takes all that follows the original for the other protocol, also a body.
+    The parser takes all bytes after the original head for the other protocol, also a body.
 
     Args:
-        method, target, version: of the request line.
+        method, target, version: the parts of the request line.
         headers: names in lower case.
     """
     head = [method, b" ", target, b" HTTP/", version.encode(), b"\r\n"]
@@ -30,16 +30,16 @@ def head_without_upgrade(method: bytes, target: bytes, version: str, headers: It
 
 
 def refusal_of_handshake(version: str, headers: Iterable[Header], *, is_busy: bool) -> str:
-    """Return why a WebSocket handshake cannot be taken; empty if it can.
+    """Return the reason to refuse a WebSocket handshake; empty if it is acceptable.
 
     Args:
-        version: of the request's HTTP.
+        version: the HTTP version of the request.
         headers: names in lower case.
-        is_busy: whether an earlier request of the connection is being answered.
+        is_busy: whether the server still answers an earlier request of the connection.
     """
     if version == "1.0":
-        # RFC 6455, section 4.2.1.  A page in place of the refusal would only hide what is wrong.
+        # RFC 6455, section 4.2.1.  A page in place of the refusal would only hide the error.
         has_key = any(name == b"sec-websocket-key" for name, _ in headers)
         return "a WebSocket handshake in HTTP/1.0: nginx needs `proxy_http_version 1.1`" if has_key else ""
-    # The answer to the earlier request would end up among the frames.
-    return "an upgrade behind a request that is not answered yet" if is_busy else ""
+    # The response to the earlier request would end up among the frames.
+    return "an upgrade after a request that is not answered yet" if is_busy else ""

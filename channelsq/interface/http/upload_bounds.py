@@ -1,4 +1,4 @@
-"""The bounds on a request's body: how large it may be, and how slowly it may come."""
+"""The limits of a request's body: its size, and its rate."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from channelsq.interface.http.request_message import Refused
 
 
 class Upload:
-    """Gives the events of uvicorn's ``receive``, as long as the client keeps to the bounds.
+    """The events of uvicorn's ``receive``, as long as the client keeps to the limits.
 
-    Only the time in which the client is waited for counts, not that in which nobody takes what it sends.
+    Only the time in which the server waits for the client counts, not the time in which it does not read.
 
     Args:
-        context: what all connections share.
-        scope, receive: uvicorn's.
-        patience: seconds without a byte after which the body comes too slowly in any case.
+        context: the state that all connections share.
+        scope, receive: those of uvicorn.
+        patience: seconds without a byte after which the body is too slow in any case.
     """
 
     def __init__(
@@ -37,17 +37,17 @@ class Upload:
         self._complete = False
 
     def check(self) -> None:
-        """Look at what the client says of the size, before anything is read.
+        """Check the announced size before the server reads any of the body.
 
         Raises:
-            Refused: it is too large.
+            Refused: the body is too large.
         """
         for name, value in self._scope["headers"]:
             if name == b"content-length" and int(value) > self._max:
                 raise self._too_large()
 
     async def __call__(self) -> ASGIReceiveEvent:
-        """The next event.
+        """Return the next event.
 
         Raises:
             Refused: the body is too large, or comes too slowly.

@@ -1,8 +1,9 @@
-"""uvicorn's HTTP protocol, with the bounds that it lacks.
+"""uvicorn's HTTP protocol with additional limits.
 
-It reads headers of any size and waits for them for ever; here both end with an answer, and so do a connection too
-many and what ``strict`` refuses.  It also gives the application a way to drop a connection, and one to end it with an
-answer while the client still sends.  A client that has ended its side is answered, and one of HTTP/1.0 gets no chunks.
+uvicorn reads headers of any size and waits for them without limit.  Here both end with a response, as do surplus
+connections and requests that ``request_validation`` refuses.  The application can also drop a connection, and end it
+with a response while the client still sends.  A client that has closed its sending side gets its response, and a client
+of HTTP/1.0 gets no chunks.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ if TYPE_CHECKING:
     from channelsq.interface.pages.status_pages import StatusPages
     from channelsq.interface.websocket.websocket_protocol import WebSocketProtocol
 
-#: Connections over the limit that are answered; beyond these they are dropped.
+#: Connections over the limit that get a response; further ones are dropped.
 _ANSWERED = 100
 
-#: Seconds until a connection too many is closed, if it does not ask for anything.
+#: Seconds until a surplus connection is closed, if it sends no request.
 _SURPLUS_TIMEOUT = 1.0
 
 #: The value of SO_LINGER with which the end of a connection is a reset.
 _RESET = struct.pack("ii", 1, 0)
 
-#: What the log says of a flaw, by its status.
+#: The action that the log has for a flaw, by its status.
 _ACTIONS = {429: "too_many_pipelined", 431: "headers_too_large"}
 
 logger = logging.getLogger("channelsq.interface.http")
@@ -56,9 +57,9 @@ class HttpProtocol(UvicornHttpProtocol):
     """One connection, until it becomes a WebSocket.
 
     Args:
-        context: what all connections share.
+        context: the state that all connections share.
         status: the server's own pages.
-        config, server_state, app_state: uvicorn's own.
+        config, server_state, app_state: those of uvicorn.
     """
 
     def __init__(
@@ -74,29 +75,29 @@ class HttpProtocol(UvicornHttpProtocol):
         self.logger = logger
         self._context = context
         self._status = status
-        #: Larger bodies are looked at, or sent on in parts.
+        #: The server checks larger bodies, or forwards them in parts.
         self._body_at_once = min(context.limits.body_chunk, context.config.max_body_size or sys.maxsize)
         self._head = HeadBounds(context.config.max_header_size, context.limits.pipelined)
         self._head_timer: asyncio.TimerHandle | None = None
-        #: Why this connection is one too many: status, action and reason.
+        #: The refusal of a surplus connection: status, action and reason.
         self._surplus: tuple[int, str, str] | None = None
-        #: What it, or the request that is answered, counts for.
+        #: The place in the client's count that the connection holds, or the request that is answered.
         self._place = ""
-        #: Whether all is said: what still comes is thrown away.
+        #: Whether the response is complete: further input is discarded.
         self._lingering = False
-        #: Why the parser was stopped.
+        #: The reason why the parser was stopped.
         self._flaw: Flaw | None = None
-        #: Whether something was refused, and the answer to that while earlier requests are not answered.
+        #: Whether something was refused, and the response to it while earlier requests are not answered.
         self._refused = False
         self._refusal = b""
         #: The request whose turn it is; ``cycle`` is the newest.
         self._active: RequestResponseCycle | None = None
-        #: Whether the parser is at work, and what it came upon: a request whose body may be behind its head.
+        #: Whether the parser is at work, and the new request that it found: its body may follow its head.
         self._parsing = False
         self._found: tuple[RequestResponseCycle, Any] | None = None
         #: The request that is answered without a task.
         self._single: SingleResponse | None = None
-        #: Looks whether the client is there, once it has ended its side.
+        #: Checks whether the client is there, once it has closed its sending side.
         self._half_closed: HalfClosed | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -127,14 +128,14 @@ class HttpProtocol(UvicornHttpProtocol):
             self._single.client_left()
         active = self._active
         if active is not None and not active.response_complete:
-            # uvicorn tells the newest request alone.
+            # uvicorn tells only the newest request.
             active.disconnected = True
             active.message_event.set()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio's
-        """Keep the connection of a client that ends its side until its requests are answered.
+        """Keep the connection of a client that closes its sending side until its requests are answered.
 
-        Return False, and have the connection closed, if no whole request waits for an answer.
+        Return False, which closes the connection, if no complete request waits for a response.
         """
         if self._half_closed is not None:
             return True
@@ -143,7 +144,7 @@ class HttpProtocol(UvicornHttpProtocol):
         if self._lingering or last is None or last.response_complete or not transport.can_write_eof():
             return False
         if last.response_started and last.scope["http_version"] == "1.0":
-            # It was reading, and cannot be asked whether it still does.
+            # The transport was reading, and does not report whether it still does.
             return False
         if not self._refusal:
             last.keep_alive = False
@@ -158,7 +159,7 @@ class HttpProtocol(UvicornHttpProtocol):
         return True
 
     def _last_whole(self) -> RequestResponseCycle | None:
-        """Return the newest request whose body is here, without one behind it whose body is not."""
+        """Return the newest request with a complete body, apart from a later one with an incomplete body."""
         newest = self.newest
         if newest is not None and newest.more_body:
             if not self.pipeline:
@@ -187,7 +188,7 @@ class HttpProtocol(UvicornHttpProtocol):
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             self._forget_head()
         elif not self._busy:
-            # Part of a request is here, or the next one of a connection that was kept alive.
+            # A part of a request is here, or the next one of a connection that was kept alive.
             self._expect_head()
         else:
             self._forget_head()
@@ -206,12 +207,12 @@ class HttpProtocol(UvicornHttpProtocol):
 
     @property
     def is_beginning(self) -> bool:
-        """Whether its first request is still to come."""
+        """True until its first request is here."""
         return self.newest is None and not self._surplus
 
     @property
     def _busy(self) -> bool:
-        """Whether a request is being answered."""
+        """True while a request is being answered."""
         cycle = self.newest
         return cycle is not None and not cycle.response_complete
 
@@ -262,7 +263,7 @@ class HttpProtocol(UvicornHttpProtocol):
         self._context.clients.leave(place)
 
     def on_response_complete(self) -> None:
-        """Go on with the next request; called by uvicorn."""
+        """Continue with the next request; called by uvicorn."""
         if self._context.clients.by_request:
             self._leave()
         if self._refusal and not self.pipeline and not self.transport.is_closing():
@@ -275,7 +276,7 @@ class HttpProtocol(UvicornHttpProtocol):
         cast("dict[str, Any]", cycle.scope)[BEGUN] = single
         self.run_application(cycle, app)
 
-    # -- bounds on the head -----------------------------------------------------------------
+    # -- limits of the head -----------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         try:
@@ -292,7 +293,7 @@ class HttpProtocol(UvicornHttpProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._measure(len(name) + len(value) + 4)  # a colon, a space and a line's end
-        if not self._head.is_complete:  # else it is a trailer, and no proxy looks at those (RFC 9110, section 6.5.1)
+        if not self._head.is_complete:  # else it is a trailer, which no proxy inspects (RFC 9110, section 6.5.1)
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -336,10 +337,10 @@ class HttpProtocol(UvicornHttpProtocol):
     # -- upgrades ---------------------------------------------------------------------------
 
     def _on_upgrade(self, rest: bytes) -> bytes:
-        """Change the protocol; return what is to be parsed if it stays.
+        """Change the protocol; return the bytes to parse if it stays.
 
         Args:
-            rest: what came behind the request's head.
+            rest: the bytes after the request's head.
         """
         version = self.parser.get_http_version()
         if self.is_websocket_handshake():
@@ -354,7 +355,7 @@ class HttpProtocol(UvicornHttpProtocol):
         return head + rest
 
     def _hand_over(self, rest: bytes) -> None:
-        """Have the connection be a WebSocket from now on."""
+        """Turn the connection into a WebSocket from now on."""
         self.handle_websocket_upgrade()
         websocket = cast("WebSocketProtocol", self.transport.get_protocol())
         if not self._context.clients.by_request:
@@ -362,10 +363,10 @@ class HttpProtocol(UvicornHttpProtocol):
         if rest:
             websocket.data_received(rest)
 
-    # -- answers ----------------------------------------------------------------------------
+    # -- responses --------------------------------------------------------------------------
 
     def _end_with(self, start: Start, content: bytes) -> None:
-        """Answer the request whose body is not complete, which is the last that was begun."""
+        """Answer the request whose body is incomplete, which is the last that has begun."""
         self._answer_last(start, content, self.cycle)
 
     def _answer_last(self, start: Start, content: bytes, cycle: RequestResponseCycle) -> None:
@@ -378,9 +379,10 @@ class HttpProtocol(UvicornHttpProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        """End the connection when the client has, or soon.
+        """End the connection when the client has closed it, or soon.
 
-        Closing at once would answer what the client is still sending with a reset, which may overtake the answer.
+        If the server closed it at once, the system would answer further bytes of the client with a reset, which may
+        overtake the response.
         """
         self._forget_head()
         self._lingering = True
@@ -394,7 +396,7 @@ class HttpProtocol(UvicornHttpProtocol):
             self.transport.close()
 
     def _refuse(self, status: int, action: str, reason: str) -> None:
-        """Answer what cannot be served, in its turn, and end the connection."""
+        """Refuse a request in its turn, and end the connection."""
         self._refused = True
         self._context.stats.refuse("http", status, action)
         logger.info(
@@ -409,7 +411,7 @@ class HttpProtocol(UvicornHttpProtocol):
         elif not self.cycle.more_body:
             self._refusal = answer
         elif self.pipeline:
-            # It is the newest request's body, and others are not answered yet.
+            # The body belongs to the newest request, and earlier ones are not answered yet.
             self.drop_newest()
             self._refusal = answer
         elif self.cycle.response_started:
@@ -424,6 +426,6 @@ class HttpProtocol(UvicornHttpProtocol):
     def _drop(self) -> None:
         active = self._active
         if active is not None and active.scope["http_version"] == "1.0" and not self.transport.is_closing():
-            # An end would complete an answer without a length.  A socket in the file system knows no reset.
+            # An orderly end would complete a response without a length.  A Unix socket has no reset.
             self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()

@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol on ``httptools``, with names for the parts of it that another protocol decides about.
+"""uvicorn's HTTP protocol on ``httptools``, with names for the parts of it that another protocol overrides or uses.
 
-Private parts of uvicorn; ``tests/unit/interface/http/test_uvicorn_http_internals.py`` pins them.
+These are private parts of uvicorn; ``tests/unit/interface/http/test_uvicorn_http_internals.py`` pins them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["RequestResponseCycle", "UvicornHttpProtocol", "status_line"]
 class UvicornHttpProtocol(HttpToolsProtocol):
     """One connection.
 
-    A *cycle* is a request with its answer.  Further requests may come before it is answered: those wait in
-    ``pipeline``, newest first.
+    A *cycle* is a request with its response.  Further requests may come before the response: they wait in ``pipeline``,
+    newest first.
 
     Args:
-        config, server_state, app_state: uvicorn's own.
+        config, server_state, app_state: those of uvicorn.
         loop: the event loop.
     """
 
@@ -36,7 +36,7 @@ class UvicornHttpProtocol(HttpToolsProtocol):
     @property
     def newest(self) -> RequestResponseCycle | None:
         """The request that came last; None before the first."""
-        return cast("RequestResponseCycle | None", self.cycle)  # uvicorn says that it is never None
+        return cast("RequestResponseCycle | None", self.cycle)  # uvicorn declares that it is never None
 
     def start(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Answer a request whose turn it is; called when its head is here, and the one before it is answered."""
@@ -50,28 +50,28 @@ class UvicornHttpProtocol(HttpToolsProtocol):
         self.start(cycle, app)
 
     def is_websocket_handshake(self) -> bool:
-        """Return whether the request whose head is here asks for a WebSocket, and the server has them."""
+        """Return whether the request whose head is here asks for a WebSocket, and the server supports it."""
         return super()._should_upgrade()
 
     def _should_upgrade(self) -> bool:
-        # Asked while the parser is at work.  It stops behind the head of a request for any upgrade, with an
-        # exception, and all that is decided about it is decided then.
+        # Called while the parser is at work.  The parser stops after the head of any upgrade request with an exception;
+        # the server decides about the upgrade then.
         return True
 
     def begin_anew(self) -> None:
-        """Have what comes next parsed as a new request, from its first byte."""
+        """Parse the next bytes as a new request."""
         self.parser = HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as in uvicorn
 
     def forget_keep_alive(self) -> None:
-        """Do not close the connection for being idle: something has come."""
+        """Cancel the timeout of an idle connection: bytes have arrived."""
         self._unset_keepalive_if_required()
 
     def drop_newest(self) -> None:
-        """Forget the request that came last and waits for its turn; only where ``pipeline`` has one."""
+        """Discard the request that came last and waits for its turn; only if ``pipeline`` has one."""
         self.pipeline.popleft()
 
 
 def status_line(status: int) -> bytes:
-    """Return the first line of an answer, with its end."""
+    """Return the status line of a response, with its line end."""
     return STATUS_LINE[status]
