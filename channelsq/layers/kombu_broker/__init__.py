@@ -1,1 +1,1 @@
-"""A layer's broker as Kombu reaches it: connections, queues, sending and receiving."""
+"""A layer's broker through Kombu: connections, queues, sending and receiving."""

@@ -1,6 +1,6 @@
-"""AMQP heartbeats of a source that does not read its connection, as all of its threads run consumers.
+"""AMQP heartbeats of a source that does not read its connection while all of its threads run consumers.
 
-RabbitMQ would take it for dead after some 20 seconds, and give its messages to others.
+Otherwise RabbitMQ would close the connection after some 20 seconds, and redeliver its messages.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Pulse(threading.Thread):
     """Sends the heartbeats that a connection's own reader does not send.
 
     Args:
-        connection: returns the connection; None for none.
-        interval: seconds between heartbeats that were asked for; the broker may have agreed on less.
+        connection: returns the connection, or None if there is none.
+            interval: requested seconds between heartbeats; the broker may have agreed on less.
     """
 
     def __init__(self, connection: Callable[[], Connection | None], interval: float) -> None:
@@ -33,9 +33,9 @@ class Pulse(threading.Thread):
         self._ended.set()
 
     def run(self) -> None:
-        """Look again and again, until :meth:`stop`."""
+        """Check the heartbeats regularly, until :meth:`stop`."""
         while not self._ended.wait(self._every):
-            # The connection may be lost, or another one, at any moment; its reader notices that when it goes on.
+            # The connection may be lost or replaced at any moment; its reader notices that when it continues.
             with suppress(Exception):
                 connection = self._connection()
                 if connection is not None and connection.connected:
@@ -48,5 +48,5 @@ def beat_for(connection: Any) -> None:
     if interval and now - connection.last_heartbeat_sent > interval * 0.75:
         connection.send_heartbeat()
         connection.last_heartbeat_sent = now
-        # Messages that have come from the broker meanwhile are not read yet.
+        # The broker's messages since then have not been read yet.
         connection.last_heartbeat_received = now

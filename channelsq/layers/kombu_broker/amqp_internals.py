@@ -1,7 +1,7 @@
-"""Changes to py-amqp's connections, so that every wait on one has an end.
+"""Changes to py-amqp's connections, so that every wait on one is bounded.
 
-py-amqp hands each connection, once it is open, to the function in its option ``on_open``: one of the two here.  The
-one private part of py-amqp that is used is ``_read``; ``tests/integration/faults/test_half_open_amqp.py`` pins it.
+py-amqp passes each open connection to the function in its option ``on_open``: one of the two here.  The only private
+part of py-amqp in use is ``_read``; ``tests/integration/faults/test_half_open_amqp.py`` pins it.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-#: Seconds for which a broker may leave a request unanswered, or take nothing; ``read_timeout`` in the transport's
-#: options is another.
+#: Seconds for which a broker may leave a request unanswered, or accept no data; ``read_timeout`` in the transport's
+#: options overrides it.
 SILENCE = 15.0
 
-#: Seconds in which the rest of a frame must follow its beginning.  What came of it is kept otherwise.
+#: Seconds in which the rest of a frame must follow its start.
 _REST_OF_A_FRAME = 5.0
 
 
 class Blocked(Exception):
-    """RabbitMQ takes nothing from a connection, as it is short of memory or disk."""
+    """RabbitMQ accepts no messages on a connection, because it is short of memory or disk."""
 
 
 def bound(connection: Any) -> None:
     """Bound every wait on a connection, and let several threads write to it.
 
-    By itself py-amqp waits for an answer without end.  In an event loop it takes all of the processor, without end,
-    for a frame whose rest does not come.
+    py-amqp itself waits for an answer without a limit.  In an event loop it uses the whole CPU, without end, if the
+    rest of a frame does not come.
     """
     transport = connection.transport
     transport.sock.settimeout(connection.read_timeout or SILENCE)
@@ -42,13 +42,13 @@ def bound(connection: Any) -> None:
 
 
 def bound_publisher(connection: Any) -> None:
-    """:func:`bound`; and have RabbitMQ's word that the connection is blocked end what waits for a confirmation."""
+    """Call :func:`bound`, and end waits for a confirmation when RabbitMQ blocks the connection."""
     bound(connection)
     connection.is_blocked = False
 
     def on_blocked(reason: str) -> None:
         connection.is_blocked = True
-        raise Blocked("RabbitMQ takes no messages now, as it is short of memory or disk (see its log)")
+        raise Blocked("RabbitMQ accepts no messages now, as it is short of memory or disk (see its log)")
 
     def on_unblocked() -> None:
         connection.is_blocked = False
@@ -58,7 +58,7 @@ def bound_publisher(connection: Any) -> None:
 
 
 def was_unblocked(connection: Any) -> bool:
-    """Whether a connection was blocked, and is not any more.
+    """Return whether a connection was blocked, and is not any more.
 
     Raises:
         Blocked: it still is.
@@ -69,12 +69,12 @@ def was_unblocked(connection: Any) -> bool:
         while connection.is_blocked:
             connection.drain_events(timeout=0)
     except TimeoutError:
-        raise Blocked("RabbitMQ still takes no messages, as it is short of memory or disk (see its log)") from None
+        raise Blocked("RabbitMQ still accepts no messages, as it is short of memory or disk (see its log)") from None
     return True
 
 
 def _one_at_a_time(write: Any) -> Any:
-    lock = threading.Lock()  # py-amqp before 5.4 has none around its one buffer
+    lock = threading.Lock()  # py-amqp before 5.4 does not lock its one buffer
 
     def write_frame(*args: Any) -> Any:
         with lock:

@@ -1,4 +1,4 @@
-"""The broker of a layer as Kombu reaches it: its URL, connections, queues and clock, and what goes where."""
+"""The broker of a layer through Kombu: its URL, connections, queues and clock, and the destinations of messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from channelsq.layers.wire.signing import Signing, is_required
 from channelsq.layers.wire.wire_forms import Entry
 from channelsq.transport import SCHEMES
 
-#: The prefix with which queues are called as their channels.
+#: The prefix with which queues have the names of their channels.
 DEFAULT_PREFIX = "channelsq"
 
 #: Seconds after which a broker deletes an unused ``?`` or ``!`` queue.  Not a setting: AMQP brokers refuse to
@@ -40,21 +40,21 @@ _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 _NO_EXCHANGE = Exchange("")
 
-#: This machine's.
+#: This machine's clock.
 _OWN_CLOCK = Clock()
 
-#: Makes a named tuple of a tuple that has all of its fields: a third of what calling its class takes.
+#: Creates a named tuple from a tuple that has all of its fields, in a third of the time of calling its class.
 _tuple = tuple.__new__
 
-#: The part of a prefix at the begin of that of a separate layer; a layer takes 64 characters.
+#: The longest part of a layer's prefix in that of a separate layer; a layer accepts 64 characters.
 _LONGEST_PREFIX = 40
 
 
 class KombuBroker(BaseChannelLayer):
-    """A layer's broker, without how it sends, receives and keeps groups.
+    """A layer's broker, without sending, receiving and groups.
 
     Args:
-        url: see :class:`channelsq.layers.KombuChannelLayer`, as for the others.
+        url: see :class:`channelsq.layers.KombuChannelLayer`, also for the others.
         prefix: see there.
         transport_options: see there.
         signing: see there.
@@ -63,7 +63,7 @@ class KombuBroker(BaseChannelLayer):
         config: see :class:`BaseChannelLayer`.
     """
 
-    #: Schemes that hold both channels and groups.
+    #: Schemes of servers that hold both channels and groups.
     redis_schemes: ClassVar[frozenset[str]] = frozenset(
         {"redis", "rediss", "redis+socket", *SCHEMES, "redis-streams+socket"} - {"sentinel-streams"}
     )
@@ -97,22 +97,23 @@ class KombuBroker(BaseChannelLayer):
                 f"not {prefix!r}"
             )
         self.prefix = prefix
-        #: What the names of queues have in front of those of channels.
+        #: The prefix of queue names before channel names.
         self.queue_prefix = "" if prefix == DEFAULT_PREFIX else f"{prefix}:"
         self._transport_options = dict(transport_options or {})
         #: The queues that this process has sent to or received from, for flush().
         self.used: dict[str, Queue] = {}
-        #: How often close() was called: who was at work then need not say how that failed.
+        #: How often close() was called: code that was running then need not report errors.
         self.closed = 0
 
-    # -- the broker -------------------------------------------------------------------------
+    # -- the broker
 
     @property
     def url(self) -> str:
         """The broker's URL.
 
         Raises:
-            InvalidChannelLayerError: there is neither ``CONFIG["url"]`` nor a Celery broker, or Kombu cannot read it.
+            InvalidChannelLayerError: there is neither ``CONFIG["url"]`` nor a Celery broker, or Kombu cannot parse the
+                URL.
         """
         url = self._url or self._celerys_url()
         if not url:
@@ -127,7 +128,7 @@ class KombuBroker(BaseChannelLayer):
         return url
 
     def _celerys_url(self) -> str:
-        """Return the Celery app's broker, as the layer spells it; empty if it names none."""
+        """Return the URL of the Celery app's broker in the layer's form; empty if it names none."""
         return conf.celery_broker_url()
 
     @property
@@ -145,12 +146,12 @@ class KombuBroker(BaseChannelLayer):
 
     @property
     def kombu_url(self) -> str:
-        """The URL at which another Kombu program reaches the layer's queues."""
+        """The URL at which other Kombu programs can use the layer's queues."""
         return self.url
 
     @cached_property
     def signing(self) -> Signing | None:  # type: ignore[override]
-        """What signs messages, and looks at signatures; None for nothing, as for what leaves no process."""
+        """Signs messages and verifies signatures; None without signing, or if messages stay in the process."""
         required = self._signing_required
         return None if required is None or self.in_process else Signing(self.prefix, required=required)
 
@@ -164,12 +165,12 @@ class KombuBroker(BaseChannelLayer):
 
     @property
     def _is_celerys(self) -> bool:
-        """Whether Celery's broker is the layer's."""
+        """True if Celery's broker is the layer's."""
         return self.is_on(conf.celery_broker_url())
 
     @property
     def transport_options(self) -> dict[str, Any]:
-        """Those of ``CONFIG``, on top of Celery's ``broker_transport_options`` if its broker is the layer's."""
+        """The options of ``CONFIG``; on top of ``broker_transport_options`` if Celery has the same broker."""
         celerys = conf.celery_app().conf.broker_transport_options if self._is_celerys else None
         return {**(celerys or {}), **self._transport_options}
 
@@ -181,12 +182,12 @@ class KombuBroker(BaseChannelLayer):
         yield {} if self.in_process else {"prefix": f"{self.prefix[:_LONGEST_PREFIX]}.{secrets.token_hex(6)}"}
 
     def open_connection(self, kind: type[Connection] = Connection, *, listens: bool = False) -> Connection:
-        """A new connection to the broker; nothing is sent before it is used.
+        """Return a new connection to the broker, which connects when it is used.
 
         Args:
-            kind: of connection.
-            listens: whether its user waits for what comes, calling ``heartbeat_check()`` every second meanwhile; else
-                it asks and waits for answers.
+            kind: the class of the connection.
+                listens: whether its user waits for messages and calls ``heartbeat_check()`` every second; otherwise it
+                    sends requests and waits for answers.
         """
         decompression.bound()
         app = conf.celery_app()
@@ -202,7 +203,7 @@ class KombuBroker(BaseChannelLayer):
         )
 
     def queue(self, channel: str) -> Queue:
-        """The Kombu queue that carries ``channel``."""
+        """Return the Kombu queue of ``channel``."""
         if names.is_process_channel(channel):
             return self.reply_queue(names.process_part(channel)[:-1])
         name = self.queue_prefix + channel
@@ -211,7 +212,7 @@ class KombuBroker(BaseChannelLayer):
         return Queue(name, _NO_EXCHANGE, routing_key=name, queue_arguments=self._queue_arguments(channel))
 
     def _queue_arguments(self, channel: str) -> dict[str, Any] | None:
-        """The arguments of a queue that workers read, on RabbitMQ."""
+        """Return the arguments of a worker's queue on RabbitMQ."""
         arguments: dict[str, Any] = {}
         if self.queue_type == "quorum":
             arguments["x-queue-type"] = self.queue_type
@@ -220,13 +221,13 @@ class KombuBroker(BaseChannelLayer):
         return arguments or None
 
     def reply_queue(self, process: str) -> Queue:
-        """The queue of a process's clients, by what stands before the ``!``."""
+        """Return the queue of a process's clients, for the part of their names before the ``!``."""
         name = self.queue_prefix + process
         return Queue(name, _NO_EXCHANGE, routing_key=name, expires=QUEUE_EXPIRES)
 
     @contextmanager
     def broker_errors(self) -> Iterator[None]:
-        """Turn what the transport raises in the block into BrokerUnavailable."""
+        """Turn the transport's exceptions in the block into BrokerUnavailable."""
         try:
             yield
         except self._transport_errors() as error:
@@ -241,21 +242,21 @@ class KombuBroker(BaseChannelLayer):
 
     @property
     def is_amqp(self) -> bool:
-        """Whether the broker speaks AMQP."""
+        """True if the broker's protocol is AMQP."""
         return patience.is_amqp(self.url)
 
     @property
     def shares_prefetch(self) -> bool:
-        """Whether the consumers of an AMQP channel share one limit of messages, which quorum queues do not know."""
+        """True if the consumers of an AMQP channel share one prefetch limit, which quorum queues do not support."""
         return self.queue_type != "quorum"
 
     @abstractmethod
     def producer(self) -> AbstractContextManager[Producer]:
-        """Return a Kombu producer on the layer's broker; what fails in its block is a BrokerUnavailable."""
+        """Return a Kombu producer on the layer's broker; errors in its block are raised as BrokerUnavailable."""
 
     @contextmanager
     def opened(self, queue: Queue) -> Iterator[Queue]:
-        """The queue, declared and ready to be read from."""
+        """Yield the queue, declared and ready to be read."""
         with self.producer() as producer:
             self.use(queue)
             bound = queue(channel_of(producer))
@@ -264,27 +265,27 @@ class KombuBroker(BaseChannelLayer):
 
     @abstractmethod
     def forget_queues(self) -> None:
-        """Trust nothing that was known of queues: the connection is another one."""
+        """Invalidate all that was known of queues, because the connection is a new one."""
 
     @property
     @abstractmethod
     def groups_url(self) -> str | None:
-        """The URL of the Redis that holds the groups; None if they are in no Redis."""
+        """The URL of the Redis with the groups; None if they are in no Redis."""
 
     @property
     @abstractmethod
     def has_other_groups(self) -> bool:
-        """Whether the groups have a URL of their own."""
+        """True if the groups have a separate URL."""
 
     @property
     @abstractmethod
     def group_store(self) -> GroupStore | None:
-        """Where the groups are; None if the layer has none."""
+        """Return the store of the groups; None if the layer has none."""
 
-    # -- what goes where ----------------------------------------------------------------------
+    # -- destinations
 
     def sort(self, sends: Sequence[Send]) -> tuple[dict[str, list[Entry]], list[tuple[str, Send]]]:
-        """What goes to the reply queue of each process (``"name.process!"``), and what to other channels."""
+        """Return entries by reply queue (``"name.process!"``), and the messages to other channels."""
         envelopes: dict[str, list[Entry]] = {}
         messages: list[tuple[str, Send]] = []
         for send in sends:
@@ -300,7 +301,7 @@ class KombuBroker(BaseChannelLayer):
                 if done is not None:
                     channels, packed, of_group, reports = entries[-1]
                     if of_group is None and reports is None and channels == [target]:
-                        # The report of a message travels with the reply to it.
+                        # The report of a message is sent with the reply to it.
                         entries[-1] = _tuple(Entry, (channels, packed, None, done))
                         continue
                 entries.append(_tuple(Entry, ([target], body, None, None)))
@@ -315,7 +316,7 @@ class KombuBroker(BaseChannelLayer):
         messages += [(channel, send) for channel in others]
 
     def refuse_envelope(self, entries: list[Entry], capacity: int | None) -> ChannelFull | None:
-        """Count what of an envelope without room was a group's; gives ChannelFull if something was not."""
+        """Count refused messages to groups in an envelope; return ChannelFull if it contained any other."""
         refused: ChannelFull | None = None
         for entry in entries:
             if entry.group is None:
@@ -326,7 +327,7 @@ class KombuBroker(BaseChannelLayer):
         return refused
 
     def reply_capacity(self, prefix: str) -> int:
-        """A process's queue serves all of its clients, so it holds a hundred times what a channel does."""
+        """Return a hundred times a channel's capacity, because a process's queue serves all of its clients."""
         capacity = self.capacity_of(prefix)
         return capacity * 100 if capacity == self.capacity else capacity
 
@@ -336,7 +337,7 @@ class KombuBroker(BaseChannelLayer):
             self.used = {name: used for name, used in self.used.items() if not is_temporary(used)}
         self.used[queue.name] = queue
 
-    # -- time -------------------------------------------------------------------------------
+    # -- time
 
     @property
     def clock(self) -> Clock:
@@ -349,16 +350,16 @@ class KombuBroker(BaseChannelLayer):
         return None if self.is_amqp or "-streams" in self.scheme or self.scheme == IPC_SCHEME else self.clock
 
     def expires(self, delay: float = 0.0) -> float | None:
-        """When a message that is sent now expires, by :attr:`expiry_clock`."""
+        """Return when a message that is sent now expires, by :attr:`expiry_clock`."""
         clock = self.expiry_clock
         return None if clock is None else clock.now() + delay + self.expiry
 
 
 def is_temporary(queue: Queue) -> bool:
-    """Whether the broker may delete the queue when nobody uses it."""
+    """Return whether the broker may delete the queue when it is unused."""
     return getattr(queue, "expires", None) is not None
 
 
 def channel_of(producer: Producer) -> Any:
-    """The broker channel that a producer publishes on."""
+    """Return the broker channel of a producer."""
     return producer.channel

@@ -1,8 +1,8 @@
-"""Kombu's own Redis transport as a worker with channels uses it: it outlives a Redis that refuses for now.
+"""Kombu's own Redis transport for a worker with channels: it survives a Redis that refuses commands for a while.
 
-Kombu takes a message off its list with BRPOP and then notes it among the unacknowledged ones, from where it is put back
-if its worker dies.  Between the two the message exists in the worker alone.  What of this a Redis refuses, or a lost
-connection leaves open, the worker does as soon as the server takes it: until then it keeps the messages.
+Kombu takes a message off its list with BRPOP, and then records it as unacknowledged, so that it is restored if its
+worker dies.  Between the two steps only the worker has the message.  If Redis refuses a step, or a lost connection
+leaves it open, the worker keeps the message and repeats the step as soon as the server accepts it.
 
 The whole module builds on private parts of Kombu; ``tests/transport/test_stock.py`` and
 ``tests/integration/faults/test_stock_redis_recovery.py`` pin them.
@@ -26,16 +26,17 @@ from channelsq.transport.enduring import EnduringChannel, EnduringTransport
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Seconds that a server may refuse to note a message that was taken, and between two attempts.
+#: Seconds for which a server may refuse to record a message that was taken, and between two attempts.
 _NOTED_WITHIN, _NOTED_EVERY = 30.0, 0.25
 
-#: A broker: where it is, and the prefix of its keys.
+#: A broker: its address, and the prefix of its keys.
 _Broker = tuple[Any, ...]
 
 
 class QoS(kombu_redis.QoS):
-    """Notes which messages were taken, and are done with, also in a Redis that is full: else they would be lost, or
-    come again.
+    """Records taken and acknowledged messages also in a Redis with full memory.
+
+    Otherwise they would be lost, or redelivered.
     """
 
     channel: Channel
@@ -45,13 +46,13 @@ class QoS(kombu_redis.QoS):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Tags of messages that are noted nowhere, as far as is known.
+        #: Tags of messages that are not recorded, as far as is known.
         self._unnoted: set[str] = set()
-        #: Tags of messages that are done with, and still noted.
+        #: Tags of messages that are done and still recorded.
         self._done: set[str] = set()
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note that a message is taken; a server that cannot be told is waited for, as the message is nowhere else."""
+        """Record a taken message; wait for a server that does not answer, because only this worker has the message."""
         until = monotonic() + _NOTED_WITHIN
         while True:
             try:
@@ -81,14 +82,14 @@ class QoS(kombu_redis.QoS):
             virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """The message is done with; a server that cannot be told now is told later."""
+        """Acknowledge a message; repeat it later if the server cannot be reached now."""
         virtual.QoS.ack(self, delivery_tag)
         self._done.add(delivery_tag)
-        if not self.channel.closed:  # else give_back() tells it
+        if not self.channel.closed:  # otherwise give_back() acknowledges it
             self._try_to_forget()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """The message is not wanted; with ``requeue`` it comes again."""
+        """Reject a message; with ``requeue`` it is redelivered."""
         if not requeue:
             self.ack(delivery_tag)
         elif delivery_tag in self._unnoted:
@@ -111,7 +112,7 @@ class QoS(kombu_redis.QoS):
             self._unnoted.discard(tag)
 
     def forget(self, delivery_tag: str) -> None:
-        """Delete the note of a message; a Redis that is full refuses transactions, whatever is in them."""
+        """Delete the record of a message; a Redis with full memory refuses all transactions."""
         try:
             self._remove_from_indices(delivery_tag).execute()
         except ServerAway as error:
@@ -126,10 +127,10 @@ class QoS(kombu_redis.QoS):
             ("HDEL", prefix + self.unacked_key, delivery_tag),
         )
 
-    # -- messages that are put back
+    # -- restored messages
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
-        """Put a message back that is noted, also in a Redis that is full: it moves from one key to another."""
+        """Restore a recorded message, also in a Redis with full memory: it moves from one key to another."""
         try:
             super().restore_by_tag(tag, client, leftmost)
         except ServerAway as error:
@@ -144,7 +145,7 @@ class QoS(kombu_redis.QoS):
             self.channel.write_if_full(*self._removal(tag), *back)
 
     def push(self, message: Any) -> None:
-        """Put a message back that is noted nowhere, or is without the worker knowing it: the answer was lost."""
+        """Restore a message without a record, or one whose record's answer was lost."""
         info = message.delivery_info
         pushes = self._pushes(message._raw, info["exchange"], info["routing_key"])
         self.channel.write_if_full(*self._removal(message.delivery_tag), *pushes)
@@ -155,7 +156,7 @@ class QoS(kombu_redis.QoS):
         return pushes.commands
 
     def restore_unacked(self, client: Any = None) -> None:
-        """Put back all that is not done with; what cannot be now is put back by the next connection."""
+        """Restore all messages that are not done; the next connection restores the rest."""
         try:
             self.give_back(self)
         except UNREACHABLE as error:
@@ -163,10 +164,10 @@ class QoS(kombu_redis.QoS):
             _left[self.channel.broker].append(self)
 
     def give_back(self, through: QoS) -> None:
-        """Put back all that is not done with, and forget the rest.
+        """Restore all messages that are not done, and drop all records.
 
         Args:
-            through: of an open channel, at the same broker.
+            through: the QoS of an open channel at the same broker.
         """
         self._flush()
         self._forget_done(through)
@@ -178,7 +179,7 @@ class QoS(kombu_redis.QoS):
             self._delivered.pop(tag, None)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
-        """Give back what dead workers held; in a Redis that is full that has to wait."""
+        """Restore the messages of dead workers; in a Redis with full memory that must wait."""
         self._try_to_forget()
         try:
             super().restore_visible(*args, **kwargs)
@@ -187,15 +188,15 @@ class QoS(kombu_redis.QoS):
                 raise
 
 
-#: What closed channels could not put back, by broker.
+#: The records that closed channels could not restore, by broker.
 _left: defaultdict[_Broker, list[QoS]] = defaultdict(list)
 
 
 class _Pushes:
-    """A pipeline that runs nothing.
+    """A pipeline that collects commands instead of running them.
 
     Args:
-        prefix: the keys' global one.
+        prefix: the global prefix of keys.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -203,11 +204,11 @@ class _Pushes:
         self.commands: list[Command] = []
 
     def lpush(self, key: str, value: str) -> None:
-        """Add to the end that is taken last."""
+        """Add to the end that is read last."""
         self.commands.append(("LPUSH", self.prefix + key, value))
 
     def rpush(self, key: str, value: str) -> None:
-        """Add to the end that is taken next."""
+        """Add to the end that is read next."""
         self.commands.append(("RPUSH", self.prefix + key, value))
 
 
@@ -222,12 +223,12 @@ class Channel(EnduringChannel):
 
     @property
     def broker(self) -> _Broker:
-        """Where messages are put back."""
+        """The broker where messages are restored."""
         client: Any = self.connection.client
         return client.hostname, client.port, client.virtual_host, self.global_keyprefix
 
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: Any, **kwargs: Any) -> Any:
-        """See Kombu's; a message that is read while the channel is closed is put back, and not run as well."""
+        """Extend Kombu's method: a message that is read while the channel is closed is restored and does not run."""
 
         def take(message: Any) -> Any:
             return None if self._closing else callback(message)
@@ -235,14 +236,14 @@ class Channel(EnduringChannel):
         return super().basic_consume(queue, no_ack, callback if no_ack else take, consumer_tag, **kwargs)
 
     def _size(self, queue: str) -> int:
-        """See Kombu's; without a transaction, as a Redis that is full refuses those, and queues are declared so."""
+        """Return a queue's size without a transaction, which a Redis with full memory refuses; declaring needs it."""
         with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
             for priority in self.priority_steps:
                 pipe.llen(self._q_for_pri(queue, priority))
             return sum(pipe.execute())
 
     def check(self) -> None:
-        """See :meth:`EnduringChannel.check`; also put back what channels before this one could not."""
+        """See :meth:`EnduringChannel.check`; also restore the messages of earlier channels."""
         super().check()
         left = _left.pop(self.broker, [])
         while left:
@@ -278,5 +279,5 @@ _INSTEAD: dict[Any, type[EnduringTransport]] = {
 
 
 def instead_of(transport: Any) -> Any:
-    """The transport that a worker uses instead of one of Kombu's: mostly that very one."""
+    """Return the replacement of one of Kombu's transports, or the transport itself if there is none."""
     return _INSTEAD.get(transport, transport)

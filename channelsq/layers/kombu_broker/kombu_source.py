@@ -1,7 +1,7 @@
-"""The source of a layer on any broker that Kombu knows.
+"""The source of a layer on any broker that Kombu supports.
 
-Kombu's connections are not made for several threads.  The thread that polls has the connection to itself, and lets it
-go between two short waits while messages are being handled, so that those are acknowledged soon.
+Kombu's connections are not made for several threads.  The polling thread has the connection to itself.  While
+messages are being handled it releases the connection between short waits, so that they are acknowledged soon.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ logger = logging.getLogger("channelsq.worker")
 #: Seconds of one wait for a message while others are handled, and while none is.
 BUSY, QUIET = 0.01, 0.25
 
-#: Seconds between two looks at what there is of heartbeats.
+#: Seconds between two checks of heartbeats.
 LOOK_EVERY = 0.5
 
-#: How many messages are remembered whose acknowledgement was lost with a connection.
+#: The most messages that are remembered because their acknowledgement was lost with a connection.
 MOST_REMEMBERED = 10_000
 
 #: A message's id, and how often it was retried: another try has the same id.
@@ -43,12 +43,12 @@ Key = tuple[Any, Any]
 
 
 class KombuDelivery:
-    """A message of Kombu's that a source holds.
+    """A Kombu message that a source holds.
 
     Args:
-        message: Kombu's.
-        number: that of the connection that it came by.
-        error: why it cannot be read; None if it can.
+        message: Kombu's message.
+            number: the number of its connection.
+            error: the reason why it is unreadable, or None.
     """
 
     __slots__ = ("error", "is_done", "key", "marks", "message", "number")
@@ -58,13 +58,13 @@ class KombuDelivery:
         self.number = number
         self.error = error
         self.key: Key = _key_of(message)
-        #: Whether the message is done with, and must not run again.
+        #: Whether the message is done, and must not run again.
         self.is_done = False
         #: See :mod:`channelsq.layers.contract.death_marks`.
         self.marks: tuple[str, ...] = ()
 
     def acknowledge(self) -> None:
-        """Acknowledge the message, once.  With the connection; raises the transport's errors."""
+        """Acknowledge the message, once.  Needs the connection; raises the transport's errors."""
         if not self.message.acknowledged:
             self.message.ack()
 
@@ -74,14 +74,14 @@ class KombuSource(Source[KombuDelivery]):
 
     Args:
         layer: the layer.
-        options: see there.
+        options: see :class:`SourceOptions`.
     """
 
     def __init__(self, layer: KombuBroker, options: SourceOptions) -> None:
         self._layer = layer
         self._options = options
         self._channels = dict.fromkeys(options.channels)
-        self._room = 0  # for messages that wait for their time
+        self._room = 0  # for messages that wait for their ETA
         self._lock = threading.RLock()
         self._connection: kombu.Connection | None = None
         self._consumer: Consumer | None = None
@@ -89,11 +89,11 @@ class KombuSource(Source[KombuDelivery]):
         self.connections = 0
         self._arrived: list[KombuDelivery] = []
         self._unread: list[KombuDelivery] = []
-        #: The messages that are held, by :func:`_key_of`.
+        #: The held messages, by :func:`_key_of`.
         self._held: dict[Key, KombuDelivery] = {}
-        #: The messages that are settled, each with what is to be done about it.
+        #: The settled messages, each with the action that concludes it.
         self._settled: deque[tuple[KombuDelivery, Callable[[], None]]] = deque()
-        #: The keys of messages that are done with and that the broker does not know to be.
+        #: The keys of messages that are done while the broker does not know it.
         self._done: dict[Key, None] = {}
         self._looked = 0.0
         self._pulse: Pulse | None = None
@@ -103,7 +103,7 @@ class KombuSource(Source[KombuDelivery]):
 
     @cached_property
     def errors(self) -> tuple[type[BaseException], ...]:
-        """What the transport raises."""
+        """The exceptions of the transport."""
         connection = self._layer.open_connection(Connection)
         return (OSError, OperationalError, *connection.connection_errors, *connection.channel_errors)
 
@@ -143,7 +143,7 @@ class KombuSource(Source[KombuDelivery]):
                 self.abandon(delivery)
             self._arrived.clear()
             self._unread.clear()
-            self.connections += 1  # what came by the lost one is its broker's again
+            self.connections += 1  # the broker has the messages of the lost connection again
             if connection is not None:
                 connection.collect()
 
@@ -151,20 +151,20 @@ class KombuSource(Source[KombuDelivery]):
         self._ends = True
 
     def cut(self) -> None:
-        """Close the connection: with it the broker has what was not acknowledged."""
+        """Close the connection: the broker then has the unacknowledged messages again."""
         self.close()
 
     def close(self) -> None:
         if self._pulse is not None:
             self._pulse.stop()
         with self._lock:
-            if self._layer.in_process:  # Kombu's transport in memory gives nothing back by itself
+            if self._layer.in_process:  # Kombu's in-memory transport does not give messages back itself
                 for delivery in tuple(self._held.values()):
                     self.give_back(delivery)
             self.flush()
             connection, self._connection = self._connection, None
             self._consumer = None
-            self.connections += 1  # what is held is the broker's again
+            self.connections += 1  # the broker has the held messages again
             if connection is None:
                 return
             try:
@@ -191,7 +191,7 @@ class KombuSource(Source[KombuDelivery]):
         while True:
             with self._lock:
                 self._flush()
-                # Elsewhere to look is to ask: Redis takes a message off its list for a connection that no one reads.
+                # For other brokers polling means taking: Redis pops a message for a connection that no thread reads.
                 if seconds or self._layer.is_amqp:
                     self._drain(min(max(0.0, until - monotonic()), BUSY if self._held else QUIET))
                 found = self._hold_arrived()
@@ -203,7 +203,7 @@ class KombuSource(Source[KombuDelivery]):
         self._arrived.append(KombuDelivery(message, self.connections, error))
 
     def _drain(self, seconds: float) -> None:
-        """Wait for a message, and take those that have come with it."""
+        """Wait for a message, and take all that have arrived."""
         connection: Any = self._connection
         try:
             connection.drain_events(timeout=seconds)
@@ -226,17 +226,17 @@ class KombuSource(Source[KombuDelivery]):
         return found
 
     def _knows(self, delivery: KombuDelivery) -> bool:
-        """Return whether a message that came again is no new one, as this source has or had it.
+        """Return whether a redelivered message is not new, because this source holds or had it.
 
-        The broker delivers again what a lost connection held, or what Kombu's ``visibility_timeout`` is too short for;
-        a publisher sends again what the broker did not confirm.
+        The broker redelivers the messages of a lost connection, and those for which Kombu's ``visibility_timeout`` is
+        too short.  A publisher sends a message again that the broker did not confirm.
         """
         held = self._held.get(delivery.key)
         if held is not None:
             before, was_lost = held.message, self.is_lost(held)
             held.message, held.number = delivery.message, delivery.number
             if not was_lost and before.delivery_tag != delivery.message.delivery_tag and not before.acknowledged:
-                before.ack()  # a second one
+                before.ack()  # a duplicate
             return True
         if delivery.key in self._done:
             del self._done[delivery.key]
@@ -262,7 +262,7 @@ class KombuSource(Source[KombuDelivery]):
 
     def _set_prefetch(self) -> None:
         connection: Any = self._connection
-        # RabbitMQ takes the limit of a consumer for all of a channel's consumers if it is said to be global.
+        # RabbitMQ applies a consumer's limit to all consumers of a channel if it is global.
         is_global = not connection.qos_semantics_matches_spec
         self._consumer.qos(prefetch_count=self._options.credit + self._room, apply_global=is_global)  # type: ignore[union-attr]
 
@@ -270,7 +270,7 @@ class KombuSource(Source[KombuDelivery]):
         with self._lock:
             self._unread += deliveries
 
-    # -- what a delivery says
+    # -- the contents of a delivery
 
     def queue_of(self, delivery: KombuDelivery) -> str:
         return str((delivery.message.delivery_info or {}).get("routing_key"))
@@ -287,7 +287,7 @@ class KombuSource(Source[KombuDelivery]):
         return bool(message.headers.get("redelivered") or (delivery.message.delivery_info or {}).get("redelivered"))
 
     def is_expired(self, delivery: KombuDelivery, message: TaskMessage) -> bool:
-        # A message that was delivered before was read in time, and its worker was lost with it.
+        # A redelivered message was read in time, and its worker was lost with it.
         return is_expired(message.headers, self._layer.expiry_clock) and not self.is_redelivered(delivery, message)
 
     # -- while it is held
@@ -313,7 +313,7 @@ class KombuSource(Source[KombuDelivery]):
         self.settle(delivery)
 
     def set_aside(self, delivery: KombuDelivery, reason: str) -> None:
-        """Reject a message: RabbitMQ has queues for dead letters where an operator names one."""
+        """Reject a message: RabbitMQ moves it to dead letters if an operator has configured a queue for them."""
         delivery.is_done = True
         self._conclude(delivery, lambda: delivery.message.reject())
 
@@ -330,13 +330,13 @@ class KombuSource(Source[KombuDelivery]):
             self.abandon(delivery)
 
     def acknowledge_first(self, delivery: KombuDelivery) -> bool:
-        """See the contract; from any thread but the one that polls."""
+        """See the contract; from any thread except the polling one."""
         known = threading.Event()
 
         def conclude() -> None:
             delivery.acknowledge()
             if self._layer.is_amqp:
-                self._set_prefetch()  # whose answer comes after the broker has read the acknowledgement
+                self._set_prefetch()  # the answer comes after the broker has read the acknowledgement
             known.set()
 
         self._settled.append((delivery, conclude))
@@ -347,7 +347,7 @@ class KombuSource(Source[KombuDelivery]):
         return known.is_set()
 
     def _conclude(self, delivery: KombuDelivery, conclude: Callable[[], None]) -> None:
-        """Have the broker told of a message's outcome soon."""
+        """Queue the conclusion of a message for the broker."""
         self._settled.append((delivery, conclude))
         self._held.pop(delivery.key, None)
         if delivery.marks:
@@ -355,7 +355,7 @@ class KombuSource(Source[KombuDelivery]):
             forget_marks(self._layer, marks)
 
     def _flush(self) -> None:
-        """Tell the broker of outcomes; raise the transport's errors."""
+        """Send outcomes to the broker; raise the transport's errors."""
         while self._settled:
             delivery, conclude = self._settled[0]
             if not self.is_lost(delivery):
@@ -368,19 +368,19 @@ class KombuSource(Source[KombuDelivery]):
 
     def flush(self) -> None:
         if not self._lock.acquire(blocking=False):
-            return  # the thread that polls does it in a moment
+            return  # the polling thread will do it in a moment
         try:
             self._flush()
         except self.errors as error:
             logger.warning("acknowledgements are lost, the broker is away: %s", error, extra={"action": "acks_lost"})
             self.lost()
-        except Exception:  # the thread is counted on
+        except Exception:  # the thread must survive
             logger.exception("acknowledgements could not be sent", extra={"action": "acks_wait"})
         finally:
             self._lock.release()
 
 
 def _key_of(message: KombuMessage) -> Key:
-    """Return what tells a message from all others, but not from itself when it comes again."""
+    """Return a key that identifies a message, also when it is redelivered."""
     headers = message.headers
     return headers.get("id"), headers.get("retries") or 0

@@ -1,4 +1,4 @@
-"""A process's ear on a Kombu broker: the thread that consumes its reply queue."""
+"""A process's listener on a Kombu broker: the thread that consumes its reply queue."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from channelsq.layers.wire.wire_forms import is_expired, open_body, open_envelop
 
 logger = logging.getLogger("channelsq.layers.kombu_broker.listener")
 
-#: Seconds between two looks at what there is of heartbeats.
+#: Seconds between two checks of heartbeats.
 _LOOK_EVERY = 0.5
 
-#: Seconds between two acknowledgements, each of all that was delivered before it.
+#: Seconds between two acknowledgements, each of all earlier deliveries.
 _ACKNOWLEDGE_EVERY = 0.1
 
-#: How many envelopes are known again: more than can come between two heartbeats.
+#: The most envelopes that are recognised again: more than can arrive between two heartbeats.
 _MOST_SEEN = 50_000
 
 
 def log_foreign(queue: Queue, error: Exception) -> None:
-    """Say that a message on ``queue`` was none of ours and is dropped."""
+    """Log that a message on ``queue`` is not channelsq's and is dropped."""
     logger.error(
         "queue %s: a message that is not channelsq's was dropped: %s",
         queue.name,
@@ -42,10 +42,10 @@ def log_foreign(queue: Queue, error: Exception) -> None:
 
 
 class KombuListener:
-    """A thread that consumes one process's reply queue, and reconnects when the broker goes away.
+    """A thread that consumes one process's reply queue, and reconnects when the broker is lost.
 
-    On AMQP it acknowledges what it was given, so that what went into a connection that nothing comes through any more
-    comes again; and it wants the queue for itself, so that nothing overtakes that.  Elsewhere brokers have no such.
+    On AMQP it acknowledges envelopes, so that those sent into a half-open connection are redelivered; and it consumes
+    exclusively, so that no later envelope overtakes them.  Other brokers do not support this.
     """
 
     def __init__(self, layer: KombuBroker, queue: Queue, deliver: Deliver) -> None:
@@ -53,11 +53,11 @@ class KombuListener:
         self._queue = queue
         self._deliver = deliver
         self._stopping = threading.Event()
-        #: Whether it hears the broker, as far as is known.
+        #: Whether it is connected to the broker, as far as is known.
         self.connected = False
         self._acknowledges = layer.is_amqp
         self._clock = layer.expiry_clock
-        #: The last envelope that was delivered and not acknowledged; None if all were.
+        #: The last envelope that was delivered and not acknowledged; None if all are acknowledged.
         self._unacknowledged: Any = None
         #: The ids of the last envelopes.
         self._seen: dict[str, None] = {}
@@ -98,7 +98,7 @@ class KombuListener:
             try:
                 self._drain(connection)
             except Exception:
-                connection.collect()  # a connection that is half open would answer no goodbye
+                connection.collect()  # a half-open connection would not answer a close
                 raise
 
     def _consumer(self, connection: Connection) -> Consumer:
@@ -140,12 +140,12 @@ class KombuListener:
             self._layer.foreign_listener()
 
     def _note(self, message: Any) -> bool:
-        """Have an envelope acknowledged soon; gives whether it is new."""
+        """Have an envelope acknowledged soon; return whether it is new."""
         if not self._acknowledges:
             return True
         self._unacknowledged = message
         identity = message.properties.get("message_id")
-        if identity is None:  # a worker that is older than this
+        if identity is None:  # from an older worker without ids
             return True
         if identity in self._seen:
             return False
@@ -155,10 +155,10 @@ class KombuListener:
         return True
 
     def _on_newer(self, message: Any, error: NewerWire) -> None:
-        """Drop an envelope that only a newer process can read; RabbitMQ may have a place for what is rejected."""
+        """Reject an envelope that only a newer process can read; RabbitMQ may have dead letters for it."""
         if self._acknowledges:
             message.reject()
-        teller.tell(self._queue.name, error, "for clients of this process was rejected, as nobody else reads it")
+        teller.tell(self._queue.name, error, "for clients of this process was rejected, as no other process reads it")
         if self._layer.foreign_listener is not None:
             self._layer.foreign_listener()
 

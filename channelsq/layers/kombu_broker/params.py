@@ -1,4 +1,4 @@
-"""How a layer's Redis is entered, as Kombu and redis-py read its URL and options, for every connection to it alike."""
+"""The connection parameters of a layer's Redis, from Kombu's and redis-py's view of its URL and options."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from channelsq.layers.kombu_broker.broker_access import KombuBroker
 
 
 def redis_channel(layer: KombuBroker) -> Any:
-    """A channel of Kombu's for the layer's broker that knows its options and has not connected."""
+    """Return a Kombu channel of the layer's broker that has its options and is not connected."""
     connection: Any = layer.open_connection()
     transport = connection.transport
     options = connection.transport_options
-    # Kombu's channel knows what URL, ssl and options come to, but connects when it is made.
+    # Kombu's channel evaluates URL, ssl and options, but connects when it is created.
     channel = transport.Channel.__new__(transport.Channel)
     channel.connection = transport
     for name in channel.from_transport_options:
@@ -26,11 +26,11 @@ def redis_channel(layer: KombuBroker) -> Any:
 
 
 def redis_params(layer: KombuBroker, channel: Any = None) -> dict[str, Any]:
-    """Keyword arguments of a connection pool of redis-py.
+    """Return keyword arguments of a redis-py connection pool.
 
     Args:
-        layer: its broker is one Redis.
-        channel: what :func:`redis_channel` gave, if that was asked already.
+        layer: a layer whose broker is one Redis.
+            channel: the result of :func:`redis_channel`, if there is one already.
 
     Raises:
         InvalidChannelLayerError: the URL and the options contradict each other.
@@ -44,7 +44,7 @@ def redis_params(layer: KombuBroker, channel: Any = None) -> dict[str, Any]:
 
 
 def unusable(layer: KombuBroker, error: Exception) -> InvalidChannelLayerError:
-    """The error for options that cannot be used."""
+    """Return the error for invalid options."""
     return InvalidChannelLayerError(
         f"the options of {shown(layer.url)} (its query, broker_use_ssl, transport_options) cannot be used: {error}"
     )

@@ -1,4 +1,4 @@
-"""How long channelsq waits for a broker before it counts as away: by layers and by the workers that consume them."""
+"""Timeouts after which a broker counts as lost, for layers and for the workers that consume them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from channelsq.layers.kombu_broker.amqp_internals import bound, bound_publisher
 #: URL schemes of AMQP brokers.
 AMQP_SCHEMES = frozenset({"amqp", "amqps", "pyamqp"})
 
-#: Those of Kombu's own Redis transport.
+#: URL schemes of Kombu's own Redis transport.
 STOCK_REDIS_SCHEMES = frozenset({"redis", "rediss", "redis+socket", "sentinel"})
 
-#: Seconds between heartbeats that an AMQP broker and its clients agree on: either side takes the other for dead after
-#: two to three of them.  Celery's own 120 are six minutes.
+#: Seconds between heartbeats that an AMQP broker and its clients agree on: each side takes the other for dead after
+#: two to three of them.  Celery's default of 120 means six minutes.
 HEARTBEAT = 10
 
 #: Seconds for which Redis may leave a command unanswered, and that connecting may take.
 SOCKET_TIMEOUT, CONNECT_TIMEOUT = 15, 5
 
-#: Seconds for which a sweep for abandoned messages on Kombu's Redis transport keeps others out, who would be kept out
-#: for 300 if it dies.  Sweeps at once do no harm: each message is put back in a transaction of its own.
+#: Seconds for which a restore of abandoned messages on Kombu's Redis transport excludes others; Kombu's default is 300,
+#: also if the process dies.  Concurrent restores do no harm: each message is restored in its own transaction.
 MUTEX_EXPIRE = 5
 
 
 def is_amqp(url: str) -> bool:
-    """Whether a broker speaks AMQP, by its URL."""
+    """Return whether a broker's protocol is AMQP, by its URL."""
     return url.partition("://")[0] in AMQP_SCHEMES
 
 
 def options_for(url: str) -> dict[str, Any]:
-    """Return the transport's options for a broker, which those that the project sets go above."""
+    """Return the default transport options for a broker; the project's options override them."""
     if is_amqp(url):
         return {"on_open": bound}
     if url.partition("://")[0] in STOCK_REDIS_SCHEMES:
@@ -43,19 +43,19 @@ def options_for(url: str) -> dict[str, Any]:
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "unacked_mutex_expire": MUTEX_EXPIRE,
         }
-    return {}  # the transport on streams has such of its own
+    return {}  # the transport on streams has its own
 
 
 def layer_options(url: str, chosen: Mapping[str, Any], *, listens: bool) -> dict[str, Any]:
     """Return the transport's options for a connection of a layer.
 
     Args:
-        url: the broker.
-        chosen: the project's, and in a worker those that it added.
-        listens: whether the connection is for listening; else it is for asking, and waiting for answers.
+        url: the broker's URL.
+            chosen: the project's options, and in a worker those that it added.
+            listens: whether the connection waits for messages; otherwise it sends requests and waits for answers.
     """
     options = {
-        # A publisher that cannot reach the broker says so soon, instead of trying for ever.
+        # A publisher that cannot reach the broker reports that soon, instead of trying for ever.
         "max_retries": 2,
         "interval_start": 0,
         "interval_step": 0.1,
@@ -73,5 +73,5 @@ def layer_options(url: str, chosen: Mapping[str, Any], *, listens: bool) -> dict
 
 
 def heartbeat(app: Celery) -> float:
-    """Return the seconds between AMQP heartbeats: ``broker_heartbeat`` if it was chosen, 0 for none."""
+    """Return the seconds between AMQP heartbeats: ``broker_heartbeat`` if it is set; 0 for none."""
     return float(app.conf.broker_heartbeat or 0) if conf.is_chosen(app, "broker_heartbeat") else HEARTBEAT

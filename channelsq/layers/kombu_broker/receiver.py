@@ -1,4 +1,4 @@
-"""``receive`` on a Kombu broker: looking into one queue after the other, without a consumer."""
+"""``receive`` on a Kombu broker: it reads one queue after the other, without a consumer."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from channelsq.layers.wire.wire_forms import (
 
 logger = logging.getLogger("channelsq.layers.kombu_broker.receiver")
 
-#: How many messages wait in this process for readers of one process's channels.
+#: The most messages that wait in this process for readers of one process's channels.
 MOST_WAITING = 10_000
 
-#: Seconds between looks into queues that were empty: the first, and the longest that it grows to.
+#: Seconds between reads of empty queues: the first, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02
 
 
@@ -46,8 +46,8 @@ class _Waiting(NamedTuple):
 class KombuReceiver:
     """The reader of one layer's channels, for shells, tests and code that waits for an answer.
 
-    A process's queue carries envelopes for all of its ``!`` channels: what a look took for others than the
-    channel asked for waits in an inbox, until it expires or :data:`MOST_WAITING` newer ones do.
+    A process's queue carries envelopes for all of its ``!`` channels.  Messages for other channels than the requested
+    one wait in an inbox until they expire, or :data:`MOST_WAITING` newer ones arrive.
     """
 
     def __init__(self, layer: KombuBroker) -> None:
@@ -56,12 +56,12 @@ class KombuReceiver:
         self._inboxes: dict[str, deque[_Waiting]] = {}
 
     def clear(self) -> None:
-        """Forget what was taken and not asked for yet."""
+        """Delete the messages in the inbox."""
         with self._lock:
             self._inboxes.clear()
 
     def receive(self, wanted: list[str], timeout: float) -> Received:
-        """See :meth:`BaseChannelLayer.receive`; waits ``timeout`` seconds at most."""
+        """See :meth:`BaseChannelLayer.receive`; wait at most ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         pause = _FIRST_PAUSE
         closed = self._layer.closed
@@ -70,7 +70,7 @@ class KombuReceiver:
             for channel in wanted:
                 try:
                     found = self._receive_one(channel)
-                except Exception:  # Kombu has many for a connection that is closed in the middle of its work
+                except Exception:  # Kombu raises many errors for a connection that is closed while it works
                     if self._layer.closed == closed:
                         raise
                     return None, None
@@ -134,7 +134,7 @@ class KombuReceiver:
                 inbox.popleft()
         if dropped > 0:
             logger.warning(
-                "%d dropped of the messages to channels like %s: this process read them from the broker, and nobody "
+                "%d dropped of the messages to channels like %s: this process read them from the broker, and no code "
                 "asked for them",
                 dropped,
                 channel,
@@ -153,9 +153,9 @@ class KombuReceiver:
 
 
 def _next(queue: Queue) -> Any:
-    """The next message of an opened queue, but for those that Kombu cannot unpack; None if there is none."""
+    """Return the next readable message of an opened queue; None if there is none."""
     while True:
         try:
             return queue.get(no_ack=True, accept=[CONTENT_TYPE])
-        except KeyError as error:  # a way of compression that Kombu does not know
+        except KeyError as error:  # a compression that Kombu does not know
             log_foreign(queue, error)

@@ -1,4 +1,4 @@
-"""Sending on any broker that Kombu knows: a pool of producers, and what of a queue must be known before a publish."""
+"""Sending on any broker that Kombu supports: a pool of producers, and the declaration and capacity of queues."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from channelsq.redis_core.entries import DEAD_PREFIX
 
 _Result = TypeVar("_Result")
 
-#: A connection that turns out to be lost is made again; a broker that is away is soon told of.
+#: A lost connection is opened again; a broker that is away is reported soon.
 _RETRIES: dict[str, Any] = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.3}
 
 
 class KombuSender:
-    """Sends for a layer.
+    """The sender of a layer.
 
     Args:
         layer: the layer.
-        connections: how many connections may be in use at once; who needs one more waits.
+        connections: the most connections that may be in use at once; further threads wait.
     """
 
     def __init__(self, layer: KombuBroker, connections: int) -> None:
@@ -44,17 +44,17 @@ class KombuSender:
         self._pid = 0
         self._producers: ProducerPool | None = None
         self._gate: Gate | None = None
-        #: When a queue that expires was declared last, by name.
+        #: When a queue that expires was last declared, by name.
         self._declared: dict[str, float] = {}
 
-    # -- connections ------------------------------------------------------------------------
+    # -- connections
 
     @contextmanager
     def producer(self) -> Iterator[Producer]:
-        """A producer of the pool; raises BrokerUnavailable for what the transport raises in the block."""
+        """Yield a producer of the pool; raise BrokerUnavailable for the transport's errors in the block."""
         with self._lock:
             if self._pid != os.getpid() or self._producers is None:
-                # After a fork the parent's sockets are not ours to use or close.
+                # After a fork the parent's sockets must be neither used nor closed.
                 self._pid = os.getpid()
                 self.forget()
                 connections = self._layer.open_connection().Pool(self._connections)
@@ -70,34 +70,34 @@ class KombuSender:
             except (Blocked, ChannelFull):
                 raise
             except BaseException:
-                # A connection that has left something unanswered may answer it to whoever asks next.
+                # The late answer to an abandoned request could be taken for that of the next request.
                 connection.collect()
                 raise
             finally:
                 producer.release()
 
     def forget(self) -> None:
-        """Trust nothing that was known of queues: the connection is another one."""
+        """Invalidate all that was known of queues, because the connection is a new one."""
         with self._lock:
             self._gate = None
             self._declared.clear()
 
     def forget_depths(self) -> None:
-        """Trust no measured depth any more."""
+        """Invalidate all measured depths."""
         with self._lock:
             self._gate = None
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         with self._lock:
             producers, self._producers = self._producers, None
         if producers is not None and self._pid == os.getpid():
             producers.connections.force_close_all()
 
-    # -- sending ----------------------------------------------------------------------------
+    # -- sending
 
     def dispatch(self, envelopes: Mapping[str, list[Entry]], messages: Sequence[tuple[str, Send]]) -> None:
-        """Send what :meth:`KombuBroker.sort` gave; see :meth:`BaseChannelLayer.dispatch`."""
+        """Send the result of :meth:`KombuBroker.sort`; see :meth:`BaseChannelLayer.dispatch`."""
         full: ChannelFull | None = None
         with self.producer() as producer:
             for prefix, entries in envelopes.items():
@@ -114,7 +114,7 @@ class KombuSender:
             raise full
 
     def _publish_envelopes(self, producer: Producer, prefix: str, entries: list[Entry]) -> ChannelFull | None:
-        """Publish what goes to one process; gives ChannelFull if something other than a group's was refused."""
+        """Publish entries for one process; return ChannelFull if more than messages to groups was refused."""
         queue = self._layer.reply_queue(prefix[:-1])
         refused: ChannelFull | None = None
         for part, body in pack_envelopes(entries):
@@ -153,7 +153,7 @@ class KombuSender:
             body,
             headers=expiry_headers(self._layer.expires()),
             delivery_mode=1,
-            message_id=new_id(),  # by which it is known again, if it comes twice
+            message_id=new_id(),  # identifies duplicates
         )
 
     def _publish(self, producer: Producer, queue: Queue, body: bytes, *, delay: float = 0.0, **properties: Any) -> None:
@@ -171,10 +171,10 @@ class KombuSender:
         )
 
     def _needs_declaring(self, producer: Producer, queue: Queue) -> bool:
-        """Whether to declare ``queue`` with this publish.
+        """Return whether to declare ``queue`` with this publish.
 
-        Kombu itself remembers lasting queues.  It declares expiring ones every time, which a virtual transport
-        needs (that renews the expiry) and an AMQP broker pays with a round trip, so once a while does there.
+        Kombu itself remembers durable queues.  It declares expiring ones every time.  A virtual transport needs this,
+        because it renews the expiry.  On an AMQP broker it costs a round trip, so once in a while is enough there.
         """
         self._layer.use(queue)
         if not is_temporary(queue) or not self._layer.is_amqp:
@@ -188,12 +188,12 @@ class KombuSender:
         return True
 
     def depth(self, queue: Queue) -> int:
-        """How many messages wait in a queue."""
+        """Return how many messages wait in a queue."""
         with self.producer() as producer:
             return _again(producer, lambda: self._gate_of_broker().depth(channel_of(producer), queue))
 
     def state(self, queue: Queue) -> ChannelState:
-        """What is in a queue that workers consume; see :meth:`BaseChannelLayer.channel_state`."""
+        """Return the state of a queue that workers consume; see :meth:`BaseChannelLayer.channel_state`."""
         waiting = self.depth(queue)
         gate = self._gate_of_broker()
         with self.producer() as producer:
@@ -210,23 +210,23 @@ class KombuSender:
         return ChannelState(waiting, None, max(0.0, clock.now() + self._layer.expiry - expires))
 
     def purge(self, queue: Queue) -> int:
-        """Delete the messages that wait in a queue; return how many."""
+        """Delete the waiting messages of a queue; return how many."""
         with self.producer() as producer:
             connection: Any = producer.connection
             try:
                 return int(channel_of(producer).queue_purge(queue.name) or 0)
-            except connection.channel_errors:  # there is no such queue, and AMQP closes the channel
+            except connection.channel_errors:  # the queue does not exist, and AMQP closes the channel
                 connection.collect()
                 return 0
 
     def check_writable(self, queue: Queue) -> None:
-        """Raise BrokerUnavailable if the Redis that a queue is in refuses what needs memory, or any write."""
+        """Raise BrokerUnavailable if the Redis with a queue refuses commands that need memory, or all writes."""
         with self.producer() as producer:
-            # There is no such key, so this writes nothing; it would be refused all the same.
+            # The key does not exist, so this writes nothing; it is refused as a write would be.
             channel_of(producer).client.set(f"{queue.name}.probe", "1", xx=True)
 
     def _admit(self, producer: Producer, queue: Queue, capacity: int, channel: str) -> None:
-        """Raise ChannelFull for ``channel`` if its ``queue`` has no room for one more."""
+        """Raise ChannelFull for ``channel`` if its ``queue`` is full."""
         gate = self._gate_of_broker()
         if not gate.knows_room(queue):
             _again(producer, lambda: gate.admit(channel_of(producer), queue, capacity, channel))
@@ -235,7 +235,7 @@ class KombuSender:
         gate = self._gate
         if gate is None:
             layer = self._layer
-            # The transport on streams looks for expired messages itself.
+            # The transport on streams handles expired messages itself.
             lists = layer.scheme in layer.redis_schemes and "-streams" not in layer.scheme
             kind = "redis" if lists else "memory" if layer.in_process else ""
             gate = self._gate = Gate(kind, layer.expiry_clock)
@@ -243,7 +243,7 @@ class KombuSender:
 
 
 def _again(producer: Producer, call: Callable[[], _Result]) -> _Result:
-    """Return the result of ``call``, which is called again on a new connection if this one is lost."""
+    """Return the result of ``call``, which is repeated on a new connection if this one is lost."""
     connection: Any = producer.connection
     try:
         return call()
@@ -254,7 +254,7 @@ def _again(producer: Producer, call: Callable[[], _Result]) -> _Result:
 
 
 def _look_whether_blocked(connection: Any) -> None:
-    """Raise Blocked if RabbitMQ takes nothing from a connection; one that it has blocked is not used again."""
+    """Raise Blocked if RabbitMQ accepts nothing on a connection; close one that was blocked since."""
     if connection.connected and was_unblocked(connection.connection):
-        # The confirmation of what was sent last may still come.
+        # The confirmation of the last message may still come.
         connection.collect()
