@@ -1,1 +1,1 @@
-"""AMQP 0-9-1 as a layer on RabbitMQ uses it: frames, one connection to publish on, and the layer's sender."""
+"""AMQP 0-9-1 for a layer on RabbitMQ: frames, one publishing connection, the layer's sender and source."""

@@ -1,4 +1,4 @@
-"""How full queues on RabbitMQ are, as far as a process knows, and room for one more message."""
+"""The size of queues on RabbitMQ, as far as a process knows, and the check of capacity before a send."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.capacity_window import TRUSTED, CapacityWindow
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 
-#: Seconds between questions about a queue that may be full, as not all that was sent to it is confirmed; then RabbitMQ
-#: is believed.
+#: Seconds between requests about a queue that may be full while not all messages to it are confirmed; after the last
+#: one RabbitMQ's answer is final.
 _PAUSES = 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.3, 0.0
 
-#: How many queues are remembered.
+#: The most queues that are remembered.
 _MOST_QUEUES = 10_000
 
 
 class Window(CapacityWindow):
-    """The capacity window of one queue, which is asked about before it is used up.
+    """The capacity window of one queue, which is renewed before it is used up.
 
-    RabbitMQ counts a message at the latest when it confirms it.  What is not confirmed is added to its answers, so that
-    a process never passes a capacity by itself.
+    RabbitMQ counts a message at the latest when it confirms it.  Unconfirmed messages are added to its answers, so that
+    a single process never exceeds a capacity.
     """
 
     __slots__ = ("_before", "_sent", "destination", "is_asking", "unconfirmed")
@@ -38,11 +38,11 @@ class Window(CapacityWindow):
         self.destination = destination
         self.is_asking = False
         self.unconfirmed = 0
-        self._before = 0  # what was not confirmed when it was asked
-        self._sent = 0  # since
+        self._before = 0  # unconfirmed messages at the time of the request
+        self._sent = 0  # messages since then
 
     def take(self, now: float) -> bool:
-        """Take room for one message, if it is known to be there."""
+        """Reserve space for one message; return False if none is known to be free."""
         if self.left <= 0 or not self.is_fresh(now):
             return False
         self.left -= 1
@@ -51,26 +51,26 @@ class Window(CapacityWindow):
         return True
 
     def wants_answer(self, now: float) -> bool:
-        """Return whether to ask now, so that there is an answer before this one is used up or old."""
+        """Return whether to send a request now, so that the answer comes before the window is used up or old."""
         return not self.is_asking and (self.left * 2 < self.capacity or now - self._asked > TRUSTED / 2)
 
     def ask(self) -> None:
-        """Note that it is asked how many messages the queue holds."""
+        """Record a request for the size of the queue."""
         self.is_asking = True
         self._before = self.unconfirmed
         self._sent = 0
 
     def answer(self, size: int, now: float) -> None:
-        """Note how many messages the queue held."""
+        """Record the size of the queue."""
         self.is_asking = False
         self.open(size + self._before + self._sent, now)
 
     def count_as_confirmed(self, size: int, now: float) -> None:
-        """Rely on an answer although it may not count what RabbitMQ takes long to confirm."""
+        """Use an answer although it may not include messages that RabbitMQ takes long to confirm."""
         self.open(size + self._sent, now)
 
     def forget(self) -> None:
-        """Rely on nothing any more."""
+        """Invalidate the window."""
         self.is_asking = False
         self.close()
 
@@ -79,28 +79,28 @@ class Outgoings:
     """Messages that are written together.
 
     Args:
-        publisher: the process's.
+        publisher: the publisher of the process.
     """
 
     def __init__(self, publisher: AmqpPublisher) -> None:
         self._publisher = publisher
         self.messages: list[Outgoing] = []
-        #: The windows that are to be asked about when these are written.
+        #: The windows to renew when these messages are written.
         self.wanting: list[Window] = []
 
     def publish(self) -> None:
-        """Have those published that were not."""
+        """Publish the messages that are not published yet."""
         if self.messages:
             messages, self.messages = self.messages, []
             self._publisher.publish(messages)
 
 
 class Admission:
-    """Admits messages to queues that have room.
+    """The check of capacity for messages to queues.
 
     Args:
         layer: the layer.
-        destination: describes a queue, by what errors call it.
+        destination: returns a queue's description, with its name for errors.
     """
 
     def __init__(self, layer: KombuBroker, destination: Callable[[Queue, str], Destination]) -> None:
@@ -112,10 +112,10 @@ class Admission:
         self.publisher = AmqpPublisher(layer, self.forget)
 
     def admit(self, channel: str, capacity: int, outgoing: Outgoings) -> Window:
-        """Return the window of a channel, or of a process's (``"name.process!"``), in which room is taken.
+        """Reserve space in the window of a channel, or of a process (``"name.process!"``), and return the window.
 
         Raises:
-            ChannelFull: there is none.
+            ChannelFull: the queue is full.
         """
         now = time.monotonic()
         with self._lock:
@@ -127,15 +127,15 @@ class Admission:
         if window is None:
             window = self._new_window(channel, capacity)
         if not taken:
-            outgoing.publish()  # so that it is confirmed soon
+            outgoing.publish()  # so that they are confirmed soon
             self._wait_for_room(window, channel)
         return window
 
     def admit_later(self, channel: str, capacity: int) -> None:
-        """Take room for what is sent with other messages; if RabbitMQ is away, it waits with them.
+        """Reserve space for a message of an outbox; if RabbitMQ is away, the message waits with the outbox.
 
         Raises:
-            ChannelFull: there is none.
+            ChannelFull: the queue is full.
         """
         outgoing = Outgoings(self.publisher)
         try:
@@ -147,7 +147,7 @@ class Admission:
         self.publish(outgoing)
 
     def _wait_for_room(self, window: Window, channel: str) -> None:
-        """Take room for one message; raise ChannelFull if the queue has none."""
+        """Reserve space for one message; raise ChannelFull if the queue is full."""
         for pause in _PAUSES:
             with self._lock:
                 window.ask()
@@ -161,7 +161,7 @@ class Admission:
                     return
             if depth >= window.capacity:
                 break
-            time.sleep(pause)  # what is not confirmed may be waiting there, or be read already
+            time.sleep(pause)  # unconfirmed messages may be waiting in the queue, or be consumed already
         raise ChannelFull(channel, window.capacity)
 
     def _new_window(self, channel: str, capacity: int) -> Window:
@@ -176,7 +176,7 @@ class Admission:
         return window
 
     def publish(self, outgoing: Outgoings) -> None:
-        """Have messages published, and ask about the queues that may soon be full."""
+        """Publish messages, and request the size of queues that may soon be full."""
         outgoing.publish()
         for window in outgoing.wanting:
             self._ask_ahead(window)
@@ -195,7 +195,7 @@ class Admission:
         """Declare a queue, and return how many messages wait there.
 
         Raises:
-            BrokerUnavailable: RabbitMQ does not answer, or does not do that.
+            BrokerUnavailable: RabbitMQ does not answer, or refuses.
         """
         answered = threading.Event()
         found: list[tuple[int, Exception | None]] = []
@@ -213,7 +213,7 @@ class Admission:
         return depth
 
     def told_of(self, window: Window, batch: Batch) -> Callable[[Exception | None], None]:
-        """Return what is to be told of one more message of a batch."""
+        """Return the callback for the result of one more message of a batch."""
         told = batch.add()
 
         def tell(error: Exception | None) -> None:
@@ -224,7 +224,7 @@ class Admission:
         return tell
 
     def place_of(self, channel: str) -> Destination:
-        """Return where messages for a channel, or for a process (``"name.process!"``), are published."""
+        """Return the destination of messages to a channel, or to a process (``"name.process!"``)."""
         with self._lock:
             window = self._windows.get(channel)
         if window is None:
@@ -234,9 +234,9 @@ class Admission:
         return window.destination
 
     def forget(self) -> None:
-        """Rely on nothing any more, as the connection is another one."""
+        """Invalidate all windows, because the connection is a new one."""
         if self._pid != os.getpid():
-            # What is not confirmed there is the parent's.
+            # The unconfirmed messages are the parent's.
             self._pid, self._lock, self._windows = os.getpid(), threading.Lock(), {}
         with self._lock:
             for window in self._windows.values():

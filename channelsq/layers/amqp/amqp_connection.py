@@ -1,6 +1,6 @@
-"""A connection to RabbitMQ: py-amqp's handshake, heartbeats and goodbye, and frames of our own.
+"""A connection to RabbitMQ: py-amqp's handshake, heartbeats and close, with our own frames.
 
-One thread reads, any thread writes.
+One thread reads; any thread may write.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from channelsq.layers.amqp.amqp_frames import Frame, FrameReader
 from channelsq.layers.kombu_broker.amqp_internals import SILENCE
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 
-#: Seconds between two looks at what there is of heartbeats.
+#: Seconds between two checks of heartbeats.
 _BEAT_EVERY = 0.5
 
-#: Bytes that are read at once.
+#: The most bytes of one read.
 _READ = 256 * 1024
 
 
 class ChannelClosed(Exception):
-    """RabbitMQ has closed an AMQP channel, as it could not do what was asked for.
+    """RabbitMQ has closed an AMQP channel, because a request failed.
 
     Args:
-        code: AMQP's; 404 for a queue that is not there, 406 for one that has other arguments.
-        text: RabbitMQ's words.
+        code: AMQP's code; 404 for a queue that does not exist, 406 for one with other arguments.
+            text: RabbitMQ's text.
     """
 
     def __init__(self, code: int, text: str) -> None:
@@ -51,14 +51,14 @@ class AmqpConnection:
     """An open connection.
 
     Args:
-        layer: the layer, whose broker it goes to.
+        layer: the layer on the broker.
 
     Raises:
         Exception: the transport's errors.
     """
 
     def __init__(self, layer: KombuBroker) -> None:
-        #: Kombu's.
+        #: Kombu's connection.
         self.kombu = layer.open_connection(listens=True)
         try:
             self.kombu.ensure_connection(max_retries=1, interval_start=0, interval_step=0, interval_max=0)
@@ -67,11 +67,11 @@ class AmqpConnection:
         except BaseException:
             self.kombu.collect()
             raise
-        #: Bytes of the largest frame.
+        #: The size of the largest frame, in bytes.
         self.frame_max: int = self._amqp.frame_max
-        #: Seconds for which the broker may leave something unanswered.
+        #: Seconds for which the broker may leave a request unanswered.
         self.silence: float = self._amqp.read_timeout or SILENCE
-        #: Told whether RabbitMQ takes no messages now; called by the reader.
+        #: Called by the reader with whether RabbitMQ refuses messages now.
         self.on_blocked: Callable[[bool], None] = lambda is_blocked: None
         self._reader = FrameReader(self.frame_max)
         self._lock = threading.RLock()
@@ -103,7 +103,7 @@ class AmqpConnection:
             self._amqp.bytes_sent += 1
 
     def read(self, seconds: float) -> list[Frame]:
-        """Wait for frames, and return those of AMQP channels that have come.
+        """Wait for frames, and return those of AMQP channels that have arrived.
 
         Raises:
             Exception: the transport's errors; the connection is lost.
@@ -112,7 +112,7 @@ class AmqpConnection:
         if not (self._is_tls and self._sock.pending()) and not self._poll.poll(max(0.0, seconds) * 1000):
             self.beat()
             return found
-        if self._is_tls:  # OpenSSL takes no calls of two threads on one connection
+        if self._is_tls:  # OpenSSL does not support two threads on one connection
             with self._lock:
                 data = self._receive()
         else:
@@ -136,17 +136,17 @@ class AmqpConnection:
         return data
 
     def beat(self) -> None:
-        """Send a heartbeat if it is time; raise amqp.ConnectionForced if RabbitMQ sends none."""
+        """Send a heartbeat if it is due; raise amqp.ConnectionForced if RabbitMQ sends none."""
         now = time.monotonic()
         if now - self._beaten > _BEAT_EVERY:
             self._beaten = now
             self.kombu.heartbeat_check()
 
     def call(self, request: bytes, *answers: tuple[int, int]) -> Frame:
-        """Send a request and return its answer; for a connection that nothing else is sent on meanwhile.
+        """Send a request and return its answer; nothing else may be sent on the connection meanwhile.
 
         Raises:
-            ChannelClosed: RabbitMQ does not do that.
+            ChannelClosed: RabbitMQ refuses the request.
             Exception: the transport's errors.
         """
         self.write(request)
@@ -166,22 +166,22 @@ class AmqpConnection:
             self.call(amqp_frames.method(number, amqp_frames.CONFIRM_SELECT, b"\0"), amqp_frames.CONFIRM_SELECT_OK)
 
     def abort(self) -> None:
-        """Have the reader notice that the connection is lost.  From any thread."""
+        """Make the reader notice that the connection is lost.  From any thread."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def collect(self) -> None:
-        """Forget the connection, which may be half open, without a goodbye."""
+        """Drop the connection, which may be half open, without an AMQP close."""
         with contextlib.suppress(Exception):
             self.kombu.collect()
 
     def say_goodbye(self) -> None:
-        """Have RabbitMQ close the connection when it has read what was sent before.  From any thread."""
+        """Request that RabbitMQ closes the connection after it has read all that was sent.  From any thread."""
         with contextlib.suppress(Exception):
             self.write(amqp_frames.method(0, amqp_frames.CONNECTION_CLOSE, b"\0" * 7))
 
     def close(self) -> None:
-        """Close the connection when RabbitMQ has read what was sent; for the thread that reads."""
+        """Close the connection after RabbitMQ has read all that was sent; for the reading thread."""
         self.say_goodbye()
         until = time.monotonic() + 1.0
         with contextlib.suppress(Exception):

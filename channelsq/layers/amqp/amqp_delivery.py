@@ -1,4 +1,4 @@
-"""Messages as RabbitMQ delivers them: put together from frames, and read as far as somebody asks.  No I/O."""
+"""Messages as RabbitMQ delivers them: assembled from frames, and decoded on demand.  No I/O."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from channelsq.layers.amqp.amqp_frames import Frame
 from channelsq.layers.amqp.amqp_sender import AmqpOutbox
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE
 
-#: A message's id, and how often it was retried: another try has the same id.
+#: A message's id, and the number of its retries: a retry has the same id.
 Key = tuple[Any, Any]
 
-#: Headers in front of those that are the same for many messages; the id's length, and the id, follow.
+#: The start of the headers that many messages share; the id's length, and the id, follow.
 _ID, _ROOT = b"\x02idS\0\0\0", b"\x07root_idS\0\0\0"
 
 #: Property flags of a channel's message: content type and encoding, headers, delivery mode, correlation id, expiration.
 _TASK = b"\xf5\0"
 
-#: What the properties begin with.
+#: The start of the properties.
 _BODY_IS = amqp_frames.short_string(CONTENT_TYPE) + amqp_frames.short_string("binary")
 
-#: How many kinds of headers are remembered.
+#: The most forms of headers that are remembered.
 _MOST_SHAPES = 1000
 
 
@@ -34,11 +34,11 @@ class AmqpDelivery:
     """A message that a source holds.
 
     Args:
-        tag: its delivery tag.
-        queue: the queue that it came from.
-        redelivered: whether it was delivered before.
-        header: the payload of its header frame.
-        body: the body.
+        tag: the delivery tag.
+            queue: the queue of the message.
+            redelivered: whether it was delivered before.
+            header: the payload of the header frame.
+            body: the body.
     """
 
     __slots__ = (
@@ -52,28 +52,28 @@ class AmqpDelivery:
         self.redelivered = redelivered
         self.header = header
         self.body = body
-        #: The number of the connection that it came by.
+        #: The number of the connection of the delivery.
         self.number = 0
-        #: Its id, if it has the headers of a channel's message and no others; else None.
+        #: The message's id, if it has exactly the headers of a channel's message; else None.
         self.identity: str | None = None
         self.key: Key = (None, 0)
         #: The header ``eta``.
         self.eta: Any = None
-        #: When it came, by the monotonic clock.
+        #: The time of arrival, by the monotonic clock.
         self.since = 0.0
-        #: Whether its consumer is done, or it is not run.
+        #: Whether its consumer is done, or it does not run.
         self.is_settled = False
-        #: What is to be sent before it is acknowledged, whether that is under way, and whether it is confirmed.
+        #: The messages to send before it is acknowledged, whether they are being sent, and whether they are confirmed.
         self.outbox: AmqpOutbox | None = None
         self.is_sending = self.is_sent = False
         self.is_acknowledged = False
         #: See :mod:`channelsq.layers.contract.death_marks`.
         self.marks: tuple[str, ...] = ()
-        self.to_come = 0  # bytes of its body
+        self.to_come = 0  # the missing bytes of its body
 
 
 class Assembler:
-    """Puts deliveries together from the frames of an AMQP channel."""
+    """Assembles deliveries from the frames of an AMQP channel."""
 
     def __init__(self) -> None:
         self._next: AmqpDelivery | None = None
@@ -81,12 +81,12 @@ class Assembler:
         self._shapes: dict[tuple[bytes, bytes], bool] = {}
 
     def add(self, frame: Frame) -> AmqpDelivery | None:
-        """Take a frame of a delivery, and return the delivery if that is complete."""
+        """Add a frame of a delivery, and return the delivery if it is complete."""
         delivery = self._next
         if frame.type == amqp_frames.METHOD:
             self._next = AmqpDelivery(*amqp_frames.read_delivery(frame.payload), b"", b"")
             return None
-        assert delivery is not None  # after its first frame come the others
+        assert delivery is not None  # the other frames follow the first one
         if frame.type == amqp_frames.HEADER:
             delivery.header = frame.payload
             delivery.to_come = int.from_bytes(frame.payload[4:12], "big")
@@ -107,7 +107,7 @@ class Assembler:
         return delivery
 
     def _identify(self, delivery: AmqpDelivery) -> None:
-        """Note the id of a delivery, and whether it has the headers of a channel's message and no others."""
+        """Set the id of a delivery that has exactly the headers of a channel's message."""
         found = _split(delivery.header)
         if found is None:
             headers = read_headers(delivery.header)
@@ -138,7 +138,7 @@ class Assembler:
 
 
 def _split(header: bytes) -> tuple[str, bytes, bytes] | None:
-    """Return the id in a header frame, and what stands before and behind it; None for other forms."""
+    """Return the id in a header frame, and the bytes before and after it; None for other forms."""
     if header[12:14] != _TASK or not header.startswith(_BODY_IS, 14):
         return None
     start = 14 + len(_BODY_IS)
@@ -148,7 +148,7 @@ def _split(header: bytes) -> tuple[str, bytes, bytes] | None:
         return None
     first = at + len(_ID)
     behind = first + 1 + header[first]
-    identity = header[first:behind]  # with its length
+    identity = header[first:behind]  # including its length
     if header[behind : behind + len(_ROOT) + len(identity)] != _ROOT + identity:
         return None
     try:
@@ -164,10 +164,10 @@ def _message(header: bytes) -> Any:
 
 
 def read_headers(header: bytes) -> dict[str, Any]:
-    """Return the headers of a message, by its header frame; none if they cannot be read."""
+    """Return the headers in a message's header frame; an empty dict if they cannot be decoded."""
     try:
         headers = _message(header).properties.get("application_headers")
-    except Exception:  # whatever py-amqp raises for what is no table
+    except Exception:  # py-amqp raises various errors for an invalid table
         return {}
     return headers if isinstance(headers, dict) else {}
 
@@ -176,7 +176,7 @@ def kombu_message(delivery: AmqpDelivery, accept: Collection[str]) -> KombuMessa
     """Return a delivery as Kombu's message.
 
     Raises:
-        ValueError: it cannot be unpacked.
+        ValueError: it cannot be decoded.
     """
     try:
         message = _message(delivery.header)
@@ -188,7 +188,7 @@ def kombu_message(delivery: AmqpDelivery, accept: Collection[str]) -> KombuMessa
             "routing_key": delivery.queue,
         }
         found: KombuMessage = KombuMessage(message, channel=None, accept=set(accept))
-    except Exception as error:  # whatever py-amqp, or a way of compression, raises
+    except Exception as error:  # py-amqp and the compression may raise any error
         raise ValueError(f"it cannot be unpacked: {error!r}") from None
     if not isinstance(found.headers, dict):
         raise ValueError("its headers are no table")

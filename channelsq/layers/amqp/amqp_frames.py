@@ -1,7 +1,7 @@
-"""The frames of AMQP 0-9-1 that every message of a layer passes as.  No I/O.
+"""The frames of AMQP 0-9-1 for the messages of a layer.  No I/O.
 
-py-amqp opens connections, and speaks on them what is rare.  What each message needs is encoded and decoded here: in
-py-amqp it takes some 100 us a message, in either direction.  The specification is
+py-amqp opens connections and handles rare methods.  The frames of each message are encoded and decoded here; py-amqp
+takes some 100 us for a message, in either direction.  The specification is
 https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf; names are those of its methods.
 """
 
@@ -28,7 +28,7 @@ BASIC_QOS, BASIC_QOS_OK = (60, 10), (60, 11)
 BASIC_CONSUME, BASIC_CONSUME_OK, BASIC_CANCEL = (60, 20), (60, 21), (60, 30)
 BASIC_ACK, BASIC_REJECT, BASIC_NACK = (60, 80), (60, 90), (60, 120)
 
-#: Bytes of a frame besides its payload.
+#: The size of a frame without its payload, in bytes.
 _AROUND = 8
 
 _END = 0xCE
@@ -39,7 +39,7 @@ _tag = struct.Struct(">QB")
 
 
 class Frame(NamedTuple):
-    """A frame that has come."""
+    """A received frame."""
 
     type: int
     channel: int
@@ -53,10 +53,10 @@ class Frame(NamedTuple):
 
 
 class FrameReader:
-    """Cuts what comes from the broker into frames.
+    """Splits received bytes into frames.
 
     Args:
-        frame_max: the largest frame that was agreed on.
+        frame_max: the negotiated size of the largest frame.
     """
 
     def __init__(self, frame_max: int) -> None:
@@ -64,10 +64,10 @@ class FrameReader:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Take what has come, and return the frames that are complete now.
+        """Add received bytes, and return the frames that are complete now.
 
         Raises:
-            UnexpectedFrame: these are no frames.
+            UnexpectedFrame: the bytes are not valid frames.
         """
         if self._rest:
             data = self._rest + data
@@ -87,7 +87,7 @@ class FrameReader:
         return frames
 
 
-# -- values ------------------------------------------------------------------------------------
+# -- values
 
 
 def short_string(text: str) -> bytes:
@@ -140,7 +140,7 @@ def _value(value: Any) -> bytes:
     return b"A%b%b" % (len(items).to_bytes(4, "big"), items)
 
 
-# -- methods -----------------------------------------------------------------------------------
+# -- methods
 
 
 def method(channel: int, signature: tuple[int, int], arguments: bytes = b"") -> bytes:
@@ -150,12 +150,12 @@ def method(channel: int, signature: tuple[int, int], arguments: bytes = b"") -> 
 
 
 def declare(channel: int, queue: str, arguments: Mapping[str, Any]) -> bytes:
-    """Encode ``queue.declare`` for a durable queue; its answer says how many messages wait there."""
+    """Encode ``queue.declare`` for a durable queue; the answer contains the number of waiting messages."""
     return method(channel, QUEUE_DECLARE, b"\0\0" + short_string(queue) + b"\x02" + table(arguments))
 
 
 def consume(channel: int, queue: str, consumer_tag: str, *, no_wait: bool = False) -> bytes:
-    """Encode ``basic.consume`` for messages that are acknowledged."""
+    """Encode ``basic.consume`` for messages that need acknowledgement."""
     bits = b"\x08" if no_wait else b"\0"
     return method(
         channel, BASIC_CONSUME, b"\0\0" + short_string(queue) + short_string(consumer_tag) + bits + b"\0\0\0\0"
@@ -163,17 +163,17 @@ def consume(channel: int, queue: str, consumer_tag: str, *, no_wait: bool = Fals
 
 
 def cancel(channel: int, consumer_tag: str) -> bytes:
-    """Encode ``basic.cancel``, which is not answered."""
+    """Encode ``basic.cancel``, which has no answer."""
     return method(channel, BASIC_CANCEL, short_string(consumer_tag) + b"\x01")
 
 
 def qos(channel: int, count: int, *, is_global: bool) -> bytes:
-    """Encode ``basic.qos``: how many messages may be delivered and not acknowledged.
+    """Encode ``basic.qos``, the prefetch limit.
 
     Args:
         channel: the AMQP channel.
         count: the number.
-        is_global: whether that is for all consumers of the channel together; else for each consumer from now on.
+        is_global: whether the limit is for all consumers of the channel together; else for each later consumer.
     """
     return method(channel, BASIC_QOS, b"\0\0\0\0" + min(count, 65535).to_bytes(2, "big") + b"%c" % is_global)
 
@@ -189,7 +189,7 @@ def reject(channel: int, delivery_tag: int, *, requeue: bool) -> bytes:
 
 
 def publish_method(channel: int, queue: str) -> bytes:
-    """Encode ``basic.publish`` to a queue, which the broker must return if there is none of that name."""
+    """Encode ``basic.publish`` to a queue, which the broker must return if the queue does not exist."""
     return method(channel, BASIC_PUBLISH, b"\0\0\0" + short_string(queue) + b"\x01")
 
 
@@ -206,12 +206,12 @@ def properties(
     """Encode the properties of a message.
 
     Args:
-        content_type: of the body.
-        content_encoding: of the body.
-        headers: any.
-        delivery_mode: 2 for a message that outlives the broker's end, 1 for one that does not.
-        expiration: ms.
-        correlation_id, message_id: empty for none.
+        content_type: the body's type.
+            content_encoding: the body's encoding.
+            headers: the headers.
+            delivery_mode: 2 for a message that survives a restart of the broker, 1 for others.
+            expiration: ms.
+            correlation_id, message_id: empty for none.
     """
     flags = 0x8000 | 0x4000 | 0x2000 | 0x1000 | 0x0100
     parts = [_key(content_type), _key(content_encoding), table(headers), b"%c" % delivery_mode]
@@ -226,7 +226,7 @@ def properties(
 
 
 def content(channel: int, encoded: bytes, body: bytes, frame_max: int) -> bytes:
-    """Encode the frames of a message's properties, encoded already, and of its body."""
+    """Encode the frames of a message's encoded properties and of its body."""
     header = _content.pack(HEADER, channel, 12 + len(encoded), 60, 0, len(body)) + encoded
     most = frame_max - _AROUND
     if 0 < len(body) <= most:
@@ -238,17 +238,17 @@ def content(channel: int, encoded: bytes, body: bytes, frame_max: int) -> bytes:
     return b"".join(parts)
 
 
-# -- what comes --------------------------------------------------------------------------------
+# -- received frames
 
 
 def read_tag(payload: bytes) -> tuple[int, bool]:
-    """Return the tag of a ``basic.ack`` or ``basic.nack``, and whether it is for all before it, too."""
+    """Return the tag of a ``basic.ack`` or ``basic.nack``, and whether it includes all earlier tags."""
     tag, bits = _tag.unpack_from(payload, 4)
     return tag, bool(bits & 1)
 
 
 def read_declared(payload: bytes) -> int:
-    """Return how many messages wait in the queue of a ``queue.declare-ok``."""
+    """Return the number of waiting messages in a ``queue.declare-ok``."""
     end = 5 + payload[4]
     return int.from_bytes(payload[end : end + 4], "big")
 
@@ -267,7 +267,7 @@ def read_delivery(payload: bytes) -> tuple[int, str, bool]:
 
 
 def message_identity(header: bytes) -> str:
-    """Return what tells a message from others, by its header frame: its ``message_id``, or its ``correlation_id``."""
+    """Return the id in a message's header frame: its ``message_id``, or its ``correlation_id``."""
     message: Any = Message()
     message.inbound_header(header)
     return str(message.properties.get("message_id") or message.properties.get("correlation_id") or "")

@@ -1,7 +1,7 @@
 """The connection on which a process publishes to RabbitMQ: all of its threads share one.
 
-What several threads publish at the same time is written together, and nobody waits for one confirm before the next
-message is written.  A message counts as sent when RabbitMQ has confirmed it.
+Messages that several threads publish at the same time are written together, without waiting for each confirmation.
+A message counts as sent when RabbitMQ has confirmed it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from channelsq.layers.kombu_broker.broker_access import KombuBroker
 
 logger = logging.getLogger("channelsq.layers.amqp")
 
-#: The AMQP channels: one for messages, and one for questions, which RabbitMQ closes if it dislikes one.
+#: The AMQP channels: one for messages, and one for requests, which RabbitMQ closes if a request fails.
 _PUBLISH, _ASK = 1, 2
 
-#: Seconds that a message may wait for RabbitMQ to take messages again, when it is short of memory or disk.
+#: Seconds that a message may wait while RabbitMQ is short of memory or disk.
 BLOCKED_WAIT = 1.0
 
-#: How often connecting is tried, and seconds before each further attempt.
+#: The attempts to connect, and seconds before each further attempt.
 _ATTEMPTS, _PAUSE = 3, 0.1
 
-#: Bytes that are written at once.
+#: The most bytes of one write.
 _MOST_BYTES = 256 * 1024
 
-#: Seconds that the reader waits for something to come; and while it has to look at deadlines.
+#: Seconds that the reader waits for frames; and while it must check deadlines.
 _QUIET, _BUSY = 1.0, 0.1
 
 _BLOCKED = (
@@ -48,20 +48,20 @@ _BLOCKED = (
 
 
 class _Session:
-    """What is known of one connection."""
+    """The state of one connection."""
 
     def __init__(self, connection: AmqpConnection) -> None:
         self.connection = connection
         self.number = 0
         self.methods: dict[str, bytes] = {}
-        #: What is written and not confirmed, by its number on the AMQP channel.
+        #: The written and unconfirmed messages, by their numbers on the AMQP channel.
         self.pending: dict[int, Outgoing] = {}
-        #: What is asked and not answered.
+        #: The unanswered requests.
         self.questions: deque[Question] = deque()
         self.lost: BaseException | None = None
 
     def add(self, item: Outgoing | Question) -> bytes:
-        """Note a message or question that is written next, and return its frames."""
+        """Record a message or request that is written next, and return its frames."""
         if isinstance(item, Outgoing):
             self.number += 1
             self.pending[self.number] = item
@@ -70,7 +70,7 @@ class _Session:
         return amqp_frames.declare(_ASK, item.destination.queue, item.destination.arguments)
 
     def unanswered(self) -> list[Outgoing | Question]:
-        """Return what is written, and waits for a word from RabbitMQ."""
+        """Return all written items without an answer from RabbitMQ."""
         messages = [message for message in self.pending.values() if message.done is not None]
         return [*messages, *self.questions]
 
@@ -85,11 +85,11 @@ class _Session:
 
 
 class AmqpPublisher:
-    """Publishes for one process.  Thread-safe, also after a fork.
+    """The publisher of one process.  Thread-safe, also after a fork.
 
     Args:
         layer: the layer.
-        forget_queues: called when the connection is another one.
+        forget_queues: called after each reconnection.
     """
 
     def __init__(self, layer: KombuBroker, forget_queues: Callable[[], None]) -> None:
@@ -107,10 +107,10 @@ class AmqpPublisher:
         self._blocked_since: float | None = None
         self._closing = False
 
-    # -- for senders ------------------------------------------------------------------------
+    # -- for senders
 
     def publish(self, messages: Iterable[Outgoing]) -> None:
-        """Have messages written, in order; each is told what became of it."""
+        """Write messages, in order; the result of each is reported to it."""
         self._be_whole()
         with self._lock:
             self._be_there()
@@ -118,13 +118,13 @@ class AmqpPublisher:
         self._write()
 
     def ask(self, destination: Destination, answer: Callable[[int, Exception | None], None]) -> None:
-        """Have a queue declared, and be told how full it is.
+        """Declare a queue, and report its size.
 
-        RabbitMQ may answer before it has counted what it has not confirmed.
+        RabbitMQ may answer before it has counted unconfirmed messages.
 
         Args:
             destination: the queue.
-            answer: called, in any thread, with the messages that wait there, and the error if there is one.
+            answer: called, in any thread, with the number of waiting messages, and the error if there is one.
         """
         self._be_whole()
         if self._is_blocked():
@@ -136,7 +136,7 @@ class AmqpPublisher:
         self._write()
 
     def close(self) -> None:
-        """Close the connection, when what was published is confirmed, or refused, or soon after."""
+        """Close the connection after all published messages are confirmed or refused, or soon after that."""
         self._be_whole()
         with self._lock:
             thread, session = self._thread, self._session
@@ -150,7 +150,7 @@ class AmqpPublisher:
         self._closing = False
 
     def _be_whole(self) -> None:
-        """Begin anew after a fork: the parent's connection is not ours to use or close, and its thread is not here."""
+        """Reset after a fork: the parent's connection must not be used or closed, and its thread is missing."""
         if self._pid != os.getpid():
             self._begin()
             self._forget_queues()
@@ -164,14 +164,14 @@ class AmqpPublisher:
         return BrokerUnavailable(shown(self._layer.url), error)
 
     def _is_blocked(self) -> bool:
-        """Whether RabbitMQ takes nothing, and has not for a while."""
+        """Return whether RabbitMQ has refused messages for some time."""
         since = self._blocked_since
         return since is not None and time.monotonic() - since > BLOCKED_WAIT
 
-    # -- writing ----------------------------------------------------------------------------
+    # -- writing
 
     def _write(self) -> None:
-        """Write what is not written; the thread that does so writes what others add meanwhile, too."""
+        """Write the waiting messages; the writing thread also writes those that others add meanwhile."""
         while self._unsent and self._can_write() and self._writing.acquire(blocking=False):
             try:
                 while self._write_some():
@@ -180,7 +180,7 @@ class AmqpPublisher:
                 self._writing.release()
 
     def _can_write(self) -> bool:
-        """Whether there is a connection that takes messages; else its reader writes them when there is."""
+        """Return whether the connection accepts messages; otherwise its reader writes them later."""
         session = self._session
         return session is not None and session.lost is None and self._blocked_since is None
 
@@ -201,11 +201,11 @@ class AmqpPublisher:
             session.connection.write(data)
         except Exception as error:
             session.lost = session.lost or error
-            session.connection.abort()  # the reader sees to it
+            session.connection.abort()  # the reader handles the error
             return False
         return True
 
-    # -- the thread -------------------------------------------------------------------------
+    # -- the thread
 
     def _run(self) -> None:
         failures = 0
@@ -294,10 +294,10 @@ class AmqpPublisher:
                 # A queue that has a limit of its own, or cannot store the message, refuses it.
                 message.tell(None if taken else ChannelFull(message.destination.channel))
 
-    # -- queues that are not there ----------------------------------------------------------
+    # -- queues that do not exist
 
     def _on_returned(self, session: _Session, header: Frame) -> None:
-        """Note that RabbitMQ returns a message; its confirmation follows."""
+        """Mark a message as returned by RabbitMQ; its confirmation follows."""
         identity = amqp_frames.message_identity(header.payload)
         with self._lock:
             for message in session.pending.values():
@@ -306,7 +306,7 @@ class AmqpPublisher:
                     return
 
     def _publish_again(self, message: Outgoing) -> None:
-        """Publish a message whose queue is deleted, once it is declared."""
+        """Declare the deleted queue of a message, and publish the message again."""
         if message.deadline < time.monotonic():
             error = RecoverableConnectionError(f"the queue {message.destination.queue} is deleted again and again")
             message.tell(self._unavailable(error))
@@ -321,14 +321,14 @@ class AmqpPublisher:
 
         self.ask(message.destination, answer)
 
-    # -- what goes wrong --------------------------------------------------------------------
+    # -- errors
 
     def _on_closed(self, session: _Session, frame: Frame) -> None:
         error = ChannelClosed(*amqp_frames.read_close(frame.payload))
         if frame.channel != _ASK:
             raise error
         with self._writing:
-            # RabbitMQ reads nothing on the channel until it is open again: no question after the one that it dislikes.
+            # RabbitMQ ignores all requests on the channel until it is open again: those after the failed one, too.
             with self._lock:
                 question = session.questions.popleft()
                 self._unsent.extendleft(reversed(session.questions))
@@ -354,7 +354,7 @@ class AmqpPublisher:
                 waiting = [*self._unsent, *session.unanswered()]
                 self._unsent.clear()
                 asked = bool(session.questions)
-            self._tell(waiting, self._unavailable(Blocked(_BLOCKED)))  # what is written may still arrive
+            self._tell(waiting, self._unavailable(Blocked(_BLOCKED)))  # written messages may still arrive
             if asked:
                 raise RecoverableConnectionError("RabbitMQ was blocked before it answered")
             return
@@ -364,12 +364,12 @@ class AmqpPublisher:
             raise RecoverableConnectionError(f"RabbitMQ confirmed nothing for {session.connection.silence:g} s")
 
     def _lose(self, session: _Session, error: BaseException) -> bool:
-        """Note that the connection is lost; return whether nothing needs another one."""
+        """Handle the loss of the connection; return True if no message or request needs another one."""
         session.connection.collect()
         with self._lock:
             self._session = None
             self._blocked_since = None
-            # RabbitMQ may have these messages already: their readers know them again by their ids.
+            # RabbitMQ may have these messages already: their readers recognise duplicates by the ids.
             self._unsent.extendleft(reversed(session.unanswered()))
         self._forget_queues()
         if self._closing or isinstance(error, ChannelClosed):
@@ -385,7 +385,7 @@ class AmqpPublisher:
             return True
 
     def _end(self, error: BaseException) -> bool:
-        """Tell all that waits that the broker is away; return whether the thread is to end."""
+        """Report to all waiting items that the broker is away; return whether the thread must end."""
         unavailable = self._unavailable(error)
         with self._lock:
             waiting = [*self._unsent]

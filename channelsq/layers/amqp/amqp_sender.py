@@ -1,4 +1,4 @@
-"""Sending on RabbitMQ: messages of many sends, and of many threads, travel and are confirmed together."""
+"""Sending on RabbitMQ: the messages of many sends and threads are written and confirmed together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from channelsq.layers.wire.wire_forms import Entry, pack_envelopes
 
 
 class AmqpOutbox(Outbox):
-    """What one consumer sent, to be confirmed before its message is acknowledged."""
+    """The messages of one consumer, to be confirmed before its message is acknowledged."""
 
     __slots__ = ("envelopes", "messages")
 
@@ -34,11 +34,11 @@ class AmqpOutbox(Outbox):
 
 
 class AmqpSender(KombuSender):
-    """Sends for a layer on RabbitMQ; what is rare goes through Kombu, as elsewhere.
+    """The sender of a layer on RabbitMQ; rare operations use Kombu, as on other brokers.
 
     Args:
         layer: the layer.
-        connections: how many connections of Kombu's may be in use at once.
+        connections: the most connections of Kombu that may be in use at once.
     """
 
     def __init__(self, layer: KombuBroker, connections: int) -> None:
@@ -46,7 +46,7 @@ class AmqpSender(KombuSender):
         self._encoder = MessageEncoder(layer)
         self._admission = Admission(layer, self._encoder.destination)
 
-    # -- sending ----------------------------------------------------------------------------
+    # -- sending
 
     def dispatch(self, envelopes: Mapping[str, list[Entry]], messages: Sequence[tuple[str, Send]]) -> None:
         batch = Batch()
@@ -62,7 +62,7 @@ class AmqpSender(KombuSender):
             raise full
 
     def submit(self, sends: Sequence[Send], told: Callable[[int, Exception | None], None]) -> None:
-        """Send each by itself, without waiting for confirmations; see :meth:`BaseChannelLayer.submit`."""
+        """Send each message by itself, without waiting for confirmations; see :meth:`BaseChannelLayer.submit`."""
         outgoing = Outgoings(self._admission.publisher)
         batches: list[Batch] = []
         for place, send in enumerate(sends):
@@ -79,7 +79,7 @@ class AmqpSender(KombuSender):
             batch.close()
 
     def settle(self, sends: Sequence[Send]) -> None:
-        """Send before the message is acknowledged that is being handled; now, if none is, or it is elsewhere."""
+        """Send before the current consumer's message is acknowledged; now, if it came from elsewhere."""
         envelopes, messages = self._layer.sort(sends)
         outbox = collected_here.get()
         if not isinstance(outbox, AmqpOutbox) or outbox.layer is not self._layer:
@@ -107,11 +107,11 @@ class AmqpSender(KombuSender):
             raise full
 
     def send_outboxes(self, outboxes: Sequence[AmqpOutbox], done: Callable[[Exception | None], None]) -> None:
-        """Send what consumers have sent; what goes to one process travels together.
+        """Send the messages of consumers; those for one process share envelopes.
 
         Args:
-            outboxes: theirs.
-            done: called, in any thread, when all is confirmed, or something could not be sent.
+            outboxes: the consumers' outboxes.
+                done: called, in any thread, when all messages are confirmed, or one could not be sent.
         """
         envelopes: dict[str, list[Entry]] = {}
         messages: list[tuple[str, Send]] = []
@@ -134,20 +134,20 @@ class AmqpSender(KombuSender):
         batch.close()
 
     def place_of(self, channel: str) -> Destination:
-        """Return where messages for a channel are published."""
+        """Return the destination of messages to a channel."""
         return self._admission.place_of(channel)
 
     def publish_copy(
         self, queue: str, header: bytes, body: bytes, identity: str, done: Callable[[Exception | None], None]
     ) -> None:
-        """Publish a message that came from a queue once more, as it was.
+        """Publish a message from a queue again, unchanged.
 
         Args:
             queue: the queue.
-            header: the payload of its header frame.
-            body: its body.
-            identity: its id.
-            done: called, in any thread, with what became of it.
+            header: the payload of the header frame.
+                body: the body.
+                identity: the message's id.
+                done: called, in any thread, with the error, or None.
         """
         channel = queue.removeprefix(self._layer.queue_prefix)
         self._admission.publisher.publish(
@@ -161,7 +161,7 @@ class AmqpSender(KombuSender):
         batch: Batch,
         outgoing: Outgoings,
     ) -> ChannelFull | None:
-        """Add the messages for which there is room; return ChannelFull for the first that has none."""
+        """Add the messages whose channels are not full; return ChannelFull for the first other one."""
         full: ChannelFull | None = None
         for prefix, entries in envelopes.items():
             for part, body in pack_envelopes(entries):
@@ -206,11 +206,11 @@ class AmqpSender(KombuSender):
 
 
 class _Told(Batch):
-    """What one send is made of.
+    """The messages of one send.
 
     Args:
-        place: the send's among others.
-        told: called with the place, and what became of it.
+        place: the index of the send.
+            told: called with the index, and the error or None.
     """
 
     def __init__(self, place: int, told: Callable[[int, Exception | None], None]) -> None:

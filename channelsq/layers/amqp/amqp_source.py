@@ -1,7 +1,7 @@
 """The source of a layer on RabbitMQ.
 
-What a consumer sent is published and confirmed, then its message is acknowledged, many messages at once for both.  The
-thread that polls reads; whoever has something to say writes.
+The messages of consumers are published and confirmed; then the consumers' own messages are acknowledged, both in
+batches.  Only the polling thread reads; any thread may write.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _CHANNEL = 1
 #: Seconds of one wait for a message.
 QUIET = 0.25
 
-#: Seconds between two attempts to publish what a consumer sent, and for which it is tried.
+#: Seconds between two attempts to publish the messages of a consumer, and the most seconds in all.
 _AGAIN, _LONGEST = 1.0, 60.0
 
-#: How many messages are remembered that are done with.
+#: The most settled messages that are remembered.
 MOST_REMEMBERED = 10_000
 
 
@@ -49,8 +49,8 @@ class AmqpSource(Source[AmqpDelivery]):
 
     Args:
         layer: the layer.
-        sender: the layer's, which publishes what consumers send.
-        options: see there.
+        sender: the layer's sender, which publishes the messages of consumers.
+        options: see :class:`SourceOptions`.
     """
 
     def __init__(self, layer: KombuBroker, sender: AmqpSender, options: SourceOptions) -> None:
@@ -59,8 +59,8 @@ class AmqpSource(Source[AmqpDelivery]):
         self._options = options
         self._tags = {channel: f"channelsq-{number}" for number, channel in enumerate(options.channels)}
         self._numbers = len(self._tags)
-        self._room = 0  # for messages that wait for their time
-        self._granted = 0  # messages that a consumer of RabbitMQ's may hold, where that is said once for each
+        self._room = 0  # for messages that wait for their ETA
+        self._granted = 0  # the prefetch limit of a consumer, if it was set for each consumer
         self._lock = threading.RLock()
         self._reading = threading.Lock()
         self._connection: AmqpConnection | None = None
@@ -69,17 +69,17 @@ class AmqpSource(Source[AmqpDelivery]):
         self._assembler = Assembler()
         self._arrived: list[AmqpDelivery] = []
         self._unread: list[AmqpDelivery] = []
-        #: The messages that are held and not done with.
+        #: The messages that are held and not done.
         self._held: dict[Key, AmqpDelivery] = {}
-        #: Those that are done with, and that RabbitMQ does not know to be.
+        #: The messages that are done while RabbitMQ does not know it.
         self._done: dict[Key, AmqpDelivery] = {}
-        #: Those that were acknowledged last, of which the acknowledgement may be lost.
+        #: The messages acknowledged last; an acknowledgement may be lost.
         self._acknowledged: dict[Key, None] = {}
-        #: What is done with and to be sent, or acknowledged.
+        #: The messages that are done, with sends or acknowledgements waiting.
         self._settled: list[AmqpDelivery] = []
-        #: Delivery tags that are not acknowledged, in order.
+        #: Unacknowledged delivery tags, in order.
         self._tags_open: dict[int, None] = {}
-        self._asked = self._answered = 0  # how many basic.qos
+        self._asked = self._answered = 0  # the number of basic.qos
         self._limit = HoldLimit(sender, self)
         self._pulse: Pulse | None = None
         self._ends = False
@@ -88,7 +88,7 @@ class AmqpSource(Source[AmqpDelivery]):
 
     @property
     def errors(self) -> tuple[type[BaseException], ...]:
-        """What is raised when the connection is lost, or RabbitMQ does not do what is asked for."""
+        """The exceptions for a lost connection, and for requests that RabbitMQ refuses."""
         return OSError, AMQPError, OperationalError, ChannelClosed
 
     def connect(self) -> bool:
@@ -130,7 +130,7 @@ class AmqpSource(Source[AmqpDelivery]):
     def lost(self) -> None:
         with self._lock:
             connection, self._connection = self._connection, None
-            self.connections += 1  # what came by the lost one is RabbitMQ's again
+            self.connections += 1  # RabbitMQ has the messages of the lost connection again
             for delivery in (*self._arrived, *self._unread):
                 self.abandon(delivery)
             self._arrived.clear()
@@ -151,7 +151,7 @@ class AmqpSource(Source[AmqpDelivery]):
         self.flush()
         until = time.monotonic() + 5.0
         while self._connection is not None and self._done and time.monotonic() < until:
-            time.sleep(0.005)  # what was sent is confirmed now, and acknowledged
+            time.sleep(0.005)  # until all sends are confirmed and their messages acknowledged
         with self._reading:
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -190,7 +190,7 @@ class AmqpSource(Source[AmqpDelivery]):
                 return found
 
     def _take_in(self, seconds: float) -> None:
-        """Read for so long; by the thread that has :attr:`_reading`."""
+        """Read frames for ``seconds``; the caller holds :attr:`_reading`."""
         connection = self._connection
         if connection is None:
             return
@@ -227,7 +227,7 @@ class AmqpSource(Source[AmqpDelivery]):
         return found
 
     def _knows(self, delivery: AmqpDelivery) -> bool:
-        """Return whether a message that came again is no new one, as this source has or had it."""
+        """Return whether a redelivered message is not new, because this source holds or had it."""
         key = delivery.key
         held = self._held.get(key) or self._done.get(key)
         if held is None:
@@ -237,7 +237,7 @@ class AmqpSource(Source[AmqpDelivery]):
             self._done[key] = delivery
             self._settled.append(delivery)
             return True
-        if not self.is_lost(held):  # a publisher has sent it twice
+        if not self.is_lost(held):  # a duplicate of the publisher
             self._write(amqp_frames.acknowledge(_CHANNEL, held.tag))
             self._tags_open.pop(held.tag, None)
         held.tag, held.number, held.since = delivery.tag, delivery.number, time.monotonic()
@@ -258,7 +258,7 @@ class AmqpSource(Source[AmqpDelivery]):
         count = self._options.credit + self._room
         if self._layer.shares_prefetch:
             self._ask_qos(count)
-        elif count > self._granted:  # what is said counts for consumers from now on
+        elif count > self._granted:  # the limit applies to later consumers
             self._granted = count if not self._granted else count * 2
             self._ask_qos(self._granted)
             tags = self._tags if self.connections and self._answered else {}
@@ -273,7 +273,7 @@ class AmqpSource(Source[AmqpDelivery]):
         with self._lock:
             self._unread += deliveries
 
-    # -- what a delivery says
+    # -- the contents of a delivery
 
     def queue_of(self, delivery: AmqpDelivery) -> str:
         return delivery.queue
@@ -297,7 +297,7 @@ class AmqpSource(Source[AmqpDelivery]):
         return delivery.redelivered or bool(message.headers.get("redelivered"))
 
     def is_expired(self, delivery: AmqpDelivery, message: TaskMessage) -> bool:
-        return False  # RabbitMQ drops such a message
+        return False  # RabbitMQ drops expired messages
 
     # -- while it is held
 
@@ -312,7 +312,7 @@ class AmqpSource(Source[AmqpDelivery]):
     # -- outcomes
 
     def outbox(self) -> Outbox | None:
-        # What RabbitMQ itself may refuse is sent while the consumer can be told.
+        # Messages that RabbitMQ itself may refuse are sent while the error can still be raised in the consumer.
         return None if self._layer.exact_capacity else AmqpOutbox(self._layer)
 
     def settle(self, delivery: AmqpDelivery, outbox: Outbox | None) -> None:
@@ -333,13 +333,13 @@ class AmqpSource(Source[AmqpDelivery]):
         self.settle(delivery, None)
 
     def set_aside(self, delivery: AmqpDelivery, reason: str) -> None:
-        """Reject a message: RabbitMQ has queues for dead letters where an operator names one."""
+        """Reject a message: RabbitMQ moves it to dead letters if an operator has configured a queue for them."""
         self._refuse(delivery, requeue=False)
 
     def give_back(self, delivery: AmqpDelivery) -> None:
         try:
             self._refuse(delivery, requeue=True)
-        except self.errors as error:  # then it is RabbitMQ's again
+        except self.errors as error:  # then RabbitMQ has it again
             logger.debug("%s was not given back: %s", delivery.key, error, extra={"action": "give_back_failed"})
 
     def leave(self, delivery: AmqpDelivery) -> None:
@@ -374,7 +374,7 @@ class AmqpSource(Source[AmqpDelivery]):
                 self._tags_open.pop(tag, None)
                 try:
                     self._write(frame)
-                except self.errors as error:  # then it is RabbitMQ's again
+                except self.errors as error:  # then RabbitMQ has it again
                     logger.debug("%s: %s", delivery.queue, error, extra={"action": "acks_lost"})
 
         return conclude
@@ -393,7 +393,7 @@ class AmqpSource(Source[AmqpDelivery]):
                 self.acknowledge([delivery])
                 self._ask_qos(self._granted or self._options.credit + self._room)
                 asked = self._asked
-            # RabbitMQ answers when it has read the acknowledgement.
+            # RabbitMQ answers after it has read the acknowledgement.
             while self._answered < asked and not self.is_lost(delivery):
                 if self._reading.acquire(timeout=QUIET):
                     try:
@@ -414,7 +414,7 @@ class AmqpSource(Source[AmqpDelivery]):
         except self.errors as error:
             logger.warning("acknowledgements are lost, the broker is away: %s", error, extra={"action": "acks_lost"})
             self.lost()
-        except Exception:  # the thread is counted on
+        except Exception:  # the thread must survive
             logger.exception("acknowledgements could not be sent", extra={"action": "acks_wait"})
 
     def _flush(self) -> None:
@@ -423,7 +423,7 @@ class AmqpSource(Source[AmqpDelivery]):
         with self._lock:
             settled, self._settled = self._settled, []
             sent = [delivery for delivery in settled if delivery.is_sent]
-            # What is lost waits until it comes again: another worker may have it, and send.
+            # A lost message waits until it is redelivered: another worker may have it, and send.
             to_send = [
                 delivery
                 for delivery in settled
@@ -436,7 +436,7 @@ class AmqpSource(Source[AmqpDelivery]):
             self._publish(to_send, time.monotonic() + _LONGEST)
 
     def _publish(self, deliveries: list[AmqpDelivery], until: float) -> None:
-        """Send what the consumers of messages have sent, then acknowledge the messages."""
+        """Send the messages of consumers, then acknowledge the consumers' own messages."""
 
         def done(error: Exception | None) -> None:
             if isinstance(error, BrokerUnavailable) and time.monotonic() < until and not self._ends:
@@ -451,25 +451,25 @@ class AmqpSource(Source[AmqpDelivery]):
                     timer.start()
                 return
             if error is not None:
-                logger.error("what consumers sent could not be sent: %s", error, extra={"action": "not_sent"})
+                logger.error("the messages of consumers could not be sent: %s", error, extra={"action": "not_sent"})
             for delivery in deliveries:
                 delivery.is_sent = True
                 delivery.outbox = None
             try:
                 self.acknowledge(deliveries)
-            except Exception as raised:  # the thread that polls notices, too
+            except Exception as raised:  # the polling thread notices the error, too
                 logger.debug("acknowledgements are lost: %s", raised, extra={"action": "acks_lost"})
 
         outboxes = [delivery.outbox for delivery in deliveries if delivery.outbox is not None]
         self._sender.send_outboxes(outboxes, done)
 
     def acknowledge(self, deliveries: Sequence[AmqpDelivery]) -> None:
-        """Acknowledge messages, those at the front of what is open with one frame; from any thread."""
+        """Acknowledge messages; use one frame for the oldest unacknowledged ones.  From any thread."""
         with self._lock:
             tags: set[int] = set()
             for delivery in deliveries:
                 if self.is_lost(delivery):
-                    continue  # it comes again
+                    continue  # it is redelivered
                 if not delivery.is_acknowledged:
                     delivery.is_acknowledged = True
                     tags.add(delivery.tag)

@@ -1,8 +1,8 @@
-"""Messages that a worker holds for longer than RabbitMQ allows by its ``consumer_timeout``, 30 minutes.
+"""Messages that a worker holds for longer than RabbitMQ's ``consumer_timeout`` of 30 minutes.
 
-RabbitMQ closes the AMQP channel then: it delivers all that came by it again, and again half an hour later.  So such a
-message is acknowledged before.  While its consumer runs this is logged, as the worker's death would lose it; a message
-that waits for its time is published again first.
+RabbitMQ then closes the AMQP channel and redelivers all of its messages, and again half an hour later.  So such a
+message is acknowledged before.  While its consumer runs this is logged, because the worker's death would lose it.  A
+message that waits for its ETA is published again first.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from channelsq.layers.amqp.amqp_sender import AmqpSender
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Seconds for which a message is held at most; RabbitMQ looks once a minute.
+#: The most seconds for which a message is held; RabbitMQ checks once a minute.
 HELD = 900.0
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 _LOOK_EVERY = 1.0
 
 
@@ -32,18 +32,18 @@ class Holder(Protocol):
         """Acknowledge messages; raise the transport's errors."""
 
     def detach(self, delivery: AmqpDelivery) -> Callable[[bool], None]:
-        """Have a message not run.
+        """Remove a message that has not run.
 
         Returns:
-            what acknowledges it if it is called with True, else has it delivered again; raises nothing.
+            a function that acknowledges it if called with True, otherwise has it redelivered; it raises nothing.
         """
 
 
 class HoldLimit:
-    """Sees to what a source holds for too long.
+    """Enforces the limit on a source's held messages.
 
     Args:
-        sender: the layer's.
+        sender: the layer's sender.
         holder: the source.
     """
 
@@ -53,7 +53,7 @@ class HoldLimit:
         self._looked = 0.0
 
     def is_time(self) -> bool:
-        """Return whether to look."""
+        """Return whether a check is due."""
         now = time.monotonic()
         if now - self._looked < _LOOK_EVERY:
             return False
@@ -61,7 +61,7 @@ class HoldLimit:
         return True
 
     def look(self, held: Iterable[AmqpDelivery]) -> None:
-        """Acknowledge what was held for too long; raise the transport's errors."""
+        """Acknowledge messages that were held for too long; raise the transport's errors."""
         now = time.monotonic()
         for delivery in held:
             if now - delivery.since < HELD or delivery.is_acknowledged:
@@ -85,7 +85,7 @@ class HoldLimit:
 
 
 def _waits(eta: object) -> bool:
-    """Return whether a message's time has not come."""
+    """Return whether a message waits for its ETA."""
     try:
         moment = datetime.fromisoformat(str(eta))
     except ValueError:

@@ -1,6 +1,6 @@
-"""A layer's messages as RabbitMQ takes them: what :mod:`channelsq.layers.wire.wire_forms` says, encoded for AMQP.
+"""A layer's messages for RabbitMQ: the forms of :mod:`channelsq.layers.wire.wire_forms`, encoded for AMQP.
 
-A Kombu program reads them as if Kombu had published them.
+Other Kombu programs read them as if Kombu had published them.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, task_body, task_message
 
-#: The content encoding of bytes, as Kombu calls it.
+#: Kombu's name for the content encoding of bytes.
 _BINARY = "binary"
 
-#: Delivery modes: for a message that outlives the broker's end, and for one that does not.
+#: Delivery modes: for a message that survives a restart of the broker, and for others.
 _PERSISTENT, _TRANSIENT = 2, 1
 
-#: Stands for a message's id while the rest of its headers is encoded.
+#: The placeholder of a message's id while the rest of its headers is encoded.
 _ANY = "\0"
 
 Told = Callable[[Exception | None], None]
 
 
 class _Form(NamedTuple):
-    """The encoded properties that all messages of a channel share: what stands between the places of an id."""
+    """The encoded properties that all messages of a channel share: the parts around the ids."""
 
     before: bytes
     between: bytes
@@ -40,7 +40,7 @@ class _Form(NamedTuple):
 
 
 class MessageEncoder:
-    """Encodes what a layer sends.
+    """Encodes the messages of a layer.
 
     Args:
         layer: the layer.
@@ -52,8 +52,8 @@ class MessageEncoder:
         self._start = amqp_frames.short_string(CONTENT_TYPE) + amqp_frames.short_string(_BINARY)
 
     def destination(self, queue: Queue, channel: str) -> Destination:
-        """Return where what goes to a queue is published."""
-        described: Any = queue  # its stub knows no "expires"
+        """Return the destination for the messages of a queue."""
+        described: Any = queue  # its stub lacks "expires"
         arguments = to_rabbitmq_queue_arguments(described.queue_arguments or {}, expires=described.expires)
         return Destination(queue.name, channel, arguments)
 
@@ -87,7 +87,7 @@ class MessageEncoder:
         layer = self._layer
         if layer.signing is not None:
             body = layer.signing.bare(destination.queue, body, layer.expiry * 1000)
-        identity = new_id()  # by which it is known again, if it comes twice
+        identity = new_id()  # identifies duplicates
         encoded = amqp_frames.properties(
             CONTENT_TYPE, _BINARY, {},
             delivery_mode=_TRANSIENT, expiration=_ms(layer.expiry), message_id=identity,

@@ -1,4 +1,4 @@
-"""What is on its way to RabbitMQ: messages, questions about queues, and who waits for them."""
+"""Messages and requests on their way to RabbitMQ, and batches to wait for."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-#: Seconds after which a message that is not confirmed counts as not sent.
+#: Seconds after which an unconfirmed message counts as not sent.
 DEADLINE = 20.0
 
 
 class Destination(NamedTuple):
-    """A queue that is published to."""
+    """A queue to publish to."""
 
     queue: str
-    #: What errors call it.
+    #: The name in errors.
     channel: str
-    #: The queue's arguments, as RabbitMQ spells them.
+    #: The queue's arguments in RabbitMQ's form.
     arguments: Mapping[str, Any]
 
 
@@ -26,8 +26,8 @@ class Outgoing:
 
     Args:
         destination: the queue.
-        identity: the message's, which its properties say.
-        properties: encoded.
+        identity: the message's id, which is part of the properties.
+            properties: the encoded properties.
         body: the message.
         done: called, in any thread, with the error, or None when RabbitMQ has confirmed the message.
     """
@@ -48,11 +48,11 @@ class Outgoing:
         self.body = body
         self.done: Callable[[Exception | None], None] | None = done
         self.deadline = time.monotonic() + DEADLINE
-        #: Whether RabbitMQ has returned it, as there was no such queue.
+        #: Whether RabbitMQ has returned it because the queue does not exist.
         self.returned = False
 
     def tell(self, error: Exception | None) -> None:
-        """Tell what became of it, once."""
+        """Report the result, once."""
         done, self.done = self.done, None
         if done is not None:
             done(error)
@@ -63,7 +63,7 @@ class Question:
 
     Args:
         destination: the queue.
-        answer: called, in any thread, with the messages that wait there, and the error if there is one.
+        answer: called, in any thread, with the number of waiting messages, and the error if there is one.
     """
 
     __slots__ = ("answer", "destination")
@@ -74,28 +74,28 @@ class Question:
 
 
 class Batch:
-    """Messages that somebody waits for together.
+    """Messages with a common wait for their results.
 
     Args:
-        done: called when all are told, in any thread; None if nobody asks.
+        done: called when all results are known, in any thread; None for no callback.
     """
 
     def __init__(self, done: Callable[[], None] | None = None) -> None:
         self._lock = threading.Lock()
-        self._left = 1  # until it is closed
+        self._left = 1  # one more until it is closed
         self._done = done
         self._event = threading.Event() if done is None else None
         #: The first error.
         self.error: Exception | None = None
 
     def add(self) -> Callable[[Exception | None], None]:
-        """Return what is to be told of one more message."""
+        """Return the callback for the result of one more message."""
         with self._lock:
             self._left += 1
         return self.told
 
     def told(self, error: Exception | None) -> None:
-        """Note what became of a message."""
+        """Record the result of a message."""
         with self._lock:
             self.error = self.error or error
             self._left -= 1
@@ -107,9 +107,9 @@ class Batch:
             self._event.set()
 
     def close(self) -> None:
-        """Note that no more are added."""
+        """Record that no more messages are added."""
         self.told(None)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all are told; False if they are not in time."""
+        """Wait for all results; return False if some are missing after ``seconds``."""
         return self._event is None or self._event.wait(seconds)
