@@ -2,18 +2,18 @@
 
 Importing the package registers the URL scheme ``ipc``::
 
-    ipc://mysite            the directory "mysite" among those of this user, see :func:`default_directory`
+    ipc://mysite            the directory "mysite" of this user, see :func:`default_directory`
     ipc:///srv/mysite/ipc   this directory
 
 ::
 
-    directory   where the file is, and whose
-    owners      which processes live
-    bells       how they wake each other
-    file        the file itself
-    overdue     what expired, and what dead processes held
+    directory   the directory of the file, and its owner
+    owners      the processes that live
+    wake_ups    the wake-ups between processes
+    database    the file itself
+    overdue     expired messages, and those of dead processes
     store       messages, queues and memberships in the file
-    transport   the store as Kombu has it
+    transport   the store as a Kombu transport
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["SCHEME", "ipc_url", "register"]
 
 
 def register() -> None:
-    """Tell Kombu about the scheme; harmless to repeat."""
+    """Register the scheme with Kombu; repeated calls are harmless."""
     TRANSPORT_ALIASES[SCHEME] = "channelsq.ipc.ipc_transport:Transport"
 
 

@@ -1,7 +1,7 @@
 """A connection to the SQLite file that the processes of a site share: opened, read, and written to.
 
-SQLite's write-ahead log lets many processes read while one writes.  Its locks are the kernel's: a process that is
-killed leaves none behind, and nothing of a transaction that it had not committed.
+SQLite's write-ahead log lets many processes read while one writes.  Its locks are the kernel's: a killed process
+leaves no lock behind, and no part of an uncommitted transaction.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ BUSY_TIMEOUT = 10.0
 #: The seconds between two attempts to begin a transaction: the first, and the longest.
 _PAUSES = 0.00005, 0.002
 
-#: Bytes that the file may take.  Sends and acknowledgements fail when it is full, and the processes say so.
+#: The most bytes of the file.  When it is full, sends and acknowledgements fail with an error.
 LARGEST = 512 * 2**20
 
 _PAGE = 4096
 
-#: Pages of the log from which on a commit copies it into the file.
+#: The size of the log, in pages, from which a commit copies it into the file.
 _CHECKPOINT = 2000
 
 _SCHEMA = resources.files("channelsq.ipc").joinpath("schema.sql").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ class Database:
     """One connection to a site's file.  Not thread-safe.
 
     Args:
-        directory: the site's, see :func:`channelsq.ipc.directory.make_private`.
+        directory: the site's directory, see :func:`channelsq.ipc.directory.make_private`.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -62,18 +62,18 @@ class Database:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection."""
+        """True if there is a connection."""
         return self._connection is not None
 
     def open(self) -> sqlite3.Connection:
-        """Return the connection, which is made if there is none; raise what SQLite and the system raise."""
+        """Return the connection; open it if there is none; raise errors of SQLite and the system."""
         if self._connection is None:
             guard = open_private(self.directory)
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
                 opening = os.open("opening", flags, 0o600, dir_fd=guard)
                 try:
-                    # One process after the other: SQLite answers "locked" to who changes the journal beside another.
+                    # One process after the other: SQLite answers "locked" to concurrent changes of the journal mode.
                     fcntl.flock(opening, fcntl.LOCK_EX)
                     self._connection = self._connect(guard)
                 finally:
@@ -96,7 +96,7 @@ class Database:
         return connection
 
     def _opened_anew(self, guard: int) -> sqlite3.Connection:
-        """Return a connection to a file that nothing waits for the disk with; one of before a restart is deleted."""
+        """Return a connection without waits for the disk; delete a file from before the machine's restart first."""
         try:
             connection = self._opened(guard, "OFF")
         except sqlite3.DatabaseError as error:
@@ -148,14 +148,14 @@ class Database:
         connection.execute("PRAGMA busy_timeout = 0")  # SQLite's own pauses are long
 
     def close(self) -> None:
-        """Close the connection; another one is made when it is needed."""
+        """Close the connection; it is opened again at the next use."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     @property
     def is_gone(self) -> bool:
-        """Whether the file that is open was deleted or replaced, by a program that cleans up temporary files, say."""
+        """True if the open file was deleted or replaced, for example by a program that cleans up temporary files."""
         if self._connection is None:
             return False
         try:
@@ -166,15 +166,15 @@ class Database:
     # -- transactions -----------------------------------------------------------------------
 
     def read(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Return what ``work(connection)`` reads; it may be called again."""
+        """Return the result of ``work(connection)``, which reads and may be called again."""
         connection = self.open()
         return _patiently(lambda: work(connection), BUSY_TIMEOUT)
 
     def write(self, work: Callable[[sqlite3.Connection], _Result], seconds: float = BUSY_TIMEOUT) -> _Result:
-        """Return what ``work(connection)`` returns, which runs in a transaction.
+        """Return the result of ``work(connection)``, which runs in a transaction.
 
         Args:
-            work: nothing of it remains if it raises.
+            work: writes; its changes are rolled back if it raises.
             seconds: how long to wait for another process's transaction.
 
         Raises:
@@ -186,14 +186,14 @@ class Database:
             result = work(connection)
             connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:  # SQLite itself has ended that of a file which is full
+            if connection.in_transaction:  # SQLite itself has ended the transaction if the file is full
                 connection.execute("ROLLBACK")
             raise
         return result
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether another process was writing."""
+    """Return whether another process was writing."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY
 
@@ -216,9 +216,9 @@ def _patiently(call: Callable[[], _Result], seconds: float) -> _Result:
 
 
 def _create(guard: int, name: str) -> None:
-    """Make the file for its user alone, unless it is there.
+    """Create the file for its user alone, unless it exists.
 
-    One that is there is not opened: closing it would end the locks that SQLite has on it in this process.
+    An existing file is not opened: closing it would end SQLite's locks on it in this process.
     """
     try:
         os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=guard))
@@ -232,7 +232,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _boot() -> str:
-    """Return what tells this run of the machine's kernel from others; empty where the system does not say."""
+    """Return the id of this boot of the machine; empty if the system does not tell."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -16,14 +16,14 @@ from channelsq.transport.dead_letter_store import DeadLetter
 
 logger = logging.getLogger("channelsq.ipc")
 
-#: Dead letters that are read at a time.
+#: The number of dead letters that are read at a time.
 _CHUNK = 20
 
 _COLUMNS = "id, queue, died, deaths, reason, payload"
 
 
 def bury(store: Store, taken: Taken) -> None:
-    """Make a message that this process holds a dead letter, and tell of it."""
+    """Make a message that this process holds a dead letter, and call the listeners."""
     reason = f"{taken.deaths} processes died with it"
     if not store.write(lambda tx: tx.bury(taken.key, reason)):
         return
@@ -35,12 +35,12 @@ def bury(store: Store, taken: Taken) -> None:
     try:
         payload = payloads.decode(taken.payload)
     except ForeignPayload:
-        return  # nobody waits for it
+        return  # no listener can read it
     dead_letters.tell(taken.queue, payload)
 
 
 class StoredDeadLetters:
-    """The dead letters of one site, as :class:`channelsq.transport.dead_letter_store.DeadLetters` has those of Redis.
+    """The dead letters of one site, like :class:`channelsq.transport.dead_letter_store.DeadLetters` for Redis.
 
     Args:
         store: the site's.
@@ -50,11 +50,11 @@ class StoredDeadLetters:
         self._store = store
 
     def queues(self) -> list[str]:
-        """Return the queues that have some, sorted."""
+        """Return the sorted names of the queues that have dead letters."""
         return [queue for (queue,) in self._rows("SELECT DISTINCT queue FROM dead_letters ORDER BY queue", ())]
 
     def all(self, queue: str | None = None) -> Iterator[DeadLetter]:
-        """Return those of one queue, or of each, the oldest first."""
+        """Yield the dead letters of one queue, or of all, the oldest first."""
         for name in self.queues() if queue is None else [queue]:
             last = 0
             while rows := self._rows(
@@ -65,7 +65,7 @@ class StoredDeadLetters:
                 last = rows[-1][0]
 
     def find(self, identity: str, queue: str | None = None) -> list[DeadLetter]:
-        """Return the one with an id, if there is one, of a queue or of any."""
+        """Return the dead letter with an id in a list, of one queue or of any; an empty list if there is none."""
         if not re.fullmatch(r"\d{1,18}-\d{1,18}", identity):
             return []
         rows = self._rows(
@@ -78,7 +78,7 @@ class StoredDeadLetters:
         """Put the message at the end of its queue, marked redelivered, with no deaths and without an expiration.
 
         Returns:
-            False if the dead letter is gone, and then nothing is sent.
+            False, and nothing is sent, if the dead letter does not exist any more.
         """
         payload = letter.payload
         payloads.set_deaths(payload, 0)
@@ -92,7 +92,7 @@ class StoredDeadLetters:
         return self._store.write(replay)
 
     def delete(self, letter: DeadLetter) -> bool:
-        """Delete it for good; return False if it is gone already."""
+        """Delete the dead letter; return False if it does not exist any more."""
         return self._store.write(lambda tx: _delete(tx, letter))
 
     def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The directory that the processes of one site share: which it is, and that nobody else can write into it."""
+"""The directory that the processes of one site share, which no other user can enter."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kombu.utils.url import url_to_parts
 
 from channelsq.exceptions import InvalidChannelLayerError
 
-#: That of broker URLs.
+#: The scheme of broker URLs.
 SCHEME = "ipc"
 
 _PREFIX = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
 def check_prefix(prefix: object) -> str:
-    """``prefix``, if a directory can be called so; else raises InvalidChannelLayerError."""
+    """Return ``prefix`` if it is a valid name of a directory; raise InvalidChannelLayerError otherwise."""
     if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
         raise InvalidChannelLayerError(
             f"the prefix of an IPCChannelLayer must be 1 to 64 ASCII letters, digits, '-', '_' and '.', the first no "
@@ -31,44 +31,44 @@ def check_prefix(prefix: object) -> str:
 
 
 def default_directory(prefix: str) -> Path:
-    """The directory of a site that chose none: among the temporary files, one for each user and prefix.
+    """Return the default directory of a site: among the temporary files, one for each user and prefix.
 
-    Not the user's runtime directory, which a service and a shell of the same user may see differently, and which
+    It is not the user's runtime directory, which a service and a shell of the same user may see differently, and which
     is deleted when the user logs out.
     """
     return Path(tempfile.gettempdir()).resolve() / f"channelsq-{os.geteuid()}" / check_prefix(prefix)
 
 
 def url_of(directory: Path | str) -> str:
-    """The broker URL of a directory, an absolute path."""
+    """Return the broker URL of a directory, an absolute path."""
     return f"{SCHEME}://{quote(str(directory))}"
 
 
 def ipc_url(place: str | os.PathLike[str]) -> str:
-    """The broker URL of a site without a broker, for ``CELERY_BROKER_URL``.
+    """Return the broker URL of a site without a broker, for ``CELERY_BROKER_URL``.
 
     Args:
         place: the ``prefix`` of the IPCChannelLayer, or its ``path``.
 
     Raises:
-        InvalidChannelLayerError: it is neither an absolute path nor a prefix.
+        InvalidChannelLayerError: ``place`` is neither an absolute path nor a prefix.
     """
     path = os.fspath(place)
     return url_of(path if os.path.isabs(path) else default_directory(path))
 
 
 def directory_of(url: str) -> Path:
-    """The directory that a broker URL names.
+    """Return the directory that a broker URL names.
 
     Raises:
-        InvalidChannelLayerError: it names none.
+        InvalidChannelLayerError: the URL names no directory.
     """
     _, host, _, _, _, path, _ = url_to_parts(url)
     return directory_from(host, path)
 
 
 def directory_from(host: str | None, path: str | None) -> Path:
-    """The same for a URL that Kombu has taken apart."""
+    """Return the directory for the host and path of a URL."""
     if path and path != "/":
         return Path("/" + path.lstrip("/"))
     if host and host != "localhost":
@@ -77,19 +77,19 @@ def directory_from(host: str | None, path: str | None) -> Path:
 
 
 def make_private(directory: Path) -> Path:
-    """Make ``directory`` for this user alone, unless it is there; return it.
+    """Create ``directory`` for this user alone, unless it exists; return it.
 
     Raises:
-        InvalidChannelLayerError: it cannot be made, is another user's, or others can enter it.
+        InvalidChannelLayerError: it cannot be created, belongs to another user, or is open to others.
     """
     os.close(open_private(directory))
     return directory
 
 
 def open_private(directory: Path) -> int:
-    """Return a descriptor of a directory, as :func:`make_private` makes it.
+    """Return a descriptor of a directory; create it as :func:`make_private` does.
 
-    The checks are of the directory that was opened, whatever its path leads to a moment later.
+    The checks apply to the opened directory, even if its path changes later.
 
     Raises:
         InvalidChannelLayerError: see :func:`make_private`.
@@ -106,13 +106,13 @@ def open_private(directory: Path) -> int:
 
 
 def is_temporary(directory: Path) -> bool:
-    """Whether nothing in a directory need outlive the machine's next restart."""
+    """Return whether nothing in a directory need survive the machine's next restart."""
     shared = Path(tempfile.gettempdir()).resolve()
     return directory.parent.parent == shared or _is_in_memory(directory)
 
 
 def _is_in_memory(directory: Path) -> bool:
-    """Whether a directory is on a file system of the machine's memory; False where the system does not say."""
+    """Return whether a directory is on a file system in memory; False if the system does not tell."""
     device = directory.stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:

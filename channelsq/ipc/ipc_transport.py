@@ -1,7 +1,7 @@
-"""The store as a Kombu transport, so that Celery's workers read from it.
+"""The store as a Kombu transport, for Celery's workers.
 
-The exchanges and the interface of channels are those of Kombu's virtual transports; queues, bindings and what is
-unacknowledged are in the store, where every process sees them.
+Exchanges and the interface of channels come from Kombu's virtual transports.  Queues, bindings and unacknowledged
+messages are in the store, where every process sees them.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ logger = logging.getLogger("channelsq.ipc")
 
 
 class QoS(virtual.QoS):
-    """What a channel holds: the store knows it, too, so that it is given back if this process dies."""
+    """The messages that a channel holds; the store records them, so they are given back if this process dies."""
 
     channel: Any
 
     def ack(self, delivery_tag: str) -> None:
-        """See Kombu's."""
+        """Extend Kombu's method."""
         self.channel.store.remove(key_of(delivery_tag))
         super().ack(delivery_tag)
-        self.channel.interrupt()  # there is room in the prefetch window
+        self.channel.interrupt()  # there is space in the prefetch window
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """See Kombu's."""
+        """Extend Kombu's method."""
         if requeue:
             self.channel.store.release(key_of(delivery_tag))
         else:
@@ -50,7 +50,7 @@ class QoS(virtual.QoS):
         self.channel.interrupt()
 
     def restore_unacked(self) -> Any:
-        """Give back all that is held, each to its place."""
+        """Give back all held messages, each to its place."""
         held: Any = self._delivered
         done: Any = self._dirty
         for tag in [tag for tag in held if tag not in done]:
@@ -61,7 +61,7 @@ class QoS(virtual.QoS):
 
 
 class Channel(virtual.Channel):
-    """See Kombu's virtual channel."""
+    """A channel of the transport; see Kombu's virtual channel."""
 
     QoS = QoS
     supports_fanout = True
@@ -75,16 +75,16 @@ class Channel(virtual.Channel):
 
     @property
     def store(self) -> Store:
-        """Where everything is."""
+        """The store of the messages."""
         store: Store = self._transport.store
         return store
 
     @cached_property
     def _transport(self) -> Any:
-        return self.connection  # which is None once the channel is closed
+        return self.connection  # None once the channel is closed
 
     def interrupt(self) -> None:
-        """Have the connection look for messages again."""
+        """Make the connection check for messages again."""
         self._transport.interrupt()
 
     # -- messages ---------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class Channel(virtual.Channel):
         return self._take([queue])[1]
 
     def _take(self, queues: list[str], unacknowledged: set[str] | None = None) -> tuple[str, dict[str, Any]]:
-        """Take one message, of any of the queues.
+        """Take one message from any of the queues.
 
         Raises:
             Empty: there is none.
@@ -129,7 +129,7 @@ class Channel(virtual.Channel):
         return tag in qos._delivered and tag not in qos._dirty
 
     def _open(self, taken: Taken, *, held: bool) -> dict[str, Any] | None:
-        """Return the payload of a message; None if it is not to be handled, which is dealt with."""
+        """Return the payload of a message; None if it was expired, unreadable or deadly, and is settled."""
         if taken.deaths >= MOST_DEATHS and held:
             bury(self.store, taken)
             return None
@@ -148,7 +148,7 @@ class Channel(virtual.Channel):
         return None
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
-        """See Kombu's."""
+        """Extend Kombu's method."""
         try:
             _, payload = self._take([queue], {queue} if no_ack else set())
         except Empty:
@@ -159,7 +159,7 @@ class Channel(virtual.Channel):
         return message
 
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: Any, **kwargs: Any) -> Any:
-        """See Kombu's."""
+        """Extend Kombu's method."""
         if no_ack:
             self._unacknowledged.add(queue)
         else:
@@ -173,7 +173,7 @@ class Channel(virtual.Channel):
     # -- queues -----------------------------------------------------------------------------
 
     def prepare_queue_arguments(self, arguments: Any, **kwargs: Any) -> Any:
-        """Have a queue's expiry among its arguments."""
+        """Add a queue's expiry to its arguments."""
         return to_rabbitmq_queue_arguments(arguments, **kwargs)
 
     def _new_queue(self, queue: str, **kwargs: Any) -> None:
@@ -204,12 +204,12 @@ class Channel(virtual.Channel):
             self.store.delete(queue)
 
     def get_table(self, exchange: str) -> list[tuple[str, str, str]]:
-        """An exchange's bindings."""
+        """Return an exchange's bindings."""
         return self.store.bindings(exchange)
 
 
 def key_of(tag: str) -> Key:
-    """Return what a delivery tag stands for."""
+    """Return the key in a delivery tag."""
     queue, _, identity = tag.partition(" ")
     return Key(int(queue), int(identity))
 
@@ -224,7 +224,7 @@ def _payload(taken: Taken) -> dict[str, Any]:
 
 
 class Transport(virtual.Transport):
-    """See Kombu's virtual transport."""
+    """The transport; see Kombu's virtual transport."""
 
     Channel = Channel
     driver_type = "ipc"
@@ -236,7 +236,7 @@ class Transport(virtual.Transport):
 
     @property
     def default_connection_params(self) -> dict[str, Any]:
-        """Nothing: there is no host to connect to."""
+        """Empty, because there is no host to connect to."""
         return {}
 
     @property
@@ -250,7 +250,7 @@ class Transport(virtual.Transport):
         return directory_from(client.hostname, client.virtual_host)
 
     def driver_version(self) -> str:
-        """See Kombu's."""
+        """Return the version of SQLite."""
         return sqlite3.sqlite_version
 
     def interrupt(self) -> None:
@@ -263,7 +263,7 @@ class Transport(virtual.Transport):
         """Deliver one message.
 
         Raises:
-            TimeoutError: there was none for ``timeout`` seconds.
+            TimeoutError: no message came for ``timeout`` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._deliver_one(timeout):
@@ -291,7 +291,7 @@ class Transport(virtual.Transport):
         return True
 
     def close_connection(self, connection: Any) -> None:
-        """See Kombu's."""
+        """Extend Kombu's method."""
         super().close_connection(connection)
         waiter, self._waiter = self._waiter, None
         if waiter is not None:

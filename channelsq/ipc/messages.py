@@ -1,4 +1,4 @@
-"""Messages in the file: what a transaction does with them.  Nothing here begins or ends one."""
+"""Messages in the file: the statements of a transaction.  Nothing here begins or ends one."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import NamedTuple
 
 from channelsq.transport.payloads import is_early
 
-#: Seconds that a queue lives that nobody has declared, and that nothing is in.
+#: Seconds that an empty, undeclared queue lives without use.
 UNUSED = 300.0
 
-#: Messages that may wait for their time, of all queues together.
+#: The most messages that may be delayed, in all queues together.
 MOST_DELAYED = 10_000
 
-#: Seconds after which a delayed message looks again for room in its queue.
+#: Seconds after which a delayed message checks again for space in its queue.
 ROOM_EVERY = 0.1
 
 
-#: How many dead letters of a queue are kept; the oldest are dropped.
+#: The most dead letters of a queue; the oldest are dropped.
 MOST_DEAD_LETTERS = 1000
 
-#: Seconds for which a message with which processes died must be held to hold up its like no more, see Suspects.
+#: Seconds for which a suspect must be held before it no longer blocks other suspects, see Suspects.
 LEASE = 30.0
 
-#: Rows that a sweep looks at together.
+#: The number of rows that a sweep reads together.
 _AT_ONCE = 100
 
 #: Columns that are read together.
 _HELD = "queue, rank, id, payload, deaths"
 _ROW = "rank, id, payload, expires, deaths, again"
 
-#: Names that one statement asks for; SQLite allows 999 in all.
+#: The most names in one statement; SQLite allows 999 in all.
 _NAMES = 400
 
 
@@ -43,14 +43,14 @@ class Message(NamedTuple):
     """A message on its way into a queue."""
 
     payload: bytes
-    #: Seconds that it may wait; None for ever.
+    #: Seconds that it may wait; None for no limit.
     lifetime: float | None
     #: Its priority, 0 first.
     rank: int = 0
 
 
 class Key(NamedTuple):
-    """What tells a message that is held from the others."""
+    """The key that identifies a held message."""
 
     queue: int
     id: int
@@ -62,11 +62,11 @@ class Taken(NamedTuple):
     key: Key
     queue: str
     payload: bytes
-    #: Whether it was handed out before.
+    #: Whether it was delivered before.
     again: bool
-    #: How many processes died with it.
+    #: How many processes died while they held it.
     deaths: int
-    #: Whether its time was over.
+    #: Whether it has expired.
     is_expired: bool
 
 
@@ -84,7 +84,7 @@ class Transaction:
         self.connection = connection
         self.me = me
         self.now = time.time()
-        #: How many messages each queue got.
+        #: How many messages each queue received.
         self.news: dict[str, int] = {}
 
     # -- sending ----------------------------------------------------------------------------
@@ -96,13 +96,13 @@ class Transaction:
         capacity: int | None = None,
         lifetime: float | None = None,
     ) -> int:
-        """Add messages to a queue; return how many there was room for, which are the first of them.
+        """Add messages to a queue; return how many, the first ones, were accepted.
 
         Args:
-            queue: its name; it is made if it is not there.
+            queue: the queue's name; the queue is created if it does not exist.
             messages: the messages.
-            capacity: how many may wait in it; None for any number.
-            lifetime: the seconds that a new queue lives when nobody reads from it.
+            capacity: the most messages that may wait in it; None for no limit.
+                lifetime: the seconds that a new queue lives without a reader.
         """
         connection = self.connection
         found = connection.execute("SELECT id, last, waiting FROM queues WHERE name = ?", (queue,)).fetchone()
@@ -134,7 +134,7 @@ class Transaction:
         return added
 
     def delay(self, queue: str, message: Message, capacity: int, seconds: float) -> bool:
-        """Have a message put into a queue after so many seconds; return False if too many wait for their time."""
+        """Delay a message for a queue by so many seconds; return False if too many messages are delayed."""
         (count,) = self.connection.execute(
             "SELECT count(*) FROM (SELECT 1 FROM delayed LIMIT ?)", (MOST_DELAYED,)
         ).fetchone()
@@ -144,11 +144,11 @@ class Transaction:
             "INSERT INTO delayed (due, queue, payload, lifetime, capacity) VALUES (?, ?, ?, ?, ?)",
             (self.now + seconds, queue, message.payload, message.lifetime, capacity),
         )
-        self.news.setdefault(queue, 1)  # those that wait for it are to look when it is due
+        self.news.setdefault(queue, 1)  # its readers must check when it is due
         return True
 
     def put_due(self) -> None:
-        """Put the messages whose time has come into their queues; one without room there waits on."""
+        """Put due messages into their queues; a message whose queue is full waits on."""
         due = self.connection.execute(
             "SELECT id, queue, payload, lifetime, capacity FROM delayed WHERE due <= ? ORDER BY due, id LIMIT ?",
             (self.now, _AT_ONCE),
@@ -156,7 +156,7 @@ class Transaction:
         for number, queue, payload, lifetime, capacity in due:
             if self.put(queue, [Message(payload, lifetime)], capacity):
                 self.connection.execute("DELETE FROM delayed WHERE id = ?", (number,))
-            else:  # its sender is long gone, so that nobody could be told
+            else:  # its sender cannot be told any more
                 self.connection.execute("UPDATE delayed SET due = ? WHERE id = ?", (self.now + ROOM_EVERY, number))
 
     # -- receiving --------------------------------------------------------------------------
@@ -169,13 +169,14 @@ class Transaction:
         held: bool = True,
         admits: Callable[[int], bool] = lambda deaths: True,
     ) -> list[Taken]:
-        """Take messages off queues, a fair share of each.
+        """Take messages from queues, a fair share of each.
 
         Args:
-            queues: their names; what is before the others gets more if shares cannot be even.
-            limit: how many messages at most.
-            held: whether this process holds them until :meth:`remove` or :meth:`release`; else they are gone.
-            admits: is asked whether one more message may be taken with which so many processes died.
+            queues: their names; if shares cannot be equal, the first ones get more.
+                limit: the most messages.
+                held: whether this process holds them until :meth:`remove` or :meth:`release`; otherwise they are
+                    deleted.
+                admits: returns whether one more message with so many deaths may be taken.
         """
         found = self._waiting(queues)
         taken: list[Taken] = []
@@ -202,7 +203,7 @@ class Transaction:
         if limit <= 0:
             return []
         connection = self.connection
-        # Those with which processes died are few, and are found apart: they may be left while others are taken.
+        # Suspects are few and are read separately: they may be left while others are taken.
         suspect = connection.execute(
             f"SELECT {_ROW} FROM messages INDEXED BY messages_suspect WHERE queue = ? AND deaths > 1 "  # noqa: S608
             "ORDER BY rank, id LIMIT ?",
@@ -231,10 +232,10 @@ class Transaction:
             for _, id_, payload, expires, deaths, again in rows
         ]
 
-    # -- what becomes of them ---------------------------------------------------------------
+    # -- outcomes
 
     def remove(self, keys: Iterable[Key]) -> int:
-        """Delete messages that this process holds, as they are done with; return how many it held."""
+        """Delete messages that this process holds and that are done; return how many it held."""
         return self.connection.executemany(
             "DELETE FROM held WHERE owner = ? AND queue = ? AND id = ?", [(self.me, *key) for key in keys]
         ).rowcount
@@ -244,16 +245,16 @@ class Transaction:
 
         Args:
             keys: the messages'.
-            again: whether they count as handed out.
+            again: whether they count as delivered.
         """
         which = f"SELECT {_HELD} FROM held WHERE owner = ? AND queue = ? AND id = ?"  # noqa: S608 - ours
         rows = [row for key in keys for row in self.connection.execute(which, (self.me, *key)).fetchall()]
         self._put_back(self.me, [(*row, again) for row in rows])
 
     def give_back(self, owner: int) -> None:
-        """Put the messages that a dead process held back to their places, with one death more.
+        """Put the messages of a dead process back to their places, with one more death.
 
-        One that waited there for its time cannot have been begun, and is innocent.
+        A message that waited there for its ETA was not started, so no death is counted.
         """
         now = int(self.now * 1000)
         which = f"SELECT {_HELD} FROM held WHERE owner = ?"  # noqa: S608 - ours
@@ -295,7 +296,7 @@ class Transaction:
         return True
 
     def keep_dead(self, queue: str, payload: bytes, deaths: int, reason: str, rank: int = 0) -> None:
-        """Add a dead letter; the oldest of its queue goes when there are too many."""
+        """Add a dead letter; delete the oldest of its queue if there are too many."""
         self.connection.execute(
             "INSERT INTO dead_letters (queue, died, deaths, reason, rank, payload) VALUES (?, ?, ?, ?, ?, ?)",
             (queue, self.now, deaths, reason, rank, payload),
@@ -333,7 +334,7 @@ class Transaction:
         return dropped
 
     def drop_expired_at_front(self, number: int) -> None:
-        """Delete messages at the front of a queue that have expired."""
+        """Delete expired messages at the head of a queue."""
         rows = self.connection.execute(
             "SELECT rank, id, expires FROM messages WHERE queue = ? ORDER BY rank, id LIMIT ?", (number, _AT_ONCE)
         ).fetchall()

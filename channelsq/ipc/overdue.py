@@ -1,4 +1,4 @@
-"""What the processes of a site owe each other: what expired is deleted, what dead processes held is given back."""
+"""Shared maintenance by the processes of a site: expired data is deleted, dead processes' messages are given back."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 from channelsq.ipc.messages import UNUSED, Transaction
 
-#: Marks of runs that are kept at most; those that would be forgotten first are.
+#: The most marks of runs; those that expire first are deleted.
 MOST_BEGUN = 100_000
 
-#: The owners of what is held, without a look at each message.
+#: The owners of held messages, without reading each message.
 _OWNERS = """
     WITH RECURSIVE owners (owner) AS (
         SELECT min(owner) FROM held
@@ -22,7 +22,7 @@ _OWNERS = """
 
 
 def is_anything_overdue(connection: sqlite3.Connection) -> bool:
-    """Return whether a message, a membership, a mark or a queue may have had its time."""
+    """Return whether a message, a membership, a mark or a queue may have expired."""
     now = time.time()
     (found,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM queues WHERE waiting > 0) "
@@ -36,7 +36,7 @@ def is_anything_overdue(connection: sqlite3.Connection) -> bool:
 
 
 def put_in_order(tx: Transaction) -> None:
-    """Delete what has had its time, and put what is due into its queue."""
+    """Delete expired data, and put due messages into their queues."""
     connection, now = tx.connection, tx.now
     tx.put_due()
     for (number,) in connection.execute("SELECT id FROM queues WHERE waiting > 0").fetchall():
@@ -47,7 +47,7 @@ def put_in_order(tx: Transaction) -> None:
         "DELETE FROM begun WHERE mark IN (SELECT mark FROM begun ORDER BY expires DESC LIMIT -1 OFFSET ?)",
         (MOST_BEGUN,),
     )
-    # One with a lifetime goes with what is in it; any other when it is empty.
+    # A queue with a lifetime is deleted with its messages; any other only when it is empty.
     unread = connection.execute(
         "SELECT name FROM queues WHERE NOT declared AND used + coalesce(lifetime, ?) <= ? "
         "AND (lifetime IS NOT NULL OR (waiting = 0 AND id NOT IN (SELECT queue FROM held)))",
@@ -58,7 +58,7 @@ def put_in_order(tx: Transaction) -> None:
 
 
 def dead_processes(connection: sqlite3.Connection, is_alive: Callable[[int], bool]) -> list[int]:
-    """Return the numbers of processes that hold messages, or read from queues, and do not live."""
+    """Return the numbers of dead processes that hold messages or read from queues."""
     numbers = connection.execute(
         f"SELECT owner FROM ({_OWNERS}) UNION SELECT reader FROM queues WHERE reader IS NOT NULL "  # noqa: S608 - ours
         "UNION SELECT process FROM waiters"
@@ -67,7 +67,7 @@ def dead_processes(connection: sqlite3.Connection, is_alive: Callable[[int], boo
 
 
 def bury_processes(tx: Transaction, dead: Sequence[int], unlink: Callable[[int], None]) -> None:
-    """Give back what dead processes held, and delete the queues that they alone read.
+    """Give back the messages of dead processes, and delete the queues that they alone read.
 
     Args:
         tx: the transaction.

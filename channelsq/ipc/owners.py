@@ -1,7 +1,7 @@
-"""Which of the processes that share a directory are alive; the kernel knows, whatever way they end.
+"""The living processes that share a directory; the kernel knows them, however they end.
 
-Each process locks one byte of a common file, at a random place that is its number here.  A lock ends with its
-process, also one that is killed.  (POSIX record locks: a forked child has none of its parent's.)
+Each process locks one byte of a common file, at a random offset that is its number here.  A lock ends with its
+process, also if that is killed.  (POSIX record locks: a forked child has none of its parent's.)
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 
 class Owners:
-    """This process's place among the others.
+    """The registration of this process among the others.
 
-    There must be one for a file in a process, and it is never closed: a process that closes any descriptor of the
+    There must be only one for a file in a process, and it is never closed: a process that closes any descriptor of the
     file loses all its locks on it.
 
     Args:
-        path: the file; made if it is not there.
+        path: the file; it is created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,7 @@ class Owners:
                 self.me = number
 
     def is_alive(self, number: int) -> bool:
-        """Whether the process with this number lives."""
+        """Return whether the process with this number is alive."""
         if number == self.me:
             return True
         if not self._lock(number):

@@ -1,6 +1,6 @@
-"""One site's file, as one process sees it: messages, queues, memberships, and the waking of others.
+"""One site's file from the view of one process: messages, queues, memberships, and wake-ups of others.
 
-What a dead process held is handed out again.
+The messages of dead processes are redelivered.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from channelsq.ipc.wake_ups import WakeUps
 
 logger = logging.getLogger("channelsq.ipc")
 
-#: How often (seconds) a process looks for what is overdue: messages and memberships, and processes that died.
+#: Seconds between two checks for expired messages and memberships, and for dead processes.
 SWEEP_EVERY = 1.0
 
-#: How often (seconds) the reader of a queue says that it still is.
+#: Seconds between two updates by the reader of a queue.
 _READING_EVERY = 2.0
 
 _Result = TypeVar("_Result")
 
-#: The waiters that read a queue that got messages, and how many it got.
+#: The waiters of each queue that received messages, and the number of messages.
 News = list[tuple[list[int], int]]
 
 
@@ -52,12 +52,12 @@ class _Job(Generic[_Result]):
 
 
 class Store:
-    """One site's file, as this process sees it; safe to call from any thread.
+    """One site's file from the view of this process; safe to call from any thread.
 
     Get one with :func:`store_at`.
 
     Args:
-        directory: as :func:`channelsq.ipc.directory.make_private` returns it.
+        directory: the result of :func:`channelsq.ipc.directory.make_private`.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -101,7 +101,7 @@ class Store:
         self.database.open()
         if self._owners is None:
             self._owners = Owners(self.directory / "owners")
-        # systemd-tmpfiles leaves a directory alone that a process has locked so.
+        # systemd-tmpfiles does not clean up a directory with such a lock.
         guard = open_private(self.directory)
         try:
             fcntl.flock(guard, fcntl.LOCK_SH)
@@ -113,9 +113,9 @@ class Store:
         self.openings += 1
 
     def close(self) -> None:
-        """Give back the file; it is opened again when it is needed."""
+        """Close the file; it is opened again at the next use."""
         for waiter in list(self._waiters):
-            with contextlib.suppress(sqlite3.Error, OSError):  # then others tidy up after this process
+            with contextlib.suppress(sqlite3.Error, OSError):  # other processes clean up for this one
                 waiter.close()
         with self._lock:
             self.database.close()
@@ -129,18 +129,18 @@ class Store:
     # -- reading and writing ----------------------------------------------------------------
 
     def read(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Return what ``work(connection)`` reads; raise what SQLite and the system raise."""
+        """Return the result of ``work(connection)``, which reads; raise errors of SQLite and the system."""
         with self._lock:
             self._open()
             return self.database.read(work)
 
     def write(self, work: Callable[[Transaction], _Result]) -> _Result:
-        """Return what ``work(transaction)`` returns, and wake those that wait for what it sent.
+        """Return the result of ``work(transaction)``, and wake the readers of the sent messages.
 
         Threads that write at the same time share a transaction.
 
         Args:
-            work: may be called again; nothing of it remains if it raises.
+            work: may be called again; its changes are rolled back if it raises.
         """
         job = _Job(work)
         self._jobs.append(job)
@@ -154,14 +154,14 @@ class Store:
         return job.result  # type: ignore[return-value]  # it is done
 
     def _write_all(self) -> News:
-        """Write what threads wait for; under the lock."""
+        """Write the waiting jobs of all threads; the caller holds the lock."""
         jobs = [self._jobs.popleft() for _ in range(len(self._jobs))]
         try:
             self._open()
             if len(jobs) > 1:
                 try:
                     return self._write(jobs)
-                except Exception:  # of one of them: each alone
+                except Exception:  # one of them failed, so each is tried alone
                     logger.debug("a transaction of %d writes failed, trying each alone", len(jobs), exc_info=True)
             news: News = []
             for job in jobs:
@@ -189,7 +189,7 @@ class Store:
         return self.database.write(work)
 
     def tell(self, news: News) -> None:
-        """Wake those that wait for messages that were sent."""
+        """Wake the readers of sent messages."""
         wake_ups = self._wake_ups
         for slots, count in news:
             if slots and wake_ups is not None:
@@ -219,7 +219,7 @@ class Store:
         return self.write(lambda tx: tx.take(mixed, limit, held=held, admits=admits))
 
     def remove(self, key: Key) -> None:
-        """Delete a message that this process holds, as it is done with."""
+        """Delete a message that this process holds and that is done."""
         self.write(lambda tx: tx.remove([key]))
 
     def release(self, key: Key) -> None:
@@ -227,7 +227,7 @@ class Store:
         self.write(lambda tx: tx.release([key], again=True))
 
     def waiting(self, queue: str) -> int:
-        """Return how many messages wait in a queue, those included whose time is over: soon told."""
+        """Return how many messages wait in a queue, including expired ones; a fast query."""
 
         def look(connection: sqlite3.Connection) -> int:
             found = connection.execute("SELECT waiting FROM queues WHERE name = ?", (queue,)).fetchone()
@@ -240,11 +240,11 @@ class Store:
         return self.state(queue)[0]
 
     def state(self, queue: str) -> tuple[int, int, float | None, int]:
-        """Return what is in a queue.
+        """Return the state of a queue.
 
         Returns:
-            how many messages wait, how many are held, when the one expires that waits longest, and how many are dead
-            letters.
+            the number of waiting messages, of held ones, the expiry of the one that waits longest, and the number of
+            dead letters.
         """
 
         def look(connection: sqlite3.Connection) -> tuple[int, int, float | None, int]:
@@ -275,11 +275,11 @@ class Store:
     # -- queues -----------------------------------------------------------------------------
 
     def declare(self, queue: str, lifetime: float | None) -> None:
-        """Make a queue, unless it is there.
+        """Create a queue, unless it exists.
 
         Args:
             queue: its name.
-            lifetime: seconds that it lives when nobody reads from it; None for ever.
+            lifetime: seconds that it lives without a reader; None for ever.
         """
         found = self.read(
             lambda connection: connection.execute(
@@ -291,7 +291,7 @@ class Store:
             return
 
         def declare(tx: Transaction) -> None:
-            if is_left:  # by a process that died: not for its successor of the same name to lose in a moment
+            if is_left:  # by a process that died: its successor of the same name must not lose the new queue
                 tx.delete_queue(queue)
             tx.connection.execute(
                 "INSERT OR IGNORE INTO queues (name, lifetime, used) VALUES (?, ?, ?)", (queue, lifetime, tx.now)
@@ -301,7 +301,7 @@ class Store:
         self.write(declare)
 
     def has_queue(self, queue: str) -> bool:
-        """Return whether there is such a queue."""
+        """Return whether the queue exists."""
         return self.read(
             lambda connection: (
                 connection.execute("SELECT 1 FROM queues WHERE name = ?", (queue,)).fetchone() is not None
@@ -309,7 +309,7 @@ class Store:
         )
 
     def bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
-        """Have messages of an exchange come to a queue."""
+        """Bind a queue to an exchange."""
         row = (exchange, routing_key, pattern, queue)
         self.write(lambda tx: tx.connection.execute("INSERT OR IGNORE INTO bindings VALUES (?, ?, ?, ?)", row))
 
@@ -322,11 +322,11 @@ class Store:
         )
 
     def delete(self, queue: str) -> None:
-        """Delete a queue with what is in it, and its bindings."""
+        """Delete a queue with its messages and bindings."""
         self.write(lambda tx: tx.delete_queue(queue))
 
     def say_reading(self, queues: Iterable[str]) -> None:
-        """Write down, now and then, that this process reads from queues."""
+        """Record regularly that this process reads from queues."""
         now = time.monotonic()
         due = [queue for queue in queues if now - self._read.get(queue, -1e9) >= _READING_EVERY]
         if not due:
@@ -370,10 +370,10 @@ class Store:
         return self._owners.is_alive(number)
 
     def sweep(self, *, now: bool = False) -> None:
-        """Look, now and then, for what expired, and give back what dead processes held.
+        """Delete expired data regularly, and give back the messages of dead processes.
 
         Args:
-            now: do not wait until it is time.
+            now: do not wait until the next check is due.
         """
         if not now and time.monotonic() - self._swept < SWEEP_EVERY:
             return
@@ -388,7 +388,7 @@ class Store:
                 self.write(put_in_order)
 
     def _begin_anew_if_gone(self) -> None:
-        """Begin a new file if this one was deleted, with the other processes, which notice it as well."""
+        """Create a new file if this one was deleted, together with the other processes, which notice it as well."""
         if self.database.is_gone:
             logger.error(
                 "%s was deleted or replaced, with every message in it; going on with a new one",
@@ -412,7 +412,7 @@ def has_messages(connection: sqlite3.Connection, queues: Sequence[str]) -> bool:
 
 
 def readers_of(tx: Transaction) -> News:
-    """Return which waiters read the queues that got messages in a transaction."""
+    """Return the waiters that read the queues which received messages in a transaction."""
     read = tx.connection.execute
     return [
         ([slot for (slot,) in read("SELECT slot FROM readers WHERE queue = ?", (queue,)).fetchall()], count)
@@ -430,7 +430,7 @@ def store_at(directory: Path) -> Store:
     with _stores_lock:
         store = _stores.get(key)
         if store is None:
-            # What a parent process had open stays so here, unused: closing it would end the parent's locks.
+            # The store of a parent process stays open here, unused: closing it would end the parent's locks.
             store = _stores[key] = Store(key[1])
         return store
 

@@ -1,4 +1,4 @@
-"""A waiter: what a thread, or an event loop, waits with for messages of some queues."""
+"""A waiter: a thread or an event loop waits with it for messages of some queues."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Protocol
 from channelsq.ipc.messages import Transaction
 from channelsq.ipc.wake_ups import SLOTS, WakeUps
 
-#: Seconds after which a waiter looks for messages though nothing woke it.
+#: Seconds after which a waiter checks for messages without a wake-up.
 LOOK_EVERY = 0.5
 
-#: The seconds between two looks of a waiter that nothing can wake: the first, and the longest.
+#: Seconds between two checks of a waiter that cannot be woken: the first, and the longest.
 _PAUSES = 0.001, 0.03
 
 
 class Site(Protocol):
-    """The store as a waiter knows it."""
+    """The store as a waiter uses it."""
 
-    #: How often the file was opened: a waiter's slot is lost with a file that is deleted.
+    #: How often the file was opened: a waiter's slot is lost with a deleted file.
     openings: int
 
     def enter(self, waiter: Waiter) -> None:
-        """Have :meth:`Waiter.enter` called in a transaction, with the wake-ups."""
+        """Call :meth:`Waiter.enter` in a transaction, with the wake-ups."""
 
     def leave(self, slot: int) -> None:
-        """Note in the file that a slot is free."""
+        """Record in the file that a slot is free."""
 
 
 class Waiter:
     """Waits for messages of some queues.
 
-    One thread at a time arms it, looks for messages, and sleeps if there are none; a message that comes after the look
-    ends the sleep.
+    One thread at a time arms it, checks for messages, and sleeps if there are none; a message that comes after the
+    check ends the sleep.
 
     Args:
         site: the store.
@@ -48,7 +48,7 @@ class Waiter:
         self._changed = True
         self._wake_ups: WakeUps | None = None
         self._slot = -1
-        #: What a wake-up can be read from; None where none comes.
+        #: The socket that receives wake-ups; None without one.
         self.socket: socket.socket | None = None
         self._pause = _PAUSES[0]
         self._interrupted = threading.Event()
@@ -60,27 +60,27 @@ class Waiter:
             self._queues, self._changed = wanted, True
 
     def arm(self) -> None:
-        """Have senders wake it from now on; raise what SQLite and the system raise."""
+        """Make senders wake it from now on; raise errors of SQLite and the system."""
         if self._changed or self._entered != self._site.openings:
             self._site.enter(self)
         if self.socket is not None and self._wake_ups is not None:
             self._wake_ups.arm(self._slot, waits=True)
 
     def rearm(self) -> bool:
-        """Arm it without a write; return False if that takes one, which :meth:`arm` does."""
+        """Arm it without a write; return False if a write is needed, which :meth:`arm` does."""
         if self._changed or self._entered != self._site.openings:
             return False
         self.arm()
         return True
 
     def enter(self, tx: Transaction, wake_ups: WakeUps, openings: int) -> None:
-        """Write down what is waited for; called within a transaction."""
+        """Record the queues of the waiter; called within a transaction."""
         if self._entered != openings:
             before, self.socket, self._slot = self.socket, None, _free_slot(tx)
             if self._slot < SLOTS:
                 tx.connection.execute("INSERT INTO waiters VALUES (?, ?)", (self._slot, tx.me))
                 self.socket = wake_ups.bind(self._slot)
-            if before is not None:  # an event loop must not take the one for the other
+            if before is not None:  # an event loop must not confuse the two sockets
                 before.close()
             self._wake_ups, self._entered = wake_ups, openings
         tx.connection.execute("DELETE FROM readers WHERE slot = ?", (self._slot,))
@@ -91,7 +91,7 @@ class Waiter:
         self._changed = False
 
     def disarm(self) -> None:
-        """Have no sender wake it, as it is awake."""
+        """Stop senders from waking it, because it is awake."""
         if self.socket is not None and self._wake_ups is not None:
             self._wake_ups.arm(self._slot, waits=False)
         self._pause = _PAUSES[0]
@@ -107,7 +107,7 @@ class Waiter:
         try:
             bound.settimeout(max(0.0, min(seconds, LOOK_EVERY)))
             bound.recv(1)
-        except OSError:  # the time is over; or it was closed meanwhile
+        except OSError:  # the time is over, or the socket was closed meanwhile
             return False
         return True
 
@@ -119,7 +119,7 @@ class Waiter:
             wake_ups.send(self._slot)
 
     def close(self) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         self.interrupt()
         if self._wake_ups is not None and self._entered == self._site.openings and self._slot < SLOTS:
             self.disarm()
@@ -135,7 +135,7 @@ class Waiter:
 
 
 def _free_slot(tx: Transaction) -> int:
-    """Return the lowest slot that no waiter has."""
+    """Return the lowest free slot."""
     (slot,) = tx.connection.execute(
         "SELECT CASE WHEN NOT EXISTS (SELECT 1 FROM waiters WHERE slot = 0) THEN 0 ELSE "
         "(SELECT min(slot) + 1 FROM waiters AS one WHERE NOT EXISTS "

@@ -1,9 +1,9 @@
-"""Wake-ups: a process that sends wakes those that wait for what it sent, and no others.
+"""Wake-ups: a process that sends wakes the readers of its messages, and no other process.
 
 Each waiter has a *slot*: a byte in the file ``waiting``, which all processes have in their memory, and a datagram
-socket.  The byte says that the waiter waits.  A sender looks at the bytes of those that read the queue, after its
-transaction, and sends an empty datagram to as many of them as it sent messages.  A wake-up that is lost costs little:
-waiters look by themselves twice a second.
+socket.  The byte says whether the waiter waits.  After its transaction a sender reads the bytes of the waiters for
+the queue, and sends an empty datagram to as many of them as it sent messages.  A lost wake-up costs little: waiters
+check for messages themselves twice a second.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from pathlib import Path
 
 logger = logging.getLogger("channelsq.ipc")
 
-#: How many waiters a site can have; more look for messages by themselves.
+#: The most waiters of a site with wake-ups; further ones poll.
 SLOTS = 4096
 
-#: The length that a socket's path may have; the systems' limits are 104 and 108 bytes.
+#: The longest path of a socket; the systems' limits are 104 and 108 bytes.
 _LONGEST_PATH = 100
 
 
 class WakeUps:
-    """The waiters of a site, as one process sees them.
+    """The waiters of a site from the view of one process.
 
     Args:
-        directory: the site's.
-        guard: a descriptor of it, which stays open.
+        directory: the site's directory.
+            guard: a descriptor of it, which stays open.
     """
 
     def __init__(self, directory: Path, guard: int) -> None:
         self._guard = guard
         file = os.open("waiting", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=guard)
         try:
-            os.posix_fallocate(file, 0, SLOTS)  # a hole that finds no room later would end the process
+            os.posix_fallocate(file, 0, SLOTS)  # a sparse block without space later would end the process
             self._flags = mmap.mmap(file, SLOTS)
         finally:
             os.close(file)
@@ -49,7 +49,7 @@ class WakeUps:
             self._place = f"/proc/self/fd/{guard}"
 
     def close(self) -> None:
-        """Give everything back."""
+        """Close the file and its mapping."""
         self._out.close()
         self._flags.close()
 
@@ -58,7 +58,7 @@ class WakeUps:
         return f"{self._place}/wake-{slot:x}"
 
     def arm(self, slot: int, *, waits: bool) -> None:
-        """Say whether a waiter waits from now on."""
+        """Record whether a waiter waits from now on."""
         self._flags[slot] = waits
 
     def wake(self, slots: Sequence[int], count: int) -> None:
@@ -72,21 +72,21 @@ class WakeUps:
                         return
 
     def send(self, slot: int) -> bool:
-        """Send a wake-up; return False if the waiter is not there any more."""
+        """Send a wake-up; return False if the waiter does not exist any more."""
         try:
             self._out.sendto(b"", self.path(slot))
         except (ConnectionRefusedError, FileNotFoundError):
             return False
-        except OSError:  # it has so many that it is awake
+        except OSError:  # its buffer is full, so it is awake
             return True
         return True
 
     def bind(self, slot: int) -> socket.socket | None:
-        """Return the socket of a new waiter; None where there can be none, as the path is too long."""
+        """Return the socket of a new waiter; None if the path is too long."""
         path = self.path(slot)
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            self.unlink(slot)  # that of a process which was killed
+            self.unlink(slot)  # left by a process that was killed
             bound.bind(path)
             os.chmod(path, 0o600)
         except OSError as error:
@@ -96,6 +96,6 @@ class WakeUps:
         return bound
 
     def unlink(self, slot: int) -> None:
-        """Remove the socket of a waiter that is gone."""
+        """Remove the socket of a waiter that has ended."""
         with contextlib.suppress(OSError):
             os.unlink(self.path(slot))

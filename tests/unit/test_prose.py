@@ -19,7 +19,7 @@ DONE = (
     *("app", "benchmarks", "config", "docs"),
     *(f"channelsq/{each}" for each in ("binding", "core", "delivery", "diagnostics", "doctor", "generic", "http")),
     *(f"channelsq/{each}" for each in ("management", "operations", "security", "session_support", "system_checks")),
-    *(f"channelsq/{each}" for each in ("layers", "redis_core", "redis_io", "transport")),
+    *(f"channelsq/{each}" for each in ("ipc", "layers", "redis_core", "redis_io", "transport")),
     *(f"channelsq/{each}" for each in ("contrib", "matching", "templatetags", "test", "tests")),
     *(f"channelsq/worker/{each}" for each in ("commands", "connections")),
     *(str(module.relative_to(ROOT)) for module in sorted((ROOT / "channelsq").glob("*.py"))),
