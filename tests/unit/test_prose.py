@@ -24,7 +24,7 @@ DONE = (
     *(f"channelsq/worker/{each}" for each in ("commands", "connections")),
     *(str(module.relative_to(ROOT)) for module in sorted((ROOT / "channelsq").glob("*.py"))),
     *(f"channelsq/interface/{each}" for each in ("__init__.py", "__main__.py", "basis", "context", "pages")),
-    *(f"channelsq/interface/{each}" for each in ("presence", "process", "http")),
+    *(f"channelsq/interface/{each}" for each in ("presence", "process", "http", "websocket")),
 )
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
 

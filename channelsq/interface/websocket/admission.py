@@ -1,4 +1,4 @@
-"""Which WebSockets are let in, before the application is asked: there is room, and their page may open one."""
+"""The admission of WebSockets before the application is asked: there is room, and their origin is allowed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from channelsq.interface.websocket.connection_state import Connection
 
 
 class Refusal(NamedTuple):
-    """How a handshake is answered instead; ``cause`` for the counters, ``retry_after`` in seconds."""
+    """The refusal of a handshake; ``cause`` is for the counters, ``retry_after`` in seconds."""
 
     status: int
     cause: str
@@ -24,13 +24,13 @@ class Refusal(NamedTuple):
 def admit(
     context: ServerContext, request: Request, headers: Sequence[Sequence[bytes]], peer: Sequence[Any] | None
 ) -> str | Refusal:
-    """Return the place that a WebSocket takes, or why it is refused.
+    """Return the place that a WebSocket takes, or its refusal.
 
-    A place is what :class:`channelsq.interface.presence.clients.Clients` counts.
+    :class:`channelsq.interface.presence.clients.Clients` counts places.
 
     Args:
-        context: what all connections share.
-        request: the handshake's, and ``headers`` those of it, names in lower case.
+        context: the state that all connections share.
+        request: the handshake's request, and ``headers`` its headers, names in lower case.
         peer: address and port of the connection.
     """
     if context.ending:
@@ -45,7 +45,7 @@ def admit(
 
 
 def connection_of(context: ServerContext, request: Request, path: str) -> Connection:
-    """The state of a WebSocket that was let in."""
+    """Return the state of an admitted WebSocket."""
     return Connection(
         context.new_channel("websocket.send!"),
         path,

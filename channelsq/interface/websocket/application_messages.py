@@ -1,4 +1,4 @@
-"""What an application may send to a WebSocket: the keys of its messages, and their values."""
+"""The messages that an application may send to a WebSocket: their keys and values."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 #: Close codes that RFC 6455 and its registry let an endpoint send, below the range for applications.
 _REGISTERED_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 
-#: Bytes that a close frame has room for behind its code (RFC 6455, section 5.5).
+#: Bytes of a close frame after its code (RFC 6455, section 5.5).
 _REASON_BYTES = 123
 
-#: The keys of a message from the application that mean something to a WebSocket; the last are about messages to it.
+#: The valid keys of an application's message to a WebSocket; the last keys describe messages to the application.
 KNOWN_KEYS = frozenset({"accept", "text", "bytes", "close", "reason", "subprotocol", "done", "took", "failed"})
 
 
 class BadReply(Exception):
-    """The application sent something that means nothing to a WebSocket; the text names key and value."""
+    """An invalid message of the application to a WebSocket; the text names key and value."""
 
 
 def payload_of(message: dict[str, Any]) -> str | bytes | None:
@@ -53,10 +53,10 @@ def close_code(message: dict[str, Any]) -> int | None:
 
 
 def close_reason(message: dict[str, Any]) -> str:
-    """Return the reason that a message closes the socket with, as far as a close frame has room for it.
+    """Return the reason with which a message closes the socket, cut to the room in a close frame.
 
     Raises:
-        BadReply: it is no str.
+        BadReply: the reason is not a str.
     """
     reason = message.get("reason")
     if reason is None:

@@ -5,13 +5,13 @@
     CONNECTING ──accept, or text or bytes──▶ OPEN ──close──▶ CLOSING ──the socket ends──▶ CLOSED
         └──────────────close: refused─────────────────────────▲
 
-Two streams meet here.  *To the application* go ``websocket.connect``, ``receive`` and ``disconnect``: one
-at a time, each when the one before is reported done (``{"done": order}``), the disconnect last and
-exactly once.  *From it* come replies, which become actions for whoever owns the socket.
+Two streams meet here.  ``websocket.connect``, ``receive`` and ``disconnect`` go *to the application*: one at a time,
+each when the previous message is reported done (``{"done": order}``), the disconnect last and exactly once.  Replies
+come *from the application* and become actions for the owner of the socket.
 
-What is sent to a socket before it is accepted is held until the connect is answered, and implies the
-accept if that answer is none.  A refusal drops it: a group's message may have come in between, and must
-neither open nor reach a socket that the application turns away.
+A message to a socket that is not accepted yet is held until the connect is answered, and then implies the accept unless
+the answer says otherwise.  A refusal drops held messages: a group's message may have come in between, and must neither
+open nor reach a socket that the application refuses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from channelsq.interface.websocket.application_messages import BadReply, close_c
 
 
 class State(enum.Enum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     CONNECTING = "connecting"
     OPEN = "open"
@@ -33,12 +33,12 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-#: For what happens with every message: looking it up in the enum takes longer.
+#: For code that runs with every message, as a look-up in the enum takes longer.
 IS_OPEN = State.OPEN
 
 
 class IllegalTransition(Exception):
-    """Something happened to a connection that cannot happen in its state."""
+    """An event that is impossible in the connection's state."""
 
     def __init__(self, event: str, state: State) -> None:
         self.event = event
@@ -55,7 +55,7 @@ class Reply(Protocol):
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes."""
+        """The approximate number of bytes that it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +99,18 @@ class HandOut(NamedTuple):
     order: int
 
 
-#: What a message says: its dict, less what every message has, or the payload that the client sent.
+#: The content of a message: its dict without the common keys, or the payload that the client sent.
 Content = dict[str, Any] | str | bytes
 
 
 class Outlet(Protocol):
-    """Where text and bytes for an open socket go."""
+    """The destination of text and bytes for an open socket."""
 
-    #: Whether it takes them.
+    #: Whether it accepts them.
     is_open: bool
 
 
-#: A message that waits for its turn: channel, what it says, order, and size.
+#: A message that waits for its turn: channel, content, order, and size.
 _Waiting = tuple[str, Content, int, int]
 
 
@@ -121,9 +121,9 @@ class Connection:
     Args:
         reply_channel: the client's own channel.
         path: the request's path.
-        root_path: where the site is mounted, or "".
-        max_messages, max_bytes: where :attr:`has_room` ends.
-        max_held: bytes that may be held before the accept; more is a refusal.
+        root_path: the path under which the site is mounted, or "".
+        max_messages, max_bytes: the limits of :attr:`has_room`.
+        max_held: bytes that may be held before the accept; with more the socket is refused.
         offered: the subprotocols that the client offers.
     """
 
@@ -135,7 +135,7 @@ class Connection:
     max_held: int = 1024 * 1024
     offered: tuple[str, ...] = ()
     state: State = State.CONNECTING
-    #: The order of the message that a worker has now.
+    #: The order of the message that a worker handles now.
     in_flight: int | None = None
     _next_order: int = 0
     # Short, and mostly empty: a deque would take ten times as much.
@@ -143,37 +143,37 @@ class Connection:
     _waiting_bytes: int = 0
     _held: list[Reply] = field(default_factory=list)
     _held_bytes: int = 0
-    #: Whether the application is done with the connect.
+    #: Whether the application has finished the connect.
     connect_done: bool = False
-    #: Whether the application has answered the connect, and so has it, whatever is said of its publication.
+    #: Whether the application has answered the connect, and thus has it, even if its publication is reported as failed.
     answered: bool = False
-    #: Where text and bytes go while the connection is open.
+    #: The destination of text and bytes while the connection is open.
     outlet: Outlet | None = None
 
     # -- to the application -----------------------------------------------------------------
 
     def _leave(self, state: State) -> None:
-        """Enter a state in which the socket takes nothing more from the application."""
+        """Enter a state in which the socket takes no more messages from the application."""
         self.state = state
         if self.outlet is not None:
             self.outlet.is_open = False
 
     def connect(self, content: dict[str, Any]) -> None:
-        """The client asks for a connection; ``content`` lacks what every message has."""
+        """Queue the connect of a client; ``content`` lacks the common keys."""
         if self._next_order or self.state is not State.CONNECTING:
             raise IllegalTransition("connect", self.state)
         self._queue(names.WEBSOCKET_CONNECT, content, 0)
 
     def receive(self, payload: str | bytes) -> None:
-        """The client sent a message."""
+        """Queue a message of the client."""
         if self.state is not State.OPEN:
             raise IllegalTransition("receive", self.state)
         self._queue(names.WEBSOCKET_RECEIVE, payload, len(payload))
 
     def pass_by(self) -> int | None:
-        """A message that the client sent has its turn at once: its order, in flight from now on.
+        """Give a client's message its turn at once: return its order, in flight from now on.
 
-        None, and nothing has changed, if it must wait: then it is to be told to :meth:`receive`.
+        Return None, and change nothing, if it must wait: the caller then passes it to :meth:`receive`.
         """
         if self.in_flight is not None or self.waiting or self.state is not IS_OPEN:
             return None
@@ -182,7 +182,7 @@ class Connection:
         return order
 
     def end(self, code: int, reason: str = "") -> None:
-        """The socket is gone; ``code`` and ``reason`` say how."""
+        """Record that the socket is gone, with its ``code`` and ``reason``, and queue the disconnect."""
         if self.state is State.CLOSED:
             raise IllegalTransition("end", self.state)
         self._leave(State.CLOSED)
@@ -198,26 +198,26 @@ class Connection:
 
     @property
     def messages(self) -> int:
-        """How many messages there were for the application."""
+        """The number of messages for the application so far."""
         return self._next_order
 
     @property
     def has_room(self) -> bool:
-        """Whether more should be read from the client."""
+        """True if the server should read more from the client."""
         return len(self.waiting) < self.max_messages and self._waiting_bytes < self.max_bytes
 
     @property
     def finished(self) -> bool:
-        """Whether the socket is gone and the application is done with all of it."""
+        """True if the socket is gone and the application has finished all of its messages."""
         return self.state is State.CLOSED and self.in_flight is None and not self.waiting
 
     @property
     def busy(self) -> bool:
-        """Whether the application has, or will get, a message of this socket."""
+        """True if the application has, or will get, a message of this socket."""
         return self.in_flight is not None or bool(self.waiting)
 
     def take(self) -> HandOut | None:
-        """The next message for the application, unless it still has one; it is in flight from now on."""
+        """Return the next message for the application, in flight from now on; None while another is in flight."""
         turn = self.take_bare()
         if turn is None:
             return None
@@ -225,7 +225,7 @@ class Connection:
         return HandOut(channel, self.message(content, order), order)
 
     def take_bare(self) -> tuple[str, Content, int] | None:
-        """As :meth:`take`, but only what the message says: :meth:`message` makes it whole."""
+        """Return the next message like :meth:`take`, but without the common keys; :meth:`message` adds them."""
         if self.in_flight is not None or not self.waiting:
             return None
         channel, content, order, size = self.waiting.pop(0)
@@ -234,14 +234,14 @@ class Connection:
         return channel, content, order
 
     def message(self, content: Content, order: int) -> dict[str, Any]:
-        """A message with what every message has."""
+        """Return a message with the common keys."""
         if type(content) is not dict:
             content = {"text" if type(content) is str else "bytes": content}
         mounted = {"root_path": self.root_path} if self.root_path else {}
         return {"reply_channel": self.reply_channel, "path": self.path, **mounted, "order": order, **content}
 
     def done(self, order: int) -> list[Action]:
-        """The application is done with message ``order``, or is waited for no longer."""
+        """Record that the application has finished message ``order``, or that the server stops waiting for it."""
         if order != self.in_flight:
             return []
         self.in_flight = None
@@ -252,7 +252,7 @@ class Connection:
         return []
 
     def _connect_failed(self) -> list[Action]:
-        """The consumer of the connect failed: if nothing else has, nothing will accept the socket."""
+        """Refuse the socket if nothing else can accept it, as the consumer of its connect failed."""
         if self.in_flight == 0:
             self.in_flight = None
         self.connect_done = True
@@ -264,9 +264,10 @@ class Connection:
         return [Refuse("the consumer of its connect failed", 500)]
 
     def lost(self) -> None:
-        """The message in flight could not be published, and will not be.
+        """Give up the message in flight, as it could not be published.
 
-        If it was the connect, the application never heard of this socket, hears nothing more of it and cannot open it.
+        If it was the connect, the application never heard of this socket: it gets no more messages of it, and cannot
+        open it.
         """
         if self.in_flight == 0 and not self.answered:
             self.waiting.clear()
@@ -278,10 +279,10 @@ class Connection:
     # -- from the application ---------------------------------------------------------------
 
     def reply(self, reply: Reply) -> list[Action]:
-        """What to do about a message from the application; nothing if the socket is closing or closed.
+        """Return the actions for a message from the application; none if the socket is closing or closed.
 
         Raises:
-            BadReply: a value is of no use; nothing of the message is done.
+            BadReply: a value is invalid; then no part of the message has an effect.
         """
         message = reply.message
         done = message.get("done")
@@ -306,7 +307,7 @@ class Connection:
                 self._held.clear()
                 return [Refuse("the application refused it")]
             elif payload is not None and reply.group is not None and not self.connect_done:
-                # What a group gets must not open a socket that its consumer may still refuse.
+                # A group's message must not open a socket that its consumer may still refuse.
                 return self._hold(reply)
             elif payload is not None:
                 actions += self._open(None)
@@ -319,7 +320,7 @@ class Connection:
         return actions
 
     def begin_close(self) -> None:
-        """The socket is being closed, by the client or by this server."""
+        """Record that the client or this server closes the socket."""
         if self.state in (State.CONNECTING, State.OPEN):
             self._leave(State.CLOSING)
             self._held.clear()

@@ -1,4 +1,4 @@
-"""One WebSocket that is admitted, between its client and the application: messages, answers, deadlines, and the end."""
+"""One admitted WebSocket, between its client and the application: messages, answers, deadlines, and the end."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from channelsq.interface.websocket.socket_parts import SocketParts
 
 
 class Conversation:
-    """What the client sends goes to the application, and what the application answers to the client.
+    """The exchange of messages between a client and the application.
 
     It is the parser's client, the receiver of the socket's reply channel, and one of the server's sockets.
 
     Args:
-        parts: of the WebSocket.
+        parts: the parts of the WebSocket.
         opening: its handshake.
-        reading: whether its client is read.
+        reading: the flow of its incoming bytes.
         keep_alive: its pings.
         connection: its state.
     """
@@ -78,14 +78,14 @@ class Conversation:
         self._begun = context.loop.time()
         self._gone = False
         self._forget_again = False
-        #: The code with which the socket counts as closed; None for that of the close frame.
+        #: The close code to report; None for that of the close frame.
         self._code: int | None = None
 
     def begin(self, content: dict[str, Any]) -> None:
-        """Tell the application of the socket.
+        """Tell the application about the socket.
 
         Args:
-            content: of its ``websocket.connect``.
+            content: the content of its ``websocket.connect``.
         """
         context, channel = self._context, self._connection.reply_channel
         context.replies.register(channel, self)
@@ -189,7 +189,7 @@ class Conversation:
             self.progress()
 
     def act(self, actions: list[Action]) -> None:
-        """Do what the connection decided."""
+        """Carry out the actions of the connection."""
         for action in actions:
             if self._gone:
                 return
@@ -220,7 +220,7 @@ class Conversation:
     # -- the order of messages; see channelsq.interface.websocket.ordered_delivery.Client -----
 
     def progress(self) -> None:
-        """Hand out what comes next, and read what there is room for now."""
+        """Publish the next message, and read as far as there is room."""
         connection, reading = self._connection, self._reading
         if connection.waiting:
             self._ordered.hand_out()
@@ -237,14 +237,14 @@ class Conversation:
             self._opening.refuse(status, cause, reason, retry_after=retry_after)
 
     def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake; the connection ends soon, whether or not the client answers."""
+        """Begin the closing handshake; the connection ends soon, even without an answer of the client."""
         self._outgoing.begin_close(code, reason)
         self._connection.begin_close()
         if not self._gone:
             self._reading.read()
 
     def fail(self, code: int, reason: str) -> None:
-        """Close because of what the client sent; nothing more is read from it (RFC 6455, section 7.1.7)."""
+        """Close because of an error of the client; nothing more is read from it (RFC 6455, section 7.1.7)."""
         self._connection.begin_close()
         self._outgoing.fail(code, reason)
 
@@ -267,7 +267,7 @@ class Conversation:
         self.progress()
 
     def _leave(self) -> None:
-        """Forget the socket, as the application is done with its disconnect."""
+        """Forget the socket, as the application has finished its disconnect."""
         context, channel = self._context, self._connection.reply_channel
         if self not in context.sockets:
             return
@@ -284,7 +284,7 @@ class Conversation:
         return self._ordered.told
 
     def let_go(self) -> None:
-        """Publish all that is left, without waiting for anything: the process ends."""
+        """Publish all remaining messages without waiting, as the process ends."""
         if self._gone:
             self._ordered.let_go()
             self.progress()
@@ -304,7 +304,7 @@ class Conversation:
             self._look_at_client(now)
 
     def _look_at_accept(self, waited: float, now: float) -> None:
-        """Give up on a socket that nobody accepts."""
+        """Give up on a socket that no consumer accepts."""
         limits, timeout = self._context.limits, self._context.config.accept_timeout
         is_done = self._connection.connect_done
         if waited >= timeout:

@@ -1,4 +1,4 @@
-"""A WebSocket's opening handshake: from the request to a ``websocket.connect``, and the HTTP answers."""
+"""A WebSocket's opening handshake: from the request to a ``websocket.connect``, and the HTTP responses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXTENSIONS = (SharedDeflateFactory(),)
 
 
 def offered_subprotocols(request: Request) -> tuple[str, ...]:
-    """The subprotocols that the client offers, in its order."""
+    """Return the subprotocols that the client offers, in its order."""
     try:
         return tuple(
             name for value in request.headers.get_all("Sec-WebSocket-Protocol") for name in parse_subprotocol(value)
@@ -34,13 +34,13 @@ def offered_subprotocols(request: Request) -> tuple[str, ...]:
 
 
 def split_target(target: str) -> tuple[str, bytes]:
-    """Decoded path and raw query string of a request's target."""
+    """Return the decoded path and raw query string of a request's target."""
     raw_path, _, query = target.partition("?")
     return unquote(raw_path), query.encode("ascii", "replace")
 
 
 def origin_and_host(request: Request) -> tuple[list[bytes], bytes]:
-    """The values of the ``Origin`` headers, and the host that the client means, as Django reads it."""
+    """Return the values of the ``Origin`` headers, and the requested host, as Django reads it."""
     origins = [value.encode("latin-1", "surrogateescape") for value in request.headers.get_all("Origin")]
     forwarded = request.headers.get_all("X-Forwarded-Host") if settings.USE_X_FORWARDED_HOST else []
     hosts = forwarded or request.headers.get_all("Host")
@@ -55,7 +55,7 @@ def connect_content(
     root_path: str,
     proxy_headers: bool,
 ) -> dict[str, Any]:
-    """What a ``websocket.connect`` says about the request (its path goes with every message)."""
+    """Return the part of a ``websocket.connect`` that describes the request (its path goes with every message)."""
     headers = [
         [name.lower().encode("latin-1"), value.encode("latin-1", "surrogateescape")]
         for name, value in request.headers.raw_items()
@@ -75,12 +75,12 @@ def connect_content(
 
 
 def window(extensions: Sequence[Extension]) -> int:
-    """Bits of the window that messages to a client are compressed with; 0 for no compression."""
+    """Return the bits of the window that compresses messages to a client; 0 for no compression."""
     return next((each.local_max_window_bits for each in extensions if isinstance(each, SharedDeflate)), 0)
 
 
 def answer_to(wire: ServerProtocol, request: Request) -> Response:
-    """Return the answer to a handshake; ``wire.handshake_exc`` says what is wrong with it."""
+    """Return the answer to a handshake; ``wire.handshake_exc`` has its error, if any."""
     try:
         return wire.accept(request)
     except UnicodeEncodeError:  # websockets before 17 quotes a header's octets in its refusal, which it cannot encode
@@ -88,7 +88,7 @@ def answer_to(wire: ServerProtocol, request: Request) -> Response:
 
 
 def plain_response(status: int, more: str = "", retry_after: int | None = None) -> Response:
-    """A small HTTP answer in place of the handshake's; it says the status, and ``more`` behind it."""
+    """Return a small HTTP response in place of the handshake's; its body is the status, then ``more``."""
     phrase = http.HTTPStatus(status).phrase
     body = f"{status} {phrase}{more}\n".encode()
     headers = Headers(

@@ -1,4 +1,4 @@
-"""When a WebSocket counts as idle: no message went either way for a while, and none is being handled."""
+"""Idle WebSockets: no message went either way for a while, and no worker handles one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ class Idle:
     """The idleness of one connection; times are those of one monotonic clock, in seconds.
 
     Args:
-        timeout: how long it may last.
+        timeout: its longest duration.
     """
 
     __slots__ = ("_seen", "_since", "_timeout")
@@ -18,11 +18,11 @@ class Idle:
         self._seen: tuple[int, int] | None = None
 
     def is_over(self, now: float, received: int, sent: int, *, busy: bool) -> bool:
-        """Whether it has lasted too long.
+        """Return whether the connection was idle for too long.
 
         Args:
-            received, sent: numbers that grow with what was received and sent.
-            busy: whether a message waits for a worker, or is with one.
+            received, sent: numbers that grow with received and sent messages.
+            busy: whether a message waits for a worker, or a worker handles one.
         """
         if busy or self._seen != (received, sent):
             self._seen = received, sent

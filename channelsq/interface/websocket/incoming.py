@@ -1,8 +1,8 @@
-"""From the bytes that a client sends to its messages.
+"""The conversion of a client's bytes to messages.
 
-Most clients send a message as one small frame.  Such a frame is read here when the parser of ``websockets`` is
-between two frames; whatever else comes (the handshake, fragments, control frames, large or broken ones) is the
-parser's.
+Most clients send a message as one small frame.  This module reads such a frame itself while the parser of
+``websockets`` is between two frames.  The parser reads everything else: the handshake, fragments, control frames, large
+or broken frames.
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ from channelsq.interface.basis.websockets_internals import SharedDeflate, apply_
 from channelsq.interface.websocket.throttle import DEAR, Throttle
 from channelsq.interface.websocket.websockets_wire_internals import Wire, is_between_frames, what_is_wrong
 
-#: Bytes parsed at a time: between two pieces the bound on waiting messages is looked at.
+#: Bytes parsed at a time: between two pieces the limit of waiting messages is checked.
 _PIECE = 4096
 
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
 
 
 class Client(Protocol):
-    """Who is told what has come."""
+    """The receiver of a client's events."""
 
     def may_take(self) -> bool:
-        """Whether more may be parsed now."""
+        """Return whether more may be parsed now."""
 
     def on_request(self, request: Request) -> None:
-        """The handshake's request is here."""
+        """Handle the handshake's request."""
 
     def on_message(self, payload: str | bytes) -> None:
-        """A message is here."""
+        """Handle a message."""
 
     def on_bad_text(self, error: UnicodeDecodeError) -> None:
-        """A text message is not UTF-8."""
+        """Handle a text message that is not UTF-8."""
 
     def on_ping(self) -> None:
-        """A ping is here, which the parser answers."""
+        """Handle a ping, which the parser answers."""
 
     def on_pong(self, data: bytes) -> None:
-        """A pong is here."""
+        """Handle a pong."""
 
     def on_close(self) -> None:
-        """The client begins, or answers, the closing handshake."""
+        """Handle a close frame: the client begins, or answers, the closing handshake."""
 
     def on_broken(self, error: Exception) -> None:
-        """A frame, or the request, breaks the protocol; nothing more is taken."""
+        """Handle a frame or request that breaks the protocol; nothing more is read."""
 
     def after_parsing(self) -> None:
-        """The parser may have something to send."""
+        """Send the bytes of the parser, if it has any."""
 
 
 class Incoming:
-    """Reads one client.
+    """The incoming bytes of one client.
 
     Args:
-        wire: the parser, which also makes what is sent.
-        client: is told of what comes.
-        max_size: bytes that a message may have.
-        throttle: is told how much was read; None if nobody asks.
+        wire: the parser, which also creates the outgoing frames.
+        client: the receiver of the events.
+        max_size: the largest message, in bytes.
+        throttle: counts the bytes and frames; None without limits.
     """
 
     __slots__ = (
@@ -73,23 +73,23 @@ class Incoming:
 
     def __init__(self, wire: Wire, client: Client, max_size: int, throttle: Throttle | None = None) -> None:
         self.wire = wire
-        #: It may be another one once the handshake's request has come.
+        #: It is replaced when the handshake's request has come.
         self.client = client
         self._max_size = max_size
         self._throttle = throttle
-        #: What has come and is not parsed yet.
+        #: Bytes that have come and are not parsed yet.
         self.waiting = bytearray()
-        # What there is of a fragmented message; not a list, which frames of no bytes would let grow for ever.
+        # The parts of a fragmented message; not a list, which empty frames could grow without limit.
         self._parts: bytearray | None = None
         self._parts_are_text = False
-        # Bytes that were parsed and are of no frame yet, and bytes in all fragments so far.
+        # Bytes that were parsed and belong to no complete frame yet, and bytes in all fragments so far.
         self._unclaimed = self._fragments = 0
-        # Whether whole frames may be read past the parser.
+        # Whether whole frames may be read without the parser.
         self._past_parser = False
         self._broken = False
 
     def feed(self, data: bytes) -> None:
-        """Take what has come, as far as the client may take it; the rest waits."""
+        """Take new bytes, as far as the client may take them; the rest waits."""
         if self._past_parser:
             data = self._read_whole_frames(data)
             if not data:
@@ -102,11 +102,11 @@ class Incoming:
 
     @property
     def unfinished(self) -> int:
-        """How many bytes of messages have come, other than those that came in one read; empty frames bring none."""
+        """Return the bytes of incomplete messages, except those that came in one read; empty frames bring none."""
         return self._fragments + self._unclaimed
 
     def go_on(self) -> None:
-        """Parse what waits, as far as the client may take it."""
+        """Parse the waiting bytes, as far as the client may take them."""
         waiting = self.waiting
         while waiting and self.client.may_take():
             size = self._piece()
@@ -117,12 +117,12 @@ class Incoming:
     def _piece(self) -> int:
         return _PIECE if self._throttle is None else self._throttle.piece
 
-    # -- past the parser --------------------------------------------------------------------
+    # -- without the parser -----------------------------------------------------------------
 
     def _read_whole_frames(self, data: bytes) -> bytes:
-        """Take messages of one frame each from the front; gives what is left for the parser."""
+        """Take messages of one frame each from the front; return the rest for the parser."""
         size, start, frames, inflated = len(data), 0, 0, 0
-        # What was read at all has room; what came along with it may have none.
+        # The first message has room, as it was read; later ones may have none.
         while size - start >= 6 and (not start or self.client.may_take()):
             first, length, mask = data[start], data[start + 1] - 0x80, start + 2
             if length == 126 and size - start >= 8:
@@ -171,7 +171,7 @@ class Incoming:
         self.wire.fail(1009 if isinstance(error, PayloadTooBig) else 1002, str(error))
         self.client.after_parsing()
 
-    # -- through the parser -----------------------------------------------------------------
+    # -- with the parser --------------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
         wire = self.wire

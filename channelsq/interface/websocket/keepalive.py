@@ -1,7 +1,7 @@
-"""Pings: when one is due, and when a client that does not answer is lost.  No I/O (RFC 6455, section 5.5.2).
+"""Pings: their times, and the detection of a client that does not answer.  No I/O (RFC 6455, section 5.5.2).
 
-A client that is silent after a ping is lost.  Signs of life are whole messages, pings and pongs, and a good part of a
-message; bytes that are dripped, and fragments without content, are none.
+A client that is silent after a ping is lost.  Signs of life are whole messages, pings, pongs, and a large part of a
+message; single bytes and fragments without content are not.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ class KeepAlive:
 
     Args:
         interval: between pings; 0 for none.
-        timeout: how long the client may stay silent after one; 0 for ever.
-        lively: bytes of a message that has not come whole that count as a sign of life.
+        timeout: how long the client may stay silent after a ping; 0 for no limit.
+        lively: bytes of an incomplete message that count as a sign of life.
     """
 
     __slots__ = ("_floods", "_heard", "_interval", "_life", "_life_held", "_lively", "_looked", "_next", "_timeout",
@@ -26,41 +26,41 @@ class KeepAlive:
         self._interval = interval
         self._timeout = timeout
         self._lively = lively
-        #: How many messages, pings and pongs have come; the caller counts the first two.
+        #: The number of messages, pings and pongs; the caller counts the first two.
         self.signs = 0
-        # The signs of life, at the last look and the last time that the client had sent too much.
+        # The signs of life at the last check, and at the last time that the client had sent too much.
         self._life = self._life_held = (0, 0)
         self._floods = False
         self._heard = self._looked = 0.0
-        # For how long of its silence it was not read.
+        # The seconds of its silence in which the server did not read it.
         self._unread = 0.0
         self._next = math.inf
         self._waiting: tuple[bytes, float] | None = None
 
     def start(self, now: float) -> None:
-        """The connection is open: the first ping is due an interval from now."""
+        """Start with an open connection: the first ping is due an interval from now."""
         self._heard = self._looked = now
         if self._interval:
             self._next = now + self._interval
 
     def held(self, unfinished: int) -> None:
-        """Note that the client sent too much at once; see :meth:`look`."""
+        """Record that the client sent too much at once; see :meth:`look`."""
         life = self._life_of(unfinished)
         self._floods, self._life_held = life == self._life_held, life
 
     def look(self, now: float, unfinished: int, *, read: bool, held: bool) -> None:
-        """Look whether there was a sign of life since the last look.
+        """Check for a sign of life since the last check.
 
         Args:
             now: the time.
-            unfinished: bytes that have come of messages that are not whole.
-            read: whether the client is being read; else its silence may be the server's.
-            held: whether it is not read because it sent too much.
+            unfinished: received bytes of incomplete messages.
+            read: whether the server reads the client; otherwise the silence may be the server's.
+            held: whether the server does not read it because it sent too much.
         """
         life = self._life_of(unfinished)
         if life != self._life:
             self._life, self._heard, self._unread = life, now, 0.0
-        elif not read and not (held and self._floods):  # a flood in which there was no life excuses nothing
+        elif not read and not (held and self._floods):  # a flood without a sign of life excuses nothing
             self._unread += now - self._looked
         self._looked = now
 
@@ -68,13 +68,13 @@ class KeepAlive:
         return self.signs, unfinished // self._lively
 
     def pong(self, data: bytes) -> None:
-        """A pong came; one that answers no ping of ours is a sign of life, too."""
+        """Record a pong; a pong without a ping of the server is a sign of life, too."""
         self.signs += 1
         if self._waiting is not None and data == self._waiting[0]:
             self._waiting = None
 
     def is_lost(self, now: float) -> bool:
-        """Whether a ping has gone unanswered for too long, and nothing else came either."""
+        """Return whether a ping has gone unanswered for too long, without any sign of life."""
         return (
             self._waiting is not None
             and self._timeout > 0
@@ -82,7 +82,7 @@ class KeepAlive:
         )
 
     def ping(self, now: float) -> bytes | None:
-        """The payload of the ping to send now; None if none is due, or one still waits for its answer."""
+        """Return the payload of the ping to send now; None if none is due, or one still waits for its answer."""
         if now < self._next or (self._waiting is not None and self._timeout > 0):
             return None
         data = secrets.token_bytes(4)

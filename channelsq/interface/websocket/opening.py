@@ -5,7 +5,7 @@
     no request ──request──▶ admitted ──accept──▶ 101
         └──────────▶ refused ◀──┘
 
-The server admits or refuses a request; of one that is admitted the application says whether it is accepted.
+The server admits or refuses a request; the application accepts or refuses an admitted one.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from channelsq.interface.websocket.websockets_wire_internals import is_about_han
 
 
 class Admitted(NamedTuple):
-    """A WebSocket of which the application is to be told.
+    """An admitted WebSocket, of which the application must be told.
 
     Args:
         connection: its state.
-        content: of its ``websocket.connect``.
+        content: the content of its ``websocket.connect``.
         place: see :class:`channelsq.interface.presence.clients.Clients`.
     """
 
@@ -46,8 +46,8 @@ class Opening:
     """The handshake of one client; it is the parser's client until the WebSocket is admitted.
 
     Args:
-        parts: of the WebSocket.
-        reading: whether the client is read.
+        parts: the parts of the WebSocket.
+        reading: the flow of its incoming bytes.
         admitted: called when the WebSocket is admitted.
     """
 
@@ -62,7 +62,7 @@ class Opening:
 
     @property
     def is_pending(self) -> bool:
-        """Whether the handshake is to be answered yet."""
+        """True until the handshake is answered."""
         wire = self._parts.wire
         return wire.state is CONNECTING and not wire.eof_sent
 
@@ -97,7 +97,7 @@ class Opening:
         self._admitted(Admitted(connection_of(parts.context, request, path), content, place))
 
     def on_broken(self, error: Exception) -> None:
-        """Answer what is no handshake, if the parser could not."""
+        """Answer a request that is not a handshake, if the parser could not."""
         parts = self._parts
         if self._response is not None or not is_about_handshake(parts.wire, error):
             return
@@ -147,12 +147,12 @@ class Opening:
         return True
 
     def refuse(self, status: int, cause: str, reason: str, *, retry_after: int | None = None) -> None:
-        """Answer with something else than 101, and end the connection; nothing, if the handshake is over.
+        """Answer with an HTTP error, and end the connection; do nothing if the handshake is over.
 
         Args:
-            status: the answer's.
-            cause: what is counted, a word of a few.
-            reason: what is logged.
+            status: the status of the response.
+            cause: the counted cause, one of a few words.
+            reason: the reason in the log.
             retry_after: seconds after which the client may try again.
         """
         if self.is_pending:

@@ -1,4 +1,4 @@
-"""Handing a socket's messages to workers: one at a time, and what to do when that does not go well."""
+"""The ordered delivery of a socket's messages to workers, one at a time, with retries and timeouts."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from channelsq.layers.wire.wire_forms import TIMED_KEY
 logger = logging.getLogger("channelsq.interface.ordered_delivery")
 
 
-#: Seconds before a message is published once more.
+#: Seconds before the first retry of a publication.
 _FIRST_WAIT = 0.05
 
 
 class Client(Protocol):
-    """What turns need of the client whose messages they are."""
+    """The interface of the client whose messages are delivered."""
 
     def answer(self, status: int, cause: str, reason: str, *, retry_after: int | None = None) -> None:
         """Answer the handshake with an error."""
 
     def fail(self, code: int, reason: str) -> None:
-        """Close because of what the client sent."""
+        """Close because of an error of the client."""
 
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake."""
 
     def act(self, actions: list[Action]) -> None:
-        """Do what the connection decided."""
+        """Carry out the actions of the connection."""
 
     def progress(self) -> None:
-        """Hand out what comes next, and read what there is room for now."""
+        """Publish the next message, and read as far as there is room."""
 
 
 class OrderedDelivery:
-    """Publishes one message of a socket, waits for the report that it is done with, publishes the next.
+    """The delivery of a socket's messages: each is published after the previous one is reported done.
 
     Args:
-        context: what all connections share.
-        connection: the socket's state; it decides whose turn it is.
-        client: the socket's wire.
+        context: the state that all connections share.
+        connection: the socket's state, which keeps the order.
+        client: the owner of the socket.
         target: the socket's URL, for the log.
     """
 
@@ -59,16 +59,16 @@ class OrderedDelivery:
         self._client = client
         self._target = target
         self._layer = context.layer.channel_layer
-        #: Made for the first frame, which comes after a connect that could be packed.
+        #: Created for the first frame, which comes after a connect that could be packed.
         self._packer: FramePacker | None = None
-        #: When the worker of what was handed out last is overdue.
+        #: The time at which the worker of the last message is overdue.
         self._overdue = math.inf
-        #: What was published last, and is not done.
+        #: The last publication that is not done.
         self._publication: Publication | None = None
-        #: Publishes it once more.
+        #: The timer of the next retry.
         self._timer: asyncio.TimerHandle | None = None
         self._wait = 0.0
-        #: When it was handed out, if that is measured.
+        #: The time of the publication, if it is measured.
         self._handed_out = 0.0
         #: Whether the broker has the disconnect.
         self.told = False
@@ -121,7 +121,7 @@ class OrderedDelivery:
         return packer
 
     def _patience(self, channel: str) -> float:
-        """How long a full channel or a lost broker may hold a message up: for a while that is only back-pressure."""
+        """Return the seconds for which a full channel or a lost broker may delay a message, as backpressure."""
         limits = self._context.limits
         return limits.disconnect_patience if channel == names.WEBSOCKET_DISCONNECT else limits.publish_patience
 
@@ -132,7 +132,7 @@ class OrderedDelivery:
         """See :class:`channelsq.interface.link.Publisher`."""
         publication = self._publication
         if self._connection.in_flight != order or publication is None:
-            return  # reported done before its publication was
+            return  # reported done before its publication
         now = self._context.loop.time()
         if error is None or (order == 0 and self._connection.answered):
             self.told = publication.send.target == names.WEBSOCKET_DISCONNECT
@@ -169,10 +169,10 @@ class OrderedDelivery:
         self._client.progress()
 
     def note_done(self, order: object, took: object = None) -> None:
-        """The application reports message ``order`` done: measure how long that took, if it is waited for.
+        """Measure the time of message ``order``, which the application reports done, if it is awaited.
 
         Args:
-            took: how many seconds of that its consumer took, if the report says so.
+            took: the seconds of its consumer, if the report has them.
         """
         measures, publication = self._context.measures, self._publication
         if (
@@ -185,7 +185,7 @@ class OrderedDelivery:
                 measures.consumer[publication.send.target].observe(took)
 
     def on_tick(self, now: float) -> None:
-        """Go on without a report that is overdue."""
+        """Continue without a report that is overdue."""
         order = self._connection.in_flight
         if order is None:
             return
@@ -198,7 +198,7 @@ class OrderedDelivery:
         self._overdue = math.inf
         self._context.stats.count("websocket.overdue")
         logger.warning(
-            "%s: no worker reported message %d done within %g s; the next one is handed out without it",
+            "%s: no worker reported message %d done within %g s; the next message is published without it",
             self._target,
             order,
             self._context.config.order_timeout,
@@ -208,7 +208,7 @@ class OrderedDelivery:
         self._client.progress()
 
     def let_go(self) -> None:
-        """Publish all that is left, without waiting for anything."""
+        """Publish all remaining messages without waiting."""
         connection = self._connection
         if self._timer is not None and self._publication is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""What goes to one WebSocket client: messages, control frames, and the end."""
+"""The output to one WebSocket client: messages, control frames, and the end."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from websockets.server import ServerProtocol
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.link.replies import Delivery
 
-#: Bytes of messages that are collected in one turn of the event loop, before they are written.
+#: Bytes of messages that are collected in one turn of the event loop before they are written.
 _JOINED = 64 * 1024
 
-#: Bytes in the transport from which on it tells that it holds too much; there is no need to ask it before.
+#: Bytes in the transport's buffer at which it reports that it is full; below, it need not be asked.
 _HIGH_WATER = 64 * 1024
 
 
 class Outgoing:
-    """Writes to one client.
+    """The output to one client.
 
     Args:
-        context: what all connections share.
-        wire: the parser, which also makes control frames.
-        transport: the client's.
-        too_slow: called with the number of bytes that wait already, instead of adding to them.
+        context: the state that all connections share.
+        wire: the parser, which also creates control frames.
+        transport: the client's transport.
+        too_slow: called with the number of waiting bytes, instead of adding to them.
     """
 
-    # A message to a group reads and writes no other object of the socket but the transport: of thousands of sockets
-    # none is in the processor's cache when its turn comes.
+    # A message to a group accesses no other object of the socket but the transport: of thousands of sockets none is in
+    # the processor's cache when its turn comes.
     __slots__ = (
         "_close_timer",
         "_context",
@@ -64,11 +64,11 @@ class Outgoing:
         self.window = 0
         # The frames that are written together at the end of the event loop's turn: one, or a list of several.
         self._frames: bytes | list[bytes] | None = None
-        #: How often something was written for the application.
+        #: The number of writes for the application.
         self.flushes = 0
         self._size = 0
         self._writable = False
-        # Whether the transport holds more than it should; while it does not, so many bytes are within the limit.
+        # Whether the transport's buffer is over its mark; below the mark it is within the limit.
         self._is_full = False
         limit = context.config.send_queue
         high = min(_HIGH_WATER, limit // 2)
@@ -89,19 +89,19 @@ class Outgoing:
         self.window = window
 
     def pause(self) -> None:
-        """Ask the transport, from now on, how much waits in it."""
+        """Ask the transport for its buffer's size from now on."""
         self._is_full = True
 
     def resume(self) -> None:
-        """Trust, from now on, that little waits in the transport."""
+        """Stop asking the transport: its buffer is small."""
         self._is_full = False
 
     def send(self, delivery: Delivery) -> None:
-        """Have a message written at the end of this turn, together with what else there is for this client."""
+        """Write a message at the end of this turn, together with others for this client."""
         self.add(delivery.frame(self.window))
 
     def add(self, frame: bytes) -> None:
-        """Have a frame written at the end of this turn."""
+        """Write a frame at the end of this turn."""
         frames = self._frames
         if frames is None:
             self._frames = frame
@@ -116,7 +116,7 @@ class Outgoing:
             self.flush()
 
     def flush(self) -> None:
-        """Write the frames that were collected, unless the client reads too slowly."""
+        """Write the collected frames, unless the client reads too slowly."""
         frames = self._frames
         if frames is None:
             return
@@ -132,7 +132,7 @@ class Outgoing:
         size = len(data)
         if self._is_full or size > self._most_unseen:
             waiting = transport.get_write_buffer_size()
-            # One write may always go out, however large it is.
+            # One write may always go out, of any size.
             if waiting and waiting + size > self._context.config.send_queue:
                 self._too_slow(waiting)
                 return
@@ -142,7 +142,7 @@ class Outgoing:
         transport.write(data)
 
     def write_wire(self) -> None:
-        """Write what the parser has to send; after a close frame nothing is written for the application any more."""
+        """Write the parser's output; after a close frame nothing is written for the application any more."""
         self._writable = self._wire.state is OPEN
         for data in self._wire.data_to_send():
             if self._ended:
@@ -160,7 +160,7 @@ class Outgoing:
     # -- the end ----------------------------------------------------------------------------
 
     def begin_close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake, behind all messages; the connection ends soon, even without an answer."""
+        """Begin the closing handshake after all messages; the connection ends soon, even without an answer."""
         self.flush()
         if self._wire.state is OPEN:
             self._wire.send_close(code, reason)
@@ -168,13 +168,13 @@ class Outgoing:
         self._expect_end()
 
     def fail(self, code: int, reason: str) -> None:
-        """Close because of what the client sent (RFC 6455, section 7.1.7)."""
+        """Close because of an error of the client (RFC 6455, section 7.1.7)."""
         if self._wire.state is OPEN:
             self._wire.fail(code, reason)
             self.write_wire()
 
     def ended(self) -> None:
-        """The connection is gone."""
+        """Stop, as the connection is gone."""
         self._ended = True
         self._writable = self.is_open = False
         self._frames = None
@@ -182,10 +182,10 @@ class Outgoing:
             self._close_timer.cancel()
 
     def _end_writing(self) -> None:
-        """Nothing more is sent; the connection ends with the client's end, or after a while without it.
+        """End the output; the connection ends when the client closes it, or after a while.
 
-        Closing at once would answer what the client is still sending with a reset, which may overtake
-        the close frame that says why.
+        If the server closed it at once, the system would answer further bytes of the client with a reset, which may
+        overtake the close frame with the reason.
         """
         self._expect_end()
         if self._transport.is_closing():

@@ -1,7 +1,7 @@
-"""What a client sends, packed for the workers without a dict between: the same bytes as the layer makes of the dict.
+"""Client messages packed for workers without a dict, with the same bytes as the layer produces from the dict.
 
-The layer checks and packs whatever it is given.  Of a socket's message all is known but its order and its payload,
-and what is the same in all of them is packed once.
+The layer checks and packs any message.  Of a socket's message only the order and the payload change; the common part is
+packed once.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _ORDER, _TEXT, _BYTES = codec.dumps("order"), codec.dumps("text"), codec.dumps("
 
 
 class FramePacker:
-    """Packs the ``websocket.receive`` messages of one socket.
+    """A packer of one socket's ``websocket.receive`` messages.
 
     Args:
-        reply_channel, path, root_path: the socket's, which a message of it could be packed with before.
-        timed: whether workers are to say how long their consumers take.
+        reply_channel, path, root_path: those of the socket, with which an earlier message of it was packed.
+        timed: whether workers must report how long their consumers take.
     """
 
     __slots__ = ("_head",)
@@ -29,14 +29,14 @@ class FramePacker:
         if root_path:
             head["root_path"] = root_path
         packed = b"".join(codec.dumps(key) + codec.dumps(value) for key, value in head.items())
-        # A short map: what is in the head, the order and the payload.
+        # A short map: the pairs of the head, the order and the payload.
         self._head = b"%c%b%b" % (0x80 | (len(head) + 2), packed, _ORDER)
 
     def pack(self, payload: str | bytes, order: int, limit: int) -> bytes:
-        """The message with ``payload`` as its text or bytes.
+        """Return the message with ``payload`` as its text or bytes.
 
         Args:
-            payload: if it is text, then text that UTF-8 can carry.
+            payload: text must be encodable as UTF-8.
 
         Raises:
             MessageTooLarge: it would be over ``limit`` bytes.

@@ -1,4 +1,4 @@
-"""Whether one WebSocket client is read: not while more has come than is taken."""
+"""Backpressure on one WebSocket client: the server stops reading while more has come than it can take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from channelsq.interface.websocket.keepalive import KeepAlive
 from channelsq.interface.websocket.socket_parts import SocketParts
 from channelsq.interface.websocket.throttle import throttle_of
 
-#: Bytes kept of a client that sends frames before its handshake is answered.
+#: Bytes that are kept of a client that sends frames before its handshake is answered.
 _EARLY = 64 * 1024
 
 
@@ -16,7 +16,7 @@ class Reading:
     """The flow of bytes from one client.
 
     Args:
-        parts: of the WebSocket.
+        parts: the parts of the WebSocket.
         keep_alive: its pings.
     """
 
@@ -29,20 +29,20 @@ class Reading:
         self._keep_alive = keep_alive
         self._throttle = throttle_of(parts.context, self)
         self._gone = False
-        #: Whether the client is read.
+        #: Whether the server reads the client.
         self.is_on = True
         #: The state of the WebSocket; None until it is admitted.
         self.connection: Connection | None = None
 
     def begin(self, client: Client) -> Incoming:
-        """Return what reads the bytes that come; it tells ``client`` of what they are."""
+        """Return the reader of incoming bytes, which passes its events to ``client``."""
         most = self._parts.context.config.max_message_size
         self.incoming = Incoming(self._parts.wire, client, most, self._throttle)
         return self.incoming
 
     @property
     def is_held(self) -> bool:
-        """Whether the client has sent too much at once, and waits for that."""
+        """True while the client must wait because it has sent too much at once."""
         return self._throttle is not None and self._throttle.held
 
     def may_take(self) -> bool:
@@ -55,19 +55,19 @@ class Reading:
         return connection.state is State.OPEN and connection.has_room
 
     def read(self) -> None:
-        """Parse what waits, as far as there is room; read on from the client if there is some left."""
+        """Parse waiting bytes as far as there is room; continue reading the client if there is some left."""
         self._parts.outgoing.flush()
         self.incoming.go_on()
         self.look()
 
     def look(self) -> None:
-        """Read on from the client, or stop, as there is room."""
+        """Continue or stop reading the client, depending on the room."""
         transport = self._parts.transport
         if self._gone or transport.is_closing():
             return
         connection = self.connection
         if connection is not None and connection.state is State.CONNECTING:
-            # Read on, to notice when the client leaves.
+            # Continue reading, to notice when the client leaves.
             reading = len(self.incoming.waiting) < _EARLY
         else:
             reading = not self.incoming.waiting and self.may_take()
@@ -80,7 +80,7 @@ class Reading:
                 transport.pause_reading()
 
     def ended(self) -> None:
-        """Note that the connection is gone."""
+        """Record that the connection is gone."""
         self._gone = True
         if self._throttle is not None:
             self._throttle.ended()

@@ -1,4 +1,4 @@
-"""What is counted and logged of one WebSocket."""
+"""The counters and log lines of one WebSocket."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from channelsq.interface.context.server_context import ServerContext
 
 logger = logging.getLogger("channelsq.interface.websocket")
 
-#: The keys that an application may use, for the log; and how many others a process remembers to have logged.
-#: Seconds between two lines about sockets that nobody accepts.
+#: The keys that an application may use, for the log; and the number of other keys that a process remembers as logged.
+#: Seconds between two lines about sockets that no consumer accepts.
 _UNACCEPTED_EVERY = 60.0
 
 _KNOWN = "accept, text, bytes, close, reason and subprotocol"
@@ -20,10 +20,10 @@ _MOST_KEYS = 100
 
 
 class SocketLog:
-    """Counts and log lines of one WebSocket.
+    """Counters and log lines of one WebSocket.
 
     Args:
-        context: what all connections share.
+        context: the state that all connections share.
         client: host and port; None for a client on a Unix socket.
     """
 
@@ -33,48 +33,48 @@ class SocketLog:
         self._context = context
         self.client = client
         self._told_of_speed = False
-        #: What log records call the socket: its address, then its reply channel.
+        #: The id of the socket in log records: its address, then its reply channel.
         self.id = shown_client(client)
         #: Path and query, printable.
         self.target = ""
 
     def accepted(self) -> None:
-        """The handshake is complete."""
+        """Count a completed handshake."""
         self._context.stats.count("websocket.accepted")
         self._access("accepted")
 
     def refused(self, status: int, cause: str, reason: str) -> None:
-        """The handshake was answered with something else than 101; ``cause`` is counted, ``reason`` is logged."""
+        """Count a refused handshake under ``cause``, and log its ``reason``."""
         self._context.stats.refuse("websocket", status, cause)
         level = logging.WARNING if status >= 500 else logging.INFO
         self._log(level, "handshake_refused", "handshake answered with %d: %s", status, printable(masked(reason)))
         self._access(f"refused {status}")
 
     def ended(self, code: int, seconds: float) -> None:
-        """The socket is gone."""
+        """Count and log the end of the socket."""
         self._context.stats.count("websocket.ended")
         self._access(f"closed {code} after {seconds:.1f} s")
 
     def too_big(self, error: Exception) -> None:
-        """The client sent too much."""
+        """Log that the client sent too much."""
         self._broken("websocket.too_big", "message_too_big", error)
 
     def bad_frame(self, error: Exception) -> None:
-        """The client broke the protocol."""
+        """Log that the client broke the protocol."""
         self._broken("websocket.bad_frames", "bad_frame", error)
 
     def bad_text(self, error: UnicodeDecodeError) -> None:
-        """The client sent text that is none."""
+        """Log that the client sent text that is not UTF-8."""
         what = "closed, the client sent text that is not UTF-8: %s"
         self._note(logging.INFO, "websocket.bad_frames", "bad_text", what, error)
 
     def bad_reply(self, error: Exception) -> None:
-        """The application sent what a WebSocket cannot do."""
+        """Log an invalid message of the application."""
         what = "a message from the application was ignored: %s"
         self._note(logging.WARNING, "websocket.bad_replies", "bad_reply", what, error)
 
     def unknown_keys(self, keys: Iterable[str]) -> None:
-        """The application sent keys that mean nothing to a WebSocket; each is logged once by a process.
+        """Log unknown keys of the application's message; a process logs each key once.
 
         They may be a mistake, or come from a worker that is newer than this server.
         """
@@ -83,13 +83,13 @@ class SocketLog:
         if not new or len(told) >= _MOST_KEYS:
             return
         told.update(new)
-        what = "a message from the application has keys that mean nothing to a WebSocket: %s; known are %s%s"
+        what = "a message from the application has unknown keys: %s; known are %s%s"
         shown = ", ".join(repr(key)[:60] for key in new)
         porting = " ('type' is of Channels 4: see docs/porting-from-channels-4.md)" if "type" in new else ""
         self._log(logging.WARNING, "unknown_keys", what, shown, _KNOWN, porting)
 
     def unaccepted(self, now: float) -> None:
-        """The consumer of the socket's connect has returned, and nobody has accepted it; logged at most once a minute.
+        """Log that the connect's consumer has returned without an accept; at most once a minute.
 
         Args:
             now: the event loop's time.
@@ -99,17 +99,17 @@ class SocketLog:
         self._context.tell_unaccepted = now + _UNACCEPTED_EVERY
         what = (
             "not accepted yet: its consumer has returned and has sent neither {'accept': True} nor {'close': True} to "
-            "message.reply_channel; it may wait until %g s are over"
+            "message.reply_channel; it may wait up to %g s"
         )
         self._log(logging.INFO, "unaccepted", what, self._context.config.accept_timeout)
 
     def too_slow(self, waiting: int) -> None:
-        """The client reads too slowly."""
+        """Log that the client reads too slowly."""
         what = "closed, the client is too slow: %d bytes wait for it"
         self._note(logging.WARNING, "websocket.slow_clients", "slow_client", what, waiting)
 
     def too_fast(self) -> None:
-        """The client is not read for a while, as it sends more than it may; logged once."""
+        """Log once that the client sends more than it may, and is not read for a while."""
         if self._told_of_speed:
             self._context.stats.count("websocket.throttled")
             return
@@ -120,18 +120,18 @@ class SocketLog:
         self._note(logging.WARNING, "websocket.throttled", "throttled", what, *limits)
 
     def ping_timeout(self) -> None:
-        """The client answers no ping."""
+        """Log that the client answers no ping."""
         timeout = self._context.config.ping_timeout
         what = "dropped, no answer to a ping within %g s"
         self._note(logging.INFO, "websocket.ping_timeouts", "ping_timeout", what, timeout)
 
     def idle(self) -> None:
-        """No message went either way for too long."""
+        """Log that no message went either way for too long."""
         timeout = self._context.config.idle_timeout
         self._note(logging.INFO, "websocket.idle", "idle", "closed, no message either way for %g s", timeout)
 
     def _broken(self, counter: str, action: str, error: Exception) -> None:
-        self._note(logging.INFO, counter, action, "closed, the client sent what it must not: %s", error)
+        self._note(logging.INFO, counter, action, "closed, the client broke the protocol: %s", error)
 
     def _note(self, level: int, counter: str, action: str, what: str, *values: object) -> None:
         self._context.stats.count(counter)

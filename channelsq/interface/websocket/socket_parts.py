@@ -1,4 +1,4 @@
-"""What the parts of one WebSocket share: the client's transport, the parser, what is written, and the log."""
+"""The shared parts of one WebSocket: the client's transport, the parser, the output, and the log."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from channelsq.interface.websocket.websockets_wire_internals import Wire
 
 @dataclass(frozen=True, slots=True)
 class SocketParts:
-    """One WebSocket's.
+    """The shared parts of one WebSocket.
 
     Args:
-        context: what all connections share.
-        transport: the client's.
-        wire: the parser, which also makes control frames.
-        outgoing: what is written to the client.
-        log: what is counted and logged of the client.
+        context: the state that all connections share.
+        transport: the client's transport.
+        wire: the parser, which also creates control frames.
+        outgoing: the output to the client.
+        log: the counters and log lines of the client.
     """
 
     context: ServerContext

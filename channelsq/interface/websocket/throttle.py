@@ -1,4 +1,4 @@
-"""How much one WebSocket may send in a second: over that it is not read for a while, which loses nothing."""
+"""The rate limit of one WebSocket: a client over the limit is not read for a while, which loses nothing."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from typing import Protocol
 
 from channelsq.interface.context.server_context import ServerContext
 
-#: What a control frame or an empty fragment counts for, in frames: they cost as much to read, and nobody needs many.
+#: The cost of a control frame or an empty fragment, in frames: they cost as much to read, and clients need few.
 DEAR = 10
 
-#: For a limit that there is not.
+#: The value of a missing limit.
 _NONE = 1e18
 
-#: Seconds for which a socket is held at least, so that timers are few.
+#: The least seconds for which a socket is held, so that timers are few.
 _SOME = 0.1
 
-#: Bytes that are parsed at a time, at least and at most; and the smallest frame of a client, for which they may be.
+#: Bounds of the bytes that are parsed at a time; and the size of a client's smallest frame.
 _SMALL, _LARGE, _FRAME = 128, 4096, 6
 
 
 class Client(Protocol):
-    """Whose socket it is."""
+    """The owner of the socket."""
 
     def on_held(self) -> None:
-        """It sends too much at once, and is to be read no more."""
+        """Stop reading the socket, as the client sends too much at once."""
 
     def on_free(self) -> None:
-        """It may be read again."""
+        """Continue reading the socket."""
 
 
 def throttle_of(context: ServerContext, client: Client) -> Throttle | None:
-    """The throttle of a new socket; None if there are no limits."""
+    """Return the throttle of a new socket; None without limits."""
     frames, size = context.config.max_message_rate, context.config.max_byte_rate
     return Throttle(context.loop, frames, size, client) if frames or size else None
 
 
 class Throttle:
-    """Two token buckets, of frames and of bytes, which hold what is allowed in a second.
+    """Two token buckets, of frames and of bytes, which hold the allowance of a second.
 
-    The clock is looked at only when one of them is empty, so a burst may take what two seconds allow.
+    The clock is read only when a bucket is empty, so a burst may take the allowance of two seconds.
 
     Args:
         loop: the event loop.
-        frames, size: what is allowed in a second; 0 for no limit.
-        client: is told when its socket is to be read no more, and when again.
+        frames, size: the allowance of a second; 0 for no limit.
+        client: is told when to stop and to continue reading its socket.
     """
 
     __slots__ = ("_bytes", "_client", "_frames", "_last", "_loop", "_max_bytes", "_max_frames", "_timer", "held")
@@ -62,11 +62,11 @@ class Throttle:
         self._client = client
         self._last = loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        #: Whether the socket is not to be read.
+        #: Whether the socket must not be read.
         self.held = False
 
     def took(self, frames: int, size: int) -> None:
-        """So much was read."""
+        """Count frames and bytes that were read."""
         self._frames -= frames
         self._bytes -= size
         if (self._frames < 0 or self._bytes < 0) and not self.held:
@@ -74,11 +74,11 @@ class Throttle:
 
     @property
     def piece(self) -> int:
-        """How many bytes to parse before the next look: few, if few more frames are allowed."""
+        """Return the number of bytes to parse before the next check: few, if few more frames are allowed."""
         return int(min(_LARGE, max(_SMALL, self._frames / DEAR * _FRAME)))
 
     def ended(self) -> None:
-        """The socket is gone."""
+        """Stop, as the socket is gone."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

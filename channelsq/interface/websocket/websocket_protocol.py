@@ -38,7 +38,7 @@ from channelsq.interface.websocket.socket_log import SocketLog
 from channelsq.interface.websocket.socket_parts import SocketParts
 from channelsq.interface.websocket.websockets_wire_internals import Wire
 
-#: What the wire logs; asked for once, since the parser looks at its level for every client.
+#: The logger of the wire; created once, since the parser checks its level for every client.
 _wire_logger = DiscreetLogger(logging.getLogger("websockets.server"))
 
 
@@ -46,8 +46,8 @@ class WebSocketProtocol(asyncio.Protocol):
     """One WebSocket client.
 
     Args:
-        context: what all connections share.
-        server_state: uvicorn's, for its list of connections to shut down.
+        context: the state that all connections share.
+        server_state: uvicorn's state, for its list of connections to shut down.
     """
 
     __slots__ = (
@@ -72,7 +72,7 @@ class WebSocketProtocol(asyncio.Protocol):
         #: None until the WebSocket is admitted.
         self._conversation: Conversation | None = None
         self._keep_alive = KeepAlive(context.config.ping_interval, context.config.ping_timeout, context.limits.lively)
-        #: What it counts for, see :class:`channelsq.interface.presence.clients.Clients`.
+        #: The held place, see :class:`channelsq.interface.presence.clients.Clients`.
         self.place = ""
 
     # -- the transport ----------------------------------------------------------------------
@@ -143,16 +143,16 @@ class WebSocketProtocol(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether the handshake is complete, and no end of the connection has begun."""
+        """True while the handshake is complete, and no end of the connection has begun."""
         return self._parts.wire.state is OPEN
 
     @property
     def is_beginning(self) -> bool:
-        """Whether the handshake is to be answered yet."""
+        """True until the handshake is answered."""
         return self._opening.is_pending
 
     def shutdown(self) -> None:
-        """The server ends: close the connection, or refuse it if it is not accepted yet."""
+        """Close the connection as the server shuts down, or refuse it if it is not accepted yet."""
         if self._parts.wire.state is CONNECTING:
             side = self._opening.refuse if self._conversation is None else self._conversation.answer
             side(503, "ending", "the server is shutting down", retry_after=5)

@@ -1,6 +1,7 @@
 """The sans-I/O parser of the library ``websockets``, with longer lines, and with its place in the stream known.
 
-Private parts of ``websockets``; ``tests/unit/interface/websocket/test_websockets_wire_internals.py`` pins them.
+These are private parts of ``websockets``; ``tests/unit/interface/websocket/test_websockets_wire_internals.py`` pins
+them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
-#: Where the parser waits for the first byte of a frame.
+#: The parser waits here for the first byte of a frame.
 _BETWEEN_FRAMES = StreamReader.at_eof.__code__
 
 
 class _LongLines(StreamReader):
-    """A reader of lines of up to so many bytes, where websockets takes 8 KiB: cookies may be longer."""
+    """A reader of lines up to a given length; websockets allows 8 KiB, but cookies may be longer."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -27,10 +28,10 @@ class _LongLines(StreamReader):
 
 
 class Wire(ServerProtocol):
-    """The parser, which also makes what is sent.
+    """The parser, which also creates the outgoing frames.
 
     Args:
-        max_line: bytes that a line of the handshake may have.
+        max_line: the longest line of the handshake, in bytes.
         options: see websockets' ServerProtocol.
     """
 
@@ -38,7 +39,7 @@ class Wire(ServerProtocol):
         super().__init__(**options)
         if max_line:
             self.reader = _LongLines(max_line)
-            self.parser = self.parse()  # anew, with that reader
+            self.parser = self.parse()  # restarted, with that reader
             next(self.parser)
 
     def recv_frame(self, frame: Frame) -> None:
@@ -58,10 +59,10 @@ def is_between_frames(wire: ServerProtocol) -> bool:
 
 
 def what_is_wrong(wire: ServerProtocol) -> Exception | None:
-    """Return what the client has done against the protocol, in a frame or in the handshake; None for nothing."""
+    """Return the client's protocol error, in a frame or in the handshake; None without one."""
     return wire.parser_exc or wire.handshake_exc
 
 
 def is_about_handshake(wire: ServerProtocol, error: Exception) -> bool:
-    """Return whether ``error`` is about the handshake, and no frame."""
+    """Return whether ``error`` is about the handshake, not about a frame."""
     return wire.parser_exc is None and wire.handshake_exc is error

@@ -232,4 +232,4 @@ def test_a_bomb_is_1009_and_takes_no_memory(alone: Project, data: bytes) -> None
     assert peak(alone.interface.pid) - memory < 8 * MIB
     assert alone.counted("websocket_closed_total", reason="message_too_big") == before + 1
     assert "Traceback" not in alone.interface.output
-    alone.interface.wait_for_output("/chat/tea/: closed, the client sent what it must not")
+    alone.interface.wait_for_output("/chat/tea/: closed, the client broke the protocol")

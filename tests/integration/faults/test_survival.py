@@ -102,7 +102,7 @@ class Stack:
     @property
     def given_up(self) -> int:
         """How many messages the interface server has reported as lost so far."""
-        return self.project.interface.output.count("the next one is handed out without it")
+        return self.project.interface.output.count("the next message is published without it")
 
     def stop(self) -> None:
         """Stop everything."""
