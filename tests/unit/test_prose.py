@@ -21,7 +21,7 @@ DONE = (
     *(f"channelsq/{each}" for each in ("management", "operations", "security", "session_support", "system_checks")),
     *(f"channelsq/{each}" for each in ("ipc", "layers", "redis_core", "redis_io", "transport")),
     *(f"channelsq/{each}" for each in ("contrib", "matching", "templatetags", "test", "tests")),
-    *(f"channelsq/worker/{each}" for each in ("commands", "connections")),
+    *(f"channelsq/worker/{each}" for each in ("commands", "connections", "processes", "running")),
     *(str(module.relative_to(ROOT)) for module in sorted((ROOT / "channelsq").glob("*.py"))),
     *(f"channelsq/interface/{each}" for each in ("__init__.py", "__main__.py", "basis", "context", "pages")),
     *(f"channelsq/interface/{each}" for each in ("presence", "process", "http", "websocket")),

@@ -1,7 +1,7 @@
-"""A channel process: a part of a worker that only runs consumers, in threads of its own.
+"""A channel process: a process of a worker that only runs consumers, in threads.
 
-A thread beside a pool that forks could hold a lock at the moment of a fork, which the child would wait for.  So a
-worker with such a pool starts processes like this for its consumers (``python -m
+A thread beside a pool that forks could hold a lock at the moment of a fork, and the child would wait for that lock.  So
+a worker with such a pool starts channel processes for its consumers (``python -m
 channelsq.worker.processes.channel_process``); see :mod:`channelsq.worker.processes.process_supervisor`.
 """
 
@@ -31,18 +31,18 @@ from channelsq.worker.running import celery_state_internals, celery_tracer_inter
 from channelsq.worker.sources import held_messages
 from channelsq.worker.sources.crew import Crew
 
-#: What a process says last: that it holds nothing any more, or what ended with it although it was not to blame.  One
-#: that ends without a word died.
+#: The last report of a process: it holds no messages, or it was ended while consumers ran.  A process without such a
+#: report crashed.
 DONE, CUT = "done", "cut"
 
-#: Seconds for which a process in the place of one that died serves other messages, before it takes what that one held:
-#: the guilty one is among those, and may end this one at once.
+#: Seconds before a process takes over the messages of a crashed one.  Meanwhile it serves other messages: the message
+#: that caused the crash may end the new process at once.
 RELUCTANCE = 1.0
 
-#: Seconds that functions registered with ``atexit`` may take.
+#: The time limit, in seconds, of functions registered with ``atexit``.
 EXIT_WITHIN = 5.0
 
-#: Seconds between two looks at whether the worker is there, and whether the process is to be recycled.
+#: Seconds between two checks that the worker runs, and whether the process must be recycled.
 _LOOK_EVERY = 1.0
 
 
@@ -50,10 +50,10 @@ class Eventer:
     """Sends events through the worker.
 
     Args:
-        pipe: to the worker.
+        pipe: the pipe to the worker.
     """
 
-    #: Of Celery's dispatcher; what is sent here has passed the worker's own.
+    #: An attribute of Celery's dispatcher; the worker's own dispatcher filters the events.
     groups: frozenset[str] = frozenset()
 
     def __init__(self, pipe: Pipe) -> None:
@@ -61,20 +61,20 @@ class Eventer:
         self.enabled = False
 
     def of(self, identity: str) -> Eventer | None:
-        """Return where the events of a message go; None for nowhere."""
+        """Return the sender for the events of a message; None if they are not sent."""
         return self if conf.sends_events(identity) else None
 
     def send(self, kind: str, **fields: Any) -> None:
-        """Send an event; see Celery's."""
+        """Send an event, as Celery's dispatcher does."""
         self._pipe.send(event=kind, fields={"timestamp": time.time(), **fields})
 
 
 class ChannelProcess:
-    """What runs in a channel process.
+    """The consumers of a channel process and its pipe to the worker.
 
     Args:
         app: the Celery app.
-        pipe: to the worker.
+        pipe: the pipe to the worker.
         options: see :class:`channelsq.worker.processes.process_supervisor.Supervisor`.
     """
 
@@ -84,9 +84,9 @@ class ChannelProcess:
         self._options = options
         self._app = app
         self._ending: threading.Thread | None = None
-        #: What the worker was told of streaming responses.
+        #: The streaming responses that were reported to the worker last.
         self._streaming: Mapping[str, streaming.Streaming] = {}
-        #: Whether it ended in the midst of what ran.
+        #: Whether the process was ended while consumers ran.
         self.is_cut = False
         self.crew = Crew(
             app,
@@ -104,7 +104,7 @@ class ChannelProcess:
         self._pipe.send(holds=alias, consumer=consumer)
 
     def run(self) -> None:
-        """Run consumers until the worker says that it is over, or is gone."""
+        """Run consumers until the worker stops the process, or has ended."""
         held_messages.clear()
         self.crew.start()
         self._tell_of_streaming()
@@ -137,7 +137,7 @@ class ChannelProcess:
                 self._pipe.send(answer=number, value=held_messages.answer(what))
 
     def _begin_to_end(self) -> threading.Thread:
-        """Let consumers that run finish, in a thread: meanwhile the worker may say that there is no time for that."""
+        """Let running consumers finish, in a thread: meanwhile the worker may begin a cold shutdown."""
         if self._ending is None:
             self._ending = threading.Thread(target=self._end, name="channelsq-ending", daemon=True)
             self._ending.start()
@@ -152,7 +152,7 @@ class ChannelProcess:
         self._pipe.close()
 
     def _cut(self) -> None:
-        """Have what runs end with the process; the worker leaves it to other workers."""
+        """End running consumers with the process; the worker gives their messages to other workers."""
         self.is_cut = True
         shutdown.begin()
         self.crew.stop()
@@ -166,10 +166,10 @@ class ChannelProcess:
             self._pipe.send(streaming=now)
 
     def _watch(self) -> None:
-        """Tell of streaming responses; ask to be recycled after enough messages, or when the process has grown.
+        """Report streaming responses; request a replacement after the limit of messages or memory.
 
-        End when the worker is gone.
-        The end of the pipe does not tell of the latter alone: processes of the pool are forked with the worker's end.
+        End when the worker has ended.  The pipe alone does not show that: processes of the pool inherit the worker's
+        end of it.
         """
         most, memory = self._options["max_messages"], self._options["max_memory"]
         asked = False
@@ -192,9 +192,9 @@ def _resident_kb() -> int:
 
 
 def run_exit_functions(seconds: float) -> None:
-    """Run what the project and its libraries have registered with ``atexit``, for so many seconds at most.
+    """Run the functions that are registered with ``atexit``, for at most so many seconds.
 
-    Tools that report errors and traces send what they still hold then.
+    Tools that report errors and traces send their last reports there.
     """
     running = threading.Thread(target=python_internals.run_exit_functions, name="channelsq-exit", daemon=True)
     running.start()
@@ -202,26 +202,26 @@ def run_exit_functions(seconds: float) -> None:
 
 
 def _leave_to_worker(number: int, frame: object) -> None:
-    """Handle a signal: the worker gets it, too, and says what is to be done.
+    """Ignore a signal: the worker gets it, too, and tells this process to end.
 
-    A handler and not SIG_IGN, as programs that a consumer starts would ignore the signal as well.
+    This is a handler and not SIG_IGN, which programs that a consumer starts would inherit.
     """
 
 
 def main() -> None:
-    """Run a channel process; its arguments are a descriptor and its options in JSON."""
+    """Run a channel process; the arguments are a file descriptor and the options in JSON."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, _leave_to_worker)
     end = socket.socket(fileno=int(sys.argv[1]))
     end.set_inheritable(False)
-    end.setblocking(True)  # of a worker with -P gevent no socket is
+    end.setblocking(True)  # sockets of a worker with -P gevent do not block
     pipe = Pipe(end)
     options: dict[str, Any] = json.loads(sys.argv[2])
     app: Celery = find_app(options["app"])
     app.loader.init_worker()
-    app.loader.import_task_module("channelsq.tasks")  # for an app that discovers none, under `manage.py runworker`
+    app.loader.import_task_module("channelsq.tasks")  # for an app without autodiscovery, under `manage.py runworker`
     hostname = options["hostname"]
-    # Nothing was forked that could have inherited what the project sets up for a worker.
+    # The process was not forked, so it has not inherited the project's set-up of the worker.
     instance = SimpleNamespace(app=app, hostname=hostname)
     signals.celeryd_init.send(sender=hostname, instance=instance, conf=app.conf, options={})
     app.finalize()
@@ -242,4 +242,4 @@ if __name__ == "__main__":
     main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # threads that still run, after a cold shutdown, end with it
+    os._exit(0)  # ends threads that still run after a cold shutdown

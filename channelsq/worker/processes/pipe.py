@@ -1,4 +1,4 @@
-"""What a worker and its channel processes tell each other: JSON, a line each, over a socket pair."""
+"""Messages between a worker and its channel processes: lines of JSON over a socket pair."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-#: Messages that wait for the other end of a :class:`PatientPipe` at most.
+#: The most messages that wait for the other end of a :class:`PatientPipe`.
 MOST = 1000
 
 
 class Pipe:
-    """One end.
+    """One end of the connection.
 
     Args:
-        end: of a socket pair.
+        end: one socket of the pair.
     """
 
     def __init__(self, end: socket.socket) -> None:
@@ -26,7 +26,7 @@ class Pipe:
         self._lock = threading.Lock()
 
     def send(self, **message: Any) -> bool:
-        """Send a message; False if the other end is gone.  From any thread."""
+        """Send a message; return False if the other end is closed.  From any thread."""
         line = json.dumps(message, default=str).encode() + b"\n"
         try:
             with self._lock:
@@ -36,25 +36,25 @@ class Pipe:
         return True
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """Return messages as they come, until the other end is gone."""
+        """Yield messages as they arrive, until the other end is closed."""
         with self._socket.makefile("rb") as lines, self._socket:
             try:
                 for line in lines:
                     yield json.loads(line)
-            except (OSError, ValueError):  # cut in the middle of a line
+            except (OSError, ValueError):  # the connection ended within a line
                 return
 
     def close(self) -> None:
-        """Tell the other end that this one is gone."""
+        """Close this end, so that the other end sees it."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class PatientPipe(Pipe):
-    """An end that sends in a thread of its own: another end that does not read holds nobody up.
+    """An end that sends in a thread, so that a peer that does not read blocks no caller.
 
     Args:
-        end: of a socket pair.
+        end: one socket of the pair.
     """
 
     def __init__(self, end: socket.socket) -> None:
@@ -64,7 +64,7 @@ class PatientPipe(Pipe):
         threading.Thread(target=self._run, name="channelsq-pipe", daemon=True).start()
 
     def send(self, **message: Any) -> bool:
-        """Have a message sent; False if the other end is gone, or has not read :data:`MOST` messages."""
+        """Queue a message; return False if the other end is closed or has not read :data:`MOST` messages."""
         try:
             self._waiting.put_nowait(message)
         except queue.Full:
@@ -79,5 +79,5 @@ class PatientPipe(Pipe):
 
     def close(self) -> None:
         super().close()
-        with contextlib.suppress(queue.Full):  # then the thread is sending, which fails now
+        with contextlib.suppress(queue.Full):  # then the thread is sending, and fails now
             self._waiting.put_nowait(None)

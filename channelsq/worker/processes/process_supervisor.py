@@ -1,4 +1,4 @@
-"""A worker's channel processes: started, told what the worker is told, and started again when one dies."""
+"""The supervisor of a worker's channel processes: it starts, commands and restarts them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from channelsq.worker.processes.pipe import PatientPipe, Pipe
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Seconds that a process must have lived for another to be started at once in its place, and between two starts else.
+#: The uptime, in seconds, after which a process is replaced at once, and the pause between two starts otherwise.
 LIVED, PAUSE = 10.0, 1.0
 
-#: Seconds that a process has to answer a question: ``celery inspect`` waits for a second, and for the rest of the
-#: worker's answer, too.
+#: The time limit, in seconds, for an answer of a process: ``celery inspect`` waits one second for the worker's whole
+#: answer.
 ANSWERED_WITHIN = 0.5
 
 
@@ -37,12 +37,12 @@ class Supervisor:
     """The channel processes of a worker.
 
     Args:
-        app: the worker's.
-        hostname: the worker's.
+        app: the worker's Celery app.
+        hostname: the worker's hostname.
         channels: the channels to read, by the alias of their layer.
-        processes: how many processes.
-        threads: how many consumers of a layer run at once in each.
-        on_event: is told the type and the fields of events.
+        processes: the number of processes.
+        threads: the number of consumers of a layer that run at once in each process.
+        on_event: called with the type and the fields of each event.
         settings: ``loglevel``, ``logfile``, ``max_messages`` (after which a process is recycled; 0 for never) and
             ``max_memory`` (KB).
     """
@@ -75,10 +75,10 @@ class Supervisor:
         self._leaving: list[threading.Thread] = []
         self._stopping: str | None = None
         self._wake = threading.Event()
-        #: What a new process is told first, by kind.
+        #: The first messages for a new process, by kind.
         self._told: dict[str, dict[str, Any]] = {}
 
-    # -- for the worker
+    # -- Called by the worker
 
     def start(self) -> None:
         """Start the processes."""
@@ -86,7 +86,7 @@ class Supervisor:
             self._add()
 
     def _add(self, instead_of: Child | None = None) -> None:
-        """Keep one more process, or one in the place of another that is to end."""
+        """Supervise one more process, or a replacement for another one."""
         with self._lock:
             self._monitors = [monitor for monitor in self._monitors if monitor.is_alive()]
             monitor = threading.Thread(target=self._keep_one, args=(instead_of,), name="channelsq-process", daemon=True)
@@ -94,10 +94,10 @@ class Supervisor:
             monitor.start()
 
     def stop(self, how: str = "warm") -> None:
-        """Have the processes end, and return at once.
+        """Tell the processes to end, and return at once.
 
         Args:
-            how: ``"warm"`` if consumers that run may finish, ``"cold"`` if not; which stays so.
+            how: ``"warm"`` if running consumers may finish, ``"cold"`` if not; a cold shutdown cannot become warm.
         """
         with self._lock:
             self._stopping = how = "cold" if self._stopping == "cold" else how
@@ -106,7 +106,7 @@ class Supervisor:
             child.pipe.send(stop=how)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the processes have ended; False if that took longer than so many seconds."""
+        """Wait until the processes have ended; return False after so many seconds."""
         until = None if seconds is None else time.monotonic() + seconds
         while True:
             with self._lock:
@@ -118,21 +118,21 @@ class Supervisor:
                 return not thread.is_alive() and self.wait(0)
 
     def kill(self) -> None:
-        """End processes that do not do what they are told."""
+        """Kill the processes that do not obey."""
         for child in self.children():
             logger.error("the channel process %d is killed", child.process.pid, extra={"action": "process_killed"})
             child.process.kill()
 
     def children(self) -> list[Child]:
-        """Return the processes that live."""
+        """Return the running processes."""
         with self._lock:
             return list(self._children)
 
     def tell(self, kind: str, **message: Any) -> None:
-        """Tell every process something, and each that is started later.
+        """Send a message to every process, now and whenever a process is started.
 
         Args:
-            kind: what it is about; what was told about it before is forgotten.
+            kind: the subject; a new message replaces the former one on the same subject.
             message: see :class:`channelsq.worker.processes.channel_process.ChannelProcess`.
         """
         with self._lock:
@@ -141,7 +141,7 @@ class Supervisor:
             child.pipe.send(**message)
 
     def ask(self, what: str) -> Iterator[Any]:
-        """Return what each process answers to a question; nothing of one that is starting or does not answer."""
+        """Yield the answers of the processes to a question; skip processes that are starting or do not answer."""
         asked = [(child, child.ask(what)) for child in self.children() if child.was_ready]
         until = time.monotonic() + ANSWERED_WITHIN
         for child, number in asked:
@@ -155,21 +155,21 @@ class Supervisor:
         return sum((child.streaming.get(alias, untold) for child in self.children()), Streaming(0, 0))
 
     def read(self, alias: str, channel: str) -> None:
-        """Have one more channel read, of a layer that may be new."""
+        """Read one more channel, also of a layer that was not read before."""
         self._channels.setdefault(alias, []).append(channel)
         for child in self.children():
             child.pipe.send(read=channel, alias=alias)
 
     def cease(self, alias: str, channel: str) -> None:
-        """Have a channel read no more."""
+        """Stop reading a channel."""
         self._channels[alias].remove(channel)
         for child in self.children():
             child.pipe.send(cease=channel, alias=alias)
 
-    # -- one process
+    # -- One process
 
     def _keep_one(self, instead_of: Child | None) -> None:
-        """In a thread: start a process, and again when it has ended, until the worker ends."""
+        """Start a process, in a thread, and again when it has ended, until the worker ends."""
         died = False
         while self._stopping is None:
             began = time.monotonic()
@@ -197,7 +197,7 @@ class Supervisor:
                 "channelsq.worker.processes.channel_process",
             ]
             its.set_inheritable(True)
-            process = subprocess.Popen(  # noqa: S603  # this program
+            process = subprocess.Popen(  # noqa: S603  # the arguments are this program's own
                 [*program, str(its.fileno()), json.dumps(options)], pass_fds=[its.fileno()]
             )
         child = Child(process, PatientPipe(mine), instead_of)
@@ -211,7 +211,7 @@ class Supervisor:
         return child
 
     def _follow(self, child: Child) -> bool:
-        """Do what a process asks for, until it has ended; returns whether a message may be to blame for that."""
+        """Handle the messages of a process until it has ended; return whether a message may have caused a crash."""
         threading.Thread(target=child.close_when_ended, name="channelsq-process-end", daemon=True).start()
         for message in child.pipe.messages():
             try:
@@ -249,7 +249,7 @@ class Supervisor:
                 self._on_event(kind, **fields)
             case {"answer": number, "value": value}:
                 child.answered(number, value)
-            case {"recycle": _}:  # it goes on until the other one is ready
+            case {"recycle": _}:  # it continues until its replacement is ready
                 logger.info("process %d is recycled", child.process.pid, extra={"action": "process_recycled"})
                 child.is_replaced = True
                 self._add(child)
@@ -257,7 +257,7 @@ class Supervisor:
                 child.last_word = word
 
     def _leave_aside(self, child: Child, *, guilty: bool) -> None:
-        """Call :meth:`_leave` in a thread: a layer that does not answer must not delay the next process."""
+        """Call :meth:`_leave` in a thread: an unresponsive layer must not delay the next process."""
         leaving = threading.Thread(
             target=self._leave, args=(child,), kwargs={"guilty": guilty}, name="channelsq-leaving", daemon=True
         )
@@ -267,10 +267,10 @@ class Supervisor:
         leaving.start()
 
     def _leave(self, child: Child, *, guilty: bool) -> None:
-        """Leave what a process held to other workers now, without waiting for the end of its lease.
+        """Give the messages of an ended process to other workers before its lease expires.
 
         Args:
-            guilty: whether a message may be to blame for its end, so that its death is counted.
+            guilty: whether a message may have caused a crash; then the crash is counted.
         """
         for alias, consumer in child.holds:
             layer = cast(RedisChannelLayer, channel_layers[alias].channel_layer)
@@ -282,7 +282,7 @@ class Supervisor:
                         channel.carry_out(channel.streams.expire_lease(consumer))
                     else:
                         channel.carry_out(channel.streams.absolve(keys, [consumer]))
-            except Exception as error:  # of whatever its connection raises; then when the lease has ended
+            except Exception as error:  # any error of the connection; other workers then wait for the lease to expire
                 logger.warning("%s: %s", alias, error, extra={"action": "leave_failed"})
 
 
@@ -291,62 +291,62 @@ class Child:
 
     Args:
         process: the process.
-        pipe: to it.
-        instead_of: the one that is to end when this one is ready.
+        pipe: the pipe to the process.
+        instead_of: the process that ends when this one is ready.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], pipe: Pipe, instead_of: Child | None = None) -> None:
         self.process = process
         self.pipe = pipe
         self.instead_of = instead_of
-        #: Whether another one is, or will be, in its place.
+        #: Whether another process replaces this one.
         self.is_replaced = False
-        #: What it said before it ended; None if it died.
+        #: Its last report; None after a crash.
         self.last_word: str | None = None
         self.was_ready = False
-        #: The alias of a layer, and the name under which messages of it are held.
+        #: The alias of each layer, and the consumer name that holds the layer's messages.
         self.holds: list[tuple[str, str]] = []
-        #: Its streaming responses, by the alias of the layer, as it told a second ago at most.
+        #: Its streaming responses, by the alias of the layer; at most a second old.
         self.streaming: dict[str, Streaming] = {}
         self._changed = threading.Condition()
         self._asked = 0
         self._answers: dict[int, Any] = {}
 
     def close_when_ended(self) -> None:
-        """In a thread: wait for the end of the process, and close the pipe.
+        """Wait for the end of the process, in a thread, and close the pipe.
 
-        A program that a consumer has forked may hold the other end.
+        A program that a consumer has forked may keep the other end open.
         """
         self.process.wait()
         self.pipe.close()
 
     def ask(self, what: str) -> int:
-        """Ask the process something; returns the number of the question."""
+        """Send the process a question; return the number of the question."""
         with self._changed:
             self._asked += 1
             number = self._asked
-            self._answers.clear()  # what came too late
+            self._answers.clear()  # answers that came too late
         self.pipe.send(ask=what, number=number)
         return number
 
     def answered(self, number: int, value: Any) -> None:
-        """Note an answer."""
+        """Store an answer."""
         with self._changed:
             self._answers[number] = value
             self._changed.notify_all()
 
     def answer(self, number: int, seconds: float) -> Any:
-        """Return an answer; None if there is none within so many seconds."""
+        """Return an answer; None if it does not arrive within so many seconds."""
         with self._changed:
             self._changed.wait_for(lambda: number in self._answers, seconds)
             return self._answers.pop(number, None)
 
 
 def name_of(app: Celery) -> str:
-    """Return the name by which another process finds a Celery app, as ``-A`` takes it.
+    """Return the name of a Celery app for ``-A``, so that another process finds it.
 
     Raises:
-        RuntimeError: the app is in no module.
+        RuntimeError: no module has the app as an attribute.
     """
     for name, module in tuple(sys.modules.items()):
         if module is None or name == "__main__" or name.partition(".")[0] == "celery":
@@ -355,6 +355,6 @@ def name_of(app: Celery) -> str:
             if value is app:
                 return f"{name}:{attribute}"
     raise RuntimeError(
-        f"{app!r} is in no module, so that a channel process could not find it; give the worker's pool as threads or "
-        "solo, or make the app in a module"
+        f"no module contains {app!r}, so a channel process could not find it; start the worker with -P threads or "
+        "-P solo, or create the app in a module"
     )

@@ -1,4 +1,4 @@
-"""How Python starts and ends a process like the one that runs.
+"""Functions with which Python starts and ends a process like the current one.
 
 Private parts of the standard library; ``tests/unit/worker/processes/test_python_internals.py`` pins them.
 """
@@ -10,7 +10,7 @@ import subprocess
 
 
 def run_exit_functions() -> None:
-    """Run what is registered with ``atexit``, as Python does at the end of a process."""
+    """Run the functions registered with ``atexit``, as Python does at the end of a process."""
     atexit._run_exitfuncs()
 
 

@@ -1,1 +1,1 @@
-"""Running one consumer on one message, as a Celery task."""
+"""Execution of one consumer on one message, as a Celery task."""

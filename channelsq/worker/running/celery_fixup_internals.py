@@ -1,4 +1,4 @@
-"""What Celery's Django fixup does around every task.
+"""The receivers that Celery's Django fixup runs around every task.
 
 A private part of Celery; ``tests/unit/worker/running/test_celery_internals.py`` pins it.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def receivers_around_tasks(app: Any) -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
-    """Return what the app's fixups have connected to ``task_prerun`` and ``task_postrun``, as pairs."""
+    """Yield the receivers of ``task_prerun`` and ``task_postrun`` of the app's fixups, as pairs."""
     for fixup in getattr(app, "_fixups", ()):
         worker_fixup = getattr(fixup, "worker_fixup", None)
         if worker_fixup is not None:

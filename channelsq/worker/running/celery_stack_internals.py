@@ -1,7 +1,7 @@
-"""Celery's stacks of what a thread is running (``current_task``, ``task.request``), entered at less cost.
+"""Fast access to Celery's stacks of running tasks (``current_task``, ``task.request``) of a thread.
 
-Celery's push and pop look for the thread's stack anew in each of three layers of Python, and are an eighth of what a
-short consumer costs.  Nearly always the thread runs nothing else, and its entry is made and removed in one step.
+Celery's push and pop look up the thread's stack in each of three layers of Python, and take an eighth of the time of a
+short consumer.  Nearly always the thread runs no other task, so its entry can be set and removed in one step.
 
 Private parts of Celery; ``tests/unit/worker/running/test_untraced_run.py`` pins them.
 """
@@ -14,13 +14,13 @@ from celery._state import _task_stack  # type: ignore[attr-defined]  # not in it
 
 
 def _push(task: Any, request: Any) -> None:
-    """Note that ``task`` runs for ``request`` in this thread."""
+    """Record that ``task`` runs for ``request`` in this thread."""
     _task_stack.push(task)
     task.request_stack.push(request)
 
 
 def _pop(task: Any) -> None:
-    """Forget what :func:`_push` noted."""
+    """Remove the record of :func:`_push`."""
     _task_stack.pop()
     task.request_stack.pop()
 
@@ -28,7 +28,7 @@ def _pop(task: Any) -> None:
 def _enter(task: Any, request: Any) -> None:
     thread = _identity()
     requests = task.request_stack._local.__storage__
-    if thread in _tasks or thread in requests:  # a consumer that runs another task in place
+    if thread in _tasks or thread in requests:  # a consumer runs another task in place
         _push(task, request)
     else:
         _tasks[thread] = {"stack": [task]}
@@ -42,7 +42,7 @@ def _leave(task: Any) -> None:
         if len(_tasks[thread]["stack"]) == len(requests[thread]["stack"]) == 1:
             del _tasks[thread], requests[thread]
             return
-    except KeyError:  # a consumer has emptied one
+    except KeyError:  # a consumer has emptied a stack
         pass
     _pop(task)
 

@@ -1,4 +1,4 @@
-"""What Celery keeps in modules about the one worker of a process: what it runs, what is revoked, whether it ends.
+"""Celery's module-level state of the worker of a process: running tasks, revoked tasks and shutdown.
 
 Private parts of Celery; ``tests/unit/worker/running/test_celery_internals.py`` pins them.
 """
@@ -12,27 +12,27 @@ from celery.worker import state
 
 
 def running_requests() -> tuple[Any, ...]:
-    """Return the requests of the tasks that run in Celery's pool."""
+    """Return the requests of tasks that run in Celery's pool."""
     return tuple(state.active_requests)
 
 
 def revoked_ids() -> list[str]:
-    """Return the ids of tasks that are revoked."""
+    """Return the ids of revoked tasks."""
     return list(state.revoked)
 
 
 def add_revoked(ids: Iterable[str]) -> None:
-    """Note that tasks are revoked."""
+    """Record that tasks are revoked."""
     state.revoked.update(ids)
 
 
 def tasks_begun() -> int:
-    """Return how many tasks this process has begun."""
+    """Return the number of tasks that this process has begun."""
     return state.all_total_count[0]
 
 
 def is_told_to_end() -> bool:
-    """Return whether the worker was told to end, by a warm shutdown or a cold one; both are exit codes, mostly 0."""
+    """Return whether the worker was told to end, by a warm or a cold shutdown; both are exit codes, mostly 0."""
     return state.should_stop is not None or state.should_terminate is not None
 
 
@@ -43,7 +43,7 @@ def is_told_to_end_at_once() -> bool:
 
 def tell_to_end() -> None:
     """Begin a warm shutdown of the worker that runs in this process."""
-    state.should_stop = 0  # type: ignore[assignment]  # an exit code; the stubs know None alone
+    state.should_stop = 0  # type: ignore[assignment]  # an exit code; the stubs declare only None
 
 
 def forget_end() -> None:

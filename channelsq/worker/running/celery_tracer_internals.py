@@ -12,37 +12,37 @@ from billiard.einfo import ExceptionInfo
 from celery import Celery
 from celery.app import trace
 
-#: Hooks of a task's that the tracer calls also if it succeeds.
+#: Hooks of a task that the tracer also calls on success.
 _HOOKS = ("before_start", "on_success", "after_return")
 
 
 def outcome(state: str, error: BaseException | None, info: ExceptionInfo) -> Any:
-    """Return what a tracer returns of a task that did not succeed.
+    """Return a tracer's result for a task that did not succeed.
 
     Args:
-        state: such as ``"FAILURE"``.
-        error: what it raised.
-        info: the same, for Celery's pools.
+        state: the state, for example ``"FAILURE"``.
+        error: the exception of the task.
+        info: the same exception, for Celery's pools.
     """
     return trace.trace_ok_t(info, trace.TraceInfo(state, error), 0.0, None)
 
 
 def is_of_celery(tracer: Any) -> bool:
-    """Return whether a tracer is Celery's own, and no tool's."""
+    """Return whether a tracer is Celery's own and not that of a tool."""
     code = getattr(tracer, "__code__", None)
     return code is not None and code.co_filename == trace.__file__
 
 
 def has_hooks(task: Any) -> bool:
-    """Return whether a task has hooks of its own that a tracer calls if it succeeds."""
+    """Return whether a task overrides hooks that a tracer calls on success."""
     return any(trace.task_has_custom(task, hook) for hook in _HOOKS)
 
 
 def logs_success() -> bool:
-    """Return whether a tracer logs that a task has succeeded."""
+    """Return whether a tracer logs the success of a task."""
     return bool(trace.logger.isEnabledFor(logging.INFO))
 
 
 def set_up_process(app: Celery, hostname: str) -> None:
-    """Have tasks of this process run as those of a worker do, by a tracer for each."""
+    """Set up this process to run tasks as a worker does, with a tracer for each."""
     trace.setup_worker_optimizations(app, hostname)

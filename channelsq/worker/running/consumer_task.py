@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
     from channelsq.layers.wire.signing import Signing
 
-#: What ``autoretry_for=(Exception,)`` does not mean.
+#: Exceptions that ``autoretry_for=(Exception,)`` does not retry.
 _EFFECTS = ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
 
-#: In ``task.request``: what the consumer raised when it was run without Celery's tracer, and the breadcrumbs that
-#: Sentry noted before.
+#: Attributes of ``task.request``: the exception of a consumer that ran without Celery's tracer, and Sentry's
+#: breadcrumbs before it.
 RAISED, BREADCRUMBS = "channelsq_raised", "channelsq_breadcrumbs"
 
 
-#: In ``task.request``: :class:`Verified` if the message's signature was looked at.
+#: The attribute of ``task.request`` that is :class:`Verified` if the message's signature was verified.
 VERIFIED = "channelsq_verified"
 
 
 class Verified:
-    """What nobody can write into a message."""
+    """A mark of verified requests, which no message can contain."""
 
 
 def is_message(args: Any) -> TypeGuard[Sequence[Any]]:
@@ -47,7 +47,7 @@ def is_message(args: Any) -> TypeGuard[Sequence[Any]]:
 
 
 def shown(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, str]:
-    """Return how a message's arguments are shown in logs, events and ``inspect``: the content by its keys alone."""
+    """Return a message's arguments for logs, events and ``inspect``, with only the keys of the content."""
     return {"argsrepr": f"({args[0]!r}, {list(args[1])})", "kwargsrepr": repr(dict(kwargs))}
 
 
@@ -58,14 +58,14 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
     ignore_result = True
     acks_late = True
     reject_on_worker_lost = True
-    # The arguments of the message are not those of run(), which takes the Message made of them.
+    # Celery must not check the message's arguments against run(), which takes a Message.
     typing = False
     layer: ClassVar[ChannelLayerWrapper]
     consumer: ClassVar[Callable[..., Any]]
     #: See :func:`channelsq.options.consumer`.
     rerun: ClassVar[bool | None] = None
 
-    #: The tracer that Celery gave it; see :attr:`__trace__`.
+    #: The tracer that Celery has set; see :attr:`__trace__`.
     channelsq_tracer: Any = None
 
     @property
@@ -75,14 +75,14 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
 
     @__trace__.setter
     def __trace__(self, tracer: Any) -> None:
-        ready = tracer is None or isinstance(tracer, IsolatedTracer)  # as a tool that puts it back does
+        ready = tracer is None or isinstance(tracer, IsolatedTracer)  # for tools that restore the tracer
         self.channelsq_tracer = tracer if ready else IsolatedTracer(GuardedTracer(self, tracer))
 
     @property
     def request(self) -> Any:
-        """The request that runs in this thread, as Celery's.
+        """The request that runs in this thread, as in Celery.
 
-        The trace headers of a call in place are attributes of it, as those of a message are.
+        The trace headers of a call in place become its attributes, as those of a message do.
         """
         context: Any = super().request
         if context.is_eager and context.headers:
@@ -100,7 +100,7 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         *more: Any,
         **options: Any,
     ) -> Any:
-        """Send the task, as Celery's; another try of a message goes where the message came from, to its layer."""
+        """Send the task, as in Celery; a retry of a message goes to the message's layer."""
         if is_message(args):
             options = {**shown(args, kwargs or {}), **options}
         queue = options.get("queue") or options.get("routing_key")
@@ -112,10 +112,10 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         return super().apply_async(args, kwargs, task_id, producer, *more, **options)
 
     def hand_over(self, message: Message, kwargs: dict[str, Any]) -> None:
-        """Send a message as an ordinary task to Celery's broker, for what threads cannot do: to keep a time limit.
+        """Send a message as an ordinary task to Celery's broker, as threads cannot enforce a time limit.
 
         Raises:
-            kombu.exceptions.OperationalError: the broker does not answer.
+            kombu.exceptions.OperationalError: the broker is not available.
         """
         args, signing = [message.channel_name, message.content], self.layer.channel_layer.signing
         headers: dict[str, Any] = {trace_context.HANDED_OVER: True}
@@ -124,13 +124,13 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         self.apply_async(args, kwargs, message.id, serializer="msgpack", headers=headers)
 
     def apply(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task here, as Celery's; in a new context, also for another try of its own."""
+        """Run the task in place, as in Celery; each run and each retry has a new context."""
         return fresh().run(super().apply, *args, **kwargs)
 
     def __call__(self, channel: str, content: dict[str, Any], **kwargs: Any) -> None:
         """Run the consumer as one unit; see :func:`channelsq.worker.running.execution.run_consumer`."""
         raised = getattr(self.request, RAISED, None)
-        if isinstance(raised, Exception):  # it was run already, see channelsq.worker.running.untraced_run
+        if isinstance(raised, Exception):  # the consumer has run already, see channelsq.worker.running.untraced_run
             sentry_internals.put_back(getattr(self.request, BREADCRUMBS, []))
             raise raised
         signing = self.layer.channel_layer.signing
@@ -150,11 +150,11 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         try:
             signing.check_call(str(self.name), request.id, args, kwargs, getattr(request, HEADER, None))
         except Refused as error:
-            raise Ignore(str(error)) from None  # it is logged
+            raise Ignore(str(error)) from None  # the check has logged it
         setattr(request, VERIFIED, Verified)
 
     def _is_verified(self, signing: Signing, request: Any) -> bool:
-        """Whether a request's signature was looked at, here or, if its process died, just now."""
+        """Return whether a request's signature was verified, here or, if its process died, now."""
         return getattr(request, VERIFIED, None) is Verified or signing.is_call(
             str(self.name), request.id, request.args, request.kwargs, getattr(request, HEADER, None)
         )
@@ -162,10 +162,10 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
     def signature_from_request(
         self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **options: Any
     ) -> Any:
-        """As Celery's, which retries are sent by; signed where messages are signed, if this one was.
+        """Return the signature of a retry, as in Celery; sign it if the original request was signed.
 
-        Whoever else has Celery call a consumer has no signature: they may be doing it for somebody who has written a
-        callback or a group into a message of another task.
+        Other calls of a consumer through Celery are not signed: a forged message of another task could contain such a
+        call as a callback or a group.
         """
         pending, given = held_here.get(), (self.request if request is None else request).args
         if args is None and pending is not None and pending.message is not None and given and len(given) == 2:
@@ -184,7 +184,7 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         return made
 
     def handle(self, message: Message, kwargs: dict[str, Any]) -> None:
-        """Run the consumer on ``message``, with its route's arguments."""
+        """Run the consumer on ``message`` with the route's arguments."""
         run_consumer(self.run, message, str(self.name), type(self).consumer, kwargs, self.rerun)
 
 
@@ -207,11 +207,11 @@ def make_consumer_task(
     def run(*args: Any, **kwargs: Any) -> Any:
         return consumer(*args, **kwargs)
 
-    # Celery makes a class and a signature of this name, so it must be an identifier.
+    # Celery names a class after the function, so the name must be an identifier.
     run.__name__ = name.rpartition(".")[2].partition("#")[0].replace("<lambda>", "lambda_")
     run.__qualname__ = run.__name__
     run.__module__ = name_that_thing(consumer).rpartition(".")[0]
     run.__doc__ = consumer.__doc__
     options.update(bind=bind, layer=layer, consumer=staticmethod(consumer))
-    # Not shared: Celery would make it again in every other app of this process.
+    # Not shared: Celery would create a shared task in every other app of this process.
     return app.task(name=name, base=ConsumerTask, lazy=False, shared=False, **options)(run)

@@ -1,4 +1,4 @@
-"""The Celery tasks of a layer's consumers, and which of them a message is for."""
+"""The Celery tasks of a layer's consumers, and the choice of the task for a message."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ConsumerTasks:
     """The tasks of one layer's consumers.
 
     Args:
-        app: the Celery app that gets them.
+        app: the Celery app in which the tasks are registered.
         layer: the layer whose routing is read.
-        http_consumer: what gets HTTP requests that no route claims, instead of Django's views.
+        http_consumer: the consumer of HTTP requests that no route claims, in place of Django's views.
     """
 
     def __init__(self, app: Celery, layer: ChannelLayerWrapper, http_consumer: Consumer | None = None) -> None:
@@ -34,7 +34,7 @@ class ConsumerTasks:
         self.layer = layer
         layer.router.check_default(http_consumer)
         self._names: dict[int, str] = {}
-        self._tasks: Any = app.tasks  # asking the app for it takes a lock
+        self._tasks: Any = app.tasks  # kept here, as the app's property takes a lock
         taken = {name for name, task in app.tasks.items() if getattr(task, "layer", None) is not layer}
         for route in layer.router.routes():
             if id(route.consumer) in self._names:
@@ -57,7 +57,7 @@ class ConsumerTasks:
         return consumed_channels(self.layer.router)
 
     def resolve(self, message: Message) -> tuple[ConsumerTask, dict[str, Any], bool] | None:
-        """The task for ``message``, its route's keyword arguments and whether it is ordered; None if unrouted."""
+        """Return the task for ``message``, its route's keyword arguments and ``ordered``; None if unrouted."""
         resolved = self.layer.router.resolve(message)
         if resolved is None:
             return None
@@ -65,12 +65,12 @@ class ConsumerTasks:
         return self.task_of(route.consumer), {**kwargs}, route.ordered
 
     def task_of(self, consumer: Consumer) -> ConsumerTask:
-        """The task of a route's consumer."""
+        """Return the task of a route's consumer."""
         return self._tasks[self._names[id(consumer)]]  # type: ignore[no-any-return]
 
 
 def log_unrouted(message: Message) -> None:
-    """Say that no route claims ``message``, and report it so that nothing waits for it."""
+    """Log that no route claims ``message``, and report it as failed so that no client waits for it."""
     logger.error(
         "channel %s: no route claims a message with keys %s%s; it was dropped",
         message.channel.name,

@@ -1,8 +1,8 @@
-"""Database connections: kept between messages as Django keeps them between requests.
+"""Database connections of consumers, kept between messages as Django keeps them between requests.
 
-Celery's Django fixup closes every connection before and after each task, which makes each message pay for a
-new one.  For consumers ``close_old_connections`` is called instead, so that CONN_MAX_AGE and
-CONN_HEALTH_CHECKS mean what they mean in views.  The app's ordinary tasks keep what Celery does for them.
+Celery's Django fixup closes every connection before and after each task, so each message would need a new one.
+For consumers ``close_old_connections`` is called instead, so that CONN_MAX_AGE and CONN_HEALTH_CHECKS work as in
+views.  For ordinary tasks Celery's behaviour does not change.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ logger = logging.getLogger("channelsq.worker")
 
 
 class _Thread(threading.local):
-    """What is known of a thread's connections."""
+    """The state of a thread's connections."""
 
-    #: Whether one of them may be open, or has logged queries: then :func:`begin` is due before a consumer, and
+    #: Whether a connection may be open or has logged queries: then :func:`begin` must run before a consumer, and
     #: :func:`close_old` after it.
     may_be_open = True
 
-    #: Whether they are a test's, which wants to see all queries that they log.
+    #: Whether a test owns the connections and reads all queries that they log.
     are_shared = False
 
-    #: Whether one of them has logged queries.
+    #: Whether a connection has logged queries.
     has_queries = False
 
 
-#: This thread's.
+#: The state of this thread.
 here = _Thread()
 
 
 def close_old() -> None:
-    """``close_old_connections()``, and find out whether one is open still, or has logged queries (``DEBUG``)."""
+    """Close old connections, and record whether others are open or have logged queries (``DEBUG``)."""
     try:
         close_old_connections()
-    except Exception:  # as Celery has it of a signal's receiver: no reason not to run, or to acknowledge
+    except Exception:  # like an error in a receiver of Celery's signal, it must not stop the consumer
         logger.exception("a database connection could not be closed", extra={"action": "connection_not_closed"})
     opened = logged = False
     for each in connections.all(initialized_only=True):
@@ -54,7 +54,7 @@ def close_old() -> None:
 
 
 def begin() -> None:
-    """:func:`close_old` before a consumer, whose ``connection.queries`` are to be its own as a request's are."""
+    """Call :func:`close_old` before a consumer, and clear ``connection.queries`` as before a request."""
     close_old()
     if here.has_queries and not here.are_shared:
         reset_queries()
@@ -68,7 +68,7 @@ connection_created.connect(_opened, dispatch_uid=__name__)
 
 
 def keep_connections(sender: Any = None, **kwargs: Any) -> None:
-    """Receiver of ``worker_init``: take consumers out of the care of the Django fixup."""
+    """Exclude consumers from the Django fixup; a receiver of ``worker_init``."""
     for begun, ended in receivers_around_tasks(sender.app):
         signals.task_prerun.disconnect(begun)
         signals.task_postrun.disconnect(ended)
@@ -78,12 +78,12 @@ def keep_connections(sender: Any = None, **kwargs: Any) -> None:
 
 
 def look_after_consumers() -> None:
-    """Tidy connections around consumers that Celery's tracer runs; safe to repeat."""
+    """Close old connections around consumers that Celery's tracer runs; repeated calls are harmless."""
     signals.task_prerun.connect(_before, weak=False)
     signals.task_postrun.connect(_after, weak=False)
 
 
-#: The receivers of the Django fixups, for tasks that are no consumers.
+#: The receivers of the Django fixups, for tasks that are not consumers.
 _before_others: list[Callable[..., Any]] = []
 _after_others: list[Callable[..., Any]] = []
 
@@ -107,6 +107,6 @@ def _after(sender: Any = None, **kwargs: Any) -> None:
 
 
 def are_ours_alone() -> bool:
-    """Whether nobody else listens to ``task_prerun`` and ``task_postrun``."""
+    """Return whether ``task_prerun`` and ``task_postrun`` have no other receivers."""
     before, after = signals.task_prerun.receivers, signals.task_postrun.receivers
     return all(each[1] is _before for each in before) and all(each[1] is _after for each in after)

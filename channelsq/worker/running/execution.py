@@ -1,4 +1,4 @@
-"""Running one consumer on one message: what is sent when, and what its exceptions do."""
+"""Execution of one consumer on one message: the order of sends, and the effects of exceptions."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from channelsq.signals import consumer_finished, consumer_started
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Message key: how often ConsumeLater has put this message back.  Consumers do not see it.
+#: The message key of the number of times that ConsumeLater has requeued it.  Consumers do not see it.
 ATTEMPTS_KEY = "channelsq.attempts"
 
 _NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 
-#: Makes a named tuple of a tuple that has all of its fields.
+#: Creates a named tuple from a tuple of all its fields, at the least cost.
 _tuple = tuple.__new__
 
-#: Seconds that a message waits after its first ConsumeLater; it doubles with each, up to the last.
+#: Seconds that a message waits after its first ConsumeLater, and the maximum; the time doubles with each.
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0
 
 
@@ -52,26 +52,26 @@ def run_consumer(
 ) -> None:
     """Run ``consumer(message, **kwargs)`` as one unit.
 
-    What it sends goes out together once it has returned, and not at all if it raises; but what tells of committed
-    changes goes out in both cases.  Whatever the outcome,
-    short of one that will run it again, the interface server that waits to hand out the socket's next message
-    is told, in the same write; if it failed, so is the one whose HTTP client waits for an answer, or whose WebSocket
-    waits to be accepted.
+    The consumer's messages are sent together after it has returned.  If it raises, they are dropped, except messages
+    about committed changes.  Unless the message will run again, the same write tells the socket's interface server that
+    it may deliver the next message.  If the consumer failed, the report also ends the wait of an HTTP client for its
+    response, or of a WebSocket for its handshake.
 
     Args:
         consumer: called with the message and ``kwargs``.
-        message: what to handle.
+        message: the message.
         name: the consumer's name, for the log.
         sender: the sender of ``consumer_started`` and ``consumer_finished``; ``consumer`` if left out.
-        kwargs: the route's.
+        kwargs: the route's keyword arguments.
         rerun: the consumer's option of that name, see :func:`channelsq.options.consumer`.
 
     Raises:
-        Exception: what the consumer raised, except ConsumeLater, ChannelSocketException, DenyConnection and, where
-            there is an HTTP client, ResponseLater, which are acted upon here.
-        RuntimeError: it raised what would end or block its worker, see :func:`channelsq.delivery.ending.failure_of`.
-        TypeError: it is an ``async def``, or returned a coroutine.
-        SystemExit: its worker ends; the message is to be run again.
+        Exception: the consumer's exception, except ConsumeLater, ChannelSocketException, DenyConnection and, for HTTP
+            clients, ResponseLater, which this function handles.
+        RuntimeError: the consumer's exception would end or block its worker; see
+            :func:`channelsq.delivery.ending.failure_of`.
+        TypeError: the consumer is an ``async def``, or returned a coroutine.
+        SystemExit: the worker ends; the message will run again.
     """
     sender = sender or consumer
     tries = message.content.pop(ATTEMPTS_KEY, 0)
@@ -81,7 +81,7 @@ def run_consumer(
     if is_request or attempts.HANDED_KEY in message.content:
         attempts.identify(message)
     is_timed = message.content.pop(TIMED_KEY, None) is True
-    report = done_report(message)  # now, as consumers may change the message
+    report = done_report(message)  # prepared now, as consumers may change the message
     on_failure = _failed(message, report) or _unanswered(message)
     begun = time.perf_counter() if is_timed else 0.0
     held = Pending()
@@ -92,7 +92,7 @@ def run_consumer(
         if is_request or rerun is False:
             admitted = _admit(message, rerun, sender)
         try:
-            # Sending a signal costs something, even if nobody listens.
+            # Sending a signal takes time even without receivers.
             if admitted and consumer_started.receivers:
                 consumer_started.send(sender=sender, environ={}, message=message)
             if admitted:
@@ -116,7 +116,7 @@ def run_consumer(
     except BaseException as raised:
         error = failure_of(raised, name)
         held.fail()
-        if isinstance(error, Exception):  # else the worker ends, and the message comes again
+        if isinstance(error, Exception):  # otherwise the worker ends, and the message is redelivered
             attempts.end(message, at_once=_comes_again(error))
         if not isinstance(error, ConsumeLater):
             if isinstance(error, Exception) and not _comes_again(error):
@@ -139,7 +139,7 @@ def run_consumer(
             error = failure_of(raised, name)
             if isinstance(error, Exception):
                 attempts.end(message)
-                if message.channel_layer in held.refused:  # else it has been sent
+                if message.channel_layer in held.refused:  # otherwise the report has been sent
                     _tell(message, on_failure)
             if error is raised:
                 raise
@@ -152,14 +152,14 @@ def run_consumer(
 
 
 def _refuse_coroutine(returned: object, name: str) -> None:
-    """Raise TypeError for what an ``async def`` returns."""
+    """Raise TypeError if a consumer returned a coroutine."""
     if isinstance(returned, Coroutine):
         returned.close()
         raise TypeError(f"{name} is a coroutine function (async def); a consumer is a plain function, as workers are")
 
 
 def _admit(message: Message, rerun: bool | None, sender: object) -> bool:
-    """Return whether a message that may have been run before is to be run; act upon it if not."""
+    """Return whether a message that may have run before must run; apply the refusal if not."""
     try:
         attempts.admit(message, rerun, marks_itself=getattr(sender, "marks_run", False))
     except NotAgain as refusal:
@@ -169,7 +169,7 @@ def _admit(message: Message, rerun: bool | None, sender: object) -> bool:
 
 
 def _is_for_http(message: Message) -> bool:
-    """Whether an HTTP client waits for the answer to a message."""
+    """Return whether an HTTP client waits for the response to a message."""
     reply_channel = message.reply_channel
     return reply_channel is not None and (
         message.channel_name == names.HTTP_REQUEST or reply_channel.name.startswith("http.")
@@ -177,12 +177,12 @@ def _is_for_http(message: Message) -> bool:
 
 
 def _comes_again(error: Exception) -> bool:
-    """Whether what a consumer raised has its message handled once more."""
+    """Return whether a consumer's exception makes its message run again."""
     return isinstance(error, Retry) or (isinstance(error, Reject) and bool(getattr(error, "requeue", False)))
 
 
 def _requeue(message: Message, tries: Any, name: str, *, is_timed: bool) -> bool:
-    """Put the message back for later; False if that has been done too often, and it is dropped."""
+    """Requeue the message with a delay; return False if the limit is reached and the message is dropped."""
     layer = message.channel_layer
     tries = tries if isinstance(tries, int) and tries >= 0 else 0
     if tries >= layer.consume_later_limit:
@@ -204,34 +204,34 @@ def _requeue(message: Message, tries: Any, name: str, *, is_timed: bool) -> bool
 
 
 def done_report(message: Message) -> Send | None:
-    """The prepared send that tells a socket's interface server that ``message`` is done with; or None.
+    """Return the send that reports ``message`` as done to the socket's interface server; or None.
 
-    Only WebSocket messages are handed out one at a time; they are those with an ``order``.
+    Only WebSocket messages are delivered one at a time; they have an ``order``.
     """
     order, reply_channel = message.content.get("order"), message.reply_channel
     if reply_channel is None or order is None or not names.is_process_channel(reply_channel.name):
         return None
     if type(order) is int and 0 <= order < 2**63:
         return _tuple(Send, (reply_channel.name, done_message(order), False, 0.0, order, None))
-    return None  # of a server that is dead, which nobody waits for; or of nobody's
+    return None  # no interface server sends such an order and waits for it
 
 
 def _timed(report: Send | None, seconds: float) -> Send | None:
-    """A report that says how long the consumer took, too."""
+    """Return a report with the consumer's duration added."""
     if report is None or report.done is None:
         return report
     return Send(report.target, timed_done_message(report.done, seconds))
 
 
 def _failed(message: Message, report: Send | None) -> Send | None:
-    """Return the report about a consumer that failed; of a connect it says so, as nothing will accept the socket."""
+    """Return the report of a failed consumer; for a connect it reports that the socket is not accepted."""
     if report is None or message.channel_name != names.WEBSOCKET_CONNECT:
         return report
     return Send(report.target, FAILED_CONNECT)
 
 
 def _unanswered(message: Message) -> Send | None:
-    """The prepared send that tells an HTTP client's interface server to wait no longer; or None."""
+    """Return the send that ends an interface server's wait for an HTTP response; or None."""
     reply_channel = message.reply_channel
     if message.channel_name != names.HTTP_REQUEST or reply_channel is None:
         return None
@@ -241,18 +241,18 @@ def _unanswered(message: Message) -> Send | None:
 
 
 def report_done(message: Message) -> None:
-    """Tell the interface server now that a WebSocket's next message need not wait for this one.
+    """Report now that a WebSocket's message is done, so that the next one can follow.
 
-    A failure is logged.
+    A failure of the send is logged.
     """
     _tell(message, done_report(message))
 
 
 def report_failed(message: Message) -> None:
-    """Tell the interface server now that no consumer has handled a message, or will.
+    """Report now that no consumer has handled a message, or will.
 
-    Its socket goes on, or is refused if the message is its connect; its HTTP client waits no longer.  A failure is
-    logged, as the caller has something worse to say.
+    The socket continues, or is refused if the message is its connect; an HTTP client stops waiting.  A failure of the
+    send is only logged, as the caller reports a more important error.
     """
     _tell(message, _failed(message, done_report(message)) or _unanswered(message))
 

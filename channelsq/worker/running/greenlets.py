@@ -1,4 +1,4 @@
-"""Whether threads of this process are greenlets: a worker with ``-P gevent`` or ``-P eventlet`` makes them so."""
+"""Detection of greenlets: a worker with ``-P gevent`` or ``-P eventlet`` uses them as threads."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A last guard around Celery's tracer: whatever goes wrong outside of a consumer is the failure of one message.
+"""A guard around Celery's tracer: an error outside of the consumer fails only one message.
 
-The consumer's own exceptions are dealt with in :mod:`channelsq.worker.running.execution`.  Around it Celery calls
-receivers of its signals and writes logs and results.  What is raised there and is no :class:`Exception`, or is a lack
-of memory, passes through the tracer; then Celery's pools never hear of the outcome, and a prefetch slot is taken for
-good, or the worker ends.
+:mod:`channelsq.worker.running.execution` handles the consumer's own exceptions.  Around the consumer Celery calls
+receivers of its signals and writes logs and results.  A MemoryError there, or an error that is not an
+:class:`Exception`, passes through the tracer.  Then Celery's pools never get the outcome: a prefetch slot is lost, or
+the worker ends.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ logger = logging.getLogger("channelsq.worker")
 
 
 class GuardedTracer:
-    """A task's tracer that raises nothing but the end of its worker.
+    """A task's tracer that raises only exceptions that end the worker.
 
     Args:
-        task: a consumer's.
-        tracer: what Celery, or a tool that watches it, has made for it.
+        task: the task of a consumer.
+        tracer: the tracer of Celery or of a monitoring tool.
     """
 
     __slots__ = ("task", "tracer")
@@ -38,25 +38,25 @@ class GuardedTracer:
         self.tracer = tracer
 
     def __call__(self, uuid: str, args: Any, kwargs: Any, request: Any = None) -> Any:
-        """Return what the tracer returns, or a failure."""
+        """Return the tracer's result, or a failure."""
         try:
             return self.tracer(uuid, args, kwargs, request)
         except BaseException as error:
             if is_end(error):
                 raise
-            if isinstance(error, Reject):  # a task's own hook may do that; Celery does what it asks for
+            if isinstance(error, Reject):  # a hook of the task may raise it; Celery then rejects the message
                 return outcome(states.REJECTED, error, ExceptionInfo(internal=True))
             info = unhandled(error, str(self.task.name), _message_of(self.task, args))
             return outcome(states.FAILURE, info.exception, info)
 
 
 def unhandled(error: BaseException, name: str, message: Message | None) -> ExceptionInfo:
-    """Log that a message could not be handled, and have its socket or HTTP client wait no longer.
+    """Log that a message could not be handled, and end the wait of its socket or HTTP client.
 
     Args:
-        error: the one that is being handled.
+        error: the current exception.
         name: the consumer's name.
-        message: None if it is not known.
+        message: the message; None if it is unknown.
 
     Returns:
         The failure, for Celery.

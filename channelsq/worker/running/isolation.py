@@ -1,13 +1,13 @@
-"""One message, one context: what a consumer leaves in context variables ends with its message.
+"""Isolation of messages: changes of context variables end with the message.
 
 Django keeps the language, the time zone, the URL configuration and the script prefix in context variables, Python its
 decimal context, and tools their spans and scopes.  A worker's thread or process handles the messages of all visitors,
-so each message gets a context of its own.  It begins empty: what ordinary tasks, or the program's start, have left in
-the thread's own context is not there, and nothing gets back there.
+so each message gets its own context.  The context begins empty: it does not contain variables of the thread's context,
+and does not change them.
 
-Database connections are kept by thread (asgiref's thread-critical ``Local``) and stay the thread's.  Django's caches
-would be made, and connect, anew in each context, so they are put into the thread's base, of which each message's
-context is a copy.
+Database connections belong to the thread (asgiref's thread-critical ``Local``) and are kept.  Django's caches would be
+created and connected again in each context, so they are put into the thread's base context; each message's context is
+a copy of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from channelsq.delivery import trace_context
 
 
 class _Thread(threading.local):
-    """The base of which the contexts of a thread's messages are copies."""
+    """The base context of a thread, which is copied for each message."""
 
     base: Context | None = None
 
@@ -42,26 +42,26 @@ def fresh() -> Context:
 
 
 def _keep_connections() -> None:
-    """Make the backends of Django's handlers of connections; they connect when they are used."""
+    """Create the backends of Django's connection handlers; they connect at their first use."""
     handlers: list[Any] = [caches]
     with contextlib.suppress(ImportError):  # before Django 6.0
         from django.tasks import task_backends
 
         handlers.append(task_backends)
     for handler in handlers:
-        with contextlib.suppress(Exception):  # of settings that cannot be used; who asks for it gets the error
+        with contextlib.suppress(Exception):  # unusable settings; the consumer that uses the backend gets the error
             for alias in handler:
                 with contextlib.suppress(Exception):
                     handler[alias]
 
 
 class IsolatedTracer:
-    """Celery's tracer of a task, in a context of its own for each message.
+    """Celery's tracer of a task, with a new context for each message.
 
-    The signals around a task are sent by its tracer, so their receivers share the context with the consumer.
+    The tracer sends the signals around a task, so their receivers share the context with the consumer.
 
     Args:
-        tracer: as Celery's ``build_tracer`` makes it.
+        tracer: a tracer of Celery's ``build_tracer``.
     """
 
     __slots__ = ("tracer",)
@@ -77,5 +77,5 @@ class IsolatedTracer:
 
 
 def bare(tracer: Any) -> Any:
-    """Return the tracer itself, for callers that are in a message's context already."""
+    """Return the wrapped tracer, for callers that are in a message's context already."""
     return tracer.tracer if isinstance(tracer, IsolatedTracer) else tracer

@@ -1,4 +1,4 @@
-"""Sentry's Celery integration, without its price for consumers that succeed.
+"""Sentry's Celery integration without its cost for consumers that succeed.
 
 The integration wraps Celery's tracer and the task's ``__call__``.  For each task it then copies two scopes, makes a
 transaction with a span and a Kombu connection, also if Sentry records no transactions: a short consumer takes nine
@@ -16,12 +16,12 @@ from typing import Any
 
 from celery import current_task
 
-#: The modules of the SDK that are looked at; a program that did not import them does not use the integration.
+#: Modules of the SDK; a program that has not imported them does not use the integration.
 _SDK, _INTEGRATION = "sentry_sdk", "sentry_sdk.integrations.celery"
 
 
 def unwrapped(function: Any) -> Any:
-    """Return the function that Sentry's Celery integration has wrapped, or ``function`` if it is no such wrapper."""
+    """Return the function that Sentry's Celery integration has wrapped, or ``function`` itself."""
     integration = sys.modules.get(_INTEGRATION)
     code = getattr(function, "__code__", None)
     if integration is None or code is None or code.co_filename != integration.__file__:
@@ -30,7 +30,7 @@ def unwrapped(function: Any) -> Any:
 
 
 def records_errors_only() -> bool:
-    """Return whether Sentry makes no transaction of a consumer that nobody traces."""
+    """Return whether Sentry records no transaction for a consumer without a trace."""
     sdk = sys.modules.get(_SDK)
     if sdk is None:
         return True
@@ -44,19 +44,19 @@ def records_errors_only() -> bool:
 
 
 def breadcrumbs() -> list[Any]:
-    """Return what the running consumer did so far, as Sentry noted it."""
+    """Return Sentry's breadcrumbs of the running consumer."""
     sdk = sys.modules.get(_SDK)
     return [] if sdk is None else list(sdk.get_isolation_scope()._breadcrumbs)
 
 
 def put_back(noted: list[Any]) -> None:
-    """Put breadcrumbs into the scope, which the integration empties when it begins with a task."""
+    """Restore breadcrumbs in the scope, which the integration clears at the start of a task."""
     if noted:
         sys.modules[_SDK].get_isolation_scope()._breadcrumbs.extend(noted)
 
 
 def name_consumers() -> None:
-    """Have Sentry's events from inside of consumers name the task, as the integration does. Safe to call again."""
+    """Add the task to Sentry's events in consumers, as the integration does. Repeated calls are harmless."""
     sdk = sys.modules.get(_SDK)
     if sdk is None or _name_consumer in sdk.scope.global_event_processors:
         return
@@ -64,7 +64,7 @@ def name_consumers() -> None:
 
 
 def _name_consumer(event: dict[str, Any], hint: dict[str, Any]) -> dict[str, Any] | None:
-    """Add the running consumer's name and message to an event that the integration did not see."""
+    """Add the running consumer's name and message to an event that the integration has not processed."""
     integration = sys.modules.get(_INTEGRATION)
     task: Any = current_task
     if integration is None or not task or not hasattr(task, "channelsq_tracer"):

@@ -1,4 +1,4 @@
-"""What is known of a consumer's task before a message comes, and looked at once for many of them."""
+"""The properties of a consumer's task that are read once for many messages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from channelsq.worker.running.isolation import bare
 
 
 class TaskProfile:
-    """How a consumer is run.
+    """The way in which a consumer runs.
 
-    Celery's tracer sends two signals, describes the result and stores it, for every task.  Half of what a short
-    consumer costs goes there.  Where nobody listens and nothing is kept, a consumer needs none of it.
+    Celery's tracer sends two signals, formats the result and stores it, for every task.  That takes half of the time of
+    a short consumer.  Without receivers and stored results a consumer does not need it.
 
     Args:
-        task: a :class:`ConsumerTask`, whatever its own kind.
+        task: a :class:`ConsumerTask` of any subclass.
     """
 
     __slots__ = (
@@ -45,27 +45,27 @@ class TaskProfile:
         self.task = task
         self.name: str = task.name
         self.pid = os.getpid()
-        #: What ``task.request`` says of every message.
+        #: Attributes of ``task.request`` that are the same for every message.
         self.fields: dict[str, Any] = {}
-        #: What is called with the message.
+        #: The callable that gets the message.
         self.call: Callable[..., Any] = task.run
-        #: Sender of the signals about it.
+        #: The sender of the signals about the consumer.
         self.sender = getattr(type(task), "consumer", None)
-        #: The consumer's option of that name.
+        #: The consumer's option ``rerun``.
         self.rerun: bool | None = getattr(task, "rerun", None)
-        #: Whether the message is acknowledged after it ran.
+        #: Whether the message is acknowledged after the consumer has run.
         self.late = True
-        #: Whether Celery's pool runs it, since threads cannot keep its time limit.
+        #: Whether Celery's pool runs the consumer, since threads cannot enforce its time limit.
         self.is_handed_over = False
-        #: Whether Celery's tracer is not needed, unless the consumer raises.
+        #: Whether Celery's tracer is needed only if the consumer raises.
         self.untraced = False
         self._tracer: Any = None
         self._plain = False
-        #: Whether Sentry's Celery integration is around the task, and goes on with the trace of a request.
+        #: Whether Sentry's Celery integration wraps the task, and continues the trace of a request.
         self.is_watched = False
 
     def look(self) -> None:
-        """Look at what may change while the worker runs."""
+        """Read the properties that may change while the worker runs."""
         task = self.task
         self.late = bool(task.acks_late)
         tracer = task.__trace__
@@ -85,19 +85,19 @@ class TaskProfile:
 
 
 def _callable(task: Any) -> Callable[..., Any]:
-    """``task.run``, or the consumer itself where that does nothing else."""
+    """Return ``task.run``, or the consumer itself if ``task.run`` only calls it."""
     kind = type(task)
     run = vars(kind).get("run")
-    # A method is what bind=True makes of it; and what retries by itself is put into the instance.
+    # With bind=True, run is a method; with autoretry_for, Celery sets run on the instance.
     as_made = isinstance(run, staticmethod) and run is vars(kind).get("__wrapped__") and "run" not in vars(task)
     consumer: Callable[..., Any] = kind.consumer if as_made and issubclass(kind, ConsumerTask) else task.run
     return consumer
 
 
 def _is_plain(task: Any) -> bool:
-    """Whether Celery's tracer would do nothing for a consumer's success that is not done on the short way.
+    """Return whether an untraced run of a consumer that succeeds has the same effects as Celery's tracer.
 
-    Tools that watch Celery put something of their own around its tracer, or around the task: then it is not.
+    Monitoring tools wrap Celery's tracer or the task; then an untraced run does not have the same effects.
     """
     kind = type(task)
     guarded = bare(task.__trace__)

@@ -1,8 +1,8 @@
-"""Running a consumer as Celery's tracer does, without what nobody asked that to do.
+"""Untraced runs: a consumer runs without Celery's tracer where the tracer would have no effect.
 
-Where nobody listens to signals and nothing is kept (see :mod:`channelsq.worker.running.task_profile`), a consumer is
-run with ``task.request`` and ``current_task`` in place, and that is all.  If it raises, Celery's tracer is asked after
-all: it finds the exception instead of the consumer, and does what it does about one.
+Without signal receivers and stored results (see :mod:`channelsq.worker.running.task_profile`), a consumer runs with
+only ``task.request`` and ``current_task`` set.  If the consumer raises, Celery's tracer is called with the exception in
+place of the consumer, and handles it as usual.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from channelsq.worker.running.execution import run_consumer
 from channelsq.worker.running.isolation import bare, fresh
 from channelsq.worker.running.task_profile import TaskProfile
 
-#: Makes the dict that Celery's tracer is given for ``task.request``.
+#: Returns the dict for ``task.request`` that Celery's tracer gets.
 Describe = Callable[[], dict[str, Any]]
 
-#: What Celery's tracer says itself.
+#: Keys that Celery's tracer sets itself.
 _CALL = frozenset({"args", "called_directly", "kwargs"})
 
-#: What Celery's pools hand back of a task that did not succeed: 1, its ExceptionInfo, seconds.
+#: The result of a failed task in Celery's pools: 1, its ExceptionInfo, seconds.
 Failure = tuple[int, Any, float]
 
 
 class LazyContext(Context):
-    """``task.request``, which is made when somebody looks: most consumers do not.
+    """A ``task.request`` that is built at its first use: most consumers do not use it.
 
     Args:
-        describe: gives what it says.
-        kwargs: those of the consumer.
-        args: those of the task.
+        describe: returns the attributes.
+        kwargs: the consumer's keyword arguments.
+        args: the task's arguments.
     """
 
-    #: Nothing comes here that was not looked at.
+    #: The intake has verified every message that gets here.
     channelsq_verified = Verified
 
     def __init__(self, describe: Describe, args: list[Any], kwargs: dict[str, Any]) -> None:
@@ -60,13 +60,14 @@ class LazyContext(Context):
 def run(
     profile: TaskProfile, message: Message, kwargs: dict[str, Any], describe: Describe, outbox: Outbox | None = None
 ) -> Failure | None:
-    """Run a consumer in a context of its own, by Celery's tracer if need be.
+    """Run a consumer in a new context, with Celery's tracer if necessary.
 
     Args:
-        profile: that was looked at.
-        message: its message.
-        kwargs: the route's arguments.
-        outbox: gets what it sends, to leave with the acknowledgement; without one that goes out when it has returned.
+        profile: the profile of the consumer's task.
+        message: the message.
+        kwargs: the route's keyword arguments.
+        outbox: collects the consumer's messages, to be sent with the acknowledgement; without an outbox they are sent
+            when the consumer has returned.
 
     Returns:
         None for success.
@@ -98,7 +99,7 @@ def _run(
         if connections.may_be_open:
             database.close_old()
         celery_stack_internals.leave(task)
-    # With what the consumer has left there: it is the same request to whoever hears of the failure.
+    # Includes attributes that the consumer has set: handlers of the failure get the same request.
     said = {name: value for name, value in vars(context).items() if name not in _CALL}
     failed = {RAISED: raised, BREADCRUMBS: sentry_internals.breadcrumbs()}
     return _trace(task, message.id, args, kwargs, {**said, **failed})
@@ -110,7 +111,7 @@ def _trace(
     request = {**request, **shown(args, kwargs)}
     layer = getattr(task, "layer", None)
     signing = None if layer is None else layer.channel_layer.signing
-    if signing is not None:  # it was looked at before it came here
+    if signing is not None:  # the intake has verified the message
         request[HEADER] = signing.call(task.name, identity, args, kwargs)
     result, info, runtime, _ = bare(task.__trace__)(identity, args, kwargs, request)
     return None if info is None else (1, result, runtime)

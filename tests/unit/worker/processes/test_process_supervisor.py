@@ -29,7 +29,7 @@ def test_an_app_is_found_by_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_app_that_no_module_has() -> None:
     with (
         Celery("hidden", broker="memory://", set_as_current=False) as app,
-        pytest.raises(RuntimeError, match="is in no module"),
+        pytest.raises(RuntimeError, match="no module contains"),
     ):
         name_of(app)
 
