@@ -1,8 +1,7 @@
-"""Workers: what runs consumers.
+"""Workers, which run consumers.
 
-``celery -A app worker`` finds :mod:`channelsq.tasks`, which calls :func:`channelsq.worker.setup.install`;
-from then on every routed channel is a queue of that worker and every consumer one of its tasks.
-A layer on streams that is not on Celery's broker is read beside it, by :mod:`channelsq.worker.sources`.
-On the in-memory layer there is no broker to consume from, so :mod:`channelsq.worker.embedded` runs
-the same tasks in threads of the one process there is.
+``celery -A app worker`` imports :mod:`channelsq.tasks`, which calls :func:`channelsq.worker.setup.install`.
+Then every routed channel is a queue of the worker and every consumer is one of its tasks.
+:mod:`channelsq.worker.sources` reads the layers, beside Celery's broker.
+The in-memory layer has no broker, so :mod:`channelsq.worker.embedded` runs the same tasks in threads of its process.
 """

@@ -1,7 +1,7 @@
-"""Announces which channelsq a worker has and what it does, as interface servers do with their heartbeat.
+"""Announcements of a worker's version and work, like the heartbeat of interface servers.
 
-An operator sees so which versions run at a time, who consumes which channel, and how many threads streaming responses
-hold (``manage.py channels``), and a process that starts can tell that it does not understand another.
+They show an operator (``manage.py channels``) the versions that run, the worker of each channel, and the number of
+threads with streaming responses.  A new process finds out from them if it is incompatible with another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Seconds between two announcements, for which one holds, and between two if what is announced has changed.
+#: Seconds between two announcements, until one expires, and between two if the content has changed.
 EVERY, LIFETIME, SOON = 10.0, 30.0, 1.0
 
 
@@ -29,9 +29,9 @@ class Announcer:
     """A thread that announces a worker on each layer that keeps groups in Redis.
 
     Args:
-        name: the worker's.
+        name: the worker's name.
         layers: the layers that it reads.
-        describe: gives what is announced on a layer, by its alias, beside the version; called in the thread.
+        describe: returns the content for a layer, by its alias, beside the version; called in the thread.
     """
 
     def __init__(
@@ -43,36 +43,36 @@ class Announcer:
         self._name = name
         self._layers = list(layers)
         self._describe = describe
-        #: Where it is announced, by the layer's alias.
+        #: The place of the announcements, by the layer's alias.
         self._places: dict[str, Presence] = {}
         self._told: set[str] = set()
-        #: What was announced last, and when it is announced again, by the layer's alias.
+        #: The last announcement and the time of the next one, by the layer's alias.
         self._said: dict[str, tuple[Mapping[str, Any], float]] = {}
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin, if there is a layer with groups in Redis."""
+        """Start announcing on layers with groups in Redis."""
         for layer in self._layers:
             self.add(layer)
 
     def add(self, layer: ChannelLayerWrapper) -> None:
-        """Announce the worker on one more layer, if that has groups in Redis."""
-        # Looked up here and not in the thread, as the worker may fork.
+        """Announce the worker on one more layer, if the layer has groups in Redis."""
+        # Read here and not in the thread, as the worker may fork.
         presence = layer.channel_layer.presence
         if presence is None:
             return
-        self._places = {**self._places, layer.alias: presence}  # the thread may be reading the other one
+        self._places = {**self._places, layer.alias: presence}  # a new dict, as the thread may be reading the old one
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="channelsq-announcer", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """End, and take the announcement back.  Safe to call again."""
+        """Stop, and remove the announcement.  Repeated calls are harmless."""
         self._ended.set()
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.join(1)  # or it ends by itself: a Redis that is away must not hold up the worker
+            thread.join(1)  # the thread may end later: an unavailable Redis must not delay the worker
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -82,7 +82,7 @@ class Announcer:
         for presence in self._places.values():
             try:
                 presence.leave_worker(self._name)
-            except BrokerUnavailable as error:  # it ends by itself
+            except BrokerUnavailable as error:  # the announcement expires
                 logger.debug("the worker is announced for a while: %s", error, extra={"action": "announcement_left"})
 
     def _announce(self, alias: str, presence: Presence) -> None:
@@ -97,7 +97,7 @@ class Announcer:
                 others = [each for each in presence.announced() if each.name != self._name]
                 self._told.add(alias)
                 log_others(others, f"layer {alias}")
-        except BrokerUnavailable as error:  # the sources say so
+        except BrokerUnavailable as error:  # the sources log it
             logger.debug("the worker is not announced: %s", error, extra={"action": "not_announced"})
         except Exception:
             logger.exception("announcing failed", extra={"action": "announcement_failed"})

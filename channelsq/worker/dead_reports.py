@@ -1,4 +1,4 @@
-"""A channel's message that became a dead letter is reported done, so that its socket goes on."""
+"""Reports of channel messages that became dead letters, so that their sockets continue."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def read_arguments(payload: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]] | None:
-    """The arguments in a Celery task message (protocol 2); None for anything else.
+    """Return the arguments in a Celery task message (protocol 2); None for other messages.
 
     Args:
-        payload: as Kombu has it, see :attr:`channelsq.transport.dead_letter_store.DeadLetter.payload`.
+        payload: Kombu's payload, see :attr:`channelsq.transport.dead_letter_store.DeadLetter.payload`.
 
     Raises:
-        kombu.exceptions.DecodeError, kombu.exceptions.ContentDisallowed: it is neither JSON nor msgpack.
+        kombu.exceptions.DecodeError, kombu.exceptions.ContentDisallowed: the body is neither JSON nor msgpack.
     """
     try:
         body = loads(
@@ -39,7 +39,7 @@ def read_arguments(payload: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any
         )
     except (ContentDisallowed, DecodeError):
         raise
-    except Exception as error:  # of an encoding that there is not, say
+    except Exception as error:  # for example of an unknown encoding
         raise DecodeError(str(error)) from error
     if "task" not in payload["headers"] or not isinstance(body, (list, tuple)) or len(body) != 3:
         return None
@@ -61,7 +61,7 @@ def _layer_of(app: Celery, name: str) -> ChannelLayerWrapper | None:
 def _is_ours(
     layer: ChannelLayerWrapper, name: str, payload: Mapping[str, Any], arguments: tuple[list[Any], dict[str, Any]]
 ) -> bool:
-    """Whether a message is signed, if it must be."""
+    """Return whether a message is signed, if it must be."""
     signing = layer.channel_layer.signing
     if signing is None:
         return True
@@ -87,10 +87,10 @@ def install(app: Celery) -> None:
         try:
             arguments = read_arguments(payload)
         except (ContentDisallowed, DecodeError):
-            return  # nobody waits for what is no message of ours
+            return  # not a message of this package, so no client waits for it
         if arguments is None or len(arguments[0]) != 2:
             return
-        with contextlib.suppress(TypeError, AttributeError):  # of one that has no names, or no content
+        with contextlib.suppress(TypeError, AttributeError):  # a message without valid names or content
             if _is_ours(layer, name, payload, arguments):
                 channel, content = arguments[0]
                 report_failed(Message(content, channel, layer))

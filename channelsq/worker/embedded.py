@@ -1,4 +1,4 @@
-"""Workers in threads of this process, for layers that no other process can see."""
+"""Workers in threads of this process, for layers that live in one process."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
     from channelsq.routing import Consumer
 
-#: Threads of an embedded worker whose number nobody chose.
+#: The default number of threads of an embedded worker.
 DEFAULT_THREADS = 8
 
 
 def in_process_layers() -> list[ChannelLayerWrapper]:
-    """The configured layers that nobody but this process can consume."""
+    """Return the configured layers that only this process can consume."""
     layers = [channel_layers[alias] for alias in channel_layers.configs]
     return [layer for layer in layers if layer.in_process]
 
 
 class _NoEvents:
-    """Celery's events of consumers, which nothing listens to here."""
+    """Disabled Celery events of consumers."""
 
     enabled = False
 
     def of(self, identity: str) -> None:
-        """Return None, for nowhere."""
+        """Return None: events are not sent."""
 
 
 class EmbeddedWorker:
-    """Threads that take messages off a layer and run consumers, as those of a Celery worker do.
+    """Threads that read a layer and run its consumers, as a Celery worker does.
 
     Retries wait for their countdown, and rate limits are kept; time limits, remote control and events need a real
     worker.
 
     Args:
         layer: the layer to consume.
-        threads: how many consumers run at once.
-        http_consumer: what gets HTTP requests that no route claims, instead of Django's views.
-        shared_connections: Django's database connections, by alias, that its threads use in place of their own.
+        threads: the number of consumers that run at once.
+        http_consumer: the consumer of HTTP requests that no route claims, in place of Django's views.
+        shared_connections: Django's database connections, by alias, for the threads to use in place of their own.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class EmbeddedWorker:
         """Start taking messages."""
         database.look_after_consumers()
         alias = self.layer.alias
-        # As many as run at once, so that a channel is as full as its capacity says.
+        # No prefetch, so that a channel holds as many messages as its capacity allows.
         self._crew = Crew(
             self._tasks.app,
             f"embedded@{gethostname()}",
@@ -88,7 +88,7 @@ class EmbeddedWorker:
         worker_process_ready.send(sender=self)
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Take no more messages; returns when running consumers are done, or after ``timeout`` seconds."""
+        """Stop reading; return when running consumers are done, or after ``timeout`` seconds."""
         self._stopping.set()
         crew = self._crew
         if crew is not None:
@@ -112,7 +112,7 @@ class EmbeddedWorker:
             self._close_connections()
 
     def _close_connections(self) -> None:
-        """Close this thread's connections to databases, which would keep a test from dropping one."""
+        """Close this thread's database connections, so that tests can drop their databases."""
         for connection in connections.all(initialized_only=True):
             if connection is not self._shared_connections.get(connection.alias):
                 connection.close()

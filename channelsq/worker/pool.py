@@ -1,4 +1,4 @@
-"""How a cold shutdown ends the tasks that run in a pool without processes."""
+"""Cold shutdowns of workers whose pool has no processes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from channelsq.delivery.ending import end_worker
 from channelsq.worker.running.celery_state_internals import running_requests
 from channelsq.worker.running.consumer_task import ConsumerTask
 
-#: The methods of Celery's consumer that its signal handlers for a cold shutdown call; the second one until Celery 5.5.
+#: Methods of Celery's consumer that its signal handlers call in a cold shutdown; the second until Celery 5.5.
 _CANCELS = "cancel_active_requests", "cancel_all_unacked_requests"
 
 
 def end_what_runs(consumer: Any) -> None:
-    """Have a cold shutdown end the consumers that run in a pool without processes.
+    """Make a cold shutdown end the consumers that run in a pool without processes.
 
-    Celery knows how to end processes alone.  In other pools it raises NotImplementedError, in a solo worker in the
-    middle of the task, which thereby fails.
+    Celery can end only processes.  In other pools it raises NotImplementedError; in a solo worker it does so within the
+    task, which fails then.
 
     Args:
-        consumer: the worker's (``celery.worker.consumer.Consumer``).
+        consumer: the worker's ``celery.worker.consumer.Consumer``.
     """
     ends = {"solo": _end_solo, "thread": _wait_for_threads}.get(type(consumer.pool).__module__.rpartition(".")[2])
     for name in _CANCELS:
@@ -42,7 +42,7 @@ def _end_solo(cancel: Callable[[], None]) -> Callable[[], None]:
 
 
 def _wait_for_threads(cancel: Callable[[], None]) -> Callable[[], None]:
-    """Threads cannot be ended: the worker begins nothing more, and ends when those that run a task have done so."""
+    """Return a function that stops the worker from beginning tasks; threads cannot be killed, so it waits for them."""
     told = False
 
     def end() -> None:

@@ -1,4 +1,4 @@
-"""Making a Celery app consume the project's channels."""
+"""Installation into a Celery app, whose workers then consume the project's channels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def consumed() -> list[ChannelLayerWrapper]:
     """Return the layers that workers consume.
 
     Raises:
-        InvalidChannelLayerError: the settings of one cannot be used.
+        InvalidChannelLayerError: the settings of a layer cannot be used.
     """
     layers = [channel_layers[alias] for alias in channel_layers.configs]
     return [layer for layer in layers if layer.has_source]
@@ -45,12 +45,12 @@ _installed: set[int] = set()
 
 
 def is_installed(app: Celery) -> bool:
-    """Whether :func:`install` was called for an app, and refused nothing."""
+    """Return whether :func:`install` was called for an app without an error."""
     return id(app) in _installed
 
 
 def install(app: Celery) -> None:
-    """Make ``app``'s workers consume the channels of layers, see :func:`consumed`.  Safe to call again.
+    """Make ``app``'s workers consume the channels of layers, see :func:`consumed`.  Repeated calls are harmless.
 
     Raises:
         InvalidChannelLayerError, InvalidRouting: the settings or a routing cannot be used.
@@ -61,7 +61,7 @@ def install(app: Celery) -> None:
     layers = consumed()
     check_queues_apart(layers)
     tasks = {layer.alias: ConsumerTasks(app, layer) for layer in layers}
-    # From here on nothing is refused: whoever caught an error has nothing that is half installed.
+    # No errors from here on: after an error above, nothing is installed.
     _installed.add(id(app))
     signals.celeryd_init.connect(_refuse_unusable_layers, weak=False)
     if not layers:
@@ -85,10 +85,10 @@ def install(app: Celery) -> None:
 
 
 def install_or_refuse(app: Celery) -> None:
-    """:func:`install`, but settings that cannot be used end a worker of this process with their message alone.
+    """Call :func:`install`; end a worker of this process with a short message if settings cannot be used.
 
-    For where Celery discovers tasks: it would show the error below forty lines of its own.  Its other commands,
-    such as ``beat`` and ``inspect``, need no channels and go on.
+    Celery calls this where it discovers tasks; it would show an exception below forty lines of its own traceback.  Its
+    other commands, such as ``beat`` and ``inspect``, do not need channels and continue.
     """
     try:
         install(app)
@@ -130,7 +130,7 @@ def _on_revoked(sender: Any = None, request: Any = None, **kwargs: Any) -> None:
 
 
 def _on_failure(sender: Any = None, exception: Any = None, args: Any = None, **kwargs: Any) -> None:
-    """A pool process that was killed, by a time limit or otherwise, could not report for itself."""
+    """Report the message of a pool process that was killed, for example by a time limit."""
     from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 
     if isinstance(exception, (TimeLimitExceeded, WorkerLostError)):
@@ -140,12 +140,12 @@ def _on_failure(sender: Any = None, exception: Any = None, args: Any = None, **k
 
 
 class _Shutdown(bootsteps.StartStopStep):
-    """Notes a shutdown that no signal asked for: ``control shutdown``."""
+    """A step that records a shutdown without a signal: ``control shutdown``."""
 
     requires = ("celery.worker.components:Pool",)
 
     def stop(self, worker: Any) -> None:
-        """See Celery's; called before the pool is, which waits for what runs."""
+        """Begin the shutdown, before the pool stops and waits for running tasks."""
         shutdown.begin()
 
 
@@ -159,7 +159,7 @@ def _on_shutting_down(**kwargs: Any) -> None:
 
 def _on_ready(sender: Any = None, **kwargs: Any) -> None:
     for tasks in tasks_of(sender.app).values() if sender is not None else ():
-        # Not in the worker's event loop, as it waits for an answer.
+        # In a thread, as the worker's event loop must not wait for the answer.
         warn = tasks.layer.channel_layer.warn_operator
         threading.Thread(target=warn, name="channelsq-eviction", daemon=True).start()
     sources = getattr(getattr(sender, "controller", None), "channelsq_sources", None)

@@ -30,27 +30,27 @@ from channelsq.worker.sources.crew import Crew
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Threads of a channel process whose number nobody chose.
+#: The default number of threads of a channel process.
 DEFAULT_THREADS = 8
 
-#: Seconds between two looks at whether a warm shutdown has become a cold one.
+#: Seconds between two checks whether a warm shutdown has become a cold one.
 LOOK_EVERY = 0.2
 
-#: Channels that are announced at most.
+#: The most channels in an announcement.
 _MOST_ANNOUNCED = 1000
 
-#: Seconds that a channel process has to end in a cold shutdown.
+#: The time limit, in seconds, for a channel process to end in a cold shutdown.
 CUT_WITHIN = 5.0
 
 
 class Sources(bootsteps.StartStopStep):
-    """Reads the channel layers, beside Celery's own broker and pool.
+    """A worker step that reads the channel layers, beside Celery's broker and pool.
 
-    Celery restarts the steps of its *consumer* when its broker is lost, or is absent at the start; this is a step of
-    the worker itself, which goes on meanwhile.
+    Celery restarts the steps of its *consumer* when its broker is lost or unavailable at the start; steps of the worker
+    keep running.
 
     Args:
-        worker: Celery's.
+        worker: Celery's worker.
         channel_threads: the option ``--channel-threads``.
         channel_processes: the option ``--channel-processes``.
     """
@@ -73,15 +73,15 @@ class Sources(bootsteps.StartStopStep):
         self.channels = {
             alias: channels for alias, tasks in tasks_of(worker.app).items() if (channels := selection.of(alias))
         }
-        #: How many consumers of a layer run at once, in each process.
+        #: The number of consumers of a layer that run at once, in each process.
         self.threads = self._number_of_threads() if channel_threads is None else channel_threads
-        #: How many processes run consumers; 0 if threads of the worker do.
+        #: The number of processes that run consumers; 0 for threads of the worker.
         self.processes = self._number_of_processes() if channel_processes is None else channel_processes
-        conf.sends_events()  # settings that cannot be used end the worker here, not its first message
-        #: When channel processes are replaced, see :func:`channelsq.conf.recycled_after`.
+        conf.sends_events()  # unusable settings end the worker here, not at its first message
+        #: The limits after which channel processes are replaced, see :func:`channelsq.conf.recycled_after`.
         self._recycled_after = {f"max_{limit}": conf.recycled_after(limit) for limit in ("messages", "memory")}
         self._relay = Relay(worker)
-        # Of Celery 5.5 and later.
+        # Exists in Celery 5.5 and later.
         self._celery_waits: Callable[[], None] = getattr(worker, "wait_for_soft_shutdown", lambda: None)
         worker.wait_for_soft_shutdown = self.wait_softly
         self._has_told_of_process = False
@@ -92,17 +92,17 @@ class Sources(bootsteps.StartStopStep):
         self._announcer = Announcer(worker.hostname, layers, self._announced_on)
         self._announced = set(self.channels)
 
-    # -- Celery's
+    # -- Called by Celery
 
     def create(self, worker: Any) -> None:
-        """Let the project's set-up code run before Celery's consumer, and its tracers, are made."""
+        """Run the project's set-up code before Celery creates its consumer and its tracers."""
         if self.channels and not self.processes and not self.pool_keeps_limits:
             self._tell_of_process()
 
     def _tell_of_process(self) -> None:
-        """Send ``worker_process_init`` for the threads that run consumers here, which Celery sends for processes alone.
+        """Send ``worker_process_init`` for threads with consumers; Celery sends it only for processes.
 
-        Its solo pool sends it, too.
+        Celery's solo pool sends it, too.
         """
         if not self._has_told_of_process and "solo" not in self._worker.pool_cls.__module__:
             signals.worker_process_init.send(sender=self._worker.hostname)
@@ -151,7 +151,7 @@ class Sources(bootsteps.StartStopStep):
         self._announcer.start()
 
     def close(self, worker: Any) -> None:
-        """Begin nothing more, as the worker is told to end."""
+        """Begin no more messages, as the worker is told to end."""
         shutdown.begin()
         if self.crew is not None:
             self.crew.stop()
@@ -159,7 +159,7 @@ class Sources(bootsteps.StartStopStep):
             self.supervisor.stop("cold" if celery_state_internals.is_told_to_end_at_once() else "warm")
 
     def stop(self, worker: Any) -> None:
-        """End; a warm shutdown waits for the consumers that run."""
+        """Stop; a warm shutdown waits for running consumers."""
         self.close(worker)
         if self.crew is not None:
             self.crew.wait()
@@ -171,12 +171,12 @@ class Sources(bootsteps.StartStopStep):
 
     def _cut(self, supervisor: Supervisor) -> None:
         supervisor.stop("cold")
-        if not supervisor.wait(CUT_WITHIN):  # one is stopped, or does not let its main thread run
+        if not supervisor.wait(CUT_WITHIN):  # a process is suspended, or its main thread is blocked
             supervisor.kill()
             supervisor.wait()
 
     def terminate(self, worker: Any) -> None:
-        """End; a cold shutdown ends the processes, with the consumers that run, but cannot end threads."""
+        """Stop; a cold shutdown kills processes with running consumers, but cannot kill threads."""
         if self.supervisor is not None:
             if self._softly:
                 self.supervisor.stop("warm")
@@ -185,13 +185,13 @@ class Sources(bootsteps.StartStopStep):
         self.stop(worker)
 
     def wait_softly(self) -> None:
-        """Let consumers that run finish within ``worker_soft_shutdown_timeout``, as Celery does its own tasks.
+        """Let running consumers finish within ``worker_soft_shutdown_timeout``, as Celery does with tasks.
 
-        Celery calls this in the handler of a signal, which may have come while this thread held a lock; so all is
-        done in another.
+        Celery calls this in a signal handler, and the interrupted thread may hold a lock; so another thread does the
+        work.
         """
         seconds = float(self._worker.app.conf.worker_soft_shutdown_timeout)
-        if greenlets.are_threads():  # the handler may run in gevent's hub, which cannot wait: terminate() does
+        if greenlets.are_threads():  # the handler may run in gevent's hub, which cannot wait; so terminate() waits
             self._softly = seconds
             self._celery_waits()
         elif seconds > 0 and self.channels:
@@ -211,18 +211,18 @@ class Sources(bootsteps.StartStopStep):
             self.supervisor.wait()
 
     def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]  # as Celery's own steps
-        """Return what ``inspect stats`` tells of the sources."""
+        """Return the sources' part of ``inspect stats``."""
         version = {"channelsq": __version__, "wire": WIRE_VERSION}
         states = {alias: self.streaming(alias)._asdict() for alias in self.channels}
         return {self.label: {"runs": self.described, "reads": self.channels, "streaming": states, **version}}
 
     def _announced_on(self, alias: str) -> dict[str, Any]:
-        """Return what is announced on a layer, for operators; see :class:`channelsq.core.wire_version.Announced`."""
+        """Return the announcement on a layer, for operators; see :class:`channelsq.core.wire_version.Announced`."""
         state = self.streaming(alias)
         streaming = {"streaming": state.running, "streaming_limit": state.limit}
         return {"channels": self.channels[alias][:_MOST_ANNOUNCED], "runs": self.described, **streaming}
 
-    # -- how
+    # -- Settings
 
     def _number_of_processes(self) -> int:
         chosen = max(self._chosen("processes"), default=None)
@@ -241,7 +241,7 @@ class Sources(bootsteps.StartStopStep):
 
     @property
     def pool_keeps_limits(self) -> bool:
-        """Whether Celery's pool can end a task that takes too long."""
+        """True if Celery's pool can kill a task that takes too long."""
         return "prefork" in self._worker.pool_cls.__module__
 
     def _chosen(self, name: str) -> Iterator[int]:
@@ -252,7 +252,7 @@ class Sources(bootsteps.StartStopStep):
 
     @property
     def described(self) -> str:
-        """Where consumers run, in words."""
+        """A description of the threads or processes that run consumers."""
         if not self.channels:
             return "no channel is read"
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
@@ -263,27 +263,27 @@ class Sources(bootsteps.StartStopStep):
         processes = "a process" if self.processes == 1 else f"{self.processes} processes"
         return f"consumers run in {processes} of {threads}"
 
-    # -- events
+    # -- Events
 
     def tell_of_events(self) -> None:
-        """Tell the processes whether events are wanted."""
+        """Tell the processes whether events are enabled."""
         if self.supervisor is not None:
             self.supervisor.tell("events", events=self._relay.enabled)
 
-    # -- questions
+    # -- Questions and orders
 
     def streaming(self, alias: str) -> Streaming:
         """Return the streaming responses to a layer's requests in this worker."""
         return streaming.responses_of(alias).state if self.supervisor is None else self.supervisor.streaming(alias)
 
     def ask(self, what: str) -> list[Any]:
-        """Return what every part answers; see :func:`channelsq.worker.sources.held_messages.answer`."""
+        """Return the answers of all parts; see :func:`channelsq.worker.sources.held_messages.answer`."""
         if self.supervisor is not None:
             return list(self.supervisor.ask(what))
         return [] if self.crew is None else [held_messages.answer(what)]
 
     def read(self, alias: str, channel: str) -> None:
-        """Read one more channel, of a layer that may be new to this worker."""
+        """Read one more channel, also of a layer that this worker has not read before."""
         channels = self.channels.setdefault(alias, [])
         if channel in channels:
             return
@@ -299,7 +299,7 @@ class Sources(bootsteps.StartStopStep):
                 part.read(alias, channel)
 
     def cease(self, alias: str, channel: str) -> None:
-        """Read a channel no more."""
+        """Stop reading a channel."""
         if channel in self.channels.get(alias, ()):
             self.channels[alias].remove(channel)
             for part in (self.crew, self.supervisor):

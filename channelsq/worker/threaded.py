@@ -1,4 +1,4 @@
-"""A whole Celery worker in a thread of this process: what ``runserver`` runs where there is a broker."""
+"""A Celery worker in a thread of this process, for ``runserver`` with a broker."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from channelsq.worker.running import celery_state_internals
 
 
 class ThreadedCeleryWorker:
-    """Consumes the app's queues and the channels', as ``celery -A app worker`` would.
+    """A worker of the app's queues and channels, like ``celery -A app worker``.
 
-    Celery keeps the state of its worker in modules, so there can be one in a process.
+    Celery keeps the state of its worker in modules, so a process can have only one.
 
     Args:
         app: the Celery app.
-        threads: how many tasks run at once.
+        threads: the number of tasks that run at once.
     """
 
     def __init__(self, app: Celery, threads: int = DEFAULT_THREADS) -> None:
@@ -33,7 +33,7 @@ class ThreadedCeleryWorker:
         self._thread.start()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Warm shutdown; returns when running tasks are done, or after ``timeout`` seconds."""
+        """Begin a warm shutdown; return when running tasks are done, or after ``timeout`` seconds."""
         celery_state_internals.tell_to_end()
         self._thread.join(timeout)
         celery_state_internals.forget_end()
@@ -44,7 +44,7 @@ class ThreadedCeleryWorker:
 
     def _run(self) -> None:
         options: dict[str, Any] = {
-            # Not the name of a worker that the same machine may run beside this one.
+            # Differs from the default name, which another worker on the machine may have.
             "hostname": f"channelsq-{os.getpid()}@{socket.gethostname()}",
             "pool_cls": "threads",
             "concurrency": self._threads,

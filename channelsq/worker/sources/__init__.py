@@ -1,6 +1,6 @@
-"""How a worker reads channel layers: sources of their own, beside Celery's broker and pool.
+"""Sources, with which a worker reads channel layers beside Celery's broker and pool.
 
-Each layer has a *source* (a connection that polls its queues and settles what was handled) and a *runner* (the
-threads that run consumers).  Both are started by a step of Celery's worker, and none of it passes through Celery's
-event loop, so a layer works while Celery's broker is away, and Celery's tasks while a layer is.
+Each layer has a *source* (a connection that polls its queues and settles handled messages) and a *runner* (the threads
+that run consumers).  A step of Celery's worker starts both.  They do not use Celery's event loop, so a layer works
+while Celery's broker is down, and Celery's tasks run while a layer is down.
 """

@@ -1,4 +1,4 @@
-"""Celery's request for a channel's message, as the threads of a source run it."""
+"""Celery's request for a channel's message, for the threads of a source."""
 
 from __future__ import annotations
 
@@ -29,42 +29,42 @@ logger = logging.getLogger("channelsq.worker")
 
 
 class Events(Protocol):
-    """Decides about Celery's events of consumers."""
+    """The destination of Celery's events of consumers."""
 
     @property
     def enabled(self) -> bool:
-        """Whether there are any."""
+        """True if events are sent."""
 
     def of(self, identity: str) -> Any:
-        """Return what the events of a message go to, as Celery's dispatcher; None for nowhere."""
+        """Return the event dispatcher for a message; None if its events are not sent."""
 
 
 class Request(request.Request):
-    """Celery's request for a message of which everything is known already.
+    """Celery's request for a message that is already decoded.
 
-    Parts that few consumers ask for are made when they are asked for.
+    Attributes that few consumers use are computed at their first use.
 
     Args:
-        profile: the consumer's.
-        source: where the message came from.
-        delivery: the message, as its source holds it.
+        profile: the profile of the consumer's task.
+        source: the source of the message.
+        delivery: the source's delivery of the message.
         mine: the message, with its id.
-        kwargs: the route's.
-        events: where events go; None for nowhere.
-        headers: the message's, if they say more than its compact form does.
+        kwargs: the route's keyword arguments.
+        events: the destination of events; None if they are not sent.
+        headers: the message's headers, unless it came in the compact form.
     """
 
-    # What Celery's __init__ sets, and is the same for every message of a channel.
+    # Attributes of Celery's __init__ that are the same for every message of a channel.
     _terminate_on_ack: Any = None
     _connection_errors = ()
     _utc = _decoded = True
     _content_type = _content_encoding = _parent_id = _on_ack = _on_reject = None
     _expires: Any = None
 
-    #: What the consumer sent; None for nothing.
+    #: The messages that the consumer sent; None without any.
     outbox: Outbox | None = None
 
-    #: The time.time() before which it is not begun; 0 for at once.
+    #: The earliest time.time() of the start; 0 for at once.
     due = 0.0
 
     def __init__(
@@ -87,7 +87,7 @@ class Request(request.Request):
         self.id = mine.id
         self.name = profile.name  # type: ignore[misc]  # a slot, as Celery's own __init__ has it
 
-    # -- what Celery knows of a request
+    # -- Attributes of Celery's request
 
     @property
     def _all_headers(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Request(request.Request):
 
     @property
     def _queue(self) -> str:
-        """The name of the channel's queue, which is the name of the task in the message, too."""
+        """The name of the channel's queue, and of the task in the message."""
         return self._mine.channel_layer.channel_layer.queue_name(self._mine.channel_name)
 
     @property
@@ -193,30 +193,30 @@ class Request(request.Request):
         trace_context.add_to(described, self._mine.content)
         return described
 
-    # -- its course
+    # -- Life cycle
 
     @property
     def is_lost(self) -> bool:
-        """Whether the connection that it came by is lost: the broker gives it to a worker again."""
+        """True if the delivery's connection is lost: the broker redelivers the message."""
         return self._source.is_lost(self._delivery)
 
     def take(self) -> None:
-        """Note that the worker has the message."""
+        """Record that the worker holds the message."""
         held_messages.reserved[self.id] = self
 
     def leave(self) -> None:
-        """Note that the worker has it no more."""
+        """Record that the worker does not hold the message any more."""
         held_messages.reserved.pop(self.id, None)
 
     def abandon(self) -> None:
-        """Note that the worker has the message no more, which the broker delivers again."""
+        """Drop the record of a message that the broker redelivers."""
         self.leave()
         self._source.abandon(self._delivery)
 
     def run(self) -> None:
-        """Run the consumer, and do what its outcome asks for; nothing but the end of the worker is raised.
+        """Run the consumer and settle the message; raise only exceptions that end the worker.
 
-        A message that another worker has, or is to get, is not begun, nor one that was revoked while it waited.
+        A message is not begun if it is left to another worker or was revoked while it waited.
         """
         try:
             if self._source.is_lost(self._delivery):
@@ -254,7 +254,7 @@ class Request(request.Request):
         return may_begin
 
     def _bury(self) -> None:
-        """Be done with a message that has ended so many processes that it must not run again."""
+        """Set a message aside that has ended too many processes to run again."""
         channel = self._mine.channel_name
         logger.error(
             "channel %s: a message was dropped, as %d processes died with it", channel, MOST_DEATHS,
@@ -284,17 +284,17 @@ class Request(request.Request):
         self.acknowledge()
 
     def _finish(self, failure: untraced_run.Failure | None) -> None:
-        """Do what the outcome asks for."""
+        """Settle the message by the outcome of its consumer."""
         self.leave()
         if failure is not None:
-            self.on_success(failure)  # which knows what to do about a failure
+            self.on_success(failure)  # Celery's method handles failures, too
             return
         self.acknowledge()
         if self._events is not None:
             self.send_event("task-succeeded", result="None", runtime=time() - (self.time_start or 0.0))
 
     def give_up(self, error: BaseException) -> None:
-        """Be done with a message whose handling failed outside of its consumer; raise the end of the worker."""
+        """Acknowledge a message that failed outside of its consumer; raise errors that end the worker."""
         if is_end(error):
             raise error
         self.outbox = None
@@ -305,20 +305,20 @@ class Request(request.Request):
             self.acknowledge()
 
     def revoked(self) -> bool:
-        """Return whether it was revoked or has expired, and then be done with it; see Celery's."""
+        """Return whether the message was revoked or has expired, and then settle it, as in Celery."""
         was_revoked = bool(super().revoked())
         if was_revoked:
             self.leave()
         return was_revoked
 
     def acknowledge(self) -> None:
-        """Note that the message is done with; what its consumer sent goes out in the same transaction."""
+        """Acknowledge the message; the consumer's messages are sent in the same transaction."""
         if not self.acknowledged:
             self.acknowledged = True
             self._source.settle(self._delivery, self.outbox)
 
     def reject(self, requeue: bool = False) -> None:
-        """Note that the message is not wanted; with ``requeue`` it comes again."""
+        """Reject the message; with ``requeue`` it is redelivered."""
         if self.acknowledged:
             return
         if not requeue:
@@ -329,6 +329,6 @@ class Request(request.Request):
         self.send_event("task-rejected", requeue=requeue)
 
     def give_back(self) -> None:
-        """Have it handled once more."""
+        """Give the message back, to be redelivered."""
         self.leave()
         self.reject(requeue=True)

@@ -1,4 +1,4 @@
-"""The sources and runners of one process, whether that is the worker itself or one of its channel processes."""
+"""The readers and runners of one process: the worker itself or a channel process."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from channelsq.worker.sources.intake import Intake
 from channelsq.worker.sources.reader import Reader
 from channelsq.worker.sources.runner import Runner
 
-#: How many messages a source holds for each thread, and at least.  It asks for no more than are handled in some
-#: milliseconds, so that slow consumers leave the others to other workers.
+#: The number of messages that a source holds for each thread, and the minimum.  They are handled within some
+#: milliseconds, so that slow consumers leave further messages to other workers.
 PREFETCH, LEAST = 4, 32
 
 
@@ -29,17 +29,17 @@ class Crew:
 
     Args:
         app: the Celery app.
-        hostname: the worker's.
+        hostname: the worker's hostname.
         channels: the channels to read, by the alias of their layer.
-        threads: how many consumers of a layer run at once.
-        events: where events go.
-        sender: of Celery's signal ``task_received``.
-        opened: is told the alias of a layer and the name under which its messages are held, at each connection.
-        pool_keeps_limits: whether Celery's pool can end a task that takes too long.
-        reluctance: seconds for which it leaves what dead consumers hold, at first.
-        tasks: the consumers of each layer; those of the app's workers if left out.
-        credit: how many messages of a layer it holds at once; by the threads if left out.
-        around: makes the context in which each thread runs.
+        threads: the number of consumers of a layer that run at once.
+        events: the destination of events.
+        sender: the sender of Celery's signal ``task_received``.
+        opened: called at each connection with the alias of a layer and the consumer name that holds its messages.
+        pool_keeps_limits: whether Celery's pool can kill a task that takes too long.
+        reluctance: seconds after the start before messages of dead consumers are taken over.
+        tasks: the consumers of each layer; by default those of the app's workers.
+        credit: the most messages of a layer that are held at once; by default it depends on ``threads``.
+        around: returns the context manager in which each thread runs.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Crew:
             self._add(alias, names)
 
     def _add(self, alias: str, channels: Sequence[str]) -> Runner:
-        """Make what reads a layer, and return its runner, which is not started."""
+        """Create the reader and the runner of a layer; return the runner, which is not started."""
         tasks = self._tasks[alias]
         _trace(tasks, self._told[0])
         layer = tasks.layer.channel_layer
@@ -90,39 +90,39 @@ class Crew:
             runner.start()
 
     def stop(self) -> None:
-        """Begin nothing more; what was not begun is left to other workers.  Safe to call again."""
+        """Begin no more messages, and leave the others to other workers.  Repeated calls are harmless."""
         for runner in self._runners:
             runner.stop()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the consumers that run are done, or for some seconds; return whether they are."""
+        """Wait until running consumers are done, or for some seconds; return whether they are done."""
         until = None if seconds is None else monotonic() + seconds
         return all(runner.wait(until) for runner in self._runners)
 
     def cut(self) -> None:
-        """Send the outcomes of finished consumers, and leave what runs, which ends with the process, to others."""
+        """Send the outcomes of finished consumers; leave running messages to other workers, as the process ends."""
         for reader in self.readers.values():
             reader.cut()
 
     def close(self) -> None:
-        """Give back what is held, and close the connections."""
+        """Give back held messages, and close the connections."""
         for reader in self.readers.values():
             reader.close()
 
     def read(self, alias: str, channel: str) -> None:
-        """Read one more channel, of a layer that may be new."""
+        """Read one more channel, also of a layer that was not read before."""
         if alias in self.readers:
             self.readers[alias].read(channel)
         else:
             self._add(alias, [channel]).start()
 
     def cease(self, alias: str, channel: str) -> None:
-        """Read a channel no more."""
+        """Stop reading a channel."""
         self.readers[alias].cease(channel)
 
 
 def _trace(tasks: ConsumerTasks, hostname: str) -> None:
-    """Give consumers' tasks a tracer, as Celery does when its own broker is connected.
+    """Give consumers' tasks a tracer, as Celery does after it has connected to its broker.
 
     Tools that watch tasks may have replaced ``build_tracer`` since this module was imported.
     """

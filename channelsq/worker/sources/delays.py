@@ -1,7 +1,7 @@
-"""Whether a thread waited for something, or was ready to run while no processor was free.
+"""Measurement of scheduling delays: the time that a thread is ready to run but has no processor.
 
-On a busy machine a thread that computes takes longer than its own processor time.  That is no sign that it waits for
-something, and another thread would only take turns with it.
+On a busy machine a computing thread takes longer than its own processor time.  That does not mean that the thread waits
+for input or a lock, and another thread would only compete with it.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ try:
 except ImportError:  # not Linux
 
     def pauses() -> int | None:
-        """Return None: the system does not count them."""
+        """Return None: the system does not count pauses."""
         return None
 
 else:
 
     def pauses() -> int | None:
-        """Return how often the calling thread has given its processor up to wait; None if that is not counted."""
+        """Return the number of times that the calling thread has given up its processor to wait; None if unknown."""
         return getrusage(RUSAGE_THREAD).ru_nvcsw
 
 
 class Delays:
     """The delays of the calling thread, as Linux counts them (``/proc/PID/task/TID/schedstat``).
 
-    There are none elsewhere, and none of greenlets.  To read them lets other threads have the interpreter.
+    On other systems and for greenlets the delays are 0.  Reading them releases the interpreter lock.
     """
 
     _file = -1
     _seen = 0.0
 
     def __init__(self) -> None:
-        if greenlets.are_threads():  # they share one thread of the system, and there may be hundreds
+        if greenlets.are_threads():  # greenlets share one system thread, and there may be hundreds
             return
         try:
             self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
@@ -46,7 +46,7 @@ class Delays:
 
     @property
     def seconds(self) -> float:
-        """The seconds of delay since the thread began; of any thread's object."""
+        """The seconds of delay since the thread began; any thread may read them."""
         if self._file < 0:
             return 0.0
         try:
@@ -55,12 +55,12 @@ class Delays:
             return 0.0
 
     def since(self) -> float:
-        """Return the seconds of delay since it was asked last."""
+        """Return the seconds of delay since the last call."""
         before, self._seen = self._seen, self.seconds
         return max(0.0, self._seen - before)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)

@@ -1,4 +1,4 @@
-"""The messages that this process has, apart from Celery's own record of tasks (:mod:`celery.worker.state`).
+"""The messages that this process holds, apart from Celery's record of tasks (:mod:`celery.worker.state`).
 
 Celery's autoscaler counts the reserved tasks there, and Celery cancels the active ones when its broker is lost.
 Neither concerns messages of a layer.  ``inspect`` shows both, see :mod:`channelsq.worker.commands.control`.
@@ -14,28 +14,28 @@ from celery.worker import state
 
 
 class Held(Protocol):
-    """A message that this process has, as its request tells of it."""
+    """The request of a message that this process holds."""
 
-    #: When its consumer began; None before that.
+    #: The start time of its consumer; None before.
     time_start: float | None
 
     @property
     def eta(self) -> datetime | None:
-        """When it may begin; None for now."""
+        """The time from which it may begin; None for now."""
 
     def info(self, safe: bool = False) -> Mapping[str, Any]:
-        """Return what ``inspect`` tells of it; with ``safe`` without its content."""
+        """Return the message's entry for ``inspect``; with ``safe`` without its content."""
 
 
-#: Messages that were taken and are not handled yet, by id.
+#: Messages that were received and are not handled yet, by id.
 reserved: dict[str, Held] = {}
 
-#: Those of them that wait for their time, or for a rate limit.
+#: Reserved messages that wait for their ETA or a rate limit.
 scheduled: dict[str, Held] = {}
 
 
 def waiting() -> Iterator[Held]:
-    """Return the messages that are neither handled nor scheduled yet."""
+    """Yield the messages that are neither running nor scheduled."""
     for identity, request in tuple(reserved.items()):
         if request.time_start is None and identity not in scheduled:
             yield request
@@ -53,9 +53,9 @@ def clear() -> None:
 
 
 def answer(what: str) -> Any:
-    """Return what this process knows: ``active``, ``reserved``, ``scheduled`` or ``counts``, as ``inspect`` has it.
+    """Return the process's ``active``, ``reserved`` or ``scheduled`` messages or ``counts``, for ``inspect``.
 
-    Messages are shown without their content: cookies and tokens do not belong on an operator's screen.
+    Messages are shown without their content, as operators must not see cookies and tokens.
     """
     match what:
         case "active":

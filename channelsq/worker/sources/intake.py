@@ -1,4 +1,4 @@
-"""From a broker's message to the request of a consumer: check, route, and tell of it."""
+"""The intake: it checks and routes a broker's message, creates the request and announces it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Celery's own, so that its messages stay where people look for them.
+#: Celery's own logger, so that its log lines stay under the usual name.
 _received = logging.getLogger("celery.worker.strategy")
 
-#: Headers of a signed message that are taken although the signature does not cover them.
+#: Headers of a signed message that are accepted although the signature does not cover them.
 _HARMLESS = (
     "lang", "id", "root_id", "parent_id", "eta", "expires", "ignore_result", "origin", "redelivered", "argsrepr",
     "kwargsrepr", "task", DEATHS, EXPIRES_HEADER,
@@ -47,17 +47,17 @@ LEFT, KEPT = "is left to newer workers", "was set aside, as too many wait for a 
 
 
 class Intake:
-    """Makes requests of the messages of one layer.
+    """The factory of requests for the messages of one layer.
 
     Args:
         tasks: the layer's consumers.
-        hostname: the worker's.
-        events: where events go.
-        sender: of ``task_received``.
-        pool_keeps_limits: whether Celery's pool can end a task that takes too long.
+        hostname: the worker's hostname.
+        events: the destination of events.
+        sender: the sender of ``task_received``.
+        pool_keeps_limits: whether Celery's pool can kill a task that takes too long.
     """
 
-    # Of the poll:
+    # Set for each poll:
     _source: Source[Any]
     _newer: Newer
 
@@ -76,7 +76,7 @@ class Intake:
         #: Content types that are decoded.
         self.accept = prepare_accept_content(tasks.app.conf.accept_content)
         self._profiles: dict[str, TaskProfile] = {}
-        # Looked at once a poll:
+        # Read once per poll:
         self._looked_at: set[str] = set()
         self._events: Events | None = None
         self._tells = False
@@ -88,9 +88,9 @@ class Intake:
         others.
 
         Args:
-            source: where they come from.
-            deliveries: what it has polled.
-            newer: takes the messages that need a newer worker.
+            source: the source of the deliveries.
+            deliveries: the result of its poll.
+            newer: holds the messages that need a newer worker.
 
         Raises:
             source.errors: the connection is lost; the source's next poll returns the deliveries again.
@@ -102,7 +102,7 @@ class Intake:
         for place, delivery in enumerate(deliveries):
             try:
                 request = self._take_plain(delivery) or self._take_any(delivery)
-            except BaseException as error:  # of whatever a message can hold
+            except BaseException as error:  # any error that a message's content may cause
                 if isinstance(error, source.errors):
                     source.unread(deliveries[place:])
                     if taken:
@@ -117,10 +117,10 @@ class Intake:
                 taken.append(request)
         return taken
 
-    # -- reading a message
+    # -- Reading a message
 
     def _take_plain(self, delivery: Any) -> Request | None:
-        """Return the request of a message as layers send it; None if it is something else, or is not to be run."""
+        """Return the request of a message in a layer's format; None for other messages, or if it must not run."""
         plain = self._source.plain(delivery)
         if plain is None:
             return None
@@ -128,7 +128,7 @@ class Intake:
         try:
             mine = Message(content, channel, self._layer)
             resolved = self._layer.router.resolve(mine)
-        except (TypeError, ValueError):  # none of ours has such a value
+        except (TypeError, ValueError):  # not a message of this package
             return None
         if resolved is None:
             return None
@@ -140,7 +140,7 @@ class Intake:
         return Request(profile, self._source, delivery, mine, {**kwargs} if kwargs else {}, self._events)
 
     def _take_any(self, delivery: Any) -> Request | None:
-        """Return the request of whatever message; None if it is not to be run, which is dealt with."""
+        """Return the request of any message; None if the message must not run and was settled here."""
         source, queue = self._source, self._source.queue_of(delivery)
         try:
             message = source.open(delivery)
@@ -156,7 +156,7 @@ class Intake:
             else:
                 source.set_aside(delivery, str(error))
                 teller.tell(queue, error, KEPT)
-        except Refused as error:  # which is logged
+        except Refused as error:  # the check has logged it
             source.set_aside(delivery, f"{error}, where CONFIG['signing'] asks for it")
         except (TypeError, ValueError) as error:
             self._refuse(delivery, queue, error)
@@ -178,7 +178,7 @@ class Intake:
             self._signing.check_task(queue, message.headers.get("id"), body)
             message.headers = {name: message.headers[name] for name in _HARMLESS if name in message.headers}
             if "retries" in message.headers:
-                message.headers["retries"] = 0  # further tries are the consumer's task's
+                message.headers["retries"] = 0  # only retries of the consumer's task count
         mine = Message(_content(message, channel), channel, self._layer)
         resolved = self._tasks.resolve(mine)
         if resolved is None:
@@ -194,7 +194,7 @@ class Intake:
         return self._request(delivery, message, mine, task, kwargs)
 
     def _retry(self, delivery: Any, message: Any, queue: str) -> Request | None:
-        """Return the request of another try of a consumer's task."""
+        """Return the request of a retry of a consumer's task."""
         name = message.headers.get("task")
         task: Any = self._tasks.app.tasks.get(name)
         channel = self._channels.get(queue)
@@ -212,7 +212,7 @@ class Intake:
         return self._request(delivery, message, mine, task, kwargs)
 
     def _expire(self, delivery: Any, mine: Message) -> None:
-        """Drop a message whose time is over; its socket goes on without it, and its HTTP client waits no longer."""
+        """Drop an expired message; its socket continues without it, and its HTTP client stops waiting."""
         channel = mine.channel_name
         logger.warning(
             "channel %s: a message expired before a worker took it", channel,
@@ -240,13 +240,13 @@ class Intake:
         return request
 
     def _profile(self, task: ConsumerTask) -> TaskProfile:
-        """Return how a task's consumer is run, looked at once a poll."""
+        """Return the profile of a consumer's task, updated once per poll."""
         name = str(task.name)
         profile = self._profiles.get(name)
         if profile is None:
             profile = self._profiles[name] = TaskProfile(task)
             profile.fields = {
-                "headers": {},  # of the publisher's own there are none, and Celery need not look for them
+                "headers": {},  # there are no publisher's headers, and this saves Celery the search
                 "properties": {},
                 "reply_to": None,
                 "hostname": self._hostname,
@@ -260,10 +260,10 @@ class Intake:
             profile.is_handed_over = self._pool_keeps_limits and bool(task.time_limit or task.soft_time_limit)
         return profile
 
-    # -- telling of it
+    # -- Announcing a message
 
     def _look(self) -> None:
-        """Look at what may change from poll to poll."""
+        """Read the settings that may change between polls."""
         self._looked_at.clear()
         self._events = self._every_event if self._every_event.enabled else None
         self._tells = (
@@ -274,12 +274,12 @@ class Intake:
         )
 
     def _admit(self, request: Request) -> bool:
-        """Have the worker hold a request, and tell those who listen; False if that failed, and it is done with."""
+        """Register and announce a request; return False if that failed and the message was settled."""
         try:
             request.take()
             if self._tells:
                 self._tell(request)
-        except BaseException as error:  # of a receiver of a signal, say
+        except BaseException as error:  # for example of a signal's receiver
             request.give_up(error)
             return False
         return True
@@ -303,7 +303,7 @@ class Intake:
         _received.info(LOG_RECEIVED, context, extra={"data": context})
 
     def _announce(self, request: Request) -> None:
-        """Tell who listens that a message was received, as Celery does."""
+        """Announce a received message by Celery's signal and event."""
         if signals.task_received.receivers:
             signals.task_received.send(sender=self._sender, request=request)
         eventer = request.eventer
@@ -323,10 +323,10 @@ class Intake:
 
 
 def _moment(text: Any, name: str) -> datetime | None:
-    """Return a header's moment.
+    """Return the time in a header.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the header is not a time.
     """
     if text is None:
         return None
@@ -341,16 +341,16 @@ def _payload(message: Any) -> tuple[Any, Any, Any]:
     """Return args, kwargs and embed of a task message; three times None if it has none.
 
     Raises:
-        ValueError: its serializer is not accepted.
+        ValueError: the serializer is not accepted.
     """
     try:
         if message.content_type == CONTENT_TYPE:
             args, kwargs, embed = codec.loads(message.body)
         else:
             args, kwargs, embed = message.payload
-    except ContentDisallowed as error:  # pickle, say
+    except ContentDisallowed as error:  # for example pickle
         raise ValueError(str(error)) from None
-    except Exception:  # whatever a decoder raises
+    except Exception:  # any error of a decoder
         return None, None, None
     return args, kwargs, embed
 
@@ -359,7 +359,7 @@ def _content(message: Any, channel: str) -> dict[str, Any]:
     """Return the content of a channel's message.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a channel's message.
     """
     args, _, embed = _payload(message)
     match args:

@@ -1,16 +1,16 @@
-"""How many threads keep one interpreter busy: measured, not guessed."""
+"""Measurement of the number of threads that keep one interpreter busy."""
 
 from __future__ import annotations
 
 from channelsq.worker.running import greenlets
 
-#: Seconds between two looks at how much the threads compute together.
+#: Seconds between two measurements of the threads' computing time.
 LOOK = 0.01
 
-#: The parts of an interpreter's time above which a thread is taken away, and below which one is added.
+#: The interpreter loads above which a thread is removed, and below which a thread is added.
 BUSY, FREE = 0.95, 0.85
 
-#: Seconds that a job may wait for a thread, at most.
+#: The most seconds that a job may wait for a thread.
 STOCK = 0.004
 
 #: The least weight of a new sample in the averages, the most, and the seconds of a job that get the most.
@@ -18,10 +18,10 @@ _LEAST, _MOST, _LONG = 0.1, 0.5, 0.05
 
 
 class Load:
-    """What a runner knows of its jobs.  Not thread-safe.
+    """Averages of a runner's jobs.  Not thread-safe.
 
     Args:
-        limit: how many threads there may be.
+        limit: the most threads.
     """
 
     def __init__(self, limit: int) -> None:
@@ -31,23 +31,23 @@ class Load:
         self._used = 0.0  # seconds of computing since the last look
         self._looked = 0.0
         self._busy = 0.0  # at the last look
-        #: Seconds that a job waits for something, on average.
+        #: Seconds that a job waits, on average.
         self.waiting = 0.0
-        #: How many jobs may run at once.
+        #: The number of jobs that may run at once.
         self.allowed = 1
 
     def add(self, now: float, seconds: float, computed: float, jobs: int = 1, *, alone: bool) -> None:
-        """Learn from jobs.
+        """Add finished jobs to the averages.
 
         Args:
-            now: by the monotonic clock.
-            seconds: how long they took.
-            computed: for how long of that their thread computed.
-            jobs: how many they were.
+            now: the time of the monotonic clock.
+            seconds: the duration of the jobs.
+            computed: the part of it that their thread computed.
+            jobs: the number of jobs.
             alone: whether no other job ran meanwhile.
         """
         part = min(1.0, computed / seconds) if seconds > 0 else 1.0
-        # Beside others that compute a thread also waits for the interpreter, which says nothing of its own job.
+        # Beside computing threads a thread also waits for the interpreter, which does not count as the job's waiting.
         if alone or part > self._computing or self._busy < FREE:
             weight = min(_MOST, max(_LEAST, seconds / _LONG * _MOST))
             self._computing += (part - self._computing) * weight
@@ -55,7 +55,7 @@ class Load:
         self.compute(now, computed)
 
     def compute(self, now: float, computed: float) -> None:
-        """Note seconds of computing, by a job or beside one."""
+        """Add seconds of computing, of a job or of the runner."""
         self._used += computed
         elapsed = now - self._looked
         if elapsed >= LOOK:
@@ -69,23 +69,23 @@ class Load:
 
     @property
     def stock(self) -> int:
-        """How many jobs wait for so short a time that they may be fetched before a thread is free; 0 for none."""
+        """The number of jobs that may be fetched before a thread is free, as they would wait only briefly."""
         if self.allowed == 1:
             return 0
         return min(2 * self.allowed, int(STOCK * self.allowed / max(self.waiting, 0.0001)))
 
     def stalled(self, running: int) -> None:
-        """Note that so many jobs run and none of them moves: one more may be begun."""
+        """Allow one more job, as none of the running jobs makes progress."""
         self._cap = max(self._cap, min(self._limit, running + 1))
         self._computing = min(self._computing, 1 / (running + 1))
         self.allowed = max(self.allowed, min(self._limit, running + 1))
 
 
 class GreenletLoad(Load):
-    """The load where threads are greenlets: as many jobs run at once as may.
+    """The load of greenlets: all of them may run jobs at once.
 
-    Greenlets do not contend for the interpreter: one runs until it waits.  How long each of them computes is not known,
-    as they share one thread of the system.
+    Greenlets do not contend for the interpreter: each runs until it waits.  Their computing times are unknown, as they
+    share one system thread.
     """
 
     def __init__(self, limit: int) -> None:
@@ -93,7 +93,7 @@ class GreenletLoad(Load):
         self.allowed = limit
 
     def add(self, now: float, seconds: float, computed: float, jobs: int = 1, *, alone: bool) -> None:
-        """Note how long jobs took, which may have been for others that computed; see :meth:`Load.add`."""
+        """Add the durations of jobs, which may include waiting for other greenlets; see :meth:`Load.add`."""
         self.waiting += (seconds / jobs - self.waiting) * _LEAST
 
     def compute(self, now: float, computed: float) -> None:
@@ -104,5 +104,5 @@ class GreenletLoad(Load):
 
 
 def make_load(limit: int) -> Load:
-    """Return what a runner of this process is to know of its jobs."""
+    """Return the load for a runner of this process."""
     return GreenletLoad(limit) if greenlets.are_threads() else Load(limit)

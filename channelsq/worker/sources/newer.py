@@ -1,8 +1,8 @@
-"""Messages that need a newer worker: they wait in this one for a moment, and are then left to others.
+"""Messages that need a newer worker: this worker holds them briefly, and then leaves them to others.
 
-In the middle of a deploy a newer worker reads the same queue, and has a message as soon as this one gives it back.  A
-message that is given back at once would come again at once, so it is held first.  Few are held at a time: more become
-dead letters, where the broker has a place for those.
+During a deploy a newer worker reads the same queue and gets a message as soon as this worker gives it back.  Without
+the wait, this worker would get the message again at once.  Only few messages are held at a time; further ones become
+dead letters if the broker stores dead letters.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from channelsq.layers.contract.source_contract import Source
 #: Seconds that a message is held before it is given back.
 HELD = 2.0
 
-#: How many messages of a layer are held at a time.
+#: The most messages of a layer that are held at a time.
 MOST = 100
 
 
 class Newer:
-    """The messages of one source that need a newer worker.  For the thread that polls.
+    """The messages of one source that need a newer worker.  Only the polling thread uses it.
 
     Args:
-        source: where they come from.
+        source: the source of the messages.
     """
 
     def __init__(self, source: Source[Any]) -> None:
@@ -32,7 +32,7 @@ class Newer:
         self._held: deque[tuple[float, Any]] = deque()
 
     def hold(self, delivery: Any) -> bool:
-        """Hold a message, which takes no credit meanwhile; return False if too many are held."""
+        """Hold a message without using credit; return False if too many are held."""
         if len(self._held) >= MOST:
             return False
         self._source.make_room(1)
@@ -40,10 +40,10 @@ class Newer:
         return True
 
     def leave(self, *, every: bool = False) -> None:
-        """Leave the messages that were held for long enough to other workers; raise the transport's errors.
+        """Leave messages that were held long enough to other workers; raise the transport's errors.
 
         Args:
-            every: leave all, as the worker ends.
+            every: whether to leave all messages, as the worker ends.
         """
         now = monotonic()
         while self._held and (every or self._held[0][0] <= now):
@@ -52,6 +52,6 @@ class Newer:
             self._source.make_room(-1)
 
     def forget(self) -> None:
-        """Forget the messages, as the broker has them again."""
+        """Forget the messages, as the broker will redeliver them."""
         while self._held:
             self._source.abandon(self._held.popleft()[1])

@@ -1,4 +1,4 @@
-"""The reader of one layer: it polls the layer's source for a runner, and has messages wait for their time."""
+"""The reader of one layer: it polls the layer's source for a runner, and delays messages with an ETA."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from channelsq.worker.sources.newer import Newer
 
 logger = logging.getLogger("channelsq.worker")
 
-#: Seconds between two attempts to connect, as sockets wait meanwhile.
+#: Seconds between two attempts to connect; short, as sockets wait meanwhile.
 EVERY = 0.5
 
-#: Seconds that a poll takes at most while no message may be taken.
+#: The most seconds of a poll without credit.
 WITHOUT_CREDIT = 0.05
 
 
@@ -32,11 +32,11 @@ class Reader:
 
     Args:
         layer: the layer.
-        intake: makes requests of its messages.
-        channels: which channels to read.
-        credit: how many messages it may hold at once, without those that wait for their time.
+        intake: the intake, which creates requests.
+        channels: the channels to read.
+        credit: the most messages that are held at once, without delayed ones.
         opened: see :class:`~channelsq.layers.contract.source_contract.SourceOptions`.
-        reluctance: see there.
+        reluctance: see :class:`~channelsq.layers.contract.source_contract.SourceOptions`.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class Reader:
         self._intake = intake
         self._wanted = dict.fromkeys(channels)
         options = SourceOptions(tuple(self._wanted), credit, intake.accept or (), opened or _ignore, reluctance)
-        #: The broker's side.
+        #: The source of the layer's messages.
         self.source = layer.source(options)
         self._newer = Newer(self.source)
         self._delayed = Delayed()
         self._orders: deque[Callable[[], None]] = deque()
         self._closing = threading.Event()
-        self._away = 0  # how often connecting has failed in a row
+        self._away = 0  # the number of failed connections in a row
 
-    # -- for the runner
+    # -- Called by the runner
 
     def poll(self, seconds: float) -> list[Request]:
-        """Send what is settled, wait for messages, and return those that may begin."""
+        """Send settled messages, wait for new ones, and return those that may begin."""
         ready: list[Request] = []
         source = self.source
-        if worker_is_ending():  # with gevent it takes seconds until Celery stops its steps
+        if worker_is_ending():  # with gevent, Celery stops its steps only after seconds
             source.flush()
             self._closing.wait(seconds)
             return ready
@@ -77,7 +77,7 @@ class Reader:
             self._newer.leave()
             ready = self._whose_time_has_come()
             if not (self._wanted and source.has_credit()):
-                # Acknowledgements are not sent with a poll then.  No message ends this wait, so it is short.
+                # Without a poll, acknowledgements are sent separately.  No message ends this wait, so it is short.
                 source.flush()
                 self._closing.wait(0.0 if ready else self._delayed.seconds(WITHOUT_CREDIT if self._wanted else seconds))
                 return ready
@@ -88,18 +88,18 @@ class Reader:
         except source.errors as error:
             source.lost()
             self._lost(error)
-        except Exception:  # of this code, or of options that cannot be used
+        except Exception:  # an error of this code, or unusable options
             logger.exception("%s: reading failed", self._described, extra={"action": "poll_failed"})
-        if not ready:  # those whose time has come do not need the connection to begin
+        if not ready:  # due messages may begin without the connection
             self._closing.wait(EVERY)
         return ready
 
     def has_credit(self) -> bool:
-        """Return whether another message may be taken, or one that waits may begin soon."""
+        """Return whether the source has credit, or a delayed message may begin soon."""
         return len(self._delayed) > 0 or self.source.has_credit()
 
     def settle(self) -> None:
-        """Send what is settled.  From any thread; raises nothing."""
+        """Send settled messages.  From any thread; never raise."""
         self.source.flush()
 
     def give_back(self, jobs: Sequence[Any]) -> None:
@@ -107,16 +107,16 @@ class Reader:
         for job in jobs:
             try:
                 job.give_back()
-            except Exception as error:  # they come again when the lease has ended
+            except Exception as error:  # they are redelivered when the lease has expired
                 logger.warning("messages could not be given back: %s", error, extra={"action": "give_back_failed"})
                 return
 
     def interrupt(self) -> None:
-        """Have a poll that waits return soon."""
+        """Make a waiting poll return soon."""
         self._closing.set()
         self.source.interrupt()
 
-    # -- for the worker
+    # -- Called by the worker
 
     def read(self, channel: str) -> None:
         """Read one more channel."""
@@ -124,32 +124,32 @@ class Reader:
         self._orders.append(lambda: self.source.read(channel))
 
     def cease(self, channel: str) -> None:
-        """Read a channel no more."""
+        """Stop reading a channel."""
         self._wanted.pop(channel, None)
         self._orders.append(lambda: self.source.cease(channel))
 
     def cut(self) -> None:
-        """Send what is settled, and leave to other workers what runs, as the process ends now."""
+        """Send settled messages; leave running ones to other workers, as the process ends now."""
         self.source.cut()
 
     def close(self) -> None:
-        """Give back what is held, and close the connection; the runner has ended, or what it runs is lost."""
+        """Give back held messages, and close the connection, after the runner has ended or was cut."""
         for request in self._delayed.clear():
             request.leave()
         try:
             self._newer.leave(every=True)
-        except Exception as error:  # of a connection that is lost: the broker has them again
+        except Exception as error:  # a lost connection: the broker redelivers the messages
             logger.warning("%s: closed badly: %s", self._described, error, extra={"action": "close_failed"})
         self.source.close()
 
-    # -- the connection
+    # -- Connection
 
     @property
     def _described(self) -> str:
         return shown(str(getattr(self._layer, "url", ""))) or type(self._layer).__name__
 
     def _lost(self, error: BaseException) -> None:
-        """Log a lost connection, the first, second, fourth, eighth time in a row."""
+        """Log a lost connection, at the first, second, fourth, eighth … failure in a row."""
         self._away += 1
         if self._away & (self._away - 1) == 0:
             logger.warning(
@@ -163,21 +163,21 @@ class Reader:
         logger.info("%s: the broker of the layer is back", self._described, extra={"action": "source_back"})
 
     def _carry_out(self) -> None:
-        """Do what other threads have asked for."""
+        """Carry out the orders of other threads."""
         while self._orders:
-            self._orders[0]()  # which may fail, as the connection is lost, and is then done with the next one
+            self._orders[0]()  # if the connection is lost, the order is kept for the next one
             self._orders.popleft()
 
     def _forget(self) -> None:
-        """Forget what was held: the broker has it again."""
+        """Forget held messages: the broker redelivers them."""
         self._newer.forget()
         for request in self._delayed.clear():
             request.abandon()
 
-    # -- messages that wait
+    # -- Delayed messages
 
     def _begin_or_hold(self, requests: Iterable[Request]) -> list[Request]:
-        """Return new requests that may begin; the others wait for their time, and take no credit meanwhile."""
+        """Return new requests that may begin; delay the others, which use no credit meanwhile."""
         ready = []
         for request in requests:
             if request.due > time():
@@ -189,7 +189,7 @@ class Reader:
         return self._within_limits(ready)
 
     def _whose_time_has_come(self) -> list[Request]:
-        """Return requests that have waited and may begin."""
+        """Return delayed requests that may begin."""
         due = self._delayed.due()
         for request in due:
             if request.due:
@@ -198,7 +198,7 @@ class Reader:
         return self._within_limits(due)
 
     def _within_limits(self, requests: Iterable[Request]) -> list[Request]:
-        """Return the requests that the rate limits of their tasks let begin; the others wait."""
+        """Return the requests that their tasks' rate limits allow; delay the others."""
         ready = []
         for request in requests:
             until = self._delayed.limited_until(request)

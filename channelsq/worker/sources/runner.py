@@ -1,14 +1,13 @@
-"""The threads that run a source's consumers: one leads, the others follow.
+"""The threads that run a source's consumers: a leader and its followers.
 
-The thread that leads polls the source, then runs what the poll brought; its next poll carries the outcomes.  While
-consumers compute, that one thread does everything, since a second one would only contend for the interpreter.  Where
-consumers wait, for a database say, others take jobs off the same backlog, or lead in its place.
+The leader polls the source, then runs the received jobs; its next poll carries the outcomes.  While consumers compute,
+this thread does everything, since a second thread would only contend for the interpreter.  If consumers wait, for
+example for a database, other threads take jobs from the same backlog, or lead in its place.
 
-When all of them run consumers, one thread more polls for them, and sends the outcomes: those that run consumers then
-do nothing else.
+When all threads run consumers, an assistant thread polls and sends the outcomes for them.
 
-How many threads take part follows from what is measured: a consumer whose thread computes for a quarter of its time
-leaves room for four.  A consumer that is not known yet, or stalls for once, is noticed after :data:`STALL`.
+Measurements decide the number of threads: if a consumer's thread computes for a quarter of its time, four threads take
+part.  A consumer without measurements, or a single stall, is noticed after :data:`STALL`.
 """
 
 from __future__ import annotations
@@ -29,74 +28,74 @@ logger = logging.getLogger("channelsq.worker")
 #: Seconds without progress after which another thread takes part, if the runner's threads compute little.
 STALL = 0.002
 
-#: Seconds without progress after which one does in any case: a consumer may compute outside of the interpreter.
+#: Seconds without progress after which another thread takes part in any case: a consumer may compute without the lock.
 LONG_STALL = 0.02
 
-#: Seconds for which a thread takes one job after the other without a look at the others, while one thread is enough.
+#: Seconds for which a thread runs jobs without checking the other threads, while one thread is enough.
 BURST = 0.001
 
-#: Seconds that a finished job's outcome may wait for those of others, and for the next poll, while jobs compute, and
-#: while they wait for something.
+#: Seconds that the outcome of a finished job may wait for other outcomes and the next poll, while jobs compute and
+#: while they wait.
 HOLD, HOLD_WAITING = 0.010, 0.002
 
 #: Seconds that a poll waits for a message.
 WAIT = 1.0
 
-#: Seconds of waiting in a job from which its thread sends the outcomes of earlier jobs first.
+#: The average waiting time of a job, in seconds, above which its thread sends earlier outcomes first.
 NOTICEABLE = 0.0002
 
-#: Seconds without progress after which no thread watches for stalls, unless one could let another job begin.
+#: Seconds without progress after which no thread watches for stalls, unless that could let another job begin.
 QUIET = 0.05
 
-#: Processor time, as a part of a second a second, up to which the process is thought to be waiting for something.
+#: The processor load of the process below which its jobs count as waiting.
 IDLE = 0.7
 
-#: The part of a wait for which a thread that runs a job had no processor, from which on it is not thought to be stuck.
+#: The part of a wait without a processor above which a running job does not count as stalled.
 DELAYED = 0.3
 
-#: Seconds that a job takes longer than it computes from which it is asked whether it waited at all.
+#: The difference between a job's duration and its computing time, in seconds, above which its pauses are checked.
 LONGER = 0.001
 
 
 class Job(Protocol):
-    """A message that is to be handled."""
+    """A message for a consumer."""
 
     def run(self) -> None:
-        """Run its consumer, and note the outcome with the source."""
+        """Run the consumer, and settle the message with the source."""
 
 
 class Source(Protocol):
-    """A layer's queues, for a runner."""
+    """The source of a runner's jobs."""
 
     def poll(self, seconds: float) -> Sequence[Job]:
-        """Send what is settled, wait for messages, and return them.  In one thread at a time.
+        """Send settled messages, wait for new ones, and return them.  In one thread at a time.
 
-        With no ``seconds`` it does not wait for what is not there.
+        If ``seconds`` is 0, return without waiting.
 
-        Raises nothing: a lost connection is logged, and waited for.
+        Never raise: a lost connection is logged, and the poll waits for the next one.
         """
 
     def settle(self) -> None:
-        """Send what is settled.  From any thread; raises nothing."""
+        """Send settled messages.  From any thread; never raise."""
 
     def has_credit(self) -> bool:
-        """Return whether another message may be taken."""
+        """Return whether the source may hold another message."""
 
     def give_back(self, jobs: Sequence[Job]) -> None:
-        """Leave jobs that were not begun to other workers; raises nothing."""
+        """Leave jobs that were not begun to other workers; never raise."""
 
     def interrupt(self) -> None:
-        """Have a poll that waits return soon.  From any thread; raises nothing."""
+        """Make a waiting poll return soon.  From any thread; never raise."""
 
 
 class Runner:
-    """Runs the jobs of one source.
+    """The threads that run the jobs of one source.
 
     Args:
-        source: where they come from.
-        limit: how many threads may run jobs.
-        name: for the threads.
-        around: makes the context in which each thread runs.
+        source: the source of the jobs.
+        limit: the most threads that run jobs.
+        name: the prefix of the threads' names.
+        around: returns the context manager in which each thread runs.
     """
 
     def __init__(
@@ -125,11 +124,11 @@ class Runner:
         self._may_be_more = False  # whether the last poll brought anything
         self._watching = False
         self._stopping = False
-        self._progress = 0.0  # when a job was begun or finished last
-        self._unsent = 0.0  # since when there are outcomes that nobody has sent; 0 for none
+        self._progress = 0.0  # the time of the last start or end of a job
+        self._unsent = 0.0  # the time of the oldest outcome that is not sent; 0 for none
         self._load = make_load(limit)
 
-    # -- its life
+    # -- Start and stop
 
     def start(self) -> None:
         """Start the first thread."""
@@ -137,7 +136,7 @@ class Runner:
             self._add_thread()
 
     def stop(self) -> None:
-        """Begin no more jobs; what was not begun is given back."""
+        """Begin no more jobs; give back those that were not begun."""
         with self._change:
             self._stopping = True
             left: list[Job] = []
@@ -157,7 +156,7 @@ class Runner:
             thread.join(None if until is None else max(0.0, until - monotonic()))
         return not any(thread.is_alive() for thread in threads)
 
-    # -- the threads
+    # -- Threads
 
     def _add_thread(self, *, assists: bool = False) -> None:
         self._number += 1
@@ -167,7 +166,7 @@ class Runner:
         self._threads.add(thread)
 
     def _work(self, assists: bool) -> None:
-        """In a thread: take one step after the other."""
+        """Run the steps of a thread."""
         worker = _Worker(self, assists)
         with self._change:
             self._workers.add(worker)
@@ -182,11 +181,11 @@ class Runner:
             worker.delays.close()
 
     def _delayed(self) -> float:
-        """Return for how long threads that run jobs have had no processor, since it was asked last; under the lock."""
+        """Return the scheduling delay of threads with jobs since the last call; under the lock."""
         return sum(worker.delays.since() for worker in self._workers if worker.is_running)
 
     def _is_due(self, now: float) -> bool:
-        """Return whether outcomes must be sent now, as other jobs may take long; under the lock."""
+        """Return whether outcomes must be sent now, before the next poll; under the lock."""
         if not self._unsent:
             return False
         if self._load.waiting > NOTICEABLE:
@@ -198,13 +197,13 @@ class Runner:
         return self._running < self._load.allowed
 
     def _is_to_fetch(self) -> bool:
-        """Return whether to poll though jobs are left, as they are few: then no thread runs out of them."""
+        """Return whether to poll before the backlog is empty, so that no thread runs out of jobs."""
         if not self._may_be_more or self._polling or len(self._backlog) >= self._load.stock:
             return False
         return self._source.has_credit()
 
     def _call_another(self) -> None:
-        """Have another thread take part if there is something for it, or watch if no thread does."""
+        """Wake or start another thread if there is work for it, or if no thread watches for stalls."""
         if self._stopping or (self._watching and not (self._may_begin() and (self._backlog or not self._polling))):
             return
         if self._idle:
@@ -212,7 +211,7 @@ class Runner:
         elif len(self._threads) < self.limit:
             try:
                 self._add_thread()
-            except RuntimeError as error:  # the system has no more; those that there are go on
+            except RuntimeError as error:  # the system has no more threads; the others continue
                 self.limit = len(self._threads)
                 logger.error(
                     "%s: no thread beside the first %d: %s", self._name, self.limit, error,
@@ -220,7 +219,7 @@ class Runner:
                 )  # fmt: skip
 
     def _call_assistant(self) -> None:
-        """Have a thread that runs no jobs poll, and send the outcomes, while all others run jobs."""
+        """Start or wake the assistant, which polls and sends outcomes while all other threads run jobs."""
         if self._stopping:
             return
         if self._has_assistant:
@@ -238,7 +237,7 @@ class _Worker:
 
     Args:
         runner: the runner, whose private state its threads share.
-        assists: whether it runs no jobs.
+        assists: whether the thread is the assistant, which runs no jobs.
     """
 
     def __init__(self, runner: Runner, assists: bool) -> None:
@@ -248,16 +247,16 @@ class _Worker:
         self._clock = thread_time()
         self._sends_first = False
         self._pauses: int | None = None
-        self._ran = 0  # how many jobs it has run since
-        self._begun: tuple[float, bool] | None = None  # when its job began, and whether it was the only one
+        self._ran = 0  # the number of jobs that it has run since the start of its burst
+        self._begun: tuple[float, bool] | None = None  # the start of its job, and whether no other job ran
 
     @property
     def is_running(self) -> bool:
-        """Whether it runs a job."""
+        """True if the thread runs a job."""
         return self._begun is not None
 
     def step(self) -> bool:
-        """Run a job, poll, send or wait; False when the thread is to end."""
+        """Run a job, poll, send or wait; return False when the thread must end."""
         runner = self._runner
         with runner._change:
             self._finish()
@@ -294,7 +293,7 @@ class _Worker:
         return _END
 
     def _next_to_assist(self) -> object:
-        """Return the next step of the thread that runs no jobs."""
+        """Return the next step of the assistant."""
         runner = self._runner
         while not runner._stopping:
             all_run = runner._running >= runner.limit
@@ -332,7 +331,7 @@ class _Worker:
         return job
 
     def _finish(self) -> None:
-        """Note the end of the job that was begun last; under the lock."""
+        """Record the end of the last job; under the lock."""
         if self._begun is None:
             return
         runner = self._runner
@@ -346,7 +345,7 @@ class _Worker:
         runner._load.add(now, seconds, computed, self._ran, alone=alone and not runner._running)
 
     def _wait(self) -> None:
-        """Wait for a change; one thread at a time looks whether the others are stuck."""
+        """Wait for a change; one thread at a time watches for stalled jobs."""
         runner = self._runner
         runner._idle += 1
         try:
@@ -365,7 +364,7 @@ class _Worker:
             stalled = now - runner._progress
             if runner._running and stalled >= STALL and not runner._may_begin():
                 idle = (process_time() - used) < IDLE * (now - then)
-                # This may count earlier delays, too; the next look does not.
+                # This may include earlier delays; the next check does not.
                 if (idle or stalled >= LONG_STALL) and runner._delayed() < DELAYED * (now - then):
                     runner._load.stalled(runner._running)
         finally:
@@ -376,7 +375,7 @@ class _Worker:
         jobs: Sequence[Job] = ()
         try:
             jobs = runner._source.poll(0.0 if runner._backlog else WAIT)
-        except BaseException:  # of this code, out of memory say: what was fetched comes again with its lease
+        except BaseException:  # for example MemoryError: fetched messages are redelivered after their lease
             logger.exception("a poll was interrupted", extra={"action": "poll_failed"})
         now = monotonic()
         with runner._change:
@@ -395,7 +394,7 @@ class _Worker:
         runner = self._runner
         if self._sends_first:
             self._send()
-            with runner._change:  # what that took is not the job's
+            with runner._change:  # the time of sending does not count for the job
                 assert self._begun is not None
                 now = monotonic()
                 self._begun, self._pauses = (now, self._begun[1]), pauses()
@@ -406,7 +405,7 @@ class _Worker:
             try:
                 job.run()
             except BaseException:
-                # The message is not acknowledged, and comes again when this worker has ended.
+                # The message is not acknowledged, and is redelivered when this worker has ended.
                 logger.exception("%r failed in the worker", job, extra={"action": "run_failed"})
             self._ran += 1
             now = monotonic()
@@ -417,11 +416,11 @@ class _Worker:
             except IndexError:
                 break
             runner._progress = now
-            # The next job may take long, and others send the outcome then.  At worst they send once too often.
+            # The next job may take long; then other threads send the outcome.  At worst they send once too often.
             runner._unsent = runner._unsent or now
 
     def _computed(self) -> float:
-        """Return the seconds that the thread has computed since it asked last."""
+        """Return the seconds that the thread has computed since the last call."""
         before, self._clock = self._clock, thread_time()
         return self._clock - before
 
