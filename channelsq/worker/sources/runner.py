@@ -28,7 +28,8 @@ logger = logging.getLogger("channelsq.worker")
 #: Seconds without progress after which another thread takes part, if the runner's threads compute little.
 STALL = 0.002
 
-#: Seconds without progress after which another thread takes part in any case: a consumer may compute without the lock.
+#: Seconds without progress after which another thread takes part in any case: a consumer may compute in C code that
+#: has released the interpreter lock.
 LONG_STALL = 0.02
 
 #: Seconds for which a thread runs jobs without checking the other threads, while one thread is enough.
