@@ -73,7 +73,7 @@ class ChatUser:
         self.page.fill("[name=username]", self.name)
         self.page.fill("[name=password]", PASSWORD)
         self.page.click("main button")
-        expect(self.page.locator("h1")).to_have_text("CapacityWindows")
+        expect(self.page.locator("h1")).to_have_text("Rooms")
         expect(self.page.locator(".who")).to_have_text(self.name)
 
     @property

@@ -375,12 +375,12 @@ def test_another_goes_on_where_one_was_told_to_stop(make_site: Any, monkeypatch:
     monkeypatch.setattr(heartbeat, "_AT_ONCE", 1)
     presence = site.layer.presence
     presence.beat("dead", 60)
-    presence.note("dead", {f"websocket.send.dead!{n}": f"/left/{n}/" for n in range(100)}, [])
+    presence.note("dead", {f"websocket.send.dead!{n}": f"/left/{n}/" for n in range(2000)}, [])
     site.expire("dead")
     layer = layer_on(site.layer.url)
     heart = heart_of(layer, Limits(heartbeat_every=0.1))
     heart.start()
-    wait_until(lambda: site.client.hlen("channelsq:sockets:dead") <= 98, "its sockets to be cleaned up", 30)
+    wait_until(lambda: site.client.hlen("channelsq:sockets:dead") <= 1998, "its sockets to be cleaned up", 30)
     heart.stop()
     layer.close()
     assert site.client.hlen("channelsq:sockets:dead") > 0
