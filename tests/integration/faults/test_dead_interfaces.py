@@ -183,7 +183,7 @@ def test_memberships_are_restored_when_redis_has_lost_them(make_site: Any, schem
         assert set(site.members) == members - {names["/left/2/"]}
         wait_until(lambda: layer.group_channels("other") == [names["/left/0/"]], "the other group")
         assert layer.group_channels("left-again") == []
-        wait_until(lambda: "in groups were written down again" in interface.output, "a word")
+        wait_until(lambda: "group memberships were restored" in interface.output, "a word")
         layer.send_group("room", {"text": "are you there"})
         assert [first.recv(20), second.recv(20)] == ["are you there"] * 2
         assert 0 < site.client.ttl("channelsq:group:{room}") <= 86_400
@@ -205,7 +205,7 @@ def test_what_a_replica_lacked_that_took_over_is_restored(make_site: Any) -> Non
         site.client.hdel(key, lost)
         site.layer._groups.forget(lost)
         site.client.client_kill_filter(_type="normal", skipme=True)  # they connect again, to the same server here
-        wait_until(lambda: "written down again" in interface.output, "the membership to be restored", 30)
+        wait_until(lambda: "memberships were restored" in interface.output, "the membership to be restored", 30)
         assert set(site.members) == members
         wait_until(lambda: site.client.hlen(key) == 2, "the socket to be noted again")
 
@@ -223,7 +223,7 @@ def test_a_redis_that_was_restarted_empty_gets_the_memberships_back(tmp_path: Pa
             server.stop()
             wait_until(lambda: "trying again" in interface.output, "the loss to be noticed")
             server.start()
-            wait_until(lambda: "written down again" in interface.output, "the membership to be restored", 30)
+            wait_until(lambda: "memberships were restored" in interface.output, "the membership to be restored", 30)
             assert site.members == [member]
             site.layer.send_group("room", {"text": "are you there"})
             assert socket.recv(20) == "are you there"

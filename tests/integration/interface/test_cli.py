@@ -304,7 +304,7 @@ def test_unix_sockets(processes: Processes, tmp_path: Path) -> None:
     assert again.terminate() == 0
     plain = tmp_path / "plain"
     plain.write_text("")
-    assert "no socket" in one_line_error(run("--unix-socket", str(plain), "-v", "0", env=PROJECT))
+    assert "not a socket" in one_line_error(run("--unix-socket", str(plain), "-v", "0", env=PROJECT))
 
 
 def connect_unix(path: Path) -> Any:

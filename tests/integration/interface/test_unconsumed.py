@@ -192,7 +192,7 @@ def test_workers_that_are_not_there_and_workers_of_other_channels(project: Proje
 
     with connect(f"{project.ws_url}/chat/tea/") as client:
         client.send("Is anybody there?")
-        told(project.interface, r"no worker consumes websocket\.receive, .* the 1 that announce themselves read other")
+        told(project.interface, r"no worker consumes websocket\.receive, .* the 1 announced workers read other")
         project.new_worker("-Q", "websocket.receive")
         assert client.recv(20) == "tea: Is anybody there?"
     told(project.interface, r"websocket\.receive is consumed again")
