@@ -154,6 +154,7 @@ class AmqpSource(Source[AmqpDelivery]):
             time.sleep(0.005)  # until all sends are confirmed and their messages acknowledged
         with self._reading:
             connection, self._connection = self._connection, None
+            self.connections += 1  # RabbitMQ has the held messages again
             if connection is not None:
                 connection.close()
 

@@ -46,7 +46,7 @@ SEVERAL = "redis://:secret@a:1/0;redis://:geheim@b:2/0"
 def test_groups_need_one_redis() -> None:
     layer = KombuChannelLayer(url=SEVERAL)
     with pytest.raises(
-        InvalidChannelLayerError, match=r"one Redis.*a:1/0;redis://.*b:2/0 is not: set .*groups_url"
+        InvalidChannelLayerError, match=r"one Redis.*a:1/0;redis://.*b:2/0 is not one: set .*groups_url"
     ) as caught:
         _ = layer.groups_url
     assert "secret" not in str(caught.value)
