@@ -59,11 +59,14 @@ class WakeUps:
 
     def arm(self, slot: int, *, waits: bool) -> None:
         """Record whether a waiter waits from now on."""
-        self._flags[slot] = waits
+        with contextlib.suppress(ValueError):  # another thread has closed the store, so there is nothing to wait for
+            self._flags[slot] = waits
 
     def wake(self, slots: Sequence[int], count: int) -> None:
         """Wake up to ``count`` of the waiters with these slots that wait."""
         for slot in slots if len(slots) == 1 else random.sample(slots, len(slots)):
+            if self._flags.closed:  # by another thread; the waiters look by themselves
+                return
             if self._flags[slot]:
                 self._flags[slot] = 0
                 if self.send(slot):
