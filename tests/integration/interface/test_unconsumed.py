@@ -88,6 +88,8 @@ def answer(call: Any) -> None:
     call.reply(status=200, headers=[], content=b"at last")
 
 
+# The application in a thread may connect to Redis once more while its layer is closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_channel_that_nobody_consumes(
     make_layer: MakeLayer, lines: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
