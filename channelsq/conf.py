@@ -229,7 +229,7 @@ def requires_origin() -> bool:
 
 
 def admin_path() -> str:
-    """``CHANNEL_ADMIN_PATH``: the path of the live admin's WebSocket, below the prefix where the site is mounted."""
+    """Return ``CHANNEL_ADMIN_PATH``: the path of the live admin's WebSocket below the site's own prefix."""
     path = getattr(settings, "CHANNEL_ADMIN_PATH", "/channelsq/admin/")
     if not isinstance(path, str) or not path.startswith("/"):
         raise ImproperlyConfigured(f'CHANNEL_ADMIN_PATH must be a path such as "/channelsq/admin/", not {path!r}')
@@ -237,7 +237,7 @@ def admin_path() -> str:
 
 
 def admin_for_all() -> bool:
-    """``CHANNEL_ADMIN_ALL``: whether each ModelAdmin is live that does not say whether it is."""
+    """Return ``CHANNEL_ADMIN_ALL``: whether a ModelAdmin without a choice of its own is live."""
     for_all = getattr(settings, "CHANNEL_ADMIN_ALL", True)
     if not isinstance(for_all, bool):
         raise ImproperlyConfigured(f"CHANNEL_ADMIN_ALL must be True or False, not {for_all!r}")

@@ -102,7 +102,7 @@ class Transaction:
             queue: the queue's name; the queue is created if it does not exist.
             messages: the messages.
             capacity: the most messages that may wait in it; None for no limit.
-                lifetime: the seconds that a new queue lives without a reader.
+            lifetime: the seconds that a new queue lives without a reader.
         """
         connection = self.connection
         found = connection.execute("SELECT id, last, waiting FROM queues WHERE name = ?", (queue,)).fetchone()
@@ -173,10 +173,10 @@ class Transaction:
 
         Args:
             queues: their names; if shares cannot be equal, the first ones get more.
-                limit: the most messages.
-                held: whether this process holds them until :meth:`remove` or :meth:`release`; otherwise they are
-                    deleted.
-                admits: returns whether one more message with so many deaths may be taken.
+            limit: the most messages.
+            held: whether this process holds them until :meth:`remove` or :meth:`release`; otherwise they are
+                deleted.
+            admits: returns whether one more message with so many deaths may be taken.
         """
         found = self._waiting(queues)
         taken: list[Taken] = []

@@ -31,7 +31,7 @@ class WakeUps:
 
     Args:
         directory: the site's directory.
-            guard: a descriptor of it, which stays open.
+        guard: a descriptor of it, which stays open.
     """
 
     def __init__(self, directory: Path, guard: int) -> None:

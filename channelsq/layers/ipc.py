@@ -37,8 +37,8 @@ class IPCChannelLayer(KombuChannelLayer):
 
     Args:
         prefix: the site's name; each site has its own directory among the temporary files of the user.
-            path: that directory instead, an absolute path.  It is created if its parent exists.  It must belong to the
-                user and be closed to other users (mode 0700).
+        path: that directory instead, an absolute path.  It is created if its parent exists.  It must belong to the
+            user and be closed to other users (mode 0700).
         config: see :class:`BaseChannelLayer`.
 
     Raises:

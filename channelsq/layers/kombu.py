@@ -49,21 +49,21 @@ class KombuChannelLayer(KombuBroker):
 
     Args:
         url: the broker's URL in Kombu's form (``amqp://``, ``redis://``, ``rediss://``, ``memory://``, …);
-                the Celery app's ``broker_url`` if left out.
-            groups_url: the Redis for the groups; by default ``url`` if that is a Redis.
-            prefix: the prefix of the keys of groups and, unless it is the default one, with a colon, of the names of
-                queues. Layers and sites with different prefixes can share a broker.
-            transport_options: for Kombu's transport; they override Celery's ``broker_transport_options``.
-            connections: the most connections on which this process publishes.
-            threads: how many consumers run at once in a worker, or in each of its channel processes; None for the
-                number of threads of the worker's pool, 1 with ``-P solo``, 8 with ``-P prefork``.
-            processes: how many separate processes run a worker's consumers, 0 for threads of the worker; None for one
-                with ``-P prefork``, else none.
-            queue_type: ``"quorum"`` for queues that RabbitMQ replicates on several nodes; reply queues stay classic.
-            exact_capacity: whether RabbitMQ itself refuses messages beyond the capacity of a channel that workers
-                consume.
-            signing: whether messages are signed: True to refuse unsigned ones, ``"sign"`` to log them only.
-            config: see :class:`BaseChannelLayer`.
+            the Celery app's ``broker_url`` if left out.
+        groups_url: the Redis for the groups; by default ``url`` if that is a Redis.
+        prefix: the prefix of the keys of groups and, unless it is the default one, with a colon, of the names of
+            queues. Layers and sites with different prefixes can share a broker.
+        transport_options: for Kombu's transport; they override Celery's ``broker_transport_options``.
+        connections: the most connections on which this process publishes.
+        threads: how many consumers run at once in a worker, or in each of its channel processes; None for the
+            number of threads of the worker's pool, 1 with ``-P solo``, 8 with ``-P prefork``.
+        processes: how many separate processes run a worker's consumers, 0 for threads of the worker; None for one
+            with ``-P prefork``, else none.
+        queue_type: ``"quorum"`` for queues that RabbitMQ replicates on several nodes; reply queues stay classic.
+        exact_capacity: whether RabbitMQ itself refuses messages beyond the capacity of a channel that workers
+            consume.
+        signing: whether messages are signed: True to refuse unsigned ones, ``"sign"`` to log them only.
+        config: see :class:`BaseChannelLayer`.
     """
 
     def __init__(

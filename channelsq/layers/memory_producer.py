@@ -31,9 +31,9 @@ class MemoryProducer(kombu.Producer):
 
         Args:
             body: args, kwargs and embed of a Celery task message.
-                routing_key: the channel.
-                headers: the message's headers.
-                options: options for other brokers.
+            routing_key: the channel.
+            headers: the message's headers.
+            options: options for other brokers.
 
         Raises:
             ChannelFull: too many messages are delayed.

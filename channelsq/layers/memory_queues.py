@@ -112,8 +112,8 @@ class MemoryQueues:
         Args:
             wanted: the channels; ``"name!"`` stands for every ``name!…`` channel.
             most: the most messages.
-                seconds: how long to wait for the first.
-                ended: returns True to stop waiting; if given, the messages are held until they are :meth:`settled`.
+            seconds: how long to wait for the first.
+            ended: returns True to stop waiting; if given, the messages are held until they are :meth:`settled`.
         """
         deadline = time.monotonic() + seconds
         with self.changed:
@@ -193,7 +193,7 @@ class MemoryQueues:
         Args:
             entries: the messages.
             redelivered: whether they are marked as redelivered.
-                after: seconds before they can be read.
+            after: seconds before they can be read.
         """
         with self.changed:
             for entry in sorted(entries, reverse=True):

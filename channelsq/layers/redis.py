@@ -76,9 +76,9 @@ class RedisChannelLayer(KombuChannelLayer):
     Args:
         url: the Redis: ``redis://``, ``rediss://``, ``unix://`` or ``redis+socket://``, or the transport's schemes,
             such as
-                ``redis-streams://``; the Celery app's broker if left out.
-            hosts: a Redis in the form of Channels 1, a list of one ``redis://`` URL or of one ``(host, port)``.
-            config: see :class:`KombuChannelLayer`.
+            ``redis-streams://``; the Celery app's broker if left out.
+        hosts: a Redis in the form of Channels 1, a list of one ``redis://`` URL or of one ``(host, port)``.
+        config: see :class:`KombuChannelLayer`.
 
     Raises:
         InvalidChannelLayerError: the URL is not a Redis URL, or ``config`` has a key of Channels 1's Redis layer

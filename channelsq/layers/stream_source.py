@@ -43,7 +43,7 @@ class StreamSource(Source[Entry]):
     Args:
         layer: the layer.
         render: returns the commands that send outboxes.
-            options: see :class:`SourceOptions`.
+        options: see :class:`SourceOptions`.
     """
 
     # State of the last poll:

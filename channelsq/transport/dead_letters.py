@@ -63,7 +63,7 @@ def bury(channel: Holder, entry: Entry, payload: Payload, reason: str) -> None:
     Args:
         channel: a channel that consumes the queue.
         entry: its data is sent again by a replay.
-            payload: the entry's payload.
+        payload: the entry's payload.
         reason: one line for people.
     """
     if not _move(channel, entry, reason):
@@ -91,7 +91,7 @@ def set_aside(channel: Holder, entry: Entry, reason: str) -> None:
 
     Args:
         channel: a channel that consumes the queue, and holds the entry.
-            entry: an entry with which no consumer died.
+        entry: an entry with which no consumer died.
         reason: one line for people; the caller logs it.
     """
     _move(channel, entry._replace(deaths=0), reason)

@@ -159,7 +159,7 @@ def expires(payload: Payload, entry: str) -> int | None:
 
     Args:
         payload: its ``expiration`` property, in ms, is relative to the time in the entry's id.
-            entry: the id, ``<ms>-<n>``.
+        entry: the id, ``<ms>-<n>``.
     """
     after = lifetime(payload)
     return None if after is None else int(entry.partition("-")[0]) + after
@@ -187,9 +187,9 @@ def again(payload: Payload, entry: str, now: int, redelivered: bool = True) -> t
 
     Args:
         payload: the payload as it was delivered.
-            entry: the id of its entry.
-            now: the server's time in ms since 1970.
-            redelivered: whether to mark the copy as redelivered.
+        entry: the id of its entry.
+        now: the server's time in ms since 1970.
+        redelivered: whether to mark the copy as redelivered.
     """
     properties = {**payload["properties"]}
     properties["delivery_info"] = {**properties["delivery_info"]}

@@ -78,6 +78,16 @@ def summaries(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
                 yield getattr(node, "lineno", 1), re.split(r"[\s,:;.]", text, maxsplit=1)[0], verb
 
 
+def misplaced(text: str) -> Iterator[str]:
+    """Yield the arguments that a docstring lists deeper than its first one, so that they read as a part of it."""
+    for block in re.findall(r"^ *Args:\n((?: +\S.*\n?)+)", text, re.MULTILINE):
+        lines = block.splitlines()
+        first = len(lines[0]) - len(lines[0].lstrip())
+        yield from (
+            line.strip() for line in lines if re.match(rf" {{{first + 1},}}\*{{0,2}}[a-z_]+(, [a-z_]+)*: \S", line)
+        )
+
+
 def texts(source: str) -> Iterator[tuple[int, str]]:
     """Yield line and text of each comment and each string in ``source`` that is a phrase."""
     for node in ast.walk(ast.parse(source)):
@@ -96,6 +106,17 @@ def test_summaries_begin_with_a_verb_or_a_noun() -> None:
             third_person = lower.endswith("s") and lower not in ENDS_WITH_S
             if lower in HEADLESS or (verb and (lower in NOT_IMPERATIVE or third_person)):
                 bad.append(f"{module.relative_to(ROOT)}:{line}: {word} …")
+    assert bad == []
+
+
+def test_arguments_stand_in_one_column() -> None:
+    bad = [
+        f"{module.relative_to(ROOT)}:{node.lineno}: {each}"
+        for module in modules()
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        for each in misplaced(ast.get_docstring(node) or "")
+    ]
     assert bad == []
 
 

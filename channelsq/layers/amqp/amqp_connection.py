@@ -32,7 +32,7 @@ class ChannelClosed(Exception):
 
     Args:
         code: AMQP's code; 404 for a queue that does not exist, 406 for one with other arguments.
-            text: RabbitMQ's text.
+        text: RabbitMQ's text.
     """
 
     def __init__(self, code: int, text: str) -> None:

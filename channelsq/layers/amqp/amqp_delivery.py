@@ -35,10 +35,10 @@ class AmqpDelivery:
 
     Args:
         tag: the delivery tag.
-            queue: the queue of the message.
-            redelivered: whether it was delivered before.
-            header: the payload of the header frame.
-            body: the body.
+        queue: the queue of the message.
+        redelivered: whether it was delivered before.
+        header: the payload of the header frame.
+        body: the body.
     """
 
     __slots__ = (

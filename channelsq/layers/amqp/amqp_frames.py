@@ -207,11 +207,11 @@ def properties(
 
     Args:
         content_type: the body's type.
-            content_encoding: the body's encoding.
-            headers: the headers.
-            delivery_mode: 2 for a message that survives a restart of the broker, 1 for others.
-            expiration: ms.
-            correlation_id, message_id: empty for none.
+        content_encoding: the body's encoding.
+        headers: the headers.
+        delivery_mode: 2 for a message that survives a restart of the broker, 1 for others.
+        expiration: ms.
+        correlation_id, message_id: empty for none.
     """
     flags = 0x8000 | 0x4000 | 0x2000 | 0x1000 | 0x0100
     parts = [_key(content_type), _key(content_encoding), table(headers), b"%c" % delivery_mode]

@@ -111,7 +111,7 @@ class AmqpSender(KombuSender):
 
         Args:
             outboxes: the consumers' outboxes.
-                done: called, in any thread, when all messages are confirmed, or one could not be sent.
+            done: called, in any thread, when all messages are confirmed, or one could not be sent.
         """
         envelopes: dict[str, list[Entry]] = {}
         messages: list[tuple[str, Send]] = []
@@ -145,9 +145,9 @@ class AmqpSender(KombuSender):
         Args:
             queue: the queue.
             header: the payload of the header frame.
-                body: the body.
-                identity: the message's id.
-                done: called, in any thread, with the error, or None.
+            body: the body.
+            identity: the message's id.
+            done: called, in any thread, with the error, or None.
         """
         channel = queue.removeprefix(self._layer.queue_prefix)
         self._admission.publisher.publish(
@@ -210,7 +210,7 @@ class _Told(Batch):
 
     Args:
         place: the index of the send.
-            told: called with the index, and the error or None.
+        told: called with the index, and the error or None.
     """
 
     def __init__(self, place: int, told: Callable[[int, Exception | None], None]) -> None:

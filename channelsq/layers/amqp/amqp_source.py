@@ -40,6 +40,9 @@ QUIET = 0.25
 #: Seconds between two attempts to publish the messages of a consumer, and the most seconds in all.
 _AGAIN, _LONGEST = 1.0, 60.0
 
+#: Seconds that a source which closes waits for the confirmations of its consumers' messages.
+_CLOSING = 5.0
+
 #: The most settled messages that are remembered.
 MOST_REMEMBERED = 10_000
 
@@ -62,6 +65,7 @@ class AmqpSource(Source[AmqpDelivery]):
         self._room = 0  # for messages that wait for their ETA
         self._granted = 0  # the prefetch limit of a consumer, if it was set for each consumer
         self._lock = threading.RLock()
+        self._acknowledging = threading.Condition(self._lock)
         self._reading = threading.Lock()
         self._connection: AmqpConnection | None = None
         #: The number of the connection, the first being 1.
@@ -136,6 +140,7 @@ class AmqpSource(Source[AmqpDelivery]):
             self._arrived.clear()
             self._unread.clear()
             self._tags_open.clear()
+            self._acknowledging.notify_all()
         if connection is not None:
             connection.collect()
 
@@ -149,9 +154,8 @@ class AmqpSource(Source[AmqpDelivery]):
         if self._pulse is not None:
             self._pulse.stop()
         self.flush()
-        until = time.monotonic() + 5.0
-        while self._connection is not None and self._done and time.monotonic() < until:
-            time.sleep(0.005)  # until all sends are confirmed and their messages acknowledged
+        with self._acknowledging:  # until all sends are confirmed and their messages acknowledged
+            self._acknowledging.wait_for(lambda: self._connection is None or not self._done, _CLOSING)
         with self._reading:
             connection, self._connection = self._connection, None
             self.connections += 1  # RabbitMQ has the held messages again
@@ -202,8 +206,9 @@ class AmqpSource(Source[AmqpDelivery]):
             delivery = self._assembler.add(frame)
             if delivery is not None:
                 delivery.number = self.connections
-                self._arrived.append(delivery)
-                self._tags_open[delivery.tag] = None
+                with self._lock:  # other threads go through the tags while they acknowledge
+                    self._arrived.append(delivery)
+                    self._tags_open[delivery.tag] = None
 
     def _on_method(self, frame: Frame) -> None:
         check_closed(frame)
@@ -477,6 +482,8 @@ class AmqpSource(Source[AmqpDelivery]):
                 if delivery.is_settled and self._done.get(delivery.key) is delivery:
                     del self._done[delivery.key]
                 self._acknowledged[delivery.key] = None
+            if not self._done:
+                self._acknowledging.notify_all()
             while len(self._acknowledged) > MOST_REMEMBERED:
                 del self._acknowledged[next(iter(self._acknowledged))]
             if not tags:

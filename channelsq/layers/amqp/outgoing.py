@@ -27,7 +27,7 @@ class Outgoing:
     Args:
         destination: the queue.
         identity: the message's id, which is part of the properties.
-            properties: the encoded properties.
+        properties: the encoded properties.
         body: the message.
         done: called, in any thread, with the error, or None when RabbitMQ has confirmed the message.
     """

@@ -40,8 +40,8 @@ class CapacityWindows:
         Args:
             name: the queue.
             capacity: the most messages that it may hold.
-                depth: asks the broker how many it holds.
-                channel: the channel's name for errors; ``name`` if left out.
+            depth: asks the broker how many it holds.
+            channel: the channel's name for errors; ``name`` if left out.
         """
         if self.take(name):
             return
@@ -71,7 +71,7 @@ class Gate:
 
     Args:
         kind: ``"amqp"``, ``"redis"``, ``"memory"`` or ``""``: how the broker's queues can be inspected.
-            clock: the clock by which messages expire; None if the broker expires them.
+        clock: the clock by which messages expire; None if the broker expires them.
     """
 
     def __init__(self, kind: str, clock: Clock | None) -> None:

@@ -162,8 +162,8 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
 
         Args:
             sends: the prepared messages.
-                told: called with the index of a send and the exception of :meth:`dispatch` for it, or None when it is
-                    sent; from any thread, perhaps after this method has returned.
+            told: called with the index of a send and the exception of :meth:`dispatch` for it, or None when it is
+                sent; from any thread, perhaps after this method has returned.
         """
         away: exceptions.BrokerUnavailable | None = None
         for place, send in enumerate(sends):
@@ -405,7 +405,7 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
 
         Args:
             most: the most groups to return.
-                seconds: the time limit of the scan.
+            seconds: the time limit of the scan.
 
         Raises:
             BrokerUnavailable: the store of the groups does not answer.

@@ -20,13 +20,13 @@ class LayerSettings:
         expiry: seconds that an unread message lives.
         group_expiry: seconds that a membership lives after the last ``group_add``.
         capacity: the most unread messages that a channel holds.
-            channel_capacity: ``{pattern: capacity}`` for channels with another capacity; a pattern is a glob
-                (``"http.request*"``) or a compiled regular expression; the first that matches counts.
-            message_size_limit: the largest packed message, in bytes.
-            consume_later_limit: how often a consumer may raise ConsumeLater on one message.
-            unrouted: ``"accept"`` or ``"refuse"``, for WebSockets that no route matches.
-            streaming_responses: the most streaming responses that run at once in a process with consumers; None for
-                half of its threads.
+        channel_capacity: ``{pattern: capacity}`` for channels with another capacity; a pattern is a glob
+            (``"http.request*"``) or a compiled regular expression; the first that matches counts.
+        message_size_limit: the largest packed message, in bytes.
+        consume_later_limit: how often a consumer may raise ConsumeLater on one message.
+        unrouted: ``"accept"`` or ``"refuse"``, for WebSockets that no route matches.
+        streaming_responses: the most streaming responses that run at once in a process with consumers; None for
+            half of its threads.
 
     Raises:
         InvalidChannelLayerError: a setting is invalid.

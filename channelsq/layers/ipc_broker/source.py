@@ -41,8 +41,8 @@ class StoreSource(Source[Taken]):
     Args:
         layer: the layer.
         store: returns the layer's store.
-            sender: writes the sends of consumers.
-            options: the worker's.
+        sender: writes the sends of consumers.
+        options: the worker's.
     """
 
     def __init__(

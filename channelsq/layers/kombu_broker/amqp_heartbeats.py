@@ -19,7 +19,7 @@ class Pulse(threading.Thread):
 
     Args:
         connection: returns the connection, or None if there is none.
-            interval: requested seconds between heartbeats; the broker may have agreed on less.
+        interval: requested seconds between heartbeats; the broker may have agreed on less.
     """
 
     def __init__(self, connection: Callable[[], Connection | None], interval: float) -> None:

@@ -186,8 +186,8 @@ class KombuBroker(BaseChannelLayer):
 
         Args:
             kind: the class of the connection.
-                listens: whether its user waits for messages and calls ``heartbeat_check()`` every second; otherwise it
-                    sends requests and waits for answers.
+            listens: whether its user waits for messages and calls ``heartbeat_check()`` every second; otherwise it
+                sends requests and waits for answers.
         """
         decompression.bound()
         app = conf.celery_app()

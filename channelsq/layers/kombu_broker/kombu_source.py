@@ -47,8 +47,8 @@ class KombuDelivery:
 
     Args:
         message: Kombu's message.
-            number: the number of its connection.
-            error: the reason why it is unreadable, or None.
+        number: the number of its connection.
+        error: the reason why it is unreadable, or None.
     """
 
     __slots__ = ("error", "is_done", "key", "marks", "message", "number")

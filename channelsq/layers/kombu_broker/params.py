@@ -30,7 +30,7 @@ def redis_params(layer: KombuBroker, channel: Any = None) -> dict[str, Any]:
 
     Args:
         layer: a layer whose broker is one Redis.
-            channel: the result of :func:`redis_channel`, if there is one already.
+        channel: the result of :func:`redis_channel`, if there is one already.
 
     Raises:
         InvalidChannelLayerError: the URL and the options contradict each other.

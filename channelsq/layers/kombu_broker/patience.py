@@ -51,8 +51,8 @@ def layer_options(url: str, chosen: Mapping[str, Any], *, listens: bool) -> dict
 
     Args:
         url: the broker's URL.
-            chosen: the project's options, and in a worker those that it added.
-            listens: whether the connection waits for messages; otherwise it sends requests and waits for answers.
+        chosen: the project's options, and in a worker those that it added.
+        listens: whether the connection waits for messages; otherwise it sends requests and waits for answers.
     """
     options = {
         # A publisher that cannot reach the broker reports that soon, instead of trying for ever.

@@ -49,7 +49,7 @@ class Connection(kombu.Connection):
 
         Args:
             errback: called after the first failure, the second, the fourth, the eighth and so on, as it logs them.
-                max_retries: each counts for 30 seconds.
+            max_retries: each counts for 30 seconds.
         """
         if args or "interval_start" in kwargs:
             return super().ensure_connection(errback, max_retries, *args, **kwargs)  # type: ignore[arg-type]

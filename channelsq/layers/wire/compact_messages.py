@@ -16,8 +16,8 @@ class CompactMessages:
 
     Args:
         expiry: seconds that an unread message lives.
-            queue_prefix: the prefix of the layer's queue names before the channel names.
-            signing: the layer's.
+        queue_prefix: the prefix of the layer's queue names before the channel names.
+        signing: the layer's.
     """
 
     def __init__(self, expiry: float, queue_prefix: str = "", signing: Signing | None = None) -> None:

@@ -24,7 +24,7 @@ class Clock:
 
     Args:
         ask: reads the server's clock, in seconds since 1970; None without a server.
-            server: the server's name in the log.
+        server: the server's name in the log.
     """
 
     def __init__(self, ask: Callable[[], float] | None = None, server: str = "") -> None:

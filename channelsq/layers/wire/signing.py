@@ -82,7 +82,7 @@ def sign_bare(prefix: str, queue: str, body: bytes, lifetime_ms: float) -> bytes
     Args:
         prefix: the layer's.
         queue: the name of the destination queue.
-            lifetime_ms: the time for which the signature is valid.
+        lifetime_ms: the time for which the signature is valid.
     """
     expires = _expires(lifetime_ms)
     mac = hmac.digest(_keys(prefix)[0], _message(b"bare", queue, expires, body), "sha256")
@@ -136,8 +136,8 @@ class Signing:
 
         Args:
             task: the task's name.
-                identity: the task's id.
-                delay: seconds until the task may run; the signature is valid for :data:`REDELIVERY` after that.
+            identity: the task's id.
+            delay: seconds until the task may run; the signature is valid for :data:`REDELIVERY` after that.
         """
         expires = _expires((delay + REDELIVERY) * 1000)
         signed = _message(b"call", f"{task}\0{identity}", expires, _arguments(args, kwargs))

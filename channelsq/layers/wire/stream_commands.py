@@ -118,10 +118,10 @@ class StreamCommands:
 
         Args:
             last: for each key the last id that was read; ``"0-0"`` for the beginning.
-                count: the most envelopes of each queue.
-                block_ms: how long the server waits for new entries, above 0.
-                trimmed: the keys with entries that were read and not deleted yet.
-                renew: whether to keep the queues alive for another :data:`QUEUE_EXPIRES_MS`.
+            count: the most envelopes of each queue.
+            block_ms: how long the server waits for new entries, above 0.
+            trimmed: the keys with entries that were read and not deleted yet.
+            renew: whether to keep the queues alive for another :data:`QUEUE_EXPIRES_MS`.
         """
         commands: list[Command] = [("XTRIM", key, "MINID", _next_id(last[key])) for key in trimmed]
         if renew:
@@ -134,8 +134,8 @@ class StreamCommands:
 
         Args:
             key: the queue's key.
-                data: the entry's data.
-                error: contains the wire version that the entry needs.
+            data: the entry's data.
+            error: contains the wire version that the entry needs.
         """
         stream = key.removeprefix(f"{self.prefix}stream:")
         dead = f"{self.prefix}{DEAD_PREFIX}{stream}"
@@ -156,8 +156,8 @@ def open_replies(
         found: ``[id, fields]`` of each entry.
         now_ms: the server's time in ms since 1970.
         foreign: called with a description of each entry that is not channelsq's; the entry is left out.
-            opened: verifies and removes signatures; raises Refused for a wrong one.
-            newer: called with the data of an entry that only a newer process can read; None to call ``foreign``.
+        opened: verifies and removes signatures; raises Refused for a wrong one.
+        newer: called with the data of an entry that only a newer process can read; None to call ``foreign``.
     """
     entries: list[Any] = []
     for identity, fields in found:

@@ -105,13 +105,13 @@ def task_message(
 
     Args:
         channel: the channel's name.
-            queue: the name of its queue.
-            body: the packed message.
-            delay: seconds before workers may run it.
-            expiry: seconds that it lives after the delay.
-            expires: the end of that time, by the layer's clock; None if the broker expires messages itself.
-            identity: the message's id; a new one if left out.
-            signing: the layer's.
+        queue: the name of its queue.
+        body: the packed message.
+        delay: seconds before workers may run it.
+        expiry: seconds that it lives after the delay.
+        expires: the end of that time, by the layer's clock; None if the broker expires messages itself.
+        identity: the message's id; a new one if left out.
+        signing: the layer's.
     """
     identity = identity or str(uuid.uuid4())
     eta = datetime.datetime.fromtimestamp(time.time() + delay, datetime.UTC).isoformat() if delay else None
