@@ -22,8 +22,7 @@ DONE = (
     *(f"channelsq/{each}" for each in ("ipc", "layers", "redis_core", "redis_io", "transport")),
     *(f"channelsq/{each}" for each in ("contrib", "matching", "templatetags", "test", "tests", "worker")),
     *(str(module.relative_to(ROOT)) for module in sorted((ROOT / "channelsq").glob("*.py"))),
-    *(f"channelsq/interface/{each}" for each in ("__init__.py", "__main__.py", "basis", "context", "pages")),
-    *(f"channelsq/interface/{each}" for each in ("presence", "process", "http", "websocket")),
+    "channelsq/interface",
 )
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
 

@@ -1,4 +1,4 @@
-"""How full channels are, and what waits for room in them.  No I/O."""
+"""The sizes of channels, and the messages that wait for room in them.  No I/O."""
 
 from __future__ import annotations
 
@@ -39,46 +39,46 @@ class ChannelWindow(CapacityWindow):
 
     @property
     def in_use(self) -> bool:
-        """Whether it must be kept."""
+        """Return whether the window must be kept."""
         return bool(self.waiting) or self.asking
 
     def wants_answer(self, now: float) -> bool:
-        """Whether it is time to ask, so that there is an answer before this one is used up or old."""
+        """Return whether to ask for the size now, so that the answer arrives before this one is used up or old."""
         return not self.asking and (self.left * 2 < self.capacity or now - self._asked > TRUSTED / 2)
 
     def take(self) -> None:
-        """A message is sent."""
+        """Note that a message is sent."""
         self.left -= 1
         self._sent += 1
 
     def ask(self) -> None:
-        """The size is asked for, after what has been sent."""
+        """Note that the size is asked for, after the messages sent so far."""
         self.asking = True
         self._sent = 0
 
     def answer(self, size: int, now: float) -> None:
-        """The size was ``size`` when it was asked for."""
+        """Note the size at the time of the question."""
         self.asking = False
         self.open(size + self._sent, now)
         if self.left > 0:
             self.pause = _PAUSES[0]
 
     def next_pause(self) -> float:
-        """How long to wait before the next question."""
+        """Return the seconds before the next question."""
         pause, self.pause = self.pause, min(self.pause * 1.5, _PAUSES[1])
         return pause
 
     def forget(self) -> None:
-        """Nothing is known any more: the connection was lost."""
+        """Forget the size, because the connection was lost."""
         self.asking = False
         self.close()
 
     def let_one_through(self) -> None:
-        """The answer is old and the next one is under way: one message goes with the question, the others wait."""
+        """Let one message go with the question; the others wait for its answer, because the last one is old."""
         self.left = min(self.left, 1)
 
     def expired(self, now: float) -> list[Publication]:
-        """Takes out and gives what has waited for as long as it may."""
+        """Remove and return the messages that have waited for as long as they may."""
         over = [each for each in self.waiting if now >= each.deadline]
         if over:
             self.waiting = deque(each for each in self.waiting if now < each.deadline)

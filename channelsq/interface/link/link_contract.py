@@ -1,4 +1,4 @@
-"""What every link is: publications and what they are told, and clients that are forgotten sooner or later."""
+"""The contract of a link: publications and their results, and the removal of clients that are gone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _AWAY = 5.0
 
 
 class Publisher(Protocol):
-    """Who wants to know how a publication went."""
+    """The publisher, which is told the result of a publication."""
 
     def published(self, order: int, error: Exception | None) -> None:
         """Publication ``order`` is with the broker, or it is not: ``error`` says why.  Called in the event loop."""
@@ -42,7 +42,7 @@ class Publication:
 
     Args:
         send: the prepared message.
-        publisher: is told how it went; None if nobody wants to know.
+        publisher: is told how it went; None if the result is not needed.
         order: what the publisher knows it by.
         deadline: the loop's time until which it may wait for room, or for the broker; 0 for not at all.
         waits_for_broker: whether it waits for a lost broker, too.
@@ -128,11 +128,11 @@ class Link(ABC):
     @property
     @abstractmethod
     def idle(self) -> bool:
-        """Whether nothing waits to be published and every publisher has been told."""
+        """Return whether no message waits and every publisher has been told its result."""
 
     @property
     def reachable(self) -> bool:
-        """Whether the broker is there, as far as is known.
+        """Return whether the broker answers, as far as this process knows.
 
         A link without a connection of its own only knows what became of messages: one that failed makes the broker
         count as away for a while.  Not until one succeeds, as none may come while it does.
@@ -152,7 +152,7 @@ class Link(ABC):
 
     @abstractmethod
     async def _stop(self) -> int:
-        """Gives how many publications were given up."""
+        """Return the number of abandoned publications."""
 
     def publish(self, send: Send) -> None:
         """Send what ``layer.prepare`` made; a failure is counted and logged."""
@@ -186,7 +186,7 @@ class Link(ABC):
     def forget(self, channel: str) -> None:
         """Take a client's channel out of every group, after what was published before.
 
-        Tried again until the broker has heard of it: nobody else would end these memberships.
+        Tried again until the broker has heard of it: no other process ends these memberships.
         """
         self._forget(channel)
 

@@ -1,4 +1,4 @@
-"""Where a layer's Redis is and how it is entered, read by Kombu and redis-py, as for every other connection to it."""
+"""The address and credentials of a layer's Redis, read by Kombu and redis-py as for every other connection."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Address:
     layer: RedisChannelLayer
 
     def entry(self) -> list[Command]:
-        """The commands that a connection begins with.  May block, where credentials come from elsewhere."""
+        """Return the first commands of a connection.  May block while a provider fetches credentials."""
         commands: list[Command] = []
         credentials = [part for part in self.credentials.get_credentials() if part]
         if credentials:
@@ -66,7 +66,7 @@ class Address:
 
 
 def address_of(layer: object) -> Address | None:
-    """The Redis that a layer's commands can be sent to directly; None for a layer that has no such.
+    """Return the Redis to which a layer's commands can be sent directly; None if the layer has none.
 
     Raises:
         InvalidChannelLayerError: the URL and the options contradict each other, or certificates cannot be read.

@@ -38,20 +38,20 @@ _NOTHING = object()
 
 
 class User(Protocol):
-    """Who uses a line; all is called in the event loop."""
+    """The user of a connection; its methods are called in the event loop."""
 
     def opened(self) -> None:
         """There is a connection: nothing has been sent on it."""
 
     def replied(self, reply: Any) -> None:
-        """The reply to the oldest command that has none."""
+        """Handle the reply to the oldest command without one."""
 
     def lost(self, error: BrokerUnavailable) -> None:
-        """The connection is gone, and with it every reply that is still due."""
+        """Handle the loss of the connection, and of every reply that is still due."""
 
 
 class _Wire(asyncio.Protocol):
-    """A connection as asyncio drives it."""
+    """The asyncio protocol of a connection."""
 
     def __init__(self, line: RedisConnection) -> None:
         self._line = line

@@ -65,19 +65,19 @@ class Running(Generic[T]):
 
 
 class User(Protocol):
-    """Who sends commands; all is called in the event loop."""
+    """The sender of commands; its methods are called in the event loop."""
 
     def opened(self) -> None:
         """There is a connection: nothing has been sent on it."""
 
     def replied(self, due: Any, reply: Reply) -> None:
-        """The reply to a command, by what it was sent with."""
+        """Handle the reply to a command, which is named by the value it was sent with."""
 
     def emptied(self) -> None:
         """Every command has its reply."""
 
     def lost(self, error: BrokerUnavailable, due: list[Any]) -> None:
-        """The connection is gone, and with it the replies to commands, by what these were sent with."""
+        """Handle the loss of the connection and of replies; the values of their commands name them."""
 
 
 class Pipeline:
@@ -131,7 +131,7 @@ class Pipeline:
         if not self._out:
             self._loop.call_soon(self._flush)
         if not self._due:
-            # Nothing was due, so the server's silence begins now.
+            # No reply was due, so the server's silence begins now.
             self.line.heard = self._loop.time()
         self._out.append(packed)
         self._due.append(due)

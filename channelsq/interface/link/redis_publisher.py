@@ -100,15 +100,15 @@ class Publishing:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, and every command has its reply."""
+        """Return whether no message waits and every command has its reply."""
         return not self._count and self._pipeline.awaits_only(self._asking)
 
     @property
     def takes(self) -> bool:
-        """Whether the server takes messages, as far as is known."""
+        """Return whether the server takes messages, as far as this process knows."""
         return self._open and not self._health.is_full
 
-    # -- what is to be sent -----------------------------------------------------------------
+    # -- sending ----------------------------------------------------------------------------
 
     def submit(self, publication: Publication) -> None:
         """Send a message to a channel that has no process; a publisher is told later, in the loop."""
@@ -154,7 +154,7 @@ class Publishing:
 
     @property
     def _problem(self) -> BrokerUnavailable:
-        """Why nothing can be sent."""
+        """Return the reason why no message can be sent."""
         refusal = self._health.refusal
         return self.line.error if refusal is None else BrokerUnavailable(self._shown, refusal)
 

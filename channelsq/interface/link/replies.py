@@ -63,7 +63,7 @@ class Delivery:
         return (BYTES, self.message["bytes"]) if text is None else (TEXT, text.encode("utf-8", "replace"))
 
     def frame(self, window: int = 0) -> bytes:
-        """The frame of the message's ``text`` or ``bytes``, one of which is there.
+        """Return the frame of the message's ``text`` or ``bytes``.
 
         Args:
             window: the bits of the window that compression was negotiated with; 0 for none.
@@ -83,7 +83,7 @@ class Delivery:
 
 
 class Receiver(Protocol):
-    """A client that replies go to."""
+    """A client that receives replies."""
 
     def on_reply(self, delivery: Delivery) -> None:
         """Handle a reply; called in the event loop."""
@@ -100,7 +100,7 @@ class Writer(Protocol):
 
 
 class Outlet(Writer, Protocol):
-    """Where text and bytes go of a client that wants nothing else of such a message."""
+    """The receiver of text and bytes for one client, which needs no other part of such messages."""
 
     #: Whether it takes them now; the client itself gets the message if not.
     is_open: bool
@@ -112,12 +112,12 @@ class Outlet(Writer, Protocol):
 
 
 class Replies:
-    """Hands replies to the clients that they are for.
+    """Hands replies to their clients.
 
     Args:
         loop: the event loop that the clients live in.
         stats: where unknown clients and lost replies are counted.
-        unknown: called in the loop with a channel nobody here listens on, and what was for it.
+        unknown: called in the loop with a channel that has no receiver here, and what was for it.
         limit: how many bytes of replies may wait for the loop.
         patience: how long (seconds) a full hand-over holds up the layer's thread before it loses a reply.
     """
@@ -159,7 +159,7 @@ class Replies:
         self._outlets[channel] = outlet
 
     def unregister(self, channel: str) -> None:
-        """Nobody listens on ``channel`` any more."""
+        """Remove the receiver of ``channel``."""
         self._receivers.pop(channel, None)
         self._outlets.pop(channel, None)
 
@@ -285,7 +285,7 @@ class Replies:
             then()
 
     def _hand_out_entry(self, entry: Entry, bad: Callable[[str], None]) -> int:
-        """Gives how many deliveries that took."""
+        """Hand out one entry, and return the number of deliveries."""
         try:
             length = len(entry)
             if length == 4:
@@ -321,7 +321,7 @@ class Replies:
         return 2
 
     def note_foreign(self) -> None:
-        """Count a message on a reply queue that is none of channelsq's; called in the event loop."""
+        """Count a message on a reply queue that channelsq did not write; called in the event loop."""
         self._stats.count("replies.foreign")
 
     def _report(self, channel: str, order: int) -> None:

@@ -62,7 +62,7 @@ class Listening:
         self._replies = replies
         self._queues = {commands.key(queue): queue for queue in queues}
         signing = commands.signing
-        #: What takes off signatures, for each queue.
+        #: The function that checks and removes signatures, for each queue.
         self._openers: dict[str, Callable[[bytes], bytes]] = {
             key: without_signature
             if signing is None
@@ -73,7 +73,8 @@ class Listening:
         self._last = dict.fromkeys(self._queues, _BEGINNING)
         self.line = RedisConnection(address, self, "listening")
         self._loop: asyncio.AbstractEventLoop
-        #: Queues that something was read from and is to be deleted, how many messages these are, and when that is due.
+        #: Queues with messages that were read and not deleted yet, the number of these messages, and the time to delete
+        #: them.
         self._news: set[str] = set()
         self._read_since = 0
         self._trim_at = 0.0
@@ -89,7 +90,7 @@ class Listening:
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the queues."""
+        """Return the keys of the queues."""
         return list(self._queues)
 
     def start(self) -> None:
@@ -138,7 +139,7 @@ class Listening:
         self.line.write(pack(commands))
 
     def _look(self) -> None:
-        """A stream that was made anew, with the server, may count from an earlier id than the last one read."""
+        """Find where to read on: the streams of a restarted server may count from earlier ids."""
         self._looking = self._reading = False
         time, *streams = self._looked
         if isinstance(time, ReplyError):
@@ -207,7 +208,7 @@ class Listening:
 
 
 def next_count(count: int, read: list[list[Any]]) -> int:
-    """How many envelopes to ask for next.
+    """Return how many envelopes the next read asks for.
 
     Args:
         count: how many were asked for last.
@@ -222,7 +223,7 @@ def next_count(count: int, read: list[list[Any]]) -> int:
 
 
 def _field(info: Any, name: bytes) -> str:
-    """A field of XINFO's reply."""
+    """Return a field of XINFO's reply."""
     pairs = dict(zip(info[::2], info[1::2], strict=True))
     return str(pairs[name].decode())
 

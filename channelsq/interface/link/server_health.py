@@ -1,4 +1,4 @@
-"""What a Redis server's errors say of it: it refuses all for now, or it is full.  No I/O."""
+"""The state of a Redis server, judged by its errors: it refuses commands for now, or it is full.  No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger("channelsq.interface.link")
 
 
 class ServerHealth:
-    """Whether a server does what it is asked, as far as its errors tell.
+    """The ability of a server to do what it is asked, judged by its errors.
 
     Args:
         shown: the server's URL, without a password.

@@ -123,7 +123,7 @@ class StoreLink(RetryingLink):
 
     def _end(self) -> None:
         with contextlib.suppress(*ERRORS):  # then others tidy up after this process
-            for queue in self._queues:  # which nobody will read any more
+            for queue in self._queues:  # which have no reader any more
                 self._store.delete(queue)
             self._waiter.close()
         self._database.close()
@@ -186,7 +186,7 @@ class StoreLink(RetryingLink):
     def idle(self) -> bool:
         return not self._out and not self._left_groups and (self._other is None or self._other.idle)
 
-    # -- what is to be sent
+    # -- sending
 
     def submit(self, publication: Publication) -> None:
         send = publication.send
@@ -235,7 +235,7 @@ class StoreLink(RetryingLink):
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Write what is to be sent, and take replies, in one transaction."""
+        """Write the waiting messages, and take replies, in one transaction."""
         self._is_due = False
         if self._stopping:
             return

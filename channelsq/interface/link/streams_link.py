@@ -69,7 +69,7 @@ class StreamsLink(Link):
             self._listening = Listening(self._address, self._commands, queues, replies, capacity)
             self._listening.start()
         self._tick()
-        # Whoever comes first should not be told that there is no broker.
+        # The first clients must not be told that there is no broker.
         lines = [self._publishing.line, *([self._listening.line] if self._listening else [])]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_CONNECTION):
@@ -82,7 +82,7 @@ class StreamsLink(Link):
         if self._listening is not None:
             await self._listening.stop()
             keys = self._listening.keys
-        # Nobody will read them any more.
+        # They have no reader any more.
         left = await self._publishing.stop([("UNLINK", *keys)] if keys else [])
         if self._other is not None:
             await self._other.stop()

@@ -24,7 +24,7 @@ _Outcome = Callable[[Exception | None], None]
 
 
 class _Job(NamedTuple):
-    """What the thread has to do: a message to send, or a call."""
+    """A job of the thread: a message to send, or a call."""
 
     what: Send | Callable[[], None]
     target: str
@@ -32,8 +32,8 @@ class _Job(NamedTuple):
     outcome: _Outcome | None
 
 
-#: Seconds that listeners and the publishing thread have to end, together.  Who is in the middle of waiting for the
-#: broker ends by itself a little later; what it still hears is for nobody.
+#: Seconds that listeners and the publishing thread have to end, together.  A thread that waits for the broker ends by
+#: itself a little later; the messages that it still receives have no client.
 _STOPPING = 0.3
 
 #: Seconds without a publication after which the broker is asked whether it is there; and while it is away.
@@ -177,7 +177,7 @@ class ThreadedLink(RetryingLink):
                 lost = self._send(list(jobs), lost)
                 continue
             for job in jobs:
-                # Each attempt at a lost broker takes seconds: whoever waited through one is told its answer.
+                # Each attempt at a lost broker takes seconds: later messages are given the answer of the first.
                 error = lost or self._attempt(job.what, job.target, quiet=job.outcome is not None)  # type: ignore[arg-type]
                 if isinstance(error, BrokerUnavailable):
                     lost = error
@@ -221,7 +221,7 @@ class ThreadedLink(RetryingLink):
                 return
         try:
             self._loop.call_soon_threadsafe(self._tell_all)
-        except RuntimeError:  # the loop is closed: nobody is left to tell
+        except RuntimeError:  # the loop is closed, with all its publishers
             with self._changed:
                 self._outcomes.clear()
 
