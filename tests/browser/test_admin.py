@@ -293,6 +293,8 @@ def test_axe_finds_nothing(enter: Enter, question: str, size: tuple[int, int], t
                 for node in each["nodes"]
             )
         assert not editor.page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        # Screenshots and axe put styles of their own into the page, which the site's policy refuses.
+        editor.errors[:] = [each for each in editor.errors if not each.startswith("Applying inline style")]
 
     look(alice, "saved", ".channelsq-bar")
     bob.page.click("#content [type=submit]")

@@ -297,7 +297,7 @@ class Editor:
     def close(self) -> None:
         """Close the browser's window; nothing may have gone wrong in it."""
         self.context.close()
-        assert self.errors == []
+        assert not self.errors, self.errors
 
 
 def data_of(html: str) -> dict[str, object]:

@@ -209,7 +209,7 @@ def test_a_live_server_on_ipc_has_a_directory_of_its_own(
                 Group("live").send({"text": "hello"})
                 assert socket.recv(10) == "hello"
             (directory,) = tmp_path.iterdir()
-            assert directory.name.startswith("channelsq-test-")
+            assert directory.name.startswith("channelsq-")
 
     result = run(OnIPC, "test")
     assert result.wasSuccessful(), result.errors + result.failures

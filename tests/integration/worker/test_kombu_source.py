@@ -6,7 +6,6 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from celery.exceptions import Reject
 
 from channelsq.core import wire_version
-from channelsq.layers import IPCChannelLayer, KombuChannelLayer
+from channelsq.layers import KombuChannelLayer
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, task_message
 from channelsq.options import consumer
@@ -26,17 +25,15 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
 
-BROKERS = ["redis", "ipc", pytest.param("amqp", marks=pytest.mark.rabbitmq)]
+BROKERS = ["redis", pytest.param("amqp", marks=pytest.mark.rabbitmq)]
 
 #: The broker that delivers again what a lost connection held, at once.
 AMQP = pytest.mark.parametrize("make", [pytest.param("amqp", marks=pytest.mark.rabbitmq)], indirect=True)
 
 
 @pytest.fixture(params=BROKERS)
-def make(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> Callable[[], KombuChannelLayer]:
+def make(request: pytest.FixtureRequest, redis_url: str) -> Callable[[], KombuChannelLayer]:
     """Makes a layer of one kind, always with the same queues."""
-    if request.param == "ipc":
-        return lambda: IPCChannelLayer(path=str(tmp_path / "ipc"))
     prefix = secrets.token_hex(4)
     groups = redis_url.rsplit("/", 1)[0] + "/13"
     url = groups if request.param == "redis" else request.getfixturevalue("rabbitmq_url")
