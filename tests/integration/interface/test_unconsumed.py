@@ -88,8 +88,6 @@ def answer(call: Any) -> None:
     call.reply(status=200, headers=[], content=b"at last")
 
 
-# The application in a thread may connect to Redis once more while its layer is closed.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_channel_that_nobody_consumes(
     make_layer: MakeLayer, lines: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +112,7 @@ def test_a_channel_that_nobody_consumes(
         wait_until(lambda: texts(lines, "http.request is consumed again"), "the line in the log")
         with connect(site.ws_url):
             pass
-    worker.stop()
+        worker.stop()  # before the site, which closes the layer that the worker reads
 
 
 def test_a_request_that_takes_its_time_is_consumed(
