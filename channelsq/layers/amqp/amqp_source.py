@@ -22,6 +22,8 @@ from channelsq.layers.amqp.amqp_delivery import AmqpDelivery, Assembler, Key, ko
 from channelsq.layers.amqp.amqp_frames import Frame
 from channelsq.layers.amqp.amqp_sender import AmqpOutbox, AmqpSender
 from channelsq.layers.amqp.held_too_long import HoldLimit
+from channelsq.layers.amqp.open_tags import OpenTags
+from channelsq.layers.amqp.prefetch import Prefetch
 from channelsq.layers.contract.death_marks import forget_marks, leave_mark
 from channelsq.layers.contract.outbox import Outbox
 from channelsq.layers.contract.source_contract import Plain, Source, SourceOptions, TaskMessage
@@ -62,8 +64,7 @@ class AmqpSource(Source[AmqpDelivery]):
         self._options = options
         self._tags = {channel: f"channelsq-{number}" for number, channel in enumerate(options.channels)}
         self._numbers = len(self._tags)
-        self._room = 0  # for messages that wait for their ETA
-        self._granted = 0  # the prefetch limit of a consumer, if it was set for each consumer
+        self._prefetch = Prefetch(_CHANNEL, options.credit, is_shared=layer.shares_prefetch)
         self._lock = threading.RLock()
         self._acknowledging = threading.Condition(self._lock)
         self._reading = threading.Lock()
@@ -81,9 +82,7 @@ class AmqpSource(Source[AmqpDelivery]):
         self._acknowledged: dict[Key, None] = {}
         #: The messages that are done, with sends or acknowledgements waiting.
         self._settled: list[AmqpDelivery] = []
-        #: Unacknowledged delivery tags, in order.
-        self._tags_open: dict[int, None] = {}
-        self._asked = self._answered = 0  # the number of basic.qos
+        self._open_tags = OpenTags(_CHANNEL)
         self._limit = HoldLimit(sender, self)
         self._pulse: Pulse | None = None
         self._ends = False
@@ -110,12 +109,11 @@ class AmqpSource(Source[AmqpDelivery]):
             connection.collect()
             raise
         with self._lock:
-            self._room = 0
+            self._prefetch.begin()
             self._assembler = Assembler()
-            self._tags_open.clear()
+            self._open_tags.clear()
             self.connections += 1
             self._connection = connection
-            self._asked = self._answered = 0
             self._say_prefetch()
             self._write(b"".join(self._consume(channel) for channel in self._tags))
         if self._pulse is None and connection.heartbeat:
@@ -139,7 +137,7 @@ class AmqpSource(Source[AmqpDelivery]):
                 self.abandon(delivery)
             self._arrived.clear()
             self._unread.clear()
-            self._tags_open.clear()
+            self._open_tags.clear()
             self._acknowledging.notify_all()
         if connection is not None:
             connection.collect()
@@ -208,12 +206,12 @@ class AmqpSource(Source[AmqpDelivery]):
                 delivery.number = self.connections
                 with self._lock:  # other threads go through the tags while they acknowledge
                     self._arrived.append(delivery)
-                    self._tags_open[delivery.tag] = None
+                    self._open_tags.add(delivery.tag)
 
     def _on_method(self, frame: Frame) -> None:
         check_closed(frame)
         if frame.method == amqp_frames.BASIC_QOS_OK:
-            self._answered += 1
+            self._prefetch.answered += 1
         elif frame.method == amqp_frames.BASIC_CANCEL:
             raise ChannelClosed(404, "RabbitMQ has deleted a queue that is read")
 
@@ -245,7 +243,7 @@ class AmqpSource(Source[AmqpDelivery]):
             return True
         if not self.is_lost(held):  # a duplicate of the publisher
             self._write(amqp_frames.acknowledge(_CHANNEL, held.tag))
-            self._tags_open.pop(held.tag, None)
+            self._open_tags.discard(held.tag)
         held.tag, held.number, held.since = delivery.tag, delivery.number, time.monotonic()
         held.is_acknowledged = False
         if held.is_settled and held not in self._settled:
@@ -253,27 +251,18 @@ class AmqpSource(Source[AmqpDelivery]):
         return True
 
     def has_credit(self) -> bool:
-        return self._connection is None or len(self._held) - self._room < self._options.credit
+        return self._connection is None or self._prefetch.has_credit(len(self._held))
 
     def make_room(self, number: int) -> None:
         with self._lock:
-            self._room += number
+            self._prefetch.room += number
             self._say_prefetch()
 
     def _say_prefetch(self) -> None:
-        count = self._options.credit + self._room
-        if self._layer.shares_prefetch:
-            self._ask_qos(count)
-        elif count > self._granted:  # the limit applies to later consumers
-            self._granted = count if not self._granted else count * 2
-            self._ask_qos(self._granted)
-            tags = self._tags if self.connections and self._answered else {}
-            for channel, tag in tags.items():
-                self._write(amqp_frames.cancel(_CHANNEL, tag) + self._consume(channel))
-
-    def _ask_qos(self, count: int) -> None:
-        self._asked += 1
-        self._write(amqp_frames.qos(_CHANNEL, count, is_global=self._layer.shares_prefetch))
+        frames, is_for_later = self._prefetch.grant()
+        self._write(frames)
+        for channel, tag in self._tags.items() if is_for_later else ():
+            self._write(amqp_frames.cancel(_CHANNEL, tag) + self._consume(channel))
 
     def unread(self, deliveries: Sequence[AmqpDelivery]) -> None:
         with self._lock:
@@ -355,7 +344,7 @@ class AmqpSource(Source[AmqpDelivery]):
         with self._lock:
             self.abandon(delivery)
             if not self.is_lost(delivery) and not delivery.is_acknowledged:
-                self._tags_open.pop(delivery.tag, None)
+                self._open_tags.discard(delivery.tag)
                 self._write(amqp_frames.reject(_CHANNEL, delivery.tag, requeue=requeue))
         self._forget_marks(delivery)
 
@@ -377,7 +366,7 @@ class AmqpSource(Source[AmqpDelivery]):
             with self._lock:
                 if number != self.connections:
                     return
-                self._tags_open.pop(tag, None)
+                self._open_tags.discard(tag)
                 try:
                     self._write(frame)
                 except self.errors as error:  # then RabbitMQ has it again
@@ -397,13 +386,13 @@ class AmqpSource(Source[AmqpDelivery]):
                     self.abandon(delivery)
                     return False
                 self.acknowledge([delivery])
-                self._ask_qos(self._granted or self._options.credit + self._room)
-                asked = self._asked
+                frames, asked = self._prefetch.repeat()
+                self._write(frames)
             # RabbitMQ answers after it has read the acknowledgement.
-            while self._answered < asked and not self.is_lost(delivery):
+            while self._prefetch.answered < asked and not self.is_lost(delivery):
                 if self._reading.acquire(timeout=QUIET):
                     try:
-                        if self._answered < asked:
+                        if self._prefetch.answered < asked:
                             self._take_in(QUIET)
                     finally:
                         self._reading.release()
@@ -486,16 +475,5 @@ class AmqpSource(Source[AmqpDelivery]):
                 self._acknowledging.notify_all()
             while len(self._acknowledged) > MOST_REMEMBERED:
                 del self._acknowledged[next(iter(self._acknowledged))]
-            if not tags:
-                return
-            last = 0
-            for tag in self._tags_open:
-                if tag not in tags:
-                    break
-                last = tag
-            frames = [amqp_frames.acknowledge(_CHANNEL, last, multiple=True)] if last else []
-            for tag in tags:
-                self._tags_open.pop(tag, None)
-                if tag > last:
-                    frames.append(amqp_frames.acknowledge(_CHANNEL, tag))
-            self._write(b"".join(frames))
+            if tags:
+                self._write(self._open_tags.acknowledge(tags))
