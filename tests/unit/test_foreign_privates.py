@@ -235,7 +235,7 @@ class Ours(Channel):
         celery.timeout = 3
 """
     tree = ast.parse(code)
-    module = compile(tree, "ours", "exec")
+    module = compile(tree, "<ours>", "exec")
     found: dict[str, Any] = {"__name__": "channelsq.ours"}
     exec(module, found)
     scanner = Scanner("channelsq.ours", tree, SimpleNamespace(**found))

@@ -95,7 +95,7 @@ def test_the_directory_is_for_its_user_alone(url: str, directory: Path) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-@pytest.mark.parametrize("pool", ["threads", "solo", "prefork"])
+@pytest.mark.parametrize("pool", ["threads", "solo", "prefork", "gevent"])
 def test_what_a_killed_worker_held_another_one_handles(tmp_path: Path, pool: str) -> None:
     site = site_in(tmp_path)
     try:
@@ -105,7 +105,7 @@ def test_what_a_killed_worker_held_another_one_handles(tmp_path: Path, pool: str
             socket.send("hang")
             wait_until((tmp_path / "hangs").exists, "the consumer to begin")
             first.kill()
-            second = site.worker("-P", "threads", "-c", "1")
+            second = site.worker("-P", "gevent" if pool == "gevent" else "threads", "-c", "1")
             assert socket.recv(timeout=30) == f"at last by {second.pid}"
             # Nothing is locked for longer than the processes that live write.
             assert ask(socket, "where") == f"default default {second.pid}"
