@@ -35,6 +35,7 @@ PINS = [
     "tests/unit/delivery/test_ending.py",
     "tests/unit/http",
     "tests/unit/interface/basis",
+    "tests/unit/interface/gateway",
     "tests/unit/interface/http",
     "tests/unit/interface/websocket",
     "tests/unit/session_support/test_django_session_internals.py",

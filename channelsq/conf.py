@@ -244,6 +244,23 @@ def admin_for_all() -> bool:
     return for_all
 
 
+def sms_settings() -> dict[str, Any]:
+    """Return ``CHANNEL_SMS``: the provider of the SMS gateway, and its settings; ``{}`` if it is not set."""
+    return _gateway_settings("CHANNEL_SMS", '{"account_sid": …, "auth_token": …, "sender": "+4915…"}')
+
+
+def email_settings() -> dict[str, Any]:
+    """Return ``CHANNEL_EMAIL``: the settings of the email gateway; ``{}`` if it is not set."""
+    return _gateway_settings("CHANNEL_EMAIL", '{"domains": ["chat.example.com"]}')
+
+
+def _gateway_settings(name: str, example: str) -> dict[str, Any]:
+    value = getattr(settings, name, {})
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ImproperlyConfigured(f"{name} must be a dict such as {example}, not {type(value).__name__}")
+    return dict(value)
+
+
 def import_dotted(path: str) -> Any:
     """Return the object that a dotted path such as ``"app.routing.channel_routing"`` names.
 

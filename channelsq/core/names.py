@@ -27,6 +27,9 @@ WEBSOCKET_CONNECT = "websocket.connect"
 WEBSOCKET_RECEIVE = "websocket.receive"
 WEBSOCKET_DISCONNECT = "websocket.disconnect"
 
+#: What the reply channels of gateways begin with, before their process.
+GATEWAY_SEND = "gateway.send"
+
 #: The subprotocol without a meaning: a browser that offers several, such as a token, requires a choice among them.
 SUBPROTOCOL = "channelsq"
 #: The prefix of the subprotocol that carries a token; see :mod:`channelsq.security.tokens`.

@@ -116,13 +116,15 @@ class Announced(NamedTuple):
     #: The host and process id; empty and 0 if not announced.
     host: str = ""
     pid: int = 0
-    #: Of a worker: the channels of the layer that it reads; None if not announced.
+    #: The channels of the layer that it reads; None if not announced.
     channels: tuple[str, ...] | None = None
     #: Of a worker: the place where its consumers run, in words.
     runs: str = ""
     #: Of a worker: the number of its streaming responses, and their limit; None if not announced.
     streaming: int | None = None
     streaming_limit: int | None = None
+    #: Of an interface server: its protocol; empty for HTTP and WebSockets.
+    protocol: str = ""
 
     @property
     def is_understood(self) -> bool:
@@ -164,6 +166,7 @@ def read_announcement(kind: str, name: str, text: str) -> Announced:
         runs,
         _count(found.get("streaming")),
         _count(found.get("streaming_limit")),
+        _str(found.get("protocol")),
     )
 
 

@@ -66,7 +66,7 @@ class ConsumersExamination:
         if told is None:
             yield not_applicable("interfaces", "Interface servers announce themselves in Redis alone.", self._alias)
             return
-        servers = [each for each in told if each.kind == "interface"]
+        servers = [each for each in told if each.kind == "interface" and not each.protocol]
         if servers:
             places = _listed([f"{each.name} ({each.host}:{each.pid})" if each.host else each.name for each in servers])
             text = f"{_number(len(servers), 'interface server runs', 'interface servers run')}: {places}."

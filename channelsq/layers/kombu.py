@@ -14,6 +14,7 @@ from typing import Any
 
 from kombu import Producer
 
+from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
 from channelsq.layers.amqp.amqp_sender import AmqpSender
 from channelsq.layers.contract.broker_urls import check_groups_url, shown
@@ -239,7 +240,7 @@ class KombuChannelLayer(KombuBroker):
 
     def delete_reply_queues(self, process: str) -> None:
         with self.broker_errors(), self.open_connection() as connection, connection.channel() as channel:
-            for kind in ("websocket.send", "http.response"):
+            for kind in ("websocket.send", "http.response", names.GATEWAY_SEND):
                 self.reply_queue(f"{kind}.{process}")(channel).delete()
 
     @property

@@ -133,11 +133,24 @@ def _processes(state: LayerState) -> Iterator[Line | Table]:
     )
     if state.interfaces is None:
         return
+    has_gateways = any(server.protocol for server, _ in state.interfaces)
     yield (
         Table(
-            [Column("INTERFACE SERVER"), Column("WHERE", rank=1), Column("SOCKETS", right=True), *tail],
             [
-                [Cell(server.name), _where(server), _number(sockets), *_versions(server)]
+                Column("INTERFACE SERVER"),
+                *([Column("PROTOCOL")] if has_gateways else []),
+                Column("WHERE", rank=1),
+                Column("SOCKETS", right=True),
+                *tail,
+            ],
+            [
+                [
+                    Cell(server.name),
+                    *([Cell(server.protocol or "http, websocket")] if has_gateways else []),
+                    _where(server),
+                    _number(None if server.protocol else sockets),
+                    *_versions(server),
+                ]
                 for server, sockets in state.interfaces
             ],
         )

@@ -150,10 +150,11 @@ def _fill(state: LayerState, wanted: Wanted) -> None:
     state.workers = [each for each in workers if state.alias in each.channels]
     presence = inner.presence
     if told is not None and presence is not None:
-        servers = [each for each in told if each.kind == "interface"]
-        counts = presence.socket_counts([each.name for each in servers])
-        state.interfaces = list(zip(servers, counts, strict=True))
-    state.channels = _channels(layer, state.workers, known=not state.problem)
+        running = [each for each in told if each.kind == "interface"]
+        counts = presence.socket_counts([each.name for each in running])
+        state.interfaces = list(zip(running, counts, strict=True))
+    servers = [server for server, _ in state.interfaces or ()]
+    state.channels = _channels(layer, state.workers, servers, known=not state.problem)
     if wanted.sockets and presence is not None:
         state.sockets = _sockets(presence, state.interfaces or (), wanted.limit)
     if wanted.group is not None:
@@ -164,7 +165,10 @@ def _fill(state: LayerState, wanted: Wanted) -> None:
         state.groups = Listed(largest[: wanted.limit], len(sizes), cut)
 
 
-def _channels(layer: ChannelLayerWrapper, workers: Sequence[Worker], *, known: bool) -> list[ChannelRow]:
+def _channels(
+    layer: ChannelLayerWrapper, workers: Sequence[Worker], servers: Sequence[Announced], *, known: bool
+) -> list[ChannelRow]:
+    """Return the channels that workers consume, then those that interface servers of other protocols read."""
     layer.router.check_default()
     rows = []
     for name in consumed_channels(layer.router):
@@ -172,6 +176,9 @@ def _channels(layer: ChannelLayerWrapper, workers: Sequence[Worker], *, known: b
         unknown = not known or any(each.channels[layer.alias] is None for each in workers)
         consumers = None if unknown and not readers else readers
         rows.append(ChannelRow(name, layer.channel_layer.channel_state(name), layer.capacity_of(name), consumers))
+    for name in sorted({channel for server in servers for channel in server.channels or ()}):
+        readers = tuple(server.name for server in servers if name in (server.channels or ()))
+        rows.append(ChannelRow(name, layer.channel_layer.channel_state(name), layer.capacity_of(name), readers))
     return rows
 
 
@@ -228,7 +235,10 @@ def _layer_as_dict(state: LayerState) -> dict[str, Any]:
         ],
         "interfaces": None
         if state.interfaces is None
-        else [{**_process_as_dict(server), "sockets": sockets} for server, sockets in state.interfaces],
+        else [
+            {**_process_as_dict(server), "protocol": server.protocol or None, "sockets": sockets}
+            for server, sockets in state.interfaces
+        ],
         "groups": _listed_as_dict(state.groups, "group", "members"),
         "members": _listed_as_dict(state.members, "channel", "path"),
         "sockets": _listed_as_dict(state.sockets, "channel", "path"),

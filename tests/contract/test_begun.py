@@ -40,6 +40,14 @@ def test_another_process_sees_a_mark(make_layer: MakeLayer, unique: Unique) -> N
     assert other.begin(unique("a")) is one.in_process
 
 
+def test_a_mark_can_be_looked_for(layer: BaseChannelLayer, unique: Unique) -> None:
+    assert layer.has_begun(unique("a")) is False
+    layer.begin(unique("a"))
+    assert layer.has_begun(unique("a")) is True
+    layer.end(unique("a"), at_once=True)
+    assert layer.has_begun(unique("a")) is False
+
+
 def test_flush_forgets_marks_of_its_own_prefix(layer: BaseChannelLayer, unique: Unique) -> None:
     layer.begin(unique("a"))
     layer.flush()
@@ -54,6 +62,7 @@ def test_ending_an_unknown_run_is_no_error(layer: BaseChannelLayer, unique: Uniq
 
 def test_a_layer_without_a_place_for_marks_says_so() -> None:
     assert KombuChannelLayer(url="amqp://localhost").begin("a") is None
+    assert KombuChannelLayer(url="amqp://localhost").has_begun("a") is None
 
 
 def test_a_process_keeps_so_many_marks() -> None:

@@ -12,7 +12,13 @@ import pytest
 
 from channelsq.handler import AsgiHandler, AsgiRequest, ViewConsumer
 from channelsq.interface.basis.config import OPTIONS, parser
+from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.limits import LIMIT_OPTIONS, Limits
+from channelsq.interface.basis.server_options import shown_size
+from channelsq.interface.gateway import OPTIONS as GATEWAY_OPTIONS
+from channelsq.interface.gateway import Gateway, GatewayConfig
+from channelsq.interface.gateway.gateway_metrics import GAUGES, GatewayMetrics
+from channelsq.interface.sms.sms_gateway import SmsGateway
 from channelsq.layers import BaseChannelLayer, InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
 from channelsq.system_checks import checks, routing_checks
 from tests.support.bindings import forgotten_afterwards
@@ -262,6 +268,32 @@ def test_the_interfaces_options_are_those_of_help() -> None:
     written = [row for row in rows(DOCS / "interface.md") if len(row) == 4 and row[1].startswith("`CHANNELSQ_")]
     assert len(told) == text.count("[env ")
     assert written == told
+
+
+@pytest.mark.parametrize("gateway", [SmsGateway], ids=lambda gateway: gateway.protocol)
+def test_the_gateways_options_are_those_of_help(gateway: type[Gateway]) -> None:
+    written = {row[0]: row[1:] for row in rows(DOCS / "interface-servers.md") if len(row) == 3}
+    for option in gateway.options:
+        value = f" {option.metavar}" if option.metavar else ""
+        short = f"`{option.short}`, " if option.short else ""
+        default, does = written[f"{short}`{option.flag}{value}`"]
+        assert does == option.help
+        shared = option in GATEWAY_OPTIONS
+        actual = getattr((GatewayConfig if shared else gateway.config_class)(), option.name)
+        if option.shown_default is not None:
+            assert default == option.shown_default
+        elif isinstance(actual, bool):
+            assert default == ("on" if actual else "off")
+        else:
+            assert default == (shown_size(actual) if option.metavar == "BYTES" else f"{actual}".removesuffix(".0"))
+
+
+def test_the_gateways_metrics_are_those_of_the_page() -> None:
+    written = {row[0].strip("`"): row[-1] for row in rows(DOCS / "interface-servers.md") if len(row) == 4}
+    metrics = GatewayMetrics("sms", Counters(), lambda: dict.fromkeys(GAUGES, 0.0)).collect()
+    suffixes = {"counter": "_total", "info": "_info"}
+    told = {each.name + suffixes.get(each.type, ""): each.documentation for each in metrics}
+    assert {name: written.get(name) for name in told} == told
 
 
 LIMITS = [row for row in rows(DOCS / "limits.md") if len(row) == 5 and row[0] != "limit"]

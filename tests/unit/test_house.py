@@ -88,6 +88,15 @@ def test_workers_and_interface_servers_do_not_know_each_other() -> None:
             assert not [other for other in found if other.startswith("channelsq.worker")], module
 
 
+def test_interface_servers_of_different_protocols_do_not_know_each_other() -> None:
+    shared = {"basis", "link", "presence", "gateway"}
+    for module, found in GRAPH.items():
+        _, server, protocol, *_ = [*module.split("."), "", "", ""]
+        if server == "interface" and protocol in {"gateway", "sms", "email"}:
+            parts = {other.split(".")[2] for other in found if other.startswith("channelsq.interface.")}
+            assert parts <= (shared | {protocol}), module
+
+
 def test_no_folder_is_a_crowd() -> None:
     modules = [path.relative_to(PACKAGE).parent.as_posix() for path in MODULES.values() if path.name != "__init__.py"]
     crowded = {folder for folder in modules if modules.count(folder) > 22}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn
+from dataclasses import dataclass, field
 
+from channelsq.interface.basis.command_line import ConfigError, parser_of, read_values
 from channelsq.interface.basis.limits import LIMIT_OPTIONS, Limits
 from channelsq.interface.basis.server_options import (
     TIME,
@@ -17,18 +17,15 @@ from channelsq.interface.basis.server_options import (
     integer,
     root_path,
     seconds,
-    shown_size,
     socket_path,
     status_path,
     switch,
     who_answers,
 )
 
+__all__ = ["OPTIONS", "PROGRAM", "ConfigError", "InterfaceConfig", "parser", "read_config"]
+
 PROGRAM = "python -m channelsq.interface"
-
-
-class ConfigError(Exception):
-    """An unusable setting; the text names its value and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,41 +171,16 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see {PROGRAM} --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's options; every value stays text."""
-    defaults = InterfaceConfig()
-    result = _Parser(
-        prog=PROGRAM,
+    return parser_of(
+        OPTIONS,
+        InterfaceConfig(),
+        program=PROGRAM,
         description="The interface server: serves HTTP and WebSocket clients on one port and hands what they "
         "send to workers through the channel layer. Settings come from DJANGO_SETTINGS_MODULE, else from "
         "the module that manage.py here names, else from config.settings.",
-        epilog="An option on the command line counts before its environment variable.",
-        allow_abbrev=False,
     )
-    for option in OPTIONS:
-        default = option.shown_default or _shown(getattr(defaults, option.name), option.metavar)
-        text = f"{option.help} [env {option.variable}, default {default}]"
-        flags = [option.short, option.flag] if option.short else [option.flag]
-        if option.read is switch:
-            no = "--no-" + option.flag[2:]
-            result.add_argument(*flags, dest=option.name, action="store_const", const="1", help=text)
-            result.add_argument(no, dest=option.name, action="store_const", const="0", help=argparse.SUPPRESS)
-        else:
-            result.add_argument(*flags, dest=option.name, metavar=option.metavar, help=text)
-    return result
-
-
-def _shown(value: Any, metavar: str | None) -> str:
-    if metavar == "BYTES":
-        return shown_size(value)
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def read_config(argv: Sequence[str], environ: Mapping[str, str]) -> InterfaceConfig:
@@ -218,23 +190,4 @@ def read_config(argv: Sequence[str], environ: Mapping[str, str]) -> InterfaceCon
         ConfigError: a value cannot be used, or an option is unknown.
         SystemExit: after ``--help``.
     """
-    given = vars(parser().parse_args(list(argv)))
-    values: dict[str, Any] = {}
-    port_variable = environ.get("PORT", "")
-    for option in OPTIONS:
-        text, source = given[option.name], option.flag
-        if text is None:
-            text, source = environ.get(option.variable), option.variable
-        if text is None and option.name == "port" and port_variable:
-            text, source = port_variable, "PORT"
-        if text is None:
-            continue
-        try:
-            values[option.name] = option.read(text)
-        except ValueError as error:
-            raise ConfigError(f"{source} cannot be {text!r}: {error}") from None
-    if "host" not in values and port_variable:
-        # A platform that chooses the port routes to it from outside this machine.
-        values["host"] = "0.0.0.0"  # noqa: S104
-    assert values.keys() <= {each.name for each in fields(InterfaceConfig)}
-    return InterfaceConfig(**values)
+    return InterfaceConfig(**read_values(OPTIONS, parser(), argv, environ))

@@ -150,4 +150,8 @@ class Option:
     @property
     def variable(self) -> str:
         """The variable in the environment."""
-        return "CHANNELSQ_" + self.name.upper()
+        return self.variable_of("CHANNELSQ_")
+
+    def variable_of(self, prefix: str) -> str:
+        """Return the variable in the environment of a server whose variables have a prefix of their own."""
+        return prefix + self.name.upper()

@@ -11,7 +11,8 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.core import names
@@ -56,6 +57,8 @@ class Heartbeat:
         limits: the interval of the heartbeat, and its validity.
         on_buried: called, in the thread, when other servers have declared this process dead.
         root_path: the path under which the site is mounted, or "".
+        announces: further announcements of this process; None for an interface server of HTTP and WebSockets.
+            A process with announcements of its own has no sockets, and leaves dead servers that had some to others.
     """
 
     def __init__(
@@ -65,8 +68,10 @@ class Heartbeat:
         limits: Limits,
         on_buried: Callable[[], None],
         root_path: str = "",
+        announces: Mapping[str, Any] | None = None,
     ) -> None:
         self._layer = layer
+        self._announces = announces
         self._channel_layer = layer.channel_layer
         self._presence = presence
         self._every = limits.heartbeat_every
@@ -198,7 +203,7 @@ class Heartbeat:
     def _beat(self) -> None:
         with self._changed:
             noted = sum(channel not in self._unknown for channel in self._open)
-        beat = self._presence.beat(self._process, self._lifetime)
+        beat = self._presence.beat(self._process, self._lifetime, self._announces)
         now = time.monotonic()
         if now - self._beaten > self._lifetime / 2:
             # Redis was away, or this process was: the keys of other live servers may have expired as well.
@@ -292,7 +297,7 @@ class Heartbeat:
         dead: list[str] = []
         for process in self._presence.dead():
             since = before.get(process)
-            if process == self._process:
+            if process == self._process or (self._announces and any(self._presence.socket_counts([process]))):
                 continue
             if since is None or now - since >= _CLAIM:  # the claim has expired by then, and another server may hold it
                 if self._presence.claim(process, _CLAIM):

@@ -22,6 +22,7 @@ from channelsq.interface.basis.config import ConfigError, InterfaceConfig
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.basis.packages import check_packages
+from channelsq.interface.basis.sockets import bind, cannot_listen, check_unix_socket, url_of
 from channelsq.interface.basis.uvicorn_state_internals import ServerState
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.http.asgi_application import DirectApp
@@ -30,7 +31,6 @@ from channelsq.interface.http.uvicorn_http import HttpProtocol
 from channelsq.interface.pages.status_pages import StatusPages
 from channelsq.interface.presence.peers import Peers
 from channelsq.interface.process.drain import Drain
-from channelsq.interface.process.sockets import bind, cannot_listen, check_unix_socket, url_of
 from channelsq.interface.websocket.websocket_protocol import WebSocketProtocol
 
 logger = logging.getLogger("channelsq.interface")

@@ -23,7 +23,7 @@ from typing import Any
 
 from channelsq.interface.basis.config import ConfigError, InterfaceConfig
 from channelsq.interface.basis.log_fields import extra
-from channelsq.interface.process.sockets import bind, check_unix_socket, url_of
+from channelsq.interface.basis.sockets import bind, check_unix_socket, url_of
 from channelsq.interface.process.supervised import VARIABLE, Supervised
 
 logger = logging.getLogger("channelsq.interface.supervisor")

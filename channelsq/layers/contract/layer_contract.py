@@ -362,6 +362,11 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
         store = self._begun
         return None if store is None else store.begin(mark)
 
+    def has_begun(self, mark: str) -> bool | None:
+        """Return whether a mark exists; None if the layer has none; errors as :meth:`begin`."""
+        store = self._begun
+        return None if store is None else store.has(mark)
+
     def end(self, mark: str, *, at_once: bool = False) -> None:
         """Delete a mark, if possible with the acknowledgement of its message; errors as :meth:`begin`.
 

@@ -38,6 +38,10 @@ class BegunStore(ABC):
         """
 
     @abstractmethod
+    def has(self, mark: str) -> bool:
+        """Return whether a mark exists; errors as :meth:`begin`."""
+
+    @abstractmethod
     def end(self, mark: str, after: float) -> None:
         """Delete a mark in so many seconds; errors as :meth:`begin`."""
 
@@ -61,6 +65,10 @@ class MemoryBegun(BegunStore):
             if len(self._marks) > MOST_IN_MEMORY:
                 del self._marks[next(iter(self._marks))]
             return True
+
+    def has(self, mark: str) -> bool:
+        with self._lock:
+            return mark in self._marks
 
     def end(self, mark: str, after: float) -> None:
         with self._lock:
@@ -92,6 +100,10 @@ class RedisBegun(BegunStore):
             self._clean_at = now + CLEAN_EVERY
             self._do(("ZREMRANGEBYSCORE", self.key, "-inf", repr(now)))
         return bool(self._do(("ZADD", self.key, "NX", repr(now + KEPT), mark)))
+
+    def has(self, mark: str) -> bool:
+        expires = self._do(("ZSCORE", self.key, mark))
+        return expires is not None and float(expires) > time.time()
 
     def end(self, mark: str, after: float) -> None:
         if after:

@@ -63,8 +63,14 @@ class Presence:
     def _transact(self, *commands: Command) -> list[Reply]:
         return self._groups.carry_out(lambda: transaction(*commands))
 
-    def beat(self, process: str, lifetime: float) -> Beat:
-        """Write the heartbeat of a process for ``lifetime`` seconds; errors as those of groups."""
+    def beat(self, process: str, lifetime: float, more: Mapping[str, Any] | None = None) -> Beat:
+        """Write the heartbeat of a process for ``lifetime`` seconds; errors as those of groups.
+
+        Args:
+            process: the process.
+            lifetime: the seconds.
+            more: further announcements, see :func:`channelsq.core.wire_version.announcement`.
+        """
         key, everybody, milliseconds = self._key("interface", process), f"{self._prefix}:interfaces", lifetime * 1000
         # Only commands that a server with full memory accepts; it refuses transactions.
         renewed, known, _, buried, sockets = self._ask(
@@ -77,7 +83,7 @@ class Presence:
         )
         if not renewed or not known:
             self._transact(
-                ("SET", key, announcement(), "PX", int(milliseconds)),
+                ("SET", key, announcement(more), "PX", int(milliseconds)),
                 ("SADD", everybody, process),
             )
         return Beat(bool(buried), not known, int(sockets))

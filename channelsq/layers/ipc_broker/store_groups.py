@@ -50,6 +50,9 @@ class StoreBegun(BegunStore):
         with store_errors(self._store.path):
             return self._store.write(work)
 
+    def has(self, mark: str) -> bool:
+        return bool(_rows(self._store, "SELECT 1 FROM begun WHERE mark = ? AND expires > ?", (mark, time.time())))
+
     def end(self, mark: str, after: float) -> None:
         if after:
             _write(self._store, "UPDATE begun SET expires = ? WHERE mark = ?", (time.time() + after, mark))

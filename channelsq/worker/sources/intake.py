@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
 from celery.app.trace import LOG_RECEIVED
-from kombu.exceptions import ContentDisallowed
 from kombu.serialization import prepare_accept_content
 
 from channelsq.core.wire_version import NewerWire, check_headers, teller
 from channelsq.delivery.ending import is_end
 from channelsq.layers.contract.source_contract import Source, TaskMessage
-from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import HEADER, Refused
+from channelsq.layers.wire.task_messages import content_of, moment_of, payload_of
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, EXPIRES_HEADER, raw_body
 from channelsq.message import Message
 from channelsq.transport.payloads import DEATHS
@@ -179,7 +177,7 @@ class Intake:
             message.headers = {name: message.headers[name] for name in _HARMLESS if name in message.headers}
             if "retries" in message.headers:
                 message.headers["retries"] = 0  # only retries of the consumer's task count
-        mine = Message(_content(message, channel), channel, self._layer)
+        mine = Message(content_of(message, channel), channel, self._layer)
         resolved = self._tasks.resolve(mine)
         if resolved is None:
             log_unrouted(mine)
@@ -200,7 +198,7 @@ class Intake:
         channel = self._channels.get(queue)
         if not isinstance(task, ConsumerTask) or task.layer is not self._layer or channel is None:
             raise ValueError(f"it is for the task {name!r}, which is no consumer of the layer {self._layer.alias!r}")
-        args, kwargs, _ = _payload(message)
+        args, kwargs, _ = payload_of(message)
         if not (isinstance(args, (list, tuple)) and len(args) == 2 and isinstance(kwargs, dict)):
             raise ValueError(f"the arguments of the task {name!r} are not a channel and its message")
         if self._signing is not None:
@@ -234,8 +232,8 @@ class Intake:
         if type(retries) is int and retries:
             mine._run.retries = retries
         request = Request(self._profile(task), self._source, delivery, mine, {**kwargs}, self._events, headers)
-        request._expires = _moment(headers.get("expires"), "expires")
-        eta = _moment(headers.get("eta"), "eta")
+        request._expires = moment_of(headers.get("expires"), "expires")
+        eta = moment_of(headers.get("eta"), "eta")
         request.due = eta.timestamp() if eta is not None else 0.0
         return request
 
@@ -320,49 +318,3 @@ class Intake:
                 eta=request.eta and request.eta.isoformat(),
                 expires=None if request._expires is None else request._expires.isoformat(),
             )
-
-
-def _moment(text: Any, name: str) -> datetime | None:
-    """Return the time in a header.
-
-    Raises:
-        ValueError: the header is not a time.
-    """
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text) if isinstance(text, str) else text
-        return moment if moment.tzinfo is not None else moment.astimezone()
-    except (ValueError, AttributeError, TypeError):
-        raise ValueError(f"the header {name} is {text!r}, not a moment in ISO 8601") from None
-
-
-def _payload(message: Any) -> tuple[Any, Any, Any]:
-    """Return args, kwargs and embed of a task message; three times None if it has none.
-
-    Raises:
-        ValueError: the serializer is not accepted.
-    """
-    try:
-        if message.content_type == CONTENT_TYPE:
-            args, kwargs, embed = codec.loads(message.body)
-        else:
-            args, kwargs, embed = message.payload
-    except ContentDisallowed as error:  # for example pickle
-        raise ValueError(str(error)) from None
-    except Exception:  # any error of a decoder
-        return None, None, None
-    return args, kwargs, embed
-
-
-def _content(message: Any, channel: str) -> dict[str, Any]:
-    """Return the content of a channel's message.
-
-    Raises:
-        ValueError: it is not a channel's message.
-    """
-    args, _, embed = _payload(message)
-    match args:
-        case [str(sent_to), dict(content)] if sent_to == channel and isinstance(embed, dict):
-            return content
-    raise ValueError(f"it is no message of a channel, which Channel({channel!r}).send({{...}}) makes")

@@ -18,8 +18,8 @@ from websockets.sync.client import connect
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.basis.config import OPTIONS, ConfigError, InterfaceConfig, read_config
+from channelsq.interface.basis.sockets import bind
 from channelsq.interface.process.server import InterfaceServer
-from channelsq.interface.process.sockets import bind
 from channelsq.layers import InMemoryChannelLayer, RedisChannelLayer
 from tests.support.fakes.acceptors import FakeAcceptor
 from tests.support.ports import free_port

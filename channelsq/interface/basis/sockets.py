@@ -10,12 +10,14 @@ import stat
 from channelsq.interface.basis.config import ConfigError
 
 
-def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+def bind(host: str, port: int, *, shared: bool = False, option: str = "--port") -> list[socket.socket]:
     """Return sockets bound to every address of ``host``, all to the same port.
 
     Args:
+        host: a name or an address of this machine.
         port: 0 for any free port.
         shared: whether other processes of this user may bind to the same port and share its connections.
+        option: the option that sets the port, for error texts.
 
     Raises:
         ConfigError: the sockets cannot be bound.
@@ -44,7 +46,7 @@ def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     except OSError as error:
         for bound in sockets:
             bound.close()
-        raise ConfigError(cannot_listen(f"{host}:{port}", error, "--port")) from None
+        raise ConfigError(cannot_listen(f"{host}:{port}", error, option)) from None
     if not sockets:
         raise ConfigError(f"--host {host!r} is not an address of this machine")
     return sockets

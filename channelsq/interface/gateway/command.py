@@ -1,0 +1,50 @@
+"""The command of a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from channelsq.interface.basis.command_line import ConfigError
+from channelsq.interface.basis.packages import check_packages
+from channelsq.interface.basis.project_setup import choose_settings, import_from_here, set_up
+from channelsq.interface.gateway.gateway import Gateway
+from channelsq.interface.gateway.gateway_config import read_gateway_config
+
+
+def run_gateway(gateway: type[Gateway], argv: Sequence[str] | None = None) -> int:
+    """Run a gateway until SIGTERM or SIGINT; return the exit code: 0, or 2 after a one-line error message.
+
+    Args:
+        gateway: its class.
+        argv: the command line without the program's name; that of this process if left out.
+    """
+    import_from_here()
+    program = gateway.program or f"python {os.path.basename(sys.argv[0])}"
+    try:
+        config = read_gateway_config(
+            gateway.protocol,
+            gateway.config_class,
+            gateway.options,
+            sys.argv[1:] if argv is None else argv,
+            os.environ,
+            program,
+        )
+        choose_settings()
+        check_packages()
+        with set_up(config.verbosity):
+            from channelsq.asgi import channel_layers
+
+            layer = channel_layers[config.layer]
+            if layer.channel_layer.in_process:
+                raise ConfigError(
+                    f"a gateway needs a channel layer that several processes share, which {layer} is not: set "
+                    "REDIS_URL, or another layer in CHANNEL_LAYERS"
+                )
+            asyncio.run(gateway(config, layer).run())
+    except ConfigError as error:
+        print(f"channelsq {gateway.protocol} gateway: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0

@@ -1,0 +1,6 @@
+"""The interface server for text messages: ``python -m channelsq.interface.sms``; docs/interface-servers.md."""
+
+from channelsq.interface.sms.provider import ApiCall, ApiResponse, Incoming, Provider, StatusChange, Text
+from channelsq.interface.sms.twilio import Twilio
+
+__all__ = ["ApiCall", "ApiResponse", "Incoming", "Provider", "StatusChange", "Text", "Twilio"]

@@ -1,0 +1,1 @@
+"""A project with gateways; the tests themselves read its channels."""

@@ -1,0 +1,90 @@
+"""A gateway as a user runs it, on Redis Streams or between the processes of one machine; the test is its worker."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from channelsq.layers import IPCChannelLayer, RedisChannelLayer
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
+from tests.support.ports import free_port
+from tests.support.processes import Process, Processes
+from tests.support.waiting import wait_until
+
+#: Seconds until another process gets the messages of a killed one, where no kernel tells of its end.
+LEASE = 2.0
+
+
+class GatewaySite:
+    """A layer, and gateways on it.
+
+    Args:
+        processes: starts them.
+        folder: an empty one.
+        redis_url: the Redis of the layer; None for the layer between processes.
+        settings: more of Django's settings.
+        config: more of the layer's ``CONFIG``.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        folder: Path,
+        redis_url: str | None,
+        settings: dict[str, Any] | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        self._processes = processes
+        self.on_redis = redis_url is not None
+        prefix = f"gateway-{secrets.token_hex(4)}"
+        given: dict[str, Any] = {"prefix": prefix, **(config or {})}
+        self.layer: BaseChannelLayer
+        if redis_url is not None:
+            given |= {"url": redis_url, "transport_options": {"lease": LEASE}}
+            self.layer = RedisChannelLayer(**given)
+        else:
+            given["path"] = str(folder / "ipc")
+            self.layer = IPCChannelLayer(**given)
+        backend = f"channelsq.layers.{type(self.layer).__name__}"
+        layers = {"default": {"BACKEND": backend, "CONFIG": given, "ROUTING": []}}
+        self.env = {
+            "DJANGO_SETTINGS_MODULE": "tests.gateways_project.settings",
+            "TEST_SETTINGS": json.dumps({"CHANNEL_LAYERS": layers, **(settings or {})}),
+        }
+
+    def start(self, module: str, *args: str, port: int | None = None) -> tuple[Process, int]:
+        """Start a gateway, and return it and the port of its HTTP server."""
+        port = port or free_port()
+        process = self._processes.start("python", "-m", module, "--port", str(port), *args, env=self.env)
+        process.wait_for_output("gateway listening on")
+        return process, port
+
+    def manage(self, *args: str) -> str:
+        """Run a management command of the project, and return its output."""
+        process = self._processes.start("python", "-m", "django", *args, env=self.env)
+        assert process.wait() == 0, process.output
+        return process.output
+
+    def receive(self, channel: str, timeout: float = 15.0) -> dict[str, Any]:
+        """Return the next message of a channel."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            _, message = self.layer.receive([channel])
+            if message is not None:
+                found.append(message)
+            return bool(found)
+
+        wait_until(look, f"a message on {channel}", timeout)
+        return found[0]
+
+    def is_empty(self, channel: str) -> bool:
+        """Return whether nothing is on a channel."""
+        return self.layer.receive([channel]) == (None, None)
+
+    def close(self) -> None:
+        """Delete what is on the layer."""
+        self.layer.flush()
+        self.layer.close()
