@@ -54,6 +54,7 @@ class ServerExamination:
 
     def _look(self) -> Iterator[Finding]:
         where = f"The Redis of the {self._what}, {self._server.shown},"
+        yield from self._check_sentinels()
         try:
             with self._server.connected() as client:
                 client.ping()
@@ -73,6 +74,34 @@ class ServerExamination:
                 "Start it, correct the URL in CHANNEL_LAYERS, or open the way to it (firewall, private network).",
                 self._alias,
             )
+
+    def _check_sentinels(self) -> Iterator[Finding]:
+        primary = self._server.primary
+        if primary is None:
+            return
+        problems = [problem for _, problem in primary.states() if problem is not None]
+        count = len(primary.sentinels)
+        if problems:
+            yield warning(
+                "redis.sentinels",
+                f"{count - len(problems)} of {count} sentinels name the primary {primary.name!r}: {'; '.join(problems)}.",
+                "Start those that are missing: more than half of all must agree on a failover.",
+                self._alias,
+                sentinels=count,
+                problems=len(problems),
+            )
+        elif count < 3:
+            yield warning(
+                "redis.sentinels",
+                f"The URL names {count} sentinel{'' if count == 1 else 's'}.",
+                "Run three or more, on different machines, and name all of them in the URL.",
+                self._alias,
+                sentinels=count,
+                problems=0,
+            )
+        else:
+            text = f"{count} sentinels name the primary {primary.name!r}."
+            yield ok("redis.sentinels", text, self._alias, sentinels=count, problems=0)
 
     def _examine(self, client: Any) -> Iterator[Finding]:
         yield from self._check_version(client)

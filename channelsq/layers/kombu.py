@@ -45,13 +45,21 @@ def _number(name: str, value: object, least: int) -> int | None:
     )
 
 
+def _groups_form(url: str) -> str:
+    """Return the URL of a broker in the form of ``CONFIG["groups_url"]``."""
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.replace("-streams", "")
+    return f"{'unix' if scheme == 'redis+socket' else scheme}://{rest}"
+
+
 class KombuChannelLayer(KombuBroker):
     """Channels on a Kombu broker, groups in Redis.
 
     Args:
         url: the broker's URL in Kombu's form (``amqp://``, ``redis://``, ``rediss://``, ``memory://``, …);
             the Celery app's ``broker_url`` if left out.
-        groups_url: the Redis for the groups; by default ``url`` if that is a Redis.
+        groups_url: the Redis for the groups (``redis://``, ``rediss://``, ``unix://``, ``sentinel://``); by default
+            ``url`` if that is a Redis.
         prefix: the prefix of the keys of groups and, unless it is the default one, with a colon, of the names of
             queues. Layers and sites with different prefixes can share a broker.
         transport_options: for Kombu's transport; they override Celery's ``broker_transport_options``.
@@ -189,10 +197,8 @@ class KombuChannelLayer(KombuBroker):
         """
         if self._groups_url:
             return self._groups_url
-        if self._is_one_redis:
-            scheme, _, rest = self.url.partition("://")
-            scheme = scheme.replace("-streams", "")
-            return f"{'unix' if scheme == 'redis+socket' else scheme}://{rest}"
+        if self.is_one_redis:
+            return ";".join(map(_groups_form, self.url.split(";")))
         if self.scheme == "memory":
             return None
         raise InvalidChannelLayerError(
@@ -236,7 +242,7 @@ class KombuChannelLayer(KombuBroker):
     @cached_property
     def _kept_after(self) -> float:  # type: ignore[override]
         """The ``visibility_timeout``, if there is one: a message without acknowledgement is redelivered after it."""
-        return KEPT_AFTER + float(self.transport_options.get("visibility_timeout") or 3600 * self._is_one_redis)
+        return KEPT_AFTER + float(self.transport_options.get("visibility_timeout") or 3600 * self.is_one_redis)
 
     def delete_reply_queues(self, process: str) -> None:
         with self.broker_errors(), self.open_connection() as connection, connection.channel() as channel:
@@ -249,11 +255,7 @@ class KombuChannelLayer(KombuBroker):
 
     @property
     def _has_groups(self) -> bool:
-        return bool(self._groups_url) or self._is_one_redis or self.in_process
-
-    @property
-    def _is_one_redis(self) -> bool:
-        return self.scheme in self.redis_schemes and ";" not in self.url
+        return bool(self._groups_url) or self.is_one_redis or self.in_process
 
     def group_add(self, group: str, channel: str) -> None:
         super().group_add(group, channel)

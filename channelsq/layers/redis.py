@@ -74,9 +74,8 @@ class RedisChannelLayer(KombuChannelLayer):
     A worker reads it through its own connections, independent of Celery's broker.
 
     Args:
-        url: the Redis: ``redis://``, ``rediss://``, ``unix://`` or ``redis+socket://``, or the transport's schemes,
-            such as
-            ``redis-streams://``; the Celery app's broker if left out.
+        url: the Redis: ``redis://``, ``rediss://``, ``unix://``, ``redis+socket://`` or ``sentinel://``, or the
+            transport's schemes, such as ``redis-streams://``; the Celery app's broker if left out.
         hosts: a Redis in the form of Channels 1, a list of one ``redis://`` URL or of one ``(host, port)``.
         config: see :class:`KombuChannelLayer`.
 

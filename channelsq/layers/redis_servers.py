@@ -17,6 +17,9 @@ from channelsq.layers.contract.layer_contract import BaseChannelLayer
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.kombu_broker.params import redis_params
 from channelsq.redis_core.server_errors import KNOWS_FLAGS, is_too_old
+from channelsq.redis_io.pool_params import url_params
+from channelsq.redis_io.primaries import Primary
+from channelsq.redis_io.sentinel_urls import is_sentinel_url
 
 #: The timeout of connecting and of an answer, in seconds.  There is no retry.
 _PATIENCE = 2.0
@@ -51,14 +54,11 @@ class RedisServer:
             redis.RedisError, OSError: also in the block.
                 InvalidChannelLayerError: the options of the layer contradict each other.
         """
-        if self.has_channels and not self._is_one:
+        if self.has_channels and not self.layer.is_one_redis:
             with self._by_kombu() as client:
                 yield client
             return
-        if self.has_channels or not self.layer.has_other_groups:
-            pool = redis.ConnectionPool(**{**redis_params(self.layer), **_HASTY})
-        else:
-            pool = redis.ConnectionPool.from_url(str(self.layer.groups_url), **_HASTY)
+        pool = redis.ConnectionPool(**{**self._params(), **_HASTY})
         try:
             with redis.Redis(connection_pool=pool) as client:
                 yield client
@@ -66,12 +66,25 @@ class RedisServer:
             pool.disconnect()
 
     @property
-    def _is_one(self) -> bool:
-        return self.layer.scheme in self.layer.redis_schemes and ";" not in self.layer.url
+    def primary(self) -> Primary | None:
+        """The primary that Sentinels name; None if the URL is of a server.
+
+        Raises:
+            InvalidChannelLayerError: the options of the layer contradict each other.
+        """
+        if not is_sentinel_url(self.layer.url if self.has_channels else str(self.layer.groups_url)):
+            return None
+        found: Primary = self._params()["primary"]
+        return found
+
+    def _params(self) -> dict[str, Any]:
+        if self.has_channels or not self.layer.has_other_groups:
+            return redis_params(self.layer)
+        return url_params(str(self.layer.groups_url))
 
     @contextmanager
     def _by_kombu(self) -> Iterator[Any]:
-        """Yield a client of the server that Sentinel, or one of several URLs, names."""
+        """Yield a client of the server that one of several URLs names."""
         with self.layer.open_connection() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0)
             channel: Any = connection.default_channel

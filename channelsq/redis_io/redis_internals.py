@@ -1,13 +1,20 @@
-"""Private parts of redis-py's connections; ``tests/transport/test_connections.py`` pins them."""
+"""Private parts of redis-py's connections.
+
+``tests/transport/test_connections.py`` and ``tests/unit/redis_io/test_redis_internals.py`` pin them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from typing import Any
 
+import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from channelsq.redis_io.primaries import Address, Primary
 
 #: A ``struct timeval``.
 _TIMEVAL = struct.Struct("@ll")
@@ -74,3 +81,47 @@ class KernelTimeouts:
 def _is_late(error: RedisConnectionError) -> bool:
     """Return whether redis-py's error means that the kernel's timeout has passed."""
     return isinstance(error.__context__, BlockingIOError)
+
+
+class PrimaryConnection(redis.Connection):
+    """A connection to the current primary, which its Sentinels name each time when it connects.
+
+    Args:
+        primary: the primary.
+        kwargs: redis-py's own, without host and port.
+    """
+
+    _sock: Any
+
+    def __init__(self, *, primary: Primary, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._primary = primary
+        self._address: Address | None = None
+        self._tcp: Any = None
+
+    def _connect(self) -> Any:
+        self.host, self.port = self._address = self._primary.address()
+        self._tcp = super()._connect()  # type: ignore[no-untyped-call]
+        self._primary.follow(self)
+        return self._tcp
+
+    @property
+    def followed_address(self) -> Address | None:
+        """The server to which it is connected; None while it is not."""
+        return None if self._sock is None and self._tcp is None else self._address
+
+    def primary_moved(self) -> None:
+        """Wake the thread that waits for this connection, and let it find the connection closed."""
+        tcp, self._tcp = self._tcp, None
+        for sock in (tcp, self._sock):
+            with contextlib.suppress(AttributeError, OSError):  # there is none, or its own thread has closed it
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        """Close the connection, as redis-py does."""
+        self._tcp = None
+        super().disconnect(*args, **kwargs)
+
+
+class PrimarySSLConnection(redis.SSLConnection, PrimaryConnection):
+    """The same with TLS."""

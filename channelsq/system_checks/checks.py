@@ -51,6 +51,7 @@ from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError, Inval
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.redis_servers import RedisServer, is_old, redis_servers, version_of
 from channelsq.redis_core.server_errors import NEEDED
+from channelsq.redis_io.sentinel_urls import is_sentinel_url, read_sentinel_url
 from channelsq.system_checks.routing_checks import check_routes
 
 TAG = "channelsq"
@@ -238,6 +239,11 @@ def _is_public(host: str) -> bool:
         return "." in host.strip(".") and not host.lower().rstrip(".").endswith(_INTERNAL)
 
 
+def _has_tls(url: str) -> bool:
+    """Return whether a URL of Sentinels requests TLS to the servers."""
+    return is_sentinel_url(url) and read_sentinel_url(url).tls is not None
+
+
 def _check_brokers() -> list[CheckMessage]:
     found: list[CheckMessage] = []
     for alias in channel_layers.configs:
@@ -248,7 +254,7 @@ def _check_brokers() -> list[CheckMessage]:
             urls = {getattr(layer, "url", ""), getattr(layer, "groups_url", None) or ""}
         except (ChannelsqError, ValueError, ImportError):
             continue  # another check says so
-        for url in sorted(each for some in urls for each in some.split(";")):
+        for url in sorted(each for some in urls if not _has_tls(some) for each in some.split(";")):
             scheme, _, rest = url.partition("://")
             host = urlsplit(f"x://{rest}").hostname or ""
             if scheme in _WITHOUT_TLS and _is_public(host) and not conf.celery_app().conf.broker_use_ssl:
@@ -256,7 +262,8 @@ def _check_brokers() -> list[CheckMessage]:
                     checks.Warning(
                         f"CHANNEL_LAYERS[{alias!r}] reaches {shown(url)} over the internet without TLS: an attacker in "
                         "between reads all messages, and can choose what workers run.",
-                        hint="Use rediss-streams://, rediss:// or amqps://, or a private network; and see "
+                        hint="Use rediss-streams://, rediss:// or amqps://, with sentinel:// the option ssl=true, or a "
+                        "private network; and see "
                         "CONFIG['signing'] in docs/security.md.",
                         id="channelsq.W008",
                     )

@@ -53,10 +53,6 @@ class KombuChannel(kombu_redis.Channel):
     #: When the current poll was sent; Kombu's since 5.7.
     _brpop_sent_at: float | None = None
 
-    #: redis-py's objects for Sentinel, one for each pool of a channel; Kombu's since 5.7.
-    _sentinel_manager: Any = None
-    _async_sentinel_manager: Any = None
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: ``x-expires`` in ms of the queues that this channel has declared.
         self.queue_expires: dict[str, int] = {}
@@ -90,13 +86,3 @@ class KombuChannel(kombu_redis.Channel):
         if flush is not None:
             flush()
 
-    def _disconnect_pools(self) -> None:
-        managers, self._sentinel_manager, self._async_sentinel_manager = (
-            (self._sentinel_manager, self._async_sentinel_manager),
-            None,
-            None,
-        )
-        super()._disconnect_pools()  # type: ignore[misc]
-        for manager in managers:
-            for sentinel in getattr(manager, "sentinels", ()):
-                sentinel.close()

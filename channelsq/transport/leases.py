@@ -99,9 +99,6 @@ class _Renewer(threading.Thread):
                 self.wake.clear()
         finally:
             self._pool.disconnect()
-            close = getattr(getattr(self._pool, "sentinel_manager", None), "close", None)
-            if close is not None:
-                close()
 
     def _renew(self, holders: list[Holder]) -> None:
         commands = [command for holder in holders for command in holder.renewals()]

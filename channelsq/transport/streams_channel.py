@@ -199,9 +199,7 @@ class Channel(ConsumingChannel):
 
     def private_pool(self) -> Any:
         """Return a pool for the thread that renews leases, which must not wait long for a silent server."""
-        manager = self._sentinel_manager
         pool = self._get_pool()  # type: ignore[attr-defined]
-        self._sentinel_manager = manager  # the new one belongs to the new pool
         pool.connection_kwargs["socket_timeout"] = max(1.0, self.lease / 3)
         return pool
 

@@ -7,21 +7,14 @@ import sys
 from typing import Any
 
 import redis
-import redis.sentinel
 from kombu.transport import redis as kombu_redis
-from kombu.utils.url import url_to_parts
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from channelsq.transport.enduring import EnduringTransport
 from channelsq.transport.kombu_channel import keep_polling
 from channelsq.transport.leases import Leases
 from channelsq.transport.poller import Poller
+from channelsq.transport.sentinel_channel import SentinelConnections, SentinelUrls
 from channelsq.transport.streams_channel import Channel
-
-#: Seconds that a Sentinel has to answer, unless the transport options set another number.
-SENTINEL_TIMEOUT = 2.0
-
 
 #: Seconds between two checks for answers that no later send has read.
 LOOK_EVERY = 0.5
@@ -105,50 +98,16 @@ class SSLTransport(Transport):
     Channel = SSLChannel
 
 
-class SentinelChannel(Channel, kombu_redis.SentinelChannel):
-    """A channel to the master that Sentinel names; the transport option ``master_name`` is required."""
+class SentinelChannel(SentinelConnections, Channel, kombu_redis.SentinelChannel):
+    """A channel to the primary that Sentinel names."""
 
     from_transport_options = (
         *Channel.from_transport_options,
         *kombu_redis.SentinelChannel.from_transport_options[len(kombu_redis.Channel.from_transport_options) :],
     )
 
-    connection_class = kombu_redis.SentinelChannel.connection_class
-    connection_class_ssl = kombu_redis.SentinelChannel.connection_class_ssl
 
-    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
-        # Kombu's own version reads only alternates whose scheme is the literal "sentinel".
-        master = getattr(self, "master_name", None)
-        if master is None:
-            raise ValueError("transport option master_name is not set; it is the name Sentinel knows the master by")
-        params = dict(self._connparams(asynchronous))
-        address = (params.pop("host", None), params.pop("port", None))
-        client: Any = self.connection.client
-        parts = [url_to_parts(url) for url in client.alt]
-        sentinels = [(part.hostname, part.port or self.connection.default_port) for part in parts]
-        manager: Any = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-            sentinels or [address],
-            min_other_sentinels=getattr(self, "min_other_sentinels", 0),
-            sentinel_kwargs=self._sentinel_options(params),
-            **params,
-        )
-        if asynchronous:
-            self._async_sentinel_manager = manager  # Kombu closes both with the channel
-        else:
-            self._sentinel_manager = manager
-        credentials = {name: params[name] for name in ("username", "password") if name in params}
-        return manager.master_for(master, redis.Redis, **credentials).connection_pool
-
-    def _sentinel_options(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return options that skip a silent Sentinel soon: redis-py would try it ten times, for longer than a lease."""
-        defaults = {name: value for name, value in params.items() if name.startswith("socket_")}
-        defaults["socket_connect_timeout"] = defaults.get("socket_connect_timeout") or SENTINEL_TIMEOUT
-        defaults["socket_timeout"] = defaults.get("socket_timeout") or SENTINEL_TIMEOUT
-        return {**defaults, "retry": Retry(NoBackoff(), 0), **(getattr(self, "sentinel_kwargs", None) or {})}
-
-
-class SentinelTransport(Transport):
+class SentinelTransport(SentinelUrls, Transport):
     """``sentinel-streams://``."""
 
-    default_port = 26379
     Channel = SentinelChannel

@@ -1,4 +1,4 @@
-"""TLS, Unix sockets, passwords, Sentinel, and how many connections there are."""
+"""TLS, Unix sockets, passwords, and how many connections there are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from channelsq.redis_io.blocking import take_connection
 from tests.support import needs
 from tests.support.certificates import self_signed
 from tests.support.ports import free_port
-from tests.support.processes import Process
 from tests.support.servers import RedisServer, running_redis
 from tests.support.waiting import wait_until
 from tests.transport.broker import Peer, admin, queue
@@ -152,26 +151,3 @@ def test_connections_are_few_and_closed(server: RedisServer, hub: bool) -> None:
         assert peer.nothing_more(0.3)
         assert connections(server) - before <= 3  # the poll's, one of the pool, that of the leases
     wait_until(lambda: connections(server) == before, "every connection to be closed")
-
-
-def test_sentinel(transport_server: RedisServer, server: RedisServer, tmp_path: Path) -> None:
-    port = free_port()
-    config = tmp_path / "sentinel.conf"
-    config.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor chosen 127.0.0.1 {server.port} 1\n"
-    )
-    process = Process([transport_server.binary, str(config), "--sentinel"], tmp_path / "sentinel.log")
-    try:
-        process.wait_for_port(port)
-        before = connections(server)
-        url = f"sentinel-streams://127.0.0.1:{free_port()}/0;sentinel-streams://127.0.0.1:{port}/0"
-        with Peer(url, master_name="chosen", lease=0.3) as peer:
-            assert works(peer)
-            assert peer.nothing_more(0.3)
-            (lease,) = admin(server).keys("stream-lease:*")
-            assert admin(server).pttl(lease) > 0
-        wait_until(lambda: connections(server) == before, "every connection to be closed")
-        with pytest.raises(ValueError, match="master_name is not set"), Peer(url) as peer:
-            peer.connect_once()
-    finally:
-        process.stop()

@@ -75,23 +75,6 @@ def test_a_deleted_queue_leaves_no_binding(peer: Peer, server: RedisServer) -> N
         assert [key for key in client.keys("_kombu.binding*") if key.endswith("gone")] == []
 
 
-def test_a_channel_closes_its_sentinels(peer: Peer) -> None:
-    """redis-py's manager keeps a connection to each, which Kombu before 5.7, or redis-py before 8.1, leaves open."""
-    closed = []
-
-    class Sentinel:
-        def close(self) -> None:
-            closed.append(self)
-
-    class Manager:
-        sentinels = [Sentinel(), Sentinel()]
-
-    peer.channel._sentinel_manager = Manager()
-    peer.channel._disconnect_pools()
-    assert len(set(closed)) == 2
-    assert peer.channel._sentinel_manager is None
-
-
 @pytest.mark.filterwarnings("error::DeprecationWarning")
 def test_a_connection_is_taken_without_a_warning(server: RedisServer) -> None:
     pool = redis.ConnectionPool(port=server.port)

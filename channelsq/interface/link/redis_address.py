@@ -8,13 +8,14 @@ from typing import Any
 
 import redis
 import redis.asyncio
-import redis.connection
 from redis.credentials import UsernamePasswordCredentialProvider
 
 from channelsq.layers import RedisChannelLayer
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.kombu_broker.params import redis_channel, redis_params, unusable
 from channelsq.redis_core.commands import Command
+from channelsq.redis_io.pool_params import url_params
+from channelsq.redis_io.primaries import Primary
 
 #: Seconds to connect, unless the transport options say otherwise.
 _CONNECT_TIMEOUT = 5.0
@@ -28,6 +29,7 @@ class Address:
         shown: the URL without its password.
         host, port: of a TCP server.
         path: of a Unix socket, instead.
+        primary: the primary that Sentinels name, instead; None for a server.
         db: the database's number.
         tls: None for a plain connection.
         connect_timeout: seconds.
@@ -42,6 +44,7 @@ class Address:
     host: str
     port: int
     path: str | None
+    primary: Primary | None
     db: int
     tls: ssl.SSLContext | None
     connect_timeout: float
@@ -50,6 +53,14 @@ class Address:
     credentials: Any
     groups_here: bool
     layer: RedisChannelLayer
+
+    def locate(self) -> tuple[str, int]:
+        """Return host and port of the server.  May block while Sentinels are asked.
+
+        Raises:
+            redis.ConnectionError: the Sentinels name no server.
+        """
+        return (self.host, self.port) if self.primary is None else self.primary.address()
 
     def entry(self) -> list[Command]:
         """Return the first commands of a connection.  May block while a provider fetches credentials."""
@@ -66,13 +77,13 @@ class Address:
 
 
 def address_of(layer: object) -> Address | None:
-    """Return the Redis to which a layer's commands can be sent directly; None if the layer has none.
+    """Return the Redis to which a layer's commands can be sent directly; None if the layer has several or none.
 
     Raises:
         InvalidChannelLayerError: the URL and the options contradict each other, or certificates cannot be read.
     """
     # Not for a subclass, whose own way of sending would be passed over.
-    if type(layer) is not RedisChannelLayer or ";" in layer.url:
+    if type(layer) is not RedisChannelLayer or not layer.is_one_redis:
         return None
     channel = redis_channel(layer)
     params = redis_params(layer, channel)
@@ -85,6 +96,7 @@ def address_of(layer: object) -> Address | None:
         host=params.get("host") or "",
         port=int(params.get("port") or 0),
         path=params.get("path"),
+        primary=params.get("primary"),
         db=int(params["db"]),
         tls=tls,
         connect_timeout=params.get("socket_connect_timeout") or _CONNECT_TIMEOUT,
@@ -106,9 +118,9 @@ def _tls(params: dict[str, Any]) -> ssl.SSLContext | None:
 
 
 def _place(params: dict[str, Any]) -> tuple[Any, ...]:
-    server = params.get("path") or (params.get("host") or "localhost", int(params.get("port") or 6379))
+    server = params.get("primary") or params.get("path") or (params.get("host") or "localhost", int(params.get("port") or 6379))
     return server, int(params.get("db") or 0)
 
 
 def _groups_place(url: str | None) -> tuple[Any, ...] | None:
-    return None if url is None else _place(redis.connection.parse_url(url))  # type: ignore[no-untyped-call]
+    return None if url is None else _place(url_params(url))

@@ -62,6 +62,13 @@ class _Wire(asyncio.Protocol):
         self.changed = asyncio.Event()
         self.ended = asyncio.Event()
         self.error: BaseException | None = None
+        #: The server, for :class:`channelsq.redis_io.primaries.Primary`; None while there is no connection.
+        self.followed_address: tuple[str, int] | None = None
+
+    def primary_moved(self) -> None:
+        """End the connection: another server is the primary now.  Called in another thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._line.loop.call_soon_threadsafe(self.fail, ConnectionError("another server is the primary now"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -95,6 +102,7 @@ class _Wire(asyncio.Protocol):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.followed_address = None
         self.error = self.error or exc
         self.ended.set()
         self.changed.set()
@@ -204,16 +212,20 @@ class RedisConnection:
         address = self.address
         # A server that refuses to write is no use yet.  One that is full is: it may be read from, and told who left.
         commands: list[Command] = [*await asyncio.to_thread(address.entry), MAY_WRITE_IF_FULL]
+        host, port = place = await asyncio.to_thread(address.locate)
         async with asyncio.timeout(address.connect_timeout):
             wire = self._wire = _Wire(self)
+            if address.primary is not None:
+                wire.followed_address = place
+                address.primary.follow(wire)
             try:
                 if address.path is not None:
                     await self.loop.create_unix_connection(lambda: wire, address.path)
                 elif address.tls is None:
-                    await self.loop.create_connection(lambda: wire, address.host, address.port)
+                    await self.loop.create_connection(lambda: wire, host, port)
                 else:
                     await self.loop.create_connection(
-                        lambda: wire, address.host, address.port, ssl=address.tls, server_hostname=address.host
+                        lambda: wire, host, port, ssl=address.tls, server_hostname=host
                     )
                 await self._begin(wire, commands)
             except BaseException:

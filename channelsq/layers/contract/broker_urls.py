@@ -6,15 +6,17 @@ thread.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import redis.connection
 from kombu import Connection
 from kombu.utils.url import maybe_sanitize_url, url_to_parts
 
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.ipc import SCHEME
 from channelsq.ipc.directory import directory_of
+from channelsq.redis_io.pool_params import chosen_primary, url_params
+from channelsq.redis_io.sentinel_urls import is_sentinel_url, read_sentinel_url
 
 _REMEDY = (
     "write it as redis://:password@host:6379/0 or amqp://user:password@host:5672/vhost, with special characters "
@@ -39,12 +41,14 @@ def _shown(url: str) -> str:
 def same_broker(one: str, other: str) -> bool:
     """Return whether two URLs are of one broker: the same transport, server, database and user.
 
-    Several URLs joined by ``;`` are the same if they are in the same order.
+    Several URLs joined by ``;`` are the same if they are in the same order; those of Sentinels in any.
     """
     if one == other:
         return True
     ones, others = one.split(";"), other.split(";")
     try:
+        if is_sentinel_url(one) and is_sentinel_url(other):
+            return read_sentinel_url(one).is_same(read_sentinel_url(other))
         return len(ones) == len(others) and all(
             _place(each) == _place(its) for each, its in zip(ones, others, strict=True)
         )
@@ -86,10 +90,28 @@ def check_broker_url(url: str, *, is_redis: bool) -> None:
         ) from error
 
 
+def check_sentinel_url(what: str, url: str, options: Callable[[], Mapping[str, Any]]) -> None:
+    """Raise InvalidChannelLayerError if a layer cannot reach a Redis by ``url``.
+
+    Args:
+        what: the setting.
+        url: the URL, or several.
+        options: returns the transport options; called if the URL can be read.
+    """
+    try:
+        place = read_sentinel_url(url)
+        chosen_primary(place.sentinels, place.options(options()))
+    except ValueError as error:
+        raise InvalidChannelLayerError(f"{what} cannot be used: {error}") from error
+
+
 def check_groups_url(url: str) -> None:
     """Raise InvalidChannelLayerError if ``url`` is not a Redis URL."""
+    if is_sentinel_url(url):
+        check_sentinel_url("CHANNEL_LAYERS CONFIG['groups_url']", url, dict)
+        return
     try:
-        redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+        url_params(url)
     except ValueError as error:
         raise InvalidChannelLayerError(
             f"CHANNEL_LAYERS CONFIG['groups_url'] cannot be used: {error}; write it as redis://:password@host:6379/0"

@@ -25,6 +25,7 @@ from channelsq.redis_core.groups import GroupCommands
 from channelsq.redis_core.operations import Operation
 from channelsq.redis_core.server_clock import server_time
 from channelsq.redis_io.blocking import carry_out_again
+from channelsq.redis_io.pool_params import url_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -167,7 +168,7 @@ class RedisGroups(GroupStore):
     See :mod:`channelsq.redis_core.groups`.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads it.
+        url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads it; or ``sentinel://``.
         prefix: the prefix of every key.
         expiry: seconds that a membership lives after the last ``add``.
         params: how to connect to that Redis, as keyword arguments of redis-py's ConnectionPool, if ``url`` does not
@@ -180,19 +181,20 @@ class RedisGroups(GroupStore):
         self.prefix = prefix
         if params is None:
             # The URL's own query takes precedence.
-            self.client = redis.Redis.from_url(url, decode_responses=True, **_TIMEOUTS)
+            chosen = {**_TIMEOUTS, **url_params(url)}
         else:
             # redis-py decides about missing values; connections are not limited, as a worker's threads are not.
             chosen = {
                 **_TIMEOUTS,
                 **{name: value for name, value in params.items() if value is not None and name != "max_connections"},
             }
-            pool = redis.ConnectionPool(**chosen, decode_responses=True)
-            self.client = redis.Redis(connection_pool=pool)
+        pool = redis.ConnectionPool(**chosen, decode_responses=True)
+        self.client = redis.Redis(connection_pool=pool)
+        self._shown = ";".join(str(maybe_sanitize_url(each)) for each in url.split(";"))
         #: The operations on the groups.
         self.commands = GroupCommands(prefix)
         #: The clock of this server, by which memberships end.
-        self.clock = Clock(lambda: self.carry_out(server_time), str(maybe_sanitize_url(url)))
+        self.clock = Clock(lambda: self.carry_out(server_time), self._shown)
 
     def carry_out(self, make: Callable[[], Operation[T]]) -> T:
         """Return the result of the operation that ``make`` returns; it may be carried out twice.
@@ -206,7 +208,7 @@ class RedisGroups(GroupStore):
         except (redis.RedisError, OSError) as error:  # also from a server that is out of memory or read-only
             if not isinstance(error, redis.ResponseError):
                 pool.disconnect(inuse_connections=False)  # these connections are probably lost, too
-            raise BrokerUnavailable(maybe_sanitize_url(self.url), error) from error
+            raise BrokerUnavailable(self._shown, error) from error
 
     def add(self, group: str, channel: str, more: Iterable[Command] = ()) -> None:
         """See :meth:`GroupStore.add`; ``more`` commands are carried out in the same transaction."""

@@ -17,7 +17,7 @@ from channelsq import conf
 from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull, InvalidChannelLayerError
 from channelsq.ipc import SCHEME as IPC_SCHEME
-from channelsq.layers.contract.broker_urls import check_broker_url, same_broker, shown
+from channelsq.layers.contract.broker_urls import check_broker_url, check_sentinel_url, same_broker, shown
 from channelsq.layers.contract.layer_contract import BaseChannelLayer
 from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.groups.group_stores import GroupStore, RedisGroups
@@ -27,6 +27,7 @@ from channelsq.layers.wire import decompression
 from channelsq.layers.wire.shared_clock import Clock
 from channelsq.layers.wire.signing import Signing, is_required
 from channelsq.layers.wire.wire_forms import Entry
+from channelsq.redis_io.sentinel_urls import is_sentinel_url, read_sentinel_url
 from channelsq.transport import SCHEMES
 
 #: The prefix with which queues have the names of their channels.
@@ -65,7 +66,7 @@ class KombuBroker(BaseChannelLayer):
 
     #: Schemes of servers that hold both channels and groups.
     redis_schemes: ClassVar[frozenset[str]] = frozenset(
-        {"redis", "rediss", "redis+socket", *SCHEMES, "redis-streams+socket"} - {"sentinel-streams"}
+        {"redis", "rediss", "redis+socket", "sentinel", *SCHEMES, "redis-streams+socket"}
     )
 
     def __init__(
@@ -122,10 +123,20 @@ class KombuBroker(BaseChannelLayer):
                 "or broker_url in the Celery app"
             )
         if url != self._readable_url:
-            for each in url.split(";"):
-                check_broker_url(each, is_redis=each.partition("://")[0] in self.redis_schemes)
-            self._readable_url = url
+            self._readable_url = url  # the check reads it
+            try:
+                self._check_url(url)
+            except BaseException:
+                self._readable_url = ""
+                raise
         return url
+
+    def _check_url(self, url: str) -> None:
+        if is_sentinel_url(url):
+            check_sentinel_url("CHANNEL_LAYERS CONFIG['url']", url, lambda: self.transport_options)
+            return
+        for each in url.split(";"):
+            check_broker_url(each, is_redis=each.partition("://")[0] in self.redis_schemes)
 
     def _celerys_url(self) -> str:
         """Return the URL of the Celery app's broker in the layer's form; empty if it names none."""
@@ -139,6 +150,11 @@ class KombuBroker(BaseChannelLayer):
     @property
     def in_process(self) -> bool:
         return self.scheme == "memory"
+
+    @property
+    def is_one_redis(self) -> bool:
+        """True if the channels are in one Redis: a server, or the primary that Sentinel names."""
+        return self.scheme in self.redis_schemes and (";" not in self.url or is_sentinel_url(self.url))
 
     @property
     def has_source(self) -> bool:
@@ -194,8 +210,12 @@ class KombuBroker(BaseChannelLayer):
         options = patience.layer_options(self.url, self.transport_options, listens=listens)
         heartbeat = patience.heartbeat(app) if listens and self.is_amqp else 0.0
         ssl = app.conf.broker_use_ssl if self._url is None or self._is_celerys else None
+        url = self.url
+        if is_sentinel_url(url):
+            place = read_sentinel_url(url)
+            url, options, ssl = place.kombu_url, place.options(options), ssl or dict(place.tls or {})
         return kind(
-            self.url,
+            url,
             ssl=ssl or False,
             transport_options=options,
             connect_timeout=patience.CONNECT_TIMEOUT,

@@ -23,6 +23,7 @@ from kombu.utils.json import dumps, loads
 from channelsq.redis_core.commands import Command
 from channelsq.redis_io.away import UNREACHABLE, ServerAway
 from channelsq.transport.enduring import EnduringChannel, EnduringTransport
+from channelsq.transport.sentinel_channel import SentinelConnections, take_url_apart
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -261,14 +262,20 @@ class Transport(EnduringTransport):
     Channel = Channel
 
 
-class SentinelChannel(Channel, kombu_redis.SentinelChannel):
+class SentinelChannel(SentinelConnections, Channel, kombu_redis.SentinelChannel):
     """``sentinel://``."""
+
+    from_transport_options = kombu_redis.SentinelChannel.from_transport_options
 
 
 class SentinelTransport(EnduringTransport, kombu_redis.SentinelTransport):
     """``sentinel://``."""
 
     Channel = SentinelChannel
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        take_url_apart(client)
+        super().__init__(client, **kwargs)
 
 
 #: The replacement of each of Kombu's transports.

@@ -9,6 +9,8 @@ import redis
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
+from channelsq.redis_io.sentinel_urls import is_sentinel_url
+from channelsq.transport.sentinel_channel import primary_params
 
 
 def redis_channel(layer: KombuBroker) -> Any:
@@ -29,7 +31,7 @@ def redis_params(layer: KombuBroker, channel: Any = None) -> dict[str, Any]:
     """Return keyword arguments of a redis-py connection pool.
 
     Args:
-        layer: a layer whose broker is one Redis.
+        layer: a layer whose broker is one Redis, or the primary that Sentinel names.
         channel: the result of :func:`redis_channel`, if there is one already.
 
     Raises:
@@ -38,6 +40,8 @@ def redis_params(layer: KombuBroker, channel: Any = None) -> dict[str, Any]:
     channel = channel or redis_channel(layer)
     try:
         params: dict[str, Any] = channel._connparams()
+        if is_sentinel_url(layer.url):
+            params = primary_params(channel, params)
     except (OSError, TypeError, ValueError, redis.RedisError) as error:
         raise unusable(layer, error) from error
     return params
