@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import needs
 from tests.support.processes import Processes
+from tests.support.sentinels import Sentinels, running_sentinels
 from tests.support.servers import (
     RABBITMQ_DEFAULT,
     RabbitVhost,
@@ -114,6 +115,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 def redis_url(redis_server: RedisServer) -> str:
     """The URL of the private Redis server; tests share it, so use a prefix of your own."""
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sentinels]:
+    """Private Sentinels with a primary and two replicas; a test that ends or moves the primary makes its own."""
+    with running_sentinels(tmp_path_factory.mktemp("sentinels")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

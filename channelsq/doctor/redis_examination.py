@@ -81,10 +81,11 @@ class ServerExamination:
             return
         problems = [problem for _, problem in primary.states() if problem is not None]
         count = len(primary.sentinels)
+        name = f"{count} sentinels name the primary {primary.name!r}"
         if problems:
             yield warning(
                 "redis.sentinels",
-                f"{count - len(problems)} of {count} sentinels name the primary {primary.name!r}: {'; '.join(problems)}.",
+                f"{count - len(problems)} of {name}: {'; '.join(problems)}.",
                 "Start those that are missing: more than half of all must agree on a failover.",
                 self._alias,
                 sentinels=count,
@@ -100,8 +101,7 @@ class ServerExamination:
                 problems=0,
             )
         else:
-            text = f"{count} sentinels name the primary {primary.name!r}."
-            yield ok("redis.sentinels", text, self._alias, sentinels=count, problems=0)
+            yield ok("redis.sentinels", f"{name}.", self._alias, sentinels=count, problems=0)
 
     def _examine(self, client: Any) -> Iterator[Finding]:
         yield from self._check_version(client)

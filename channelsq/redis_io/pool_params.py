@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,10 +65,8 @@ def _greet(connection: Any) -> None:
     """Greet the server, as redis-py does, and refuse one that does not accept writes: it may be a replica now."""
     connection.on_connect()
     connection.send_command(*MAY_WRITE_IF_FULL, check_health=False)
-    try:
+    with contextlib.suppress(ResponseError):  # the server is old, or the user may not run scripts: reported elsewhere
         connection.read_response()  # raises ServerAway
-    except ResponseError:
-        pass  # the server is old, or the user may not run scripts; this is reported elsewhere
 
 
 def url_params(url: str) -> dict[str, Any]:

@@ -41,8 +41,9 @@ LINGERS = 5.0
 class Follower(Protocol):
     """A connection to the primary."""
 
-    #: The server to which it is connected, or connects; None while it is closed.
-    followed_address: Address | None
+    @property
+    def followed_address(self) -> Address | None:
+        """The server to which it is connected, or connects; None while it is closed."""
 
     def primary_moved(self) -> None:
         """End the connection; called in another thread."""

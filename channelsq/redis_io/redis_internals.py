@@ -1,6 +1,6 @@
 """Private parts of redis-py's connections.
 
-``tests/transport/test_connections.py`` and ``tests/unit/redis_io/test_redis_internals.py`` pin them.
+``tests/transport/test_connections.py`` and ``tests/transport/test_sentinel.py`` pin them.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class PrimaryConnection(redis.Connection):
     _sock: Any
 
     def __init__(self, *, primary: Primary, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self._primary = primary
         self._address: Address | None = None
         self._tcp: Any = None
@@ -120,7 +120,7 @@ class PrimaryConnection(redis.Connection):
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """Close the connection, as redis-py does."""
         self._tcp = None
-        super().disconnect(*args, **kwargs)
+        super().disconnect(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 class PrimarySSLConnection(redis.SSLConnection, PrimaryConnection):

@@ -157,8 +157,8 @@ class _Part:
             port = split.port
         except ValueError as error:
             raise ValueError(
-                f"the port of a {self.scheme}:// URL is not a number from 1 to 65535; write it as {_FORM}, with special "
-                "characters in the password percent-encoded"
+                f"the port of a {self.scheme}:// URL is not a number from 1 to 65535; write it as {_FORM}, with "
+                "special characters in the password percent-encoded"
             ) from error
         if not split.hostname:
             raise ValueError(f"a {self.scheme}:// URL has no host; write it as {_FORM}")

@@ -85,4 +85,3 @@ class KombuChannel(kombu_redis.Channel):
         flush = getattr(super(), "_flush_brpop_reauth", None)
         if flush is not None:
             flush()
-

@@ -16,7 +16,7 @@ from channelsq.redis_io.sentinel_urls import PORT, is_sentinel_url, read_sentine
 
 def sentinels_of(client: Any) -> list[Address]:
     """Return host and port of each Sentinel in the URLs of a Kombu connection."""
-    parts = [url_to_parts(url) for url in client.alt]  # type: ignore[no-untyped-call]
+    parts = [url_to_parts(url) for url in client.alt]
     found = [(part.hostname or "127.0.0.1", part.port or PORT) for part in parts]
     return found or [(client.hostname or "127.0.0.1", client.port or PORT)]
 
@@ -40,8 +40,8 @@ class SentinelConnections(kombu_redis.Channel):
 
     from_transport_options = (*kombu_redis.Channel.from_transport_options, *OPTIONS)
 
-    connection_class = PrimaryConnection  # type: ignore[assignment]
-    connection_class_ssl = PrimarySSLConnection
+    connection_class: Any = PrimaryConnection
+    connection_class_ssl: Any = PrimarySSLConnection
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         return primary_params(self, super()._connparams(asynchronous))  # type: ignore[misc]

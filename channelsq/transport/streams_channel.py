@@ -104,7 +104,7 @@ class Channel(ConsumingChannel):
         elif type(self.max_dead_letters) is not int or not 1 <= self.max_dead_letters <= 1_000_000:
             problem = f"max_dead_letters is {self.max_dead_letters!r}; it is a whole number from 1 to 1000000"
         if problem:
-            self._disconnect_pools()
+            self._disconnect_pools()  # type: ignore[attr-defined]
             raise ValueError(f"transport option {problem}")
 
     # -- Publishing

@@ -26,6 +26,7 @@ MakeLayer = Callable[..., BaseChannelLayer]
         "ipc",
         pytest.param("redis", marks=pytest.mark.redis),
         pytest.param("redis-streams", marks=pytest.mark.redis),
+        pytest.param("sentinel", marks=pytest.mark.redis),
         pytest.param("rabbitmq", marks=[pytest.mark.rabbitmq, pytest.mark.redis]),
     ]
 )
@@ -47,6 +48,8 @@ def make_layer(request: pytest.FixtureRequest) -> Iterator[MakeLayer]:
         elif request.param == "redis-streams":
             url = request.getfixturevalue("redis_url").replace("redis:", "redis-streams:")
             layer = RedisChannelLayer(url=url, prefix=prefix, **config)
+        elif request.param == "sentinel":
+            layer = RedisChannelLayer(url=request.getfixturevalue("sentinels").url, prefix=prefix, **config)
         else:
             layer = KombuChannelLayer(
                 url=request.getfixturevalue("rabbitmq_url"),

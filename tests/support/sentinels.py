@@ -118,7 +118,7 @@ class Sentinels:
 
     def _is_complete(self, port: int) -> bool:
         state = self.state(port)
-        return bool(state) and state["num-other-sentinels"] == 2 and state["num-slaves"] == 2 and not state["is_sdown"]
+        return bool(state and state["num-other-sentinels"] == 2 and state["num-slaves"] == 2 and not state["is_sdown"])
 
     def role(self, server: RedisServer) -> str:
         """Return the role of a server, ``"master"`` or ``"slave"``; empty if it does not answer."""
@@ -152,8 +152,8 @@ class Sentinels:
                 return False
             with client_of(self.primary.port, password=self.password) as client:
                 told: Any = client.info("replication")
-            names = [name for name in told if name.startswith("slave") and isinstance(told[name], dict)]
-            return sum(told[name]["state"] == "online" for name in names) >= count
+            replicas = [told[name] for name in told if name.startswith("slave") and isinstance(told[name], dict)]
+            return len([each for each in replicas if each["state"] == "online"]) >= count
 
         wait_until(ready, f"{count} replicas", timeout)
 

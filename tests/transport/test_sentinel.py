@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -49,7 +50,9 @@ def works(peer: Peer) -> bool:
 def connections(sentinels: Sentinels) -> int:
     """Return how many clients the primary has, without Sentinels and replicas."""
     with client_of(sentinels.primary.port) as client:
-        return sum(not each["name"].startswith("sentinel-") and "S" not in each["flags"] for each in client.client_list())
+        return sum(
+            not each["name"].startswith("sentinel-") and "S" not in each["flags"] for each in client.client_list()
+        )
 
 
 @pytest.mark.parametrize("hub", [False, True], ids=["drain", "hub"])
@@ -75,7 +78,7 @@ def test_celerys_form_with_options(sentinels: Sentinels) -> None:
         copy = peer.connection.clone()
         assert copy.as_uri() == url
         copy.release()
-    with pytest.raises(ValueError, match="master_name is not set for the sentinels 127.0.0.1"), Peer(url) as peer:
+    with pytest.raises(ValueError, match="master_name is not set for the sentinels"), Peer(url) as peer:
         peer.connect_once()
 
 
@@ -99,11 +102,11 @@ def test_passwords_of_servers_and_sentinels(tmp_path: Path) -> None:
     with running_sentinels(tmp_path, password="for-servers", sentinel_password="for-sentinels") as made:
         with Peer(made.streams_url) as peer:
             assert works(peer)
-        options = {"master_name": NAME, "sentinel_kwargs": {"password": "for-sentinels"}}
+        options: Any = {"master_name": NAME, "sentinel_kwargs": {"password": "for-sentinels"}}
         with Peer(made.streams_url.partition("?")[0], **options) as peer:
             assert works(peer)
         wrong = made.streams_url.replace("for-sentinels", "wrong")
-        with pytest.raises(redis.ConnectionError, match="WRONGPASS|invalid username-password"), Peer(wrong) as peer:
+        with pytest.raises(redis.ConnectionError, match=r"WRONGPASS|invalid username-password"), Peer(wrong) as peer:
             peer.connect_once()
         with pytest.raises(redis.AuthenticationError), Peer(made.streams_url.replace("for-servers", "no")) as peer:
             peer.connect_once()
@@ -159,7 +162,7 @@ def test_the_thread_ends_with_the_connections(sentinels: Sentinels, monkeypatch:
     assert primary is primary_of(primary.sentinels, NAME)
     pool = redis.ConnectionPool(**params)
     redis.Redis(connection_pool=pool).ping()
-    assert primary._thread.is_alive()
+    assert primary._thread is not None
     pool.disconnect()
     wait_until(lambda: primary._thread is None, "the thread to end")
     redis.Redis(connection_pool=pool).ping()

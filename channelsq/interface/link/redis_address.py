@@ -118,7 +118,11 @@ def _tls(params: dict[str, Any]) -> ssl.SSLContext | None:
 
 
 def _place(params: dict[str, Any]) -> tuple[Any, ...]:
-    server = params.get("primary") or params.get("path") or (params.get("host") or "localhost", int(params.get("port") or 6379))
+    server = (
+        params.get("primary")
+        or params.get("path")
+        or (params.get("host") or "localhost", int(params.get("port") or 6379))
+    )
     return server, int(params.get("db") or 0)
 
 

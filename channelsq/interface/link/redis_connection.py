@@ -224,9 +224,7 @@ class RedisConnection:
                 elif address.tls is None:
                     await self.loop.create_connection(lambda: wire, host, port)
                 else:
-                    await self.loop.create_connection(
-                        lambda: wire, host, port, ssl=address.tls, server_hostname=host
-                    )
+                    await self.loop.create_connection(lambda: wire, host, port, ssl=address.tls, server_hostname=host)
                 await self._begin(wire, commands)
             except BaseException:
                 if wire.transport is not None:

@@ -17,6 +17,8 @@ from channelsq.doctor.redis_examination import ServerExamination
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.redis_servers import redis_servers
 from tests.support.old_redis import old_redis
+from tests.support.ports import free_port
+from tests.support.sentinels import Sentinels
 from tests.support.servers import RedisServer, running_redis
 
 pytestmark = pytest.mark.redis
@@ -209,3 +211,18 @@ def test_the_rights_are_those_that_the_sources_use() -> None:
     commands = {each.partition("'")[2] for each in used}
     source = (root / "doctor" / "rights.py").read_text()
     assert {command for command in commands if f'"{command}"' not in source} == set()
+
+
+def test_sentinels(sentinels: Sentinels) -> None:
+    found = examine(sentinels.url)
+    assert found["redis.sentinels"].text == "3 sentinels name the primary 'mymaster'."
+    assert found["redis.role"].data["replicas"] == 2
+    first, _, _ = sentinels.url.partition(";")
+    one = examine(f"{first}/0?master_name=mymaster")
+    assert one["redis.sentinels"].level is Level.WARNING
+    assert one["redis.sentinels"].text == "The URL names 1 sentinel."
+    away = examine(sentinels.url.replace(str(sentinels.ports[1]), str(free_port())))
+    assert away["redis.sentinels"].level is Level.WARNING
+    assert away["redis.sentinels"].text.startswith("2 of 3 sentinels name the primary 'mymaster': 127.0.0.1:")
+    wrong = examine(sentinels.url.replace("mymaster", "theirmaster"))
+    assert "correct master_name" in wrong["redis.reachable"].text

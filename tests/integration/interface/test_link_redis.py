@@ -218,9 +218,8 @@ def test_no_way_in(ways: Ways, way: str, reason: str, caplog: pytest.LogCaptureF
     "layer",
     [
         KombuChannelLayer(url="redis://127.0.0.1/0"),
-        RedisChannelLayer(url="sentinel-streams://127.0.0.1", transport_options={"master_name": "m"})
-        if "sentinel-streams" in RedisChannelLayer.redis_schemes
-        else KombuChannelLayer(url="sentinel-streams://127.0.0.1"),
+        RedisChannelLayer(url="redis://127.0.0.1/0;redis://127.0.0.1:6380/0", groups_url="redis://127.0.0.1/0"),
+        KombuChannelLayer(url="sentinel://127.0.0.1?master_name=m"),
         KombuChannelLayer(url="redis-streams://127.0.0.1/0"),
     ],
 )

@@ -63,7 +63,7 @@ def test_options_of_servers_and_sentinels_stand_apart() -> None:
     ],
 )
 def test_what_is_wrong_is_named(url: str, reason: str) -> None:
-    with pytest.raises(ValueError, match="(?s).*") as caught:
+    with pytest.raises(ValueError, match="sentinel") as caught:
         read_sentinel_url(url)
     assert reason in str(caught.value)
     assert "secret" not in str(caught.value)

@@ -310,6 +310,9 @@ def test_w006_and_w007_what_is_open_in_production() -> None:
         ("amqps://guest:secret@mq.example.com//", "redis://localhost/0", False),
         ("amqps://mq.example.com//", "redis://:secret@redis.example.com/0", True),
         ("amqp://localhost//;amqp://mq.example.com//", "redis://localhost/0", True),
+        ("sentinel://one.internal;sentinel://two.internal/0?master_name=m", None, False),
+        ("sentinel://:secret@one.example.com;sentinel://two.example.com/0?master_name=m", None, True),
+        ("sentinel://:secret@one.example.com/0?master_name=m&ssl=true", None, False),
     ],
 )
 def test_w008_a_broker_on_the_internet(url: str, groups_url: str | None, public: bool) -> None:

@@ -55,7 +55,46 @@ def test_groups_need_one_redis() -> None:
     assert KombuChannelLayer(url=SEVERAL, groups_url="redis://c").groups_url == "redis://c"
 
 
-@pytest.mark.parametrize("url", ["sentinel://:secret@a:1;sentinel://:geheim@b:2", "amqp://u:secret@host:x"])
+SENTINELS = "sentinel://:secret@a:1;sentinel://b:2/3"
+
+
+@pytest.mark.parametrize("kind", [KombuChannelLayer, RedisChannelLayer])
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (SENTINELS, r"master_name is not set for the sentinels a:1, b:2: add \?master_name="),
+        (f"{SENTINELS}?master_nme=m", "unknown option 'master_nme'; did you mean 'master_name'"),
+        ("sentinel://:secret@a;sentinel://:geheim@b?master_name=m", "different passwords"),
+        (f"{SENTINELS};redis://c", "stands beside|is no sentinel|needs a redis"),
+    ],
+)
+def test_sentinels(kind: type[KombuChannelLayer], url: str, reason: str) -> None:
+    with pytest.raises(InvalidChannelLayerError, match=reason) as caught:
+        _ = kind(url=url).in_process
+    assert "secret" not in str(caught.value)
+    assert "geheim" not in str(caught.value)
+    with pytest.raises(InvalidChannelLayerError, match=rf"'groups_url'\].*({reason})") as caught:
+        kind(url="redis://host", groups_url=url)
+    assert "secret" not in str(caught.value)
+
+
+def test_sentinels_that_can_be_read() -> None:
+    layer = KombuChannelLayer(url=SENTINELS, transport_options={"master_name": "m"})
+    assert layer.is_one_redis
+    assert layer.groups_url == SENTINELS
+    options = layer.open_connection().transport_options
+    assert (options["master_name"], layer.url) == ("m", SENTINELS)
+    layer = RedisChannelLayer(url=f"{SENTINELS}?master_name=m")
+    assert layer.kombu_url == "sentinel-streams://:secret@a:1;sentinel-streams://b:2/3?master_name=m"
+    assert layer.groups_url == f"{SENTINELS}?master_name=m"
+    assert layer.is_on("sentinel://b:2/3;sentinel://a:1")
+    assert not layer.is_on("sentinel://b:2/4;sentinel://a:1")
+    assert not layer.is_on("redis://a:1/3")
+    with pytest.raises(InvalidChannelLayerError, match="'m' in the URL and 'n' in the transport options"):
+        _ = RedisChannelLayer(url=f"{SENTINELS}?master_name=m", transport_options={"master_name": "n"}).url
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@a:1;amqp://:geheim@b:2", "amqp://u:secret@host:x"])
 def test_layers_for_redis_refuse_the_rest_without_its_password(url: str) -> None:
     with pytest.raises(InvalidChannelLayerError, match="needs a redis:// or rediss:// URL, not") as caught:
         RedisChannelLayer(url=url)

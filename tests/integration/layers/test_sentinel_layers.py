@@ -1,0 +1,123 @@
+"""Layers whose Redis is found by way of Sentinels."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from channelsq import conf
+from channelsq.exceptions import BrokerUnavailable
+from channelsq.interface.link.redis_address import address_of
+from channelsq.layers import KombuChannelLayer, RedisChannelLayer
+from channelsq.layers.groups.group_stores import RedisGroups
+from channelsq.layers.redis_servers import redis_servers
+from tests.support.sentinels import NAME, Sentinels, client_of, running_sentinels
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Makes layers with a prefix of their own; closes them after the test."""
+    made: list[KombuChannelLayer] = []
+
+    def new(kind: type[KombuChannelLayer], **config: Any) -> KombuChannelLayer:
+        layer = kind(prefix=f"sentinel-{secrets.token_hex(4)}", **config)
+        made.append(layer)
+        return layer
+
+    yield new
+    for layer in made:
+        layer.flush()
+        layer.close()
+
+
+def groups_are_at(layer: KombuChannelLayer, sentinels: Sentinels) -> bool:
+    """Join a group, and return whether the primary has the membership."""
+    layer.group_add("room", "websocket.send.elsewhere!client")
+    assert layer.group_channels("room") == ["websocket.send.elsewhere!client"]
+    with client_of(sentinels.primary.port) as client:
+        return any(layer.prefix in key for key in client.scan_iter())
+
+
+@pytest.mark.parametrize("kind", [RedisChannelLayer, KombuChannelLayer])
+@pytest.mark.parametrize("form", ["sentinel", "sentinel-streams"])
+def test_groups_are_at_the_same_primary(
+    make: Make, sentinels: Sentinels, kind: type[KombuChannelLayer], form: str
+) -> None:
+    """No groups_url is needed, also on Kombu's own transport."""
+    layer = make(kind, url=sentinels.url.replace("sentinel:", f"{form}:"))
+    layer.send("thing", {"n": 1})
+    assert layer.receive(["thing"], block=True) == ("thing", {"n": 1})
+    assert groups_are_at(layer, sentinels)
+    (server,) = redis_servers(layer)
+    assert server.primary is not None
+    assert (server.has_channels, server.has_groups) == (True, True)
+    with server.connected() as client:
+        assert client.info("replication")["role"] == "master"
+
+
+def test_the_name_may_stand_in_the_options(monkeypatch: pytest.MonkeyPatch, make: Make, sentinels: Sentinels) -> None:
+    url = sentinels.url.partition("?")[0]
+    layer = make(RedisChannelLayer, url=url, transport_options={"master_name": NAME})
+    assert groups_are_at(layer, sentinels)
+    app = Celery("sentinels", set_as_current=False)
+    celerys_url = url.replace("sentinel:", "sentinel-streams:")
+    app.conf.update(broker_url=celerys_url, broker_transport_options={"master_name": NAME})
+    monkeypatch.setattr(conf, "_celery_app", app)
+    for config in ({}, {"url": url}):  # Celery's own broker, and the same one named again
+        assert groups_are_at(make(RedisChannelLayer, **config), sentinels)
+
+
+def test_groups_by_sentinels_beside_another_broker(make: Make, sentinels: Sentinels, redis_url: str) -> None:
+    layer = make(KombuChannelLayer, url="memory://", groups_url=sentinels.url)
+    assert groups_are_at(layer, sentinels)
+    layer = make(RedisChannelLayer, url=redis_url, groups_url=sentinels.url)
+    assert groups_are_at(layer, sentinels)
+    assert [server.primary is not None for server in redis_servers(layer)] == [False, True]
+
+
+def test_the_interface_server_uses_its_own_connections(sentinels: Sentinels) -> None:
+    layer = RedisChannelLayer(url=sentinels.url, groups_url=sentinels.url)
+    address = address_of(layer)
+    assert address is not None
+    assert address.locate() == ("127.0.0.1", sentinels.primary.port)
+    assert address.groups_here
+    other = RedisChannelLayer(url=sentinels.url, groups_url=sentinels.url.replace("/0?", "/1?"))
+    address = address_of(other)
+    assert address is not None
+    assert not address.groups_here
+
+
+def test_kombus_own_transport_survives_a_failover(tmp_path: Path) -> None:
+    with running_sentinels(tmp_path) as sentinels:
+        layer = KombuChannelLayer(url=sentinels.url)
+        assert groups_are_at(layer, sentinels)
+        layer.send("thing", {"n": 1})
+        assert isinstance(layer.group_store, RedisGroups)
+        with client_of(sentinels.primary.port) as client:
+            wait_until(lambda: client.wait(2, 1000) == 2, "both replicas to have it")
+        old = sentinels.primary
+        sentinels.kill(old)
+        sentinels.wait_for_failover(old)
+
+        def sends() -> bool:
+            try:
+                layer.send("thing", {"n": 2})
+            except BrokerUnavailable:
+                return False
+            return True
+
+        wait_until(sends, "a send that is accepted", 20)
+        assert layer.receive(["thing"], block=True) == ("thing", {"n": 1})
+        assert layer.receive(["thing"], block=True) == ("thing", {"n": 2})
+        assert layer.group_channels("room") == ["websocket.send.elsewhere!client"]
+        layer.close()
