@@ -11,7 +11,7 @@ ALLOWED_HOSTS        the names the site is reached by, divided by commas
 HTTPS                1 or 0, whether the site is only reached by https; the opposite of DEBUG if unset
 CSRF_TRUSTED_ORIGINS more origins that may post forms and open sockets, divided by commas
 DATABASE_URL         such as postgres://user:password@host/name; SQLite if unset
-REDIS_URL            redis:// or rediss://, for channels, groups and, unless BROKER_URL is set, tasks
+REDIS_URL            redis://, rediss:// or sentinel://: channels, groups, and tasks unless BROKER_URL is set
 IPC_PREFIX           a name: channels, groups and tasks between processes of this machine, without a server
 BROKER_URL           another broker for tasks, such as amqp://
 ==================== =================================================================================

@@ -74,7 +74,6 @@ class Primary:
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._asked = threading.Lock()
         self._followers: WeakSet[Any] = WeakSet()
@@ -85,10 +84,9 @@ class Primary:
         #: The time at which the last question began, and its answer.
         self._answer: tuple[float, Address | RedisConnectionError] = (0.0, RedisConnectionError())
 
-    def _forked(self) -> None:
-        """Forget the connections and the thread of the parent process."""
-        if self._pid != os.getpid():
-            self._begin()
+    def forget_after_fork(self) -> None:
+        """Forget the connections and the thread of the parent process, in a child."""
+        self._begin()
 
     # -- asking
 
@@ -98,7 +96,6 @@ class Primary:
         Raises:
             redis.ConnectionError: no Sentinel answers, or none knows a primary that is up; the text names the reason.
         """
-        self._forked()
         arrived = time.monotonic()
         with self._asked:
             began, answer = self._answer
@@ -131,7 +128,6 @@ class Primary:
 
     def states(self) -> list[tuple[Address, str | None]]:
         """Return each Sentinel with the reason why its answer cannot be used, None if it can."""
-        self._forked()
         told: list[tuple[Address, str | None]] = []
         with self._asked:
             for number, sentinel in enumerate(self.sentinels):
@@ -182,7 +178,6 @@ class Primary:
         Args:
             connection: a connection whose ``followed_address`` is set; it is held by a weak reference.
         """
-        self._forked()
         with self._lock:
             self._followers.add(connection)
             if self._thread is None:
@@ -254,3 +249,13 @@ def primary_of(
         if primary is None:
             primary = _primaries[key] = Primary(sentinels, name, chosen, min_other_sentinels)
         return primary
+
+
+def _after_fork() -> None:
+    global _primaries_lock
+    _primaries_lock = threading.Lock()  # a thread that does not exist here may hold the other one
+    for primary in list(_primaries.values()):
+        primary.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
