@@ -82,7 +82,7 @@ def test_sentinels_that_can_be_read() -> None:
     layer = KombuChannelLayer(url=SENTINELS, transport_options={"master_name": "m"})
     assert layer.is_one_redis
     assert layer.groups_url == SENTINELS
-    options = layer.open_connection().transport_options
+    options = layer.open_connection().transport_options or {}
     assert (options["master_name"], layer.url) == ("m", SENTINELS)
     layer = RedisChannelLayer(url=f"{SENTINELS}?master_name=m")
     assert layer.kombu_url == "sentinel-streams://:secret@a:1;sentinel-streams://b:2/3?master_name=m"
