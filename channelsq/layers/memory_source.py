@@ -126,7 +126,7 @@ class MemorySource(Source[Entry]):
 
     # -- outcomes
 
-    def outbox(self) -> None:
+    def outbox(self, delivery: Entry) -> None:
         """Return None: a process that dies loses both its sends and the messages that it holds."""
 
     def settle(self, delivery: Entry, outbox: object = None) -> None:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from inspect import signature
 from typing import Any, cast
 
 from channelsq.core import names
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.contract.broker_urls import same_broker, shown
+from channelsq.layers.contract.layer_settings import LayerSettings
 from channelsq.layers.contract.layer_values import ChannelState, Send
 from channelsq.layers.contract.membership_notes import Change, note
 from channelsq.layers.contract.source_contract import Source, SourceOptions
 from channelsq.layers.groups.begun_marks import RedisBegun
 from channelsq.layers.groups.group_stores import RedisGroups
 from channelsq.layers.kombu import KombuChannelLayer
+from channelsq.layers.shards.sharded_layer import ShardedChannelLayer
 from channelsq.layers.stream_sender import DirectSender
 from channelsq.redis_core.commands import Command
 from channelsq.transport import streams_url
@@ -33,20 +36,18 @@ _OF_CHANNELS_1 = {
 }
 
 
-def _url_of(hosts: object) -> str:
-    """Return the URL in ``CONFIG["hosts"]``; raise InvalidChannelLayerError for an invalid value."""
-    if not isinstance(hosts, (list, tuple)):
+def _urls_of(hosts: object, key: str = "hosts") -> list[str]:
+    """Return the URLs in ``CONFIG["hosts"]``; raise InvalidChannelLayerError for an invalid value."""
+    if not isinstance(hosts, (list, tuple)) or not hosts:
         raise InvalidChannelLayerError(
-            f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), such as "
-            f'["redis://localhost:6379/0"] or [("localhost", 6379)], not {_described(hosts)}'
+            f"RedisChannelLayer's CONFIG[{key!r}] must be a list of URLs or (host, port), such as "
+            f'["redis://localhost:6379/0"] or [("localhost", 6379)], '
+            f"not {_described(hosts) if hosts else 'an empty one'}"
         )
-    if len(hosts) != 1:
-        raise InvalidChannelLayerError(
-            f"RedisChannelLayer's CONFIG['hosts'] must be a list of one URL or (host, port), not of {len(hosts)}: a "
-            "layer is on one server; for more, run one Redis (or Valkey) on a larger machine, keep groups in "
-            "another by CONFIG['groups_url'], or divide the site into several layers"
-        )
-    (host,) = hosts
+    return [_url_of(host, key) for host in hosts]
+
+
+def _url_of(host: object, key: str) -> str:
     if isinstance(host, str):
         return host
     if isinstance(host, (list, tuple)) and len(host) == 2:
@@ -54,7 +55,7 @@ def _url_of(hosts: object) -> str:
         if isinstance(name, str) and name and type(port) is int and 0 < port < 65536:
             return f"redis://{f'[{name}]' if ':' in name else name}:{port}/0"
     raise InvalidChannelLayerError(
-        f"RedisChannelLayer's CONFIG['hosts'] must have a URL in a str, or (host, port) with a number for the port, "
+        f"RedisChannelLayer's CONFIG[{key!r}] must have a URL in a str, or (host, port) with a number for the port, "
         f'such as ("localhost", 6379), not {_described(host)}'
     )
 
@@ -68,6 +69,27 @@ def _described(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def _sharded(url: object, hosts: object, standby: object, config: dict[str, Any]) -> ShardedChannelLayer:
+    """Return the layer of several servers; raise InvalidChannelLayerError for settings that do not fit."""
+    if url is not None:
+        raise InvalidChannelLayerError("RedisChannelLayer takes CONFIG['url'] or CONFIG['hosts'], not both")
+    if config.get("groups_url"):
+        raise InvalidChannelLayerError(
+            "RedisChannelLayer takes no CONFIG['groups_url'] with several CONFIG['hosts'], which keep the groups; "
+            "leave it out"
+        )
+    shards = [RedisChannelLayer(url=each, **config) for each in _urls_of(hosts)]
+    first = shards[0]
+    own = {name: config[name] for name in signature(LayerSettings).parameters if name in config}
+    return ShardedChannelLayer(
+        shards,
+        standby=[first.streams_url_of(each) for each in (_urls_of(standby, "standby") if standby else ())],
+        threads=first.threads,
+        processes=first.processes,
+        **own,
+    )
+
+
 class RedisChannelLayer(KombuChannelLayer):
     """Channels on Redis Streams, groups as sets in the same Redis.
 
@@ -76,7 +98,9 @@ class RedisChannelLayer(KombuChannelLayer):
     Args:
         url: the Redis: ``redis://``, ``rediss://``, ``unix://``, ``redis+socket://`` or ``sentinel://``, or the
             transport's schemes, such as ``redis-streams://``; the Celery app's broker if left out.
-        hosts: a Redis in the form of Channels 1, a list of one ``redis://`` URL or of one ``(host, port)``.
+        hosts: the Redis servers in the form of Channels 1, a list of ``redis://`` URLs or ``(host, port)``.  With more
+            than one, a :class:`ShardedChannelLayer` is returned, which spreads channels and groups over them.
+        standby: those of several ``hosts`` that are read and given nothing new, while servers are added or removed.
         config: see :class:`KombuChannelLayer`.
 
     Raises:
@@ -85,11 +109,24 @@ class RedisChannelLayer(KombuChannelLayer):
                 a meaning here; the text names the alternative.
     """
 
+    def __new__(
+        cls,
+        *,
+        url: str | None = None,
+        hosts: Sequence[str | tuple[str, int]] | None = None,
+        standby: Sequence[str | tuple[str, int]] = (),
+        **config: Any,
+    ) -> Any:
+        if cls is RedisChannelLayer and isinstance(hosts, (list, tuple)) and len(hosts) > 1:
+            return _sharded(url, hosts, standby, config)
+        return super().__new__(cls)
+
     def __init__(
         self,
         *,
         url: str | None = None,
         hosts: Sequence[str | tuple[str, int]] | None = None,
+        standby: Sequence[str | tuple[str, int]] = (),
         **config: Any,
     ) -> None:
         for name, remedy in _OF_CHANNELS_1.items():
@@ -98,13 +135,18 @@ class RedisChannelLayer(KombuChannelLayer):
         if hosts is not None:
             if url is not None:
                 raise InvalidChannelLayerError("RedisChannelLayer takes CONFIG['url'] or CONFIG['hosts'], not both")
-            url = _url_of(hosts)
+            (url,) = _urls_of(hosts)
+        if standby:
+            raise InvalidChannelLayerError(
+                "RedisChannelLayer's CONFIG['standby'] is for several CONFIG['hosts']; leave it out"
+            )
         super().__init__(url=url, **config)
         if url is not None and isinstance(url, str):
-            self._url = self._streams_url(url)
+            self._url = self.streams_url_of(url)
         self.sender = DirectSender(self, self._connections)
 
-    def _streams_url(self, url: str) -> str:
+    def streams_url_of(self, url: str) -> str:
+        """Return a Redis URL with the transport's scheme; raise InvalidChannelLayerError for any other URL."""
         try:
             streams = streams_url(url)
         except ValueError:
@@ -118,7 +160,7 @@ class RedisChannelLayer(KombuChannelLayer):
 
     def _celerys_url(self) -> str:
         url = super()._celerys_url()
-        return self._streams_url(url) if url else url
+        return self.streams_url_of(url) if url else url
 
     def is_on(self, url: str) -> bool:
         try:

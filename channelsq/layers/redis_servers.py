@@ -98,6 +98,8 @@ def redis_servers(layer: BaseChannelLayer) -> list[RedisServer]:
     Raises:
         InvalidChannelLayerError: the layer has no broker, or no place for its groups.
     """
+    if len(layer.parts) > 1:
+        return [server for part in layer.parts for server in redis_servers(part)]
     if not isinstance(layer, KombuBroker):
         return []
     transport: Any = Connection(layer.url).get_transport_cls()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -114,7 +115,7 @@ class DirectSender:
             pool = self._connect()
             with self._free:
                 return carry_out(pool, operation)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, OperationalError) as error:  # the last one of the first connection
             self._windows.forget()
             if self._pool is not None:
                 self._pool.disconnect(inuse_connections=False)  # these connections are probably lost, too

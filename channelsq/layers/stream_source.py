@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from kombu.transport.virtual import Message as KombuMessage
 
 from channelsq.layers.contract.broker_urls import shown
-from channelsq.layers.contract.source_contract import Plain, Source, SourceOptions, TaskMessage
+from channelsq.layers.contract.source_contract import Plain, SourceOptions, TaskMessage, WaitableSource
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.stream_sender import StreamOutbox
 from channelsq.layers.wire import codec
@@ -37,7 +37,7 @@ _COMPACT = 0x94
 _NONE_ALIVE = "", -1
 
 
-class StreamSource(Source[Entry]):
+class StreamSource(WaitableSource[Entry]):
     """Reads the streams of a layer; its deliveries are the entries.
 
     Args:
@@ -151,7 +151,20 @@ class StreamSource(Source[Entry]):
 
     def poll(self, seconds: float) -> Sequence[Entry]:
         channel = self._current
-        entries = channel.poll(seconds)
+        return self._received(channel, channel.poll(seconds))
+
+    def begin_poll(self, seconds: float) -> None:
+        self._current.start_poll(seconds)
+
+    def wait_handle(self) -> int | None:
+        return self._current.answer_socket()
+
+    def end_poll(self) -> Sequence[Entry] | None:
+        channel = self._current
+        entries = channel.take_answer()
+        return None if entries is None else self._received(channel, entries)
+
+    def _received(self, channel: Channel, entries: list[Entry]) -> Sequence[Entry]:
         channel.stream_qos.hold(entries)
         now = monotonic()
         if now - self._looked > LOOK_EVERY:
@@ -218,6 +231,9 @@ class StreamSource(Source[Entry]):
         # A message that was given to a worker in time does not expire if that worker dies.
         return end is not None and end <= self._now and not delivery.redelivered
 
+    def age(self, delivery: Entry) -> float:
+        return (self._now - int(delivery.id.partition("-")[0])) / 1000
+
     # -- while it is held
 
     def is_lost(self, delivery: Entry) -> bool:
@@ -228,7 +244,7 @@ class StreamSource(Source[Entry]):
 
     # -- outcomes
 
-    def outbox(self) -> StreamOutbox:
+    def outbox(self, delivery: Entry) -> StreamOutbox:
         return StreamOutbox(self._layer)
 
     def settle(self, delivery: Entry, outbox: Any) -> None:
@@ -279,14 +295,22 @@ class StreamSource(Source[Entry]):
 
     def flush(self) -> None:
         channel = self._channel
-        if channel is None:
-            return
+        if channel is not None:
+            # At the end no further poll will read the answer.
+            self._send(channel, lambda: channel.flush_acks(wait=self._ends))
+
+    def flush_soon(self) -> bool:
+        channel = self._channel
+        return channel is None or self._send(channel, channel.flush_acks_soon) is not False
+
+    def _send(self, channel: Channel, send: Callable[[], bool | None]) -> bool | None:
         try:
-            channel.flush_acks(wait=self._ends)  # no further poll will read the answer
+            return send()
         except channel.connection_errors as error:
             logger.warning("acknowledgements wait, Redis is away: %s", error, extra={"action": "acks_wait"})
         except Exception:  # they wait, too, and the thread must survive
             logger.exception("acknowledgements could not be sent", extra={"action": "acks_wait"})
+        return False
 
 
 def _refuse(message: Any) -> None:

@@ -141,8 +141,8 @@ class GroupCommands:
         yield from ask(*[Call(FORGET_MEMBER, [self.member_key(each)], (each, self.prefix)) for each in channels])
 
     def flush(self) -> Operation[None]:
-        """Delete every group and the marks of processes that ended."""
-        for kind in ("group", "member", "buried"):
+        """Delete every group and the marks of processes that ended and of sockets that moved."""
+        for kind in ("group", "member", "buried", "moved"):
             yield from delete_matching(f"{self.prefix}:{kind}:*")
 
 

@@ -209,6 +209,28 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
             self.pool.release(connection)
         return self._confirm(acks, reply)
 
+    def flush_acks_soon(self) -> bool:
+        """Send the waiting acknowledgements, if that cannot block: not while the answer to earlier ones is out.
+
+        Returns:
+            True if none is left.
+
+        Raises:
+            redis.ConnectionError: as :meth:`flush_acks`.
+        """
+        qos = self._qos
+        if not isinstance(qos, QoS) or not qos.waiting:
+            return True
+        if not self._ack_lock.acquire(blocking=False):
+            return False
+        try:
+            is_out = bool(self._unanswered) and not self._ack_connection.can_read(timeout=0)
+        finally:
+            self._ack_lock.release()
+        if not is_out:
+            self.flush_acks(wait=False)
+        return not qos.waiting
+
     def look_for_answer(self) -> None:
         """Read an answer that no later send has read; this notices a lost connection."""
         qos = self._qos

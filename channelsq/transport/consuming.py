@@ -265,14 +265,45 @@ class ConsumingChannel(DeliveringChannel):
         Raises:
             redis.ConnectionError: the connection is lost; the next poll opens another.
         """
+        self.start_poll(seconds)
+        if self._asked is not None:
+            self._read_poll(wait=True)
+        return self._received()
+
+    def start_poll(self, seconds: float) -> None:
+        """Begin a :meth:`poll` without waiting for its answer; do nothing if one is under way."""
         client = self.client
         if getattr(client, "connection", None) is None:  # with an event loop, Kombu's poller does this
             client.connection = take_connection(client.connection_pool)
+        if self._asked is not None:
+            return
         if self._delivered_at is not None and self._polled:
             self.plan.measure((monotonic() - self._delivered_at) / self._polled)
         self._brpop_start(seconds)
+
+    def answer_socket(self) -> int | None:
+        """Return the socket on which the answer to a poll arrives; None without a poll.
+
+        Raises:
+            redis.TimeoutError: the answer is long overdue.
+        """
+        if self._asked is None:
+            return None
+        self.look_for_silence()
+        if self._asked is None:
+            raise RedisTimeoutError(f"no answer to a poll for {SILENCE:g} s")
+        return int(socket_of(self._asked_on).fileno())
+
+    def take_answer(self) -> list[Entry] | None:
+        """Return the entries of a poll whose answer has begun to arrive; None if there is more to wait for."""
         if self._asked is not None:
-            self._read_poll(wait=True)
+            try:
+                self._read_poll()
+            except Empty:
+                return None
+        return self._received()
+
+    def _received(self) -> list[Entry]:
         entries = list(self._buffer)
         self._buffer.clear()
         self._delivered_at, self._polled = monotonic(), len(entries)

@@ -27,6 +27,7 @@ MakeLayer = Callable[..., BaseChannelLayer]
         pytest.param("redis", marks=pytest.mark.redis),
         pytest.param("redis-streams", marks=pytest.mark.redis),
         pytest.param("sentinel", marks=pytest.mark.redis),
+        pytest.param("redis-shards", marks=pytest.mark.redis),
         pytest.param("rabbitmq", marks=[pytest.mark.rabbitmq, pytest.mark.redis]),
     ]
 )
@@ -50,6 +51,9 @@ def make_layer(request: pytest.FixtureRequest) -> Iterator[MakeLayer]:
             layer = RedisChannelLayer(url=url, prefix=prefix, **config)
         elif request.param == "sentinel":
             layer = RedisChannelLayer(url=request.getfixturevalue("sentinels").url, prefix=prefix, **config)
+        elif request.param == "redis-shards":
+            server = request.getfixturevalue("redis_url").rpartition("/")[0]
+            layer = RedisChannelLayer(hosts=[f"{server}/11", f"{server}/12"], prefix=prefix, **config)
         else:
             layer = KombuChannelLayer(
                 url=request.getfixturevalue("rabbitmq_url"),

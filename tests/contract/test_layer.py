@@ -207,7 +207,12 @@ def test_dispatch_keeps_order_and_snapshots(layer: BaseChannelLayer, unique: Uni
             layer.prepare(reply, {"n": 3}),
         ]
     )
-    assert [receive(layer, reply)[1]["n"] for _ in range(3)] == [1, 2, 3]
+    found = [receive(layer, reply)[1]["n"] for _ in range(3)]
+    assert sorted(found) == [1, 2, 3]
+    # On several servers a message to a group and one to a channel have no order.
+    assert [number for number in found if number != 2 or len(layer.parts) == 1] == sorted(
+        {1, 3} if len(layer.parts) > 1 else {1, 2, 3}
+    )
     assert receive(layer, unique("work"))[1] == {"n": 0}
 
 

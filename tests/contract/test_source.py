@@ -19,12 +19,16 @@ from channelsq.layers import (
 )
 from channelsq.layers.contract.outbox import collected_here
 from channelsq.layers.contract.source_contract import Source, SourceOptions
+from channelsq.layers.shards.sharded_layer import ShardedChannelLayer
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE
 from tests.contract.conftest import MakeLayer
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
+
+#: The layers on Redis Streams.
+STREAMS = RedisChannelLayer, ShardedChannelLayer
 
 
 class Worker:
@@ -199,10 +203,10 @@ def test_what_is_settled_does_not_come_again(layer: BaseChannelLayer, work: Work
 def test_sends_leave_with_the_acknowledgement_or_before_it(layer: BaseChannelLayer, work: Work, unique: Unique) -> None:
     jobs, answers = unique("jobs"), layer.new_channel("answers!")
     worker = work(jobs)
-    layer.send(jobs, {"n": 0})
+    layer.send(jobs, {"n": 0, "reply_channel": answers})
     (delivery,) = worker.take()
     worker.read(delivery)
-    outbox = worker.source.outbox()
+    outbox = worker.source.outbox(delivery)
 
     def consume() -> None:
         collected_here.set(outbox)
@@ -225,9 +229,9 @@ def test_sends_leave_with_the_acknowledgement_or_before_it(layer: BaseChannelLay
 def test_the_outbox_of_a_lost_message_is_not_sent(layer: BaseChannelLayer, work: Work, unique: Unique) -> None:
     jobs, answers = unique("jobs"), layer.new_channel("answers!")
     worker = work(jobs)
-    layer.send(jobs, {"n": 0})
+    layer.send(jobs, {"n": 0, "reply_channel": answers})
     (delivery,) = worker.take()
-    outbox = worker.source.outbox()
+    outbox = worker.source.outbox(delivery)
     if outbox is None:
         pytest.skip("its sends have left before")
 
@@ -241,7 +245,7 @@ def test_the_outbox_of_a_lost_message_is_not_sent(layer: BaseChannelLayer, work:
     worker.source.settle(delivery, outbox)
     worker.source.flush()
     assert layer.receive([answers]) == (None, None)
-    assert work(jobs).contents(1) == [{"n": 0}]
+    assert work(jobs).contents(1) == [{"n": 0, "reply_channel": answers}]
 
 
 def test_another_worker_gets_what_a_closed_one_held(layer: BaseChannelLayer, work: Work, unique: Unique) -> None:
@@ -280,7 +284,7 @@ def test_what_is_left_to_newer_workers_comes_again(layer: BaseChannelLayer, work
     worker.source.leave(delivery)
     (again,) = worker.take()
     assert worker.read(again) == (jobs, {"n": 0})
-    if isinstance(layer, (RedisChannelLayer, InMemoryChannelLayer)):  # others say so of all that was delivered
+    if isinstance(layer, (*STREAMS, InMemoryChannelLayer)):  # others say so of all that was delivered
         assert not worker.is_redelivered(again)
 
 
@@ -302,7 +306,7 @@ def test_what_is_not_run_does_not_come_again(
     worker.source.close()
     assert work(jobs).gets_nothing()
     dead = layer.channel_state(jobs).dead
-    assert dead == (int(is_kept) if isinstance(layer, (RedisChannelLayer, IPCChannelLayer)) else None)
+    assert dead == (int(is_kept) if isinstance(layer, (*STREAMS, IPCChannelLayer)) else None)
 
 
 def test_what_is_acknowledged_first_is_not_given_to_another(

@@ -1,4 +1,5 @@
-"""Settings from the environment: TEST_BROKER, TEST_LAYER (where channels are, if not on that), TEST_GROUPS (Redis),
+"""Settings from the environment: TEST_BROKER, TEST_LAYER (where channels are, if not on that), TEST_SHARDS and
+TEST_STANDBY (URLs of several servers of the layer), TEST_GROUPS (Redis),
 TEST_DATABASE, TEST_VISIBILITY (seconds), TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make
 a dead letter), TEST_HOSTS (allowed), TEST_SIGNING (of messages), TEST_THREADS and TEST_PROCESSES (of consumers),
 TEST_STREAMING_RESPONSES; TEST_RERUN (methods of requests that may run again), TEST_SHUTDOWN (seconds for answers
@@ -61,6 +62,10 @@ _config: dict[str, Any] = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"
 if "TEST_LAYER" in os.environ:  # channels that are not on Celery's broker
     _config["url"] = os.environ["TEST_LAYER"]
     _config["transport_options"] = globals().pop("CELERY_BROKER_TRANSPORT_OPTIONS", {})
+if "TEST_SHARDS" in os.environ:  # channels on several servers, which are not Celery's broker
+    _config["hosts"] = os.environ["TEST_SHARDS"].split()
+    _config["standby"] = os.environ.get("TEST_STANDBY", "").split()
+    _config["transport_options"] = globals().pop("CELERY_BROKER_TRANSPORT_OPTIONS", {})
 for _name in ("threads", "processes", "streaming_responses"):
     if f"TEST_{_name.upper()}" in os.environ:
         _config[_name] = int(os.environ[f"TEST_{_name.upper()}"])
@@ -73,7 +78,7 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
             "CONFIG": _config,
             "ROUTING": "tests.project.routing.channel_routing",
         }
-        if os.environ.get("TEST_LAYER", CELERY_BROKER_URL).startswith("redis-streams")
+        if "TEST_SHARDS" in os.environ or os.environ.get("TEST_LAYER", CELERY_BROKER_URL).startswith("redis-streams")
         else {
             "BACKEND": "channelsq.layers.KombuChannelLayer",
             "CONFIG": {"groups_url": os.environ["TEST_GROUPS"], **_config},

@@ -20,6 +20,7 @@ from channelsq.interface.link import link_for
 from channelsq.interface.link.replies import Delivery, Replies
 from channelsq.interface.presence.clients import Clients
 from channelsq.interface.presence.heartbeat import Heartbeat
+from channelsq.interface.presence.heartbeats import Heartbeats, heartbeat_of
 from channelsq.interface.presence.peers import Peers
 from channelsq.layers.contract.layer_contract import BaseChannelLayer
 from channelsq.security.origins import OriginPolicy
@@ -103,7 +104,7 @@ class ServerContext:
         #: The number of connections of each client.
         self.clients = Clients(config)
         #: Tells other interface servers that this one lives; None if the layer has no place for heartbeats.
-        self.heartbeat: Heartbeat | None = None
+        self.heartbeat: Heartbeat | Heartbeats | None = None
         #: True once the server was told to shut down: it is not ready for more clients.
         self.draining = False
         #: True once the server accepts no new work.
@@ -118,18 +119,17 @@ class ServerContext:
         if self.config.metrics and self.config.status_path:
             self.measures = Measures(self.loop.time)
         self.replies = Replies(self.loop, self.stats, self._on_unknown)
-        signing = self.layer.channel_layer.signing
-        if signing is not None:
-            signing.listener = functools.partial(self._count_from_thread, "link.unsigned")
-        self.layer.channel_layer.foreign_listener = functools.partial(self._count_from_thread, "replies.foreign")
+        for part in self.layer.channel_layer.parts:
+            if part.signing is not None:
+                part.signing.listener = functools.partial(self._count_from_thread, "link.unsigned")
+            part.foreign_listener = functools.partial(self._count_from_thread, "replies.foreign")
         prefixes = [
             names.process_part(self.layer.channel_layer.new_channel(pattern))
             for pattern in ("websocket.send!", "http.response!")
         ]
         await self.link.start(prefixes, self.replies)
-        presence = self.layer.channel_layer.presence
-        if presence is not None:
-            self.heartbeat = Heartbeat(self.layer, presence, self.limits, self._on_buried, self.config.root_path)
+        self.heartbeat = heartbeat_of(self.layer, self.limits, self._on_buried, self.config.root_path)
+        if self.heartbeat is not None:
             # Membership changes of this process' sockets, see channelsq.layers.contract.membership_notes.
             self.replies.register(prefixes[0], self.heartbeat)
             self.link.on_back = self.heartbeat.hurry

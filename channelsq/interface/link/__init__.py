@@ -6,6 +6,7 @@
     memory_link       the layer in this process's memory
     store_link        IPCChannelLayer: transactions of the site's file in the event loop
     streams_link      RedisChannelLayer on Redis Streams, in the event loop
+    sharded_link      several Redis servers: a streams_link to each
     threaded_link     any other broker: a thread publishes, the layer's threads listen
 """
 
@@ -18,10 +19,12 @@ from channelsq.interface.basis.counters import Counters
 from channelsq.interface.link.link_contract import Link, Publication, Publisher
 from channelsq.interface.link.memory_link import DirectLink
 from channelsq.interface.link.redis_address import address_of
+from channelsq.interface.link.sharded_link import ShardedLink
 from channelsq.interface.link.store_link import StoreLink
 from channelsq.interface.link.streams_link import StreamsLink
 from channelsq.interface.link.threaded_link import ThreadedLink
 from channelsq.layers import BaseChannelLayer, InMemoryChannelLayer, IPCChannelLayer, RedisChannelLayer
+from channelsq.layers.shards.sharded_layer import ShardedChannelLayer
 
 __all__ = ["Link", "Publication", "Publisher", "link_for"]
 
@@ -55,3 +58,14 @@ def _(channel_layer: IPCChannelLayer, layer: ChannelLayerWrapper, stats: Counter
 def _(channel_layer: RedisChannelLayer, layer: ChannelLayerWrapper, stats: Counters) -> Link:
     address = address_of(channel_layer)
     return ThreadedLink(layer, stats) if address is None else StreamsLink(layer, stats, address)
+
+
+@_link.register
+def _(channel_layer: ShardedChannelLayer, layer: ChannelLayerWrapper, stats: Counters) -> Link:
+    links = []
+    for shard in channel_layer.shards:
+        link = _link(shard, ChannelLayerWrapper(shard, layer.alias, layer.routing), stats)
+        if not isinstance(link, StreamsLink):  # of Sentinel, or several URLs for failover
+            return ThreadedLink(layer, stats)
+        links.append(link)
+    return ShardedLink(layer, stats, links)

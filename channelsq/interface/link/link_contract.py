@@ -48,7 +48,7 @@ class Publication:
         waits_for_broker: whether it waits for a lost broker, too.
     """
 
-    __slots__ = ("cancelled", "deadline", "identity", "order", "publisher", "send", "size", "waits_for_broker")
+    __slots__ = ("cancelled", "deadline", "identity", "order", "place", "publisher", "send", "size", "waits_for_broker")
 
     def __init__(
         self,
@@ -68,6 +68,8 @@ class Publication:
         self.cancelled = False
         #: Its message id, once it has been sent.
         self.identity: str | None = None
+        #: The server that it went to last, among those of the layer.
+        self.place = 0
         #: Bytes that it takes while it is under way.
         self.size = len(send.body)
 
@@ -153,6 +155,10 @@ class Link(ABC):
     @abstractmethod
     async def _stop(self) -> int:
         """Return the number of abandoned publications."""
+
+    def is_lost(self, publication: Publication) -> bool:
+        """Return whether a publication that its server took is given up, because that server has been away for long."""
+        return False
 
     def publish(self, send: Send) -> None:
         """Send what ``layer.prepare`` made; a failure is counted and logged."""

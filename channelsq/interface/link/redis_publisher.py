@@ -141,6 +141,11 @@ class Publishing:
             self._drop(publication)
             self._later(publication, self._problem)
 
+    def command(self, command: Command) -> None:
+        """Send a command before the next message, if there is a connection."""
+        if self._open:
+            self._pipeline.add(command, None)
+
     def forget(self, channel: str, told: Told) -> None:
         """Take a channel out of every group."""
 

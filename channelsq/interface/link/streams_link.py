@@ -14,6 +14,7 @@ from channelsq.interface.link.redis_publisher import Publishing
 from channelsq.interface.link.replies import Replies
 from channelsq.interface.link.reply_listener import Listening
 from channelsq.interface.link.threaded_link import ThreadedLink
+from channelsq.layers.groups.moved_sockets import moved_command
 from channelsq.layers.wire.stream_commands import StreamCommands
 
 #: How often (seconds) it is looked for what is overdue.
@@ -111,6 +112,10 @@ class StreamsLink(Link):
             self._through_threads().submit(publication)
         else:
             self._publishing.submit(publication)
+
+    def mark_moved(self, channel: str, order: int) -> None:
+        """Mark that a socket's messages go to this server from message ``order`` on, before the next message."""
+        self._publishing.command(moved_command(self._address.layer.prefix, channel, order))
 
     def _forget(self, channel: str) -> None:
         if self._groups_here:

@@ -59,6 +59,7 @@ class Heartbeat:
         root_path: the path under which the site is mounted, or "".
         announces: further announcements of this process; None for an interface server of HTTP and WebSockets.
             A process with announcements of its own has no sockets, and leaves dead servers that had some to others.
+        is_recorded: returns whether a socket is recorded here; on several servers each is on one of them.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Heartbeat:
         on_buried: Callable[[], None],
         root_path: str = "",
         announces: Mapping[str, Any] | None = None,
+        is_recorded: Callable[[str], bool] = lambda channel: True,
     ) -> None:
         self._layer = layer
         self._announces = announces
@@ -78,6 +80,7 @@ class Heartbeat:
         self._lifetime = limits.heartbeat_lifetime
         self._on_buried = on_buried
         self._root_path = root_path
+        self._is_recorded = is_recorded
         self._process = layer.channel_layer.process
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -116,14 +119,17 @@ class Heartbeat:
     def opened(self, channel: str, path: str) -> None:
         """Record an open socket; called in the event loop."""
         with self._changed:
-            self._open[channel] = self._unknown[channel] = path
-            self._changed.notify()
+            self._open[channel] = path
+            if self._is_recorded(channel):
+                self._unknown[channel] = path
+                self._changed.notify()
 
     def closed(self, channel: str) -> None:
         """Record that a socket is gone, and that its application was told."""
         with self._changed:
             self._open.pop(channel, None)
-            self._unknown[channel] = None
+            if self._is_recorded(channel):
+                self._unknown[channel] = None
             self._afterwards |= self._memberships.closed(channel)
             self._changed.notify()
 
@@ -202,7 +208,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         with self._changed:
-            noted = sum(channel not in self._unknown for channel in self._open)
+            noted = sum(channel not in self._unknown for channel in self._recorded())
         beat = self._presence.beat(self._process, self._lifetime, self._announces)
         now = time.monotonic()
         if now - self._beaten > self._lifetime / 2:
@@ -226,8 +232,12 @@ class Heartbeat:
                 self._on_buried()
         elif beat.unknown or beat.sockets < noted:  # a replica that took over may lack the latest writes
             with self._changed:
-                self._unknown.update(self._open)
+                self._unknown.update(self._recorded())
             self._restore()
+
+    def _recorded(self) -> dict[str, str]:
+        """Return the open sockets that are recorded here; under the lock."""
+        return {channel: path for channel, path in self._open.items() if self._is_recorded(channel)}
 
     def _look_at_versions(self) -> None:
         """Log once whether other processes of the site run another version."""

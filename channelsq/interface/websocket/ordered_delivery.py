@@ -91,7 +91,8 @@ class OrderedDelivery:
                 send = context.prepare(channel, message)
             else:
                 packer = self._packer or self._new_packer()
-                send = Send(channel, packer.pack(content, order, self._layer.message_size_limit))
+                body = packer.pack(content, order, self._layer.message_size_limit)
+                send = Send(channel, body, home=self._connection.reply_channel)
         except (MessageTooLarge, TypeError) as error:
             self._connection.lost()
             if order == 0:
@@ -189,7 +190,9 @@ class OrderedDelivery:
         order = self._connection.in_flight
         if order is None:
             return
-        if now < self._overdue:
+        publication, link = self._publication, self._context.link
+        is_lost = publication is not None and order > 0 and self._overdue < math.inf and link.is_lost(publication)
+        if now < self._overdue and not is_lost:
             if self._publication is not None and self._overdue < math.inf:
                 self._context.unconsumed.waits(
                     self._publication.send.target, self._overdue - self._context.config.order_timeout, now
@@ -198,10 +201,10 @@ class OrderedDelivery:
         self._overdue = math.inf
         self._context.stats.count("websocket.overdue")
         logger.warning(
-            "%s: no worker reported message %d done within %g s; the next message is published without it",
+            "%s: no worker reported message %d done %s; the next message is published without it",
             self._target,
             order,
-            self._context.config.order_timeout,
+            "and its server is away" if is_lost else f"within {self._context.config.order_timeout:g} s",
             extra=self._extra("order_timeout"),
         )
         self._client.act(self._connection.done(order))

@@ -306,7 +306,7 @@ class AmqpSource(Source[AmqpDelivery]):
 
     # -- outcomes
 
-    def outbox(self) -> Outbox | None:
+    def outbox(self, delivery: AmqpDelivery) -> Outbox | None:
         # Messages that RabbitMQ itself may refuse are sent while the error can still be raised in the consumer.
         return None if self._layer.exact_capacity else AmqpOutbox(self._layer)
 

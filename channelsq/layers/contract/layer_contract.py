@@ -79,6 +79,11 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
         return False
 
     @property
+    def parts(self) -> Sequence[BaseChannelLayer]:
+        """The layers that this one is composed of, one for each server; only itself if it is on one."""
+        return (self,)
+
+    @property
     def has_source(self) -> bool:
         """True if a worker in another process can read the layer."""
         return False
@@ -193,7 +198,7 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
 
     def note_dropped(self, group: str, channel: str) -> None:
         """Count a group message that was dropped because ``channel`` is full; log that at most once a second."""
-        self.dropped += 1
+        self._counts.dropped += 1
         if self._drops.allows():
             logger.warning(
                 "group %s: a message was dropped because channel %s is full (%d dropped by this process so far)",
@@ -205,7 +210,7 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
 
     def note_unsent(self, sends: Sequence[Send], error: Exception) -> None:
         """Count and log that not all of ``sends`` could be sent after a commit."""
-        self.unsent += 1
+        self._counts.unsent += 1
         logger.error(
             "%d messages after a commit, the first to %s, were not all sent: %s (%d such failures in this process)",
             len(sends),

@@ -13,6 +13,29 @@ from channelsq.core import names
 from channelsq.core.logs import LogLimit
 
 
+class Identity:
+    """The identity of a process in the names of its channels."""
+
+    def __init__(self) -> None:
+        self._made: tuple[int, str] = (0, "")
+
+    def here(self) -> str:
+        """Return the identity of this process; after a fork it is another one."""
+        pid, identity = self._made
+        if pid != os.getpid():
+            identity = secrets.token_hex(6)
+            self._made = (os.getpid(), identity)
+        return identity
+
+
+class Counts:
+    """The counters of a layer in this process."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.unsent = 0
+
+
 class LayerSettings:
     """The settings of every channel layer.
 
@@ -85,23 +108,30 @@ class LayerSettings:
             for p, n in self.channel_capacity.items()
         ]
         self._capacities: dict[str, int] = {}
-        self._process: tuple[int, str] = (0, "")
-        #: How many group messages this process dropped because a member's channel was full.
-        self.dropped = 0
+        self._process = Identity()
+        self._counts = Counts()
         self._drops = LogLimit()
-        #: How often this process failed to send all messages after a commit.
-        self.unsent = 0
 
     # -- identity
+
+    def join(self, other: LayerSettings) -> None:
+        """Have the identity and the counters of another layer, of which this one is a part."""
+        self._process, self._counts = other._process, other._counts
+
+    @property
+    def dropped(self) -> int:
+        """How many group messages this process dropped because a member's channel was full."""
+        return self._counts.dropped
+
+    @property
+    def unsent(self) -> int:
+        """How often this process failed to send all messages after a commit."""
+        return self._counts.unsent
 
     @property
     def process(self) -> str:
         """The identity of this process in names of ``!`` channels; it changes after a fork."""
-        pid, identity = self._process
-        if pid != os.getpid():
-            identity = secrets.token_hex(6)
-            self._process = (os.getpid(), identity)
-        return identity
+        return self._process.here()
 
     def new_channel(self, pattern: str) -> str:
         """Return a new channel name of this process, from ``"name!"`` or ``"name?"``.

@@ -39,6 +39,8 @@ class Send(NamedTuple):
     done: int | None = None
     #: The message's id, if it may have been sent before; otherwise a new one is created.
     identity: str | None = None
+    #: The reply channel of a client's message: a layer of several servers sends it to that client's server.
+    home: str | None = None
 
 
 class Listener(Protocol):

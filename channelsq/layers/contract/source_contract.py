@@ -193,8 +193,8 @@ class Source(ABC, Generic[Delivery]):
     # -- outcomes; from any thread, and without exceptions unless stated otherwise
 
     @abstractmethod
-    def outbox(self) -> Outbox | None:
-        """Return an outbox for the sends of a consumer, for :meth:`settle`.
+    def outbox(self, delivery: Delivery) -> Outbox | None:
+        """Return an outbox for the sends of a message's consumer, for :meth:`settle`.
 
         Return None if the broker cannot send and acknowledge in one write: then the sends leave before the settlement.
         """
@@ -249,3 +249,50 @@ class Source(ABC, Generic[Delivery]):
     @abstractmethod
     def flush(self) -> None:
         """Send settled outcomes, unless another thread is about to."""
+
+
+class WaitableSource(Source[Delivery]):
+    """A source whose polls can be waited for together with those of others, in one thread.
+
+    ::
+
+        begin_poll()      the settled outcomes and the request for messages leave
+        wait_handle()     is readable when there may be an answer
+        end_poll()        returns the messages, or None if there is no answer yet
+    """
+
+    @abstractmethod
+    def begin_poll(self, seconds: float) -> None:
+        """Send settled outcomes and request messages; the broker answers within so many seconds.
+
+        It does nothing while an earlier request has no answer.
+
+        Raises:
+            errors: the connection is lost.
+        """
+
+    @abstractmethod
+    def wait_handle(self) -> int | None:
+        """Return the file descriptor on which the answer arrives; None if :meth:`end_poll` need not wait for it.
+
+        Raises:
+            errors: the broker has been silent for so long that the connection counts as lost.
+        """
+
+    @abstractmethod
+    def end_poll(self) -> Sequence[Delivery] | None:
+        """Return the messages that were requested, without waiting; None if there is no answer yet; errors as above."""
+
+    @abstractmethod
+    def age(self, delivery: Delivery) -> float:
+        """Return the seconds from the time at which a message was sent to the last poll, by the broker's clock."""
+
+    @abstractmethod
+    def flush_soon(self) -> bool:
+        """Send settled outcomes, unless the answer to earlier ones is still out; never wait, and raise nothing.
+
+        For outcomes while a request for messages is out; :meth:`begin_poll` sends the others.
+
+        Returns:
+            True if none is left.
+        """

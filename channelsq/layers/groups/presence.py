@@ -175,6 +175,11 @@ class Presence:
         lives = yield from ask(*[("EXISTS", self._key("interface", process)) for process in processes])
         return [process for process, alive in zip(processes, lives, strict=True) if not alive]
 
+    def alive(self, processes: Sequence[str]) -> set[str]:
+        """Return those of some processes that have a heartbeat here."""
+        lives = self._ask(*[("EXISTS", self._key("interface", process)) for process in processes])
+        return {process for process, alive in zip(processes, lives, strict=True) if alive}
+
     def claim(self, process: str, seconds: float) -> bool:
         """Claim the clean-up for a process for so many seconds; return False if another process has claimed it."""
         (taken,) = self._ask(("SET", self._key("sweep", process), "1", "NX", "PX", int(seconds * 1000)))

@@ -279,7 +279,7 @@ class StoreSource(Source[Taken]):
 
     # -- outcomes
 
-    def outbox(self) -> Outbox | None:
+    def outbox(self, delivery: Taken) -> Outbox | None:
         return StoreOutbox(self._layer)
 
     def settle(self, delivery: Taken, outbox: Outbox | None) -> None:

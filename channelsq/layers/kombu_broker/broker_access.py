@@ -309,7 +309,7 @@ class KombuBroker(BaseChannelLayer):
         envelopes: dict[str, list[Entry]] = {}
         messages: list[tuple[str, Send]] = []
         for send in sends:
-            target, body, group, _, done, _ = send
+            target, body, group, _, done, _, _ = send
             if group:
                 self._sort_group(send, envelopes, messages)
             elif (cut := target.find("!")) >= 0:

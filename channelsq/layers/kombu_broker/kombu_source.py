@@ -302,7 +302,7 @@ class KombuSource(Source[KombuDelivery]):
 
     # -- outcomes
 
-    def outbox(self) -> None:
+    def outbox(self, delivery: KombuDelivery) -> None:
         return None
 
     def settle(self, delivery: KombuDelivery, outbox: object = None) -> None:

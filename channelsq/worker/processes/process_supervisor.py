@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from celery import Celery
@@ -273,17 +273,22 @@ class Supervisor:
             guilty: whether a message may have caused a crash; then the crash is counted.
         """
         for alias, consumer in child.holds:
-            layer = cast(RedisChannelLayer, channel_layers[alias].channel_layer)
-            try:
-                with layer.open_connection() as connection:
-                    channel = cast(Channel, connection.default_channel)
-                    keys = [key for name in self._channels[alias] for key in channel.keys_of(layer.queue(name).name)]
-                    if guilty:
-                        channel.carry_out(channel.streams.expire_lease(consumer))
-                    else:
-                        channel.carry_out(channel.streams.absolve(keys, [consumer]))
-            except Exception as error:  # any error of the connection; other workers then wait for the lease to expire
-                logger.warning("%s: %s", alias, error, extra={"action": "leave_failed"})
+            for part in channel_layers[alias].channel_layer.parts:
+                layer = cast(RedisChannelLayer, part)
+                try:
+                    self._release(layer, self._channels[alias], consumer, guilty=guilty)
+                except Exception as error:  # any error of the connection; others then wait for the lease to expire
+                    logger.warning("%s: %s", alias, error, extra={"action": "leave_failed"})
+
+    @staticmethod
+    def _release(layer: RedisChannelLayer, channels: Iterable[str], consumer: str, *, guilty: bool) -> None:
+        with layer.open_connection() as connection:
+            channel = cast(Channel, connection.default_channel)
+            if guilty:
+                channel.carry_out(channel.streams.expire_lease(consumer))
+            else:
+                keys = [key for name in channels for key in channel.keys_of(layer.queue(name).name)]
+                channel.carry_out(channel.streams.absolve(keys, [consumer]))
 
 
 class Child:

@@ -212,7 +212,7 @@ def done_report(message: Message) -> Send | None:
     if reply_channel is None or order is None or not names.is_process_channel(reply_channel.name):
         return None
     if type(order) is int and 0 <= order < 2**63:
-        return _tuple(Send, (reply_channel.name, done_message(order), False, 0.0, order, None))
+        return _tuple(Send, (reply_channel.name, done_message(order), False, 0.0, order, None, None))
     return None  # no interface server sends such an order and waits for it
 
 

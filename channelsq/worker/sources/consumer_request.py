@@ -238,7 +238,7 @@ class Request(request.Request):
             return
         if profile.late:
             self._begin(time())
-            self.outbox = source.outbox()
+            self.outbox = source.outbox(self._delivery)
         elif not self._acknowledge_first():
             return
         self._finish(untraced_run.run(profile, self._mine, self._kwargs, self.describe, self.outbox))

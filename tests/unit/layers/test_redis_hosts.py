@@ -9,6 +9,7 @@ import pytest
 from channelsq import conf
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers import RedisChannelLayer
+from channelsq.layers.shards.sharded_layer import ShardedChannelLayer
 
 
 def broker(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -68,12 +69,19 @@ def test_a_broker_that_is_no_redis_is_not_the_layers(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ({"hosts": []}, "not of 0"),
+        ({"hosts": []}, "must be a list of URLs or .*, not an empty one"),
+        ({"hosts": ["redis://a", "redis://:secret@a:6379/0"]}, "names the server a:6379/0 twice"),
         (
-            {"hosts": ["redis://a", "redis://b"]},
-            r"not of 2: a layer is on one server; .*groups_url.*layers",
+            {"hosts": ["redis://a", "redis://b"], "groups_url": "redis://a"},
+            "takes no .* with several",
         ),
-        ({"hosts": "redis://a"}, "must be a list of one URL or .*, not the str 'redis://a/'"),
+        ({"hosts": ["redis://a", "redis://b"], "url": "redis://a"}, "not both"),
+        ({"hosts": ["redis://a", "amqp://b"]}, "needs a redis:// or rediss:// URL"),
+        ({"hosts": ["redis://a"], "standby": ["redis://a"]}, "is for several"),
+        ({"hosts": ["redis://a", "redis://b"], "standby": ["redis://c"]}, "c:6379/0, which is not in"),
+        ({"hosts": ["redis://a", "redis://b"], "standby": ["redis://a", "redis://b"]}, "every server"),
+        ({"hosts": ["redis://a", "redis://b"], "standby": "redis://a"}, r"CONFIG\['standby'\] must be a list"),
+        ({"hosts": "redis://a"}, "must be a list of URLs or .*, not the str 'redis://a/'"),
         ({"hosts": [("a",)]}, "not a tuple"),
         ({"hosts": [("a", "6379")]}, r"a number for the port, .*, not \('a', '6379'\)"),
         ({"hosts": [("a", True)]}, r"not \('a', True\)"),
@@ -109,3 +117,13 @@ def test_the_other_keys_of_channels_1(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert (layer.prefix, layer.expiry, layer.group_expiry, layer.capacity) == ("asgi:", 30, 500, 10)
     assert layer.capacity_of("http.request") == 200
+
+
+def test_several_hosts_are_one_layer() -> None:
+    layer = RedisChannelLayer(hosts=[("a", 6379), "redis://b/1"], prefix="asgi:", capacity=10, threads=3)
+    assert isinstance(layer, ShardedChannelLayer)
+    assert [shard.url for shard in layer.shards] == ["redis-streams://a:6379/0", "redis-streams://b/1"]
+    assert layer.placement.servers == ("a:6379/0", "b:6379/1")
+    assert (layer.prefix, layer.capacity, layer.threads, layer.processes) == ("asgi:", 10, 3, None)
+    assert {shard.process for shard in layer.shards} == {layer.process}
+    assert {shard.capacity for shard in layer.shards} == {10}

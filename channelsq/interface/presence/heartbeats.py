@@ -1,0 +1,99 @@
+"""The heartbeats of one interface process: one on each server of the layer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from channelsq.asgi import ChannelLayerWrapper
+from channelsq.interface.basis.limits import Limits
+from channelsq.interface.link.replies import Delivery
+from channelsq.interface.presence.heartbeat import Heartbeat
+from channelsq.layers.contract.membership_notes import read_note
+from channelsq.layers.shards.sharded_layer import ShardedChannelLayer
+from channelsq.layers.shards.sharded_presence import ShardPresence
+
+
+class Heartbeats:
+    """What an interface server tells the servers of its layer, see :class:`Heartbeat`.
+
+    A server that is away keeps only its own heartbeat waiting.  A socket is recorded on its own server, a membership
+    where its group is.
+
+    Args:
+        heartbeats: one for each server.
+        place_of: returns the place of a group's server.
+    """
+
+    def __init__(self, heartbeats: Sequence[Heartbeat], place_of: Callable[[str], int]) -> None:
+        self._heartbeats = tuple(heartbeats)
+        self._place_of = place_of
+
+    def start(self) -> None:
+        """Start."""
+        for heartbeat in self._heartbeats:
+            heartbeat.start()
+
+    def stop(self) -> None:
+        """Stop, as on an orderly shutdown; blocks for a moment."""
+        stopping = [threading.Thread(target=heartbeat.stop, daemon=True) for heartbeat in self._heartbeats]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
+
+    def opened(self, channel: str, path: str) -> None:
+        """Record an open socket; called in the event loop."""
+        for heartbeat in self._heartbeats:
+            heartbeat.opened(channel, path)
+
+    def closed(self, channel: str) -> None:
+        """Record that a socket is gone, and that its application was told."""
+        for heartbeat in self._heartbeats:
+            heartbeat.closed(channel)
+
+    def on_reply(self, delivery: Delivery) -> None:
+        """Record that a socket joined or left a group; see :class:`channelsq.interface.link.replies.Receiver`."""
+        change = read_note(delivery.message)
+        if change is not None:
+            self._heartbeats[self._place_of(change.group)].on_reply(delivery)
+
+    def on_done(self, order: int) -> None:
+        """Do nothing; see :class:`channelsq.interface.link.replies.Receiver`."""
+
+    def hurry(self) -> None:
+        """Compare with the servers at once, as the connection to one was lost and is back."""
+        for heartbeat in self._heartbeats:
+            heartbeat.hurry()
+
+
+def heartbeat_of(
+    layer: ChannelLayerWrapper, limits: Limits, on_buried: Callable[[], None], root_path: str
+) -> Heartbeat | Heartbeats | None:
+    """Return the heartbeat of this process on a layer; None if the layer has no place for heartbeats.
+
+    Args:
+        layer: the channel layer.
+        limits: see :class:`Heartbeat`, also for the others.
+        on_buried: see there.
+        root_path: see there.
+    """
+    channel_layer = layer.channel_layer
+    if not isinstance(channel_layer, ShardedChannelLayer):
+        presence = channel_layer.presence
+        return None if presence is None else Heartbeat(layer, presence, limits, on_buried, root_path)
+    placement = channel_layer.placement
+
+    def on(place: int) -> Heartbeat:
+        shard = ChannelLayerWrapper(channel_layer.shards[place], layer.alias, layer.routing)
+        presence = ShardPresence(channel_layer, place)
+        return Heartbeat(
+            shard,
+            presence,
+            limits,
+            on_buried,
+            root_path,
+            is_recorded=lambda channel: placement.first(channel) == place,
+        )
+
+    return Heartbeats([on(place) for place in range(len(channel_layer.shards))], placement.first)

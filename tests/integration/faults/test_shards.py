@@ -1,0 +1,210 @@
+"""Servers of a layer with several die, freeze and come back empty under sockets that account for every message."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from channelsq.layers import RedisChannelLayer
+from channelsq.layers.shards.sharded_layer import ShardedChannelLayer
+from tests.support.demo import fresh_redis
+from tests.support.processes import Process
+from tests.support.project import Project
+from tests.support.servers import RedisServer
+from tests.support.swarm import Swarm
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+
+SOCKETS = 20
+
+#: Seconds without an answer that the clients of other servers may notice.
+BACK_WITHIN = 3.0
+
+
+class Stack:
+    """Two servers, an interface server and a worker.
+
+    Args:
+        directory: an existing, empty one.
+        celery_url: Celery's broker, another server.
+    """
+
+    def __init__(self, directory: Path, celery_url: str) -> None:
+        self.servers = [RedisServer(directory / f"redis-{number}") for number in range(2)]
+        for server in self.servers:
+            server.start()
+        env = {
+            "TEST_SHARDS": " ".join(server.url for server in self.servers),
+            "TEST_BROKER": celery_url,
+            "TEST_FAST": "1",
+            "TEST_CAPACITY": "1000",
+        }
+        self.project = Project(directory, celery_url, env)
+        self.project.start_interface("--order-timeout", "30")
+        self.project.start_worker("-c", "4")
+        layer = RedisChannelLayer(hosts=[server.url for server in self.servers])
+        assert isinstance(layer, ShardedChannelLayer)
+        self.layer: ShardedChannelLayer = layer
+        wait_until(self.serves, "an answer", 30)
+
+    def swarm(self) -> Swarm:
+        """Sockets that talk already."""
+        swarm = Swarm(f"{self.project.ws_url}/count/{{}}/", SOCKETS)
+        swarm.start()
+        return swarm
+
+    def serves(self) -> bool:
+        """Whether a new socket gets an answer."""
+        try:
+            with connect(f"{self.project.ws_url}/count/0/", compression=None, open_timeout=5) as socket:
+                socket.send("probe")
+                return socket.recv(timeout=5) == "probe"
+        except (OSError, TimeoutError, InvalidStatus, ConnectionClosed):
+            return False
+
+    def runs(self) -> Counter[str]:
+        """How often each frame was handled."""
+        return Counter(line for line in self.project.recorded("count") if line != "probe")
+
+    @property
+    def given_up(self) -> int:
+        """How many messages the interface server has reported as lost so far."""
+        return self.project.interface.output.count("the next message is published without it")
+
+    @property
+    def disconnects(self) -> list[str]:
+        """The disconnects that the application was told of."""
+        return self.project.recorded("disconnect")
+
+    def forget(self) -> None:
+        """Begin the accounts anew, with both servers there."""
+        for name in ("count", "disconnect"):
+            (self.project.records / name).unlink(missing_ok=True)
+
+    def process_of(self, server: int) -> Process:
+        """The process of a server that runs."""
+        process = self.servers[server].process
+        assert process is not None
+        return process
+
+    def stop(self) -> None:
+        """Stop everything."""
+        self.project.stop()
+        self.layer.close()
+        for server in self.servers:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def module_stack(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("shards"), fresh_redis(redis_url))
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture
+def stack(module_stack: Stack) -> Stack:
+    """The stack with its accounts empty."""
+    module_stack.forget()
+    return module_stack
+
+
+def test_sockets_are_on_both_servers(stack: Stack) -> None:
+    swarm = stack.swarm()
+    swarm.wait_for(200)
+    homes = {
+        stack.layer.placement.first(channel) for server in range(2) for channel in sockets_recorded_on(stack, server)
+    }
+    assert homes == {0, 1}
+    for server in range(2):
+        here = sockets_recorded_on(stack, server)
+        assert here
+        assert {stack.layer.placement.first(channel) for channel in here} == {server}
+    assert swarm.stop() == set()
+    assert stack.runs() == Counter(swarm.sent) == swarm.answers  # none lost, none twice
+
+
+def sockets_recorded_on(stack: Stack, server: int) -> set[str]:
+    """The reply channels of open sockets that one server knows."""
+    group_store = stack.layer.shards[server].group_store
+    assert group_store is not None
+    presence = stack.layer.shards[server].presence
+    assert presence is not None
+    names = [each.name for each in presence.announced() if each.kind == "interface"]
+    return {channel for name in names for channel in presence.some_sockets(name, 1000)}
+
+
+def test_a_server_is_killed_and_comes_back_empty(stack: Stack) -> None:
+    swarm = stack.swarm()
+    swarm.wait_for(200)
+    before = stack.given_up
+    stack.servers[0].stop()
+    dead = time.monotonic()
+    swarm.wait_for(400)
+    assert swarm.longest_gap(dead) < BACK_WITHIN  # those of the other server do not notice
+    wait_until(lambda: _all_answer(swarm), "an answer to every socket", 40)
+    stack.servers[0].start()
+    swarm.wait_for(200)
+    wait_until(stack.serves, "an answer to a new socket")
+    lost = swarm.stop(patience=15)
+    assert len(lost) <= stack.given_up - before
+    assert len(lost) <= SOCKETS
+    runs = stack.runs()
+    assert len([text for text, times in runs.items() if times > 1]) <= SOCKETS
+    wait_until(lambda: len(stack.disconnects) >= SOCKETS, "the disconnects of the sockets")
+    assert all(line.endswith("1000") for line in stack.disconnects), "no disconnect was told that was none"
+
+
+def _all_answer(swarm: Swarm) -> bool:
+    """Whether every socket has had an answer to something that it sent within this call."""
+    newest = {number: sum(text.startswith(f"{number}-") for text in swarm.answers) for number in range(SOCKETS)}
+    time.sleep(0.3)
+    return all(
+        sum(text.startswith(f"{number}-") for text in list(swarm.answers)) > count for number, count in newest.items()
+    )
+
+
+def test_a_server_is_frozen(stack: Stack) -> None:
+    swarm = stack.swarm()
+    swarm.wait_for(200)
+    stack.process_of(1).signal(signal.SIGSTOP)
+    frozen = time.monotonic()
+    try:
+        swarm.wait_for(200)
+        wait_until(lambda: time.monotonic() - frozen > 20, "twenty seconds to pass", 30, interval=0.5)
+        assert swarm.longest_gap(frozen) < BACK_WITHIN  # those of the other server
+        wait_until(lambda: _all_answer(swarm), "an answer to every socket", 40)  # those of this one have moved
+    finally:
+        stack.process_of(1).signal(signal.SIGCONT)
+    swarm.wait_for(200)
+    swarm.stop(patience=15)
+    runs = stack.runs()
+    assert max(runs.values()) <= 2
+    assert len([text for text, times in runs.items() if times > 1]) <= SOCKETS
+    wait_until(lambda: len(stack.disconnects) >= SOCKETS, "the disconnects of the sockets")
+    assert all(line.endswith("1000") for line in stack.disconnects), "no disconnect was told that was none"
+
+
+def test_memberships_come_back_with_an_empty_server(stack: Stack) -> None:
+    with contextlib.ExitStack() as sockets:
+        opened: list[ClientConnection] = [
+            sockets.enter_context(connect(f"{stack.project.ws_url}/left/{number}/")) for number in range(4)
+        ]
+        wait_until(lambda: len(stack.layer.group_channels("room")) == 4, "the sockets to be members")
+        stack.layer.send_group("room", {"text": "one"})
+        assert [socket.recv(timeout=10) for socket in opened] == ["one"] * 4
+        server = stack.layer.placement.first("room")
+        stack.servers[server].stop()
+        stack.servers[server].start()
+        wait_until(lambda: len(stack.layer.group_channels("room")) == 4, "the memberships", 40)
+        stack.layer.send_group("room", {"text": "two"})
+        assert [socket.recv(timeout=10) for socket in opened] == ["two"] * 4
