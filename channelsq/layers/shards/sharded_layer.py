@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from kombu import Queue
@@ -116,8 +116,10 @@ class ShardedChannelLayer(BaseChannelLayer):
         """Return the Kombu queue of ``channel``, which every server has."""
         return self.shards[0].queue(channel)
 
-    def separate_config(self) -> AbstractContextManager[dict[str, Any]]:
-        return self.shards[0].separate_config()
+    @contextmanager
+    def separate_config(self) -> Iterator[dict[str, Any]]:
+        with self.shards[0].separate_config() as config:
+            yield config
 
     def delete_queues(self, channels: Iterable[str]) -> None:
         names = list(channels)

@@ -13,12 +13,15 @@ from time import monotonic
 from typing import Any, Protocol
 
 from channelsq.core import names
+from channelsq.core.bounded import within
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.outbox import Outbox
 from channelsq.layers.contract.source_contract import Plain, Source, TaskMessage, WaitableSource
 from channelsq.layers.groups.moved_sockets import moved_order
+from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.shards.homes import Homes
+from channelsq.layers.shards.shard_health import ShardHealth
 from channelsq.layers.shards.shard_reader import ShardReader
 from channelsq.layers.shards.sharded_groups import Servers
 from channelsq.layers.shards.sharded_presence import groups_of
@@ -43,12 +46,19 @@ _AGAIN = 0.001
 #: message up, and moves its socket, only after a longer time.
 TRUSTED = 5.0
 
+#: Seconds that a server has to say whether a socket's messages have moved there.
+_ASKED_FOR = 0.5
+
 #: Seconds that all servers together have to take what a worker leaves at its end.
 _END_WITHIN = 6.0
 
 
 class Layer(Servers, Protocol):
     """The layer as its source uses it."""
+
+    @property
+    def health(self) -> ShardHealth:
+        """The servers that are away."""
 
     @property
     def homes(self) -> Homes:
@@ -311,8 +321,11 @@ class ShardedSource(Source[ShardDelivery]):
             if place == here:
                 continue
             try:
-                since = self._layer.on(place, lambda shard: moved_order(groups_of(shard), client))
-            except BrokerUnavailable:  # a socket cannot have moved to a server that is away, or is back from it
+                since = within(_ASKED_FOR, lambda: self._layer.on(place, _asks_for(client)))  # noqa: B023
+            except BrokerUnavailable:  # a socket has not moved to a server that is away
+                continue
+            except TimeoutError as error:
+                self._layer.health.failed(place, BrokerUnavailable(shown(self._layer.shards[place].url), error))
                 continue
             if since is not None and since >= order:
                 return True
@@ -362,3 +375,7 @@ class ShardedSource(Source[ShardDelivery]):
             flushed = [reader.source.flush_soon() for reader in self._open]
             if not all(flushed):
                 self._wake()  # the next round of the poll sends the rest
+
+
+def _asks_for(client: str) -> Callable[[KombuBroker], int | None]:
+    return lambda shard: moved_order(groups_of(shard), client)

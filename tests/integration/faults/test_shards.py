@@ -54,11 +54,13 @@ class Stack:
         layer = RedisChannelLayer(hosts=[server.url for server in self.servers])
         assert isinstance(layer, ShardedChannelLayer)
         self.layer: ShardedChannelLayer = layer
+        self.swarms: list[Swarm] = []
         wait_until(self.serves, "an answer", 30)
 
     def swarm(self) -> Swarm:
         """Sockets that talk already."""
         swarm = Swarm(f"{self.project.ws_url}/count/{{}}/", SOCKETS)
+        self.swarms.append(swarm)
         swarm.start()
         return swarm
 
@@ -87,6 +89,8 @@ class Stack:
 
     def forget(self) -> None:
         """Begin the accounts anew, with both servers there."""
+        while self.swarms:  # of a test that failed
+            self.swarms.pop().give_up()
         for name in ("count", "disconnect"):
             (self.project.records / name).unlink(missing_ok=True)
 
@@ -113,7 +117,7 @@ def module_stack(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def stack(module_stack: Stack) -> Stack:
-    """The stack with its accounts empty."""
+    """The stack with its accounts empty, and no socket of an earlier test."""
     module_stack.forget()
     return module_stack
 
@@ -165,12 +169,11 @@ def test_a_server_is_killed_and_comes_back_empty(stack: Stack) -> None:
 
 
 def _all_answer(swarm: Swarm) -> bool:
-    """Whether every socket has had an answer to something that it sent within this call."""
-    newest = {number: sum(text.startswith(f"{number}-") for text in swarm.answers) for number in range(SOCKETS)}
+    """Whether every socket has had an answer within the time of this call."""
+    before = Counter(text.partition("-")[0] for text in list(swarm.answers))
     time.sleep(0.3)
-    return all(
-        sum(text.startswith(f"{number}-") for text in list(swarm.answers)) > count for number, count in newest.items()
-    )
+    after = Counter(text.partition("-")[0] for text in list(swarm.answers))
+    return len(after) == SOCKETS and all(after[number] > count for number, count in before.items())
 
 
 def test_a_server_is_frozen(stack: Stack) -> None:
