@@ -15,7 +15,7 @@ from channelsq.layers.shards.sharded_presence import ShardPresence
 
 
 class Heartbeats:
-    """What an interface server tells the servers of its layer, see :class:`Heartbeat`.
+    """The heartbeats of an interface server on the servers of its layer, see :class:`Heartbeat`.
 
     A server that is away keeps only its own heartbeat waiting.  A socket is recorded on its own server, a membership
     where its group is.

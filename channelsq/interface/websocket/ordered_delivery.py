@@ -200,13 +200,21 @@ class OrderedDelivery:
             return
         self._overdue = math.inf
         self._context.stats.count("websocket.overdue")
-        logger.warning(
-            "%s: no worker reported message %d done %s; the next message is published without it",
-            self._target,
-            order,
-            "and its server is away" if is_lost else f"within {self._context.config.order_timeout:g} s",
-            extra=self._extra("order_timeout"),
-        )
+        if is_lost:
+            logger.warning(
+                "%s: message %d is given up, as its server is away; the next message is published without it",
+                self._target,
+                order,
+                extra=self._extra("order_timeout"),
+            )
+        else:
+            logger.warning(
+                "%s: no worker reported message %d done within %g s; the next message is published without it",
+                self._target,
+                order,
+                self._context.config.order_timeout,
+                extra=self._extra("order_timeout"),
+            )
         self._client.act(self._connection.done(order))
         self._client.progress()
 
