@@ -120,7 +120,7 @@ class LayerSettings:
 
     @property
     def dropped(self) -> int:
-        """How many group messages this process dropped because a member's channel was full."""
+        """How many group messages that this process dropped because a member's channel was full."""
         return self._counts.dropped
 
     @property

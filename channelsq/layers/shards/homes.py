@@ -1,4 +1,4 @@
-"""Which server carries a client's messages now: its own, or another one while that is away."""
+"""The servers that carry clients' messages now: their own, or other ones while those are away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which servers this process has found away, so that it does not wait for them again and again."""
+"""The servers that this process has found away, so that it does not wait for them again and again."""
 
 from __future__ import annotations
 
