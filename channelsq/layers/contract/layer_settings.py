@@ -120,12 +120,12 @@ class LayerSettings:
 
     @property
     def dropped(self) -> int:
-        """How many group messages that this process dropped because a member's channel was full."""
+        """The number of group messages that this process dropped because a member's channel was full."""
         return self._counts.dropped
 
     @property
     def unsent(self) -> int:
-        """How often this process failed to send all messages after a commit."""
+        """The number of times that this process failed to send all messages after a commit."""
         return self._counts.unsent
 
     @property
