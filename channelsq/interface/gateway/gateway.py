@@ -35,6 +35,7 @@ from channelsq.interface.gateway.seen import Seen
 from channelsq.interface.link import link_for
 from channelsq.interface.link.replies import Delivery, Replies
 from channelsq.interface.presence.heartbeat import Heartbeat
+from channelsq.interface.presence.heartbeats import Heartbeats, heartbeat_of
 
 logger = logging.getLogger("channelsq.interface.gateway")
 
@@ -234,7 +235,7 @@ class Gateway:
             for number in numbers:
                 self._loop.remove_signal_handler(number)
 
-    async def _start(self) -> Heartbeat | None:
+    async def _start(self) -> Heartbeat | Heartbeats | None:
         """Connect to the channel layer."""
         inner, config = self.layer.channel_layer, self.config
         replies = Replies(self._loop, self.stats, self._on_unknown)
@@ -251,11 +252,10 @@ class Gateway:
             self._reader = ChannelReader(self.layer, self.consumes, config.sends, self._outbound.take)
             self._outbound.reader = self._reader
         await self._link.start([prefix], replies)
-        presence = inner.presence
-        if presence is None:
-            return None
         announces = {"protocol": self.protocol, "channels": list(self.consumes)}
-        heartbeat = Heartbeat(self.layer, presence, config.limits, lambda: None, announces=announces)
+        heartbeat = heartbeat_of(self.layer, config.limits, lambda: None, announces=announces)
+        if heartbeat is None:
+            return None
         self._link.on_back = heartbeat.hurry
         heartbeat.start()
         return heartbeat
@@ -305,7 +305,7 @@ class Gateway:
         while self._loop.time() < until and not condition():
             await asyncio.sleep(0.02)
 
-    async def _end(self, heartbeat: Heartbeat | None) -> None:
+    async def _end(self, heartbeat: Heartbeat | Heartbeats | None) -> None:
         """Disconnect from the channel layer."""
         await self._door.stop()
         if self._reader is not None:

@@ -65,7 +65,7 @@ def _(channel_layer: ShardedChannelLayer, layer: ChannelLayerWrapper, stats: Cou
     links = []
     for shard in channel_layer.shards:
         link = _link(shard, ChannelLayerWrapper(shard, layer.alias, layer.routing), stats)
-        if not isinstance(link, StreamsLink):  # of Sentinel, or several URLs for failover
+        if not isinstance(link, StreamsLink):  # of several URLs for failover
             return ThreadedLink(layer, stats)
         links.append(link)
     return ShardedLink(layer, stats, links)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.basis.limits import Limits
@@ -68,7 +69,11 @@ class Heartbeats:
 
 
 def heartbeat_of(
-    layer: ChannelLayerWrapper, limits: Limits, on_buried: Callable[[], None], root_path: str
+    layer: ChannelLayerWrapper,
+    limits: Limits,
+    on_buried: Callable[[], None],
+    root_path: str = "",
+    announces: Mapping[str, Any] | None = None,
 ) -> Heartbeat | Heartbeats | None:
     """Return the heartbeat of this process on a layer; None if the layer has no place for heartbeats.
 
@@ -77,11 +82,12 @@ def heartbeat_of(
         limits: see :class:`Heartbeat`, also for the others.
         on_buried: see there.
         root_path: see there.
+        announces: see there.
     """
     channel_layer = layer.channel_layer
     if not isinstance(channel_layer, ShardedChannelLayer):
         presence = channel_layer.presence
-        return None if presence is None else Heartbeat(layer, presence, limits, on_buried, root_path)
+        return None if presence is None else Heartbeat(layer, presence, limits, on_buried, root_path, announces)
     placement = channel_layer.placement
 
     def on(place: int) -> Heartbeat:
@@ -93,6 +99,7 @@ def heartbeat_of(
             limits,
             on_buried,
             root_path,
+            announces,
             is_recorded=lambda channel: placement.first(channel) == place,
         )
 

@@ -11,6 +11,8 @@ from hashlib import blake2b
 
 from kombu.utils.url import url_to_parts
 
+from channelsq.redis_io.sentinel_urls import is_sentinel_url, read_sentinel_url
+
 #: The most names whose order is remembered.
 _MOST_REMEMBERED = 65_536
 
@@ -20,8 +22,13 @@ _HAS_PORT = re.compile(r":\d+$")
 def server_name(url: str) -> str:
     """Return the name of a server in placements: its URL without scheme, user, password and options.
 
-    So a changed password moves nothing.  Several URLs joined by ``;`` are one server.
+    So a changed password moves nothing.  Several URLs joined by ``;`` are one server; one that Sentinels watch has the
+    name that they know it by.
     """
+    if is_sentinel_url(url):
+        watched = read_sentinel_url(url)
+        if watched.master_name:
+            return f"{watched.master_name}/{watched.db}"
     return ";".join(_place(each) for each in url.split(";"))
 
 

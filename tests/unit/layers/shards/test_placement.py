@@ -56,6 +56,9 @@ def test_shares_are_even_and_a_new_server_takes_only_its_own() -> None:
         ("redis://[::1]:7000/1", "[::1]:7000/1"),
         ("redis-streams+socket:///run/redis.sock?virtual_host=2", "/run/redis.sock/2"),
         ("unix:///run/redis.sock", "/run/redis.sock/0"),
+        ("redis://a:7000;redis://b:7000/1", "a:7000/0;b:7000/1"),
+        ("sentinel://:secret@a:26379;sentinel://b:26379/1?master_name=first", "first/1"),
+        ("sentinel-streams://c:26379/0?master_name=first", "first/0"),
         ("sentinel://a:26379;sentinel://b:26379", "a:26379/0;b:26379/0"),
     ],
 )
