@@ -93,6 +93,11 @@ class ShardedChannelLayer(BaseChannelLayer):
         return ";".join(shard.url for shard in self.shards)
 
     @property
+    def own_url(self) -> str:
+        """The URL of the first server that is given something, for a Celery app that names no broker."""
+        return self.shards[min(self.placement.order(""))].url
+
+    @property
     def prefix(self) -> str:
         """The prefix of the keys of groups and of the names of queues."""
         return self.shards[0].prefix

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -15,6 +16,7 @@ from channelsq.asgi import channel_layers
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.ipc.dead_letters import StoredDeadLetters
 from channelsq.ipc.ipc_transport import Transport
+from channelsq.operations.all_dead_letters import AllDeadLetters
 from channelsq.redis_core.compact import ForeignPayload
 from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
 from channelsq.worker.dead_reports import read_arguments
@@ -62,10 +64,11 @@ class Command(BaseCommand):
         """
         action, ids, queue = options["action"], options["ids"], options["queue"]
         _check_arguments(action, ids, options["every"])
-        with _connection(options["layer"]) as connection:
-            away: tuple[type[BaseException], ...] = (OperationalError, *connection.connection_errors)
+        with ExitStack() as stack:
+            connections = [stack.enter_context(each) for each in _connections(options["layer"])]
+            away: tuple[type[BaseException], ...] = (OperationalError, *connections[0].connection_errors)
             try:
-                letters = _letters(connection)
+                letters = _letters(connections)
                 if action == "list":
                     self._list(letters.all(queue))
                     return
@@ -79,7 +82,8 @@ class Command(BaseCommand):
             except ValueError as error:
                 raise CommandError(str(error)) from error
             except away as error:
-                raise CommandError(f"the broker {connection.as_uri()} does not answer: {error}") from error
+                asked = " or ".join(each.as_uri() for each in connections)
+                raise CommandError(f"the broker {asked} does not answer: {error}") from error
 
     def _list(self, letters: Iterable[DeadLetter]) -> None:
         found = [(each.id, each.queue, _when(each), str(each.deaths), _summary(each)) for each in letters]
@@ -133,8 +137,8 @@ class Command(BaseCommand):
         return False
 
 
-def _connection(alias: str | None) -> Connection:
-    """Return a connection to the chosen broker.
+def _connections(alias: str | None) -> list[Connection]:
+    """Return a connection to each server of the chosen broker.
 
     Raises:
         CommandError: there is no such layer, or it has no broker.
@@ -142,27 +146,30 @@ def _connection(alias: str | None) -> Connection:
     if alias is None:
         default = conf.DEFAULT_CHANNEL_LAYER
         if default not in channel_layers.configs or not channel_layers[default].has_source:
-            return conf.celery_app().connection_for_write()
+            return [conf.celery_app().connection_for_write()]
         alias = default
     try:
-        layer = channel_layers[alias].channel_layer
+        parts = channel_layers[alias].channel_layer.parts
     except InvalidChannelLayerError as error:
         raise CommandError(str(error)) from error
-    connection: Connection | None = layer.broker_connection()
-    if connection is None:
+    connections = [each for part in parts if (each := part.broker_connection()) is not None]
+    if not connections:
         raise CommandError(f"the channel layer {alias!r} is on no broker, so that it keeps no dead letters")
-    return connection
+    return connections
 
 
-def _letters(connection: Connection) -> DeadLetters | StoredDeadLetters:
+def _letters(connections: Sequence[Connection]) -> DeadLetters | StoredDeadLetters | AllDeadLetters:
     """Return the dead letters on a broker.
 
     Raises:
         ValueError: it keeps none.
     """
-    if isinstance(connection.transport, Transport):
-        return StoredDeadLetters(connection.transport.store)
-    return DeadLetters(connection)
+    first = connections[0]
+    if isinstance(first.transport, Transport):
+        return StoredDeadLetters(first.transport.store)
+    if len(connections) > 1:
+        return AllDeadLetters([DeadLetters(each) for each in connections])
+    return DeadLetters(first)
 
 
 def _check_arguments(action: str, ids: list[str], every: bool) -> None:
@@ -177,7 +184,7 @@ def _check_arguments(action: str, ids: list[str], every: bool) -> None:
         raise CommandError(problem)
 
 
-def _find(letters: DeadLetters | StoredDeadLetters, identity: str, queue: str | None) -> DeadLetter:
+def _find(letters: DeadLetters | StoredDeadLetters | AllDeadLetters, identity: str, queue: str | None) -> DeadLetter:
     found = letters.find(identity, queue)
     if not found:
         where = f" of {queue}" if queue else ""

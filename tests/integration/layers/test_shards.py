@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
+from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers import RedisChannelLayer
 from channelsq.layers.contract.outbox import collected_here
@@ -18,8 +21,10 @@ from channelsq.layers.groups.moved_sockets import moved_command
 from channelsq.layers.shards import sharded_source
 from channelsq.layers.shards.sharded_layer import ShardedChannelLayer
 from channelsq.layers.shards.sharded_presence import ShardPresence, groups_of
+from channelsq.layers.wire import codec
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE
 from channelsq.redis_core.operations import ask
+from tests.support.layers import installed
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 
@@ -104,8 +109,12 @@ class Worker:
         wait_until(enough, "a delivery")
         (delivery,) = found
         plain = self.source.plain(delivery)
-        assert plain is not None
-        return delivery, plain[2]
+        if plain is not None:
+            return delivery, plain[2]
+        message = self.source.open(delivery)  # it comes again
+        assert message is not None
+        (_, content), _, _ = codec.loads(message.body)
+        return delivery, content
 
 
 @pytest.fixture
@@ -215,6 +224,30 @@ def test_an_answer_goes_where_the_clients_last_message_came_from(
     worker.take()
     layer.send(client, {"n": 2})
     assert layer.shards[0].receive([client], block=True) == (client, {"n": 2})
+
+
+def test_dead_letters_of_every_server(layer: ShardedChannelLayer, work: Callable[..., Worker]) -> None:
+    worker = work("jobs")
+    for place in range(2):
+        layer.shards[place].send("jobs", {"n": place})
+        delivery, _ = worker.take()
+        worker.source.set_aside(delivery, f"the reason {place}")
+    worker.source.flush()
+    assert layer.channel_state("jobs").dead == 2
+    with installed(ChannelLayerWrapper(layer, "default", [])):
+        assert [line.split()[1] for line in deadletters("list")[1:]] == ["jobs", "jobs"]
+        first, second = (line.split()[0] for line in deadletters("list")[1:])
+        assert any("the reason 1" in line for line in deadletters("show", second))
+        assert deadletters("replay", second) == [f"replayed {second} of jobs"]
+        assert worker.take()[1] == {"n": 1}
+        assert deadletters("delete", first) == [f"deleted {first} of jobs"]
+        assert deadletters("list") == ["no dead letters"]
+
+
+def deadletters(*args: str) -> list[str]:
+    out = io.StringIO()
+    call_command("deadletters", *args, stdout=out, stderr=out)
+    return out.getvalue().splitlines()
 
 
 @pytest.mark.parametrize(("moved_at", "runs"), [(None, True), (4, True), (5, False), (6, False)])
