@@ -68,17 +68,17 @@ class ShardedLink(Link):
         if self._stopping:
             return
         now = self._loop.time()
+        servers = self._sharded.placement.servers
         for place, link in enumerate(self._links):
             if link.reachable:
                 if self._away.pop(place, None) is not None:
-                    self._log(place, "is back", "shard_back")
+                    logger.warning("the server %s is back", servers[place], extra=extra("shard_back"))
             elif place not in self._away:
                 self._away[place] = now
-                self._log(place, "is away: its clients use the others", "shard_away")
+                logger.warning(
+                    "the server %s is away: its clients use the others", servers[place], extra=extra("shard_away")
+                )
         self._loop.call_later(_LOOK_EVERY, self._look)
-
-    def _log(self, place: int, event: str, action: str) -> None:
-        logger.warning("the server %s %s", self._sharded.placement.servers[place], event, extra=extra(action))
 
     @property
     def reachable(self) -> bool:

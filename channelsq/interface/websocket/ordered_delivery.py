@@ -92,7 +92,7 @@ class OrderedDelivery:
             else:
                 packer = self._packer or self._new_packer()
                 body = packer.pack(content, order, self._layer.message_size_limit)
-                send = Send(channel, body, home=self._connection.reply_channel)
+                send = Send(channel, body, False, 0.0, None, None, self._connection.reply_channel)
         except (MessageTooLarge, TypeError) as error:
             self._connection.lost()
             if order == 0:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -36,9 +37,10 @@ class Stack:
     Args:
         directory: an existing, empty one.
         celery_url: Celery's broker, another server.
+        pool: the worker's.
     """
 
-    def __init__(self, directory: Path, celery_url: str) -> None:
+    def __init__(self, directory: Path, celery_url: str, pool: str) -> None:
         self.servers = [RedisServer(directory / f"redis-{number}") for number in range(2)]
         for server in self.servers:
             server.start()
@@ -50,7 +52,7 @@ class Stack:
         }
         self.project = Project(directory, celery_url, env)
         self.project.start_interface("--order-timeout", "30")
-        self.project.start_worker("-c", "4")
+        self.project.start_worker("-P", pool, "-c", "4")
         layer = RedisChannelLayer(hosts=[server.url for server in self.servers])
         assert isinstance(layer, ShardedChannelLayer)
         self.layer: ShardedChannelLayer = layer
@@ -108,9 +110,11 @@ class Stack:
             server.stop()
 
 
-@pytest.fixture(scope="module")
-def module_stack(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("shards"), fresh_redis(redis_url))
+@pytest.fixture(scope="module", params=["threads", "prefork"])
+def module_stack(
+    request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("shards"), fresh_redis(redis_url), request.param)
     yield stack
     stack.stop()
 
@@ -156,6 +160,8 @@ def test_a_server_is_killed_and_comes_back_empty(stack: Stack) -> None:
     swarm.wait_for(400)
     assert swarm.longest_gap(dead) < BACK_WITHIN  # those of the other server do not notice
     wait_until(lambda: _all_answer(swarm), "an answer to every socket", 40)
+    for number in range(10):
+        assert httpx.get(f"{stack.project.url}/own/{number}", timeout=20).status_code == 200
     stack.servers[0].start()
     swarm.wait_for(200)
     wait_until(stack.serves, "an answer to a new socket")
@@ -211,3 +217,33 @@ def test_memberships_come_back_with_an_empty_server(stack: Stack) -> None:
         wait_until(lambda: len(stack.layer.group_channels("room")) == 4, "the memberships", 40)
         stack.layer.send_group("room", {"text": "two"})
         assert [socket.recv(timeout=10) for socket in opened] == ["two"] * 4
+
+
+def test_processes_start_without_a_server(redis_url: str, tmp_path: Path) -> None:
+    servers = [RedisServer(tmp_path / f"redis-{number}") for number in range(2)]
+    servers[1].start()
+    env = {"TEST_SHARDS": " ".join(server.url for server in servers), "TEST_BROKER": fresh_redis(redis_url)}
+    project = Project(tmp_path, env["TEST_BROKER"], env)
+    try:
+        project.start_interface()
+        project.start_worker()
+
+        def serve(count: int) -> None:
+            for number in range(count):
+                with connect(f"{project.ws_url}/count/{number}/", compression=None, open_timeout=20) as socket:
+                    socket.send("hello")
+                    assert socket.recv(timeout=15) == "hello"
+
+        serve(6)
+        servers[0].start()
+        layer = RedisChannelLayer(hosts=[server.url for server in servers])
+        assert isinstance(layer, ShardedChannelLayer)
+        presence = layer.shards[0].presence
+        assert presence is not None
+        wait_until(lambda: any(each.kind == "worker" for each in presence.announced()), "the worker there", 40)
+        serve(6)
+        layer.close()
+    finally:
+        project.stop()
+        for server in servers:
+            server.stop()
