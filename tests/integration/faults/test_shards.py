@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from channelsq.layers import RedisChannelLayer
+from channelsq.layers.shards.placement import Placement, server_name
 from channelsq.layers.shards.sharded_layer import ShardedChannelLayer
 from tests.support.demo import fresh_redis
 from tests.support.processes import Process
@@ -221,7 +222,9 @@ def test_memberships_come_back_with_an_empty_server(stack: Stack) -> None:
 
 def test_processes_start_without_a_server(redis_url: str, tmp_path: Path) -> None:
     servers = [RedisServer(tmp_path / f"redis-{number}") for number in range(2)]
-    servers[1].start()
+    placement = Placement([server_name(server.url) for server in servers])
+    there = placement.first("room")  # every socket joins it
+    servers[there].start()
     env = {"TEST_SHARDS": " ".join(server.url for server in servers), "TEST_BROKER": fresh_redis(redis_url)}
     project = Project(tmp_path, env["TEST_BROKER"], env)
     try:
@@ -235,10 +238,10 @@ def test_processes_start_without_a_server(redis_url: str, tmp_path: Path) -> Non
                     assert socket.recv(timeout=15) == "hello"
 
         serve(6)
-        servers[0].start()
+        servers[1 - there].start()
         layer = RedisChannelLayer(hosts=[server.url for server in servers])
         assert isinstance(layer, ShardedChannelLayer)
-        presence = layer.shards[0].presence
+        presence = layer.shards[1 - there].presence
         assert presence is not None
         wait_until(lambda: any(each.kind == "worker" for each in presence.announced()), "the worker there", 40)
         serve(6)
