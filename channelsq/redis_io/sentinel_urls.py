@@ -198,6 +198,11 @@ def _divided(options: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]
     }
     if any(name in _TLS for name in theirs):
         theirs.setdefault("ssl", True)
+    for prefix, chosen in (("", servers), ("sentinel_", theirs)):
+        if "ssl_keyfile" in chosen and "ssl_certfile" not in chosen:
+            raise ValueError(
+                f"a sentinel:// URL has {prefix}ssl_keyfile without {prefix}ssl_certfile; write both, or neither"
+            )
     return servers, theirs
 
 

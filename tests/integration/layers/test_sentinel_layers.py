@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +13,19 @@ import pytest
 from celery import Celery
 
 from channelsq import conf
-from channelsq.exceptions import BrokerUnavailable
+from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
 from channelsq.interface.link.redis_address import address_of
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.groups.group_stores import RedisGroups
 from channelsq.layers.redis_servers import redis_servers
+from tests.support import needs
+from tests.support.certificates import self_signed
+from tests.support.fakes.link_clients import RecordingLinkClient
+from tests.support.links import linked, until
+from tests.support.ports import free_port
+from tests.support.processes import Process
 from tests.support.sentinels import NAME, Sentinels, client_of, running_sentinels
+from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
@@ -95,6 +104,78 @@ def test_the_interface_server_uses_its_own_connections(sentinels: Sentinels) -> 
     address = address_of(other)
     assert address is not None
     assert not address.groups_here
+
+
+@pytest.fixture(scope="module")
+def tls_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a primary and its Sentinel, which both speak TLS alone; each has a password of its own."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = self_signed(folder, "localhost", "IP:127.0.0.1")
+    files = {"cert": certificate, "key": key, "ca-cert": certificate}
+    server_port, sentinel_port = free_port(), free_port()
+    options = [word for name, path in files.items() for word in (f"--tls-{name}-file", str(path))]
+    tls = ["--tls-port", str(server_port), "--tls-auth-clients", "no", *options, "--requirepass", "for-servers"]
+    server = RedisServer(folder / "redis", tls)
+    try:
+        server.start()
+    except AssertionError as error:
+        needs.missing(f"this Redis has no TLS: {error}")
+    lines = [
+        *("port 0", f"tls-port {sentinel_port}", "tls-auth-clients no", "tls-replication yes", f"dir {folder}"),
+        *(f"tls-{name}-file {path}" for name, path in files.items()),
+        *(f"sentinel monitor {NAME} 127.0.0.1 {server_port} 1", f"sentinel auth-pass {NAME} for-servers"),
+        "requirepass for-sentinels",
+    ]
+    (folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
+    process = Process([server.binary, str(folder / "sentinel.conf"), "--sentinel"], folder / "sentinel.log")
+    try:
+        process.wait_for_port(sentinel_port)
+        yield (
+            f"sentinel://:for-servers@127.0.0.1:{sentinel_port}/0?master_name={NAME}&ssl_ca_certs={certificate}"
+            f"&sentinel_password=for-sentinels&sentinel_ssl_ca_certs={certificate}"
+        )
+    finally:
+        process.stop()
+        server.stop()
+
+
+def test_tls_to_servers_and_sentinels(make: Make, tls_url: str) -> None:
+    layer = make(RedisChannelLayer, url=tls_url)
+    layer.group_add("room", "websocket.send.elsewhere!client")
+    assert layer.group_channels("room") == ["websocket.send.elsewhere!client"]
+
+    async def scenario() -> None:
+        async with linked(layer) as process:
+            client = RecordingLinkClient(process)
+            client.publish(0)
+            await until(lambda: client.outcomes, "the outcome")
+            assert client.errors() == []
+            await asyncio.to_thread(layer.send, client.channel, {"text": "hello"})
+            await until(lambda: client.texts, "the reply")
+
+    asyncio.run(scenario())
+    received = layer.receive(["websocket.receive"])
+    assert received[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "reason"),
+    [
+        (r"&ssl_ca_certs=[^&]*", "", "onnection"),
+        (r"&ssl_ca_certs=[^&]*", "&ssl=true", "certificate verify failed"),
+        (r"&sentinel_ssl_ca_certs=[^&]*", "", "does not answer"),
+        (r"&sentinel_ssl_ca_certs=[^&]*", "&sentinel_ssl=true", "certificate verify failed"),
+        (r"&sentinel_ssl_ca_certs=[^&]*", "&sentinel_ssl_ca_certs=/nowhere", "No such file"),
+        ("for-sentinels", "wrong", "WRONGPASS|invalid username-password"),
+        ("for-servers", "wrong", "WRONGPASS|invalid username-password"),
+    ],
+)
+def test_a_wrong_login_or_certificate_is_told(tls_url: str, part: str, other: str, reason: str) -> None:
+    layer = RedisChannelLayer(url=re.sub(part, other, tls_url))
+    with pytest.raises((BrokerUnavailable, InvalidChannelLayerError), match=reason) as caught:
+        layer.send("thing", {})
+    assert "for-se" not in str(caught.value)
+    layer.close()
 
 
 def test_kombus_own_transport_survives_a_failover(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_options_of_servers_and_sentinels_stand_apart() -> None:
         ("sentinel://a?master_name=x;sentinel://b?master_name=y", "different values of master_name"),
         ("sentinel://a?master_nme=x", "unknown option 'master_nme'; did you mean 'master_name'?"),
         ("sentinel://a?zzz=x", "unknown option 'zzz'; known are master_name, sentinel_password"),
+        ("sentinel://a?sentinel_ssl_keyfile=/k", "has sentinel_ssl_keyfile without sentinel_ssl_certfile; write both"),
         ("sentinel://a?ssl=perhaps", "ssl of a sentinel:// URL is true or false, not 'perhaps'"),
     ],
 )
