@@ -62,7 +62,7 @@ class Stack:
         self.sentinels.stop()
 
 
-@pytest.fixture(scope="module", params=["threads", "prefork"])
+@pytest.fixture(scope="module", params=["threads", "prefork", "gevent"])
 def module_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("failover"), request.param)
     try:
