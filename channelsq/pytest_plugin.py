@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["channel_layer", "ws_client"]
 
+# For authors of layers: assertions of these tests show their values.
+pytest.register_assert_rewrite("channelsq.test.contract")
+
 
 @pytest.fixture
 def channel_layer() -> Iterator[ChannelLayerWrapper]:

@@ -29,7 +29,8 @@ PAGES: list[tuple[str, str, list[str]]] = [
     ("http", "HTTP", ["channelsq.handler", "channelsq.staticfiles"]),
     ("security", "Origins and tokens", ["channelsq.security.websockets", "channelsq.security.tokens"]),
     ("layers", "Layers", ["channelsq.layers"]),
-    ("test", "For tests", ["channelsq.test", "channelsq.pytest_plugin"]),
+    ("test", "For tests", ["channelsq.test", "channelsq.pytest_plugin", "channelsq.test.contract"]),
+    ("contrib", "The live admin", ["channelsq.contrib.admin"]),
 ]  # fmt: skip
 
 #: All public modules.

@@ -1,7 +1,7 @@
-"""Celery's apps as Celery keeps them: which one is current, and which of its settings somebody has chosen.
+"""Celery's record of its apps: the current app, and the settings that its project has chosen.
 
 Private parts of Celery; ``tests/unit/core/test_celery_app_internals.py`` pins them.
-Celery is imported when it is first asked, as a process that only sends messages may do without.
+Celery is imported at the first call, because a process that only sends messages does not need it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def current_app() -> Celery:
 
 
 def is_chosen(app: Celery, setting: str) -> bool:
-    """Return whether somebody other than Celery itself has chosen a setting of a Celery app.
+    """Return whether the project has chosen a setting of a Celery app; Celery's defaults do not count.
 
     Args:
         app: the app.

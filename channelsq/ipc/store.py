@@ -239,15 +239,15 @@ class Store:
         """Return how many messages wait in a queue."""
         return self.state(queue)[0]
 
-    def state(self, queue: str) -> tuple[int, int, float | None, int]:
+    def state(self, queue: str) -> tuple[int, int, float | None, int, int]:
         """Return the state of a queue.
 
         Returns:
-            the number of waiting messages, of held ones, the expiry of the one that waits longest, and the number of
-            dead letters.
+            the number of waiting messages, of held ones, the expiry of the one that waits longest, the number of dead
+            letters, and that of all messages that were put into it.
         """
 
-        def look(connection: sqlite3.Connection) -> tuple[int, int, float | None, int]:
+        def look(connection: sqlite3.Connection) -> tuple[int, int, float | None, int, int]:
             waiting, expires = connection.execute(
                 "SELECT count(*), min(expires) FROM messages WHERE queue = (SELECT id FROM queues WHERE name = ?) "
                 "AND (expires IS NULL OR expires > ?)",
@@ -257,7 +257,8 @@ class Store:
                 "SELECT count(*) FROM held WHERE queue = (SELECT id FROM queues WHERE name = ?)", (queue,)
             ).fetchone()
             (dead,) = connection.execute("SELECT count(*) FROM dead_letters WHERE queue = ?", (queue,)).fetchone()
-            return waiting, held, expires, dead
+            numbered = connection.execute("SELECT last FROM queues WHERE name = ?", (queue,)).fetchone()
+            return waiting, held, expires, dead, numbered[0] if numbered else 0
 
         return self.read(look)
 

@@ -128,9 +128,9 @@ class IPCChannelLayer(KombuChannelLayer):
 
     def channel_state(self, channel: str) -> ChannelState:
         with self._errors():
-            waiting, held, expires, dead = self.store.state(self.queue(channel).name)
+            waiting, held, expires, dead, sent = self.store.state(self.queue(channel).name)
         oldest = None if expires is None else max(0.0, time.time() + self.expiry - expires)
-        return ChannelState(waiting, held, oldest, dead)
+        return ChannelState(waiting, held, oldest, dead, sent)
 
     def purge(self, channel: str) -> int:
         with self._errors():

@@ -72,6 +72,8 @@ class KombuChannelLayer(KombuBroker):
         exact_capacity: whether RabbitMQ itself refuses messages beyond the capacity of a channel that workers
             consume.
         signing: whether messages are signed: True to refuse unsigned ones, ``"sign"`` to log them only.
+        symmetric_encryption_keys: a list of keys with which messages are encrypted, each of at least 32 characters: the
+            first encrypts, all decrypt. It needs the package ``cryptography``.
         config: see :class:`BaseChannelLayer`.
     """
 

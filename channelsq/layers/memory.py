@@ -73,7 +73,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
                 except ChannelFull as error:
                     full = full or error
         if full is not None:
-            raise full
+            raise self.tally.count_full(full)
 
     def _dispatch_one(self, channel: str, body: bytes, delay: float = 0.0) -> None:
         if names.is_process_channel(channel):
@@ -141,7 +141,12 @@ class InMemoryChannelLayer(BaseChannelLayer):
         return self.queues.depth(channel)
 
     def channel_state(self, channel: str) -> ChannelState:
-        return ChannelState(*self.queues.state(channel))
+        waiting, held, oldest, sent = self.queues.state(channel)
+        return ChannelState(waiting, held, oldest, None, sent)
+
+    def known_channels(self) -> set[str]:
+        with self.queues.changed:
+            return set(self.queues.sent)
 
     def purge(self, channel: str) -> int:
         return len(self.queues.take_all(channel))

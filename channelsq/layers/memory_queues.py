@@ -17,6 +17,9 @@ from channelsq.exceptions import ChannelFull
 #: The most messages that may be delayed, on all channels together.
 MOST_DELAYED = 10_000
 
+#: The most channels whose messages are counted.
+MOST_COUNTED = 10_000
+
 #: Seconds before the redelivery of a message that its consumer has rejected, or whose channel was full at the end of
 #: its delay: a broker would redeliver it immediately, in a loop.
 AGAIN_AFTER = 0.1
@@ -61,6 +64,8 @@ class MemoryQueues:
         self.queues: dict[str, deque[Entry]] = {}
         self.unread: Counter[str] = Counter()
         self.delayed: list[tuple[float, int, Entry]] = []
+        #: How many messages were put on each channel that workers consume.
+        self.sent: Counter[str] = Counter()
         #: The messages that readers hold, by number.
         self.held: dict[int, Entry] = {}
         self._numbers = itertools.count()
@@ -101,6 +106,14 @@ class MemoryQueues:
         queue = self.queues.setdefault(key, queue)
         queue.append(entry._replace(deadline=time.monotonic() + self._expiry))
         self.unread[entry.channel] += 1
+        if entry.task is None:
+            self._count(entry.channel)
+
+    def _count(self, channel: str) -> None:
+        """Count a message to a channel that workers consume."""
+        is_counted = channel in self.sent or len(self.sent) < MOST_COUNTED
+        if is_counted and not names.is_process_channel(channel) and not names.is_single_reader(channel):
+            self.sent[channel] += 1
 
     # -- taking
 
@@ -217,14 +230,14 @@ class MemoryQueues:
                 self._drop_expired(channel, queue)
             return self.unread[channel]
 
-    def state(self, channel: str) -> tuple[int, int, float | None]:
-        """Return how many messages wait in a channel and are held, and for how many seconds the oldest has waited."""
+    def state(self, channel: str) -> tuple[int, int, float | None, int]:
+        """Return how many messages wait in a channel and are held, the seconds that the oldest waits, and all sent."""
         with self.changed:
             waiting = self.depth(channel)
             queue = self.queues.get(channel)
             oldest = time.monotonic() + self._expiry - queue[0].deadline if queue else None
             held = sum(entry.channel == channel for entry in self.held.values())
-            return waiting, held, oldest
+            return waiting, held, oldest, self.sent[channel]
 
     def clear(self) -> None:
         """Delete every message."""
@@ -233,6 +246,7 @@ class MemoryQueues:
             self.unread.clear()
             self.delayed.clear()
             self.held.clear()
+            self.sent.clear()
 
     # -- expiry
 

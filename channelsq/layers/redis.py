@@ -27,10 +27,8 @@ from channelsq.transport import streams_url
 
 #: Keys of the Redis layer of Channels 1 without a meaning here, and what to do instead.  Empty values are ignored.
 _OF_CHANNELS_1 = {
-    "symmetric_encryption_keys": "messages are not encrypted in Redis, so a layer with this key would promise what it "
-    "does not do; leave it out, and have Redis reached over TLS (rediss-streams://) by those alone who may read it; "
-    "CONFIG['signing'] has messages signed",
-    "stats_prefix": "no statistics are kept in Redis; leave it out (celery inspect stats tells how much is done)",
+    "stats_prefix": "no statistics are kept in Redis under keys of their own; leave it out (layer.statistics() works "
+    "without it)",
     "connection_kwargs": "write what they were for into the URL's query or CONFIG['transport_options'], as Kombu reads "
     "them",
 }

@@ -19,7 +19,7 @@ from channelsq.layers.contract.capacity import CapacityWindows
 from channelsq.layers.contract.layer_values import ChannelState, Send
 from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
-from channelsq.layers.wire.signing import sign_bare
+from channelsq.layers.wire.protection import NONE
 from channelsq.layers.wire.stream_commands import StreamCommands
 from channelsq.layers.wire.wire_forms import Entry, pack_envelopes
 from channelsq.redis_core.channel_state import length, look, waiting
@@ -29,9 +29,8 @@ from channelsq.redis_io.blocking import carry_out
 
 T = TypeVar("T")
 
-#: A process's reply queue: its key, the lifetime (ms) of messages there, and, if they are signed, the layer's prefix
-#: and the queue's name.
-Place = tuple[str, int, tuple[str, str] | None]
+#: A process's reply queue: its key, the lifetime (ms) of messages there, and its name.
+Place = tuple[str, int, str]
 
 
 class StreamOutbox(Outbox):
@@ -90,7 +89,7 @@ class DirectSender:
         if self._commands is None:
             prefix = self._layer.transport_options.get("global_keyprefix", "")
             layer = self._layer
-            self._commands = StreamCommands(prefix, layer.expiry, layer.queue_prefix, layer.signing)
+            self._commands = StreamCommands(prefix, layer.expiry, layer.queue_prefix, layer.protection)
         return self._commands
 
     # -- connections
@@ -136,7 +135,7 @@ class DirectSender:
         full = self._pack(outbox, sends)
         self.send(outbox)
         if full is not None:
-            raise full
+            raise self._layer.tally.count_full(full)
 
     def commands_for(self, sends: Sequence[Send]) -> list[Command]:
         """Return the commands for messages to channels that are not full, for a transaction of the caller's."""
@@ -152,7 +151,7 @@ class DirectSender:
             return
         full = self._pack(outbox, sends)
         if full is not None:
-            raise full
+            raise self._layer.tally.count_full(full)
 
     def join_acknowledgement(self, commands: Sequence[Command]) -> bool:
         """Add commands to the acknowledgement of the current consumer's message; return False if there is none."""
@@ -175,10 +174,11 @@ class DirectSender:
             for place, entries in outbox.envelopes:
                 envelopes.setdefault(place, []).extend(entries)
             commands += outbox.commands
-        for (key, expiry_ms, signed), entries in envelopes.items():
+        protection = self.commands.protection if envelopes else NONE
+        for (key, expiry_ms, queue), entries in envelopes.items():
             for _, body in pack_envelopes(entries):
-                if signed is not None:
-                    body = sign_bare(*signed, body, expiry_ms)
+                if protection.is_on:
+                    body = protection.bare(queue, body, expiry_ms)
                 commands += self.commands.bare_on(key, body, expiry_ms)
         return commands
 
@@ -206,8 +206,7 @@ class DirectSender:
 
     def _place(self, queue: str) -> Place:
         commands = self.commands
-        signed = None if commands.signing is None else (commands.signing.prefix, commands.queue_prefix + queue)
-        return commands.key(queue), commands.expiry_ms, signed
+        return commands.key(queue), commands.expiry_ms, commands.queue_prefix + queue
 
     def _add_message(self, outbox: StreamOutbox, channel: str, send: Send) -> None:
         bare = names.is_single_reader(channel)

@@ -17,6 +17,7 @@ from channelsq.layers.contract.source_contract import Plain, SourceOptions, Task
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.stream_sender import StreamOutbox
 from channelsq.layers.wire import codec
+from channelsq.layers.wire.encryption import KEY
 from channelsq.redis_core.commands import Command
 from channelsq.redis_core.compact import ForeignPayload, decode_compact
 from channelsq.redis_core.entries import Entry
@@ -55,6 +56,7 @@ class StreamSource(WaitableSource[Entry]):
         self._render = render
         self._options = options
         self._signing = layer.signing
+        self._encryption = layer.protection.encryption
         self._wanted = dict.fromkeys(options.channels)
         #: The channel of each queue that is, or was, read.
         self._channels = {layer.queue(channel).name: channel for channel in options.channels}
@@ -205,6 +207,10 @@ class StreamSource(WaitableSource[Entry]):
             return None
         if self._signing is not None and not self._signing.is_signed(str(queue), message_id, body):
             return None
+        if self._encryption.encrypts or KEY in content:
+            content = self._encryption.content_of(str(queue), content)
+            if content is None:
+                return None
         if lifetime is not None:
             # An entry that had not expired, and its lifetime: a younger one with the same lifetime has not expired,
             # either.

@@ -25,22 +25,28 @@ class Held(NamedTuple):
     oldest: float | None
     #: The number of dead letters of its queue.
     dead: int
+    #: The number of entries that were ever added, since the stream exists; None if the server does not count them.
+    added: int | None
 
 
 def look(key: str, dead_key: str) -> Operation[Held]:
     """Return the state of a stream and of its queue's dead letters; neither stream need exist."""
-    groups, dead, time = yield from exchange(("XINFO", "GROUPS", key), ("XLEN", dead_key), TIME)
+    groups, stream, dead, time = yield from exchange(
+        ("XINFO", "GROUPS", key), ("XINFO", "STREAM", key), ("XLEN", dead_key), TIME
+    )
     for reply in (dead, time):
         raise_error(reply)
     held, last = 0, b"0-0"
-    for group in () if is_error(groups) else map(pairs, groups):  # an error means that the stream does not exist
+    # An error means that the stream does not exist.
+    added: int | None = 0 if is_error(stream) else pairs(stream).get(b"entries-added")
+    for group in () if is_error(groups) else map(pairs, groups):
         if group.get(b"name") == GROUP.encode():
             held, last = int(group[b"pending"]), group[b"last-delivered-id"]
     (entries,) = yield from ask(("XRANGE", key, b"(" + last, "+", "COUNT", 1))
     if not entries:
-        return Held(held, None, int(dead))
+        return Held(held, None, int(dead), added)
     sent = int(bytes(entries[0][0]).partition(b"-")[0]) / 1000
-    return Held(held, max(0.0, seconds_of(time) - sent), int(dead))
+    return Held(held, max(0.0, seconds_of(time) - sent), int(dead), added)
 
 
 def length(key: str) -> Command:

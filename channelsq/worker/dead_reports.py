@@ -93,6 +93,8 @@ def install(app: Celery) -> None:
         with contextlib.suppress(TypeError, AttributeError):  # a message without valid names or content
             if _is_ours(layer, name, payload, arguments):
                 channel, content = arguments[0]
-                report_failed(Message(content, channel, layer))
+                opened = layer.channel_layer.protection.encryption.content_of(layer.queue_name(channel), content)
+                if opened is not None:
+                    report_failed(Message(opened, channel, layer))
 
     dead_letters.listen(report)

@@ -44,7 +44,7 @@ _GROUPS = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one case."""
+    """The result of one case."""
 
     id: str
     behavior: str
@@ -54,12 +54,12 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether the server did nothing wrong, and closed as it should."""
+        """True if the server did nothing wrong, and closed as it should."""
         return self.behavior in PASSING and self.close in PASSING
 
 
 def installed() -> bool:
-    """Whether the cases are there, and as they are wanted."""
+    """Return whether the cases are there in the wanted version."""
     stamp = VENV / ".ready"
     return stamp.exists() and stamp.read_text() == _wanted()
 
@@ -147,7 +147,7 @@ def run(url: str, directory: Path, patterns: Sequence[str], *, show: bool = Fals
 
 
 def table(results: Sequence[Result]) -> str:
-    """How many cases of each group ended how, in Markdown."""
+    """Return the numbers of cases of each group by result, in Markdown."""
     kinds = [*sorted(PASSING), *sorted({each.behavior for each in results} - PASSING)]
     kinds = ["OK", "NON-STRICT", "INFORMATIONAL", *(kind for kind in kinds if kind not in PASSING)]
     lines = [f"| group | cases | {' | '.join(kinds)} | closed wrongly |", "| --- |" + " --- |" * (len(kinds) + 2)]

@@ -1,5 +1,5 @@
-"""Whether what was promised was kept: clients' records against the consumers' journals and the faults.  No I/O but
-the reading of these."""
+"""The check of the promises: clients' records against the consumers' journals and the faults.  No I/O but the reading
+of these."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ class Accounts:
                 self.problem(f"{run} came before message {last}")
 
     def _killed_in_the_making(self, turn: Turn) -> bool:
-        """Whether its server was killed before it can have noted the socket for others."""
+        """Return whether its server was killed before it can have noted the socket for others."""
         return any(
             fault.target == f"interface-{turn.interface}"
             and abs(fault.began - (turn.closed or 0)) < 1
@@ -250,7 +250,7 @@ class Accounts:
         )
 
     def _near(self, turn: Turn, faults: Sequence[Fault], seconds: float) -> bool:
-        """Whether a fault came while a connection lasted, or so many seconds before or after."""
+        """Return whether a fault came while a connection lasted, or so many seconds before or after."""
         end = turn.closed or float("inf")
         return any(fault.began < end + seconds and fault.ended > turn.began - seconds for fault in faults)
 
@@ -271,7 +271,7 @@ class Accounts:
                     self.problem(f"socket {turn.number}/{turn.turn}: {what} was answered again, nothing explains it")
 
     def _clean_end(self, turn: Turn, runs: list[Run]) -> None:
-        """What a client sent before it closed by itself is consumed, unless the server died with it in hand."""
+        """Check that all that a client sent before it closed is consumed, unless the server died with it."""
         if not turn.own_end or turn.code != 1000 or turn.opened is None or (turn.number, turn.turn) in self.given_up:
             return
         kills = [*self._of("interface kill"), *self.losing]
@@ -317,7 +317,7 @@ class Accounts:
                         self.problem(f"{name} missed {broadcast}")
 
     def _may_be_lost(self, broadcast: Broadcast, turn: Turn) -> bool:
-        """Whether Redis was emptied before the memberships were back, or while the message waited there for the
+        """Return whether Redis was emptied before the memberships were back, or while the message waited there for the
         socket's interface server.
         """
         for fault in self._of("redis empty"):

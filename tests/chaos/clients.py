@@ -89,12 +89,12 @@ class Clients:
 
     @property
     def open(self) -> int:
-        """How many sockets are open."""
+        """The number of open sockets."""
         return len(self.current)
 
     @property
     def unanswered(self) -> int:
-        """How many messages wait for an answer."""
+        """The number of messages that wait for an answer."""
         return len(self.begun) - len(self.answered)
 
     async def finish(self) -> None:

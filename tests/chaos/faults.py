@@ -1,4 +1,4 @@
-"""What is done to the processes and their network; in a sequence that a seed determines."""
+"""The faults of processes and their network, in a sequence that a seed determines."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ class Fault:
 
     @property
     def verb(self) -> str:
-        """What is done."""
+        """The name of the fault."""
         return self.kind.partition(" ")[2]
 
     @property
     def repeats(self) -> bool:
-        """Whether a message that a worker had may run again because of it."""
+        """True if a message that a worker had may run again because of the fault."""
         who, _, verb = self.kind.partition(" ")
         # Celery's own broker has nothing to do with messages of channels.
         return who != "tasks" and (

@@ -24,7 +24,7 @@ QUIET = 120.0
 
 @dataclass
 class Options:
-    """What a run is like.
+    """The options of a run.
 
     Args:
         seconds: how long faults come.
@@ -218,7 +218,7 @@ class Chaos:
             self.problems.append(f"consumers, and what they hold, of websocket.*: {self._consumers()}")
 
     def _consumers(self) -> list[tuple[int, int]]:
-        """How many consumers each stream of sockets' messages has, and what these hold."""
+        """Return the numbers of consumers of each stream of sockets' messages, and of their messages."""
         found = []
         with self.site.client as client:
             for name in ("connect", "receive", "disconnect"):
@@ -227,7 +227,7 @@ class Chaos:
         return found
 
     def _ends(self, key: str) -> bool:
-        """Whether a key is one that is documented to stay for a while after a process, and then ends by itself."""
+        """Return whether a key may stay for a while after its process, and then ends by itself."""
         with self.site.client as client:
             seconds = int(client.ttl(key))
         limit = 3600 if ":buried:" in key else 300 if "websocket.send." in key else 0

@@ -1,4 +1,4 @@
-"""What is to be broken: Redis, interface servers, workers and a publisher, each with a way of its own to Redis."""
+"""The site that is broken: Redis, interface servers, workers and a publisher, each with its own way to Redis."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Site:
 
     @property
     def ports(self) -> list[int]:
-        """Where the interface servers listen."""
+        """The ports of the interface servers."""
         return [place.port for place in self.places.values() if place.port]
 
     @property
@@ -251,7 +251,7 @@ class Site:
                 pools.reset()
 
     def tasks_done(self) -> set[str]:
-        """What Celery's tasks have written down."""
+        """Return the records of Celery's tasks."""
         return {line for path in self.journal.glob("tasks-*") for line in path.read_text().splitlines()}
 
     def stop(self) -> None:

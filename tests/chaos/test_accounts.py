@@ -1,4 +1,4 @@
-"""What excuses a group's message that a socket never had, by the account of a chaos run."""
+"""Excuses for a group's message that a socket never had, in the account of a chaos run."""
 
 from __future__ import annotations
 

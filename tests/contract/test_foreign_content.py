@@ -1,4 +1,4 @@
-"""What a layer reads from its broker is msgpack of channelsq's, whoever wrote it; with signatures also who did."""
+"""A layer reads only msgpack of channelsq's from its broker; with signatures only of its own site."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def bomb() -> bytes:
 
 
 def foreign(trap: Path) -> list[dict[str, Any]]:
-    """What somebody might publish; code that is run leaves a file at ``trap``."""
+    """Return messages that an attacker might publish; code that is run leaves a file at ``trap``."""
     pickled = pickle.dumps([["c", Trap(trap)], {}, {}])
     packed = {"content_type": "application/x-msgpack", "content_encoding": "binary"}
     return [

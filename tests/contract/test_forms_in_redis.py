@@ -1,4 +1,4 @@
-"""What processes share in Redis: every key, its type and content; see tests/unit/layers/wire/test_wire_forms.py."""
+"""All that processes share in Redis: keys, types, contents; see tests/unit/layers/wire/test_wire_forms.py."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def layer(url: str) -> Iterator[RedisChannelLayer]:
 
 
 def held(client: Any, *left_out: str) -> dict[str, Any]:
-    """What Redis holds: of sets their members, of sorted sets these without their scores."""
+    """Return the contents of Redis: of sets their members, of sorted sets these without their scores."""
     readers = {
         "set": client.smembers,
         "zset": lambda key: client.zrange(key, 0, -1),

@@ -90,7 +90,7 @@ def large(redis_url: str) -> Iterator[RedisGroups]:
 
 
 def addressed(groups: RedisGroups) -> set[str]:
-    """Whom a message to the group is sent to."""
+    """Return the channels that a message to the group is sent to."""
     addresses, others = groups.addresses("room")
     return {*others, *(channel for _, channels in addresses for channel in channels)}
 

@@ -1,4 +1,4 @@
-"""What a newer process sends is read as far as it can be; what needs a newer reader is told of, and holds up nobody."""
+"""Messages of newer processes are read as far as possible; those that need a newer reader are logged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def dead(layer: Any) -> list[str]:
-    """Why messages of the layer were set aside; only streams keep any."""
+    """Return the reasons of messages of the layer that were set aside; only streams keep any."""
     if not isinstance(layer, RedisChannelLayer):
         return []
     with layer.open_connection() as connection:

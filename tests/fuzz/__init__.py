@@ -1,1 +1,1 @@
-"""What a client or the broker may send, made up by a fuzzer that looks at what the code does with it."""
+"""Input of clients and brokers, made up by a fuzzer that follows the code's branches."""

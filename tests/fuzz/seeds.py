@@ -1,4 +1,4 @@
-"""Where the fuzzer begins: input that is right, or nearly so."""
+"""The first inputs of the fuzzer: valid ones, or nearly so."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def messages() -> list[bytes]:
 
 
 def envelopes() -> list[bytes]:
-    """What envelopes hold: a list of entries, each with channels, a packed message, a group and an order."""
+    """Return contents of envelopes: lists of entries, each with channels, a packed message, a group and an order."""
     replies = [
         {"text": "hello"}, {"bytes": b"hello"}, {"accept": True, "subprotocol": "a"}, {"close": 3000, "reason": "bye"},
         {"done": 0}, {"text": "a", "close": True}, {"status": 200, "headers": [[b"a", b"b"]], "content": b"c"},

@@ -1,4 +1,4 @@
-"""What must hold for any bytes: each target takes some and raises if it does not.
+"""Rules that hold for any bytes: each target takes some, and raises if a rule is broken.
 
 The fuzzer calls them with what it makes up, tests/unit/test_fuzz_targets.py with what Hypothesis does, and with every
 find of before.
@@ -60,7 +60,7 @@ def frames(data: bytes) -> None:
 
 
 class _Complaints(logging.Handler):
-    """What a client may not bring about: errors, and tracebacks of any level."""
+    """A handler that refuses the log lines that a client must not cause: errors, and tracebacks of any level."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ _packer = FramePacker("websocket.send.p!c", "/path/")
 
 
 def messages(data: bytes) -> None:
-    """What is unpacked packs to what unpacks to the same; anything else is a ValueError."""
+    """Check that an unpacked message packs to one that unpacks to the same; others raise ValueError."""
     try:
         message = codec.unpack(data)
     except ValueError:
@@ -212,7 +212,7 @@ SOCKET, REQUEST = "s", "h"
 
 
 def envelopes(data: bytes) -> None:
-    """Whatever is in a reply queue, each client gets its own, and nothing raises."""
+    """Check that each client gets its own entries of a reply queue, and nothing raises."""
     stats = Counters()
     replies = Replies(cast(asyncio.AbstractEventLoop, FakeLoop()), stats, lambda channel, delivery: None)
     replies.register(SOCKET, FakeSocket(SOCKET))

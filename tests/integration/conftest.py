@@ -1,4 +1,4 @@
-"""What several integration tests share."""
+"""Fixtures that several integration tests share."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Problem(ChannelSocketException):
 
 
 def effects_connect(message: Message, what: str) -> None:
-    """What its path asks for."""
+    """Do as the path says."""
     if what == "deny":
         raise DenyConnection
     if what == "close":

@@ -27,7 +27,7 @@ _lock = threading.Lock()
 
 
 def _count(message: Message) -> int:
-    """How often this process has been handed messages with this one's key."""
+    """Return how often this process has been handed messages with this one's key."""
     with _lock:
         _seen[message["key"]] = _seen.get(message["key"], 0) + 1
         return _seen[message["key"]]

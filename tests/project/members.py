@@ -1,4 +1,4 @@
-"""Who is logged in, in views and on sockets; and frames that are numbered in the order in which they are handled."""
+"""Users of views and sockets, and frames that are numbered in the order of their handling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How consumers and views tell the tests what happened, and how tests let them go on: files in TEST_RECORDS."""
+"""Files in TEST_RECORDS by which consumers and views report to the tests, and by which tests let them go on."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Settings from the environment: TEST_BROKER, TEST_LAYER (where channels are, if not on that), TEST_SHARDS and
 TEST_STANDBY (URLs of several servers of the layer), TEST_GROUPS (Redis),
 TEST_DATABASE, TEST_VISIBILITY (seconds), TEST_CAPACITY (messages a channel), TEST_DEBUG (1), TEST_DEATHS (that make
-a dead letter), TEST_HOSTS (allowed), TEST_SIGNING (of messages), TEST_THREADS and TEST_PROCESSES (of consumers),
-TEST_STREAMING_RESPONSES; TEST_RERUN (methods of requests that may run again), TEST_SHUTDOWN (seconds for answers
-that stream); CHANNEL_MAX_MESSAGES and CHANNEL_MAX_MEMORY; TEST_RECORDS and TEST_FILE are for views and consumers."""
+a dead letter), TEST_HOSTS (allowed), TEST_SIGNING (of messages), TEST_ENCRYPTION (its keys, with commas between them),
+TEST_THREADS and TEST_PROCESSES (of consumers), TEST_STREAMING_RESPONSES; TEST_RERUN (methods of requests that may run
+again), TEST_SHUTDOWN (seconds for answers that stream); CHANNEL_MAX_MESSAGES and CHANNEL_MAX_MEMORY; TEST_RECORDS and
+TEST_FILE are for views and consumers."""
 
 import os
 from typing import Any
@@ -71,6 +72,8 @@ for _name in ("threads", "processes", "streaming_responses"):
         _config[_name] = int(os.environ[f"TEST_{_name.upper()}"])
 if "TEST_SIGNING" in os.environ:
     _config["signing"] = os.environ["TEST_SIGNING"]
+if "TEST_ENCRYPTION" in os.environ:
+    _config["symmetric_encryption_keys"] = os.environ["TEST_ENCRYPTION"].split(",")
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": (
         {

@@ -26,7 +26,7 @@ def hello(request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt
 def upload(request: HttpRequest) -> JsonResponse:
-    """What arrived of a form with a file."""
+    """Return the parts of a form with a file."""
     uploaded = request.FILES["file"]
     assert isinstance(uploaded, UploadedFile)
     digest = hashlib.sha256()
@@ -89,7 +89,7 @@ def cookies(request: HttpRequest) -> JsonResponse:
 
 
 def count(request: HttpRequest) -> HttpResponse:
-    """How often this session has been here."""
+    """Return how often this session has been here."""
     request.session["count"] = request.session.get("count", 0) + 1
     return HttpResponse(str(request.session["count"]))
 

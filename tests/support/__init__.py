@@ -1,1 +1,1 @@
-"""What the tests stand on: servers, processes, browsers, and waiting for things."""
+"""Servers, processes, browsers and waits of the tests."""

@@ -36,7 +36,7 @@ class BoardSite:
 
     @property
     def url(self) -> str:
-        """Where the interface server is."""
+        """The URL of the interface server."""
         return f"http://127.0.0.1:{self.port}"
 
     def manage(self, *args: str) -> str:

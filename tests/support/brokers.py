@@ -85,8 +85,8 @@ def operator(broker: Broker) -> Iterator[Celery]:
 class LayerClient:
     """A reply channel of this process, and what arrives there."""
 
-    def __init__(self, broker: Broker) -> None:
-        self.layer = ChannelLayerWrapper(layer_on(broker.url, groups_url=broker.groups_url), "default", [])
+    def __init__(self, broker: Broker, **config: Any) -> None:
+        self.layer = ChannelLayerWrapper(layer_on(broker.url, groups_url=broker.groups_url, **config), "default", [])
         self.reply_channel: str = self.layer.new_channel("websocket.send!")
 
     def send(self, channel: str, content: Mapping[str, Any] | None = None, **options: Any) -> None:
@@ -104,7 +104,7 @@ class LayerClient:
         raise AssertionError(f"no answer in {timeout:g} s")
 
     def nothing(self) -> bool:
-        """Whether nothing has arrived."""
+        """Return whether nothing has arrived."""
         return self.layer.receive([self.reply_channel]) == (None, None)
 
     def close(self) -> None:

@@ -78,7 +78,7 @@ class ChatUser:
 
     @property
     def cookies(self) -> StorageState:
-        """What makes this user known to the site."""
+        """The cookies of this user's session."""
         return self.context.storage_state()
 
     def come_back(self) -> None:

@@ -79,7 +79,7 @@ class Demo:
 
     @property
     def url(self) -> str:
-        """Where the site is."""
+        """The URL of the site."""
         return f"http://127.0.0.1:{self.port}"
 
     def start_runserver(self, *args: str) -> Process:
@@ -102,7 +102,7 @@ class Demo:
         return self.processes.manage(*args, env=self.env)
 
     def query(self, sql: str, parameters: Iterable[object] = ()) -> list[tuple[object, ...]]:
-        """What a query on the database gives."""
+        """Return the result of a query on the database."""
         connection = sqlite3.connect(self.database, timeout=20)
         try:
             return connection.execute(sql, tuple(parameters)).fetchall()

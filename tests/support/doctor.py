@@ -10,7 +10,7 @@ from tests.support.processes import Processes
 
 
 class Report:
-    """What one run said.
+    """The output of one run.
 
     Args:
         code: its exit code.

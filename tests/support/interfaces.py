@@ -90,7 +90,7 @@ class FakeApplication:
         self.layer.close()
 
     def messages(self, channel: str) -> list[dict[str, Any]]:
-        """What has come on ``channel`` so far."""
+        """Return the messages on ``channel`` so far."""
         return [call.message for call in list(self.calls) if call.channel == channel]
 
     def wait_for(self, channel: str, count: int = 1, timeout: float = 10.0) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ class RawClient:
         self.socket.sendall(data)
 
     def read_until(self, end: bytes) -> bytes:
-        """What comes up to and with ``end``; AssertionError if the connection ends before."""
+        """Return all bytes up to and with ``end``; raise AssertionError if the connection ends before."""
         while end not in self._buffer:
             data = self.socket.recv(65536)
             assert data, f"the connection ended after {self._buffer!r}"
@@ -179,7 +179,7 @@ class RawClient:
         return found
 
     def read_to_end(self) -> bytes:
-        """What comes until the connection ends."""
+        """Return all bytes until the connection ends."""
         with contextlib.suppress(ConnectionError):
             while data := self.socket.recv(65536):
                 self._buffer += data

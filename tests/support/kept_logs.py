@@ -1,4 +1,4 @@
-"""What a logger says, from whatever thread, kept for a test."""
+"""The lines of a logger, from any thread, kept for a test."""
 
 from __future__ import annotations
 

@@ -43,6 +43,6 @@ def message_on(layer: ChannelLayerWrapper, channel: str = "websocket.receive", *
 
 
 def replies(layer: ChannelLayerWrapper, message: Message) -> list[dict[str, Any]]:
-    """What has been sent to the client of ``message``."""
+    """Return the messages that were sent to the client of ``message``."""
     assert message.reply_channel is not None
     return drain(layer, message.reply_channel.name)

@@ -1,4 +1,4 @@
-"""What the documentation's pages hold: their code blocks, links and tables."""
+"""The contents of the documentation's pages: code blocks, links and tables."""
 
 from __future__ import annotations
 

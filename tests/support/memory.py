@@ -1,4 +1,4 @@
-"""How much memory a process takes; on Linux."""
+"""The memory of a process, on Linux."""
 
 from __future__ import annotations
 

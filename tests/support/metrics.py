@@ -1,4 +1,4 @@
-"""What an interface server tells Prometheus, for tests to look at."""
+"""The metrics of an interface server, for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test does without something it needs: it is skipped, but in CI it fails."""
+"""Requirements of tests: a test that lacks one is skipped, but fails in CI."""
 
 from __future__ import annotations
 

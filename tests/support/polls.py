@@ -156,7 +156,7 @@ class PollsSite:
 
     @property
     def url(self) -> str:
-        """Where the interface server is."""
+        """The URL of the interface server."""
         return f"http://127.0.0.1:{self.port}"
 
     def make(self) -> None:
@@ -286,12 +286,12 @@ class Editor:
 
     @property
     def people(self) -> Locator:
-        """Who else has the object open."""
+        """The list of other people who have the object open."""
         return self.page.locator(".channelsq-people li")
 
     @property
     def notices(self) -> Locator:
-        """What has changed."""
+        """The list of changes."""
         return self.page.locator(".channelsq-notices li")
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 def is_open(port: int) -> bool:
-    """Whether something on 127.0.0.1 accepts connections on ``port``."""
+    """Return whether a program on 127.0.0.1 accepts connections on ``port``."""
     with socket.socket() as sock:
         sock.settimeout(1)
         return sock.connect_ex(("127.0.0.1", port)) == 0

@@ -99,12 +99,12 @@ class Process:
 
     @property
     def output(self) -> str:
-        """What it has written so far."""
+        """The output so far."""
         return self.log.read_text(errors="replace")
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """True if the process has not ended."""
         return self.popen.poll() is None
 
     def _fail(self, problem: str) -> AssertionError:

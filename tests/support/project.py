@@ -41,7 +41,7 @@ class Project:
 
     @property
     def url(self) -> str:
-        """Where the interface server is."""
+        """The URL of the interface server."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -80,7 +80,7 @@ class Project:
 
     @property
     def worker_output(self) -> str:
-        """What the worker, wherever it is, has written."""
+        """The output of the worker, also of one inside the interface server."""
         return (self.interface if self.embedded else self.worker).output
 
     def recorded(self, name: str) -> list[str]:

@@ -21,7 +21,7 @@ class Loop:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float = 60.0) -> T:
-        """What a coroutine gives that runs there."""
+        """Return the result of a coroutine that runs there."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 
     def stop(self) -> None:
@@ -84,7 +84,7 @@ class Proxy:
         self.delay = delay
 
     async def forget(self) -> None:
-        """What goes through the connections that there are is lost, as behind a router that has forgotten them.
+        """Lose all that goes through the present connections, as a router does that has forgotten them.
 
         They stay so; new ones are passed on.
         """

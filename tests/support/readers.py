@@ -45,7 +45,7 @@ class Reader:
 
     @property
     def left(self) -> int:
-        """How many messages the broker has that no consumer holds."""
+        """The number of messages on the broker that no consumer holds."""
         return int(self.layer.depth("work"))
 
     def close(self) -> None:

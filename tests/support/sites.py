@@ -67,7 +67,7 @@ def ask(socket: ClientConnection, text: str) -> str:
 
 
 def is_by(answer: str, worker: Process) -> bool:
-    """Whether an answer, which ends with a process's id, is by a worker or by a channel process of it."""
+    """Return whether an answer, which ends with a process's id, is by a worker or by a channel process of it."""
     pid = int(answer.rpartition(" ")[2])
     parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
     return worker.pid in (pid, int(parent))

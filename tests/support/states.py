@@ -44,7 +44,7 @@ class State:
 
     @property
     def env(self) -> dict[str, str]:
-        """What has programs import it; with a PYTHONPATH they are started without the fork server."""
+        """The environment in which programs import it; with a PYTHONPATH they are started without the fork server."""
         return {"PYTHONPATH": str(self.directory), "DJANGO_SETTINGS_MODULE": "rolling_site.settings"}
 
 

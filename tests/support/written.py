@@ -35,7 +35,7 @@ from channelsq.sessions import channel_and_http_session, channel_session, enforc
 @allowed_hosts_only
 @channel_session_user_from_http
 def connect(message: Message, room: str) -> None:
-    """Whatever decorators give is known, and what a client sent has a reply channel."""
+    """Use the attributes that decorators add, and the reply channel of a client's message."""
     Group(f"chat-{room}").add(message.reply_channel)
     message.reply_channel.send({"accept": True})
     transfer_user(message.http_session, message.channel_session)

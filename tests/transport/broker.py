@@ -135,7 +135,7 @@ class Peer:
         return self.bodies
 
     def nothing_more(self, during: float = 0.3) -> bool:
-        """Whether nothing comes while it consumes for so many seconds."""
+        """Return whether no message comes for so many seconds."""
         before = len(self.messages)
         end = time.monotonic() + during
         while time.monotonic() < end:
@@ -144,7 +144,7 @@ class Peer:
 
 
 def redelivered(message: Message) -> bool:
-    """Whether a message says so in both places."""
+    """Return whether a message says so in both places."""
     flags = {message.headers.get("redelivered", False), message.delivery_info.get("redelivered", False)}
     assert len(flags) == 1, f"headers and delivery_info differ: {message.headers} {message.delivery_info}"
     return bool(flags.pop())

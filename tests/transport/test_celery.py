@@ -51,7 +51,7 @@ def worker(processes: Processes, server: RedisServer) -> Worker:
 
 
 def done(celery: Any, name: str) -> dict[int, int]:
-    """How often each number ran."""
+    """Return how often each number ran."""
     return {int(number): int(times) for number, times in celery.records.hgetall(name).items()}
 
 

@@ -125,7 +125,7 @@ def test_passwords(tmp_path: Path) -> None:
 
 
 def test_a_user_with_few_rights(tmp_path: Path) -> None:
-    """Who may not end polls waits for their end."""
+    """A user who may not end polls waits for their end."""
     options = ["--user", *["few", "on", ">pw", "~*", "&*", "+@all", "-client"], "--requirepass", PASSWORD]
     with running_redis(tmp_path, options) as server, Peer(f"redis-streams://few:pw@127.0.0.1:{server.port}/0") as peer:
         assert works(peer)

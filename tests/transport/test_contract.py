@@ -1,4 +1,4 @@
-"""What an application may expect of Kombu's Redis transport and of this one alike: each test runs on both."""
+"""The expectations of applications in Kombu's Redis transport and in this one: each test runs on both."""
 
 from __future__ import annotations
 

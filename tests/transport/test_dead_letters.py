@@ -53,7 +53,7 @@ def letters(url: str, of: str | None = None) -> list[DeadLetter]:
 
 @pytest.fixture
 def buried() -> Iterator[list[tuple[str, Payload]]]:
-    """What listeners were told."""
+    """Return the dead letters that listeners were told of."""
     told: list[tuple[str, Payload]] = []
 
     def listener(queue: str, payload: Payload) -> None:

@@ -1,4 +1,4 @@
-"""Who holds a message, for how long, and who gets it afterwards."""
+"""Leases of messages: their holders, their time, and the next holders."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def publish(server: RedisServer, *bodies: str) -> None:
 
 
 def held(client: redis.Redis) -> tuple[Any, Any, Any]:
-    """How many messages wait, and how many are noted as taken, in either key."""
+    """Return how many messages wait, and how many are noted as taken, in either key."""
     return client.llen(QUEUE), client.hlen("unacked"), client.zcard("unacked_index")
 
 

@@ -1,4 +1,4 @@
-"""What is particular to queues on streams: keys, the wire, batches, acknowledgements, expiry."""
+"""Particulars of queues on streams: keys, the wire, batches, acknowledgements, expiry."""
 
 from __future__ import annotations
 

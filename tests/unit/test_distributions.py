@@ -1,4 +1,4 @@
-"""What an index gets: the files of the two distributions, and the page that it makes of README.md."""
+"""The files of the two distributions, and the page that an index makes of README.md."""
 
 from __future__ import annotations
 

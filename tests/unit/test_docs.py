@@ -88,7 +88,7 @@ def test_examples_run(block: Block) -> None:
 
 
 def example(page: str, word: str) -> dict[str, Any]:
-    """What the runnable example of ``page`` with ``word`` in it defines."""
+    """Return the names that the runnable example of ``page`` with ``word`` in it defines."""
     (block,) = [block for block in blocks(ROOT / page) if block.runnable and word in block.text]
     return run(block)
 

@@ -58,7 +58,7 @@ MODULES = {
 
 
 def is_private(name: str) -> bool:
-    """Whether a name has one underscore in front, or is the mangled form of one with two."""
+    """Return whether a name has one underscore in front, or is the mangled form of one with two."""
     return name.startswith("_") and not name.endswith("__") and name != "_"
 
 
@@ -166,7 +166,7 @@ def own_names(tree: ast.Module) -> Iterator[str]:
 
 
 def is_ours(cls: type) -> bool:
-    """Whether channelsq defines a class."""
+    """Return whether channelsq defines a class."""
     return cls.__module__.partition(".")[0] == "channelsq"
 
 
@@ -185,7 +185,7 @@ def foreign_names(cls: Any) -> set[str]:
 
 
 def inherited(cls: Any, name: str) -> bool:
-    """Whether one of our classes among a class's bases has a private name of its own."""
+    """Return whether one of our classes among a class's bases has a private name of its own."""
     return isinstance(cls, type) and any(
         is_ours(base) and re.search(rf"\b{name}\b", inspect.getsource(base)) for base in inspect.getmro(cls)
     )

@@ -37,7 +37,7 @@ def test_seeds(name: str, number: int) -> None:
 
 
 def test_finds() -> None:
-    """What the fuzzer found once; a file's name begins with its target's."""
+    """Inputs that the fuzzer found once; a file's name begins with its target's."""
     for path in FINDS:
         targets.TARGETS[path.name.partition("-")[0]](path.read_bytes())
 

@@ -38,7 +38,7 @@ GRAPH = {
 
 
 def place_of(module: str) -> str:
-    """Where the table lists a module: by itself, or by its folder."""
+    """Return the place of a module in the table: its own, or its folder's."""
     path = MODULES[module].relative_to(PACKAGE)
     return path.name if path.parent == Path() else f"{path.parent.as_posix()}/"
 

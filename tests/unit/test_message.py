@@ -108,7 +108,7 @@ def send_each(content: dict[str, Any], *channels: Channel) -> None:
 
 
 def run(consumer: Callable[[], Any]) -> None:
-    """What a worker does: hold, call, and let out only what a success sent."""
+    """Do as a worker: hold sends, call the consumer, and send after a success."""
     with pending_message_store.holding():
         consumer()
         pending_message_store.send_and_flush()

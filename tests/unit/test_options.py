@@ -105,13 +105,13 @@ def task_of(function: Any) -> ConsumerTask:
 def test_options_reach_the_task() -> None:
     @consumer(rate_limit="10/s", time_limit=5, max_retries=7)
     def plain(message: Any) -> None:
-        """What it does."""
+        """A docstring of a consumer."""
 
     task = task_of(plain)
     assert (task.rate_limit, task.time_limit, task.max_retries) == ("10/s", 5, 7)
     assert task.acks_late is True
     assert task.ignore_result is True
-    assert task.__doc__ == "What it does."
+    assert task.__doc__ == "A docstring of a consumer."
     assert task.name == f"{__name__}.test_options_reach_the_task.<locals>.plain"
 
 

@@ -24,6 +24,8 @@ DONE = (
     *(str(module.relative_to(ROOT)) for module in sorted((ROOT / "channelsq").glob("*.py"))),
     "channelsq/interface",
 )
+#: Code of contributors: summaries of functions and classes are not headless there.
+OF_CONTRIBUTORS = [*sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / ".ci").glob("*.py"))]
 DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
 
 #: Words that begin a headless clause or a description where an imperative verb must stand.
@@ -105,6 +107,27 @@ def test_summaries_begin_with_a_verb_or_a_noun() -> None:
             third_person = lower.endswith("s") and lower not in ENDS_WITH_S
             if lower in HEADLESS or (verb and (lower in NOT_IMPERATIVE or third_person)):
                 bad.append(f"{module.relative_to(ROOT)}:{line}: {word} …")
+    assert bad == []
+
+
+def test_summaries_of_tests_are_not_headless() -> None:
+    bad = [
+        f"{module.relative_to(ROOT)}:{line}: {word} …"
+        for module in OF_CONTRIBUTORS
+        for line, word, _ in summaries(ast.parse(module.read_text()))
+        if word.lower() in HEADLESS
+    ]
+    assert bad == []
+
+
+def test_comments_of_scripts_are_not_headless() -> None:
+    """JavaScript's summaries stand in comments: ``/** …``, ``/* …``."""
+    bad = [
+        f"{script.relative_to(ROOT)}: {word} …"
+        for script in sorted((ROOT / "channelsq").rglob("*.js"))
+        for word in re.findall(r"^\s*/\*+\s+(\w+)", script.read_text(), re.MULTILINE)
+        if word.lower() in HEADLESS
+    ]
     assert bad == []
 
 

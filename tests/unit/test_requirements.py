@@ -1,4 +1,4 @@
-"""What a plain installation brings is enough: the development tools must not hide a missing requirement."""
+"""A plain installation is complete: the development tools must not hide a missing requirement."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def name_of(requirement: str) -> str:
 
 
 def declared() -> set[str]:
-    """What pyproject.toml requires."""
+    """Return the packages that pyproject.toml requires."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return {name_of(requirement) for requirement in project["dependencies"]}
 
 
 def pinned() -> set[str]:
-    """What requirements.txt installs."""
+    """Return the packages that requirements.txt installs."""
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     return {name_of(line) for line in lines if line and not line.startswith("#")}
 

@@ -235,10 +235,10 @@ def test_decorated_consumers_keep_their_names_and_options() -> None:
     @channel_session
     @consumer(rate_limit="10/s")
     def handle(message: Any) -> None:
-        """What it does."""
+        """A docstring of a consumer."""
 
     assert handle.__name__ == "handle"
-    assert handle.__doc__ == "What it does."
+    assert handle.__doc__ == "A docstring of a consumer."
     assert getattr(handle, ATTRIBUTE) == {"rate_limit": "10/s"}
 
 

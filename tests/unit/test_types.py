@@ -1,5 +1,6 @@
-"""What users write is right to strict type checkers: README, tutorial, examples, the demo, and what is written in
-``tests/support/written.py``; and what is wrong is not."""
+"""Strict type checkers accept the code of users: README, tutorial, examples, the demo, ``tests/support/written.py``.
+
+They refuse wrong code."""
 
 from __future__ import annotations
 
@@ -88,7 +89,7 @@ def untyped(folder: Path) -> str:
 
 
 def mypy(folder: Path, python: Path, *lines: str, checked_as: str = "", name: str) -> str:
-    """What mypy says of a folder, with more lines of configuration; ``python`` runs it."""
+    """Return mypy's output for a folder, with more lines of configuration; ``python`` runs it."""
     common = ("[mypy]", "strict = true", "explicit_package_bases = true", "show_error_codes = true", *lines)
     (folder / "mypy.ini").write_text("\n".join(common))
     args = ["-m", "mypy", "--python-executable", checked_as or str(python), "--cache-dir", str(CACHE / name), "."]

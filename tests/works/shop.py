@@ -306,12 +306,12 @@ class Shop:
 
     @property
     def url(self) -> str:
-        """Where pages are."""
+        """The URL of pages."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:
-        """Where sockets are."""
+        """The URL of sockets."""
         return f"ws://127.0.0.1:{self.port}"
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
@@ -321,7 +321,7 @@ class Shop:
         return answer.json()
 
     def logged(self) -> list[dict[str, Any]]:
-        """What structlog has written in the worker, its channel processes and its pool."""
+        """Return the lines of structlog in the worker, its channel processes and its pool."""
         lines = self.worker.output.splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and '"event"' in line]
 

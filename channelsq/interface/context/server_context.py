@@ -122,6 +122,9 @@ class ServerContext:
         for part in self.layer.channel_layer.parts:
             if part.signing is not None:
                 part.signing.listener = functools.partial(self._count_from_thread, "link.unsigned")
+            if not part.in_process:
+                undecrypted = functools.partial(self._count_from_thread, "link.undecrypted")
+                part.protection.encryption.listener = undecrypted
             part.foreign_listener = functools.partial(self._count_from_thread, "replies.foreign")
         prefixes = [
             names.process_part(self.layer.channel_layer.new_channel(pattern))

@@ -57,6 +57,7 @@ class ChannelReader:
         self, layer: ChannelLayerWrapper, channels: Sequence[str], credit: int, take: Callable[[Taken], None]
     ) -> None:
         self._signing = layer.channel_layer.signing
+        self._encryption = layer.channel_layer.protection.encryption
         self._take = take
         self._channels = {layer.channel_layer.queue_name(channel): channel for channel in channels}
         self._source: Source[Any] = layer.channel_layer.source(
@@ -191,7 +192,7 @@ class ChannelReader:
             self._stopping.wait(_NEWER)
             self._source.leave(delivery)
         except Refused as error:  # the check has logged it
-            self._source.set_aside(delivery, f"{error}, where CONFIG['signing'] asks for it")
+            self._source.set_aside(delivery, error.reason)
         except (TypeError, ValueError) as error:
             channel = self._channels.get(queue, queue)
             logger.error(
@@ -212,7 +213,7 @@ class ChannelReader:
         if self._signing is not None:
             body = raw_body(message) if message.content_type == CONTENT_TYPE else b""
             self._signing.check_task(queue, identity, body)
-        content = content_of(message, channel)
+        content = self._encryption.open_content(queue, content_of(message, channel))
         if source.is_expired(delivery, message):
             logger.warning(
                 "channel %s: a message expired before it was sent", channel, extra=extra("message_expired", channel)

@@ -14,7 +14,6 @@ from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.link.redis_address import Address
 from channelsq.interface.link.redis_connection import SILENCE, RedisConnection, ReplyError
 from channelsq.interface.link.replies import Replies
-from channelsq.layers.wire.signing import without_signature
 from channelsq.layers.wire.stream_commands import StreamCommands, open_replies
 from channelsq.redis_core.commands import Command, pack
 from channelsq.redis_core.compact import NewerPayload
@@ -61,12 +60,9 @@ class Listening:
         self._most = max(1, min(_TRIMMED_AFTER, capacity // 10))
         self._replies = replies
         self._queues = {commands.key(queue): queue for queue in queues}
-        signing = commands.signing
-        #: The function that checks and removes signatures, for each queue.
+        #: The function that verifies and decrypts envelopes, for each queue.
         self._openers: dict[str, Callable[[bytes], bytes]] = {
-            key: without_signature
-            if signing is None
-            else functools.partial(signing.open_bare, commands.queue_prefix + queue)
+            key: functools.partial(commands.protection.open_bare, commands.queue_prefix + queue)
             for key, queue in self._queues.items()
         }
         #: Where each queue has been read to.

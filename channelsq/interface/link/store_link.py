@@ -338,7 +338,7 @@ class StoreLink(RetryingLink):
             if each.is_expired:
                 continue
             try:
-                opened = codec.loads(open_bare(each.payload, each, self._inner.signing))
+                opened = codec.loads(open_bare(each.payload, each, self._inner.protection))
                 if type(opened) is not list:
                     raise ValueError("not an envelope")
                 entries += opened

@@ -46,7 +46,7 @@ class StreamsLink(Link):
         self._groups_here = address.groups_here
         self._address = address
         self._commands = StreamCommands(
-            address.key_prefix, channel_layer.expiry, channel_layer.queue_prefix, channel_layer.signing
+            address.key_prefix, channel_layer.expiry, channel_layer.queue_prefix, channel_layer.protection
         )
         self._publishing = Publishing(
             address,

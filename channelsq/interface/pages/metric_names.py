@@ -121,6 +121,7 @@ COUNTED: Mapping[str, tuple[str, str | None]] = {
     "replies.errors": ("replies_dropped", "error"),
     "replies.foreign": ("replies_dropped", "foreign"),
     "link.unsigned": ("replies_dropped", "unsigned"),
+    "link.undecrypted": ("replies_dropped", "undecrypted"),
 }
 
 #: A metric's values, by the values of its labels.

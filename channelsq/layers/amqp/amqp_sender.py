@@ -56,17 +56,25 @@ class AmqpSender(KombuSender):
         batch.close()
         if not batch.wait(DEADLINE * 2):
             raise BrokerUnavailable(shown(self._layer.url), f"nothing was confirmed for {DEADLINE * 2:g} s")
+        if isinstance(batch.error, ChannelFull):  # RabbitMQ itself has refused the message
+            raise self._layer.tally.count_full(batch.error)
         if batch.error is not None:
             raise batch.error
         if full is not None:
-            raise full
+            raise self._layer.tally.count_full(full)
 
     def submit(self, sends: Sequence[Send], told: Callable[[int, Exception | None], None]) -> None:
         """Send each message by itself, without waiting for confirmations; see :meth:`BaseChannelLayer.submit`."""
+
+        def tell(place: int, error: Exception | None) -> None:
+            if isinstance(error, ChannelFull):
+                self._layer.tally.count_full(error)
+            told(place, error)
+
         outgoing = Outgoings(self._admission.publisher)
         batches: list[Batch] = []
         for place, send in enumerate(sends):
-            batch: Batch = _Told(place, told)
+            batch: Batch = _Told(place, tell)
             batches.append(batch)
             try:
                 full = self._encode(*self._layer.sort((send,)), batch, outgoing)
@@ -104,7 +112,7 @@ class AmqpSender(KombuSender):
             else:
                 outbox.messages.append((channel, send))
         if full is not None:
-            raise full
+            raise self._layer.tally.count_full(full)
 
     def send_outboxes(self, outboxes: Sequence[AmqpOutbox], done: Callable[[Exception | None], None]) -> None:
         """Send the messages of consumers; those for one process share envelopes.
@@ -130,6 +138,7 @@ class AmqpSender(KombuSender):
                 outgoing.append(self._encoder.bare(destination, send.body, batch.add()))
             else:
                 outgoing.append(self._encoder.task(destination, send, batch.add()))
+                self._layer.tally.count_sent(channel)
         self._admission.publisher.publish(outgoing)
         batch.close()
 
@@ -187,6 +196,7 @@ class AmqpSender(KombuSender):
                 outgoing.messages.append(self._encoder.bare(window.destination, send.body, told))
             else:
                 outgoing.messages.append(self._encoder.task(window.destination, send, told))
+                self._layer.tally.count_sent(channel)
         return full
 
     def depth(self, queue: Queue) -> int:

@@ -283,7 +283,8 @@ class AmqpSource(Source[AmqpDelivery]):
         found = open_plain_task(delivery.body)
         if found is None or self._layer.queue_prefix + found[0] != delivery.queue:
             return None
-        return found[0], identity, found[1]
+        content = self._layer.protection.encryption.content_of(delivery.queue, found[1])
+        return None if content is None else (found[0], identity, content)
 
     def open(self, delivery: AmqpDelivery) -> TaskMessage | None:
         return kombu_message(delivery, self._options.accept)

@@ -64,7 +64,7 @@ class MessageEncoder:
         if send.delay:
             headers, body = task_message(
                 channel, queue, send.body,
-                delay=send.delay, expiry=layer.expiry, identity=identity, signing=layer.signing,
+                delay=send.delay, expiry=layer.expiry, identity=identity, protection=layer.protection,
             )  # fmt: skip
             encoded = amqp_frames.properties(
                 CONTENT_TYPE, _BINARY, headers,
@@ -79,14 +79,14 @@ class MessageEncoder:
         encoded = b"\xf5\x00%b%b%b%c%b%b" % (
             self._start, len(table).to_bytes(4, "big"), table, _PERSISTENT, short, form.expiration
         )  # fmt: skip
-        body = task_body(channel, queue, send.body, identity, layer.expiry, layer.signing)
+        body = task_body(channel, queue, send.body, identity, layer.expiry, layer.protection)
         return Outgoing(destination, identity, encoded, body, told)
 
     def bare(self, destination: Destination, body: bytes, told: Told) -> Outgoing:
         """Return the message for a ``?`` channel, or a process's reply queue."""
         layer = self._layer
-        if layer.signing is not None:
-            body = layer.signing.bare(destination.queue, body, layer.expiry * 1000)
+        if layer.protection.is_on:
+            body = layer.protection.bare(destination.queue, body, layer.expiry * 1000)
         identity = new_id()  # identifies duplicates
         encoded = amqp_frames.properties(
             CONTENT_TYPE, _BINARY, {},

@@ -23,10 +23,11 @@ from channelsq import exceptions
 from channelsq.core import names
 from channelsq.diagnostics import misuse
 from channelsq.layers.contract.async_calls import AsyncCalls
-from channelsq.layers.contract.layer_settings import LayerSettings
 from channelsq.layers.contract.layer_values import ChannelState, Deliver, Listener, Received, Send
+from channelsq.layers.contract.statistics import Statistics
 from channelsq.layers.groups.begun_marks import KEPT_AFTER
 from channelsq.layers.wire import codec
+from channelsq.layers.wire.protection import NONE, Protection
 
 if TYPE_CHECKING:
     from channelsq.layers.contract.source_contract import Source, SourceOptions
@@ -42,14 +43,14 @@ _CLIENTS = "websocket.send.", "http.response."
 logger = logging.getLogger("channelsq.layers")
 
 
-class BaseChannelLayer(LayerSettings, AsyncCalls):
+class BaseChannelLayer(Statistics, AsyncCalls):
     """A channel layer.  Every method is safe to call from any thread, and after a fork.
 
     Args:
         settings: see :class:`~channelsq.layers.contract.layer_settings.LayerSettings`.
     """
 
-    extensions: ClassVar[tuple[str, ...]] = ("groups", "flush")
+    extensions: ClassVar[tuple[str, ...]] = ("groups", "flush", "statistics")
 
     #: Seconds that ``receive(block=True)`` waits before it returns ``(None, None)``.
     block_timeout: ClassVar[float] = 1.0
@@ -59,6 +60,9 @@ class BaseChannelLayer(LayerSettings, AsyncCalls):
 
     #: Signs messages and verifies signatures; None without signing.
     signing: Signing | None = None
+
+    #: Encrypts and signs messages, decrypts and verifies them; off where messages stay in the process.
+    protection: Protection = NONE
 
     #: The clock by which workers' messages expire; None if the layer itself drops expired ones.
     expiry_clock: Clock | None = None

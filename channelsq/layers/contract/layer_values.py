@@ -23,6 +23,8 @@ class ChannelState(NamedTuple):
     oldest: float | None = None
     #: How many of its messages are dead letters.
     dead: int | None = None
+    #: How many messages were sent to it since the broker has its queue, by all processes.
+    sent: int | None = None
 
 
 class Send(NamedTuple):

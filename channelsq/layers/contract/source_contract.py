@@ -155,8 +155,8 @@ class Source(ABC, Generic[Delivery]):
     def plain(self, delivery: Delivery) -> Plain | None:
         """Return a message in the plain form if it can run immediately and its signature is right.
 
-        Return None for anything else: another try, delayed, redelivered, expired, not or wrongly signed, unreadable.
-        The caller then calls :meth:`open`.
+        Return None for anything else: another try, delayed, redelivered, expired, not or wrongly signed or encrypted,
+        unreadable.  The caller then calls :meth:`open`, whose message is encrypted as it was sent.
         """
 
     @abstractmethod

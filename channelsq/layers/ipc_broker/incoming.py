@@ -11,7 +11,7 @@ from kombu import Message as KombuMessage
 from channelsq.core.wire_version import NewerWire, check_headers, teller
 from channelsq.ipc.messages import Taken, Transaction
 from channelsq.ipc.store import Store
-from channelsq.layers.wire.signing import Signing, without_signature
+from channelsq.layers.wire.protection import Protection
 from channelsq.layers.wire.wire_forms import open_body
 from channelsq.redis_core.compact import ForeignPayload, decode_compact
 from channelsq.transport.payloads import decode
@@ -57,20 +57,20 @@ def open_message(taken: Taken, accept: Any = None) -> KombuMessage:
     return message
 
 
-def open_bare(payload: bytes, taken: Taken, signing: Signing | None) -> bytes:
-    """Return the envelope, or the content of a ``?`` channel's message, without its signature.
+def open_bare(payload: bytes, taken: Taken, protection: Protection) -> bytes:
+    """Return the envelope, or the content of a ``?`` channel's message, verified and decrypted.
 
     Raises:
         NewerWire: only a newer process can read it.
-        Refused: the signature is not valid.
+        Refused: the signature is not valid, or the body is not encrypted as the layer asks for.
             ValueError: it is something else.
     """
     if not is_compact(payload):
-        return open_body(open_message(taken), taken.queue, signing)
+        return open_body(open_message(taken), taken.queue, protection)
     task, _, body, _ = decode_compact(payload)
     if task is not None:
         raise ValueError(f"a message of the task {task!r}")
-    return without_signature(body) if signing is None else signing.open_bare(taken.queue, body)
+    return protection.open_bare(taken.queue, body)
 
 
 def keep_newer(store: Store, newer: Sequence[tuple[Taken, NewerWire]]) -> None:

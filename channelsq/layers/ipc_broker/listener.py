@@ -98,7 +98,7 @@ class StoreListener:
             if taken.is_expired:
                 continue
             try:
-                for entry in open_envelope(open_bare(taken.payload, taken, self._layer.signing)):
+                for entry in open_envelope(open_bare(taken.payload, taken, self._layer.protection)):
                     self._deliver(list(entry.channels), codec.unpack(entry.packed), entry.group)
             except Refused:
                 continue

@@ -59,21 +59,20 @@ class StoreReceiver(KombuReceiver):
         return None
 
     def _open(self, store: Store, taken: Taken, wanted: list[str], channel: str) -> tuple[str, dict[str, Any]] | None:
-        signing = self._layer.signing
+        protection = self._layer.protection
         try:
             if names.is_process_channel(channel):
-                self._to_inbox(channel, open_bare(taken.payload, taken, signing))
+                self._to_inbox(channel, open_bare(taken.payload, taken, protection))
                 for each in wanted:
                     if names.is_process_channel(each) and (found := self._from_inbox(each)) is not None:
                         return found
                 return None
             if names.is_single_reader(channel):
-                return channel, codec.unpack(open_bare(taken.payload, taken, signing))
+                return channel, codec.unpack(open_bare(taken.payload, taken, protection))
             message = open_message(taken)
             body = raw_body(message)
-            if signing is not None:
-                signing.check_task(taken.queue, message.headers.get("id"), body)
-            return channel, open_task_body(body)
+            protection.check_task(taken.queue, message.headers.get("id"), body)
+            return channel, protection.open_content(taken.queue, open_task_body(body))
         except Refused:
             return None
         except NewerWire as error:

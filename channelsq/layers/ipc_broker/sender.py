@@ -92,7 +92,7 @@ class StoreSender:
     def compact(self) -> CompactMessages:
         """The encoder of the messages."""
         layer = self._layer
-        return CompactMessages(layer.expiry, layer.queue_prefix, layer.signing)
+        return CompactMessages(layer.expiry, layer.queue_prefix, layer.protection)
 
     def forget_windows(self) -> None:
         """Invalidate all that was known of the size of queues."""
@@ -110,7 +110,7 @@ class StoreSender:
             store.sweep()
         full = self.refused(puts, counts)
         if full is not None:
-            raise full
+            raise self._layer.tally.count_full(full)
 
     def render(self, sorted_sends: Iterable[Sorted]) -> list[Put]:
         """Return the writes: messages to one queue are together, and those to one process share an envelope."""
@@ -199,7 +199,7 @@ class StoreSender:
                 full = full or ChannelFull(channel, capacity)
         outbox.add(envelopes, taken)
         if full is not None:
-            raise full
+            raise self._layer.tally.count_full(full)
 
     def _has_room(self, store: Store, name: str, capacity: int) -> bool:
         """Return whether a queue has space, as far as is known; the later transaction checks exactly."""

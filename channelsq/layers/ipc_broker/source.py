@@ -253,6 +253,9 @@ class StoreSource(Source[Taken]):
         signing = self._layer.signing
         if signing is not None and not signing.is_signed(queue, identity, body):
             return None
+        content = self._layer.protection.encryption.content_of(queue, content)
+        if content is None:
+            return None
         return sent_to, identity, content
 
     def open(self, delivery: Taken) -> TaskMessage | None:

@@ -24,6 +24,8 @@ from channelsq.layers.groups.group_stores import GroupStore, RedisGroups
 from channelsq.layers.kombu_broker import patience
 from channelsq.layers.kombu_broker.amqp_internals import Blocked
 from channelsq.layers.wire import decompression
+from channelsq.layers.wire.encryption import Encryption, checked_keys
+from channelsq.layers.wire.protection import Protection
 from channelsq.layers.wire.shared_clock import Clock
 from channelsq.layers.wire.signing import Signing, is_required
 from channelsq.layers.wire.wire_forms import Entry
@@ -59,6 +61,7 @@ class KombuBroker(BaseChannelLayer):
         prefix: see there.
         transport_options: see there.
         signing: see there.
+        symmetric_encryption_keys: see there.
         queue_type: see there.
         exact_capacity: see there.
         config: see :class:`BaseChannelLayer`.
@@ -76,6 +79,7 @@ class KombuBroker(BaseChannelLayer):
         prefix: str,
         transport_options: Mapping[str, Any] | None,
         signing: bool | str,
+        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
         queue_type: str = "classic",
         exact_capacity: bool = False,
         **config: Any,
@@ -88,6 +92,7 @@ class KombuBroker(BaseChannelLayer):
         self.queue_type = queue_type
         self.exact_capacity = exact_capacity
         self._signing_required = is_required(signing)
+        self._encryption_keys = checked_keys(symmetric_encryption_keys)
         if not isinstance(url, (str, type(None))):
             raise InvalidChannelLayerError(f"CHANNEL_LAYERS CONFIG['url'] must be a URL in a str, not {url!r}")
         self._url = url
@@ -170,6 +175,12 @@ class KombuBroker(BaseChannelLayer):
         """Signs messages and verifies signatures; None without signing, or if messages stay in the process."""
         required = self._signing_required
         return None if required is None or self.in_process else Signing(self.prefix, required=required)
+
+    @cached_property
+    def protection(self) -> Protection:  # type: ignore[override]
+        """Encrypts and signs messages, decrypts and verifies them; off if messages stay in the process."""
+        keys = () if self.in_process else self._encryption_keys
+        return Protection(self.signing, Encryption(self.prefix, keys))
 
     @property
     def own_url(self) -> str | None:
@@ -356,6 +367,10 @@ class KombuBroker(BaseChannelLayer):
         if len(self.used) > 10_000:
             self.used = {name: used for name, used in self.used.items() if not is_temporary(used)}
         self.used[queue.name] = queue
+
+    def known_channels(self) -> set[str]:
+        used = [name for name, queue in list(self.used.items()) if not is_temporary(queue)]
+        return {name.removeprefix(self.queue_prefix) for name in used}
 
     # -- time
 

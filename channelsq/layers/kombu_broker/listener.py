@@ -171,7 +171,7 @@ class KombuListener:
         if not self._note(message) or is_expired(message.headers, self._clock):
             return
         try:
-            for entry in open_envelope(open_body(message, self._queue.name, self._layer.signing)):
+            for entry in open_envelope(open_body(message, self._queue.name, self._layer.protection)):
                 self._deliver(list(entry.channels), codec.unpack(entry.packed), entry.group)
         except Refused:
             return

@@ -88,7 +88,7 @@ class KombuReceiver:
             found = self._from_inbox(channel)
             if found is not None:
                 return found
-        queue, signing = self._layer.queue(channel), self._layer.signing
+        queue, protection = self._layer.queue(channel), self._layer.protection
         with self._layer.opened(queue) as opened:
             while (message := _next(opened)) is not None:
                 if is_expired(message.headers, self._layer.expiry_clock):
@@ -96,17 +96,16 @@ class KombuReceiver:
                 try:
                     check_headers(message.headers)
                     if process:
-                        self._to_inbox(channel, open_body(message, queue.name, signing))
+                        self._to_inbox(channel, open_body(message, queue.name, protection))
                         found = self._from_inbox(channel)
                         if found is not None:
                             return found
                     elif names.is_single_reader(channel):
-                        return channel, codec.unpack(open_body(message, queue.name, signing))
+                        return channel, codec.unpack(open_body(message, queue.name, protection))
                     else:
                         body = raw_body(message)
-                        if signing is not None:
-                            signing.check_task(queue.name, message.headers.get("id"), body)
-                        return channel, open_task_body(body)
+                        protection.check_task(queue.name, message.headers.get("id"), body)
+                        return channel, protection.open_content(queue.name, open_task_body(body))
                 except Refused:
                     continue
                 except NewerWire as error:

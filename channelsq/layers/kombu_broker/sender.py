@@ -111,7 +111,7 @@ class KombuSender:
                     else:
                         full = full or error
         if full is not None:
-            raise full
+            raise self._layer.tally.count_full(full)
 
     def _publish_envelopes(self, producer: Producer, prefix: str, entries: list[Entry]) -> ChannelFull | None:
         """Publish entries for one process; return ChannelFull if more than messages to groups was refused."""
@@ -140,13 +140,14 @@ class KombuSender:
                 expiry=self._layer.expiry,
                 expires=self._layer.expires(send.delay),
                 identity=send.identity,
-                signing=self._layer.signing,
+                protection=self._layer.protection,
             )
             self._publish(producer, queue, body, headers=headers, correlation_id=headers["id"], delay=send.delay)
+            self._layer.tally.count_sent(channel)
 
     def _publish_bare(self, producer: Producer, queue: Queue, body: bytes) -> None:
-        if self._layer.signing is not None:
-            body = self._layer.signing.bare(queue.name, body, self._layer.expiry * 1000)
+        if self._layer.protection.is_on:
+            body = self._layer.protection.bare(queue.name, body, self._layer.expiry * 1000)
         self._publish(
             producer,
             queue,

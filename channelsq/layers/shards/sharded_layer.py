@@ -34,6 +34,7 @@ from channelsq.layers.shards.sharded_groups import ShardedGroups
 from channelsq.layers.shards.sharded_listener import ShardedListener
 from channelsq.layers.shards.sharded_presence import ShardedPresence
 from channelsq.layers.shards.sharded_source import ShardedSource
+from channelsq.layers.wire.protection import Protection
 from channelsq.layers.wire.signing import Signing
 
 T = TypeVar("T")
@@ -109,6 +110,10 @@ class ShardedChannelLayer(BaseChannelLayer):
     @property
     def signing(self) -> Signing | None:  # type: ignore[override]  # as the shards' own
         return self.shards[0].signing
+
+    @property
+    def protection(self) -> Protection:  # type: ignore[override]  # as the shards' own
+        return self.shards[0].protection
 
     @property
     def has_source(self) -> bool:
@@ -225,8 +230,10 @@ class ShardedChannelLayer(BaseChannelLayer):
                         lost = lost or error
             if not left:
                 break
-        if lost is not None or full is not None:
-            raise lost or full  # type: ignore[misc]
+        if lost is not None:
+            raise lost
+        if full is not None:
+            raise self.tally.count_full(full)
 
     def settle(self, sends: Sequence[Send]) -> None:
         """Send the messages of a consumer: those for its own server with its acknowledgement, the others before."""
@@ -247,7 +254,7 @@ class ShardedChannelLayer(BaseChannelLayer):
         if mine:
             self.shards[here].settle(mine)
         if full is not None:
-            raise full
+            raise self.tally.count_full(full)
 
     def place_here(self) -> int | None:
         """Return the place of the server that the running consumer's message came from; None if there is none."""
@@ -335,6 +342,9 @@ class ShardedChannelLayer(BaseChannelLayer):
     def begin(self, mark: str) -> bool | None:
         return self._marks_of(mark).begin(mark)
 
+    def has_begun(self, mark: str) -> bool | None:
+        return self._marks_of(mark).has_begun(mark)
+
     def end(self, mark: str, *, at_once: bool = False) -> None:
         self._marks_of(mark).end(mark, at_once=at_once)
 
@@ -351,13 +361,19 @@ class ShardedChannelLayer(BaseChannelLayer):
 
     def channel_state(self, channel: str) -> ChannelState:
         states = self.some(lambda shard: shard.channel_state(channel))
-        waiting, held, oldest, dead = ([v for v in values if v is not None] for values in zip(*states, strict=True))
+        waiting, held, oldest, dead, sent = (
+            [value for value in values if value is not None] for values in zip(*states, strict=True)
+        )
         return ChannelState(
             sum(waiting) if waiting else None,
             sum(held) if held else None,
             max(oldest, default=None),
             sum(dead) if dead else None,
+            sum(sent) if sent else None,
         )
+
+    def known_channels(self) -> set[str]:
+        return {channel for shard in self.shards for channel in shard.known_channels()}
 
     def purge(self, channel: str) -> int:
         return sum(self.each(lambda shard: shard.purge(channel)))

@@ -281,7 +281,9 @@ class ShardedSource(Source[ShardDelivery]):
             except (TypeError, ValueError):  # the caller refuses it
                 return message
             if isinstance(content, dict):
-                self._note(delivery, content)
+                opened = self._layer.shards[0].protection.encryption.content_of(self.queue_of(delivery), content)
+                if opened is not None:
+                    self._note(delivery, opened)
         return message
 
     def _note(self, delivery: ShardDelivery, content: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from channelsq.core.names import new_id
 from channelsq.layers.wire import codec
-from channelsq.layers.wire.signing import Signing
+from channelsq.layers.wire.protection import NONE, Protection
 from channelsq.redis_core.compact import TaskFrame, encode_compact
 
 #: The most channels that are cached.
@@ -17,12 +17,12 @@ class CompactMessages:
     Args:
         expiry: seconds that an unread message lives.
         queue_prefix: the prefix of the layer's queue names before the channel names.
-        signing: the layer's.
+        protection: the layer's.
     """
 
-    def __init__(self, expiry: float, queue_prefix: str = "", signing: Signing | None = None) -> None:
+    def __init__(self, expiry: float, queue_prefix: str = "", protection: Protection = NONE) -> None:
         self.queue_prefix = queue_prefix
-        self.signing = signing
+        self.protection = protection
         self.expiry_ms = max(1, int(expiry * 1000))
         self._frames: dict[str, TaskFrame] = {}
 
@@ -37,11 +37,11 @@ class CompactMessages:
         """
         identity = identity or new_id()
         frame = self._frames.get(channel) or self._frame(channel)
-        if self.signing is None:
+        if not self.protection.is_on:
             return frame.encode(identity, packed)
         queue = self.queue_prefix + channel
-        head = b"\x93\x92" + codec.dumps(channel) + packed + b"\x80"
-        body = self.signing.task(queue, identity, head, self.expiry_ms + delay * 1000)
+        start = b"\x93\x92" + codec.dumps(channel)
+        body = self.protection.task(queue, identity, start, packed, self.expiry_ms + delay * 1000)
         return encode_compact(queue, identity, body, self.expiry_ms)
 
     def _frame(self, channel: str) -> TaskFrame:
@@ -59,6 +59,6 @@ class CompactMessages:
             queue: its name without the layer's prefix.
             body: the envelope, or the packed content.
         """
-        if self.signing is not None:
-            body = self.signing.bare(self.queue_prefix + queue, body, self.expiry_ms)
+        if self.protection.is_on:
+            body = self.protection.bare(self.queue_prefix + queue, body, self.expiry_ms)
         return encode_compact(None, None, body, self.expiry_ms)

@@ -52,7 +52,16 @@ _TOLD_EVERY = 60.0
 
 
 class Refused(ValueError):
-    """A message without a valid signature; the text says why.  It has been logged."""
+    """A message that is not signed or encrypted as the layer asks for; the text says why.  It has been logged.
+
+    Args:
+        problem: the reason.
+        reason: the reason as a dead letter has it; by default that of a missing signature.
+    """
+
+    def __init__(self, problem: str, reason: str | None = None) -> None:
+        super().__init__(problem)
+        self.reason = reason or f"{problem}, where CONFIG['signing'] asks for it"
 
 
 @functools.cache

@@ -12,7 +12,8 @@ from typing import Any
 
 from channelsq.core.names import new_id
 from channelsq.layers.wire import codec
-from channelsq.layers.wire.signing import Refused, Signing, without_signature
+from channelsq.layers.wire.protection import NONE, Protection
+from channelsq.layers.wire.signing import Refused, without_signature
 from channelsq.redis_core.commands import Command, pack
 from channelsq.redis_core.compact import ForeignPayload, NewerPayload, TaskFrame, decode_compact, encode_compact
 from channelsq.redis_core.entries import DEAD_PREFIX
@@ -23,7 +24,7 @@ QUEUE_EXPIRES_MS = 300_000
 #: How long, in ms, and how many envelopes are kept that their process cannot read because they are newer.
 _NEWER_EXPIRES_MS, _MOST_NEWER = 86_400_000, 1000
 
-#: A channel's key, the start of its bodies, the encoder of unsigned ones, and the bytes of an XADD around the data.
+#: A channel's key, the start of its bodies, the encoder of unprotected ones, and the bytes of an XADD around the data.
 _Channel = tuple[str, bytes, TaskFrame, bytes, bytes]
 
 
@@ -34,12 +35,12 @@ class StreamCommands:
         prefix: the transport's global key prefix.
         expiry: seconds that an unread message lives.
         queue_prefix: the prefix of the layer's queue names before the channel names.
-        signing: the layer's.
+        protection: the layer's.
     """
 
-    def __init__(self, prefix: str, expiry: float, queue_prefix: str = "", signing: Signing | None = None) -> None:
+    def __init__(self, prefix: str, expiry: float, queue_prefix: str = "", protection: Protection = NONE) -> None:
         self.prefix = prefix
-        self.signing = signing
+        self.protection = protection
         self.queue_prefix = queue_prefix
         self.expiry_ms = max(1, int(expiry * 1000))
         self._channels: dict[str, _Channel] = {}
@@ -62,20 +63,20 @@ class StreamCommands:
         """
         key, start, frame, _, _ = self._channels.get(channel) or self._channel(channel)
         identity = identity or new_id()
-        if self.signing is None:
+        if not self.protection.is_on:
             data = frame.encode(identity, packed)
         else:
             queue = self.queue_prefix + channel
-            body = self.signing.task(queue, identity, start + packed + b"\x80", self.expiry_ms)
+            body = self.protection.task(queue, identity, start, packed, self.expiry_ms)
             data = encode_compact(queue, identity, body, self.expiry_ms)
         return self._add(key, data)
 
     @property
     def packer(self) -> Callable[[str, bytes, str], bytes]:
-        """Return :meth:`packed_task`, or its equivalent for signed messages."""
-        return self.packed_task if self.signing is None else self._signed_task
+        """Return :meth:`packed_task`, or its equivalent for signed or encrypted messages."""
+        return self._protected_task if self.protection.is_on else self.packed_task
 
-    def _signed_task(self, channel: str, packed: bytes, identity: str) -> bytes:
+    def _protected_task(self, channel: str, packed: bytes, identity: str) -> bytes:
         return pack([self.task(channel, packed, identity)])
 
     def packed_task(self, channel: str, packed: bytes, identity: str) -> bytes:
@@ -95,12 +96,12 @@ class StreamCommands:
 
     def bare(self, queue: str, body: bytes) -> list[Command]:
         """Return the commands that add an envelope to a reply queue, or a packed message to a ``?`` channel's queue."""
-        if self.signing is not None:
-            body = self.signing.bare(self.queue_prefix + queue, body, self.expiry_ms)
+        if self.protection.is_on:
+            body = self.protection.bare(self.queue_prefix + queue, body, self.expiry_ms)
         return self.bare_on(self.key(queue), body, self.expiry_ms)
 
     def bare_on(self, key: str, body: bytes, expiry_ms: int) -> list[Command]:
-        """Return the commands of :meth:`bare` for a key, with the given expiry and without a new signature."""
+        """Return the commands of :meth:`bare` for a key, with the given expiry and without new protection."""
         return [
             ("XADD", key, "*", "m", encode_compact(None, None, body, expiry_ms), "x", expiry_ms),
             ("PEXPIRE", key, QUEUE_EXPIRES_MS, "NX"),
@@ -156,7 +157,7 @@ def open_replies(
         found: ``[id, fields]`` of each entry.
         now_ms: the server's time in ms since 1970.
         foreign: called with a description of each entry that is not channelsq's; the entry is left out.
-        opened: verifies and removes signatures; raises Refused for a wrong one.
+        opened: verifies and decrypts a body; raises Refused if that fails.
         newer: called with the data of an entry that only a newer process can read; None to call ``foreign``.
     """
     entries: list[Any] = []

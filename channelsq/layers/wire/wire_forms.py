@@ -23,11 +23,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from channelsq.layers.wire import codec
-from channelsq.layers.wire.signing import without_signature
+from channelsq.layers.wire.protection import NONE, Protection
 
 if TYPE_CHECKING:
     from channelsq.layers.wire.shared_clock import Clock
-    from channelsq.layers.wire.signing import Signing
 
 CONTENT_TYPE = "application/x-msgpack"
 
@@ -97,7 +96,7 @@ def task_message(
     expiry: float,
     expires: float | None = None,
     identity: str | None = None,
-    signing: Signing | None = None,
+    protection: Protection = NONE,
 ) -> tuple[dict[str, Any], bytes]:
     """Return the headers and the body of the Celery task message for ``body`` on the channel's queue.
 
@@ -111,7 +110,7 @@ def task_message(
         expiry: seconds that it lives after the delay.
         expires: the end of that time, by the layer's clock; None if the broker expires messages itself.
         identity: the message's id; a new one if left out.
-        signing: the layer's.
+        protection: the layer's.
     """
     identity = identity or str(uuid.uuid4())
     eta = datetime.datetime.fromtimestamp(time.time() + delay, datetime.UTC).isoformat() if delay else None
@@ -132,11 +131,11 @@ def task_message(
         "ignore_result": True,
         **expiry_headers(expires),
     }
-    return headers, task_body(channel, queue, body, identity, delay + expiry, signing)
+    return headers, task_body(channel, queue, body, identity, delay + expiry, protection)
 
 
 def task_body(
-    channel: str, queue: str, body: bytes, identity: str, lifetime: float, signing: Signing | None = None
+    channel: str, queue: str, body: bytes, identity: str, lifetime: float, protection: Protection = NONE
 ) -> bytes:
     """Return the body of the Celery task message for ``body``; see :func:`task_message`.
 
@@ -144,8 +143,10 @@ def task_body(
         lifetime: the seconds for which a signature is valid.
     """
     # [[channel, content], {}, {}]; the packed content is inserted unchanged.
-    head = b"\x93\x92" + codec.dumps(channel) + body + b"\x80"
-    return head + b"\x80" if signing is None else signing.task(queue, identity, head, lifetime * 1000)
+    start = b"\x93\x92" + codec.dumps(channel)
+    if not protection.is_on:
+        return start + body + b"\x80\x80"
+    return protection.task(queue, identity, start, body, lifetime * 1000)
 
 
 def open_task_body(body: bytes) -> dict[str, Any]:
@@ -247,14 +248,13 @@ def raw_body(message: Any) -> bytes:
     return body.encode() if isinstance(body, str) else bytes(body)
 
 
-def open_body(message: Any, queue: str, signing: Signing | None) -> bytes:
-    """Return the body of an envelope or of a ``?`` channel's message, without its signature.
+def open_body(message: Any, queue: str, protection: Protection) -> bytes:
+    """Return the body of an envelope or of a ``?`` channel's message, verified and decrypted.
 
     Raises:
-        Refused: the signature is not valid.
+        Refused: the signature is not valid, or the body is not encrypted as the layer asks for.
     """
-    body = raw_body(message)
-    return without_signature(body) if signing is None else signing.open_bare(queue, body)
+    return protection.open_bare(queue, raw_body(message))
 
 
 def _cut(entries: list[Entry]) -> Iterator[list[Entry]]:

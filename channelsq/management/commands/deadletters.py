@@ -16,6 +16,7 @@ from channelsq.asgi import channel_layers
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.ipc.dead_letters import StoredDeadLetters
 from channelsq.ipc.ipc_transport import Transport
+from channelsq.layers.wire.encryption import Encryption, is_sealed
 from channelsq.operations.all_dead_letters import AllDeadLetters
 from channelsq.redis_core.compact import ForeignPayload
 from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
@@ -23,6 +24,8 @@ from channelsq.worker.dead_reports import read_arguments
 
 #: The number of characters shown of a message's value.
 SHOWN = 1000
+
+_SEALED = "is encrypted with another key than those of CONFIG['symmetric_encryption_keys']"
 
 _HEADINGS = ("ID", "CHANNEL", "WHEN", "DEATHS", "KEYS")
 
@@ -64,6 +67,7 @@ class Command(BaseCommand):
         """
         action, ids, queue = options["action"], options["ids"], options["queue"]
         _check_arguments(action, ids, options["every"])
+        self._encryption = _encryption(options["layer"])
         with ExitStack() as stack:
             connections = [stack.enter_context(each) for each in _connections(options["layer"])]
             away: tuple[type[BaseException], ...] = (OperationalError, *connections[0].connection_errors)
@@ -86,7 +90,9 @@ class Command(BaseCommand):
                 raise CommandError(f"the broker {asked} does not answer: {error}") from error
 
     def _list(self, letters: Iterable[DeadLetter]) -> None:
-        found = [(each.id, each.queue, _when(each), str(each.deaths), _summary(each)) for each in letters]
+        found = [
+            (each.id, each.queue, _when(each), str(each.deaths), _summary(each, self._encryption)) for each in letters
+        ]
         if not found:
             self.stdout.write("no dead letters")
             return
@@ -108,7 +114,7 @@ class Command(BaseCommand):
         }
         for name, value in lines.items():
             self.stdout.write(f"{name + ':':<12}{value}")
-        content, problem = _content(letter)
+        content, problem = _content(letter, self._encryption)
         if problem is not None:
             self.stdout.write(f"{'content:':<12}{problem}")
             return
@@ -135,6 +141,15 @@ class Command(BaseCommand):
             return True
         self.stdout.write("nothing deleted")
         return False
+
+
+def _encryption(alias: str | None) -> Encryption:
+    """Return the encryption of the chosen layer, or of the default one; without keys if there is none."""
+    name = alias or conf.DEFAULT_CHANNEL_LAYER
+    try:
+        return channel_layers[name].channel_layer.protection.encryption
+    except InvalidChannelLayerError:
+        return Encryption("")
 
 
 def _connections(alias: str | None) -> list[Connection]:
@@ -199,7 +214,7 @@ def _when(letter: DeadLetter) -> str:
     return timezone.localtime(letter.died).isoformat(sep=" ", timespec="seconds")
 
 
-def _content(letter: DeadLetter) -> tuple[dict[str, Any], str | None]:
+def _content(letter: DeadLetter, encryption: Encryption | None = None) -> tuple[dict[str, Any], str | None]:
     """Return the values of a message by their keys, or the reason why they cannot be shown."""
     try:
         arguments = read_arguments(letter.payload)
@@ -209,7 +224,10 @@ def _content(letter: DeadLetter) -> tuple[dict[str, Any], str | None]:
         return {}, "is no Celery task's"
     args, kwargs = arguments
     if len(args) == 2 and isinstance(args[0], str) and isinstance(args[1], dict) and _channel(letter) == args[0]:
-        return args[1], None  # a channel's message
+        content: dict[str, Any] | None = args[1]  # a channel's message
+        if is_sealed(content):
+            content = None if encryption is None else encryption.content_of(letter.queue, args[1])
+        return ({}, _SEALED) if content is None else (content, None)
     return {"args": args, "kwargs": kwargs}, None
 
 
@@ -218,8 +236,8 @@ def _channel(letter: DeadLetter) -> str:
     return letter.queue.rpartition(":")[2]
 
 
-def _summary(letter: DeadLetter) -> str:
-    content, problem = _content(letter)
+def _summary(letter: DeadLetter, encryption: Encryption | None = None) -> str:
+    content, problem = _content(letter, encryption)
     if problem is not None:
         return f"({problem})"
     if letter.task != letter.queue:

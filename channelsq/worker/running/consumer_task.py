@@ -12,6 +12,7 @@ from celery.exceptions import Ignore
 from channelsq.delivery import attempts, trace_context
 from channelsq.delivery.pending import held_here
 from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
+from channelsq.layers.wire.encryption import is_sealed
 from channelsq.layers.wire.signing import HEADER, Refused
 from channelsq.message import Message
 from channelsq.options import ATTRIBUTE
@@ -36,9 +37,12 @@ RAISED, BREADCRUMBS = "channelsq_raised", "channelsq_breadcrumbs"
 #: The attribute of ``task.request`` that is :class:`Verified` if the message's signature was verified.
 VERIFIED = "channelsq_verified"
 
+#: The attribute of ``task.request`` that is :class:`Verified` if the content was decrypted before the task was called.
+DECRYPTED = "channelsq_decrypted"
+
 
 class Verified:
-    """A mark of verified requests, which no message can contain."""
+    """A mark of requests that were checked, which no message can contain."""
 
 
 def is_message(args: Any) -> TypeGuard[Sequence[Any]]:
@@ -117,7 +121,8 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         Raises:
             kombu.exceptions.OperationalError: the broker is not available.
         """
-        args, signing = [message.channel_name, message.content], self.layer.channel_layer.signing
+        signing = self.layer.channel_layer.signing
+        args = self._sealed([message.channel_name, message.content])
         headers: dict[str, Any] = {trace_context.HANDED_OVER: True}
         if signing is not None:
             headers[HEADER] = signing.call(str(self.name), message.id, args, kwargs)
@@ -136,14 +141,32 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         signing = self.layer.channel_layer.signing
         if signing is not None:
             self._check_signature(signing, [channel, content], kwargs)
-        message = Message(content, channel, self.layer)
         request = self.request
+        if getattr(request, DECRYPTED, None) is not Verified:
+            content = self._opened(channel, content)
+        message = Message(content, channel, self.layer)
         if request.id is not None:
             message.id = request.id
         if request.retries:
             message._run.retries = request.retries
         message.is_redelivered = _is_redelivered(request)
         self.handle(message, kwargs)
+
+    def _opened(self, channel: str, content: dict[str, Any]) -> dict[str, Any]:
+        """Return the content of a message, decrypted if the layer encrypts."""
+        layer = self.layer.channel_layer
+        try:
+            return layer.protection.open_content(layer.queue_name(channel), content)
+        except Refused as error:
+            raise Ignore(str(error)) from None  # it is logged already
+
+    def _sealed(self, args: Any) -> Any:
+        """Return the arguments of a call through a broker, with the content encrypted if the layer encrypts."""
+        layer = self.layer.channel_layer
+        encryption = layer.protection.encryption
+        if not encryption.encrypts or not is_message(args) or is_sealed(args[1]):
+            return args
+        return [args[0], encryption.sealed_content(layer.queue_name(args[0]), dict(args[1]))]
 
     def _check_signature(self, signing: Signing, args: list[Any], kwargs: dict[str, Any]) -> None:
         request = self.request
@@ -162,7 +185,7 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
     def signature_from_request(
         self, request: Any = None, args: Any = None, kwargs: Any = None, queue: Any = None, **options: Any
     ) -> Any:
-        """Return the signature of a retry, as in Celery; sign it if the original request was signed.
+        """Return the signature of a retry, as in Celery; encrypt it, and sign it if the original request was signed.
 
         Other calls of a consumer through Celery are not signed: a forged message of another task could contain such a
         call as a callback or a group.
@@ -173,6 +196,7 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
             if content is pending.message.content:
                 args = [channel, attempts.restore(pending.message, content)]
         made = super().signature_from_request(request, args, kwargs, queue, **options)
+        made["args"] = self._sealed(made.args)
         signing = self.layer.channel_layer.signing
         if signing is not None and self._is_verified(signing, self.request if request is None else request):
             delay = made.options.get("countdown") or 0

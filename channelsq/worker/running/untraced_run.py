@@ -17,7 +17,7 @@ from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.wire.signing import HEADER
 from channelsq.message import Message
 from channelsq.worker.running import celery_stack_internals, database, sentry_internals
-from channelsq.worker.running.consumer_task import BREADCRUMBS, RAISED, Verified, shown
+from channelsq.worker.running.consumer_task import BREADCRUMBS, DECRYPTED, RAISED, Verified, shown
 from channelsq.worker.running.execution import run_consumer
 from channelsq.worker.running.isolation import bare, fresh
 from channelsq.worker.running.task_profile import TaskProfile
@@ -108,7 +108,7 @@ def _run(
 def _trace(
     task: Any, identity: str, args: list[Any], kwargs: dict[str, Any], request: dict[str, Any]
 ) -> Failure | None:
-    request = {**request, **shown(args, kwargs)}
+    request = {**request, **shown(args, kwargs), DECRYPTED: Verified}
     layer = getattr(task, "layer", None)
     signing = None if layer is None else layer.channel_layer.signing
     if signing is not None:  # the intake has verified the message

@@ -27,6 +27,7 @@ from channelsq.worker.sources.consumer_request import Events, Request
 from channelsq.worker.sources.newer import Newer
 
 if TYPE_CHECKING:
+    from channelsq.layers.wire.encryption import Encryption
     from channelsq.layers.wire.signing import Signing
 
 logger = logging.getLogger("channelsq.worker")
@@ -69,6 +70,7 @@ class Intake:
         self._sender = sender
         self._pool_keeps_limits = pool_keeps_limits
         self._signing: Signing | None = tasks.layer.channel_layer.signing
+        self._encryption: Encryption = tasks.layer.channel_layer.protection.encryption
         #: The channel of each queue.
         self._channels = {tasks.layer.queue_name(channel): channel for channel in tasks.channels}
         #: Content types that are decoded.
@@ -155,7 +157,7 @@ class Intake:
                 source.set_aside(delivery, str(error))
                 teller.tell(queue, error, KEPT)
         except Refused as error:  # the check has logged it
-            source.set_aside(delivery, f"{error}, where CONFIG['signing'] asks for it")
+            source.set_aside(delivery, error.reason)
         except (TypeError, ValueError) as error:
             self._refuse(delivery, queue, error)
         return None
@@ -177,7 +179,8 @@ class Intake:
             message.headers = {name: message.headers[name] for name in _HARMLESS if name in message.headers}
             if "retries" in message.headers:
                 message.headers["retries"] = 0  # only retries of the consumer's task count
-        mine = Message(content_of(message, channel), channel, self._layer)
+        content = self._encryption.open_content(queue, content_of(message, channel))
+        mine = Message(content, channel, self._layer)
         resolved = self._tasks.resolve(mine)
         if resolved is None:
             log_unrouted(mine)
@@ -203,7 +206,7 @@ class Intake:
             raise ValueError(f"the arguments of the task {name!r} are not a channel and its message")
         if self._signing is not None:
             self._signing.check_call(name, message.headers.get("id"), args, kwargs, message.headers.get(HEADER))
-        mine = Message(args[1], args[0], self._layer)
+        mine = Message(self._encryption.open_content(queue, args[1]), args[0], self._layer)
         if self._source.is_expired(delivery, message):
             self._expire(delivery, mine)
             return None

@@ -1,4 +1,4 @@
-"""What a broken or hostile client may send: each gets a clear answer, and the server serves the next one."""
+"""Broken and hostile clients: each gets a clear answer, and the server serves the next one."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def hello(call: Call) -> None:
 
 
 def actions(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the interface server logged of connections, by its action."""
+    """Return the interface server's log lines of connections, by their action."""
     return [record.__dict__["action"] for record in caplog.records if record.__dict__.get("connection")]
 
 

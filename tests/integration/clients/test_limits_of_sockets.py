@@ -76,7 +76,7 @@ def test_control_frames_and_empty_fragments_count_for_ten(what: str) -> None:
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_too_many_bytes_are_read_more_slowly_and_none_is_lost(compressed: bool) -> None:
-    """What a compressed message becomes counts, however few bytes it is on the wire."""
+    """A compressed message counts with its unpacked size."""
     with running(ECHO, InterfaceConfig(max_byte_rate=200_000)) as site:
         with connect(site.ws_url, compression="deflate" if compressed else None) as client:
             begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""What keeps a WebSocket: whole messages, pings and pongs; no bytes that are dripped, no fragments without content."""
+"""Signs of life of a WebSocket: whole messages, pings, pongs; no dripped bytes, no fragments without content."""
 
 from __future__ import annotations
 

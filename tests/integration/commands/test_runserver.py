@@ -32,7 +32,7 @@ LATE = 0.020
 
 
 def interrupt(process: Process) -> None:
-    """What Ctrl+C does: SIGINT to the whole foreground group."""
+    """Send SIGINT to the whole foreground group, as Ctrl+C does."""
     os.killpg(process.pid, signal.SIGINT)
 
 

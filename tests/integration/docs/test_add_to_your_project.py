@@ -62,7 +62,7 @@ def test_a_task_pushes_to_a_socket(shop: Added) -> None:
 
 
 def test_interface_server_and_worker_say_which_redis(shop: Added) -> None:
-    """What the page's table sends a reader to look at."""
+    """The page's table sends a reader to these log lines."""
     port = shop.env["CHANNELS_URL"].rpartition(":")[2]
     for process in (*shop.processes.started[:2],):
         assert f"default (RedisChannelLayer at redis-streams://channels:**@127.0.0.1:{port})" in process.output
@@ -178,7 +178,7 @@ def test_gunicorn_leaves(shop: Added, tmp_path: Path, running: Processes) -> Non
 
 
 def test_an_interface_server_with_settings_of_its_own(shop: Added, tmp_path: Path) -> None:
-    """Where nothing of the project is: what an environment with channelsq alone has."""
+    """The environment has channelsq alone, and nothing of the project."""
     found = block("the workers' concern")
     (tmp_path / found.file).write_text(found.text)
     port = free_port()

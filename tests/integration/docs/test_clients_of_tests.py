@@ -28,7 +28,7 @@ def kinds(message: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def of_the_server() -> dict[str, dict[str, Any]]:
-    """What an interface server sends to each channel."""
+    """Return the messages that an interface server sends to each channel."""
 
     def answer(call: Call) -> None:
         call.reply(status=200, headers=[], content=b"")

@@ -123,7 +123,7 @@ def test_migrations_are_complete() -> None:
 
 
 def settings_with(**env: str) -> subprocess.CompletedProcess[str]:
-    """What config.settings makes of an environment: its values as they print."""
+    """Return the values of config.settings in an environment, as they print."""
     script = (
         "from config import settings as s; layer = s.CHANNEL_LAYERS['default'];"
         "print(s.DEBUG, layer['BACKEND'].rpartition('.')[2], layer.get('CONFIG'), s.BROKER_URL,"

@@ -1,4 +1,4 @@
-"""What an interface server that was killed leaves behind, others tidy up."""
+"""Interface servers clean up after one that was killed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Site:
         self.client.delete(f"channelsq:interface:{process}")
 
     def keys_of(self, process: str) -> set[str]:
-        """What is left of a process, but for what a worker's last replies have made, which ends in five minutes."""
+        """Return the remaining keys of a process, without those of late replies, which end in five minutes."""
         keys = {key for key in self.client.keys(f"*{process}*") if ":buried:" not in key and "_kombu" not in key}
         return {key for key in keys if not 0 < self.client.pttl(key) <= 300_000}
 

@@ -54,7 +54,7 @@ class Stack:
 
     @property
     def given_up(self) -> int:
-        """How many messages the interface server has reported as lost so far."""
+        """The number of messages that the interface server has reported as lost so far."""
         return self.project.interface.output.count("the next message is published without it")
 
     def stop(self) -> None:

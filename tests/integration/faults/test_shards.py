@@ -68,7 +68,7 @@ class Stack:
         return swarm
 
     def serves(self) -> bool:
-        """Whether a new socket gets an answer."""
+        """Return whether a new socket gets an answer."""
         try:
             with connect(f"{self.project.ws_url}/count/0/", compression=None, open_timeout=5) as socket:
                 socket.send("probe")
@@ -77,12 +77,12 @@ class Stack:
             return False
 
     def runs(self) -> Counter[str]:
-        """How often each frame was handled."""
+        """Return how often each frame was handled."""
         return Counter(line for line in self.project.recorded("count") if line != "probe")
 
     @property
     def given_up(self) -> int:
-        """How many messages the interface server has reported as lost so far."""
+        """The number of messages that the interface server has reported as lost so far."""
         return self.project.interface.output.count("the next message is published without it")
 
     @property
@@ -176,7 +176,7 @@ def test_a_server_is_killed_and_comes_back_empty(stack: Stack) -> None:
 
 
 def _all_answer(swarm: Swarm) -> bool:
-    """Whether every socket has had an answer within the time of this call."""
+    """Return whether every socket has had an answer within the time of this call."""
     before = Counter(text.partition("-")[0] for text in list(swarm.answers))
     time.sleep(0.3)
     after = Counter(text.partition("-")[0] for text in list(swarm.answers))

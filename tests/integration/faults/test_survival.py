@@ -81,7 +81,7 @@ class Stack:
         return self.project.new_worker("-P", self.pool, "-c", "1" if self.pool == "solo" else str(THREADS))
 
     def serves(self) -> bool:
-        """Whether a new socket gets an answer."""
+        """Return whether a new socket gets an answer."""
         try:
             with connect(f"{self.project.ws_url}/count/0/", compression=None, open_timeout=5) as socket:
                 socket.send("probe")
@@ -90,7 +90,7 @@ class Stack:
             return False
 
     def runs(self) -> Counter[str]:
-        """How often each frame was handled since :meth:`forget`."""
+        """Return how often each frame was handled since :meth:`forget`."""
         return Counter(line for line in self.project.recorded("count") if line != "probe")
 
     def forget(self) -> None:
@@ -101,7 +101,7 @@ class Stack:
 
     @property
     def given_up(self) -> int:
-        """How many messages the interface server has reported as lost so far."""
+        """The number of messages that the interface server has reported as lost so far."""
         return self.project.interface.output.count("the next message is published without it")
 
     def stop(self) -> None:
@@ -237,7 +237,7 @@ def test_redis_is_restarted_with_its_data(stack: Stack) -> None:
 
 
 def test_redis_is_restarted_empty(stack: Stack) -> None:
-    """What Redis forgot cannot be answered, but it is reported, and its socket goes on."""
+    """A message that Redis forgot is reported as lost, and its socket goes on."""
     stack.have_workers(lease=30)
     stack.redis.options.clear()
     swarm = stack.swarm()

@@ -44,7 +44,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def opens(site: Project) -> bool:
-    """Whether a socket opens whose consumer does not fail."""
+    """Return whether a socket opens whose consumer does not fail."""
     try:
         with connect(f"{site.ws_url}/failing/not", proxy=None, open_timeout=20):
             return True

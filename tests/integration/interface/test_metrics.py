@@ -1,4 +1,4 @@
-"""What Prometheus is told: counts, times, and what waits."""
+"""Metrics for Prometheus: counts, times, and waiting messages."""
 
 from __future__ import annotations
 

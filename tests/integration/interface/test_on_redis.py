@@ -1,4 +1,4 @@
-"""What the interface is held to on the in-memory layer, on Redis Streams: the same scenarios with another link."""
+"""The scenarios of the interface server's tests on Redis Streams, where it has another link."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ MakeLayer = Callable[..., Any]
 
 @pytest.fixture
 def lines() -> Iterator[list[logging.LogRecord]]:
-    """What the interface server logs."""
+    """Return the log lines of the interface server."""
     with kept("channelsq.interface") as records:
         yield records
 

@@ -1,4 +1,4 @@
-"""Whatever Celery's broker is, a worker serves the layers beside it, and reads the channels that it is told to."""
+"""A worker serves the layers beside any broker of Celery's, and reads the channels that it is told to."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Choice:
         return self.processes.worker("-n", name, *QUICK, "-c", "2", *args, env=env, app="tests.project")
 
     def echoes(self, value: object) -> bool:
-        """Whether the channel ``echo`` is read: everything that was sent to it comes back."""
+        """Return whether the channel ``echo`` is read: everything that was sent to it comes back."""
         self.client.send("echo", {"value": value})
         return bool(self.client.receive()["echo"] == value)
 
@@ -133,7 +133,7 @@ class Choice:
         wait_until(lambda: record.exists() and line in record.read_text().splitlines(), "the task", 30)
 
     def queues(self, app: Celery) -> set[str]:
-        """What the worker says that it consumes."""
+        """Return the queues that the worker says it consumes."""
 
         def ask() -> Any:
             return app.control.inspect([self.hostname], timeout=2).active_queues()
@@ -155,7 +155,7 @@ def choice(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Choice]:
 
 
 def has_queue(url: str, name: str) -> bool:
-    """Whether a queue is declared on Celery's broker."""
+    """Return whether a queue is declared on Celery's broker."""
     with Connection(url) as connection:
         channel: Any = connection.default_channel
         if url.startswith("redis"):

@@ -74,7 +74,7 @@ def channel(victim: ClientConnection, broker: Broker) -> str:
 
 
 def is_well(victim: ClientConnection) -> bool:
-    """Whether the victim is served, and has got nothing else meanwhile."""
+    """Return whether the victim is served, and has got no other message meanwhile."""
     victim.send("still here")
     return victim.recv(timeout=30) == "tea: still here"
 

@@ -116,7 +116,7 @@ class Stack:
         return swarm
 
     def echoes(self) -> bool:
-        """Whether a new socket gets an answer."""
+        """Return whether a new socket gets an answer."""
         try:
             with connect(f"{self.project.ws_url}/count/0/", compression=None, open_timeout=5, proxy=None) as socket:
                 socket.send("probe")
@@ -326,7 +326,7 @@ def test_messages_whose_time_comes_while_the_layers_broker_is_away(stack: Stack)
 
 
 def test_what_runs_at_most_once_is_not_kept_for_ever(stack: Stack) -> None:
-    """What could not be acknowledged before it runs, since the connection was lost, is run when there is another."""
+    """A message that could not be acknowledged before its run, as the connection was lost, runs on the next one."""
     stack.have_worker()
     client = stack.client()
     messages, running = 40, 8
@@ -350,7 +350,7 @@ def test_what_runs_at_most_once_is_not_kept_for_ever(stack: Stack) -> None:
 
 
 def test_the_layers_broker_is_emptied(stack: Stack) -> None:
-    """What Redis forgot cannot be answered; its socket goes on after the order timeout."""
+    """A socket whose message Redis forgot goes on after the order timeout."""
     stack.have_worker()
     swarm = stack.swarm()
     swarm.wait_for(100)

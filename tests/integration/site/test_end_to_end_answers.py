@@ -130,7 +130,7 @@ def test_a_connect_that_is_denied_or_closed_gets_403(site: Project, what: str) -
 
 
 def frames_and_close(site: Project, what: str, *says: str) -> tuple[list[str | bytes], int]:
-    """What a socket gets, and the code that it is closed with."""
+    """Return the frames that a socket gets, and its close code."""
     frames: list[str | bytes] = []
     with connect(f"{site.ws_url}/effects/{what}", proxy=None) as socket:
         for text in says:

@@ -59,7 +59,7 @@ class Pages(threading.Thread):
         self._ended = threading.Event()
 
     def text(self, number: int) -> str:
-        """What a broadcast says."""
+        """Return the text of a broadcast."""
         return f"broadcast-{self.port}-{number}"
 
     def next_broadcast(self) -> int:

@@ -59,7 +59,7 @@ class Dsn:
         self.url = f"http://key@127.0.0.1:{self._server.server_port}/1"
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """What has come of a kind: "event" or "transaction"."""
+        """Return the items of a kind: "event" or "transaction"."""
         return [item for each, item in self.items if each == kind]
 
     def close(self) -> None:

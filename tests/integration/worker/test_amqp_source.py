@@ -60,7 +60,7 @@ def read(make: Callable[..., KombuChannelLayer]) -> Iterator[Read]:
 
 
 class Replies:
-    """What comes to one client."""
+    """The messages to one client."""
 
     def __init__(self, layer: Any) -> None:
         self.channel = layer.new_channel("websocket.send!")

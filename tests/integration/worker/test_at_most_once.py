@@ -1,4 +1,4 @@
-"""What runs at most once is gone from the streams before it begins, even if it ends its worker at once."""
+"""A message that runs at most once is gone from the streams before its run, even if that ends the worker."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def children(worker: Process) -> list[int]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process lives, and is no zombie."""
+    """Return whether a process lives, and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -104,7 +104,7 @@ def arrived(client: LayerClient) -> Iterator[dict[str, Any]]:
 
 
 def recorded(path: Path) -> list[list[str]]:
-    """What the consumer that kills its process has noted."""
+    """Return the records of the consumer that kills its process."""
     file = path / "kills-process"
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 

@@ -1,4 +1,4 @@
-"""Whatever a consumer, a view or a receiver raises, its worker goes on: same process, every slot free."""
+"""A worker survives any exception of a consumer, a view or a receiver: same process, every slot free."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def make(request: pytest.FixtureRequest, redis_url: str) -> Callable[[], KombuCh
 
 
 def place_of(delivery: Any) -> Any:
-    """What tells a delivery from the same message's that came again."""
+    """Return a mark that tells a delivery from the redelivered one of the same message."""
     return getattr(delivery, "message", None) or delivery.tag
 
 

@@ -157,7 +157,7 @@ def test_the_log_of_queries_is_the_consumers_own(start: Any, way: Way) -> None:
 
 
 class Site(NamedTuple):
-    """Where visitors find interface server and worker."""
+    """The addresses of an interface server and its worker."""
 
     project: Project
 

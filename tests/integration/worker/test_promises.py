@@ -1,4 +1,4 @@
-"""What Celery promises of tasks, kept for consumers on each of its pools: one worker a pool is asked for all of it."""
+"""Celery's promises of tasks hold for consumers on each of its pools; one worker a pool is asked for all."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Site:
 
     @property
     def is_prefork(self) -> bool:
-        """Whether consumers run in a process of their own."""
+        """True if consumers run in a process of their own."""
         return self.pool == "prefork"
 
 
@@ -92,7 +92,7 @@ def told(answers: Any) -> Any:
 
 
 def asked(app: Celery, command: str, *args: Any) -> Any:
-    """What the one worker answers to ``inspect``."""
+    """Return the worker's answer to ``inspect``."""
     found = wait_until(lambda: getattr(app.control.inspect(timeout=3, limit=1), command)(*args), "an answer", 20)
     (answer,) = found.values()
     return answer

@@ -19,6 +19,7 @@ from channelsq import Channel, consumer, route
 from channelsq.core import wire_version
 from channelsq.layers.stream_source import StreamSource
 from channelsq.layers.wire import codec
+from channelsq.layers.wire.encryption import Encryption
 from channelsq.redis_core.compact import encode_compact
 from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
 from channelsq.transport.payloads import encode
@@ -283,6 +284,53 @@ def test_signed_messages(make_site: Callable[..., Site], caplog: pytest.LogCaptu
     assert [request.args[1] for request in site.take()] == [{"n": 1}]
     assert wait_until(lambda: site.poll(0.1) or len(site.dead()) == 2, "the others are dead letters") is True
     assert all("CONFIG['signing'] asks for it" in letter.reason for letter in site.dead())
+
+
+def test_encrypted_messages(make_site: Callable[..., Site], caplog: pytest.LogCaptureFixture) -> None:
+    site = make_site(symmetric_encryption_keys=["new" * 20, "old" * 20])
+    site.send("job", n=1)
+    site.write("job", site.compact("job", n=2))
+    site.write("job", site.compact("job", **Encryption(site.prefix, [b"wrong" * 20]).sealed_content("job", {"n": 3})))
+    site.write("job", site.compact("job", **_sealed(site, "job", b"old" * 20, n=4)))
+    site.write("job", _payload(f"{__name__}.job", [["job", {"n": 5}], {}, {}]))
+    assert [request.args[1] for request in site.take(2)] == [{"n": 1}, {"n": 4}]
+    assert wait_until(lambda: site.poll(0.1) or len(site.dead()) == 3, "the others are dead letters") is True
+    reasons = sorted(letter.reason for letter in site.dead())
+    assert reasons[0].startswith("it cannot be decrypted: none of CONFIG['symmetric_encryption_keys'] is its key")
+    assert reasons[1:] == ["it is not encrypted, where CONFIG['symmetric_encryption_keys'] asks for it"] * 2
+    assert caplog.text.count("was refused") == 3
+
+
+def test_encrypted_messages_without_the_keys(site: Site) -> None:
+    site.write("job", site.compact("job", **_sealed(site, "job", b"k" * 32, n=1)))
+    site.send("job", n=2)
+    assert [request.args[1] for request in site.take()] == [{"n": 2}]
+    (letter,) = site.dead()
+    assert letter.reason == "it is encrypted, and CONFIG['symmetric_encryption_keys'] is missing here"
+
+
+def test_a_retry_is_encrypted(make_site: Callable[..., Site]) -> None:
+    """Its arguments are on the broker again, and are decrypted again."""
+    site = make_site(symmetric_encryption_keys=["k" * 32])
+    site.send("retried", n=1)
+    for tries in (1, 2, 3):
+        (request,) = site.take()
+        assert request.args[1] == {"n": 1}
+        assert not [data for data in _stored(site, "retried") if b"\xa1n" in data]
+        request.run()
+        assert len(handled) == tries
+    assert wait_until(lambda: site.length("retried") == 0, "it is acknowledged")
+    assert site.dead() == []
+
+
+def _sealed(site: Site, channel: str, key: bytes, **content: Any) -> dict[str, Any]:
+    """Return the content of an encrypted message."""
+    return Encryption(site.prefix, [key]).sealed_content(site.queue(channel), content)
+
+
+def _stored(site: Site, channel: str) -> list[bytes]:
+    """Return the data of a channel's entries."""
+    return [fields[b"m"] for _, fields in site.redis.xrange(f"stream:{site.queue(channel)}")]
 
 
 # -- what is not run

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
     ],
 )
 def broker(request: pytest.FixtureRequest) -> Broker:
-    """Where nothing is logged of each message, and nothing else is asked for, consumers run without Celery's tracer."""
+    """Return a broker whose worker logs nothing of each message, so that consumers run without Celery's tracer."""
     return make_broker(request)
 
 
@@ -231,7 +231,7 @@ EVIL = b"cposix\nsystem\n(S'touch {}'\ntR."
 
 
 def foreign(trap: str) -> dict[str, dict[str, Any]]:
-    """What is published to a channel, and has no business there; code that is run leaves a file at ``trap``."""
+    """Return messages that do not belong on a channel; code that is run leaves a file at ``trap``."""
     arguments = [["echo", {"value": "forged"}], {}, {}]
     packed = {"content_type": "application/x-msgpack", "content_encoding": "binary"}
     pickled = EVIL.replace(b"{}", trap.encode())

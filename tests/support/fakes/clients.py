@@ -1,4 +1,4 @@
-"""What an interface server publishes by, and the sockets and requests that are told of it."""
+"""A publisher of an interface server, and sockets and requests that get its results."""
 
 from __future__ import annotations
 

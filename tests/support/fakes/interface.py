@@ -15,7 +15,7 @@ from channelsq.message import Message
 
 @dataclass
 class Response:
-    """What a client makes of the messages that came for it."""
+    """The response that a client assembles from its messages."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
 

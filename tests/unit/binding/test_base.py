@@ -71,12 +71,12 @@ def member(*groups: str) -> WSClient:
 
 
 def all_of(client: WSClient) -> list[Any]:
-    """What a client was told."""
+    """Return the messages to a client."""
     return list(iter(client.receive, None))
 
 
 def actions(client: WSClient) -> list[tuple[str, Any]]:
-    """What a client was told: actions and user names."""
+    """Return the actions and user names in the messages to a client."""
     return [(received["payload"]["action"], received["payload"]["data"].get("username")) for received in all_of(client)]
 
 
@@ -641,7 +641,7 @@ def test_the_commit_is_that_of_the_objects_database(other_database: str) -> None
 
 
 class _InTests:
-    """What holds in any of Django's test cases."""
+    """Tests that hold in any of Django's test cases."""
 
     def test_changes_are_told_at_the_end_of_the_applications_own_transaction(self) -> None:
         bind()
@@ -691,7 +691,7 @@ class TestInDjangosTestCase(_InTests, TestCase):
             User.objects.create(username="atomic")
         assert actions(client) == [("create", "atomic")]
         # Django leaves the callbacks of others, the live admin's say, where they are.
-        left = [type(call).__module__ for _, call, _ in connection.run_on_commit]
+        left = [type(entry[1]).__module__ for entry in connection.run_on_commit]
         assert "channelsq.delivery.commits" not in left
 
 

@@ -577,7 +577,7 @@ def test_who_is_no_longer_logged_in_is_told_nothing_more(layer: ChannelLayerWrap
 
 
 def own_only(self: Any, request: Any) -> Any:
-    """What everybody said, to its authors alone: the get_queryset() of a ModelAdmin."""
+    """Return the objects of the request's user, as the get_queryset() of a ModelAdmin."""
     return Said.objects.filter(author=request.user)
 
 

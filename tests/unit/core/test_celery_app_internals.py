@@ -1,4 +1,4 @@
-"""What channelsq must know of Celery's apps: the project's own one, and what the project has set."""
+"""The project's own Celery app, and its settings that channelsq must know."""
 
 from __future__ import annotations
 

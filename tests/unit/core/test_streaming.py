@@ -1,4 +1,4 @@
-"""How many streaming responses run, and which are refused."""
+"""The number of streaming responses that run, and the refusal of others."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def layer(channel_layer: ChannelLayerWrapper) -> ChannelLayerWrapper:
 
 @pytest.fixture
 def writes(layer: ChannelLayerWrapper, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many sends each write had."""
+    """Return how many sends each write had."""
     counted: list[int] = []
     dispatch = layer.channel_layer.dispatch
 

@@ -29,7 +29,7 @@ def heard(layer: ChannelLayerWrapper) -> Any:
 
 @pytest.fixture
 def writes(layer: ChannelLayerWrapper, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many sends each write had."""
+    """Return how many sends each write had."""
     counted: list[int] = []
     dispatch = layer.channel_layer.dispatch
 

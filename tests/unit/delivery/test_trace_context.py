@@ -1,4 +1,4 @@
-"""Which of a client's headers are taken for a trace's, and where they are put."""
+"""The headers of clients that count as those of a trace, and their places."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ for _ in range(2):
 
 
 def lines_of(program: str) -> list[str]:
-    """What a program prints."""
+    """Return the lines that a program prints."""
     ran = subprocess.run(
         [sys.executable, "-c", SENTRY_PROGRAM + program],
         capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=50,

@@ -1,4 +1,4 @@
-"""What Django's handlers do for its requests and responses is done for those that come as messages."""
+"""The work of Django's handlers on requests and responses is done for those that come as messages, too."""
 
 from __future__ import annotations
 

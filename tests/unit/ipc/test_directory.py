@@ -1,4 +1,4 @@
-"""Where an IPCChannelLayer's directory is, and who may enter it."""
+"""The directory of an IPCChannelLayer, and its access rights."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_directory_that_was_exchanged_for_a_link_meanwhile_is_refused(
     first_look = Path.lstat
 
     def lstat(path: Path) -> os.stat_result:
-        """What an attacker does between the look and the use."""
+        """Act as an attacker between the check and the use."""
         found = first_look(path)
         if path == mine and not os.path.islink(mine):
             mine.rmdir()

@@ -50,7 +50,7 @@ NEVER = 10_000
 def killer(
     place: Store, steps: str, before: str = "store.me", *, sweeps: bool = True
 ) -> Iterator[Callable[[int], bool]]:
-    """What has a process take steps, and kills it at the statement with a number; it returns whether it was killed."""
+    """Return a function that has a process take steps, kills it at a numbered statement, and returns whether it did."""
     code = _KILLED.format(steps=steps, before=before)
     with subprocess.Popen(
         [sys.executable, "-c", code, str(place.directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -78,7 +78,7 @@ def put(place: Store, *payloads: bytes) -> None:
 
 
 def payloads(place: Store, queue: str) -> list[bytes]:
-    """What waits in a queue, which is empty then."""
+    """Take the waiting messages of a queue, and return their payloads."""
     return [taken.payload for taken in place.take([queue], 100, held=False)]
 
 

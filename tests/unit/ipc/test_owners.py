@@ -1,4 +1,4 @@
-"""Which of a site's processes live."""
+"""The living processes of a site."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def payloads(taken: list[Taken]) -> list[bytes]:
 
 
 def rows(store: Store, table: str) -> int:
-    """How many rows a table of the file has."""
+    """Return the number of rows of a table of the file."""
     return int(store.read(lambda connection: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]))
 
 
@@ -253,7 +253,7 @@ def test_each_death_is_counted_and_the_last_makes_a_dead_letter(place: Store) ->
     assert taken.deaths == MOST_DEATHS
     assert place.write(lambda tx: tx.bury(taken.key, "killed five"))
     assert not place.write(lambda tx: tx.bury(taken.key, "again"))
-    assert place.state("a") == (0, 0, None, 1)
+    assert place.state("a")[:4] == (0, 0, None, 1)
 
 
 def test_the_oldest_dead_letters_of_a_queue_go(place: Store, monkeypatch: pytest.MonkeyPatch) -> None:

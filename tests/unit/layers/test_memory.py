@@ -1,4 +1,4 @@
-"""What the contract suite cannot see of the in-memory layer: what it keeps."""
+"""The data that the in-memory layer keeps, which the contract's tests cannot see."""
 
 from __future__ import annotations
 

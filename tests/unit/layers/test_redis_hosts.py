@@ -92,7 +92,6 @@ def test_a_broker_that_is_no_redis_is_not_the_layers(monkeypatch: pytest.MonkeyP
         ({"hosts": [{"address": "redis://:secret@a"}]}, "not a dict"),
         ({"hosts": ["redis://a"], "url": "redis://a"}, "not both"),
         ({"hosts": ["amqp://a"]}, "needs a redis:// or rediss:// URL"),
-        ({"symmetric_encryption_keys": ["key"]}, r"CONFIG\['symmetric_encryption_keys'\]: messages are not encrypted"),
         ({"stats_prefix": "stats:"}, r"CONFIG\['stats_prefix'\]: no statistics are kept"),
         ({"connection_kwargs": {"db": 1}}, r"CONFIG\['connection_kwargs'\]: .*transport_options"),
     ],

@@ -1,4 +1,4 @@
-"""What a consumer of streams asks for, of streams that are played here."""
+"""The requests of a consumer of streams; the test plays the streams."""
 
 from __future__ import annotations
 

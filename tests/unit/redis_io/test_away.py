@@ -1,4 +1,4 @@
-"""Which errors of a Redis mean that it is away for now."""
+"""The errors of a Redis that mean that it is away for now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pages may open a WebSocket."""
+"""The pages that may open a WebSocket."""
 
 from __future__ import annotations
 

@@ -250,7 +250,7 @@ def test_a_subclass_may_let_in_who_sends_no_origin() -> None:
 
 
 class Base:
-    """What a generic consumer is to a router and to a decorator."""
+    """A stand-in with the attributes of a generic consumer that a router and a decorator use."""
 
     seen: ClassVar[list[tuple[str, Any]]] = []
 

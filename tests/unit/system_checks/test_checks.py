@@ -50,7 +50,7 @@ def use_broker(monkeypatch: pytest.MonkeyPatch, url: str | None, **more: Any) ->
 
 
 def found(entry: Any, **settings: Any) -> dict[str, django_checks.CheckMessage]:
-    """What the checks say of ``entry`` as the default layer, by id."""
+    """Return the messages of the checks for ``entry`` as the default layer, by id."""
     with override_settings(CHANNEL_LAYERS={"default": entry}, **settings):
         return by_id(checks.check_layers(None))
 

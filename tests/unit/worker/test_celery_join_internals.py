@@ -1,4 +1,4 @@
-"""Who may wait for a task's result in a worker: consumers, and no task."""
+"""Consumers may wait for a task's result in a worker, and tasks may not."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def threads_of(worker: EmbeddedWorker) -> list[threading.Thread]:
 
 
 class Replies:
-    """What a client gets."""
+    """The messages to a client."""
 
     def __init__(self, layer: ChannelLayerWrapper) -> None:
         self.name = layer.new_channel("websocket.send!")

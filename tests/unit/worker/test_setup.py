@@ -1,4 +1,4 @@
-"""Which layers a Celery app's workers consume, and what they say when there is none."""
+"""The layers that a Celery app's workers consume, and the message if there is none."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.support.fakes.clients import RecordingTicker
 
 
 def go_round(watched: set[RecordingTicker], looks: list[RecordingTicker], turns: int) -> list[int]:
-    """How many looked in each turn."""
+    """Return the numbers of looks in each turn."""
 
     async def run() -> list[int]:
         sizes: list[int] = []

@@ -1,4 +1,4 @@
-"""How long things take, as histograms."""
+"""Histograms of durations."""
 
 from __future__ import annotations
 

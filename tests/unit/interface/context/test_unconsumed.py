@@ -1,4 +1,4 @@
-"""When a channel counts as one that no worker consumes, and what is said of it."""
+"""Channels that no worker consumes, and the log lines about them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 
 @pytest.fixture
 def lines() -> Iterator[list[logging.LogRecord]]:
-    """What the interface server logs."""
+    """Return the log lines of the interface server."""
     with kept("channelsq.interface") as records:
         yield records
 

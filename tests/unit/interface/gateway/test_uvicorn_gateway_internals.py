@@ -14,7 +14,7 @@ GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class _Transport(asyncio.Transport):
-    """What a protocol writes."""
+    """A transport that keeps all that a protocol writes."""
 
     def __init__(self) -> None:
         super().__init__()

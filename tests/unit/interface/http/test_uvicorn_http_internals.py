@@ -16,7 +16,7 @@ UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\
 
 
 class _Transport(asyncio.Transport):
-    """What a protocol writes."""
+    """A transport that keeps all that a protocol writes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How much room a channel has, as far as one process knows."""
+"""The room of a channel, as far as one process knows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What envelopes hold, handed to the clients that it is for."""
+"""The entries of envelopes reach their clients."""
 
 from __future__ import annotations
 

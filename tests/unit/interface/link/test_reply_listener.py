@@ -1,4 +1,4 @@
-"""How much of the reply queues is read at once."""
+"""The sizes of reads from the reply queues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for room where a link tries again."""
+"""Publications that wait for room, where a link tries again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an interface server remembers of the groups of its sockets."""
+"""The groups of sockets that an interface server remembers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a client that does not answer a ping is lost."""
+"""Clients that do not answer a ping, and the time when they count as lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a socket's messages are made ready for the layer."""
+"""The messages of a socket are prepared for the layer in order."""
 
 from __future__ import annotations
 

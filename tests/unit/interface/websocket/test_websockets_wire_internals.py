@@ -1,4 +1,4 @@
-"""What is read past the parser of ``websockets`` begins only where a frame does."""
+"""Reads past the parser of ``websockets`` begin only where a frame does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is encoded for AMQP is what py-amqp reads, and what comes is cut into the frames that were sent."""
+"""py-amqp reads the encoded frames, and received bytes are cut into the frames that were sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a broker is waited for, by layers and by workers; and what becomes of py-amqp's waits."""
+"""The waits of layers and workers for a broker, and of py-amqp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Kombu layer's ``receive`` took off a process's queue for somebody else."""
+"""Messages for other channels that a Kombu layer's ``receive`` took off a process's queue."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.support.ports import free_port
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long was slept, without sleeping."""
+    """Return the durations of sleeps, without sleeping."""
     slept: list[float] = []
     monkeypatch.setattr(functional, "sleep", slept.append)
     return slept

@@ -1,4 +1,4 @@
-"""Where a client's messages go, as a process has seen them come."""
+"""The servers of clients' messages, as a process has seen them come."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from kombu.utils import json as kombu_json
 from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.wire import codec, signing
+from channelsq.layers.wire.protection import Protection
 from channelsq.layers.wire.signing import REDELIVERY, SKEW, Refused, Signing, sign_bare, without_signature
 from channelsq.layers.wire.stream_commands import StreamCommands
 from channelsq.layers.wire.wire_forms import open_task_body, task_message
@@ -175,7 +176,7 @@ def test_arguments_are_the_same_after_a_serializer(required: Signing) -> None:
 
 
 def test_stream_commands_sign(required: Signing) -> None:
-    commands = StreamCommands("", 60, "site:", required)
+    commands = StreamCommands("", 60, "site:", Protection(required))
     add, _ = commands.bare("websocket.send.p1", b"body")
     assert isinstance(add[4], bytes)
     assert required.open_bare("site:websocket.send.p1", decode_compact(add[4])[2]) == b"body"
@@ -191,7 +192,8 @@ def test_stream_commands_sign(required: Signing) -> None:
 
 
 def test_kombu_messages_are_signed(required: Signing) -> None:
-    headers, body = task_message("c", "site:c", codec.dumps({"a": 1}), delay=3, expiry=60, signing=required)
+    packed, protection = codec.dumps({"a": 1}), Protection(required)
+    headers, body = task_message("c", "site:c", packed, delay=3, expiry=60, protection=protection)
     required.check_task("site:c", headers["id"], body)
     assert open_task_body(body) == {"a": 1}
 

@@ -1,4 +1,4 @@
-"""What a worker says of consumers whose time limits it cannot keep."""
+"""Warnings of a worker about consumers whose time limits it cannot keep."""
 
 from __future__ import annotations
 

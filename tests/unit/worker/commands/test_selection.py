@@ -1,4 +1,4 @@
-"""Which channels and queues ``-Q`` and ``-X`` choose."""
+"""The channels and queues that ``-Q`` and ``-X`` choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a channel process finds the worker's app, and what it answers to questions."""
+"""The worker's app in a channel process, and the process's answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How channel processes are started and ended: as the worker was, and as Python ends a process."""
+"""The start and the end of channel processes: as the worker was started, and as Python ends a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker must know of Celery: what it runs, whether it ends, and what is around its tasks."""
+"""Celery's privates that a worker needs: its runs, its end, and the surroundings of its tasks."""
 
 from __future__ import annotations
 

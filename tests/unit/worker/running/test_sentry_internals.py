@@ -84,7 +84,7 @@ def told(**options: Any) -> tuple[list[bool], list[dict[str, Any]]]:
 
 
 def essence(event: dict[str, Any]) -> dict[str, Any]:
-    """What an operator reads in an event."""
+    """Return the parts of an event that an operator reads."""
     exception = event.get("exception", {}).get("values", [])
     return {
         "message": event.get("logentry", {}).get("message"),
@@ -99,7 +99,7 @@ def essence(event: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def traced() -> tuple[list[bool], list[dict[str, Any]]]:
-    """What Sentry's own wrappers tell, as they do when Sentry records transactions."""
+    """Report as Sentry's own wrappers do when Sentry records transactions."""
     return told(traces_sample_rate=1.0)
 
 

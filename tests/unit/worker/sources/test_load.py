@@ -1,4 +1,4 @@
-"""How many threads a runner uses follows from what its jobs do."""
+"""The number of threads of a runner follows from its jobs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_stall_lets_one_more_begin() -> None:
 
 
 def test_computing_beside_jobs_counts() -> None:
-    """What polls compute is the interpreter's time, too."""
+    """The computing of polls is the interpreter's time, too."""
     clock = Clock()
     clock.jobs(200, 0.002, 0.1)
     before = clock.load.allowed

@@ -1,4 +1,4 @@
-/* The live admin's bar at the lower edge of a page: who else is here, and what has changed. */
+/* The live admin's bar at the lower edge of a page: other people on the page, and changes. */
 "use strict";
 
 var channelsqAdmin = {};
@@ -17,7 +17,7 @@ channelsqAdmin.Bar = class {
     const bar = document.createElement("section");
     bar.className = "channelsq-bar";
     bar.setAttribute("aria-label", texts.region);
-    // There from the beginning: a screen reader tells of what comes into it later.
+    // Created at once, so that a screen reader announces later contents.
     const status = document.createElement("div");
     status.setAttribute("role", "status");
     this.#people = this.#part("ul", "channelsq-people", status);
@@ -26,7 +26,7 @@ channelsqAdmin.Bar = class {
     bar.append(status);
     this.#actions = this.#part("div", "channelsq-actions", bar);
     const content = document.getElementById("content-main") ?? document.querySelector("main") ?? document.body;
-    // Below the form, and at the window's lower edge until that is seen: nothing moves under the hands of who types.
+    // Below the form, and at the window's lower edge until that is visible, so that no field moves while somebody types.
     content.append(bar);
     this.element = bar;
   }
@@ -40,7 +40,7 @@ channelsqAdmin.Bar = class {
   }
 
   /**
-   * A text with its values, none of which is taken for HTML.
+   * Return a text with its values as nodes; no value is parsed as HTML.
    *
    * @param {string} name
    * @param {Record<string, string>} [values]
@@ -88,10 +88,10 @@ channelsqAdmin.Bar = class {
   }
 
   /**
-   * Shows a notice in place of the one with the same key.
+   * Show a notice in place of the one with the same key.
    *
    * @param {string} key
-   * @param {Node[]} nodes none to take it away
+   * @param {Node[]} nodes empty to remove the notice
    * @param {"info" | "warning" | "error"} [level]
    */
   notice(key, nodes, level = "warning") {
@@ -119,7 +119,7 @@ channelsqAdmin.Bar = class {
     button.className = "button";
     button.append(...this.text(text));
     button.addEventListener("click", act);
-    // Keep the focus where it is if the same is offered already.
+    // Keep the button, and so the focus, if it exists already.
     if (this.#actions.textContent !== button.textContent) this.#fill(this.#actions, [button]);
   }
 

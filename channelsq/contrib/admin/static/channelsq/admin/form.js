@@ -1,7 +1,7 @@
-/* The live admin on the pages of one object: which fields another has saved, and a reload that keeps one's input. */
+/* The live admin on the pages of one object: the fields that others saved, and a reload that keeps the user's input. */
 "use strict";
 
-/* What a form of the admin says, by keys that stay the same when inline forms are added or removed elsewhere. */
+/* The values of an admin form, by keys that stay the same when inline forms are added or removed elsewhere. */
 channelsqAdmin.FormState = class {
   /** @param {Document} doc the page, or one that was fetched */
   constructor(doc) {
@@ -11,7 +11,7 @@ channelsqAdmin.FormState = class {
   }
 
   /**
-   * The controls by key; several of one name are one.
+   * Return the controls by key; controls of one name share a key.
    *
    * @returns {Map<string, HTMLElement[]>}
    */
@@ -28,7 +28,7 @@ channelsqAdmin.FormState = class {
     return found;
   }
 
-  /** What the server has rendered, by key; also what can only be read.  @returns {Map<string, string>} */
+  /** Return the rendered values by key, also of read-only fields.  @returns {Map<string, string>} */
   rendered() {
     const values = new Map([...this.controls()].map(([key, controls]) => [key, this.renderedValue(controls)]));
     for (const shown of this.form.querySelectorAll(".readonly, td[class*='field-'] > p")) {
@@ -41,7 +41,7 @@ channelsqAdmin.FormState = class {
     return values;
   }
 
-  /** What is in the controls now.  @returns {Map<string, string>} */
+  /** Return the present values of the controls.  @returns {Map<string, string>} */
   current() {
     return new Map([...this.controls()].map(([key, controls]) => [key, JSON.stringify(this.values(controls))]));
   }
@@ -52,13 +52,13 @@ channelsqAdmin.FormState = class {
       if (control.type === "checkbox" || control.type === "radio") return control.checked ? [control.value] : [];
       if (control.type === "file") return [...control.files].map((file) => file.name);
       if (control.localName !== "select") return [control.value.replaceAll("\r\n", "\n")];
-      // What stands in the right-hand box of two is chosen, and only selected when the form is sent.
+      // The options in the right-hand box of two are chosen; the admin selects them only when the form is sent.
       const isBox = control.id.endsWith("_to") && this.doc.getElementById(control.id.replace(/_to$/, "_from"));
       return [...(isBox ? control.options : control.selectedOptions)].map((option) => option.value).sort();
     });
   }
 
-  /** What the server has written into controls.  @param {HTMLElement[]} controls @returns {string} */
+  /** Return the value that the server rendered into controls.  @param {HTMLElement[]} controls @returns {string} */
   renderedValue(controls) {
     const values = controls.flatMap((control) => {
       if (control.type === "checkbox" || control.type === "radio") return control.defaultChecked ? [control.value] : [];
@@ -72,7 +72,7 @@ channelsqAdmin.FormState = class {
     return JSON.stringify(stored ? [stored.getAttribute("href")] : values);
   }
 
-  /** A control's name with the object's key in place of the number of its inline form. */
+  /** Return a control's name with the object's key in place of the number of its inline form. */
   #key(name) {
     const found = /^(.+)-(\d+)-(.+)$/.exec(name);
     const initial = found && this.form.querySelector(`[name="${CSS.escape(`${found[1]}-INITIAL_FORMS`)}"]`);
@@ -89,7 +89,7 @@ channelsqAdmin.FormState = class {
     return (id ?? this.form.querySelector(`input[type=hidden][name^="${start}"]`))?.value || `#${index}`;
   }
 
-  /** The row of an inline's object, or of a new one.  @param {string} key */
+  /** Return the row of an inline's object, or of a new one.  @param {string} key */
   row(key) {
     const [prefix, object] = key.split("/");
     for (const row of this.form.querySelectorAll(".inline-related[id], tr.form-row[id]")) {
@@ -98,7 +98,7 @@ channelsqAdmin.FormState = class {
     return null;
   }
 
-  /** How a reader of the page would call a field.  @param {string} key */
+  /** Return the label of a field, as the page shows it.  @param {string} key */
   label(key) {
     const [prefix, , inlineField] = key.split("/");
     const row = inlineField === undefined ? null : this.row(key);
@@ -119,7 +119,7 @@ channelsqAdmin.FormState = class {
     return row ? `${this.rowLabel(key)} › ${label}` : label;
   }
 
-  /** How a reader would call an inline's object.  @param {string} key */
+  /** Return the name of an inline's object, as the page shows it.  @param {string} key */
   rowLabel(key) {
     const row = this.row(key);
     const [prefix] = key.split("/");
@@ -129,11 +129,11 @@ channelsqAdmin.FormState = class {
   }
 };
 
-/* The page of one object: its form, its history, or the question whether to delete it. */
+/* The page of one object: its form, its history, or the confirmation of its deletion. */
 channelsqAdmin.ObjectPage = class {
   #data;
   #bar;
-  /** What the page was rendered with, and what was last heard of. */
+  /** The rendered values, and those of the last comparison. */
   #baseline = null;
   #known = null;
   #waiting = [];
@@ -151,7 +151,7 @@ channelsqAdmin.ObjectPage = class {
     this.#ready = this.#begin();
     document.addEventListener("submit", (event) => {
       if (!event.target.closest("#content-main")) return;
-      // What this page saves is no news to it.  A form that did not leave in time is here to stay.
+      // The page does not report its own save.  If the page is still here after that time, the save failed.
       this.#leaving = true;
       setTimeout(() => (this.#leaving = false), 15_000);
     });
@@ -182,12 +182,12 @@ channelsqAdmin.ObjectPage = class {
     this.#bar.withdrawOffer();
   }
 
-  /** The connection is back: what was saved meanwhile is told by nobody. */
+  /** Compare after a reconnection: no event reports saves of the meantime. */
   returned() {
     this.saved({ by: null, you: false, at: null });
   }
 
-  /** Looks at the stored object after a moment, and only where somebody sees it. */
+  /** Fetch the stored object after a short delay, and only in a visible tab. */
   #look() {
     clearTimeout(this.#timer);
     if (!this.#waiting.length || this.#fetching || document.hidden) return;
@@ -243,7 +243,7 @@ channelsqAdmin.ObjectPage = class {
     this.#bar.notice(`saved ${by} ${at}`, this.#bar.text(text, values));
   }
 
-  /** The fields in which two states differ, and how a reader calls them.  @returns {Map<string, string>} */
+  /** Return the fields in which two states differ, with their labels.  @returns {Map<string, string>} */
   #difference(before, after, state) {
     const fields = new Map();
     const told = new Set();
@@ -262,7 +262,7 @@ channelsqAdmin.ObjectPage = class {
     return fields;
   }
 
-  // -- a reload that keeps what was typed
+  // -- a reload that keeps the input
 
   get #place() {
     return `channelsq-admin ${location.pathname}`;
@@ -298,7 +298,7 @@ channelsqAdmin.ObjectPage = class {
     if (text === null) return;
     sessionStorage.removeItem(this.#place);
     const kept = Object.entries(JSON.parse(text));
-    // The admin's own scripts begin later, and find what is written into the form now; rows are added by theirs.
+    // The admin's own scripts start later, and see the values that are written now; they also add rows.
     const left = kept.filter(([key, entry]) => !this.#write(key, entry));
     const finish = async () => {
       const lost = [];
@@ -316,7 +316,7 @@ channelsqAdmin.ObjectPage = class {
     if (labels.length) this.#bar.notice(text, this.#bar.text(text, { fields: labels.join(", ") }), level);
   }
 
-  /** Adds rows to an inline until there is one for a key; false if there is none.  @returns {Promise<boolean>} */
+  /** Add rows to an inline until one has a key; return false if none gets it.  @returns {Promise<boolean>} */
   async #addRow(key) {
     const prefix = /^(.+)\/\+\d+\//.exec(key)?.[1];
     if (prefix === undefined) return false;
@@ -327,7 +327,7 @@ channelsqAdmin.ObjectPage = class {
     return this.state.row(key) !== null;
   }
 
-  /** Writes values into the controls of a key; false if there are none.  */
+  /** Write values into the controls of a key; return false if there are none.  */
   #write(key, { values, texts }) {
     const controls = values && this.state.controls().get(key);
     if (!controls) return false;

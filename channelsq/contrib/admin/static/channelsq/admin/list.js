@@ -1,17 +1,17 @@
-/* The live admin on changelists: changed rows are shown as they are now, removed ones are marked, new ones offered. */
+/* The live admin on changelists: it updates changed rows, marks removed ones and offers added ones. */
 "use strict";
 
 channelsqAdmin.ListPage = class {
   #data;
   #bar;
   #rows = new Map();
-  /** Each row as the server rendered it. */
+  /** The rows as the server rendered them. */
   #rendered = new Map();
   #changed = new Set();
   #removed = new Set();
   #added = new Set();
   #unknown = false;
-  /** What was told and not looked at yet. */
+  /** The reported changes that are not shown yet. */
   #told = { changed: new Set(), removed: new Set() };
   #timer = undefined;
   #lookedAt = -Infinity;
@@ -25,7 +25,7 @@ channelsqAdmin.ListPage = class {
     document.addEventListener("visibilitychange", () => document.hidden || this.#look());
   }
 
-  /** The rows of a changelist by primary key; null if they cannot be told apart. */
+  /** Return the rows of a changelist by primary key; null if they cannot be told apart. */
   #rowsOf(doc, keys) {
     const rows = [...doc.querySelectorAll("#result_list > tbody > tr")].filter((row) =>
       row.querySelector("[class*='field-'], .action-checkbox"),
@@ -48,14 +48,14 @@ channelsqAdmin.ListPage = class {
     this.#look();
   }
 
-  /** The connection is back: anything may have changed. */
+  /** Compare after a reconnection: any row may have changed. */
   returned() {
     for (const key of this.#data.rows) this.#told.changed.add(key);
     this.#unknown = true;
     this.#look();
   }
 
-  /** Looks at the changelist after a moment, seldom, and only where somebody sees it. */
+  /** Fetch the changelist after a short delay, at most every two seconds, and only in a visible tab. */
   #look() {
     clearTimeout(this.#timer);
     const { changed, removed } = this.#told;
@@ -116,7 +116,7 @@ channelsqAdmin.ListPage = class {
     const before = this.#rendered.get(key);
     if (cells.every((cell, n) => cell === before[n])) return;
     this.#rendered.set(key, cells);
-    // In a window that chooses an object the cells hold scripts' own links.
+    // In a popup the cells have links that the admin's scripts use.
     if (!document.body.classList.contains("popup") && !this.#data.bound && row.cells.length === stored.cells.length) {
       [...row.cells].forEach((cell, n) => {
         if (cells[n] !== before[n]) this.#renew(cell, stored.cells[n]);
@@ -125,7 +125,7 @@ channelsqAdmin.ListPage = class {
     this.#mark(key, "rowChanged", this.#changed);
   }
 
-  /** Shows a cell as it is stored now, but not over what somebody has typed. */
+  /** Update a cell, unless the user has typed into it. */
   #renew(cell, stored) {
     const controls = [...cell.querySelectorAll("input, select, textarea")];
     if (!controls.length) {

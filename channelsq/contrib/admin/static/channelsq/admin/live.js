@@ -1,4 +1,4 @@
-/* The live admin: a socket for a page, and what comes on it. */
+/* The live admin: the socket of a page, and its messages. */
 "use strict";
 
 (() => {
@@ -8,7 +8,7 @@
   const bar = new channelsqAdmin.Bar(data.texts);
   const page = data.kind === "list" ? new channelsqAdmin.ListPage(data, bar) : new channelsqAdmin.ObjectPage(data, bar);
 
-  /** ms between two signs of life, after which silence the connection is taken for lost, and until that is told. */
+  /** ms: between two signs of life, of silence before the connection counts as lost, and before that is shown. */
   const LOOK_EVERY = 60_000, SILENCE = 150_000, TELL_AFTER = 5000;
   const NOT_ALLOWED = 4403;
 
