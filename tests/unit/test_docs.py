@@ -15,6 +15,7 @@ from channelsq.interface.basis.config import OPTIONS, parser
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.limits import LIMIT_OPTIONS, Limits
 from channelsq.interface.basis.server_options import shown_size
+from channelsq.interface.email.email_gateway import EmailGateway
 from channelsq.interface.gateway import OPTIONS as GATEWAY_OPTIONS
 from channelsq.interface.gateway import Gateway, GatewayConfig
 from channelsq.interface.gateway.gateway_metrics import GAUGES, GatewayMetrics
@@ -270,7 +271,7 @@ def test_the_interfaces_options_are_those_of_help() -> None:
     assert written == told
 
 
-@pytest.mark.parametrize("gateway", [SmsGateway], ids=lambda gateway: gateway.protocol)
+@pytest.mark.parametrize("gateway", [SmsGateway, EmailGateway], ids=lambda gateway: gateway.protocol)
 def test_the_gateways_options_are_those_of_help(gateway: type[Gateway]) -> None:
     written = {row[0]: row[1:] for row in rows(DOCS / "interface-servers.md") if len(row) == 3}
     for option in gateway.options:
