@@ -69,6 +69,7 @@ class Primary:
             "socket_timeout": PATIENCE,
             "retry": Retry(NoBackoff(), 0),
             **options,
+            "decode_responses": True,
         }
         self._min_other_sentinels = min_other_sentinels
         self._begin()
@@ -154,6 +155,8 @@ class Primary:
         client: Any = self._manager.sentinels[number]
         try:
             state = client.execute_command("SENTINEL MASTER", self.name)
+            # Until a failover has ended, only this answer has the replica that was promoted.
+            told = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self.name)
         except ResponseError as error:
             if "No such master" in str(error):
                 problems.append(f"{where} knows {_known(client)}: correct master_name")
@@ -165,10 +168,12 @@ class Primary:
             problems.append(f"{where} does not answer: {error}")
             return
         self._skipped.pop(number, None)
-        if self._manager.check_master_state(state, self.name):
-            found.append((int(state["config-epoch"]), (str(state["ip"]), int(state["port"]))))
+        before = (str(state["ip"]), int(state["port"]))
+        address = before if told is None else (str(told[0]), int(told[1]))
+        if address != before or self._manager.check_master_state(state, self.name):
+            found.append((int(state["config-epoch"]), address))
         else:
-            problems.append(f"{where} says that {state['ip']}:{state['port']} is down")
+            problems.append(f"{where} says that {address[0]}:{address[1]} is down")
 
     # -- following
 
