@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.exceptions import BrokerUnavailable
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.link.link_contract import Link, Publication
@@ -68,16 +69,19 @@ class ShardedLink(Link):
         if self._stopping:
             return
         now = self._loop.time()
-        servers = self._sharded.placement.servers
+        servers, health = self._sharded.placement.servers, self._sharded.health
         for place, link in enumerate(self._links):
             if link.reachable:
                 if self._away.pop(place, None) is not None:
+                    health.answered(place)
                     logger.warning("the server %s is back", servers[place], extra=extra("shard_back"))
-            elif place not in self._away:
+                continue
+            if place not in self._away:
                 self._away[place] = now
                 logger.warning(
                     "the server %s is away: its clients use the others", servers[place], extra=extra("shard_away")
                 )
+            health.failed(place, BrokerUnavailable(servers[place], "its connections are lost"))
         self._loop.call_later(_LOOK_EVERY, self._look)
 
     @property

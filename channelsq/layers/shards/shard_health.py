@@ -39,6 +39,10 @@ class ShardHealth:
             self._away[place] = error, monotonic() + TRYING, pause
             return None
 
+    def is_away(self, place: int) -> bool:
+        """Return whether a server did not answer when it was asked last."""
+        return place in self._away
+
     def failed(self, place: int, error: BrokerUnavailable) -> None:
         """Record that a server did not answer."""
         with self._lock:

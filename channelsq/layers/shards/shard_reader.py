@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
+from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.contract.source_contract import WaitableSource
+from channelsq.layers.shards.shard_health import ShardHealth
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -31,13 +33,22 @@ class ShardReader:
         source: the server's source.
         place: its place among the servers.
         shown: its URL, for the log.
+        health: is told whether the server is there.
         woken: called, in the other thread, when the server is back.
     """
 
-    def __init__(self, source: WaitableSource[Any], place: int, shown: str, woken: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        source: WaitableSource[Any],
+        place: int,
+        shown: str,
+        health: ShardHealth,
+        woken: Callable[[], None],
+    ) -> None:
         self.source = source
         self.place = place
         self._shown = shown
+        self._health = health
         self._woken = woken
         #: True while the polling thread may use the source.
         self.is_open = False
@@ -96,10 +107,6 @@ class ShardReader:
                 return
         self.source.close()
 
-    def stop(self) -> None:
-        """Connect no more."""
-        self._closing.set()
-
     # -- in the thread that connects
 
     def _connect(self) -> None:
@@ -107,32 +114,39 @@ class ShardReader:
             try:
                 self.source.connect()
                 self._carry_out()
-                self._done(self.source.poll(0.0) if self.source.has_credit() else ())
-                return
+                found = self.source.poll(0.0) if self.source.has_credit() else ()
             except self.source.errors as error:
                 self.source.lost()
                 self._failed(error)
             except Exception as error:  # an error of this code, or unusable options
                 self._failed(error)
                 logger.exception("%s: connecting failed", self._shown, extra={"action": "poll_failed"})
+            else:
+                if self._done(found):
+                    return
             self._closing.wait(EVERY)
-        with self._lock:
-            self.source.close()
+        self.source.close()
 
-    def _done(self, found: Sequence[Any]) -> None:
+    def _done(self, found: Sequence[Any]) -> bool:
+        """Hand the server over to the polling thread; return False if the source was closed meanwhile."""
         self.brought.extend(found)
         if self._failures:
             self._failures = 0
             self.doubted_until = monotonic() + DOUBTED
             logger.info("%s: the server is back", self._shown, extra={"action": "shard_back"})
         self.error = None
+        self._health.answered(self.place)
         with self._lock:
+            if self._closing.is_set():
+                return False
             self.is_open = True
         self._woken()
+        return True
 
     def _failed(self, error: BaseException) -> None:
         """Record and log a failure; log the first, the second, the fourth, the eighth … in a row."""
         self.error = error
+        self._health.failed(self.place, BrokerUnavailable(self._shown, error))
         self._failures += 1
         if self._failures & (self._failures - 1) == 0:
             logger.warning(

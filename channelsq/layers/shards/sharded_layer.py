@@ -39,6 +39,9 @@ from channelsq.layers.wire.signing import Signing
 
 T = TypeVar("T")
 
+#: The most names that are tried for a new channel while servers are away.
+_TRIED_NAMES = 20
+
 #: Seconds between two rounds over servers without a message: the first, and the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02
 
@@ -135,9 +138,14 @@ class ShardedChannelLayer(BaseChannelLayer):
         names = list(channels)
         self.each(lambda shard: shard.delete_queues(names))
 
-    def shard_of(self, group: str) -> KombuBroker:
-        """Return the layer of the server with a group."""
-        return self.shards[self.placement.first(group)]
+    def new_channel(self, pattern: str) -> str:
+        """See :meth:`LayerSettings.new_channel`; the channel's server is one that is not away, if there is one."""
+        name = super().new_channel(pattern)
+        for _ in range(_TRIED_NAMES):
+            if not self.health.is_away(self.placement.first(name)):
+                break
+            name = super().new_channel(pattern)
+        return name
 
     def on(self, place: int, call: Callable[[KombuBroker], T]) -> T:
         """Return the result of a call of the layer at ``place``; remember whether its server answered.

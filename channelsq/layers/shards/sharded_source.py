@@ -97,7 +97,7 @@ class ShardedSource(Source[ShardDelivery]):
     def __init__(self, layer: Layer, sources: Sequence[WaitableSource[Any]]) -> None:
         self._layer = layer
         self._readers = [
-            ShardReader(source, place, shown(layer.shards[place].url), self._wake)
+            ShardReader(source, place, shown(layer.shards[place].url), layer.health, self._wake)
             for place, source in enumerate(sources)
         ]
         self._changed = threading.Condition()
@@ -150,8 +150,6 @@ class ShardedSource(Source[ShardDelivery]):
 
     def interrupt(self) -> None:
         self._ends = True
-        for reader in self._readers:
-            reader.stop()
         for reader in self._open:
             reader.source.interrupt()
         self._wake()

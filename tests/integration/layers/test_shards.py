@@ -203,6 +203,17 @@ def test_another_server_stands_in(
     assert worker.take()[1] == {"n": 2}
 
 
+def test_new_channels_are_on_servers_that_are_there(layer: ShardedChannelLayer, servers: list[RedisServer]) -> None:
+    servers[0].stop()
+    with pytest.raises(BrokerUnavailable):
+        layer.group_channels(group_of(layer, 0))
+    for pattern in ("websocket.send!", "http.request.body?"):
+        assert {layer.placement.first(layer.new_channel(pattern)) for _ in range(20)} == {1}
+    servers[0].start()
+    wait_until(lambda: _joins(layer, group_of(layer, 0), "member"), "the server")
+    assert {layer.placement.first(layer.new_channel("body?")) for _ in range(50)} == {0, 1}
+
+
 def _joins(layer: ShardedChannelLayer, group: str, channel: str) -> bool:
     try:
         layer.group_add(group, channel)
