@@ -17,10 +17,10 @@ from typing import Any
 from kombu.transport import virtual
 from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[attr-defined]  # not in its stubs
 
-from channelsq.ipc.dead_letters import bury
 from channelsq.ipc.directory import directory_from
 from channelsq.ipc.messages import LEASE, Key, Message, Taken
 from channelsq.ipc.store import Store, store_at
+from channelsq.ipc.store_dead_letters import bury
 from channelsq.ipc.waiter import LOOK_EVERY, Waiter
 from channelsq.redis_core.compact import ForeignPayload
 from channelsq.redis_core.suspects import MOST_DEATHS, Suspects

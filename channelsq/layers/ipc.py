@@ -20,11 +20,11 @@ from channelsq.layers.contract.outbox import collected_here
 from channelsq.layers.contract.source_contract import Source, SourceOptions
 from channelsq.layers.groups.begun_marks import BegunStore
 from channelsq.layers.groups.group_stores import GroupStore
-from channelsq.layers.ipc_broker.listener import StoreListener
-from channelsq.layers.ipc_broker.receiver import StoreReceiver
-from channelsq.layers.ipc_broker.sender import StoreOutbox, StoreSender
 from channelsq.layers.ipc_broker.store_errors import store_errors
 from channelsq.layers.ipc_broker.store_groups import StoreBegun, StoreGroups
+from channelsq.layers.ipc_broker.store_listener import StoreListener
+from channelsq.layers.ipc_broker.store_receiver import StoreReceiver
+from channelsq.layers.ipc_broker.store_sender import StoreOutbox, StoreSender
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.kombu_broker.broker_access import DEFAULT_PREFIX
 
@@ -98,7 +98,7 @@ class IPCChannelLayer(KombuChannelLayer):
         return found[1]
 
     def source(self, options: SourceOptions) -> Source[Any]:
-        from channelsq.layers.ipc_broker.source import StoreSource  # not at the top: only workers need it
+        from channelsq.layers.ipc_broker.store_source import StoreSource  # not at the top: only workers need it
 
         return StoreSource(self, lambda: self.store, self.store_sender, options)
 

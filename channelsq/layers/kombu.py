@@ -26,10 +26,10 @@ from channelsq.layers.groups.begun_marks import KEPT_AFTER, BegunStore, MemoryBe
 from channelsq.layers.groups.group_stores import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.groups.presence import Presence
 from channelsq.layers.kombu_broker.broker_access import DEFAULT_PREFIX, KombuBroker, channel_of
-from channelsq.layers.kombu_broker.listener import KombuListener
+from channelsq.layers.kombu_broker.kombu_listener import KombuListener
+from channelsq.layers.kombu_broker.kombu_receiver import KombuReceiver
+from channelsq.layers.kombu_broker.kombu_sender import KombuSender
 from channelsq.layers.kombu_broker.params import redis_params
-from channelsq.layers.kombu_broker.receiver import KombuReceiver
-from channelsq.layers.kombu_broker.sender import KombuSender
 from channelsq.redis_io.away import is_unreachable
 
 #: Seconds for which a consumer's sends wait for a Redis that is away, and between two attempts.

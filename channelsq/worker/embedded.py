@@ -13,7 +13,7 @@ from django.db import connections
 from channelsq import conf
 from channelsq.asgi import channel_layers
 from channelsq.signals import worker_process_ready, worker_ready
-from channelsq.worker.running import database
+from channelsq.worker.running import database_connections
 from channelsq.worker.running.consumer_tasks import ConsumerTasks
 from channelsq.worker.sources.crew import Crew
 
@@ -69,7 +69,7 @@ class EmbeddedWorker:
 
     def start(self) -> None:
         """Start taking messages."""
-        database.look_after_consumers()
+        database_connections.look_after_consumers()
         alias = self.layer.alias
         # No prefetch, so that a channel holds as many messages as its capacity allows.
         self._crew = Crew(
@@ -105,7 +105,7 @@ class EmbeddedWorker:
     def _around(self) -> Iterator[None]:
         for alias, connection in self._shared_connections.items():
             connections[alias] = connection
-        database.here.are_shared = bool(self._shared_connections)
+        database_connections.here.are_shared = bool(self._shared_connections)
         try:
             yield
         finally:

@@ -19,7 +19,7 @@ from channelsq.signals import worker_process_ready, worker_ready
 from channelsq.worker import dead_reports, pool
 from channelsq.worker.commands import control, selection
 from channelsq.worker.connections.broker_lending import lend_broker
-from channelsq.worker.running import database
+from channelsq.worker.running import database_connections
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.consumer_tasks import ConsumerTasks, tasks_of
 from channelsq.worker.running.execution import report_failed
@@ -79,7 +79,7 @@ def install(app: Celery) -> None:
     app.steps["worker"].add(Sources)
     control.install()
     signals.worker_init.connect(worker_connection.install, weak=False)
-    signals.worker_init.connect(database.keep_connections, weak=False)
+    signals.worker_init.connect(database_connections.keep_connections, weak=False)
     signals.worker_ready.connect(_on_ready, weak=False)
     signals.worker_process_init.connect(_on_process_ready, weak=False)
 

@@ -31,8 +31,8 @@ from channelsq.ipc.database import BUSY_TIMEOUT, Database, is_busy
 from channelsq.ipc.messages import Message, Taken, Transaction
 from channelsq.ipc.store import News, has_messages, readers_of
 from channelsq.layers.ipc import IPCChannelLayer
-from channelsq.layers.ipc_broker.incoming import keep_newer, log_foreign, open_bare
 from channelsq.layers.ipc_broker.store_errors import ERRORS, unavailable
+from channelsq.layers.ipc_broker.store_incoming import keep_newer, log_foreign, open_bare
 from channelsq.layers.kombu_broker.broker_access import QUEUE_EXPIRES
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import Refused

@@ -11,7 +11,7 @@ from kombu import Queue
 
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.amqp.amqp_publisher import AmqpPublisher
-from channelsq.layers.amqp.outgoing import DEADLINE, Batch, Destination, Outgoing
+from channelsq.layers.amqp.publication import DEADLINE, Batch, Destination, Publication
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.capacity_window import TRUSTED, CapacityWindow
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
@@ -75,7 +75,7 @@ class Window(CapacityWindow):
         self.close()
 
 
-class Outgoings:
+class Publications:
     """Messages that are written together.
 
     Args:
@@ -84,7 +84,7 @@ class Outgoings:
 
     def __init__(self, publisher: AmqpPublisher) -> None:
         self._publisher = publisher
-        self.messages: list[Outgoing] = []
+        self.messages: list[Publication] = []
         #: The windows to renew when these messages are written.
         self.wanting: list[Window] = []
 
@@ -111,7 +111,7 @@ class Admission:
         self._pid = os.getpid()
         self.publisher = AmqpPublisher(layer, self.forget)
 
-    def admit(self, channel: str, capacity: int, outgoing: Outgoings) -> Window:
+    def admit(self, channel: str, capacity: int, outgoing: Publications) -> Window:
         """Reserve space in the window of a channel, or of a process (``"name.process!"``), and return the window.
 
         Raises:
@@ -137,7 +137,7 @@ class Admission:
         Raises:
             ChannelFull: the queue is full.
         """
-        outgoing = Outgoings(self.publisher)
+        outgoing = Publications(self.publisher)
         try:
             window = self.admit(channel, capacity, outgoing)
         except BrokerUnavailable:
@@ -175,7 +175,7 @@ class Admission:
             self._windows[channel] = window
         return window
 
-    def publish(self, outgoing: Outgoings) -> None:
+    def publish(self, outgoing: Publications) -> None:
         """Publish messages, and request the size of queues that may soon be full."""
         outgoing.publish()
         for window in outgoing.wanting:

@@ -19,7 +19,7 @@ from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.amqp import amqp_frames
 from channelsq.layers.amqp.amqp_connection import AmqpConnection, ChannelClosed
 from channelsq.layers.amqp.amqp_frames import Frame
-from channelsq.layers.amqp.outgoing import DEADLINE, Destination, Outgoing, Question
+from channelsq.layers.amqp.publication import DEADLINE, Destination, Publication, Question
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.kombu_broker.amqp_internals import Blocked
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
@@ -55,26 +55,26 @@ class _Session:
         self.number = 0
         self.methods: dict[str, bytes] = {}
         #: The written and unconfirmed messages, by their numbers on the AMQP channel.
-        self.pending: dict[int, Outgoing] = {}
+        self.pending: dict[int, Publication] = {}
         #: The unanswered requests.
         self.questions: deque[Question] = deque()
         self.lost: BaseException | None = None
 
-    def add(self, item: Outgoing | Question) -> bytes:
+    def add(self, item: Publication | Question) -> bytes:
         """Record a message or request that is written next, and return its frames."""
-        if isinstance(item, Outgoing):
+        if isinstance(item, Publication):
             self.number += 1
             self.pending[self.number] = item
             return self._encode(item)
         self.questions.append(item)
         return amqp_frames.declare(_ASK, item.destination.queue, item.destination.arguments)
 
-    def unanswered(self) -> list[Outgoing | Question]:
+    def unanswered(self) -> list[Publication | Question]:
         """Return all written items without an answer from RabbitMQ."""
         messages = [message for message in self.pending.values() if message.done is not None]
         return [*messages, *self.questions]
 
-    def _encode(self, outgoing: Outgoing) -> bytes:
+    def _encode(self, outgoing: Publication) -> bytes:
         queue = outgoing.destination.queue
         method = self.methods.get(queue)
         if method is None:
@@ -103,13 +103,13 @@ class AmqpPublisher:
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._session: _Session | None = None
-        self._unsent: deque[Outgoing | Question] = deque()
+        self._unsent: deque[Publication | Question] = deque()
         self._blocked_since: float | None = None
         self._closing = False
 
     # -- for senders
 
-    def publish(self, messages: Iterable[Outgoing]) -> None:
+    def publish(self, messages: Iterable[Publication]) -> None:
         """Write messages, in order; the result of each is reported to it."""
         self._be_whole()
         with self._lock:
@@ -244,7 +244,7 @@ class AmqpPublisher:
 
     def _are_overdue(self) -> bool:
         with self._lock:
-            first = next((item for item in self._unsent if isinstance(item, Outgoing)), None)
+            first = next((item for item in self._unsent if isinstance(item, Publication)), None)
         return first is not None and first.deadline < time.monotonic()
 
     def _serve(self, session: _Session) -> BaseException:
@@ -305,7 +305,7 @@ class AmqpPublisher:
                     message.returned = True
                     return
 
-    def _publish_again(self, message: Outgoing) -> None:
+    def _publish_again(self, message: Publication) -> None:
         """Declare the deleted queue of a message, and publish the message again."""
         if message.deadline < time.monotonic():
             error = RecoverableConnectionError(f"the queue {message.destination.queue} is deleted again and again")
@@ -399,9 +399,9 @@ class AmqpPublisher:
             return True
 
     @staticmethod
-    def _tell(items: Iterable[Outgoing | Question], error: Exception) -> None:
+    def _tell(items: Iterable[Publication | Question], error: Exception) -> None:
         for item in items:
-            if isinstance(item, Outgoing):
+            if isinstance(item, Publication):
                 item.tell(error)
             else:
                 item.answer(0, error)

@@ -8,14 +8,14 @@ from kombu import Queue
 
 from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
-from channelsq.layers.amqp.amqp_capacity import Admission, Outgoings
+from channelsq.layers.amqp.amqp_capacity import Admission, Publications
 from channelsq.layers.amqp.message_encoder import MessageEncoder
-from channelsq.layers.amqp.outgoing import DEADLINE, Batch, Destination, Outgoing
+from channelsq.layers.amqp.publication import DEADLINE, Batch, Destination, Publication
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
-from channelsq.layers.kombu_broker.sender import KombuSender
+from channelsq.layers.kombu_broker.kombu_sender import KombuSender
 from channelsq.layers.wire.wire_forms import Entry, pack_envelopes
 
 
@@ -50,7 +50,7 @@ class AmqpSender(KombuSender):
 
     def dispatch(self, envelopes: Mapping[str, list[Entry]], messages: Sequence[tuple[str, Send]]) -> None:
         batch = Batch()
-        outgoing = Outgoings(self._admission.publisher)
+        outgoing = Publications(self._admission.publisher)
         full = self._encode(envelopes, messages, batch, outgoing)
         self._admission.publish(outgoing)
         batch.close()
@@ -71,7 +71,7 @@ class AmqpSender(KombuSender):
                 self._layer.tally.count_full(error)
             told(place, error)
 
-        outgoing = Outgoings(self._admission.publisher)
+        outgoing = Publications(self._admission.publisher)
         batches: list[Batch] = []
         for place, send in enumerate(sends):
             batch: Batch = _Told(place, tell)
@@ -128,7 +128,7 @@ class AmqpSender(KombuSender):
                 envelopes.setdefault(prefix, []).extend(entries)
             messages += outbox.messages
         batch = Batch(lambda: done(batch.error))
-        outgoing: list[Outgoing] = []
+        outgoing: list[Publication] = []
         for prefix, entries in envelopes.items():
             destination = self._admission.place_of(prefix)
             outgoing += [self._encoder.bare(destination, body, batch.add()) for _, body in pack_envelopes(entries)]
@@ -160,7 +160,7 @@ class AmqpSender(KombuSender):
         """
         channel = queue.removeprefix(self._layer.queue_prefix)
         self._admission.publisher.publish(
-            (Outgoing(self._admission.place_of(channel), identity, header[12:], body, done),)
+            (Publication(self._admission.place_of(channel), identity, header[12:], body, done),)
         )
 
     def _encode(
@@ -168,7 +168,7 @@ class AmqpSender(KombuSender):
         envelopes: Mapping[str, list[Entry]],
         messages: Sequence[tuple[str, Send]],
         batch: Batch,
-        outgoing: Outgoings,
+        outgoing: Publications,
     ) -> ChannelFull | None:
         """Add the messages whose channels are not full; return ChannelFull for the first other one."""
         full: ChannelFull | None = None

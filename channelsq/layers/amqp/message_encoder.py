@@ -13,7 +13,7 @@ from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[att
 
 from channelsq.core.names import new_id
 from channelsq.layers.amqp import amqp_frames
-from channelsq.layers.amqp.outgoing import Destination, Outgoing
+from channelsq.layers.amqp.publication import Destination, Publication
 from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, task_body, task_message
@@ -57,7 +57,7 @@ class MessageEncoder:
         arguments = to_rabbitmq_queue_arguments(described.queue_arguments or {}, expires=described.expires)
         return Destination(queue.name, channel, arguments)
 
-    def task(self, destination: Destination, send: Send, told: Told) -> Outgoing:
+    def task(self, destination: Destination, send: Send, told: Told) -> Publication:
         """Return the message for a channel that workers consume."""
         layer, channel, queue = self._layer, destination.channel, destination.queue
         identity = send.identity or new_id()
@@ -70,7 +70,7 @@ class MessageEncoder:
                 CONTENT_TYPE, _BINARY, headers,
                 delivery_mode=_PERSISTENT, expiration=_ms(layer.expiry + send.delay), correlation_id=identity,
             )  # fmt: skip
-            return Outgoing(destination, identity, encoded, body, told)
+            return Publication(destination, identity, encoded, body, told)
         form = self._forms.get(queue) or self._new_form(channel, queue)
         short = amqp_frames.short_string(identity)
         long = b"S\0\0\0" + short
@@ -80,9 +80,9 @@ class MessageEncoder:
             self._start, len(table).to_bytes(4, "big"), table, _PERSISTENT, short, form.expiration
         )  # fmt: skip
         body = task_body(channel, queue, send.body, identity, layer.expiry, layer.protection)
-        return Outgoing(destination, identity, encoded, body, told)
+        return Publication(destination, identity, encoded, body, told)
 
-    def bare(self, destination: Destination, body: bytes, told: Told) -> Outgoing:
+    def bare(self, destination: Destination, body: bytes, told: Told) -> Publication:
         """Return the message for a ``?`` channel, or a process's reply queue."""
         layer = self._layer
         if layer.protection.is_on:
@@ -92,7 +92,7 @@ class MessageEncoder:
             CONTENT_TYPE, _BINARY, {},
             delivery_mode=_TRANSIENT, expiration=_ms(layer.expiry), message_id=identity,
         )  # fmt: skip
-        return Outgoing(destination, identity, encoded, body, told)
+        return Publication(destination, identity, encoded, body, told)
 
     def _new_form(self, channel: str, queue: str) -> _Form:
         layer = self._layer

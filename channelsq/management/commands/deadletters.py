@@ -14,8 +14,8 @@ from kombu.exceptions import ContentDisallowed, DecodeError, OperationalError
 from channelsq import conf
 from channelsq.asgi import channel_layers
 from channelsq.exceptions import InvalidChannelLayerError
-from channelsq.ipc.dead_letters import StoredDeadLetters
 from channelsq.ipc.ipc_transport import Transport
+from channelsq.ipc.store_dead_letters import StoredDeadLetters
 from channelsq.layers.wire.encryption import Encryption, is_sealed
 from channelsq.operations.all_dead_letters import AllDeadLetters
 from channelsq.redis_core.compact import ForeignPayload

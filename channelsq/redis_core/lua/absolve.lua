@@ -7,7 +7,7 @@
 -- ARGV[2]   stream-lease:   with the global prefix; <this><consumer> is deleted for each of them
 -- ARGV[3..] the consumers
 --
--- Gives how many entries they hold.
+-- Return how many entries they hold.
 
 local held = 0
 for i = 3, #ARGV do

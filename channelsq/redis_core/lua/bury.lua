@@ -12,7 +12,7 @@
 -- ARGV[4]   how many dead letters are kept
 -- ARGV[5..] field, value; and so on: of the dead letter
 --
--- Gives the dead letter's id, an empty string if the consumer did not hold the entry.
+-- Return the dead letter's id, an empty string if the consumer did not hold the entry.
 
 local held = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])
 if type(held) ~= 'table' or held.err or not held[1] then

@@ -3,7 +3,7 @@
 -- KEYS[1]  list: the queue; Kombu pushes on the left and pops on the right, each element a JSON message
 -- ARGV[1]  now, unix time in seconds
 -- ARGV[2]  the name of the header that holds the unix time at which a message expires
--- Gives how many were dropped.
+-- Return how many were dropped.
 local dropped = 0
 while true do
   local raw = redis.call('LINDEX', KEYS[1], -1)

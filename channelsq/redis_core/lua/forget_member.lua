@@ -6,7 +6,7 @@
 --          <prefix>:group:{<group>}           set of members
 --          <prefix>:group:{<group>}:expiry    the same by the time their membership ends
 --
--- Gives how many groups that were.
+-- Return how many groups that were.
 
 local groups = redis.call('SMEMBERS', KEYS[1])
 for _, group in ipairs(groups) do

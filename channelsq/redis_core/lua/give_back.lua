@@ -9,7 +9,7 @@
 -- ARGV[2]   the consumer
 -- ARGV[3..] id, message, lifetime in ms or nothing, deaths; and so on: an empty message is not copied
 --
--- Gives how many the consumer held.
+-- Return how many the consumer held.
 
 local returned = 0
 for i = 3, #ARGV, 4 do

@@ -3,7 +3,7 @@
 -- KEYS[1]  set: the channels in the group             (members that ended are removed)
 -- KEYS[2]  sorted set: channel -> unix time of its end (the same)
 -- ARGV[1]  now, unix time in seconds
--- Gives the remaining members of KEYS[1].
+-- Return the remaining members of KEYS[1].
 local ended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1])
 -- unpack() is limited by the Lua stack, so go in steps
 for first = 1, #ended, 1000 do

@@ -7,7 +7,7 @@
 -- ARGV[3]  the id after which to begin, '-' for the first
 -- ARGV[4]  how many entries at most
 --
--- Gives {last, {{id, {field, value, ...}}, ...}}: the id to go on after, an empty string when there is no more; each
+-- Return {last, {{id, {field, value, ...}}, ...}}: the id to go on after, an empty string when there is no more; each
 -- entry with one more field d, how many consumers died with it.  An entry whose message was deleted is left out.
 
 local entries = {}

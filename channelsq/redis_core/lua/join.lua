@@ -8,7 +8,7 @@
 -- ARGV[3]    the lease in ms
 -- ARGV[4..]  for each stream its x-expires in ms, 0 for none
 --
--- Gives 1.
+-- Return 1.
 
 redis.call('SET', KEYS[1], 1, 'PX', ARGV[3])
 for i = 2, #KEYS do

@@ -8,7 +8,7 @@
 -- ARGV[1]  the group
 -- ARGV[2]  the consumer
 --
--- Gives how many entries the consumer still holds.
+-- Return how many entries the consumer still holds.
 
 local held = 0
 for _, key in ipairs(KEYS) do

@@ -5,7 +5,7 @@
 -- ARGV[1]  the group
 -- ARGV[2]  how many entries to delete at most, so that one call does not hold up the server
 --
--- Gives how many were deleted; call it again until that is 0.
+-- Return how many were deleted; call it again until that is 0.
 
 local left = tonumber(ARGV[2])
 local deleted = 0

@@ -5,7 +5,7 @@
 --
 -- ARGV     for each command how many words it has, and the words
 --
--- Gives the text of the errors that single commands ended with; MULTI would answer each command twice, and what
+-- Return the text of the errors that single commands ended with; MULTI would answer each command twice, and what
 -- is sent for every few messages is answered for every few messages.  An error that says that the server is away for
 -- now ends the script with it, before the acknowledgements, which come last: it is all to be sent again.
 

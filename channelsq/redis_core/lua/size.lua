@@ -8,7 +8,7 @@
 -- ARGV[1]  the group
 -- ARGV[2]  how many expired entries to delete at most, in each stream
 --
--- Gives the sum.
+-- Return the sum.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

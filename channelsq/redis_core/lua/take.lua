@@ -9,7 +9,7 @@
 -- ARGV[2]  the consumer
 -- ARGV[3]  how many entries at most
 --
--- Gives {{stream, {{id, {field, value}}, ...}}, ...} as XREADGROUP does, {} if there is nothing.
+-- Return {{stream, {{id, {field, value}}, ...}}, ...} as XREADGROUP does, {} if there is nothing.
 
 local left = tonumber(ARGV[3])
 local taken = {}

@@ -1,5 +1,5 @@
 #!lua flags=no-cluster,allow-oom
--- Gives a consumer what consumers without a lease hold, and removes those that hold nothing.
+-- Give a consumer what consumers without a lease hold, and remove those that hold nothing.
 --
 -- How many consumers died with an entry is what its field d says, of those that held the entry which this one is a
 -- copy of, and its count of deliveries.  After the second death entries are handed out in quarantine: the more
@@ -13,7 +13,7 @@
 -- ARGV[5]  how many deaths make a dead letter, 0 for no number of them
 -- ARGV[6]  how much of the consumer's quarantine is free, 0 to 1
 --
--- Gives {stopped, {{stream, {{id, {field, value, ...}}, ...}}, ...}}: 1 if the quarantine had no room for the next
+-- Return {stopped, {{stream, {{id, {field, value, ...}}, ...}}, ...}}: 1 if the quarantine had no room for the next
 -- entry, else 0; the rest as XREADGROUP does, each entry with one more field d, the deaths.
 
 local left = tonumber(ARGV[4])

@@ -6,7 +6,7 @@
 -- ARGV[1]  the dead letter's id
 -- ARGV[2]  the message, empty for none
 --
--- Gives 1, or 0 if there is no such dead letter.
+-- Return 1, or 0 if there is no such dead letter.
 
 if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then
     return 0

@@ -27,7 +27,7 @@ from channelsq.core import streaming
 from channelsq.delivery import shutdown
 from channelsq.worker.processes import python_internals
 from channelsq.worker.processes.pipe import Pipe
-from channelsq.worker.running import celery_state_internals, celery_tracer_internals, database
+from channelsq.worker.running import celery_state_internals, celery_tracer_internals, database_connections
 from channelsq.worker.sources import held_messages
 from channelsq.worker.sources.crew import Crew
 
@@ -228,7 +228,7 @@ def main() -> None:
     app.log.setup(options["loglevel"], options["logfile"], redirect_stdouts=False, hostname=hostname)
     logging.getLogger("channelsq").setLevel(options["own_loglevel"])
     celery_tracer_internals.set_up_process(app, hostname)
-    database.keep_connections(SimpleNamespace(app=app))
+    database_connections.keep_connections(SimpleNamespace(app=app))
     shutdown.reset()
     signals.worker_process_init.send(sender=hostname)  # before tasks get their tracers
     process = ChannelProcess(app, pipe, options)

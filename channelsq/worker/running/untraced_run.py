@@ -16,7 +16,7 @@ from channelsq.delivery import trace_context
 from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.layers.wire.signing import HEADER
 from channelsq.message import Message
-from channelsq.worker.running import celery_stack_internals, database, sentry_internals
+from channelsq.worker.running import celery_stack_internals, database_connections, sentry_internals
 from channelsq.worker.running.consumer_task import BREADCRUMBS, DECRYPTED, RAISED, Verified, shown
 from channelsq.worker.running.execution import run_consumer
 from channelsq.worker.running.isolation import bare, fresh
@@ -86,10 +86,10 @@ def _run(
         return _trace(task, message.id, args, kwargs, describe())
     context = LazyContext(describe, args, kwargs)
     celery_stack_internals.enter(task, context)
-    connections = database.here
+    connections = database_connections.here
     try:
         if connections.may_be_open:
-            database.begin()
+            database_connections.begin()
         run_consumer(profile.call, message, profile.name, profile.sender, kwargs, profile.rerun)
     except Exception as error:
         raised = error
@@ -97,7 +97,7 @@ def _run(
         return None
     finally:
         if connections.may_be_open:
-            database.close_old()
+            database_connections.close_old()
         celery_stack_internals.leave(task)
     # Includes attributes that the consumer has set: handlers of the failure get the same request.
     said = {name: value for name, value in vars(context).items() if name not in _CALL}

@@ -19,7 +19,7 @@ from channelsq import Channel, Group, route
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.message import Message
 from channelsq.test import ChannelTestCase, Client, apply_routes
-from channelsq.worker.running import database
+from channelsq.worker.running import database_connections
 from channelsq.worker.running.consumer_task import make_consumer_task
 from channelsq.worker.running.isolation import IsolatedTracer, bare, fresh
 from tests.support.apps import current
@@ -130,9 +130,9 @@ def test_a_consumer_that_is_applied_in_place_leaves_nothing(app: Celery, layer: 
 def test_queries_of_a_connection_that_was_closed_are_forgotten_too() -> None:
     connection.queries_log.append({"sql": "of the message before", "time": "0"})
     connection.close()
-    database.close_old()
-    assert database.here.may_be_open
-    database.begin()
+    database_connections.close_old()
+    assert database_connections.here.may_be_open
+    database_connections.begin()
     assert len(connection.queries_log) == 0
 
 

@@ -36,7 +36,7 @@ def main(options: dict[str, Any]) -> None:
 
     from channelsq.delivery import trace_context
     from channelsq.message import Message
-    from channelsq.worker.running import database, untraced_run
+    from channelsq.worker.running import database_connections, untraced_run
     from channelsq.worker.running.consumer_task import make_consumer_task
     from channelsq.worker.running.task_profile import TaskProfile
     from tests.support.layers import installed, wrapped
@@ -55,7 +55,7 @@ def main(options: dict[str, Any]) -> None:
 
     layer = wrapped()
     with installed(layer), Celery("shop", broker="memory://", set_as_current=False) as app:
-        database.keep_connections(type("Worker", (), {"app": app}))
+        database_connections.keep_connections(type("Worker", (), {"app": app}))
         quickly = []
         for number, consumer in enumerate((succeeds, fails, logs, succeeds, logs, logs)):
             task = make_consumer_task(app, layer, consumer, f"shop.{consumer.__name__}{number}")

@@ -13,7 +13,7 @@ from celery.app.trace import build_tracer
 from channelsq import consumer as with_options
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.message import Message
-from channelsq.worker.running import celery_stack_internals, database, untraced_run
+from channelsq.worker.running import celery_stack_internals, database_connections, untraced_run
 from channelsq.worker.running.consumer_task import make_consumer_task
 from channelsq.worker.running.task_profile import TaskProfile
 from tests.support.apps import current
@@ -33,7 +33,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     for signal in (signals.task_prerun, signals.task_postrun):
         monkeypatch.setattr(signal, "receivers", [])
     with Celery("quick", broker="memory://", set_as_current=False) as app, current(app):
-        database.keep_connections(type("Worker", (), {"app": app}))
+        database_connections.keep_connections(type("Worker", (), {"app": app}))
         yield app
 
 
@@ -223,8 +223,8 @@ def test_a_connection_that_cannot_be_closed_is_told_and_nothing_else(
     def fail() -> None:
         raise OSError("half open")
 
-    monkeypatch.setattr(database, "close_old_connections", fail)
-    monkeypatch.setattr(database.here, "may_be_open", True)
+    monkeypatch.setattr(database_connections, "close_old_connections", fail)
+    monkeypatch.setattr(database_connections.here, "may_be_open", True)
     profile, message = profile_of(app, layer, lambda message: None), message_on(layer, order=1)
     assert run(profile, message) is None
     assert replies(layer, message) == [{"done": 1}]

@@ -10,8 +10,8 @@ from channelsq.core.wire_version import NewerWire
 from channelsq.ipc.messages import Taken
 from channelsq.ipc.store import Store
 from channelsq.layers.contract.layer_values import Deliver
-from channelsq.layers.ipc_broker.incoming import keep_newer, log_foreign, open_bare
 from channelsq.layers.ipc_broker.store_errors import ERRORS, unavailable
+from channelsq.layers.ipc_broker.store_incoming import keep_newer, log_foreign, open_bare
 from channelsq.layers.kombu_broker.broker_access import QUEUE_EXPIRES, KombuBroker
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import Refused

@@ -21,7 +21,7 @@ class Destination(NamedTuple):
     arguments: Mapping[str, Any]
 
 
-class Outgoing:
+class Publication:
     """A message on its way to a queue.
 
     Args:

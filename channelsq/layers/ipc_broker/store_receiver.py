@@ -10,9 +10,9 @@ from channelsq.core.wire_version import NewerWire, teller
 from channelsq.ipc.messages import Taken
 from channelsq.ipc.store import Store
 from channelsq.layers.contract.layer_values import Received
-from channelsq.layers.ipc_broker.incoming import keep_newer, log_foreign, open_bare, open_message
+from channelsq.layers.ipc_broker.store_incoming import keep_newer, log_foreign, open_bare, open_message
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
-from channelsq.layers.kombu_broker.receiver import KombuReceiver
+from channelsq.layers.kombu_broker.kombu_receiver import KombuReceiver
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import Refused
 from channelsq.layers.wire.wire_forms import open_task_body, raw_body

@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 
 from kombu import Message as KombuMessage
 
-from channelsq.ipc.dead_letters import bury
 from channelsq.ipc.messages import LEASE, Key, Taken, Transaction
 from channelsq.ipc.store import Store, has_messages
+from channelsq.ipc.store_dead_letters import bury
 from channelsq.layers.contract.outbox import Outbox
 from channelsq.layers.contract.source_contract import Plain, Source, SourceOptions, TaskMessage
-from channelsq.layers.ipc_broker.incoming import is_compact, log_foreign, open_message
-from channelsq.layers.ipc_broker.sender import Put, StoreOutbox, StoreSender
 from channelsq.layers.ipc_broker.store_errors import ERRORS, unavailable
+from channelsq.layers.ipc_broker.store_incoming import is_compact, log_foreign, open_message
+from channelsq.layers.ipc_broker.store_sender import Put, StoreOutbox, StoreSender
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.wire import codec
 from channelsq.redis_core.compact import ForeignPayload, NewerPayload, decode_compact

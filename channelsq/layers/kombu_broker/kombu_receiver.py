@@ -16,7 +16,7 @@ from channelsq.core.wire_version import NewerWire, check_headers, teller
 from channelsq.layers.contract.layer_values import Received
 from channelsq.layers.contract.membership_notes import is_note
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
-from channelsq.layers.kombu_broker.listener import log_foreign
+from channelsq.layers.kombu_broker.kombu_listener import log_foreign
 from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import Refused
 from channelsq.layers.wire.wire_forms import (
@@ -28,7 +28,7 @@ from channelsq.layers.wire.wire_forms import (
     raw_body,
 )
 
-logger = logging.getLogger("channelsq.layers.kombu_broker.receiver")
+logger = logging.getLogger("channelsq.layers.kombu_broker.kombu_receiver")
 
 #: The most messages that wait in this process for readers of one process's channels.
 MOST_WAITING = 10_000

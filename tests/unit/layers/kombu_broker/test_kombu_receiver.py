@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from channelsq.layers import KombuChannelLayer
-from channelsq.layers.kombu_broker import receiver
+from channelsq.layers.kombu_broker import kombu_receiver
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_it_expires(layer: KombuChannelLayer, monkeypatch: pytest.MonkeyPatch) -
     layer.send(one, {"n": 1})
     assert layer.receive([two]) == (None, None)
     later = SimpleNamespace(monotonic=lambda: time.monotonic() + 10)
-    monkeypatch.setattr(receiver, "time", later)
+    monkeypatch.setattr(kombu_receiver, "time", later)
     assert layer.receive([one]) == (None, None)
     layer.send(two, {"n": 2})
     assert layer.receive([one]) == (None, None)
@@ -44,13 +44,13 @@ def test_it_expires(layer: KombuChannelLayer, monkeypatch: pytest.MonkeyPatch) -
 def test_it_is_bounded_and_what_is_dropped_is_told(
     layer: KombuChannelLayer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(receiver, "MOST_WAITING", 2)
+    monkeypatch.setattr(kombu_receiver, "MOST_WAITING", 2)
     one, two = layer.new_channel("reply!"), layer.new_channel("reply!")
     for number in range(5):
         layer.send(one, {"n": number})
     with caplog.at_level(logging.WARNING):
         assert layer.receive([two]) == (None, None)
-    assert [record.message.split(":")[0] for record in caplog.records if record.name == receiver.logger.name] == [
+    assert [record.message.split(":")[0] for record in caplog.records if record.name == kombu_receiver.logger.name] == [
         f"1 dropped of the messages to channels like {two}"
     ] * 3
     assert [layer.receive([one])[1] for _ in range(3)] == [{"n": 3}, {"n": 4}, None]

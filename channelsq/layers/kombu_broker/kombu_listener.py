@@ -19,7 +19,7 @@ from channelsq.layers.wire import codec
 from channelsq.layers.wire.signing import Refused
 from channelsq.layers.wire.wire_forms import is_expired, open_body, open_envelope
 
-logger = logging.getLogger("channelsq.layers.kombu_broker.listener")
+logger = logging.getLogger("channelsq.layers.kombu_broker.kombu_listener")
 
 #: Seconds between two checks of heartbeats.
 _LOOK_EVERY = 0.5
