@@ -12,6 +12,7 @@ from typing import Any
 from django.db import OperationalError
 from django.utils import timezone
 
+from app import gateways
 from app.forms import MessageForm
 from app.handshake import own_pages_only, request_of, user_of
 from app.models import Presence, Room, frame
@@ -88,7 +89,9 @@ def say(message: Message, presence: Presence, content: dict[str, Any]) -> None:
         reply(message, type="error", text=problems, key=key if "key" not in form.errors else "")
     else:
         posted, is_new = presence.room.post(presence.user, form.cleaned_data["text"], form.cleaned_data["key"])
-        if not is_new:  # the others have it; this page had no confirmation
+        if is_new:
+            gateways.answer(presence.room, posted.text)
+        else:  # the others have it; this page had no confirmation
             reply(message, **posted.content)
 
 

@@ -3,7 +3,9 @@
 HTTP requests without a route go to Django's views (``app/urls.py``).
 """
 
-from app import consumers
+from django.conf import settings
+
+from app import consumers, gateways
 from channelsq import include, route
 
 ROOM = r"^/chat/(?P<room>[-\w]+)/$"
@@ -14,3 +16,9 @@ channel_routing = [
     route("websocket.receive", consumers.receive, path=ROOM),
     route("websocket.disconnect", consumers.disconnect, path=ROOM),
 ]
+
+if getattr(settings, "GATEWAY_ROOM", ""):
+    channel_routing += [
+        route("sms.receive", gateways.text_came),
+        route("email.receive", gateways.mail_came),
+    ]

@@ -14,6 +14,10 @@ DATABASE_URL         such as postgres://user:password@host/name; SQLite if unset
 REDIS_URL            redis://, rediss:// or sentinel://: channels, groups, and tasks unless BROKER_URL is set
 IPC_PREFIX           a name: channels, groups and tasks between processes of this machine, without a server
 BROKER_URL           another broker for tasks, such as amqp://
+GATEWAY_ROOM         the slug of the room that shows texts and mails (docs/interface-servers.md); none if unset
+TWILIO_ACCOUNT_SID   with TWILIO_AUTH_TOKEN and TWILIO_SENDER: for python -m channelsq.interface.sms
+EMAIL_DOMAINS        domains whose mails python -m channelsq.interface.email accepts, divided by commas
+EMAIL_HOST           the mail server for answers, and EMAIL_PORT
 ==================== =================================================================================
 """
 
@@ -206,6 +210,19 @@ CELERY_WORKER_CONCURRENCY = 8
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = TIME_ZONE
+
+# -- texts and mails ----------------------------------------------------------------------------
+
+GATEWAY_ROOM = os.environ.get("GATEWAY_ROOM", "")
+if "TWILIO_ACCOUNT_SID" in os.environ:
+    CHANNEL_SMS = {
+        "account_sid": os.environ["TWILIO_ACCOUNT_SID"],
+        "auth_token": os.environ.get("TWILIO_AUTH_TOKEN", ""),
+        "sender": os.environ.get("TWILIO_SENDER", ""),
+    }
+CHANNEL_EMAIL = {"domains": words("EMAIL_DOMAINS")}
+EMAIL_HOST = os.environ.get("EMAIL_HOST", "localhost")
+EMAIL_PORT = int(os.environ.get("EMAIL_PORT", "25"))
 
 # -- logs ---------------------------------------------------------------------------------------
 
