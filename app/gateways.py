@@ -1,7 +1,7 @@
 """Texts and mails in a chat room, if ``GATEWAY_ROOM`` in the settings names the room's slug.
 
-A text or mail appears in the room under a handle, such as ``sms-1f2e3d4c``: its sender's address is for nobody else.  A
-member answers with ``@sms-1f2e3d4c Hello``, for as long as the message's reply channel lives.
+A text or mail appears in the room under a handle, such as ``sms-1f2e3d4c``: the room does not see its
+sender's address.  A member answers with ``@sms-1f2e3d4c Hello``, for as long as the message's reply channel lives.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def show(message: Message, kind: str, address: str, text: str, identity: str) ->
     """Post a text or mail, once, and let members answer it through its reply channel."""
     room = Room.objects.filter(slug=settings.GATEWAY_ROOM).first()
     if room is None:
-        message.reply_channel.send({"text": "There is nobody here."})
+        message.reply_channel.send({"text": "This room does not exist."})
         return
     handle = f"{kind}-{salted_hmac('app.gateways', address).hexdigest()[:16]}"
     group = answers_to(handle)
