@@ -27,7 +27,7 @@ THREADS = ("-P", "threads", "-c", "8")
 BROKERS = {"streams": "redis-streams://", "redis": "redis://", "amqp": "RabbitMQ"}
 
 #: Channel layers, the default of the benchmarks first, and their names in the tables.
-LAYERS = {"streams": "Redis streams", "amqp": "RabbitMQ", "ipc": "IPC"}
+LAYERS = {"streams": "Redis streams", "shards": "two Redis servers", "amqp": "RabbitMQ", "ipc": "IPC"}
 
 #: uvicorn's WebSocket implementations.
 WS = ("websockets", "websockets-sansio", "wsproto")
@@ -155,6 +155,11 @@ class Working(Stack):
             self.env["BENCH_LAYER"] = self.vhost.url
         if setup.layer == "ipc":
             self.env["BENCH_LAYER"] = f"ipc://bench-{self.port}"
+        if setup.layer == "shards":
+            second = Redis(logs, f"{self.name}-second")
+            self.programs.append(second)
+            self._listens(second, second.port)
+            self.env["BENCH_SECOND_REDIS"] = second.url
         self.worker = self._start("worker", *celery(self.site), "worker", *setup.worker)
 
     def _broker_url(self) -> str:

@@ -140,7 +140,22 @@ def _on_layers() -> list[Target]:
             shown,
         )
         for layer, shown in LAYERS.items()
-        if layer != "streams"
+        if layer not in ("streams", "shards")
+    ]
+
+
+def _on_shards() -> list[Target]:
+    """Return the target for a second Redis that is not needed."""
+    one, two = on_layer("streams"), on_layer("shards")
+    return [
+        Target(
+            f"{SOCKETS} echoing, channels on two Redis servers, against one",
+            0.9,
+            True,
+            "x",
+            _rate("layers", two, one),
+            LAYERS["shards"],
+        )
     ]
 
 
@@ -236,6 +251,7 @@ TARGETS = [
     *_on_brokers(),
     *_on_layers(),
     *_on_ipc(),
+    *_on_shards(),
     *_waiting(),
     Target(f"{QUERY}, against Channels 4 sync", 2, True, "x", _rate("database", REFERENCE, SYNC, QUERY), "PostgreSQL"),
     Target(

@@ -1,7 +1,7 @@
 """channelsq's production settings: channels on Redis streams, everything else as it is by default.
 
 ``BENCH_CELERY_BROKER`` is Celery's broker, which need not be the Redis of the channels; ``BENCH_LAYER`` is another
-broker for the channels; ``BENCH_TIME_LIMIT`` gives
+broker for the channels, and ``BENCH_SECOND_REDIS`` another Redis that carries half of them; ``BENCH_TIME_LIMIT`` gives
 every task a time limit; ``BENCH_SENTRY`` starts Sentry's SDK, for a server that takes no events.
 """
 
@@ -58,6 +58,12 @@ if _LAYER.startswith("ipc://"):
     CHANNEL_LAYERS["default"] |= {
         "BACKEND": "channelsq.layers.IPCChannelLayer",
         "CONFIG": {"prefix": _LAYER.removeprefix("ipc://"), "channel_capacity": {SINK: SINK_CAPACITY}},
+    }
+
+if "BENCH_SECOND_REDIS" in os.environ:
+    CHANNEL_LAYERS["default"]["CONFIG"] = {
+        "hosts": [REDIS, os.environ["BENCH_SECOND_REDIS"]],
+        "channel_capacity": {SINK: SINK_CAPACITY},
     }
 
 if os.environ.get("BENCH_SENTRY"):

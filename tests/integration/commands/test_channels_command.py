@@ -72,7 +72,7 @@ def test_json(site: Site) -> None:
     channels = {each["channel"]: each for each in found["channels"]}
     assert channels["websocket.receive"] == {
         "channel": "websocket.receive", "waiting": 0, "held": 0, "oldest": None, "dead": 0, "capacity": 100,
-        "consumers": [worker["name"]],
+        "sent": channels["websocket.receive"]["sent"], "consumers": [worker["name"]],
     }  # fmt: skip
     assert channels["slow"]["consumers"] == []
     assert worker["pid"] == site.project.worker.pid

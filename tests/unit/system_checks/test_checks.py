@@ -105,7 +105,7 @@ def test_w001_no_layers() -> None:
         ({"default": {**MEMORY, "CONFIG": {"capacity": -5}}}, ["'capacity'", "-5", "above 0"]),
         ({"default": {**MEMORY, "CONFIG": {"channel_capacity": {"x": "y"}}}}, ["'x'", "'y'", "above 0"]),
         ({"default": {**REDIS, "CONFIG": {"url": "amqp://x"}}}, ["'amqp://x", "KombuChannelLayer"]),
-        ({"default": {**REDIS, "CONFIG": {"hosts": []}}}, ["a list of one URL or (host, port), not of 0"]),
+        ({"default": {**REDIS, "CONFIG": {"hosts": []}}}, ["a list of URLs or (host, port)", "not an empty one"]),
     ],
     ids=lambda value: "" if isinstance(value, list) else repr(value)[:50],
 )
