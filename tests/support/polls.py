@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -298,10 +297,3 @@ class Editor:
         """Close the browser's window; nothing may have gone wrong in it."""
         self.context.close()
         assert not self.errors, self.errors
-
-
-def data_of(html: str) -> dict[str, object]:
-    """Return what the live admin has put into a page; {} if nothing."""
-    found = re.search(r'<script id="channelsq-admin" type="application/json">(.*?)</script>', html)
-    data: dict[str, object] = json.loads(found[1]) if found else {}
-    return data

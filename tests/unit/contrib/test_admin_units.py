@@ -34,7 +34,7 @@ from channelsq.message import Message
 from channelsq.worker.running.execution import run_consumer
 from tests.support.layers import drain, installed, wrapped
 from tests.support.markdown import rows
-from tests.support.polls import data_of
+from tests.support.page_data import data_of
 from tests.support.processes import ROOT
 
 PAGE = OpenPage("change", "admin", "app.room", "7", "1", 12.5, "abc", ("1", "2"))
