@@ -7,18 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from channelsq.interface.basis.command_line import ConfigError, parser_of, read_values
+from channelsq.interface.basis.common_options import (
+    DRAIN_DELAY,
+    HOST,
+    LAYER,
+    METRICS,
+    VERBOSITY,
+    port,
+    status_path_option,
+)
 from channelsq.interface.basis.limits import LIMIT_OPTIONS, Limits
 from channelsq.interface.basis.server_options import (
     TIME,
     TIME_OR_OFF,
     Option,
-    alias,
-    host,
     integer,
     root_path,
     seconds,
     socket_path,
-    status_path,
     switch,
     who_answers,
 )
@@ -73,14 +79,9 @@ class InterfaceConfig:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("host", host, "address to listen on", "HOST", shown_default="127.0.0.1, or 0.0.0.0 if PORT is set"),
-    Option(
-        "port",
-        integer(0, 65535, "give a port number, 1 to 65535, or 0 for any free one"),
-        "port to listen on; PORT is read too, as Heroku sets it",
-        "PORT",
-    ),
-    Option("layer", alias, "hand clients' messages to this entry of CHANNEL_LAYERS", "ALIAS"),
+    HOST,
+    port("port", "port to listen on; PORT is read too, as Heroku sets it"),
+    LAYER,
     Option(
         "unix_socket",
         socket_path,
@@ -132,12 +133,7 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
     ),
     *LIMIT_OPTIONS,
-    Option(
-        "drain_delay",
-        seconds(zero=True, remedy=TIME_OR_OFF),
-        "on SIGTERM accept clients for this long while health/ready says no, so that a load balancer notices",
-        "SECONDS",
-    ),
+    DRAIN_DELAY,
     Option(
         "drain_window",
         seconds(zero=True, remedy="give seconds above 0, or 0 to close all at once"),
@@ -153,21 +149,10 @@ OPTIONS: tuple[Option, ...] = (
         "NUMBER",
         shown_default="this process alone",
     ),
-    Option(
-        "status_path",
-        status_path,
-        "answer health/live and health/ready below this path, without a worker; none to disable them",
-        "PATH",
-    ),
-    Option("metrics", switch, "also answer metrics there, in the format of Prometheus"),
+    status_path_option("answer health/live and health/ready below this path, without a worker; none to disable them"),
+    METRICS,
     Option("access_log", switch, "log a line for each HTTP request and the start and end of each WebSocket"),
-    Option(
-        "verbosity",
-        integer(0, 3, "give 0, 1, 2 or 3"),
-        "0: errors, 1: also warnings and start-up, 2: also details, 3: also those of libraries",
-        "LEVEL",
-        short="-v",
-    ),
+    VERBOSITY,
 )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from channelsq.interface.basis.common_options import KEEP_ALIVE_TIMEOUT, MAX_HEADER_SIZE
 from channelsq.interface.basis.server_options import TIME, TIME_OR_OFF, Option, integer, seconds, size
 
 _GIB = 1024**3
@@ -76,24 +77,14 @@ LIMIT_OPTIONS: tuple[Option, ...] = (
         "forwarded; 0 for no limit",
         "NUMBER",
     ),
-    Option(
-        "max_header_size",
-        size(16 * 1024**2),
-        "the largest request line and headers together; larger ones get 431",
-        "BYTES",
-    ),
+    MAX_HEADER_SIZE,
     Option(
         "header_timeout",
         seconds(zero=False, remedy=TIME),
         "the longest time for a client to send them before it gets 408",
         "SECONDS",
     ),
-    Option(
-        "keep_alive_timeout",
-        seconds(zero=False, remedy=TIME),
-        "close a connection on which no other request begins for this long",
-        "SECONDS",
-    ),
+    KEEP_ALIVE_TIMEOUT,
     Option(
         "max_body_size",
         size(1024 * _GIB, zero="for no limit"),

@@ -28,7 +28,8 @@ from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.diagnostics.causes import explained
 from channelsq.interface.basis.command_line import ConfigError
-from channelsq.interface.basis.server_options import TIME, Option, host, integer, seconds, size
+from channelsq.interface.basis.common_options import port
+from channelsq.interface.basis.server_options import TIME, Option, host, seconds, size
 from channelsq.interface.basis.sockets import bind
 from channelsq.interface.email.loops import automatic
 from channelsq.interface.email.mail_parser import content_of, line, parse
@@ -79,12 +80,7 @@ class EmailGateway(Gateway):
     options: ClassVar[tuple[Option, ...]] = (
         *OPTIONS,
         Option("smtp_host", host, "address to receive mails on", "HOST"),
-        Option(
-            "smtp_port",
-            integer(0, 65535, "give a port number, 1 to 65535, or 0 for any free one"),
-            "port to receive mails on",
-            "PORT",
-        ),
+        port("smtp_port", "port to receive mails on"),
         Option(
             "smtp_timeout",
             seconds(zero=False, remedy=TIME),

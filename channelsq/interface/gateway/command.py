@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from django.utils.module_loading import import_string
+
 from channelsq.interface.basis.command_line import ConfigError
 from channelsq.interface.basis.packages import check_packages
 from channelsq.interface.basis.project_setup import choose_settings, import_from_here, set_up
@@ -45,6 +47,27 @@ def run_gateway(gateway: type[Gateway], argv: Sequence[str] | None = None) -> in
                 )
             asyncio.run(gateway(config, layer).run())
     except ConfigError as error:
-        print(f"channelsq {gateway.protocol} gateway: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+        return _refuse(gateway.protocol, error)
     return 0
+
+
+def run_named(path: str, protocol: str, *, needs: str) -> int:
+    """Run a gateway of channelsq's own; return the exit code as :func:`run_gateway`.
+
+    Args:
+        path: the import path of its class.
+        protocol: its protocol, which is also the name of the extra that installs what it needs.
+        needs: the package that it needs.
+    """
+    try:
+        gateway = import_string(path)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != needs:
+            raise
+        return _refuse(protocol, f"it needs the package {needs}: pip install 'channelsq[{protocol}]'")
+    return run_gateway(gateway)
+
+
+def _refuse(protocol: str, problem: object) -> int:
+    print(f"channelsq {protocol} gateway: {problem}", file=sys.stderr)  # noqa: T201
+    return 2

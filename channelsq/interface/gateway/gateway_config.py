@@ -6,17 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from channelsq.interface.basis.command_line import parser_of, read_values
+from channelsq.interface.basis.common_options import (
+    DRAIN_DELAY,
+    HOST,
+    KEEP_ALIVE_TIMEOUT,
+    LAYER,
+    MAX_HEADER_SIZE,
+    METRICS,
+    VERBOSITY,
+    port,
+    status_path_option,
+)
 from channelsq.interface.basis.limits import Limits
 from channelsq.interface.basis.server_options import (
     TIME,
     TIME_OR_OFF,
     Option,
-    alias,
-    host,
     integer,
     seconds,
     size,
-    status_path,
     switch,
 )
 
@@ -49,14 +57,9 @@ class GatewayConfig:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("host", host, "address to listen on", "HOST", shown_default="127.0.0.1, or 0.0.0.0 if PORT is set"),
-    Option(
-        "port",
-        integer(0, 65535, "give a port number, 1 to 65535, or 0 for any free one"),
-        "port for HTTP, that is for webhooks and the server's own pages; PORT is read too",
-        "PORT",
-    ),
-    Option("layer", alias, "hand clients' messages to this entry of CHANNEL_LAYERS", "ALIAS"),
+    HOST,
+    port("port", "port for HTTP, that is for webhooks and the server's own pages; PORT is read too"),
+    LAYER,
     Option(
         "max_connections",
         integer(1, 1_000_000, "give a number of connections, 1 or more"),
@@ -64,24 +67,14 @@ OPTIONS: tuple[Option, ...] = (
         "NUMBER",
     ),
     Option("max_body_size", size(1024**3), "the largest body of an HTTP request; larger ones get 413", "BYTES"),
-    Option(
-        "max_header_size",
-        size(16 * 1024**2),
-        "the largest request line and headers together; larger ones get 431",
-        "BYTES",
-    ),
+    MAX_HEADER_SIZE,
     Option(
         "request_timeout",
         seconds(zero=False, remedy=TIME),
         "the longest time for a client to send a request before it gets 408",
         "SECONDS",
     ),
-    Option(
-        "keep_alive_timeout",
-        seconds(zero=False, remedy=TIME),
-        "close a connection on which no other request begins for this long",
-        "SECONDS",
-    ),
+    KEEP_ALIVE_TIMEOUT,
     Option(
         "publish_timeout",
         seconds(zero=False, remedy=TIME),
@@ -119,32 +112,16 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
     ),
     Option("receipts", switch, "publish the fate of messages that were sent out"),
-    Option(
-        "drain_delay",
-        seconds(zero=True, remedy=TIME_OR_OFF),
-        "on SIGTERM accept clients for this long while health/ready says no, so that a load balancer notices",
-        "SECONDS",
-    ),
+    DRAIN_DELAY,
     Option(
         "drain_window",
         seconds(zero=True, remedy="give seconds above 0, or 0 to stop at once"),
         "on SIGTERM finish for this long what was begun; the rest is left to other processes",
         "SECONDS",
     ),
-    Option(
-        "status_path",
-        status_path,
-        "answer health/live and health/ready below this path; none to disable them",
-        "PATH",
-    ),
-    Option("metrics", switch, "also answer metrics there, in the format of Prometheus"),
-    Option(
-        "verbosity",
-        integer(0, 3, "give 0, 1, 2 or 3"),
-        "0: errors, 1: also warnings and start-up, 2: also details, 3: also those of libraries",
-        "LEVEL",
-        short="-v",
-    ),
+    status_path_option("answer health/live and health/ready below this path; none to disable them"),
+    METRICS,
+    VERBOSITY,
 )
 
 
