@@ -27,7 +27,7 @@ WEBSOCKET_CONNECT = "websocket.connect"
 WEBSOCKET_RECEIVE = "websocket.receive"
 WEBSOCKET_DISCONNECT = "websocket.disconnect"
 
-#: What the reply channels of gateways begin with, before their process.
+#: The prefix of the reply channels of gateways, before their process.
 GATEWAY_SEND = "gateway.send"
 
 #: The subprotocol without a meaning: a browser that offers several, such as a token, requires a choice among them.

@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from django.utils.module_loading import import_string
-
 from channelsq.interface.basis.command_line import ConfigError
+from channelsq.interface.basis.optional_packages import import_with
 from channelsq.interface.basis.packages import check_packages
 from channelsq.interface.basis.project_setup import choose_settings, import_from_here, set_up
 from channelsq.interface.gateway.gateway import Gateway
@@ -60,11 +59,9 @@ def run_named(path: str, protocol: str, *, needs: str) -> int:
         needs: the package that it needs.
     """
     try:
-        gateway = import_string(path)
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != needs:
-            raise
-        return _refuse(protocol, f"it needs the package {needs}: pip install 'channelsq[{protocol}]'")
+        gateway = import_with(needs, path, needed_by="it", extra=protocol)
+    except ConfigError as error:
+        return _refuse(protocol, error)
     return run_gateway(gateway)
 
 

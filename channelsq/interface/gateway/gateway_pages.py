@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from channelsq.interface.basis.command_line import ConfigError
 from channelsq.interface.basis.counters import Counters
+from channelsq.interface.basis.optional_packages import import_with
 from channelsq.interface.gateway.gateway_config import GatewayConfig
 from channelsq.interface.gateway.http_door import HttpRequest, HttpResponse
 
@@ -40,7 +40,13 @@ class GatewayPages:
         self._problem = problem
         self._metrics: GatewayMetrics | None = None
         if config.metrics and self._base:
-            self._metrics = _metrics(protocol, stats, gauges)
+            self._metrics = import_with(
+                "prometheus_client",
+                "channelsq.interface.gateway.gateway_metrics.GatewayMetrics",
+                needed_by="--metrics",
+                extra="metrics",
+                otherwise="omit --metrics",
+            )(protocol, stats, gauges)
 
     def answer(self, request: HttpRequest) -> HttpResponse | None:
         """Return the answer to a request for one of the pages; None for any other request."""
@@ -59,15 +65,3 @@ class GatewayPages:
             return HttpResponse(503 if problem else 200, f"{problem or 'ready'}\n".encode(), headers=headers)
         assert self._metrics is not None
         return HttpResponse(200, self._metrics.page(), self._metrics.content_type, headers)
-
-
-def _metrics(protocol: str, stats: Counters, gauges: Callable[[], dict[str, float]]) -> GatewayMetrics:
-    try:
-        from channelsq.interface.gateway.gateway_metrics import GatewayMetrics
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != "prometheus_client":
-            raise
-        raise ConfigError(
-            "--metrics needs the package prometheus_client: pip install 'channelsq[metrics]', or omit --metrics"
-        ) from None
-    return GatewayMetrics(protocol, stats, gauges)

@@ -9,13 +9,13 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import uvicorn
-from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
+from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.log_fields import extra, printable
+from channelsq.interface.basis.uvicorn_config import uvicorn_config
 from channelsq.interface.gateway.gateway_config import GatewayConfig
 from channelsq.interface.gateway.outcomes import Rejected, TryLater
 from channelsq.interface.gateway.uvicorn_gateway_internals import BoundedHttpProtocol, HeadLimits
@@ -77,19 +77,12 @@ class HttpDoor(uvicorn.Server):
             functools.partial(stats.refuse, "http"),
         )
         super().__init__(
-            uvicorn.Config(
-                cast("ASGI3Application", self._answer),
-                http=cast("type[asyncio.Protocol]", functools.partial(_protocol, limits)),
+            uvicorn_config(
+                self._answer,
+                keep_alive_timeout=config.keep_alive_timeout,
+                http=functools.partial(_protocol, limits),
                 ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=config.keep_alive_timeout,  # type: ignore[arg-type]  # it goes to call_later
                 timeout_graceful_shutdown=max(1, round(config.drain_window)),
-                reset_contextvars=True,
             )
         )
 

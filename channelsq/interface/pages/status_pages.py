@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from asgiref.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
-from channelsq.interface.basis.config import ConfigError
+from channelsq.interface.basis.optional_packages import import_with
 from channelsq.interface.context.server_context import ServerContext
 
 if TYPE_CHECKING:
@@ -41,7 +41,13 @@ class StatusPages:
         if base:
             self._pages = {f"{base}/health/live": self._live, f"{base}/health/ready": self._ready}
             if context.config.metrics:
-                self._scrape = _scrape(context)
+                self._scrape = import_with(
+                    "prometheus_client",
+                    "channelsq.interface.pages.scrape.Scrape",
+                    needed_by="--metrics",
+                    extra="metrics",
+                    otherwise="omit --metrics",
+                )(context)
                 self._pages[f"{base}/metrics"] = self._metrics
 
     async def join(self) -> None:
@@ -89,15 +95,3 @@ class StatusPages:
     async def _metrics(self) -> tuple[int, bytes, bytes]:
         assert self._scrape is not None
         return 200, self._scrape.content_type, await self._scrape.page()
-
-
-def _scrape(context: ServerContext) -> Scrape:
-    try:
-        from channelsq.interface.pages.scrape import Scrape
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != "prometheus_client":
-            raise
-        raise ConfigError(
-            "--metrics needs the package prometheus_client: pip install 'channelsq[metrics]', or omit --metrics"
-        ) from None
-    return Scrape(context)

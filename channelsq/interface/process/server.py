@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from types import FrameType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -23,6 +23,7 @@ from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.basis.packages import check_packages
 from channelsq.interface.basis.sockets import bind, cannot_listen, check_unix_socket, url_of
+from channelsq.interface.basis.uvicorn_config import uvicorn_config
 from channelsq.interface.basis.uvicorn_state_internals import ServerState
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.http.asgi_application import DirectApp
@@ -87,20 +88,13 @@ class InterfaceServer(uvicorn.Server):
         #: The address, such as ``http://127.0.0.1:8000``; empty before the server listens.
         self.url = ""
         super().__init__(
-            uvicorn.Config(
+            uvicorn_config(
                 DirectApp(self.context) if config.http == "direct" else HttpApp(self.context),
+                keep_alive_timeout=config.keep_alive_timeout,
                 uds=config.unix_socket,
-                http=cast("type[asyncio.Protocol]", functools.partial(HttpProtocol, self.context, self._status)),
-                ws=cast("type[asyncio.Protocol]", self._make_websocket),
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=config.keep_alive_timeout,  # type: ignore[arg-type]  # it goes to call_later
+                http=functools.partial(HttpProtocol, self.context, self._status),
+                ws=self._make_websocket,
                 workers=1,
-                reset_contextvars=True,  # a request inherits no context from an earlier request of its connection
             )
         )
 

@@ -79,7 +79,7 @@ class Statistics(LayerSettings):
 
     def __init__(self, **settings: object) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]  # it checks them
-        #: What this process has counted.
+        #: The counts of this process.
         self.tally = Tally()
         #: The time.monotonic() and the number of messages of an earlier look; "" stands for all channels.
         self._looks: dict[str, tuple[float, float]] = {}
