@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from tests.support.demo import fresh_redis
-from tests.support.polls import Editor, PollsSite
+from tests.support.polls import Editor, PollsSite, entering
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.timeout(240)]
 
@@ -41,19 +41,8 @@ def polls_site(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def enter(chromium: Browser, polls_site: PollsSite) -> Iterator[Enter]:
-    editors: list[Editor] = []
-
-    def come(name: str, path: str = "", size: tuple[int, int] = (1280, 800)) -> Editor:
-        editor = Editor(chromium, polls_site.url, name, size)
-        editors.append(editor)
-        editor.log_in()
-        if path:
-            editor.opens(path)
-        return editor
-
-    yield come
-    for editor in editors:
-        editor.close()
+    with entering(chromium, polls_site.url) as come:
+        yield come
 
 
 @pytest.fixture
@@ -272,7 +261,7 @@ def test_a_policy_without_inline_code_is_kept(enter: Enter, question: str) -> No
 
 @pytest.mark.parametrize("size", [(1280, 800), PHONE], ids=["desk", "phone"])
 def test_axe_finds_nothing(enter: Enter, question: str, size: tuple[int, int], tmp_path: Path) -> None:
-    alice, rows, bob = enter("alice", question, size), enter("alice", LIST, size), enter("bob", question)
+    alice, rows, bob = enter("alice", question, size=size), enter("alice", LIST, size), enter("bob", question)
     bob.page.fill("[name=question_text]", "A text that is as long as texts are when people write what they think of it")
     bob.page.fill("[name=choice_set-0-votes]", "3")
     bob.page.click("[name=_continue]")

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.support.demo import fresh_redis
-from tests.support.polls import Editor, PollsSite
+from tests.support.polls import Editor, PollsSite, entering
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.timeout(240)]
 
@@ -90,19 +90,8 @@ def site(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 @pytest.fixture
 def enter(chromium: Browser, site: PollsSite) -> Iterator[Enter]:
-    editors: list[Editor] = []
-
-    def come(name: str, path: str = "", admin: str = FIRST, locale: str = "en-GB") -> Editor:
-        editor = Editor(chromium, site.url, name, locale=locale)
-        editors.append(editor)
-        editor.log_in(admin)
-        if path:
-            editor.opens(path)
-        return editor
-
-    yield come
-    for editor in editors:
-        editor.close()
+    with entering(chromium, site.url, FIRST) as come:
+        yield come
 
 
 @pytest.fixture
@@ -125,7 +114,7 @@ def rename(site: PollsSite, pk: str, text: str) -> None:
 
 def test_people_on_two_sites_see_each_other(enter: Enter, pk: str) -> None:
     alice = enter("alice", f"{FIRST}polls/question/{pk}/change/")
-    bob = enter("bob", f"{SECOND}polls/question/{pk}/change/", SECOND)
+    bob = enter("bob", f"{SECOND}polls/question/{pk}/change/", admin=SECOND)
     expect(alice.people).to_contain_text(["bob (<b>Bob</b>) is editing this, too"])
     expect(bob.people).to_contain_text(["alice is editing this, too"])
     bob.page.fill("[name=question_text]", "On the second site")
@@ -137,7 +126,7 @@ def test_people_on_two_sites_see_each_other(enter: Enter, pk: str) -> None:
 
 
 def test_values_typed_into_an_editable_changelist_stay(enter: Enter, pk: str, site: PollsSite) -> None:
-    alice = enter("alice", f"{SECOND}polls/question/", SECOND)
+    alice = enter("alice", f"{SECOND}polls/question/", admin=SECOND)
     page = alice.page
     row = page.locator("#result_list tbody tr").filter(has=page.locator(f"input.action-select[value='{pk}']"))
     field, other = row.locator("input[name$=question_text]"), page.locator("#id_form-0-question_text")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
@@ -297,3 +299,29 @@ class Editor:
         """Close the browser's window; nothing may have gone wrong in it."""
         self.context.close()
         assert not self.errors, self.errors
+
+
+@contextlib.contextmanager
+def entering(browser: Browser, url: str, admin: str = "/admin/") -> Iterator[Callable[..., Editor]]:
+    """Yield a function that logs somebody in, and close all browsers' windows in the end.
+
+    The function takes a name, perhaps the path of a page to open, another ``admin``, and options of :class:`Editor`.
+
+    Args:
+        browser: Chromium.
+        url: the site.
+        admin: the path of the admin.
+    """
+    editors: list[Editor] = []
+
+    def come(name: str, path: str = "", admin: str = admin, **options: Any) -> Editor:
+        editor = Editor(browser, url, name, **options)
+        editors.append(editor)
+        editor.log_in(admin)
+        if path:
+            editor.opens(path)
+        return editor
+
+    yield come
+    for editor in editors:
+        editor.close()

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect as connect_here
 
 from tests.support.waiting import wait_until
 
@@ -141,3 +142,13 @@ class Swarm(Sockets):
                 raise ConnectionClosed(None, None)  # before its time
         finally:
             reader.cancel()
+
+
+def echoes(url: str) -> bool:
+    """Return whether a new socket gets an echo."""
+    try:
+        with connect_here(url, compression=None, open_timeout=5) as socket:
+            socket.send("probe")
+            return socket.recv(timeout=5) == "probe"
+    except (OSError, TimeoutError, InvalidStatus, ConnectionClosed):
+        return False

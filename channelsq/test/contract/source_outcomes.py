@@ -7,9 +7,19 @@ from contextvars import copy_context
 import pytest
 
 from channelsq.layers import BaseChannelLayer
-from channelsq.layers.contract.outbox import collected_here
+from channelsq.layers.contract.outbox import Outbox, collected_here
 from channelsq.test.contract.fixtures import Unique
 from channelsq.test.contract.source_worker import MakeWorker, SourceFixtures
+
+
+def send_into(outbox: Outbox | None, layer: BaseChannelLayer, channel: str) -> None:
+    """Send a message, as a consumer does whose sends ``outbox`` collects."""
+
+    def consume() -> None:
+        collected_here.set(outbox)
+        layer.settle((layer.prepare(channel, {"answer": 0}),))
+
+    copy_context().run(consume)
 
 
 class OutcomeContract(SourceFixtures):
@@ -35,11 +45,7 @@ class OutcomeContract(SourceFixtures):
         worker.read(delivery)
         outbox = worker.source.outbox(delivery)
 
-        def consume() -> None:
-            collected_here.set(outbox)
-            layer.settle((layer.prepare(answers, {"answer": 0}),))
-
-        copy_context().run(consume)
+        send_into(outbox, layer, answers)
         if outbox is None:
             assert layer.receive([answers], block=True) == (answers, {"answer": 0})
         else:
@@ -63,11 +69,7 @@ class OutcomeContract(SourceFixtures):
         if outbox is None:
             pytest.skip("its sends have left before")
 
-        def consume() -> None:
-            collected_here.set(outbox)
-            layer.settle((layer.prepare(answers, {"answer": 0}),))
-
-        copy_context().run(consume)
+        send_into(outbox, layer, answers)
         worker.source.close()
         assert worker.source.is_lost(delivery)
         worker.source.settle(delivery, outbox)

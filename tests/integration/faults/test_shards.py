@@ -11,7 +11,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from channelsq.layers import RedisChannelLayer
@@ -21,7 +20,7 @@ from tests.support.demo import fresh_redis
 from tests.support.processes import Process
 from tests.support.project import Project
 from tests.support.servers import RedisServer
-from tests.support.swarm import Swarm
+from tests.support.swarm import Swarm, echoes
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
@@ -69,12 +68,7 @@ class Stack:
 
     def serves(self) -> bool:
         """Return whether a new socket gets an answer."""
-        try:
-            with connect(f"{self.project.ws_url}/count/99/", compression=None, open_timeout=5) as socket:
-                socket.send("probe")
-                return socket.recv(timeout=5) == "probe"
-        except (OSError, TimeoutError, InvalidStatus, ConnectionClosed):
-            return False
+        return echoes(f"{self.project.ws_url}/count/99/")
 
     def runs(self) -> Counter[str]:
         """Return how often each frame was handled."""

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
 from tests.support.processes import Process
 from tests.support.project import Project
 from tests.support.servers import RedisServer
-from tests.support.swarm import Swarm
+from tests.support.swarm import Swarm, echoes
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways(r"redis-streams-(threads|prefork)")]
@@ -82,12 +80,7 @@ class Stack:
 
     def serves(self) -> bool:
         """Return whether a new socket gets an answer."""
-        try:
-            with connect(f"{self.project.ws_url}/count/0/", compression=None, open_timeout=5) as socket:
-                socket.send("probe")
-                return socket.recv(timeout=5) == "probe"
-        except (OSError, TimeoutError, InvalidStatus, ConnectionClosed):
-            return False
+        return echoes(f"{self.project.ws_url}/count/0/")
 
     def runs(self) -> Counter[str]:
         """Return how often each frame was handled since :meth:`forget`."""

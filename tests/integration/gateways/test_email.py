@@ -130,7 +130,7 @@ def test_mails_come_in_once_and_are_answered(site: EmailSite) -> None:
     assert answer.get_content().strip() == "Thänks"
     receipt = site.receive("email.status")
     assert (receipt["status"], receipt["reference"], receipt["id"]) == ("sent", "r1", answer["Message-ID"])
-    # What this server sends does not come in again.
+    # Mails of this server do not come in again.
     assert site.mail(answer)[0] == 554
     assert gateway.terminate() == 0
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
-import httpx
 import msgpack
 import pytest
 import redis
@@ -18,6 +16,7 @@ from channelsq.redis_core.compact import encode_compact
 from channelsq.transport.dead_letter_store import _letter
 from tests.support.brokers import Broker, LayerClient, make_broker
 from tests.support.project import Project
+from tests.support.protected import assert_protected_messages_pass
 from tests.support.sites import Site, ask, socket_on
 from tests.support.waiting import wait_until
 
@@ -62,16 +61,7 @@ def test_everything_works(project: Project) -> None:
     with chat(project) as socket:
         socket.send("hello")
         assert socket.recv(timeout=30) == "tea: hello"
-    with connect(f"{project.ws_url}/greet/bob/", open_timeout=30, proxy=None) as greeted:
-        for failures in (0, 2):
-            greeted.send(json.dumps({"failures": failures}))
-            assert json.loads(greeted.recv(timeout=30))["retries"] == failures
-    with httpx.Client(base_url=project.url, timeout=60, trust_env=False) as client:
-        body = b"x" * 2_000_000
-        assert client.post("/own/", content=body).json()["body"] == len(body)
-        assert len(client.get(f"/own/{3 * 1024 * 1024}").content) == 3 * 1024 * 1024
-    for output in (project.worker_output, project.interface.output):
-        assert "was refused" not in output
+    assert_protected_messages_pass(project)
 
 
 @pytest.mark.parametrize("broker", ["redis-streams"], indirect=True)

@@ -20,6 +20,7 @@ from channelsq.transport.dead_letter_store import DeadLetters
 from tests.support.brokers import Broker, make_broker, operator
 from tests.support.demo import fresh_redis
 from tests.support.project import Project
+from tests.support.protected import assert_protected_messages_pass
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways(r"^(?!.*\[redis(?!-streams))")]
@@ -103,16 +104,7 @@ def metric(project: Project, name: str) -> float:
 
 def test_everything_works_signed(project: Project) -> None:
     """Frames, retries, requests with bodies in parts, responses with credits."""
-    with connect(f"{project.ws_url}/greet/bob/", open_timeout=30, proxy=None) as socket:
-        for failures in (0, 2):
-            socket.send(json.dumps({"failures": failures}))
-            assert json.loads(socket.recv(timeout=30))["retries"] == failures
-    with httpx.Client(base_url=project.url, timeout=60, trust_env=False) as client:
-        body = b"x" * 2_000_000
-        assert client.post("/own/", content=body).json()["body"] == len(body)
-        assert len(client.get(f"/own/{3 * 1024 * 1024}").content) == 3 * 1024 * 1024
-    for output in (project.worker_output, project.interface.output):
-        assert "was refused" not in output
+    assert_protected_messages_pass(project)
 
 
 # -- nothing can be forged -------------------------------------------------------------------------

@@ -9,30 +9,9 @@ from uvicorn import Config
 
 from channelsq.interface.basis.uvicorn_state_internals import ServerState
 from channelsq.interface.gateway.uvicorn_gateway_internals import BoundedHttpProtocol, HeadLimits
+from tests.support.fakes.transports import RecordingTransport
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-class _Transport(asyncio.Transport):
-    """A transport that keeps all that a protocol writes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.ended = False
-
-    def write(self, data: Any) -> None:
-        self.written += bytes(data)
-
-    def is_closing(self) -> bool:
-        return self.ended
-
-    def close(self) -> None:
-        self.ended = True
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -46,7 +25,7 @@ def connection(state: ServerState, refused: list[tuple[int, str]], connections: 
     config.load()
     limits = HeadLimits(connections, 100, 0.05, lambda status, reason: refused.append((status, reason)))
     made = BoundedHttpProtocol(limits, config, state, {}, asyncio.get_running_loop())
-    made.connection_made(_Transport())
+    made.connection_made(RecordingTransport())
     return made
 
 
@@ -64,7 +43,7 @@ def test_requests_on_one_connection_each_have_their_limits() -> None:
             await _answered(protocol)
         assert protocol.transport.written.count(b"HTTP/1.1 204") == 5
         protocol.data_received(GET[:-2] + b"x: " + b"y" * 200)
-        assert protocol.transport.ended
+        assert protocol.transport.closed
         assert b"HTTP/1.1 431" in protocol.transport.written
         protocol.data_received(GET)
         assert refused == [(431, "headers_too_large")]
@@ -91,7 +70,7 @@ def test_late_heads_and_too_many_connections() -> None:
         state = ServerState()
         first, second = connection(state, refused, 1), connection(state, refused, 1)
         assert second.transport.written.startswith(b"HTTP/1.1 503")
-        while not first.transport.ended:
+        while not first.transport.closed:
             await asyncio.sleep(0.01)
         assert first.transport.written.startswith(b"HTTP/1.1 408")
         assert refused == [(503, "too_many_connections"), (408, "late_request")]

@@ -10,31 +10,10 @@ from uvicorn import Config
 
 from channelsq.interface.basis.uvicorn_state_internals import ServerState, connections_of, tasks_of
 from channelsq.interface.http.uvicorn_http_internals import RequestResponseCycle, UvicornHttpProtocol, status_line
+from tests.support.fakes.transports import RecordingTransport
 
 GET = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
 UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n"
-
-
-class _Transport(asyncio.Transport):
-    """A transport that keeps all that a protocol writes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.ended = False
-
-    def write(self, data: Any) -> None:
-        self.written += bytes(data)
-
-    def is_closing(self) -> bool:
-        return self.ended
-
-    def close(self) -> None:
-        self.ended = True
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
 
 
 class _Holding(UvicornHttpProtocol):
@@ -45,7 +24,7 @@ class _Holding(UvicornHttpProtocol):
         config.load()
         super().__init__(config, state, {}, asyncio.get_running_loop())
         self.started: list[tuple[RequestResponseCycle, Any]] = []
-        self.out = _Transport()
+        self.out = RecordingTransport()
         self.connection_made(self.out)
 
     def start(self, cycle: RequestResponseCycle, app: Any) -> None:
