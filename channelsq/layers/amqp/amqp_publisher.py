@@ -19,7 +19,7 @@ from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.amqp import amqp_frames
 from channelsq.layers.amqp.amqp_connection import AmqpConnection, ChannelClosed
 from channelsq.layers.amqp.amqp_frames import Frame
-from channelsq.layers.amqp.publication import DEADLINE, Destination, Publication, Question
+from channelsq.layers.amqp.publication import Destination, Publication, Question
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.kombu_broker.amqp_internals import Blocked
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
@@ -34,6 +34,10 @@ BLOCKED_WAIT = 1.0
 
 #: The attempts to connect, and seconds before each further attempt.
 _ATTEMPTS, _PAUSE = 3, 0.1
+
+#: Seconds until a message is published again that a quorum queue has refused: it elects a leader when it is declared,
+#: and when RabbitMQ starts.
+_WITHOUT_LEADER = 0.2
 
 #: The most bytes of one write.
 _MOST_BYTES = 256 * 1024
@@ -65,6 +69,7 @@ class _Session:
         if isinstance(item, Publication):
             self.number += 1
             self.pending[self.number] = item
+            item.written = time.monotonic()
             return self._encode(item)
         self.questions.append(item)
         return amqp_frames.declare(_ASK, item.destination.queue, item.destination.arguments)
@@ -289,10 +294,16 @@ class AmqpPublisher:
                 messages = [] if message is None else [message]
         for message in messages:
             if message.returned:
-                self._publish_again(message)
+                self._publish_again(message, "is deleted again and again")
+            elif taken:
+                message.tell(None)
+            elif message.destination.may_lack_leader:
+                again = threading.Timer(_WITHOUT_LEADER, self._publish_again, (message, "takes no messages"))
+                again.daemon = True
+                again.start()
             else:
                 # A queue that has a limit of its own, or cannot store the message, refuses it.
-                message.tell(None if taken else ChannelFull(message.destination.channel))
+                message.tell(ChannelFull(message.destination.channel))
 
     # -- queues that do not exist
 
@@ -305,10 +316,10 @@ class AmqpPublisher:
                     message.returned = True
                     return
 
-    def _publish_again(self, message: Publication) -> None:
-        """Declare the deleted queue of a message, and publish the message again."""
+    def _publish_again(self, message: Publication, problem: str) -> None:
+        """Declare the queue of a message, and publish it again, until its deadline."""
         if message.deadline < time.monotonic():
-            error = RecoverableConnectionError(f"the queue {message.destination.queue} is deleted again and again")
+            error = RecoverableConnectionError(f"the queue {message.destination.queue} {problem}")
             message.tell(self._unavailable(error))
             return
         message.returned = False
@@ -360,17 +371,24 @@ class AmqpPublisher:
             return
         with self._lock:
             oldest = next(iter(session.pending.values()), None)
-        if oldest is not None and oldest.deadline - DEADLINE + session.connection.silence < now:
+        if oldest is not None and oldest.written + session.connection.silence < now:
             raise RecoverableConnectionError(f"RabbitMQ confirmed nothing for {session.connection.silence:g} s")
 
     def _lose(self, session: _Session, error: BaseException) -> bool:
         """Handle the loss of the connection; return True if no message or request needs another one."""
         session.connection.collect()
+        now = time.monotonic()
         with self._lock:
             self._session = None
             self._blocked_since = None
             # RabbitMQ may have these messages already: their readers recognise duplicates by the ids.
-            self._unsent.extendleft(reversed(session.unanswered()))
+            overdue: list[Publication | Question] = []
+            for item in reversed(session.unanswered()):
+                if isinstance(item, Publication) and item.deadline < now:
+                    overdue.append(item)
+                else:
+                    self._unsent.appendleft(item)
+        self._tell(overdue, self._unavailable(error))
         self._forget_queues()
         if self._closing or isinstance(error, ChannelClosed):
             return self._end(error)

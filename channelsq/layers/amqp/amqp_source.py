@@ -15,12 +15,12 @@ from amqp.exceptions import AMQPError
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.amqp import amqp_frames
 from channelsq.layers.amqp.amqp_connection import AmqpConnection, ChannelClosed, check_closed
 from channelsq.layers.amqp.amqp_delivery import AmqpDelivery, Assembler, Key, kombu_message
 from channelsq.layers.amqp.amqp_frames import Frame
 from channelsq.layers.amqp.amqp_sender import AmqpOutbox, AmqpSender
+from channelsq.layers.amqp.confirmed_sends import ConfirmedSends
 from channelsq.layers.amqp.held_too_long import HoldLimit
 from channelsq.layers.amqp.open_tags import OpenTags
 from channelsq.layers.amqp.prefetch import Prefetch
@@ -38,9 +38,6 @@ _CHANNEL = 1
 
 #: Seconds of one wait for a message.
 QUIET = 0.25
-
-#: Seconds between two attempts to publish the messages of a consumer, and the most seconds in all.
-_AGAIN, _LONGEST = 1.0, 60.0
 
 #: Seconds that a source which closes waits for the confirmations of its consumers' messages.
 _CLOSING = 5.0
@@ -61,6 +58,7 @@ class AmqpSource(Source[AmqpDelivery]):
     def __init__(self, layer: KombuBroker, sender: AmqpSender, options: SourceOptions) -> None:
         self._layer = layer
         self._sender = sender
+        self._sends = ConfirmedSends(sender, self)
         self._options = options
         self._tags = {channel: f"channelsq-{number}" for number, channel in enumerate(options.channels)}
         self._numbers = len(self._tags)
@@ -85,7 +83,8 @@ class AmqpSource(Source[AmqpDelivery]):
         self._open_tags = OpenTags(_CHANNEL)
         self._limit = HoldLimit(sender, self)
         self._pulse: Pulse | None = None
-        self._ends = False
+        #: Whether the worker ends.
+        self.ends = False
 
     # -- the connection
 
@@ -143,7 +142,7 @@ class AmqpSource(Source[AmqpDelivery]):
             connection.collect()
 
     def interrupt(self) -> None:
-        self._ends = True
+        self.ends = True
 
     def cut(self) -> None:
         self.close()
@@ -189,7 +188,7 @@ class AmqpSource(Source[AmqpDelivery]):
             found = self._hold_arrived()
             if self._limit.is_time():
                 self._limit.look([*self._held.values()])
-            if found or time.monotonic() >= until or self._ends:
+            if found or time.monotonic() >= until or self.ends:
                 return found
 
     def _take_in(self, seconds: float) -> None:
@@ -429,35 +428,7 @@ class AmqpSource(Source[AmqpDelivery]):
                 delivery.is_sending = True
         self.acknowledge(sent)
         if to_send:
-            self._publish(to_send, time.monotonic() + _LONGEST)
-
-    def _publish(self, deliveries: list[AmqpDelivery], until: float) -> None:
-        """Send the messages of consumers, then acknowledge the consumers' own messages."""
-
-        def done(error: Exception | None) -> None:
-            if isinstance(error, BrokerUnavailable) and time.monotonic() < until and not self._ends:
-                left = []
-                for delivery in deliveries:
-                    delivery.is_sending = not self.is_lost(delivery)
-                    if delivery.is_sending:
-                        left.append(delivery)
-                if left:
-                    timer = threading.Timer(_AGAIN, self._publish, (left, until))
-                    timer.daemon = True
-                    timer.start()
-                return
-            if error is not None:
-                logger.error("the messages of consumers could not be sent: %s", error, extra={"action": "not_sent"})
-            for delivery in deliveries:
-                delivery.is_sent = True
-                delivery.outbox = None
-            try:
-                self.acknowledge(deliveries)
-            except Exception as raised:  # the polling thread notices the error, too
-                logger.debug("acknowledgements are lost: %s", raised, extra={"action": "acks_lost"})
-
-        outboxes = [delivery.outbox for delivery in deliveries if delivery.outbox is not None]
-        self._sender.send_outboxes(outboxes, done)
+            self._sends.publish(to_send)
 
     def acknowledge(self, deliveries: Sequence[AmqpDelivery]) -> None:
         """Acknowledge messages; use one frame for the oldest unacknowledged ones.  From any thread."""

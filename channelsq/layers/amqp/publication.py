@@ -20,6 +20,11 @@ class Destination(NamedTuple):
     #: The queue's arguments in RabbitMQ's form.
     arguments: Mapping[str, Any]
 
+    @property
+    def may_lack_leader(self) -> bool:
+        """Whether RabbitMQ refuses a message for want of a leader: a quorum queue that begins, without a limit."""
+        return self.arguments.get("x-queue-type") == "quorum" and "x-overflow" not in self.arguments
+
 
 class Publication:
     """A message on its way to a queue.
@@ -32,7 +37,7 @@ class Publication:
         done: called, in any thread, with the error, or None when RabbitMQ has confirmed the message.
     """
 
-    __slots__ = ("body", "deadline", "destination", "done", "identity", "properties", "returned")
+    __slots__ = ("body", "deadline", "destination", "done", "identity", "properties", "returned", "written")
 
     def __init__(
         self,
@@ -47,6 +52,9 @@ class Publication:
         self.properties = properties
         self.body = body
         self.done: Callable[[Exception | None], None] | None = done
+        #: When it was written to the connection, for the last time.
+        self.written = 0.0
+        #: When the attempts end.
         self.deadline = time.monotonic() + DEADLINE
         #: Whether RabbitMQ has returned it because the queue does not exist.
         self.returned = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_what_was_confirmed_survives_the_broker(redis_url: str, tmp_path: Path, 
 
     def send() -> None:
         number = 0
+        begin = time.monotonic()
         while not ends.is_set():
             try:
                 layer.send("work", {"number": number})
@@ -44,13 +46,15 @@ def test_what_was_confirmed_survives_the_broker(redis_url: str, tmp_path: Path, 
             except BrokerUnavailable:
                 unsure.append(number)  # it may have arrived all the same
             number += 1
-            if len(sent) > 500:
+            # RabbitMQ 3.10 never elects a leader again if it is killed within a second after it has declared a quorum
+            # queue, whoever its client is.
+            if len(sent) > 500 and time.monotonic() - begin > 3:
                 enough.set()
 
     sender = threading.Thread(target=send)
     sender.start()
     try:
-        assert enough.wait(60)
+        assert enough.wait(60), (len(sent), len(unsure), len(ran))
         server.process.kill()  # type: ignore[union-attr]
         before = len(sent)
         server.start()

@@ -13,6 +13,7 @@ from kombu import Connection, Queue
 
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers import KombuChannelLayer
+from channelsq.layers.amqp import amqp_connection, publication
 from channelsq.layers.amqp.amqp_sender import AmqpSender
 from tests.support.waiting import wait_until
 
@@ -142,6 +143,46 @@ def test_a_queue_that_refuses_is_full(make: MakeLayer) -> None:
     with pytest.raises(ChannelFull, match="work"):
         layer.send("work", {"number": 2})
     layer.send("free", {"number": 3})  # on the same connection
+
+
+def test_a_message_that_is_never_confirmed_ends_with_an_error(make: MakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a quorum queue that has lost most of its servers: RabbitMQ takes connections, and confirms nothing."""
+    monkeypatch.setattr(publication, "DEADLINE", 3.0)
+    monkeypatch.setattr(amqp_connection, "SILENCE", 1.0)
+    layer = make(capacity=10_000)
+    layer.send("work", {"number": 0})
+    publisher = sender_of(layer)._admission.publisher
+    layer.close()
+    connections: list[object] = []
+    connect = publisher._connect
+
+    def counting() -> object:
+        connections.append(None)
+        return connect()
+
+    monkeypatch.setattr(publisher, "_connect", counting)
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher, "_on_confirm", lambda *args: None)
+        with pytest.raises(BrokerUnavailable, match="confirmed nothing for 1 s"):
+            layer.send("work", {"number": 1})
+    assert 3 <= len(connections) <= 5  # one a second
+    layer.send("work", {"number": 2})  # on a connection that confirms again
+    assert read(layer, "work")[-1] == 2
+
+
+def test_a_quorum_queue_without_a_leader_makes_a_send_wait(make: MakeLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RabbitMQ refuses what comes before it has elected a leader; so do the first refusals here."""
+    layer = make(queue_type="quorum", capacity=10_000)
+    publisher = sender_of(layer)._admission.publisher
+    on_confirm, refusals = publisher._on_confirm, iter([True] * 3)
+
+    def refusing(session: Any, tag: int, multiple: bool, taken: bool) -> None:
+        on_confirm(session, tag, multiple, taken and not next(refusals, False))
+
+    monkeypatch.setattr(publisher, "_on_confirm", refusing)
+    layer.send("work", {"number": 1})
+    assert next(refusals, None) is None
+    assert set(read(layer, "work")) == {1}
 
 
 def test_a_forked_process_has_a_connection_of_its_own(make: MakeLayer) -> None:
