@@ -17,6 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from channelsq.redis_core.entries import Entry
 from channelsq.redis_core.operations import ask, exchange
 from channelsq.redis_core.poll_plan import WAKE, Poll
+from channelsq.redis_core.scripts import SETTLE
 from channelsq.redis_core.server_clock import TIME
 from channelsq.redis_core.server_errors import is_error, is_missing_group, is_missing_script
 from channelsq.redis_core.suspects import Suspects
@@ -108,12 +109,16 @@ class ConsumingChannel(DeliveringChannel):
         return self.plan.wanted(qos.can_consume_max_estimate())
 
     def _greet(self, connection: Any) -> None:
-        """Request what polls need on a new connection: its id, to end a poll, and the server's clock."""
+        """Request what polls need on a new connection: its id, to end a poll, and the server's clock.
+
+        The server may be a new one.  It learns the script of acknowledgements here, as nobody waits for the answer to
+        the first of them, and what goes with it would be sent again only after the next poll.
+        """
         sock = socket_of(connection)
         if sock is self._greeted and sock is not None:
             return
-        send(connection, [("CLIENT", "ID"), TIME])
-        client_id, time = read(connection), read(connection)
+        send(connection, [("CLIENT", "ID"), TIME, SETTLE.load_command])
+        client_id, time, _ = read(connection), read(connection), read(connection)
         self._client_id = 0 if is_error(client_id) else int(client_id)
         if not is_error(time):
             self._clock.set(time, monotonic())

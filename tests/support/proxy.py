@@ -52,6 +52,11 @@ class Proxy:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(lambda: _Side(_Link(self)), "127.0.0.1", self.port)
 
+    @property
+    def is_cut(self) -> bool:
+        """True if it accepts no connections."""
+        return self._server is None
+
     async def stop(self) -> None:
         """End every connection, and refuse new ones."""
         if self._server is not None:
@@ -112,6 +117,9 @@ class _Link:
     def begun(self, near: _Side) -> None:
         """A process has connected."""
         self.near = near
+        if self.proxy.is_cut:  # it was accepted just before
+            near.transport.abort()
+            return
         self.proxy.links.add(self)
         near.transport.pause_reading()
         if not self.proxy.frozen:

@@ -22,7 +22,7 @@ class Destination(NamedTuple):
 
     @property
     def may_lack_leader(self) -> bool:
-        """Whether RabbitMQ refuses a message for want of a leader: a quorum queue that begins, without a limit."""
+        """True if RabbitMQ refuses a message for want of a leader: a quorum queue that begins, without a limit."""
         return self.arguments.get("x-queue-type") == "quorum" and "x-overflow" not in self.arguments
 
 

@@ -82,9 +82,9 @@ class ReadingContract(SourceFixtures):
         assert polled == [[]]
 
     def test_what_has_expired_is_not_delivered_or_said_to_be(self, make_layer: MakeLayer, unique: Unique) -> None:
-        layer, jobs = make_layer(expiry=0.5), unique("jobs")
+        layer, jobs = make_layer(expiry=1), unique("jobs")
         layer.send(jobs, {"n": 0})
-        end = time.monotonic() + 0.7
+        end = time.monotonic() + 1.2
         wait_until(lambda: time.monotonic() > end, "its time to be over")
         layer.send(jobs, {"n": 1})
         worker = SourceWorker(layer, jobs)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, cast
 
 from celery import Celery, Task
-from celery.exceptions import Ignore
+from celery.exceptions import AlwaysEagerIgnored, Ignore
 
 from channelsq.delivery import attempts, trace_context
 from channelsq.delivery.pending import held_here
@@ -23,8 +25,13 @@ from channelsq.worker.running.guard import GuardedTracer
 from channelsq.worker.running.isolation import IsolatedTracer, fresh
 
 if TYPE_CHECKING:
+    from celery.result import AsyncResult
+
     from channelsq.asgi import ChannelLayerWrapper
     from channelsq.layers.wire.signing import Signing
+
+#: Python's filters of warnings are those of all threads.
+_WARNINGS = threading.Lock()
 
 #: Exceptions that ``autoretry_for=(Exception,)`` does not retry.
 _EFFECTS = ChannelSocketException, ConsumeLater, DenyConnection, ResponseLater
@@ -112,8 +119,41 @@ class ConsumerTask(Task):  # type: ignore[type-arg]
         if producer is None and queue and args and queue == layer.queue_name(args[0]):
             with layer.task_publisher(args[0]) as (producer, place):
                 options["queue"] = place
+                if self.app.conf.task_always_eager:
+                    return self._publish(args, kwargs, task_id, producer, *more, **options)
                 return super().apply_async(args, kwargs, task_id, producer, *more, **options)
         return super().apply_async(args, kwargs, task_id, producer, *more, **options)
+
+    def _publish(
+        self,
+        args: Any,
+        kwargs: Any,
+        task_id: Any,
+        producer: Any,
+        link: Any = None,
+        link_error: Any = None,
+        shadow: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Send the task as ``apply_async`` does, in spite of ``task_always_eager``.
+
+        Projects without a broker have that setting, and would run a retry at once, inside of the run that failed.
+        """
+        with _WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore", AlwaysEagerIgnored)
+            return self.app.send_task(
+                str(self.name),
+                args,
+                kwargs,
+                task_id=task_id,
+                producer=producer,
+                link=link,
+                link_error=link_error,
+                shadow=shadow,
+                result_cls=cast("type[AsyncResult[Any]]", self.AsyncResult),
+                task_type=self,
+                **options,
+            )
 
     def hand_over(self, message: Message, kwargs: dict[str, Any]) -> None:
         """Send a message as an ordinary task to Celery's broker, as threads cannot enforce a time limit.

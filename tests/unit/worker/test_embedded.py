@@ -9,6 +9,7 @@ import celery
 import pytest
 from celery import signals as celery_signals
 from celery.exceptions import Reject
+from django.conf import settings
 from django.db import connection, connections
 
 from channelsq import Channel, conf, consumer
@@ -383,13 +384,19 @@ def test_a_consumer_that_fails_to_the_end_is_reported_once(start: Start, caplog:
 
 
 def test_retry_by_hand(start: Start) -> None:
+    assert settings.CELERY_TASK_ALWAYS_EAGER  # as in projects without a broker
     runs: list[int] = []
+    ended: list[int] = []
 
     @consumer(bind=True, max_retries=5)
     def again(task: Any, message: Message) -> None:
+        assert len(ended) == len(runs)  # no run is inside of another
         runs.append(task.request.retries)
-        if len(runs) < 3:
-            raise task.retry(countdown=0.05)
+        try:
+            if len(runs) < 3:
+                raise task.retry(countdown=0.05)
+        finally:
+            ended.append(task.request.retries)
         echo(message)
 
     _, layer = start([route("jobs", again)])

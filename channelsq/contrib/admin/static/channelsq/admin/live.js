@@ -17,24 +17,28 @@
     silenceTimeout: SILENCE,
     stopCodes: [NOT_ALLOWED],
   });
-  let lostTimer;
+  /** The timer of the time without a connection; null while there is one. */
+  let lostTimer = null;
+
+  const forgetLoss = () => {
+    clearTimeout(lostTimer);
+    lostTimer = null;
+    bar.showLost(false);
+  };
 
   bridge.addEventListener("open", () => bridge.send({ type: "hello", page: data.page }));
   bridge.addEventListener("reconnect", () => page.returned());
   bridge.addEventListener("statechange", ({ detail: state }) => {
-    if (state === "open") return;
-    clearTimeout(lostTimer);
     if (state === "closed") {
-      bar.showLost(false);
+      forgetLoss();
       bar.showPeople([], 0);
-    } else {
-      lostTimer = setTimeout(() => bar.showLost(true), TELL_AFTER);
+    } else if (state !== "open") {
+      lostTimer ??= setTimeout(() => bar.showLost(true), TELL_AFTER); // the first of many attempts to connect began it
     }
   });
   bridge.listen((frame) => {
     if (frame.type === "welcome") {
-      clearTimeout(lostTimer);
-      bar.showLost(false);
+      forgetLoss();
       document.documentElement.dataset.channelsqAdmin = "live";
     } else if (frame.type === "people") {
       page.people(frame);
