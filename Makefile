@@ -5,7 +5,7 @@
 #   make test       every test, some files at once (ARGS="tests/unit -k routing" for some, WORKERS=0 one by one)
 #   make coverage   the same, and which lines and branches of channelsq/ ran (ARGS as for make test)
 #   make matrix     some tests on the lowest and newest versions of what channelsq needs, on each Python found
-#   make test-ways  tests of workers on the pools and brokers that make test leaves out
+#   make test-ways  what make test leaves out: other pools and brokers, and the slowest tests of browsers and faults
 #   make lint       ruff, and whether the formatting is right
 #   make format     put the formatting right
 #   make types      mypy --strict, on the tests too
@@ -56,7 +56,7 @@ matrix: .venv/.ready
 	$(BIN)/python .ci/matrix.py $(ARGS)
 
 test-ways: .venv/.ready
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --other-ways tests/integration $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --other-ways tests $(ARGS)
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

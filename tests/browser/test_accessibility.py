@@ -62,6 +62,7 @@ class Inspector:
             self.found.append(f"{name}: it is wider than its window")
 
 
+@pytest.mark.ways("desk")
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_axe_finds_nothing(chromium: Browser, demo: Demo, size: tuple[int, int], tmp_path: Path) -> None:
     with ChatUser(chromium, demo.url, "bob", size) as bob:

@@ -124,6 +124,7 @@ def test_what_another_saved_is_named_and_a_reload_keeps_what_was_typed(enter: En
     expect(mine.locator("[name=choice_set-2-choice_text]")).to_have_value("Of my own")
 
 
+@pytest.mark.ways("other ways")
 def test_a_save_that_changes_nothing_on_the_form_is_not_told(
     enter: Enter, question: str, polls_site: PollsSite
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_save_that_changes_nothing_on_the_form_is_not_told(
     expect(alice.notices).to_have_text([re.compile(told)])
 
 
+@pytest.mark.ways("other ways")
 def test_a_form_that_was_refused_is_compared_with_what_is_stored(enter: Enter, question: str) -> None:
     alice, bob = enter("alice", question), enter("bob", question)
     alice.page.fill("[name=choice_set-0-choice_text]", "Mine")
@@ -168,6 +170,7 @@ def test_a_deletion_is_told_to_every_page_of_the_object(enter: Enter, question: 
         expect(tab.locator(".channelsq-actions button")).to_have_count(0)
 
 
+@pytest.mark.ways("other ways")
 def test_history_pages_offer_a_reload(enter: Enter, question: str) -> None:
     alice, bob = enter("alice"), enter("bob", question)
     history = alice.opens(question.replace("change", "history"))
@@ -179,6 +182,7 @@ def test_history_pages_offer_a_reload(enter: Enter, question: str) -> None:
     expect(history.locator("#change-history tbody")).to_contain_text("Changed Question text")
 
 
+@pytest.mark.ways("other ways")
 def test_several_tabs_of_one_user(enter: Enter, question: str) -> None:
     alice = enter("alice", question)
     second = alice.opens(question, alice.tab())
@@ -226,6 +230,7 @@ def test_changelists_follow(enter: Enter, question: str) -> None:
     expect(alice.notices).to_have_count(0)
 
 
+@pytest.mark.ways("other ways")
 def test_a_filtered_changelist_is_told_of_its_own_rows(enter: Enter, question: str) -> None:
     alice, bob = enter("alice", f"{LIST}?q=new"), enter("bob", question)
     bob.page.fill("[name=question_text]", "Does not match")
@@ -233,6 +238,7 @@ def test_a_filtered_changelist_is_told_of_its_own_rows(enter: Enter, question: s
     expect(alice.page.locator(".channelsq-mark").first).to_have_text("changed, no longer on this page")
 
 
+@pytest.mark.ways("other ways")
 def test_changes_of_tasks_and_deletions_of_many_are_told(enter: Enter, question: str, polls_site: PollsSite) -> None:
     alice = enter("alice", LIST)
     rows = alice.page.locator("#result_list tbody tr").count()
@@ -249,6 +255,7 @@ def test_who_may_not_look_has_no_trace_of_it(enter: Enter, question: str) -> Non
     stranger.errors.clear()  # the browser tells of the 403
 
 
+@pytest.mark.ways("other ways")
 def test_a_policy_without_inline_code_is_kept(enter: Enter, question: str) -> None:
     alice, bob = enter("alice", question), enter("bob", question)
     policy = alice.page.request.get(f"{alice.url}{question}").headers["content-security-policy"]
@@ -260,6 +267,7 @@ def test_a_policy_without_inline_code_is_kept(enter: Enter, question: str) -> No
     expect(alice.page.locator("[name=question_text]")).to_have_value("Under a policy")
 
 
+@pytest.mark.ways("desk")
 @pytest.mark.parametrize("size", [(1280, 800), PHONE], ids=["desk", "phone"])
 def test_axe_finds_nothing(enter: Enter, question: str, size: tuple[int, int], tmp_path: Path) -> None:
     alice, rows, bob = enter("alice", question, size=size), enter("alice", LIST, size=size), enter("bob", question)
@@ -296,6 +304,7 @@ def test_axe_finds_nothing(enter: Enter, question: str, size: tuple[int, int], t
     assert found == []
 
 
+@pytest.mark.ways("other ways")
 def test_the_keyboard_reaches_the_bar_and_the_bar_is_a_status(enter: Enter, question: str) -> None:
     alice, bob = enter("alice", question), enter("bob", question)
     status = alice.page.get_by_role("status")
@@ -313,6 +322,7 @@ def test_the_keyboard_reaches_the_bar_and_the_bar_is_a_status(enter: Enter, ques
     expect(alice.page.locator("[name=question_text]")).to_have_value("By keyboard")
 
 
+@pytest.mark.ways("other ways")
 def test_presence_is_true_after_the_interface_server_was_killed(
     enter: Enter, question: str, polls_site: PollsSite
 ) -> None:

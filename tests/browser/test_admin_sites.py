@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from tests.support.demo import fresh_redis
 from tests.support.polls import Editor, PollsSite, entering
 
-pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.timeout(240), pytest.mark.ways("two_sites")]
 
 Enter = Callable[..., Editor]
 

@@ -69,6 +69,7 @@ def test_cards_are_live_for_everybody_who_has_the_board_open(enter: Enter) -> No
     ben.reads("ann deleted “Hire <b>two</b> bands”")
 
 
+@pytest.mark.ways("other ways")
 def test_comments_and_who_has_a_card_open(enter: Enter) -> None:
     ann, ben = enter("ann"), enter("ben")
     ann_sees, ben_sees = ann.opens("Draw the poster"), ben.opens("Draw the poster")
@@ -80,6 +81,7 @@ def test_comments_and_who_has_a_card_open(enter: Enter) -> None:
     expect(ann_sees.locator(".others")).to_have_text("")
 
 
+@pytest.mark.ways("other ways")
 def test_a_card_that_moves_to_another_board_leaves_this_one(enter: Enter) -> None:
     ann, ben, gardener = enter("ann"), enter("ben"), enter("ann", "Garden")
     dialog = ann.opens("Book the hall")
@@ -90,6 +92,7 @@ def test_a_card_that_moves_to_another_board_leaves_this_one(enter: Enter) -> Non
     ann.sees("Write the invitations", column="To do")
 
 
+@pytest.mark.ways("other ways")
 def test_who_is_no_member_can_look_and_not_touch(enter: Enter) -> None:
     cho, ann = enter("cho", "Garden"), enter("ann", "Garden")
     expect(cho.column("To do").get_by_label("New card")).to_be_hidden()
@@ -104,6 +107,7 @@ def test_who_is_no_member_can_look_and_not_touch(enter: Enter) -> None:
     cho.sees("Sow the carrots", "Weed", column="To do")
 
 
+@pytest.mark.ways("other ways")
 def test_a_stranger_gets_no_socket(chromium: Browser, board_site: BoardSite) -> None:
     context = chromium.new_context()
     page = context.new_page()
@@ -116,6 +120,7 @@ def test_a_stranger_gets_no_socket(chromium: Browser, board_site: BoardSite) -> 
     assert closed == 1006  # what a browser says of a handshake that was refused
 
 
+@pytest.mark.ways("other ways")
 def test_a_program_comes_in_with_the_key_of_a_session(enter: Enter, board_site: BoardSite) -> None:
     ann = enter("ann", "Garden")
     (key,) = [cookie["value"] for cookie in ann.context.cookies() if cookie["name"] == "sessionid"]
@@ -132,6 +137,7 @@ def test_a_program_comes_in_with_the_key_of_a_session(enter: Enter, board_site: 
     ann.reads("ann added “By a program”")
 
 
+@pytest.mark.ways("other ways")
 def test_the_board_outlives_its_worker_and_shows_what_the_shell_sends(enter: Enter, board_site: BoardSite) -> None:
     ann = enter("ann")
     board_site.worker.terminate()
@@ -144,6 +150,7 @@ def test_the_board_outlives_its_worker_and_shows_what_the_shell_sends(enter: Ent
     expect(ann.page.locator("#notice")).to_have_text("Tea!")
 
 
+@pytest.mark.ways("other ways")
 def test_the_session_remembers_the_last_board(enter: Enter, board_site: BoardSite) -> None:
     ann = enter("ann", "Garden")
     ann.page.goto(f"{board_site.url}/")

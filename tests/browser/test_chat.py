@@ -49,6 +49,7 @@ def enter_lobby(chromium: Browser, site: Demo, logins: dict[tuple[str, str], Sto
     assert not errors
 
 
+@pytest.mark.ways("redis")
 def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path) -> None:
     alice = enter_lobby("alice")
     alice.sees_people("alice")
@@ -165,6 +166,7 @@ def test_a_killed_worker_is_replaced_under_open_sockets(enter_lobby: EnterLobby,
     assert site.server.output.count("WebSocket /chat/lobby/") == accepted
 
 
+@pytest.mark.ways("other ways")
 @only_redis
 def test_pages_come_back_when_the_interface_does(enter_lobby: EnterLobby, site: Demo) -> None:
     alice = enter_lobby("alice")

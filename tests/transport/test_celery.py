@@ -16,7 +16,7 @@ from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 from tests.transport.broker import admin, keys
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways("^(?!.*solo)")]
 
 POOLS = pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 APP = "tests.transport.celery_app"

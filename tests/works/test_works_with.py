@@ -239,6 +239,7 @@ def test_htmx_swaps_what_forms_and_tasks_send(shop: Shop, pages: list[Page]) -> 
         assert shown(page) == ["hello <b>", "from <a> task"]
 
 
+@pytest.mark.ways("other ways")
 @pytest.mark.browser
 def test_htmx_comes_back_over_a_deploy(shop: Shop, pages: list[Page]) -> None:
     for page in pages:

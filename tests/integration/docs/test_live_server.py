@@ -158,6 +158,7 @@ def test_a_live_server_on_redis_meets_nobody_elses_messages(redis_url: str, sett
         another.close()
 
 
+@pytest.mark.ways("other ways")
 @pytest.mark.redis
 @pytest.mark.rabbitmq
 @pytest.mark.django_db(transaction=True)

@@ -87,6 +87,7 @@ def make_site(redis_url: str, tmp_path: Path) -> Iterator[Any]:
         site.client.close()
 
 
+@pytest.mark.ways("redis-streams")
 @SCHEMES
 def test_a_killed_interface_leaves_nothing(make_site: Any, scheme: str) -> None:
     site: Site = make_site(scheme)

@@ -32,6 +32,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.redis
 
 
+@pytest.mark.ways("prefork")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_socket_goes_on_after_a_message_that_kills(redis_url: str, tmp_path: Path, pool: str) -> None:

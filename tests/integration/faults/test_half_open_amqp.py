@@ -104,6 +104,7 @@ def test_an_interface_server_notices_and_is_back(site: Site) -> None:
         assert httpx.get(f"{site.project.url}/", timeout=30).status_code == 200
 
 
+@pytest.mark.ways("other ways")
 def test_an_interface_server_whose_connections_were_forgotten(site: Site) -> None:
     way = site.interface()
     site.worker("-c", "2")
@@ -116,6 +117,7 @@ def test_an_interface_server_whose_connections_were_forgotten(site: Site) -> Non
         ask(socket, "after")
 
 
+@pytest.mark.ways("threads")
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_worker_notices_and_is_back(site: Site, pool: str) -> None:
     site.interface()
@@ -146,6 +148,7 @@ def test_an_answer_that_went_into_a_forgotten_connection_comes(site: Site) -> No
     assert site.project.recorded("slow") == ["begun"]
 
 
+@pytest.mark.ways("other ways")
 def test_a_long_task_in_the_solo_pool_runs_once(site: Site) -> None:
     worker, _ = site.worker("-P", "solo")
     told = len(worker.output)

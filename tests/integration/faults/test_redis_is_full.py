@@ -50,7 +50,7 @@ def project(request: pytest.FixtureRequest, server: RedisServer, redis_url: str,
     project.stop()
 
 
-@pytest.mark.ways(r"redis-streams-(threads|prefork)")
+@pytest.mark.ways(r"redis-streams-threads")
 @pytest.mark.parametrize(
     ("project", "pool"),
     [
@@ -93,6 +93,7 @@ def test_a_backlog_is_worked_off_and_nothing_runs_twice(
     layer.close()
 
 
+@pytest.mark.ways("threads")
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_long_consumers_keep_their_messages(server: RedisServer, project: Project, pool: str) -> None:
     """A consumer that runs for several leases, while nothing can be written, is not begun by the other worker."""
@@ -135,6 +136,7 @@ def test_groups_and_interface_servers_survive(server: RedisServer, project: Proj
     assert "declared this one dead" not in project.interface.output
 
 
+@pytest.mark.ways("other ways")
 def test_a_living_server_whose_key_was_evicted_is_not_tidied_up_after(
     server: RedisServer, project: Project, client: Any
 ) -> None:

@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(180),
-    pytest.mark.ways(r"redis-streams-(threads|prefork)"),
+    pytest.mark.ways(r"redis-streams-threads"),
 ]
 
 #: Of Kombu's stock transport one pool: it is the transport that goes on.

@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(120),
-    pytest.mark.ways(r"redis-streams (threads|prefork)"),
+    pytest.mark.ways(r"redis-streams threads"),
 ]
 
 T = TypeVar("T")

@@ -110,6 +110,7 @@ def test_the_primary_is_killed(stack: Stack) -> None:
     outlast(stack, old, swarm, began, set(swarm.sent))
 
 
+@pytest.mark.ways("other ways")
 def test_the_primary_is_frozen_and_comes_back_as_a_replica(stack: Stack) -> None:
     old = stack.sentinels.primary
     swarm = stack.swarm()
@@ -125,6 +126,7 @@ def test_the_primary_is_frozen_and_comes_back_as_a_replica(stack: Stack) -> None
     assert swarm.stop() == set()
 
 
+@pytest.mark.ways("other ways")
 def test_an_operator_orders_a_failover(stack: Stack) -> None:
     old = stack.sentinels.primary
     swarm = stack.swarm()

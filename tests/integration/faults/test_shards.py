@@ -23,7 +23,7 @@ from tests.support.servers import RedisServer
 from tests.support.swarm import Swarm, echoes
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180), pytest.mark.ways("^(?!.*prefork)")]
 
 SOCKETS = 20
 

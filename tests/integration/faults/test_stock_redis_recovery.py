@@ -22,6 +22,7 @@ def url(redis_url: str) -> str:
     return url
 
 
+@pytest.mark.ways("threads")
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
 def test_a_sweep_keeps_others_out_for_seconds_only(tmp_path: Path, url: str, pool: str) -> None:
     """A worker that dies in a sweep leaves a lock behind; what it held is redelivered all the same."""

@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(180),
-    pytest.mark.ways(r"redis-streams-(threads|prefork)"),
+    pytest.mark.ways(r"redis-streams-threads"),
 ]
 
 POOLS = "threads", "prefork", "solo"

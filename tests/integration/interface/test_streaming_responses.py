@@ -90,6 +90,7 @@ def check_the_bound(site: Project) -> None:
         assert statuses(site, *["/ticks/?n=2"] * 20) == [200] * 20
 
 
+@pytest.mark.ways("threads")
 @pytest.mark.parametrize("pool", ["threads", "prefork", "gevent"])
 def test_the_bound(shared: Project, pool: str) -> None:
     shared.start_worker("-P", pool)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +33,6 @@ WRITE = "tests.project.tasks.write"
 def test_channels_beside_a_broker_that_is_no_server(
     redis_url: str, processes: Processes, tmp_path: Path, url: str, pool: str
 ) -> None:
-    if url.startswith("sqla") and importlib.util.find_spec("sqlalchemy") is None:
-        pytest.skip("sqlalchemy is not installed, which nothing else needs")
     for folder in ("data_in", "data_out", "records"):
         (tmp_path / folder).mkdir()
     channels = fresh_redis(redis_url)

@@ -95,6 +95,7 @@ def test_the_directory_is_for_its_user_alone(url: str, directory: Path) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
 
 
+@pytest.mark.ways(r"threads|prefork")
 @pytest.mark.parametrize("pool", ["threads", "solo", "prefork", "gevent"])
 def test_what_a_killed_worker_held_another_one_handles(tmp_path: Path, pool: str) -> None:
     site = site_in(tmp_path)

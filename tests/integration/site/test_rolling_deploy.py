@@ -27,7 +27,7 @@ from tests.support.states import State, current, previous
 from tests.support.swarm import Swarm
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(240), pytest.mark.ways("^(?!.*rabbitmq)")]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(240), pytest.mark.ways("^(?!.*(rabbitmq|and back))")]
 
 SOCKETS = 20
 

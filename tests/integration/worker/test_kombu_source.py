@@ -313,6 +313,7 @@ def _publish_newer(layer: KombuChannelLayer, number: int) -> None:
         )
 
 
+@pytest.mark.ways("redis")
 def test_messages_for_a_newer_worker_are_left_until_there_is_one(
     read: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

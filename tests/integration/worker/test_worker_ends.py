@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 pytestmark = [
     pytest.mark.redis,
     pytest.mark.timeout(120),
-    pytest.mark.ways(r"^(?!.*gevent).*redis-streams"),
+    pytest.mark.ways(r"^(?!.*(gevent|solo|prefork)).*redis-streams"),
 ]
 
 POOLS = ["solo", "threads", "prefork", "gevent"]
