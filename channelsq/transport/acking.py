@@ -148,6 +148,27 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
 
     # -- Sending
 
+    def open_ack_connection(self) -> None:
+        """Connect for acknowledgements now that the server answers: later it may be frozen, and connecting would block.
+
+        An event loop sends acknowledgements with its polls, and needs no connection for them.
+
+        Raises:
+            redis.ConnectionError: the connection is lost.
+        """
+        if self._ack_connection is not None or self.connection.hub is not None or not self._keeps_connection:
+            return
+        if self._ack_lock.acquire(blocking=False):
+            try:
+                if self._ack_connection is None:
+                    self._ack_connection, self._ack_used = take_connection(self.pool), monotonic()
+            finally:
+                self._ack_lock.release()
+
+    @property
+    def _keeps_connection(self) -> bool:
+        return bool(self.pool.max_connections >= _ENOUGH)
+
     def flush_acks(self, *, wait: bool = True) -> None:
         """Send the waiting acknowledgements, on a connection of their own.  From any thread.
 
@@ -189,7 +210,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
             self._drop_connection()
             raise
         self._unanswered, self._ack_used = acks, monotonic()
-        if wait or self.pool.max_connections < _ENOUGH:
+        if wait or not self._keeps_connection:
             return self._read_answer(qos)
         return True
 
@@ -204,13 +225,15 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
             qos.put_back(acks)
             self._drop_connection()
             raise
-        if self.pool.max_connections < _ENOUGH:
+        if not self._keeps_connection:
             connection, self._ack_connection = self._ack_connection, None
             self.pool.release(connection)
         return self._confirm(acks, reply)
 
     def flush_acks_soon(self) -> bool:
-        """Send the waiting acknowledgements, if that cannot block: not while the answer to earlier ones is out.
+        """Send the waiting acknowledgements, if that cannot block.
+
+        It would block without a connection, and while the answer to earlier ones is out.
 
         Returns:
             True if none is left.
@@ -224,10 +247,13 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         if not self._ack_lock.acquire(blocking=False):
             return False
         try:
-            is_out = bool(self._unanswered) and not self._ack_connection.can_read(timeout=0)
+            if self._ack_connection is None:
+                would_block = self._keeps_connection
+            else:
+                would_block = bool(self._unanswered) and not self._ack_connection.can_read(timeout=0)
         finally:
             self._ack_lock.release()
-        if not is_out:
+        if not would_block:
             self.flush_acks(wait=False)
         return not qos.waiting
 

@@ -111,7 +111,7 @@ class ConsumingChannel(DeliveringChannel):
     def _greet(self, connection: Any) -> None:
         """Request what polls need on a new connection: its id, to end a poll, and the server's clock.
 
-        The server may be a new one.  It learns the script of acknowledgements here, as nobody waits for the answer to
+        The server may be a new one.  It learns the script of acknowledgements here: no thread waits for the answer to
         the first of them, and what goes with it would be sent again only after the next poll.
         """
         sock = socket_of(connection)
@@ -124,6 +124,7 @@ class ConsumingChannel(DeliveringChannel):
             self._clock.set(time, monotonic())
         if self._greeted is not None:
             self._recover()
+        self.open_ack_connection()
         self._greeted = socket_of(connection)  # the first command creates it
 
     def _recover(self) -> None:
@@ -178,6 +179,7 @@ class ConsumingChannel(DeliveringChannel):
         self._asked = self._in_poll = None
         self.flush_reauth()
         self._absorb(poll, reply)
+        self.open_ack_connection()
 
     def _absorb(self, poll: Poll, reply: Any) -> None:
         if poll.kind == "wake":

@@ -350,6 +350,7 @@ def test_presence_is_true_after_the_interface_server_was_killed(
         editor.errors.clear()  # the browser tells of sockets that it could not open
 
 
+@pytest.mark.ways("other ways")
 def test_what_is_saved_while_a_worker_is_killed_is_told(enter: Enter, question: str, polls_site: PollsSite) -> None:
     alice = enter("alice", question)
     polls_site.worker.signal_all(signal.SIGKILL)

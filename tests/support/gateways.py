@@ -1,13 +1,15 @@
-"""A gateway as a user runs it, on Redis Streams or between the processes of one machine; the test is its worker."""
+"""A gateway as a user runs it, on Redis Streams, RabbitMQ or one machine's own layer; the test is its worker."""
 
 from __future__ import annotations
 
 import json
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from channelsq.layers import IPCChannelLayer, RedisChannelLayer
+import pytest
+
+from channelsq.layers import IPCChannelLayer, KombuChannelLayer, RedisChannelLayer
 from channelsq.layers.contract.layer_contract import BaseChannelLayer
 from tests.support.ports import free_port
 from tests.support.processes import Process, Processes
@@ -17,13 +19,32 @@ from tests.support.waiting import wait_until
 LEASE = 2.0
 
 
+class Servers(NamedTuple):
+    """The URLs of a layer's servers; without any it is that between the processes of one machine."""
+
+    redis: str | None = None
+    rabbitmq: str | None = None
+
+
+#: The layers of gateways, for :func:`servers`.
+LAYERS = ["redis", "ipc", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
+
+
+def servers(request: pytest.FixtureRequest, name: str) -> Servers:
+    """Return the servers of one of ``LAYERS``."""
+    return Servers(
+        None if name == "ipc" else request.getfixturevalue("redis_url"),
+        request.getfixturevalue("rabbitmq_url") if name == "rabbitmq" else None,
+    )
+
+
 class GatewaySite:
     """A layer, and gateways on it.
 
     Args:
         processes: starts them.
         folder: an empty one.
-        redis_url: the Redis of the layer; None for the layer between processes.
+        on: the servers of the layer.
         settings: more of Django's settings.
         config: more of the layer's ``CONFIG``.
     """
@@ -32,17 +53,19 @@ class GatewaySite:
         self,
         processes: Processes,
         folder: Path,
-        redis_url: str | None,
+        on: Servers,
         settings: dict[str, Any] | None = None,
         config: dict[str, Any] | None = None,
     ) -> None:
         self._processes = processes
-        self.on_redis = redis_url is not None
         prefix = f"gateway-{secrets.token_hex(4)}"
         given: dict[str, Any] = {"prefix": prefix, **(config or {})}
         self.layer: BaseChannelLayer
-        if redis_url is not None:
-            given |= {"url": redis_url, "transport_options": {"lease": LEASE}}
+        if on.rabbitmq is not None:
+            given |= {"url": on.rabbitmq, "groups_url": on.redis}
+            self.layer = KombuChannelLayer(**given)
+        elif on.redis is not None:
+            given |= {"url": on.redis, "transport_options": {"lease": LEASE}}
             self.layer = RedisChannelLayer(**given)
         else:
             given["path"] = str(folder / "ipc")

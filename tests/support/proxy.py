@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections import deque
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -31,6 +33,16 @@ class Loop:
         self.loop.close()
 
 
+def ports_of(pid: int) -> set[int]:
+    """Return the local ports of a process's TCP connections."""
+    sockets = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            sockets.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(line[1].rpartition(":")[2], 16) for line in lines if line[9] in sockets}
+
+
 class Proxy:
     """Passes what comes to ``port`` on to the server at ``target``, both on 127.0.0.1.
 
@@ -44,6 +56,7 @@ class Proxy:
         #: Seconds by which everything is late.
         self.delay = 0.0
         self.links: set[_Link] = set()
+        self._outcast: int | None = None
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -70,6 +83,17 @@ class Proxy:
     async def cut(self) -> None:
         """Connections are reset, new ones refused."""
         await self.stop()
+
+    async def cut_off(self, pid: int) -> None:
+        """Reset the connections of one process, and refuse it new ones."""
+        self._outcast = pid
+        for link in list(self.links):
+            if self.refuses(link.port):
+                link.abort()
+
+    def refuses(self, port: int) -> bool:
+        """Return whether a connection from a local port belongs to the process that is cut off."""
+        return self._outcast is not None and port in ports_of(self._outcast)
 
     async def drop(self) -> int:
         """Reset the connections that there are; new ones are passed on.  Returns how many there were."""
@@ -98,7 +122,7 @@ class Proxy:
 
     async def heal(self) -> None:
         """All is well again, but for connections that were forgotten."""
-        self.frozen, self.delay = False, 0.0
+        self.frozen, self.delay, self._outcast = False, 0.0, None
         await self.start()
         for link in list(self.links):
             link.go_on()
@@ -117,7 +141,8 @@ class _Link:
     def begun(self, near: _Side) -> None:
         """A process has connected."""
         self.near = near
-        if self.proxy.is_cut:  # it was accepted just before
+        self.port: int = near.transport.get_extra_info("peername")[1]
+        if self.proxy.is_cut or self.proxy.refuses(self.port):  # accepted just before; of the process that is cut off
             near.transport.abort()
             return
         self.proxy.links.add(self)

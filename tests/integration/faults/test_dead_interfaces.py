@@ -112,6 +112,7 @@ def test_a_killed_interface_leaves_nothing(make_site: Any, scheme: str) -> None:
         assert site.keys_of(dead) == set()
 
 
+@pytest.mark.ways("other ways")
 def test_an_interface_that_was_frozen_closes_sockets_that_were_told_gone(make_site: Any) -> None:
     site: Site = make_site("redis-streams")
     frozen = site.interface()

@@ -17,8 +17,10 @@ from channelsq.layers import RedisChannelLayer
 from channelsq.layers.shards.placement import Placement, server_name
 from channelsq.layers.shards.sharded_layer import ShardedChannelLayer
 from tests.support.demo import fresh_redis
+from tests.support.ports import free_port
 from tests.support.processes import Process
 from tests.support.project import Project
+from tests.support.proxy import Loop, Proxy
 from tests.support.servers import RedisServer
 from tests.support.swarm import Swarm, echoes
 from tests.support.waiting import wait_until
@@ -38,14 +40,20 @@ class Stack:
         directory: an existing, empty one.
         celery_url: Celery's broker, another server.
         pool: the worker's.
+        proxied: whether a proxy is before each server, from which single processes can be cut off.
     """
 
-    def __init__(self, directory: Path, celery_url: str, pool: str) -> None:
+    def __init__(self, directory: Path, celery_url: str, pool: str, *, proxied: bool = False) -> None:
         self.servers = [RedisServer(directory / f"redis-{number}") for number in range(2)]
         for server in self.servers:
             server.start()
+        self.loop = Loop()
+        self.proxies = [Proxy(free_port(), server.port) for server in self.servers] if proxied else []
+        for proxy in self.proxies:
+            self.loop.run(proxy.start())
+        urls = [f"redis://127.0.0.1:{proxy.port}/0" for proxy in self.proxies] or [each.url for each in self.servers]
         env = {
-            "TEST_SHARDS": " ".join(server.url for server in self.servers),
+            "TEST_SHARDS": " ".join(urls),
             "TEST_BROKER": celery_url,
             "TEST_FAST": "1",
             "TEST_CAPACITY": "1000",
@@ -53,7 +61,7 @@ class Stack:
         self.project = Project(directory, celery_url, env)
         self.project.start_interface("--order-timeout", "30")
         self.project.start_worker("-P", pool, "-c", "4")
-        layer = RedisChannelLayer(hosts=[server.url for server in self.servers])
+        layer = RedisChannelLayer(hosts=urls)
         assert isinstance(layer, ShardedChannelLayer)
         self.layer: ShardedChannelLayer = layer
         self.swarms: list[Swarm] = []
@@ -101,6 +109,9 @@ class Stack:
         """Stop everything."""
         self.project.stop()
         self.layer.close()
+        for proxy in self.proxies:
+            self.loop.run(proxy.stop())
+        self.loop.stop()
         for server in self.servers:
             server.stop()
 
@@ -198,6 +209,40 @@ def test_a_server_is_frozen(stack: Stack) -> None:
     wait_until(lambda: len(stack.disconnects) >= SOCKETS, "the disconnects of the sockets")
     # No disconnect was told that was none, as of a dead interface server (1006), and each once.
     assert sorted(stack.disconnects) == sorted(f"/count/{number}/ 1000" for number in range(SOCKETS))
+
+
+@pytest.fixture(scope="module")
+def proxied(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Processes of which one can be cut off from a server that the others have."""
+    stack = Stack(tmp_path_factory.mktemp("proxied"), fresh_redis(redis_url), "threads", proxied=True)
+    yield stack
+    stack.stop()
+
+
+@pytest.mark.parametrize("who", ["interface", "worker"])
+def test_a_process_is_cut_off_from_a_server_that_others_have(proxied: Stack, who: str) -> None:
+    """The two processes disagree about which servers are there."""
+    proxied.forget()
+    swarm = proxied.swarm()
+    swarm.wait_for(200)
+    before = proxied.given_up
+    proxy = proxied.proxies[1]
+    proxied.loop.run(proxy.cut_off(getattr(proxied.project, who).pid))
+    begin = time.monotonic()
+    swarm.wait_for(200)
+    if who == "interface":  # it moves the server's sockets; otherwise their messages wait for the worker
+        wait_until(lambda: _all_answer(swarm), "an answer to every socket", 40)
+    assert swarm.longest_gap(begin) < BACK_WITHIN
+    proxied.loop.run(proxy.heal())
+    swarm.wait_for(200)
+    wait_until(lambda: _all_answer(swarm), "an answer to every socket again", 40)
+    lost = swarm.stop(patience=15)
+    assert len(lost) <= proxied.given_up - before
+    runs = proxied.runs()
+    assert max(runs.values()) <= 2
+    assert len([text for text, times in runs.items() if times > 1]) <= SOCKETS
+    wait_until(lambda: len(proxied.disconnects) >= SOCKETS, "the disconnects of the sockets")
+    assert sorted(proxied.disconnects) == sorted(f"/count/{number}/ 1000" for number in range(SOCKETS))
 
 
 def test_memberships_come_back_with_an_empty_server(stack: Stack) -> None:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support.certificates import self_signed
-from tests.support.gateways import GatewaySite
+from tests.support.gateways import LAYERS, GatewaySite, Servers, servers
 from tests.support.mail_server import MailServer
 from tests.support.ports import free_port
 from tests.support.processes import Process, Processes
@@ -38,14 +38,14 @@ def a_mail(**headers: str) -> EmailMessage:
 class EmailSite(GatewaySite):
     """A site with an email gateway and its mail server."""
 
-    def __init__(self, server: MailServer, processes: Processes, folder: Path, redis_url: str | None) -> None:
+    def __init__(self, server: MailServer, processes: Processes, folder: Path, on: Servers) -> None:
         settings = {
             "CHANNEL_EMAIL": {"domains": ["chat.example"], "addresses": ["Info@Other.example"]},
             "EMAIL_HOST": "127.0.0.1",
             "EMAIL_PORT": server.port,
             "DEFAULT_FROM_EMAIL": "site@chat.example",
         }
-        super().__init__(processes, folder, redis_url, settings, {"capacity": 3})
+        super().__init__(processes, folder, on, settings, {"capacity": 3})
         self.server = server
         self.port = self.smtp_port = 0
 
@@ -74,14 +74,14 @@ def server() -> Iterator[MailServer]:
     made.stop()
 
 
-@pytest.fixture(params=["redis", "ipc"])
-def on(request: pytest.FixtureRequest) -> str | None:
-    """The Redis of the layer; None for the layer between processes."""
-    return str(request.getfixturevalue("redis_url")) if request.param == "redis" else None
+@pytest.fixture(params=LAYERS)
+def on(request: pytest.FixtureRequest) -> Servers:
+    """The servers of the layer."""
+    return servers(request, request.param)
 
 
 @pytest.fixture
-def site(server: MailServer, processes: Processes, tmp_path: Path, on: str | None) -> Iterator[EmailSite]:
+def site(server: MailServer, processes: Processes, tmp_path: Path, on: Servers) -> Iterator[EmailSite]:
     made = EmailSite(server, processes, tmp_path, on)
     yield made
     processes.stop()
@@ -225,7 +225,7 @@ def test_connections_are_bounded(site: EmailSite) -> None:
 
 def test_starttls(server: MailServer, processes: Processes, tmp_path: Path) -> None:
     certificate, key = self_signed(tmp_path, "localhost")
-    site = EmailSite(server, processes, tmp_path, None)
+    site = EmailSite(server, processes, tmp_path, Servers())
     site.run("--tls-certificate", str(certificate), "--tls-key", str(key))
     with smtplib.SMTP("localhost", site.smtp_port, timeout=20) as client:
         client.starttls(context=ssl.create_default_context(cafile=str(certificate)))
@@ -248,7 +248,7 @@ def test_starttls(server: MailServer, processes: Processes, tmp_path: Path) -> N
 def test_settings_that_cannot_be_used(
     processes: Processes, tmp_path: Path, args: list[str], value: dict[str, Any], problem: str
 ) -> None:
-    site = GatewaySite(processes, tmp_path, None, {"CHANNEL_EMAIL": value})
+    site = GatewaySite(processes, tmp_path, Servers(), {"CHANNEL_EMAIL": value})
     process = processes.start("python", "-m", MODULE, "--port", "0", *args, env=site.env)
     assert process.wait() == 2
     assert problem in process.output

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support import needs
-from tests.support.gateways import GatewaySite
+from tests.support.gateways import LAYERS, GatewaySite, servers
 from tests.support.ports import free_port, is_open
 from tests.support.processes import ROOT, Process, Processes
 from tests.support.waiting import wait_until
@@ -29,11 +29,11 @@ def test_the_page_has_the_whole_program() -> None:
     assert len(program.splitlines()) < 100
 
 
-@pytest.mark.parametrize("on", ["redis", "ipc"])
+@pytest.mark.parametrize("on", LAYERS)
 def test_messages_go_both_ways(on: str, processes: Processes, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if not is_open(PORT):
         needs.missing(f"no MQTT broker at {BROKER}: apt install mosquitto")
-    site = GatewaySite(processes, tmp_path, request.getfixturevalue("redis_url") if on == "redis" else None)
+    site = GatewaySite(processes, tmp_path, servers(request, on))
     name = f"channelsq-{secrets.token_hex(4)}"
     port = free_port()
 

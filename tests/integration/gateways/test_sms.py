@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.gateways import GatewaySite
+from tests.support.gateways import LAYERS, GatewaySite, Servers, servers
 from tests.support.processes import Process, Processes
 from tests.support.twilio_api import TwilioApi, signature
 from tests.support.waiting import wait_until
@@ -36,11 +36,9 @@ TEXT = {
 class SmsSite(GatewaySite):
     """A site with an SMS gateway and its provider."""
 
-    def __init__(
-        self, api: TwilioApi, processes: Processes, folder: Path, redis_url: str | None, config: dict[str, Any]
-    ) -> None:
+    def __init__(self, api: TwilioApi, processes: Processes, folder: Path, on: Servers, config: dict[str, Any]) -> None:
         sms = {"account_sid": "AC1", "auth_token": [TOKEN, OLD_TOKEN], "sender": "+15550001111", "api_url": api.url}
-        super().__init__(processes, folder, redis_url, {"CHANNEL_SMS": sms}, config)
+        super().__init__(processes, folder, on, {"CHANNEL_SMS": sms}, config)
         self.api = api
         self.port = 0
 
@@ -75,14 +73,14 @@ def api() -> Iterator[TwilioApi]:
     server.stop()
 
 
-@pytest.fixture(params=["redis", "ipc"])
-def on(request: pytest.FixtureRequest) -> str | None:
-    """The Redis of the layer; None for the layer between processes."""
-    return str(request.getfixturevalue("redis_url")) if request.param == "redis" else None
+@pytest.fixture(params=LAYERS)
+def on(request: pytest.FixtureRequest) -> Servers:
+    """The servers of the layer."""
+    return servers(request, request.param)
 
 
 @pytest.fixture
-def site(api: TwilioApi, processes: Processes, tmp_path: Path, on: str | None) -> Iterator[SmsSite]:
+def site(api: TwilioApi, processes: Processes, tmp_path: Path, on: Servers) -> Iterator[SmsSite]:
     made = SmsSite(api, processes, tmp_path, on, {"capacity": 3})
     yield made
     processes.stop()
@@ -271,7 +269,7 @@ def test_connections_are_bounded(site: SmsSite) -> None:
 
 @pytest.mark.redis
 def test_operators_see_it(api: TwilioApi, processes: Processes, tmp_path: Path, redis_url: str) -> None:
-    site = SmsSite(api, processes, tmp_path, redis_url, {})
+    site = SmsSite(api, processes, tmp_path, Servers(redis_url), {})
     gateway = site.run()
     presence = site.layer.presence
     assert presence is not None
@@ -303,7 +301,7 @@ def test_operators_see_it(api: TwilioApi, processes: Processes, tmp_path: Path, 
 def test_settings_that_cannot_be_used(
     processes: Processes, tmp_path: Path, args: list[str], settings: dict[str, Any], problem: str
 ) -> None:
-    site = GatewaySite(processes, tmp_path, None, settings)
+    site = GatewaySite(processes, tmp_path, Servers(), settings)
     process = processes.start("python", "-m", MODULE, "--port", "0", *args, env=site.env)
     assert process.wait() == 2
     assert problem in process.output

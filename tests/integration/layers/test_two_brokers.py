@@ -362,6 +362,7 @@ def test_the_layers_broker_is_emptied(stack: Stack) -> None:
     assert len(swarm.stop(patience=8)) <= 2 * SOCKETS
 
 
+@pytest.mark.ways("other ways")
 def test_a_channel_process_dies_while_the_layers_broker_is_away(stack: Stack) -> None:
     worker = stack.have_worker()
     if stack.pool != "prefork":

@@ -35,7 +35,7 @@ async def talk(number: int, socket: ClientConnection) -> None:
         await socket.send(str(frame))
 
 
-@pytest.mark.ways("threads")
+@pytest.mark.ways(r"\[threads")
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_order_with_two_workers_of_eight_threads_and_kills_in_between(project: Project, pool: str) -> None:
     project.start_interface("--order-timeout", "120")

@@ -154,6 +154,7 @@ def test_soft_shutdown_that_runs_out(site: Site, client: LayerClient, pool: str)
     assert site.noted("begin").count(0) <= (2 if pool == "solo" else 1)
 
 
+@pytest.mark.ways("other ways")
 @pytest.mark.parametrize("broker", ["redis-streams"], indirect=True)
 def test_what_is_done_when_a_channel_process_is_cut(site: Site, client: LayerClient) -> None:
     """Finished messages count as done, the one that runs comes again, and what was not begun is left to the next."""
