@@ -2,8 +2,8 @@
 #
 #   make run        the chat on http://127.0.0.1:8000 (PORT=... for another), in one process; with LAYER=ipc as
 #                   an interface server and a Celery worker, two processes that need no server between them
-#   make test       every test, some files at once (ARGS="tests/unit -k routing" for some, WORKERS=0 one by one)
-#   make coverage   the same, and which lines and branches of channelsq/ ran (ARGS as for make test)
+#   make test       the tests, some files at once (ARGS="tests/unit -k routing" for some, WORKERS=0 one by one)
+#   make coverage   the same, and which lines and branches of channelsq/ ran (ARGS as for make test, FLOOR=70 for %)
 #   make matrix     some tests on the lowest and newest versions of what channelsq needs, on each Python found
 #   make test-ways  what make test leaves out: other pools and brokers, and the slowest tests of browsers and faults
 #   make lint       ruff, and whether the formatting is right
@@ -22,6 +22,7 @@
 BIN := .venv/bin
 PORT ?= 8000
 WORKERS ?= auto
+FLOOR ?= 0
 
 # Let Python keep what it compiles: the tests start some hundred programs.
 unexport PYTHONDONTWRITEBYTECODE
@@ -50,7 +51,7 @@ coverage: .venv/.ready
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/coverage report --fail-under $(FLOOR)
 
 matrix: .venv/.ready
 	$(BIN)/python .ci/matrix.py $(ARGS)

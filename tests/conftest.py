@@ -42,6 +42,8 @@ _LONGEST = (
     "integration/worker/test_worker.py",
     "browser/",
     "works/",
+    "unit/test_types.py",
+    "unit/worker/running/test_sentry_internals.py",
     "integration/faults/test_survival.py",
     "chaos/",
     "integration/worker/test_hostile_consumers.py",
