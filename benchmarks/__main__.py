@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import consumers, parts, peers, report, resources, tasks
 from benchmarks.measuring import Options, Run
+from benchmarks.programs import Redis
 from benchmarks.stacks import BROKERS, POOLS, WS, raise_limit
 
 PARTS: dict[str, Callable[[Run], None]] = {
@@ -80,6 +81,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="MINUTES",
         help="echo for this long at the end, and observe the memory; alone if no part is named",
     )
+    add(
+        "--redis-share",
+        type=float,
+        metavar="CORE",
+        help="the share of a core that each Redis gets, such as 0.1; needs root [no limit]",
+    )
     add("--output", type=Path, default=report.HERE / "results", help="folder for the results [benchmarks/results]")
     add("--publish", action="store_true", help="also put the table against the targets into benchmarks/README.md")
     return made
@@ -108,7 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         members=chosen.members,
         crowd=chosen.crowd,
         soak=chosen.soak,
+        redis_share=chosen.redis_share,
     )
+    Redis.share = options.redis_share
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="channelsq-benchmarks-") as logs:
         run = Run(options, Path(logs))

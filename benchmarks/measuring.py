@@ -31,6 +31,7 @@ class Options:
         members: the numbers of sockets that get a broadcast.
         crowd: the number of idle sockets besides the active ones.
         soak: minutes.
+        redis_share: the share of a core of each Redis; None for no limit.
     """
 
     rounds: int
@@ -41,6 +42,7 @@ class Options:
     members: tuple[int, ...]
     crowd: int
     soak: float
+    redis_share: float | None = None
 
 
 class Run:

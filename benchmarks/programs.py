@@ -14,8 +14,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from benchmarks import core_shares
 from benchmarks.frames import WrongAnswer
 from benchmarks.proc import family
 
@@ -105,6 +106,9 @@ class Program:
 class Redis(Program):
     """A private Redis (or Valkey) on a free port, which writes nothing to disk."""
 
+    #: The share of a core that each has; None for no limit.
+    share: ClassVar[float | None] = None
+
     def __init__(self, logs: Path, name: str) -> None:
         self.port = free_port()
         args = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
@@ -112,6 +116,12 @@ class Redis(Program):
             [*args, "--dir", tempfile.gettempdir(), "--loglevel", "warning"], logs / f"{name}-redis.log", {}
         )
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._group = None if self.share is None else core_shares.limit(self.popen.pid, self.share)
+
+    def stop(self) -> None:
+        super().stop()
+        if self._group is not None:
+            core_shares.end(self._group)
 
 
 def redis_binary() -> str:
