@@ -37,11 +37,12 @@ def limit(pid: int, share: float) -> Path:
             (group / "cpu.max").write_text(f"{quota} {_PERIOD}")
         (group / "cgroup.procs").write_text(str(pid))
     except OSError as error:
+        end(group)
         raise SystemExit(f"benchmarks: --redis-share needs root and Linux's control group cpu: {error}") from None
     return group
 
 
 def end(group: Path) -> None:
-    """Delete the control group of a process that has ended."""
+    """Delete the control group of a process that has ended, if it is there."""
     with contextlib.suppress(OSError):  # the kernel may still be busy with the process
         group.rmdir()
