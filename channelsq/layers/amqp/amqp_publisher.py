@@ -109,6 +109,8 @@ class AmqpPublisher:
         self._thread: threading.Thread | None = None
         self._session: _Session | None = None
         self._unsent: deque[Publication | Question] = deque()
+        #: Refused messages, and when they are written again; the reader's alone.
+        self._put_off: deque[tuple[float, Publication]] = deque()
         self._blocked_since: float | None = None
         self._closing = False
 
@@ -256,11 +258,13 @@ class AmqpPublisher:
         """Read until the connection is lost; return why."""
         try:
             while session.lost is None:
-                waits = self._blocked_since is not None or bool(session.pending)
+                waits = self._blocked_since is not None or bool(session.pending or self._put_off)
                 for frame in session.connection.read(_BUSY if waits else _QUIET):
                     self._on_frame(session, frame)
                 if self._closing:
                     return RecoverableConnectionError("the layer was closed")
+                if self._put_off:
+                    self._take_up()
                 self._check_deadlines(session)
             return session.lost
         except Exception as error:
@@ -294,16 +298,27 @@ class AmqpPublisher:
                 messages = [] if message is None else [message]
         for message in messages:
             if message.returned:
-                self._publish_again(message, "is deleted again and again")
+                self._publish_again(message)
             elif taken:
                 message.tell(None)
             elif message.destination.may_lack_leader:
-                again = threading.Timer(_WITHOUT_LEADER, self._publish_again, (message, "takes no messages"))
-                again.daemon = True
-                again.start()
+                self._put_off.append((time.monotonic() + _WITHOUT_LEADER, message))
             else:
                 # A queue that has a limit of its own, or cannot store the message, refuses it.
                 message.tell(ChannelFull(message.destination.channel))
+
+    def _take_up(self) -> None:
+        """Write the messages again that a queue without a leader has refused, until their deadline."""
+        now = time.monotonic()
+        while self._put_off and self._put_off[0][0] <= now:
+            _, message = self._put_off.popleft()
+            if message.deadline < now:
+                error = RecoverableConnectionError(f"the queue {message.destination.queue} takes no messages")
+                message.tell(self._unavailable(error))
+            else:
+                with self._lock:
+                    self._unsent.append(message)
+        self._write()
 
     # -- queues that do not exist
 
@@ -316,10 +331,10 @@ class AmqpPublisher:
                     message.returned = True
                     return
 
-    def _publish_again(self, message: Publication, problem: str) -> None:
-        """Declare the queue of a message, and publish it again, until its deadline."""
+    def _publish_again(self, message: Publication) -> None:
+        """Declare the deleted queue of a message, and publish the message again, until its deadline."""
         if message.deadline < time.monotonic():
-            error = RecoverableConnectionError(f"the queue {message.destination.queue} {problem}")
+            error = RecoverableConnectionError(f"the queue {message.destination.queue} is deleted again and again")
             message.tell(self._unavailable(error))
             return
         message.returned = False
@@ -388,6 +403,8 @@ class AmqpPublisher:
                     overdue.append(item)
                 else:
                     self._unsent.appendleft(item)
+            self._unsent.extend(message for _, message in self._put_off)
+            self._put_off.clear()
         self._tell(overdue, self._unavailable(error))
         self._forget_queues()
         if self._closing or isinstance(error, ChannelClosed):

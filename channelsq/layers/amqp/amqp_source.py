@@ -83,7 +83,6 @@ class AmqpSource(Source[AmqpDelivery]):
         self._open_tags = OpenTags(_CHANNEL)
         self._limit = HoldLimit(sender, self)
         self._pulse: Pulse | None = None
-        #: Whether the worker ends.
         self.ends = False
 
     # -- the connection

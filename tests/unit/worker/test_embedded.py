@@ -7,7 +7,6 @@ from typing import Any
 
 import celery
 import pytest
-from celery import signals
 from celery import signals as celery_signals
 from celery.exceptions import Reject
 from django.conf import settings
@@ -528,7 +527,10 @@ def test_its_threads_close_their_connections_to_the_database(start: Start, monke
         wait_until_used(expected)
         all_wait(worker)
     assert used[0] is used[1]
-    # It failed twice behind some hundred other files: what it tells helps then.
-    assert used[0].connection is not None, (used[0].settings_dict, used[0].close_at, signals.task_prerun.receivers)
+    assert used[0].connection is not None, (
+        used[0].settings_dict,
+        used[0].close_at,
+        celery_signals.task_prerun.receivers,
+    )
     worker.stop()
     assert used[0].connection is None
