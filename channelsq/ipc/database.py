@@ -22,7 +22,7 @@ from channelsq.version import __version__
 logger = logging.getLogger("channelsq.ipc")
 
 #: The version of the file's tables.
-VERSION = 2
+VERSION = 3
 
 #: Seconds that a process waits for another one's transaction.
 BUSY_TIMEOUT = 10.0

@@ -29,6 +29,7 @@ def is_anything_overdue(connection: sqlite3.Connection) -> bool:
         "OR EXISTS (SELECT 1 FROM delayed WHERE due <= :now) "
         "OR EXISTS (SELECT 1 FROM members WHERE expires <= :now) "
         "OR EXISTS (SELECT 1 FROM begun WHERE expires <= :now) "
+        "OR EXISTS (SELECT 1 FROM record_ends WHERE expires <= :now) "
         "OR EXISTS (SELECT 1 FROM queues WHERE used + coalesce(lifetime, :unused) <= :now AND NOT declared)",
         {"now": now, "unused": UNUSED},
     ).fetchone()
@@ -47,6 +48,9 @@ def put_in_order(tx: Transaction) -> None:
         "DELETE FROM begun WHERE mark IN (SELECT mark FROM begun ORDER BY expires DESC LIMIT -1 OFFSET ?)",
         (MOST_BEGUN,),
     )
+    ended = "SELECT record FROM record_ends WHERE expires <= ?"
+    connection.execute(f"DELETE FROM records WHERE record IN ({ended})", (now,))  # noqa: S608 - ours
+    connection.execute("DELETE FROM record_ends WHERE expires <= ?", (now,))
     # A queue with a lifetime is deleted with its messages; any other only when it is empty.
     unread = connection.execute(
         "SELECT name FROM queues WHERE NOT declared AND used + coalesce(lifetime, ?) <= ? "

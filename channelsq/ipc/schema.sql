@@ -85,6 +85,21 @@ CREATE TABLE begun (
 ) WITHOUT ROWID;
 CREATE INDEX begun_expires ON begun (expires);
 
+-- The fields of records, see channelsq/layers/groups/records.py.
+CREATE TABLE records (
+    record TEXT NOT NULL,
+    field TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (record, field)
+) WITHOUT ROWID;
+
+-- When each record ends.
+CREATE TABLE record_ends (
+    record TEXT PRIMARY KEY,
+    expires REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX record_ends_expires ON record_ends (expires);
+
 -- Who waits for messages, see wake_ups.py.
 CREATE TABLE waiters (
     slot INTEGER PRIMARY KEY,              -- its byte in the file "waiting", and the number of its socket

@@ -24,6 +24,7 @@ from channelsq.layers.ipc_broker.store_errors import store_errors
 from channelsq.layers.ipc_broker.store_groups import StoreBegun, StoreGroups
 from channelsq.layers.ipc_broker.store_listener import StoreListener
 from channelsq.layers.ipc_broker.store_receiver import StoreReceiver
+from channelsq.layers.ipc_broker.store_records import StoreRecords
 from channelsq.layers.ipc_broker.store_sender import StoreOutbox, StoreSender
 from channelsq.layers.kombu import KombuChannelLayer
 from channelsq.layers.kombu_broker.broker_access import DEFAULT_PREFIX
@@ -173,6 +174,10 @@ class IPCChannelLayer(KombuChannelLayer):
     def _begun(self) -> BegunStore:
         return StoreBegun(self.store)
 
+    @property
+    def records(self) -> StoreRecords:
+        return StoreRecords(self.store, self.protection)
+
     def end(self, mark: str, *, at_once: bool = False) -> None:
         outbox = collected_here.get()
         if not at_once and isinstance(outbox, StoreOutbox) and outbox.layer is self:
@@ -183,7 +188,7 @@ class IPCChannelLayer(KombuChannelLayer):
     # -- housekeeping
 
     def flush(self) -> None:
-        """Purge the queues that this process has used, and delete every group and mark in the directory."""
+        """Purge the queues that this process has used, and delete every group, mark and record in the directory."""
         with self._errors():
             for queue in list(self.used):
                 self.store.purge(queue)
@@ -191,6 +196,7 @@ class IPCChannelLayer(KombuChannelLayer):
         self._store_receiver.clear()
         self._groups.flush()
         self._begun.flush()
+        self.records.flush()
 
     def close(self) -> None:
         super().close()

@@ -25,7 +25,8 @@ from channelsq.layers.eviction import warn_of_eviction
 from channelsq.layers.groups.begun_marks import KEPT_AFTER, BegunStore, MemoryBegun, RedisBegun
 from channelsq.layers.groups.group_stores import GroupStore, MemoryGroups, RedisGroups
 from channelsq.layers.groups.presence import Presence
-from channelsq.layers.kombu_broker.broker_access import DEFAULT_PREFIX, KombuBroker, channel_of
+from channelsq.layers.groups.records import MemoryRecords, RecordStore, RedisRecords
+from channelsq.layers.kombu_broker.broker_access import DEFAULT_PREFIX, QUEUE_EXPIRES, KombuBroker, channel_of
 from channelsq.layers.kombu_broker.kombu_listener import KombuListener
 from channelsq.layers.kombu_broker.kombu_receiver import KombuReceiver
 from channelsq.layers.kombu_broker.kombu_sender import KombuSender
@@ -105,6 +106,8 @@ class KombuChannelLayer(KombuBroker):
         self._group_store: GroupStore | None = None
         self._marks = MemoryBegun()
         self._redis_marks: RedisBegun | None = None
+        self._memory_records = MemoryRecords()
+        self._redis_records: RedisRecords | None = None
         self._receiver = KombuReceiver(self)
 
     # -- sending
@@ -241,15 +244,31 @@ class KombuChannelLayer(KombuBroker):
             self._redis_marks = RedisBegun(groups)
         return self._redis_marks
 
+    @property
+    def records(self) -> RecordStore | None:
+        groups = self.group_store
+        if not isinstance(groups, RedisGroups):
+            return self._memory_records if self.in_process else None
+        if self._redis_records is None or self._redis_records.groups is not groups:
+            self._redis_records = RedisRecords(groups, self.protection)
+        return self._redis_records
+
     @cached_property
     def _kept_after(self) -> float:  # type: ignore[override]
         """The ``visibility_timeout``, if there is one: a message without acknowledgement is redelivered after it."""
         return KEPT_AFTER + float(self.transport_options.get("visibility_timeout") or 3600 * self.is_one_redis)
 
-    def delete_reply_queues(self, process: str) -> None:
+    def end_reply_queues(self, process: str) -> None:
+        if self.is_amqp:
+            return  # RabbitMQ deletes a queue that is not read for QUEUE_EXPIRES
         with self.broker_errors(), self.open_connection() as connection, connection.channel() as channel:
+            in_redis: Any = channel if self.is_one_redis else None
             for kind in ("websocket.send", "http.response", names.GATEWAY_SEND):
-                self.reply_queue(f"{kind}.{process}")(channel).delete()
+                queue = self.reply_queue(f"{kind}.{process}")
+                if in_redis is None:
+                    queue(channel).delete()
+                else:
+                    in_redis.client.expire(in_redis.global_keyprefix + queue.name, int(QUEUE_EXPIRES))
 
     @property
     def has_other_groups(self) -> bool:
@@ -310,6 +329,8 @@ class KombuChannelLayer(KombuBroker):
             self._groups.flush()
         if self._begun is not None:
             self._begun.flush()
+        if self.records is not None:
+            self.records.flush()
 
     def close(self) -> None:
         self.closed += 1

@@ -14,6 +14,7 @@ from channelsq.layers.contract.layer_values import ChannelState, Deliver, Listen
 from channelsq.layers.contract.source_contract import Source, SourceOptions
 from channelsq.layers.groups.begun_marks import MemoryBegun
 from channelsq.layers.groups.group_stores import GroupStore, MemoryGroups
+from channelsq.layers.groups.records import MemoryRecords
 from channelsq.layers.memory_queues import MemoryQueues
 from channelsq.layers.memory_source import MemorySource
 from channelsq.layers.wire import codec
@@ -59,6 +60,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         self._listeners: dict[str, _MemoryListener] = {}
         self._group_store = MemoryGroups(self.group_expiry)
         self._marks = MemoryBegun()
+        self._records = MemoryRecords()
 
     # -- sending
 
@@ -134,6 +136,10 @@ class InMemoryChannelLayer(BaseChannelLayer):
         return self._group_store
 
     @property
+    def records(self) -> MemoryRecords:
+        return self._records
+
+    @property
     def _begun(self) -> MemoryBegun:
         return self._marks
 
@@ -155,6 +161,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         self.queues.clear()
         self._groups.flush()
         self._marks.flush()
+        self._records.flush()
 
     def close(self) -> None:
         self.queues.wake()

@@ -198,6 +198,9 @@ class RedisChannelLayer(KombuChannelLayer):
         else:
             super().group_discard(group, channel)
 
+    def end_reply_queues(self, process: str) -> None:
+        """Do nothing: a stream of replies that is not read expires."""
+
     def source(self, options: SourceOptions) -> Source[Any]:
         from channelsq.layers.stream_source import StreamSource  # not at the top: only workers need it
 

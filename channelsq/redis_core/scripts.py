@@ -30,6 +30,10 @@ GROUP_MEMBERS = Script("group_members")
 GROUP_ADDRESSES = Script("group_addresses")
 FORGET_MEMBER = Script("forget_member")
 
+# -- Records
+
+REPLACE_FIELD = Script("replace_field")
+
 # -- Lists of Kombu's own Redis transport
 
 DROP_EXPIRED = Script("drop_expired")

@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--pool", choices=["prefork", "threads", "solo"], default="", help="the workers'")
     parser.add_argument("--only", action="append", choices=list(FAULTS), help="this fault, and others named so")
     parser.add_argument("--without", action="append", choices=list(FAULTS), default=[], help="not this one")
-    parser.add_argument("--keep", type=Path, help="an empty folder for data, logs and journals, which stays")
+    parser.add_argument("--keep", type=Path, help="an empty or new folder for data, logs and journals, which stays")
     args = parser.parse_args()
     seed = random.randrange(10_000) if args.seed is None else args.seed
     if redis_binary() is None:
@@ -44,6 +44,8 @@ def main() -> int:
     )
     print(f"seed {seed}, {args.sockets} sockets, {args.seconds:g} s of faults on {args.broker}://", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
+        if args.keep:
+            args.keep.mkdir(parents=True, exist_ok=True)
         chaos = Chaos(options, args.keep or Path(temporary), lambda text: print(text, flush=True))
         chaos.run()
     print(chaos.summary())

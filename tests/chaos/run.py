@@ -95,6 +95,8 @@ class Chaos:
             self._look_at_tasks()
             site.loop.run(clients.finish())
             self.say("all sockets are closed")
+            # A server that lost the report about a message waits for it before it publishes the next one.
+            self._wait(lambda: not site.untold(), "the workers to be told of the end of every socket")
             site.wait_until_idle()
             self._compare(before)
         except AssertionError as error:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import redis
 from celery import Celery
 from kombu import pools
@@ -216,6 +217,14 @@ class Site:
                 assert expected, f"{place.name} has ended by itself:\n{output}"
                 self.revived += 1
                 self.start_process(place)
+
+    def untold(self) -> int:
+        """Return the number of sockets whose end the interface servers have not published yet."""
+        found = 0
+        for port in self.ports:
+            page = httpx.get(f"http://127.0.0.1:{port}/-/metrics", timeout=10).text
+            found += int(float(page.partition("\nchannelsq_websockets ")[2].partition("\n")[0]))
+        return found
 
     def wait_until_idle(self) -> None:
         """Wait until workers have nothing more to do; Kombu's stock transport gives back late what a dead one held."""

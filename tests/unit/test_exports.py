@@ -63,8 +63,8 @@ PUBLIC = {
     ],
     "channelsq.pytest_plugin": ["channel_layer", "ws_client"],
     "channelsq.test.contract": [
-        "LayerContract", "QueueContract", "StatisticsContract", "MarkContract", "SourceContract", "LayerFixtures",
-        "MakeLayer", "Unique",
+        "LayerContract", "QueueContract", "StatisticsContract", "MarkContract", "RecordContract", "SourceContract",
+        "LayerFixtures", "MakeLayer", "Unique",
     ],
     "channelsq.contrib.admin": ["LiveAdminMixin"],
     "channelsq.staticfiles": ["StaticFilesConsumer", "StaticFilesHandler"],

@@ -351,7 +351,7 @@ class Heartbeat:
         members = self._presence.members(process)
         while some_members := list(itertools.islice(members, _FORGOTTEN_TOGETHER)):
             self._channel_layer.forget_channels(some_members)
-        self._channel_layer.delete_reply_queues(process)
+        self._channel_layer.end_reply_queues(process)
         self._presence.bury(process)
         logger.warning(
             "cleaned up after a dead interface server: %d sockets",

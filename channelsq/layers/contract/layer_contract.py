@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from channelsq.layers.groups.begun_marks import BegunStore
     from channelsq.layers.groups.group_stores import GroupSizes, GroupStore
     from channelsq.layers.groups.presence import Presence
+    from channelsq.layers.groups.records import RecordStore
     from channelsq.layers.wire.shared_clock import Clock
     from channelsq.layers.wire.signing import Signing
 
@@ -339,10 +340,11 @@ class BaseChannelLayer(Statistics, AsyncCalls):
         """
         raise NotImplementedError
 
-    def delete_reply_queues(self, process: str) -> None:
-        """Delete the messages that wait for the clients of a dead process.
+    def end_reply_queues(self, process: str) -> None:
+        """Let the messages that wait for the clients of a process end, soon or at once, because it seems dead.
 
-        A layer with :attr:`presence` implements it.
+        If it is alive after all, it should read them: they report which of its clients' messages are done.  A layer
+        with :attr:`presence` implements it.
 
         Raises:
             BrokerUnavailable: the broker does not answer.
@@ -351,6 +353,13 @@ class BaseChannelLayer(Statistics, AsyncCalls):
 
     def warn_operator(self) -> None:
         """Log what an operator should change about the layer's servers.  It may wait for them for some seconds."""
+
+    # -- records
+
+    @property
+    def records(self) -> RecordStore | None:
+        """Small documents that processes share for a limited time; None if the layer has no place for them."""
+        return None
 
     # -- runs that must not be repeated
 

@@ -13,7 +13,7 @@ from channelsq.layers.groups.group_stores import GroupSizes, GroupStore
 from channelsq.layers.ipc_broker.store_errors import store_errors
 
 
-def _write(store: Store, statement: str, values: tuple[Any, ...] = ()) -> int:
+def write(store: Store, statement: str, values: tuple[Any, ...] = ()) -> int:
     """Return how many rows one statement changed, in a transaction that others may share."""
 
     def work(tx: Transaction) -> int:
@@ -23,7 +23,7 @@ def _write(store: Store, statement: str, values: tuple[Any, ...] = ()) -> int:
         return store.write(work)
 
 
-def _rows(store: Store, statement: str, values: tuple[Any, ...]) -> list[Any]:
+def rows(store: Store, statement: str, values: tuple[Any, ...]) -> list[Any]:
     def work(connection: sqlite3.Connection) -> list[Any]:
         return connection.execute(statement, values).fetchall()
 
@@ -51,16 +51,16 @@ class StoreBegun(BegunStore):
             return self._store.write(work)
 
     def has(self, mark: str) -> bool:
-        return bool(_rows(self._store, "SELECT 1 FROM begun WHERE mark = ? AND expires > ?", (mark, time.time())))
+        return bool(rows(self._store, "SELECT 1 FROM begun WHERE mark = ? AND expires > ?", (mark, time.time())))
 
     def end(self, mark: str, after: float) -> None:
         if after:
-            _write(self._store, "UPDATE begun SET expires = ? WHERE mark = ?", (time.time() + after, mark))
+            write(self._store, "UPDATE begun SET expires = ? WHERE mark = ?", (time.time() + after, mark))
         else:
-            _write(self._store, "DELETE FROM begun WHERE mark = ?", (mark,))
+            write(self._store, "DELETE FROM begun WHERE mark = ?", (mark,))
 
     def flush(self) -> None:
-        _write(self._store, "DELETE FROM begun")
+        write(self._store, "DELETE FROM begun")
 
 
 class StoreGroups(GroupStore):
@@ -77,25 +77,25 @@ class StoreGroups(GroupStore):
 
     def add(self, group: str, channel: str) -> None:
         row = (group, channel, time.time() + self.expiry)
-        _write(self._store, "INSERT OR REPLACE INTO members VALUES (?, ?, ?)", row)
+        write(self._store, "INSERT OR REPLACE INTO members VALUES (?, ?, ?)", row)
 
     def discard(self, group: str, channel: str) -> None:
-        _write(self._store, "DELETE FROM members WHERE in_group = ? AND channel = ?", (group, channel))
+        write(self._store, "DELETE FROM members WHERE in_group = ? AND channel = ?", (group, channel))
 
     def members(self, group: str) -> list[str]:
         statement = "SELECT channel FROM members WHERE in_group = ? AND expires > ?"
-        return [channel for (channel,) in _rows(self._store, statement, (group, time.time()))]
+        return [channel for (channel,) in rows(self._store, statement, (group, time.time()))]
 
     def sizes(self, most: int, seconds: float) -> GroupSizes:
         statement = "SELECT in_group, count(*) FROM members WHERE expires > ? GROUP BY in_group ORDER BY 2 DESC LIMIT ?"
-        found = _rows(self._store, statement, (time.time(), most + 1))
+        found = rows(self._store, statement, (time.time(), most + 1))
         return GroupSizes(dict(found[:most]), len(found) > most)
 
     def forget(self, channel: str) -> None:
-        _write(self._store, "DELETE FROM members WHERE channel = ?", (channel,))
+        write(self._store, "DELETE FROM members WHERE channel = ?", (channel,))
 
     def flush(self) -> None:
-        _write(self._store, "DELETE FROM members")
+        write(self._store, "DELETE FROM members")
 
     def close(self) -> None:
         """Do nothing: the layer closes the store."""

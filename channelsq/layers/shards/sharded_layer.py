@@ -33,6 +33,7 @@ from channelsq.layers.shards.shard_health import ShardHealth
 from channelsq.layers.shards.sharded_groups import ShardedGroups
 from channelsq.layers.shards.sharded_listener import ShardedListener
 from channelsq.layers.shards.sharded_presence import ShardedPresence
+from channelsq.layers.shards.sharded_records import ShardedRecords
 from channelsq.layers.shards.sharded_source import ShardedSource
 from channelsq.layers.wire.protection import Protection
 from channelsq.layers.wire.signing import Signing
@@ -340,12 +341,16 @@ class ShardedChannelLayer(BaseChannelLayer):
             if here or left:
                 shard.restore_memberships(here, left)
 
-    def delete_reply_queues(self, process: str) -> None:
-        self.each(lambda shard: shard.delete_reply_queues(process))
+    def end_reply_queues(self, process: str) -> None:
+        self.each(lambda shard: shard.end_reply_queues(process))
 
     def warn_operator(self) -> None:
         for shard in self.shards:
             shard.warn_operator()
+
+    @property
+    def records(self) -> ShardedRecords:
+        return ShardedRecords(self)
 
     def begin(self, mark: str) -> bool | None:
         return self._marks_of(mark).begin(mark)

@@ -24,6 +24,7 @@ from channelsq.test.contract.housekeeping import HousekeepingContract, QueueCont
 from channelsq.test.contract.marks import MarkContract
 from channelsq.test.contract.messages import MessageContract
 from channelsq.test.contract.names_and_values import NameContract
+from channelsq.test.contract.records import RecordContract
 from channelsq.test.contract.source_outcomes import OutcomeContract
 from channelsq.test.contract.sources import ReadingContract
 from channelsq.test.contract.statistics import StatisticsContract
@@ -34,6 +35,7 @@ __all__ = [
     "MakeLayer",
     "MarkContract",
     "QueueContract",
+    "RecordContract",
     "SourceContract",
     "StatisticsContract",
     "Unique",

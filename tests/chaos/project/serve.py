@@ -18,7 +18,7 @@ from tests.chaos import EVERY, LIFETIME, ORDER_TIMEOUT
 
 def main() -> None:
     """Serve until told to stop; takes the command line of ``python -m channelsq.interface``."""
-    config = read_config([*sys.argv[1:], "--order-timeout", str(ORDER_TIMEOUT)], os.environ)
+    config = read_config([*sys.argv[1:], "--metrics", "--order-timeout", str(ORDER_TIMEOUT)], os.environ)
     config = dataclasses.replace(config, limits=Limits(heartbeat_every=EVERY, heartbeat_lifetime=LIFETIME))
     django.setup()
     show({"channelsq": logging.INFO})

@@ -313,7 +313,7 @@ def test_a_file_of_another_version_is_refused(place: Store) -> None:
     place.write(lambda tx: tx.connection.execute("PRAGMA user_version = 99"))
     place.close()
     with pytest.raises(
-        sqlite3.OperationalError, match=r"tables of version 99, and .* reads version 2: update .* delete the file"
+        sqlite3.OperationalError, match=r"tables of version 99, and .* reads version 3: update .* delete the file"
     ):
         place.size("a")
 
