@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from channelsq.redis_core.commands import Argument, Reply
+from channelsq.redis_core.entries import pairs
 from channelsq.redis_core.groups import delete_matching
 from channelsq.redis_core.operations import Operation
 
@@ -18,10 +19,8 @@ def field_words(fields: Mapping[str, bytes]) -> list[Argument]:
 
 
 def read_reply(reply: Reply) -> dict[str, bytes]:
-    """Return the fields in a reply to HGETALL: a map in RESP3, in RESP2 a list."""
-    if isinstance(reply, dict):
-        reply = [word for pair in reply.items() for word in pair]
-    return {bytes(name).decode(): bytes(value) for name, value in zip(reply[::2], reply[1::2], strict=True)}
+    """Return the fields in a reply to HGETALL."""
+    return {bytes(name).decode(): bytes(value) for name, value in pairs(reply).items()}
 
 
 def delete_records(prefix: str) -> Operation[None]:

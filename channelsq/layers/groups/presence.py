@@ -218,9 +218,9 @@ class Presence:
         self._ask(("SET", self._key("buried", process), "1", "EX", _REMEMBERED))
 
     def bury(self, process: str) -> None:
-        """Remove a process after the clean-up."""
+        """Remove a process after the clean-up; one that has come back meanwhile registers again."""
         self._transact(
-            ("SET", self._key("buried", process), "1", "EX", _REMEMBERED),
+            ("SET", self._key("buried", process), "1", "XX", "EX", _REMEMBERED),
             ("SREM", f"{self._prefix}:interfaces", process),
             ("DEL", self._key("sockets", process), self._key("sweep", process)),
         )

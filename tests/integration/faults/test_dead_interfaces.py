@@ -162,6 +162,19 @@ def test_a_claim_that_is_kept_lasts_longer(make_site: Any) -> None:
     assert 60_000 < site.client.pttl("channelsq:sweep:p") <= 3_600_000
 
 
+def test_a_process_that_comes_back_just_before_its_removal_counts_as_dead_once(make_site: Any) -> None:
+    presence = make_site("redis-streams").layer.presence
+    presence.beat("p", 60)
+    presence.condemn("p")
+    assert presence.beat("p", 60).buried
+    presence.revive("p")
+    presence.bury("p")  # by a process that had asked before whether it is back
+    assert not presence.beat("p", 60).buried
+    presence.condemn("q")
+    presence.bury("q")
+    assert presence.beat("q", 60).buried
+
+
 @SCHEMES
 def test_memberships_are_restored_when_redis_has_lost_them(make_site: Any, scheme: str) -> None:
     site: Site = make_site(scheme)
