@@ -19,10 +19,12 @@ class ChannelsqConfig(AppConfig):
         from channelsq.asgi import channel_layers
         from channelsq.binding.base import BindingMetaclass
         from channelsq.layers.wire.signing import forget_keys
+        from channelsq.live import task_hooks
         from channelsq.system_checks import checks
         from channelsq.worker.connections.broker_lending import lend_broker
 
         checks.register()
+        task_hooks.install()
         conf.remember_celery_app()
         app = conf.known_celery_app()
         if app is not None:

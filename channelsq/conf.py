@@ -8,7 +8,7 @@ import re
 import sys
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -259,6 +259,56 @@ def _gateway_settings(name: str, example: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ImproperlyConfigured(f"{name} must be a dict such as {example}, not {type(value).__name__}")
     return dict(value)
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """``CHANNEL_LIVE``: the limits of live tasks, all optional."""
+
+    #: Seconds that the state of a live task is kept after its last change.
+    keep: float = 3600.0
+    #: Seconds for which a ticket is valid.
+    ticket_age: float = 86_400.0
+    #: The fewest seconds between two messages about a task's progress.
+    progress_every: float = 0.1
+    #: The fewest seconds between two pieces of a stream.
+    stream_every: float = 0.03
+    #: Bytes of each stream that are kept for pages which come later.
+    stream_size: int = 1_000_000
+    #: Bytes of a result in JSON; a longer one is omitted.
+    result_size: int = 65_536
+    #: Whether a cancelled task is ended by a signal, if its pool supports that.
+    terminate: bool = False
+    #: The dotted path of a function of a message and a task's id that returns whether the socket may cancel the task.
+    may_cancel: str = ""
+
+
+def live_settings() -> LiveSettings:
+    """Return ``CHANNEL_LIVE``."""
+    value = getattr(settings, "CHANNEL_LIVE", {})
+    if not isinstance(value, dict):
+        raise ImproperlyConfigured(f'CHANNEL_LIVE must be a dict such as {{"keep": 3600}}, not {value!r}')
+    known = asdict(LiveSettings())
+    for name, given in value.items():
+        if name not in known:
+            raise ImproperlyConfigured(
+                f"CHANNEL_LIVE has no setting {name!r}; there are {sorted(known)}{meant(name, known)}"
+            )
+        wanted = _wrong_value(known[name], given)
+        if wanted:
+            raise ImproperlyConfigured(f"CHANNEL_LIVE[{name!r}] must be {wanted}, not {given!r}")
+    return LiveSettings(**value)
+
+
+def _wrong_value(default: Any, given: Any) -> str:
+    """Return what a value must be; "" if it is of the kind of the default."""
+    if isinstance(default, bool):
+        return "" if isinstance(given, bool) else "True or False"
+    if isinstance(default, str):
+        return "" if isinstance(given, str) else "a dotted path"
+    whole = isinstance(default, int)
+    is_number = isinstance(given, int if whole else (int, float)) and not isinstance(given, bool)
+    return "" if is_number and 0 < given < float("inf") else f"a {'whole ' * whole}number, more than 0"
 
 
 def import_dotted(path: str) -> Any:

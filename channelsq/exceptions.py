@@ -11,6 +11,9 @@
     │   ├── MessageTooLarge            the message is over message_size_limit (ValueError)
     │   ├── ChannelNotLocal            a ``!`` channel belongs to another process (ValueError)
     │   └── BrokerUnavailable          the broker or the groups' Redis does not answer (ConnectionError)
+    ├── InvalidTicket                  a ticket of a live task is invalid, or has expired
+    ├── Cancelled                      raised in a live task that was cancelled
+    ├── PublicError                    raised by a live task: its text is shown to the task's audience
     ├── ConsumeLater                   raised by a consumer: redeliver this message later
     ├── ResponseLater                  raised by a view or consumer: the response is sent elsewhere
     ├── RequestTimeout                 an HTTP body did not arrive in time
@@ -34,6 +37,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from celery.exceptions import Ignore
 from django.core.exceptions import ImproperlyConfigured
 
 from channelsq.core.contracts import AnyMessage
@@ -43,6 +47,7 @@ from channelsq.core.names import WEBSOCKET_CONNECT, WEBSOCKET_DISCONNECT, WEBSOC
 __all__ = [
     "BadFrame",
     "BrokerUnavailable",
+    "Cancelled",
     "ChannelFull",
     "ChannelLayerError",
     "ChannelNotLocal",
@@ -53,8 +58,10 @@ __all__ = [
     "InvalidChannelLayerError",
     "InvalidRouting",
     "InvalidSessionEngine",
+    "InvalidTicket",
     "InvalidToken",
     "MessageTooLarge",
+    "PublicError",
     "RequestAborted",
     "RequestIncomplete",
     "RequestTimeout",
@@ -82,6 +89,24 @@ class InvalidRouting(ChannelsqError, ImproperlyConfigured, ValueError):
 
 class InvalidSessionEngine(ChannelsqError, ImproperlyConfigured, ValueError):
     """``SESSION_ENGINE`` or ``CHANNEL_SESSION_ENGINE`` cannot keep the requested session."""
+
+
+class InvalidTicket(ChannelsqError):
+    """A ticket of a live task is invalid, or has expired."""
+
+
+class Cancelled(ChannelsqError, Ignore):
+    """A live task was cancelled; ``progress()``, ``listeners()`` and a stream's ``write()`` raise it in the task.
+
+    Celery ignores it: the task is recorded as revoked, not as failed.
+    """
+
+
+class PublicError(ChannelsqError):
+    """The text of this error is shown to the audience of the live task that raises it.
+
+    Other exceptions are reported as "The task failed.", because their texts may contain secrets.
+    """
 
 
 class ChannelLayerError(ChannelsqError):

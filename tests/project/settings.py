@@ -40,6 +40,8 @@ DATABASES = {
 
 CELERY_BROKER_URL = os.environ.get("TEST_BROKER", "")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+if "TEST_RESULTS" in os.environ:
+    CELERY_RESULT_BACKEND = os.environ["TEST_RESULTS"]
 if "TEST_VISIBILITY" in os.environ:
     # Kombu's Redis transport gives a dead worker's messages to others after this time, ours after the lease.
     CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -59,6 +61,7 @@ if "TEST_SHUTDOWN" in os.environ:
     CHANNEL_SHUTDOWN_TIMEOUT = float(os.environ["TEST_SHUTDOWN"])
 
 CHANNEL_EVENTS = True
+CHANNEL_LIVE = {"may_cancel": "tests.project.live.may_cancel"}
 _config: dict[str, Any] = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"))}
 if "TEST_LAYER" in os.environ:  # channels that are not on Celery's broker
     _config["url"] = os.environ["TEST_LAYER"]

@@ -7,6 +7,7 @@ import time
 from celery import shared_task
 
 from channelsq import Group
+from tests.project import live  # noqa: F401  # its tasks
 from tests.project.records import record
 
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from typing import Any
 
 from celery import signals
 from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.signals import connection_created
 
+from channelsq.worker.running import task_receivers
 from channelsq.worker.running.celery_fixup_internals import receivers_around_tasks
-from channelsq.worker.running.consumer_task import ConsumerTask
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -72,41 +71,24 @@ def keep_connections(sender: Any = None, **kwargs: Any) -> None:
     for begun, ended in receivers_around_tasks(sender.app):
         signals.task_prerun.disconnect(begun)
         signals.task_postrun.disconnect(ended)
-        _before_others.append(begun)
-        _after_others.append(ended)
+        task_receivers.before_others.append(begun)
+        task_receivers.after_others.append(ended)
     look_after_consumers()
 
 
 def look_after_consumers() -> None:
     """Close old connections around consumers that Celery's tracer runs; repeated calls are harmless."""
-    signals.task_prerun.connect(_before, weak=False)
-    signals.task_postrun.connect(_after, weak=False)
+    if _before not in task_receivers.before_consumers:
+        task_receivers.before_consumers.append(_before)
+        task_receivers.after_consumers.append(_after)
+    task_receivers.connect()
 
 
-#: The receivers of the Django fixups, for tasks that are not consumers.
-_before_others: list[Callable[..., Any]] = []
-_after_others: list[Callable[..., Any]] = []
+def _before(**kwargs: Any) -> None:
+    close_old_connections()
+    if not here.are_shared:
+        reset_queries()
 
 
-def _before(sender: Any = None, **kwargs: Any) -> None:
-    if isinstance(sender, ConsumerTask):
-        close_old_connections()
-        if not here.are_shared:
-            reset_queries()
-    else:
-        for receiver in _before_others:
-            receiver(sender=sender, **kwargs)
-
-
-def _after(sender: Any = None, **kwargs: Any) -> None:
-    if isinstance(sender, ConsumerTask):
-        close_old_connections()
-    else:
-        for receiver in _after_others:
-            receiver(sender=sender, **kwargs)
-
-
-def are_ours_alone() -> bool:
-    """Return whether ``task_prerun`` and ``task_postrun`` have no other receivers."""
-    before, after = signals.task_prerun.receivers, signals.task_postrun.receivers
-    return all(each[1] is _before for each in before) and all(each[1] is _after for each in after)
+def _after(**kwargs: Any) -> None:
+    close_old_connections()

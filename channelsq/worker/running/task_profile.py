@@ -10,7 +10,7 @@ from celery import signals
 from celery.backends.base import Backend
 from celery.loaders.base import BaseLoader
 
-from channelsq.worker.running import celery_tracer_internals, database_connections, sentry_internals
+from channelsq.worker.running import celery_tracer_internals, sentry_internals, task_receivers
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.isolation import bare
 
@@ -79,7 +79,7 @@ class TaskProfile:
         self.untraced = (
             self._plain
             and not signals.task_success.receivers
-            and database_connections.are_ours_alone()
+            and task_receivers.are_ours_alone()
             and (not self.is_watched or sentry_internals.records_errors_only())
         )
 

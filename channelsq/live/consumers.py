@@ -1,0 +1,94 @@
+"""The consumer of what the browser library asks about live tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from channelsq import conf
+from channelsq.exceptions import BadFrame, InvalidTicket
+from channelsq.live.job_state import JobState
+from channelsq.live.jobs import Job, frame, group_of
+from channelsq.live.starting import cancel
+from channelsq.live.streams import PIECE, kept_text, units
+from channelsq.live.tickets import Ticket, read
+from channelsq.message import Message
+
+#: The most tickets in one frame.
+MOST = 50
+
+
+def receive(message: Message) -> None:
+    """Answer a frame ``{"stream": "channelsq.task", "payload": {"watch" | "unwatch" | "cancel": [ticket, …]}}``.
+
+    Raises:
+        BadFrame: the frame has another form.
+    """
+    try:
+        payload = json.loads(message["text"])["payload"]
+        ((asked, tickets),) = payload.items()
+        answer = _ANSWERS[asked]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BadFrame('a frame about live tasks has a payload such as {"watch": ["ticket"]}') from None
+    if not isinstance(tickets, list) or len(tickets) > MOST:
+        raise BadFrame(f"a frame about live tasks has a list of at most {MOST} tickets")
+    for text in tickets:
+        try:
+            ticket = read(text)
+        except InvalidTicket as error:
+            _reply(message, {"ticket": str(text)[:400], "state": "refused", "error": str(error)})
+        else:
+            answer(message, text, ticket)
+
+
+def _reply(message: Message, payload: dict[str, Any]) -> None:
+    message.reply_channel.send({"text": frame(payload)})
+
+
+def _watch(message: Message, text: str, ticket: Ticket) -> None:
+    """Let the socket watch a task, and send it all that is known so far."""
+    job = Job(ticket.job, ticket.layer)
+    # First, so that nothing is missed; pages recognise a message that comes twice.
+    job.layer.group_add(group_of(job.id), message.reply_channel.name)
+    state, fields = job.read()
+    if state is None:
+        _reply(message, {"id": job.id, "ticket": text, "state": "unknown"})
+        return
+    for payload in _streams(job, state, fields):
+        _reply(message, payload)
+    _reply(message, {**state.payload(job.id), "ticket": text})
+
+
+def _streams(job: Job, state: JobState, fields: dict[str, bytes]) -> Iterable[dict[str, Any]]:
+    """Yield payloads with the text of each stream so far; the first of a stream replaces what the page has."""
+    for name, (run, length) in state.streams.items():
+        at, text = kept_text(fields, name, run)
+        about = {"id": job.id, "stream": name, "run": run}
+        for start in range(0, max(1, len(text)), PIECE):
+            piece = text[start : start + PIECE]
+            yield {**about, "at": at, "piece": piece, **({} if start else {"begin": True})}
+            at += units(piece)
+        if length is not None:
+            yield {**about, "at": length, "end": True}
+
+
+def _unwatch(message: Message, text: str, ticket: Ticket) -> None:
+    job = Job(ticket.job, ticket.layer)
+    job.layer.group_discard(group_of(job.id), message.reply_channel.name)
+
+
+def _cancel(message: Message, text: str, ticket: Ticket) -> None:
+    """Cancel a task, if the ticket and the project allow it."""
+    path = conf.live_settings().may_cancel
+    if not ticket.may_cancel or (path and not conf.import_dotted(path)(message, ticket.job)):
+        _reply(message, {"id": ticket.job, "ticket": text, "cancel": "refused"})
+    elif not cancel(Job(ticket.job, ticket.layer)):
+        _watch(message, text, ticket)  # it has ended before
+
+
+_ANSWERS: dict[str, Callable[[Message, str, Ticket], None]] = {
+    "watch": _watch,
+    "unwatch": _unwatch,
+    "cancel": _cancel,
+}
