@@ -11,7 +11,9 @@ _REGISTERED_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 _REASON_BYTES = 123
 
 #: The valid keys of an application's message to a WebSocket; the last keys describe messages to the application.
-KNOWN_KEYS = frozenset({"accept", "text", "bytes", "close", "reason", "subprotocol", "done", "took", "failed"})
+KNOWN_KEYS = frozenset(
+    {"accept", "text", "bytes", "close", "reason", "subprotocol", "droppable", "done", "took", "failed"}
+)
 
 
 class BadReply(Exception):

@@ -97,7 +97,13 @@ class Outgoing:
         self._is_full = False
 
     def send(self, delivery: Delivery) -> None:
-        """Write a message at the end of this turn, together with others for this client."""
+        """Write a message at the end of this turn, together with others for this client.
+
+        A droppable message is left out while the client does not read what was sent before.
+        """
+        if self._is_full and delivery.message.get("droppable"):
+            self._context.stats.count("websocket.dropped")
+            return
         self.add(delivery.frame(self.window))
 
     def add(self, frame: bytes) -> None:

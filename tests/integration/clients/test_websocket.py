@@ -499,6 +499,29 @@ def test_a_slow_client_is_closed() -> None:
         assert site.count("websocket.slow_clients") == 1
 
 
+def test_a_slow_client_misses_droppable_messages_and_stays() -> None:
+    with (
+        running({"websocket.connect": accept}) as site,
+        connect(f"{site.ws_url}/", max_size=None, compression=None) as client,
+    ):
+        (message,) = site.application.messages("websocket.connect")
+        channel = message["reply_channel"]
+        sent = 0
+        while not site.count("websocket.dropped"):  # the client's own buffers fill up, then the server's
+            site.layer.send(channel, {"text": f"{sent} {'x' * 50_000}", "droppable": True})
+            sent += 1
+        site.layer.send(channel, {"text": "certain"})
+        received: list[str] = []
+        while not received or received[-1] != "certain":
+            received.append(str(client.recv(10)).partition(" ")[0])
+        numbers = [int(each) for each in received[:-1]]
+        assert numbers == sorted(numbers)
+        assert sent - len(numbers) == site.count("websocket.dropped")
+        site.layer.send(channel, {"text": "later", "droppable": True})
+        assert client.recv(10) == "later"
+        assert site.count("websocket.slow_clients") == 0
+
+
 def test_pings_keep_a_socket_and_their_absence_ends_it() -> None:
     config = InterfaceConfig(ping_interval=0.3, ping_timeout=0.6)
     with running(ECHO, config) as site:
