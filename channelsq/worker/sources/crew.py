@@ -9,12 +9,12 @@ from time import monotonic
 from typing import Any
 
 from celery import Celery
-from celery.app import trace
 
 from channelsq.core import streaming
+from channelsq.worker.running import celery_tracer_internals
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.consumer_tasks import ConsumerTasks, tasks_of
-from channelsq.worker.sources.consumer_request import Events
+from channelsq.worker.sources.celery_request_internals import Events
 from channelsq.worker.sources.intake import Intake
 from channelsq.worker.sources.reader import Reader
 from channelsq.worker.sources.runner import Runner
@@ -122,10 +122,7 @@ class Crew:
 
 
 def _trace(tasks: ConsumerTasks, hostname: str) -> None:
-    """Give consumers' tasks a tracer, as Celery does after it has connected to its broker.
-
-    Tools that watch tasks may have replaced ``build_tracer`` since this module was imported.
-    """
+    """Give consumers' tasks a tracer, as Celery does after it has connected to its broker."""
     for name, task in tasks.app.tasks.items():
         if isinstance(task, ConsumerTask) and task.layer is tasks.layer:
-            task.__trace__ = trace.build_tracer(name, task, tasks.app.loader, hostname, app=tasks.app)
+            task.__trace__ = celery_tracer_internals.tracer_of(name, task, tasks.app, hostname)

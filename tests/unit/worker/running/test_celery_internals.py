@@ -14,6 +14,7 @@ from celery import Celery, Task, signals
 from celery.app import trace
 from celery.worker import state
 
+from channelsq.transport.celery_end_internals import worker_is_ending
 from channelsq.worker.running import (
     celery_fixup_internals,
     celery_state_internals,
@@ -65,13 +66,13 @@ def test_a_channel_process_is_recycled_after_so_many_tasks() -> None:
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_worker_that_is_told_to_end_does(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not celery_state_internals.is_told_to_end()
+    assert not worker_is_ending()
     monkeypatch.setattr(state, "should_stop", code)
-    assert celery_state_internals.is_told_to_end()
+    assert worker_is_ending()
     assert not celery_state_internals.is_told_to_end_at_once()
     monkeypatch.setattr(state, "should_stop", None)
     monkeypatch.setattr(state, "should_terminate", 1)
-    assert celery_state_internals.is_told_to_end()
+    assert worker_is_ending()
     assert celery_state_internals.is_told_to_end_at_once()
 
 
