@@ -59,7 +59,7 @@ class EnduringTransport(kombu_redis.Transport):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Checked channels that nobody uses yet.
+        #: Checked channels that are not in use yet.
         self._checked: list[Any] = []
 
     def establish_connection(self) -> Any:

@@ -30,7 +30,7 @@ DOCUMENTED = {
 #: Methods that Kombu asks the author of a transport to define, and the class of kombu.transport.virtual that asks.  A
 #: subclass may define and call them; on any other object they are private.
 KOMBU_HOOKS: dict[str, type] = {
-    # "Defining the channel methods you'd usually want to implement in a virtual channel"; in Kombu's reference, too.
+    # "Defining the channel methods you'd usually want to implement in a virtual channel".
     **dict.fromkeys(
         ("_delete", "_get", "_has_queue", "_new_queue", "_poll", "_purge", "_put", "_size"), virtual.AbstractChannel
     ),
