@@ -97,10 +97,10 @@ class ConsumingChannel(DeliveringChannel):
         keys = self._in_order(queues)
         wanted = self._wanted()
         now = monotonic()
-        plan, quarantine = self.plan, self.suspects
-        if now >= plan.take_over_at or quarantine.may_go_on(self._holds, now):
+        plan, suspects = self.plan, self.suspects
+        if now >= plan.take_over_at or suspects.may_go_on(self._holds, now):
             self.before_take_over(keys)
-            return plan.claim(keys, wanted, quarantine.room(self._holds, now), now, self.lease / 3)
+            return plan.claim(keys, wanted, suspects.room(self._holds, now), now, self.lease / 3)
         return plan.next(keys, wanted, timeout, now)
 
     def _wanted(self) -> int:

@@ -173,7 +173,7 @@ class RedisConnection:
 
     async def _keep(self) -> None:
         wait, longest = _WAITS
-        told = False
+        is_reported = False
         while True:
             error: object
             try:
@@ -181,15 +181,15 @@ class RedisConnection:
             except Exception as failure:  # credentials may come from code that fails in its own ways
                 error = failure if str(failure) else f"no connection within {self.address.connect_timeout:g} s"
             else:
-                if told:
+                if is_reported:
                     logger.info("%s: %s again", self.address.shown, self._role, extra=extra("broker_back"))
-                wait, told = _WAITS[0], False
+                wait, is_reported = _WAITS[0], False
                 self._open(wire)
                 await wire.ended.wait()
                 error = wire.error or "the server closed the connection"
             self.error = BrokerUnavailable(self.address.shown, error)
-            if not told:
-                told = True
+            if not is_reported:
+                is_reported = True
                 logger.error("%s; trying again until it is back", self.error, extra=extra("broker_lost", self._role))
             if self._write is not None:
                 self._write = None

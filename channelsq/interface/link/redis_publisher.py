@@ -30,10 +30,10 @@ _ASKED_EVERY = 1.0
 #: Channels whose room is remembered.
 _MOST_WINDOWS = 1000
 
-#: Told how something went.
-Told = Callable[[Exception | None], None]
+#: Called with the error of an operation, or None.
+Callback = Callable[[Exception | None], None]
 
-#: Told why a message was not sent, before its publisher is.
+#: Called with the reason why a message was not sent, before its publisher learns of it.
 Refused = Callable[[Publication, Exception], None]
 
 
@@ -146,16 +146,16 @@ class Publishing:
         if self._open:
             self._pipeline.add(command, None)
 
-    def forget(self, channel: str, told: Told) -> None:
+    def forget(self, channel: str, callback: Callback) -> None:
         """Take a channel out of every group."""
 
         def done(_: None, error: Exception | None) -> None:
-            told(None if error is None else self._unavailable(error))
+            callback(None if error is None else self._unavailable(error))
 
         if self._open:
             self._pipeline.carry_out(self._groups.forget(channel), done)
         else:
-            self._loop.call_soon(told, self._problem)
+            self._loop.call_soon(callback, self._problem)
 
     @property
     def _problem(self) -> BrokerUnavailable:

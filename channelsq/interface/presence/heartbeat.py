@@ -95,7 +95,7 @@ class Heartbeat:
         #: Processes that seemed dead at the last check, and the time of this server's claim, by the monotonic clock.
         self._claimed: dict[str, float] = {}
         self._due = 0.0
-        self._told = False
+        self._is_loss_logged = False
         self._warned = False
         #: The time of the last heartbeat, and of the next check for dead processes, by the monotonic clock.
         self._beaten = time.monotonic()
@@ -144,7 +144,7 @@ class Heartbeat:
                 if change.joined:
                     self._strays.append(change.channel)
                     self._changed.notify()
-            elif self._memberships.told(change):
+            elif self._memberships.changed(change):
                 self._afterwards = True
                 self._changed.notify()
 
@@ -176,10 +176,10 @@ class Heartbeat:
                         self._due = min(self._due, self._look_from)
                 else:
                     self._write()
-                self._told = False
+                self._is_loss_logged = False
             except BrokerUnavailable as error:
                 self._due = 0.0  # Redis may have lost everything when it is back
-                self._tell(error)
+                self._log_loss(error)
                 self._stopping.wait(min(1.0, self._every))
             except Exception:
                 # The heartbeat continues after any error of a sweep.
@@ -191,7 +191,7 @@ class Heartbeat:
         try:
             self._presence.leave(self._process)
         except BrokerUnavailable as error:
-            self._tell(error)
+            self._log_loss(error)
 
     def _is_something_to_do(self) -> bool:
         return (
@@ -201,9 +201,9 @@ class Heartbeat:
             or self._stopping.is_set()
         )
 
-    def _tell(self, error: BrokerUnavailable) -> None:
-        if not self._told:
-            self._told = True
+    def _log_loss(self, error: BrokerUnavailable) -> None:
+        if not self._is_loss_logged:
+            self._is_loss_logged = True
             logger.warning("no heartbeat: %s", error, extra=extra("heartbeat_lost"))
 
     def _beat(self) -> None:
@@ -328,17 +328,17 @@ class Heartbeat:
                     # First of all, so that the process learns of it if it comes back, and a late consumer cannot add a
                     # member that the cleanup misses.
                     self._presence.condemn(process)
-                    self._tidy_up(process)
+                    self._clean_up_after(process)
         except BrokerUnavailable as error:  # a later heartbeat does the rest
             logger.warning("no cleanup: %s", error, extra=extra("sweep_failed"))
         except Exception:
             logger.exception("the cleanup failed", extra=extra("sweep_failed"))
 
-    def _tidy_up(self, process: str) -> None:
-        told = 0
+    def _clean_up_after(self, process: str) -> None:
+        closed = 0
         while some := self._presence.some_sockets(process, _AT_ONCE):
             done = list(itertools.takewhile(lambda channel: self._say_disconnect(channel, some[channel]), some))
-            told += len(done)
+            closed += len(done)
             if done:
                 self._presence.note(process, {}, done)
             if len(done) < len(some) or self._stopping.wait(_PAUSE):
@@ -355,7 +355,7 @@ class Heartbeat:
         self._presence.bury(process)
         logger.warning(
             "cleaned up after a dead interface server: %d sockets",
-            told,
+            closed,
             extra=extra("interface_swept", process),
         )
 

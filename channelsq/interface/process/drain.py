@@ -84,8 +84,8 @@ class Drain:
             lambda: not self._connections and not self._tasks,
             ended + self._window + limits.end_answers + 1,
         )
-        await self._wait(lambda: not context.untold(), ended + self._window + limits.end_ordered)
-        if left := context.untold():
+        await self._wait(lambda: not context.unpublished_disconnects(), ended + self._window + limits.end_ordered)
+        if left := context.unpublished_disconnects():
             logger.warning("%d WebSockets close without waiting for their workers", left, extra=extra("let_go"))
         for socket in list(context.sockets):
             socket.let_go()

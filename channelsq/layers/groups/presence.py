@@ -139,8 +139,8 @@ class Presence:
             processes = yield from self._members(everybody)
             if not processes:
                 continue
-            (told,) = yield from ask(("MGET", *(self._key(kind, name) for name in processes)))
-            lives = {name: text.decode() for name, text in zip(processes, told, strict=True) if text is not None}
+            (values,) = yield from ask(("MGET", *(self._key(kind, name) for name in processes)))
+            lives = {name: text.decode() for name, text in zip(processes, values, strict=True) if text is not None}
             found += [read_announcement(kind, name, text) for name, text in lives.items()]
             if kind == "worker" and len(lives) < len(processes):
                 # A worker that is only late registers again with its next heartbeat.

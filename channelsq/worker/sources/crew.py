@@ -64,7 +64,7 @@ class Crew:
         self._tasks = tasks_of(app) if tasks is None else tasks
         self._credit = max(LEAST, threads * PREFETCH) if credit is None else credit
         self._around = around
-        self._told = hostname, events, sender
+        self._intake_options = hostname, events, sender
         self._opened = opened
         self._pool_keeps_limits = pool_keeps_limits
         self._reluctance = reluctance
@@ -74,10 +74,10 @@ class Crew:
     def _add(self, alias: str, channels: Sequence[str]) -> Runner:
         """Create the reader and the runner of a layer; return the runner, which is not started."""
         tasks = self._tasks[alias]
-        _trace(tasks, self._told[0])
+        _trace(tasks, self._intake_options[0])
         layer = tasks.layer.channel_layer
         streaming.set_limit(alias, layer.streaming_responses, self.threads)
-        intake = Intake(tasks, *self._told, pool_keeps_limits=self._pool_keeps_limits)
+        intake = Intake(tasks, *self._intake_options, pool_keeps_limits=self._pool_keeps_limits)
         reader = Reader(layer, intake, channels, self._credit, partial(self._opened, alias), self._reluctance)
         self.readers[alias] = reader
         runner = Runner(reader, self.threads, f"channelsq-{alias}", self._around)
