@@ -37,21 +37,21 @@ class CapacityWindows:
         if self.take(name):
             return
         now = time.monotonic()
-        room = CapacityWindow(capacity)
-        room.open(depth(), now)
-        if room.left <= 0:
+        window = CapacityWindow(capacity)
+        window.open(depth(), now)
+        if window.left <= 0:
             raise ChannelFull(channel or name, capacity)
-        room.left -= 1
+        window.left -= 1
         with self._lock:
             if len(self._windows) > MOST_QUEUES:
                 self._windows.clear()
-            self._windows[name] = room
+            self._windows[name] = window
 
     def take(self, name: str) -> bool:
         """Reserve space for one message; return False if the broker must be asked first."""
         with self._lock:
-            room = self._windows.get(name)
-            if room is None or room.left <= 0 or not room.is_fresh(time.monotonic()):
+            window = self._windows.get(name)
+            if window is None or window.left <= 0 or not window.is_fresh(time.monotonic()):
                 return False
-            room.left -= 1
+            window.left -= 1
             return True
