@@ -20,7 +20,7 @@ from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[att
 from channelsq.ipc.directory import directory_from
 from channelsq.ipc.messages import LEASE, Key, Message, Taken
 from channelsq.ipc.store import Store, store_at
-from channelsq.ipc.store_dead_letters import bury
+from channelsq.ipc.store_dead_letters import dead_letter
 from channelsq.ipc.waiter import LOOK_EVERY, Waiter
 from channelsq.redis_core.compact import ForeignPayload
 from channelsq.redis_core.suspects import MOST_DEATHS, Suspects
@@ -127,7 +127,7 @@ class Channel(virtual.Channel):
     def _open(self, taken: Taken, *, held: bool) -> dict[str, Any] | None:
         """Return the payload of a message; None if it was expired, unreadable or deadly, and is settled."""
         if taken.deaths >= MOST_DEATHS and held:
-            bury(self.store, taken)
+            dead_letter(self.store, taken)
             return None
         try:
             if not taken.is_expired:

@@ -214,7 +214,7 @@ class ConsumingChannel(DeliveringChannel):
     def _taken_over(self, entries: list[Entry]) -> None:
         early = [entry for entry in entries if payloads.is_early(entry.data, self.server_time())]
         if early:  # no consumer can have died of a task whose ETA has not come
-            self.carry_out(exchange(*self.streams.forgive_commands(early)))
+            self.carry_out(exchange(*self.streams.reset_deaths_commands(early)))
         now = monotonic()
         for entry in entries:
             innocent = entry in early

@@ -185,6 +185,6 @@ class DeliveringChannel(AcknowledgingChannel):
             self.stream_qos.drop(entry)
             return None
         if self.max_deaths and entry.deaths >= self.max_deaths:
-            dead_letters.bury(self, entry, payload, "its last consumer let its lease end")
+            dead_letters.dead_letter(self, entry, payload, "its last consumer let its lease end")
             return None
         return payloads.delivered(payload, entry)

@@ -135,7 +135,7 @@ class QoS(RecordingQoS):
         limit = self.channel.max_deaths
         if death and limit and held.deaths >= limit:
             entry = Entry(held.key, held.id, held.data, True, held.deaths)
-            dead_letters.bury(self.channel, entry, raw_payload(message), death)
+            dead_letters.dead_letter(self.channel, entry, raw_payload(message), death)
         else:
             self.channel.give_back([held])
         self.discard(delivery_tag)

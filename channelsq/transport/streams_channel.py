@@ -31,7 +31,7 @@ logger = logging.getLogger("channelsq.transport")
 _channels: WeakSet[Channel] = WeakSet()
 
 #: Consumers of this process that could not give back their messages, by server; the next channel ends them.
-_orphans: dict[tuple[Any, ...], set[str]] = {}
+_lost_consumers: dict[tuple[Any, ...], set[str]] = {}
 
 #: The transport options beside Kombu's.
 _OPTIONS = ("lease", "batch_size", "max_deaths", "max_dead_letters")
@@ -162,10 +162,10 @@ class Channel(ConsumingChannel):
 
     def before_take_over(self, keys: list[str]) -> None:
         """Release the messages of this process's consumers whose connection was lost."""
-        orphans = _orphans.get(self._server)
-        if orphans:
-            self.carry_out(self.streams.absolve(keys, orphans))
-            del _orphans[self._server]
+        lost = _lost_consumers.get(self._server)
+        if lost:
+            self.carry_out(self.streams.end_consumers(keys, lost))
+            del _lost_consumers[self._server]
 
     def _renew(self) -> None:
         """Start to renew the lease and the x-expires of consumed queues."""
@@ -288,7 +288,7 @@ class Channel(ConsumingChannel):
                     extra={"action": "close_failed"},
                 )  # fmt: skip
                 if self._leased:
-                    _orphans.setdefault(self._server, set()).add(self.streams.consumer)
+                    _lost_consumers.setdefault(self._server, set()).add(self.streams.consumer)
             finally:
                 if self.connection is not None:
                     self.connection.leases.release(self)
@@ -368,7 +368,7 @@ def _check_options(lease: Any, batch_size: Any, max_deaths: Any, max_dead_letter
     elif max_deaths is not None and not (type(max_deaths) is int and 2 <= max_deaths <= 1000):
         problem = (
             f"max_deaths is {max_deaths!r}; it is a whole number from 2 to 1000, or None for no dead letters "
-            "(1 would bury all that a consumer held when it died)"
+            "(1 would make dead letters of all that a consumer held when it died)"
         )
     elif type(max_dead_letters) is not int or not 1 <= max_dead_letters <= 1_000_000:
         problem = f"max_dead_letters is {max_dead_letters!r}; it is a whole number from 1 to 1000000"

@@ -44,7 +44,7 @@ class Socket(Protocol):
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake."""
 
-    def let_go(self) -> None:
+    def publish_rest(self) -> None:
         """Publish all remaining messages without waiting for those before them."""
 
 
@@ -135,7 +135,7 @@ class ServerContext:
         if self.heartbeat is not None:
             # Membership changes of this process' sockets, see channelsq.layers.contract.membership_notes.
             self.replies.register(prefixes[0], self.heartbeat)
-            self.link.on_back = self.heartbeat.hurry
+            self.link.on_back = self.heartbeat.check_now
             self.heartbeat.start()
         self._ticker.start()
 

@@ -283,10 +283,10 @@ class Conversation:
         """See :class:`channelsq.interface.context.server_context.Socket`."""
         return self._ordered.is_disconnect_published
 
-    def let_go(self) -> None:
+    def publish_rest(self) -> None:
         """Publish all remaining messages without waiting, as the process ends."""
         if self._gone:
-            self._ordered.let_go()
+            self._ordered.publish_rest()
             self.progress()
 
     # -- time -------------------------------------------------------------------------------

@@ -218,7 +218,7 @@ class OrderedDelivery:
         self._client.act(self._connection.done(order))
         self._client.progress()
 
-    def let_go(self) -> None:
+    def publish_rest(self) -> None:
         """Publish all remaining messages without waiting."""
         connection = self._connection
         if self._timer is not None and self._publication is not None:

@@ -288,7 +288,7 @@ class Supervisor:
                 channel.carry_out(channel.streams.expire_lease(consumer))
             else:
                 keys = [key for name in channels for key in channel.keys_of(layer.queue(name).name)]
-                channel.carry_out(channel.streams.absolve(keys, [consumer]))
+                channel.carry_out(channel.streams.end_consumers(keys, [consumer]))
 
 
 class Child:

@@ -63,7 +63,7 @@ class Request(MessageRequest):
     def _run(self) -> None:
         profile, source = self.profile, self._source
         if self.channel_message.is_redelivered and source.is_deadly(self._delivery, self.id):
-            self._bury()
+            self._set_aside()
             return
         if profile.is_handed_over:
             self._hand_over()
@@ -85,7 +85,7 @@ class Request(MessageRequest):
             self.leave()
         return may_begin
 
-    def _bury(self) -> None:
+    def _set_aside(self) -> None:
         """Set a message aside that has ended too many processes to run again."""
         channel = self.channel_message.channel_name
         logger.error(

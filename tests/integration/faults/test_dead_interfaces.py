@@ -259,16 +259,16 @@ def test_who_comes_back_while_another_tidies_up_is_left_alone(make_site: Any, mo
     try:
         key = f"channelsq:sockets:{frozen}"
         wait_until(lambda: site.client.hlen(key) <= 98, "its sockets to be cleaned up", 30)
-        assert presence.beat(frozen, 60).buried  # so it closes its sockets
+        assert presence.beat(frozen, 60).is_marked_dead  # so it closes its sockets
         presence.note(frozen, {f"websocket.send.{frozen}!new": "/new/"}, [])
         left = site.client.hlen(key)
         ends = time.monotonic() + 1
         wait_until(lambda: time.monotonic() > ends, "the other one to go on, if it does")
         assert site.client.hlen(key) >= left - 1  # it may have been at one
         assert site.members == [f"websocket.send.{frozen}!new"]  # which its process would take out
-        assert presence.beat(frozen, 60).buried  # still, as the first answer may have been lost
+        assert presence.beat(frozen, 60).is_marked_dead  # still, as the first answer may have been lost
         presence.revive(frozen)
-        assert not presence.beat(frozen, 60).buried  # so what was opened since stays open
+        assert not presence.beat(frozen, 60).is_marked_dead  # so what was opened since stays open
     finally:
         heart.stop()
         layer.close()
@@ -363,7 +363,7 @@ def test_nobody_is_taken_for_dead_because_redis_was_away(tmp_path: Path) -> None
         ends = time.monotonic() + 1
         wait_until(lambda: time.monotonic() > ends, "it to look for the dead, if it does")
         assert not client.exists("channelsq:interface:late")
-        assert not presence.beat("late", 1).buried
+        assert not presence.beat("late", 1).is_marked_dead
     finally:
         heart.stop()
         for layer in layers:
