@@ -54,8 +54,11 @@ PINS = [
     "tests/unit/interface/websocket",
     "tests/unit/session_support/test_django_session_internals.py",
     "tests/unit/worker/processes/test_python_internals.py",
+    "tests/unit/layers/kombu_broker/test_kombu_queue_internals.py",
+    "tests/unit/transport",
     "tests/unit/worker/running/test_celery_internals.py",
     "tests/unit/worker/running/test_untraced_run.py",
+    "tests/unit/worker/sources/test_celery_request_internals.py",
     "tests/unit/worker/test_celery_join_internals.py",
 ]
 

@@ -35,10 +35,10 @@ WIRE_VERSION = 1
 NEEDS_HEADER = "channelsq_needs"
 
 #: Seconds between two log lines about messages of one queue that need a newer process.
-_TOLD_EVERY = 60.0
+_LOG_EVERY = 60.0
 
 #: The number of queues remembered for that.
-_MOST_TOLD = 1000
+_MOST_QUEUES = 1000
 
 
 class NewerWire(ValueError):
@@ -71,7 +71,7 @@ class Teller:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
         self._count = 0
 
     def tell(self, queue: str, error: NewerWire, outcome: str) -> None:
@@ -85,11 +85,11 @@ class Teller:
         now = time.monotonic()
         with self._lock:
             self._count += 1
-            if now - self._told.get(queue, float("-inf")) < _TOLD_EVERY:
+            if now - self._logged_at.get(queue, float("-inf")) < _LOG_EVERY:
                 return
-            if len(self._told) >= _MOST_TOLD:
-                self._told.clear()
-            self._told[queue] = now
+            if len(self._logged_at) >= _MOST_QUEUES:
+                self._logged_at.clear()
+            self._logged_at[queue] = now
             count = self._count
         logger.error(
             "queue %s: a message %s: %s (%d so far)", queue, outcome, error, count,

@@ -39,7 +39,7 @@ _ANSWERS = frozenset({"accept", "text", "bytes", "close", "status", "content", "
 _MEANT = frozenset({"accept", "text", "bytes", "close", "content"})
 
 
-class Told:
+class Reported:
     """The lines of code that were reported.  Thread-safe."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Told:
             self._places.clear()
 
 
-told = Told()
+reported = Reported()
 
 
 def sent_type(what: str, name: str, message: Mapping[str, Any]) -> None:
@@ -75,7 +75,7 @@ def sent_type(what: str, name: str, message: Mapping[str, Any]) -> None:
     if not isinstance(kind, str) or (kind not in _EVENTS and not _MEANT.isdisjoint(message)):
         return
     place = _calling_line()
-    if told.is_new((place, kind)):
+    if reported.is_new((place, kind)):
         logger.warning(
             '%s: a message to the %s %s has {"type": %r}, which is of Channels 4 and does nothing here; send %s '
             "(docs/porting-from-channels-4.md)",
@@ -100,7 +100,7 @@ def returned(consumer: str, value: object) -> None:
         remedy = "it is not sent: write a Django view, or send AsgiHandler.encode_response(…) (docs/http.md)"
     else:
         return
-    if told.is_new(consumer):
+    if reported.is_new(consumer):
         logger.warning("%s returned %s; %s", consumer, shown, remedy, extra={"action": "answer_returned"})
 
 

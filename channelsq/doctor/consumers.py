@@ -46,27 +46,27 @@ class ConsumersExamination:
         if self._layer.in_process:
             yield not_applicable("consumers", "The layer's workers are in the one process that has it.", self._alias)
             return
-        told = announced(self._layer)
+        announcements = announced(self._layer)
         answers, problem = {}, None
         try:
             answers = inspected(conf.celery_app(), min(self._timeout, 1.0))
         except INSPECT_ERRORS as failure:
             problem = failure
-        workers = merged([(self._alias, each) for each in told or ()], answers)
+        workers = merged([(self._alias, each) for each in announcements or ()], answers)
         workers = [each for each in workers if self._alias in each.channels]
-        yield from self._check_interfaces(told)
-        yield from self._check_versions(told, workers)
+        yield from self._check_interfaces(announcements)
+        yield from self._check_versions(announcements, workers)
         yield from self._check_answers(workers, problem)
         # The interface server's channels first, as a text may not list all.
         channels = sorted(routed_channels(self._alias), key=lambda channel: not channel.startswith(_EVENTS))
         yield from self._check_channels(channels, workers)
         yield from self._check_depths(channels)
 
-    def _check_interfaces(self, told: Sequence[Announced] | None) -> Iterator[Finding]:
-        if told is None:
+    def _check_interfaces(self, announcements: Sequence[Announced] | None) -> Iterator[Finding]:
+        if announcements is None:
             yield not_applicable("interfaces", "Interface servers announce themselves in Redis alone.", self._alias)
             return
-        servers = [each for each in told if each.kind == "interface" and not each.protocol]
+        servers = [each for each in announcements if each.kind == "interface" and not each.protocol]
         if servers:
             places = _listed([f"{each.name} ({each.host}:{each.pid})" if each.host else each.name for each in servers])
             text = f"{_number(len(servers), 'interface server runs', 'interface servers run')}: {places}."
@@ -82,8 +82,11 @@ class ConsumersExamination:
                 interfaces=[],
             )
 
-    def _check_versions(self, told: Sequence[Announced] | None, workers: Sequence[Worker]) -> Iterator[Finding]:
-        others = [each for each in told or () if each.kind == "interface"] + [each.announced for each in workers]
+    def _check_versions(
+        self, announcements: Sequence[Announced] | None, workers: Sequence[Worker]
+    ) -> Iterator[Finding]:
+        interfaces = [each for each in announcements or () if each.kind == "interface"]
+        others = interfaces + [each.announced for each in workers]
         strange = [str(each) for each in others if not each.is_understood]
         mixed = [str(each) for each in others if each.is_understood and each.version != __version__]
         if strange:

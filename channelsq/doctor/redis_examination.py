@@ -112,7 +112,8 @@ class ServerExamination:
 
     def _check_info(self, client: Any) -> Iterator[Finding]:
         try:
-            told = {name: client.info(name) for name in ("memory", "stats", "persistence", "replication", "clients")}
+            names = ("memory", "stats", "persistence", "replication", "clients")
+            sections = {name: client.info(name) for name in names}
         except redis.ResponseError as refused:
             yield warning(
                 "redis.info",
@@ -121,12 +122,12 @@ class ServerExamination:
                 self._alias,
             )
             return
-        yield from self._check_role(told["replication"])
-        yield from self._check_policy(told["memory"])
-        yield from self._check_memory(told["memory"])
-        yield from self._check_evicted(told["stats"])
-        yield from self._check_persistence(client, told["persistence"])
-        yield from self._check_clients(told["clients"])
+        yield from self._check_role(sections["replication"])
+        yield from self._check_policy(sections["memory"])
+        yield from self._check_memory(sections["memory"])
+        yield from self._check_evicted(sections["stats"])
+        yield from self._check_persistence(client, sections["persistence"])
+        yield from self._check_clients(sections["clients"])
 
     # -- version and role
 
@@ -147,8 +148,8 @@ class ServerExamination:
         else:
             yield ok("redis.version", f"It is {version}.", self._alias, version=version)
 
-    def _check_role(self, told: _Info) -> Iterator[Finding]:
-        role = told.get("role", "master")
+    def _check_role(self, section: _Info) -> Iterator[Finding]:
+        role = section.get("role", "master")
         if role != "master":
             yield error(
                 "redis.role",
@@ -158,14 +159,14 @@ class ServerExamination:
                 role=role,
             )
         else:
-            replicas = told.get("connected_slaves", 0)
+            replicas = section.get("connected_slaves", 0)
             text = f"It is a master with {replicas} replica{'' if replicas == 1 else 's'}."
             yield ok("redis.role", text, self._alias, replicas=replicas)
 
     # -- memory
 
-    def _check_policy(self, told: _Info) -> Iterator[Finding]:
-        policy, limit, used = (told.get(name) for name in ("maxmemory_policy", "maxmemory", "used_memory"))
+    def _check_policy(self, section: _Info) -> Iterator[Finding]:
+        policy, limit, used = (section.get(name) for name in ("maxmemory_policy", "maxmemory", "used_memory"))
         policy = str(policy or "unknown")
         dropped = DROPPED.get(policy.partition("-")[0])
         numbers = {"policy": policy, "maxmemory": limit, "used": used}
@@ -188,8 +189,8 @@ class ServerExamination:
         else:
             yield ok("redis.policy", f"maxmemory-policy is {policy}.", self._alias, **numbers)
 
-    def _check_memory(self, told: _Info) -> Iterator[Finding]:
-        limit, used = told.get("maxmemory"), told.get("used_memory")
+    def _check_memory(self, section: _Info) -> Iterator[Finding]:
+        limit, used = section.get("maxmemory"), section.get("used_memory")
         if not limit or not isinstance(used, int):
             yield ok("redis.memory", f"It uses {_size(used)}, without a limit of its own (maxmemory).", self._alias)
             return
@@ -203,8 +204,8 @@ class ServerExamination:
         else:
             yield ok("redis.memory", text, self._alias, used=used, maxmemory=limit)
 
-    def _check_evicted(self, told: _Info) -> Iterator[Finding]:
-        evicted = told.get("evicted_keys", 0)
+    def _check_evicted(self, section: _Info) -> Iterator[Finding]:
+        evicted = section.get("evicted_keys", 0)
         if evicted:
             yield warning(
                 "redis.evicted",
@@ -216,8 +217,8 @@ class ServerExamination:
         else:
             yield ok("redis.evicted", "It has dropped no key to make room since it was started.", self._alias)
 
-    def _check_clients(self, told: _Info) -> Iterator[Finding]:
-        connected, most = told.get("connected_clients", 0), told.get("maxclients")
+    def _check_clients(self, section: _Info) -> Iterator[Finding]:
+        connected, most = section.get("connected_clients", 0), section.get("maxclients")
         if most and connected / most >= _FULL:
             yield warning(
                 "redis.clients",
@@ -233,14 +234,14 @@ class ServerExamination:
 
     # -- persistence
 
-    def _check_persistence(self, client: Any, told: _Info) -> Iterator[Finding]:
+    def _check_persistence(self, client: Any, section: _Info) -> Iterator[Finding]:
         failed = [
             name
             for name, field in (
                 ("snapshot (RDB)", "rdb_last_bgsave_status"),
                 ("append-only file", "aof_last_write_status"),
             )
-            if told.get(field, "ok") != "ok"
+            if section.get(field, "ok") != "ok"
         ]
         if failed:
             yield error(
@@ -250,7 +251,7 @@ class ServerExamination:
                 self._alias,
             )
             return
-        appends, snapshots = bool(told.get("aof_enabled")), _snapshots(client)
+        appends, snapshots = bool(section.get("aof_enabled")), _snapshots(client)
         kept = [name for name, on in (("an append-only file", appends), ("snapshots", snapshots)) if on]
         if kept:
             yield ok("redis.persistence", f"It keeps its data in {' and '.join(kept)}.", self._alias, kept=kept)

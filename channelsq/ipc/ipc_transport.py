@@ -20,16 +20,17 @@ from kombu.transport.base import to_rabbitmq_queue_arguments  # type: ignore[att
 from channelsq.ipc.directory import directory_from
 from channelsq.ipc.messages import LEASE, Key, Message, Taken
 from channelsq.ipc.store import Store, store_at
-from channelsq.ipc.store_dead_letters import bury
+from channelsq.ipc.store_dead_letters import dead_letter
 from channelsq.ipc.waiter import LOOK_EVERY, Waiter
 from channelsq.redis_core.compact import ForeignPayload
 from channelsq.redis_core.suspects import MOST_DEATHS, Suspects
 from channelsq.transport import payloads
+from channelsq.transport.recording_qos import RecordingQoS
 
 logger = logging.getLogger("channelsq.ipc")
 
 
-class QoS(virtual.QoS):
+class QoS(RecordingQoS):
     """The messages that a channel holds; the store records them, so they are given back if this process dies."""
 
     channel: Any
@@ -49,27 +50,26 @@ class QoS(virtual.QoS):
         super().ack(delivery_tag)
         self.channel.interrupt()
 
-    def restore_unacked(self) -> Any:
+    def restore_unacked(self) -> None:
         """Give back all held messages, each to its place."""
-        held: Any = self._delivered
-        done: Any = self._dirty
-        for tag in [tag for tag in held if tag not in done]:
+        for tag in list(self._unacked):
             self.channel.store.release(key_of(tag))
-        held.clear()
-        done.clear()
-        return []
+        self._unacked.clear()
 
 
 class Channel(virtual.Channel):
     """A channel of the transport; see Kombu's virtual channel."""
 
     QoS = QoS
+    qos: Any
     supports_fanout = True
     #: Bodies are bytes in the file.
     body_encoding: Any = None
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
+        #: The consumed queue of each consumer tag.
+        self.consumed: dict[str, str] = {}
         self._unacknowledged: set[str] = set()
         self._suspects = Suspects(MOST_DEATHS, LEASE)
 
@@ -93,7 +93,7 @@ class Channel(virtual.Channel):
         self.store.put(queue, self._message(message))
 
     def _message(self, message: dict[str, Any]) -> Message:
-        lifetime, rank = payloads.lifetime(message), self._get_message_priority(message)
+        lifetime, rank = payloads.lifetime(message), payloads.priority(message)
         return Message(payloads.encode(message), None if lifetime is None else lifetime / 1000, rank)
 
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
@@ -122,16 +122,12 @@ class Channel(virtual.Channel):
         raise Empty
 
     def _admits(self, deaths: int) -> bool:
-        return self._suspects.cost(deaths) <= self._suspects.room(self._is_held, time.monotonic())
-
-    def _is_held(self, tag: str) -> bool:
-        qos: Any = self.qos
-        return tag in qos._delivered and tag not in qos._dirty
+        return self._suspects.cost(deaths) <= self._suspects.room(self.qos.holds, time.monotonic())
 
     def _open(self, taken: Taken, *, held: bool) -> dict[str, Any] | None:
         """Return the payload of a message; None if it was expired, unreadable or deadly, and is settled."""
         if taken.deaths >= MOST_DEATHS and held:
-            bury(self.store, taken)
+            dead_letter(self.store, taken)
             return None
         try:
             if not taken.is_expired:
@@ -164,10 +160,16 @@ class Channel(virtual.Channel):
             self._unacknowledged.add(queue)
         else:
             self._unacknowledged.discard(queue)
+        self.consumed[consumer_tag] = queue
         return super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
 
+    def basic_cancel(self, consumer_tag: Any) -> Any:
+        """Extend Kombu's method."""
+        self.consumed.pop(consumer_tag, None)
+        return super().basic_cancel(consumer_tag)
+
     def _poll(self, cycle: Any, callback: Callable[..., Any], timeout: float | None = None) -> None:
-        queue, payload = self._take(self._active_queues)
+        queue, payload = self._take([*self.consumed.values()])
         callback(payload, queue)
 
     # -- queues -----------------------------------------------------------------------------
@@ -271,7 +273,7 @@ class Transport(virtual.Transport):
         waiter = self._waiter = self._waiter or self.store.waiter()
         channels: Any = self.channels
         while True:
-            waiter.watch(queue for channel in channels for queue in channel._active_queues)
+            waiter.watch(queue for channel in channels for queue in channel.consumed.values())
             waiter.arm()
             if self._deliver_one(timeout):
                 waiter.disarm()
@@ -285,7 +287,7 @@ class Transport(virtual.Transport):
     def _deliver_one(self, timeout: float | None) -> bool:
         cycle: Any = self.cycle
         try:
-            cycle.get(self._deliver, timeout=timeout)
+            cycle.get(None, timeout=timeout)  # each channel calls the callbacks of its queues
         except Empty:
             return False
         return True

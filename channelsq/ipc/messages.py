@@ -280,7 +280,7 @@ class Transaction:
             (name,) = connection.execute("SELECT name FROM queues WHERE id = ?", (number,)).fetchone()
             self.news[name] = self.news.get(name, 0) + count
 
-    def bury(self, key: Key, reason: str) -> bool:
+    def dead_letter(self, key: Key, reason: str) -> bool:
         """Make a message that this process holds a dead letter; return False if it does not hold it."""
         connection = self.connection
         found = connection.execute(

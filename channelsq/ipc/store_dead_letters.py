@@ -22,10 +22,10 @@ _CHUNK = 20
 _COLUMNS = "id, queue, died, deaths, reason, payload"
 
 
-def bury(store: Store, taken: Taken) -> None:
+def dead_letter(store: Store, taken: Taken) -> None:
     """Make a message that this process holds a dead letter, and call the listeners."""
     reason = f"{taken.deaths} processes died with it"
-    if not store.write(lambda tx: tx.bury(taken.key, reason)):
+    if not store.write(lambda tx: tx.dead_letter(taken.key, reason)):
         return
     logger.error(
         "queue %s: a message became a dead letter, as %d processes died with it",

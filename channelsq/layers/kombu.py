@@ -288,10 +288,10 @@ class KombuChannelLayer(KombuBroker):
 
     def _tell_owner(self, change: Change) -> None:
         """Send a note to the process with the socket; a failure is not raised, because the change is made."""
-        told = note(change)
-        if told is not None and isinstance(self._groups, RedisGroups):
+        send = note(change)
+        if send is not None and isinstance(self._groups, RedisGroups):
             with suppress(ChannelFull, BrokerUnavailable):
-                self.dispatch((told,))
+                self.dispatch((send,))
 
     def restore_memberships(
         self, memberships: Iterable[tuple[str, str, float]], ended: Iterable[tuple[str, str]] = ()

@@ -222,8 +222,8 @@ class RedisChannelLayer(KombuChannelLayer):
         return not self.has_other_groups
 
     def _note(self, change: Change) -> list[Command]:
-        told = note(change)
-        return [] if told is None else self.sender.commands_for((told,))
+        send = note(change)
+        return [] if send is None else self.sender.commands_for((send,))
 
     def flush(self) -> None:
         super().flush()

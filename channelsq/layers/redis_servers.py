@@ -118,23 +118,23 @@ def version_of(client: Any) -> str:
         redis.RedisError, OSError: no connection.
     """
     try:
-        told = client.info("server")
+        about = client.info("server")
     except redis.ResponseError:  # INFO is forbidden, and HELLO never is
         try:
-            told = _hello(client)
+            about = _hello(client)
         except redis.ResponseError:  # the server is older than Redis 6
             return ""
     for name, field in (("Valkey", "valkey_version"), ("Dragonfly", "dragonfly_version"), ("Redis", "redis_version")):
-        if told.get(field):
-            return f"{name} {str(told[field]).removeprefix('df-v')}"
+        if about.get(field):
+            return f"{name} {str(about[field]).removeprefix('df-v')}"
     return ""
 
 
 def _hello(client: Any) -> dict[str, str]:
     answer = client.execute_command("HELLO")
     pairs = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=False)
-    told = {_text(name): _text(value) for name, value in pairs}
-    return {f"{told.get('server', 'redis')}_version": told.get("version", "")}
+    about = {_text(name): _text(value) for name, value in pairs}
+    return {f"{about.get('server', 'redis')}_version": about.get("version", "")}
 
 
 def _text(value: object) -> str:

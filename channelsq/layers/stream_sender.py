@@ -26,6 +26,7 @@ from channelsq.redis_core.channel_state import length, look, waiting
 from channelsq.redis_core.commands import Command
 from channelsq.redis_core.operations import Operation, ask
 from channelsq.redis_io.blocking import carry_out
+from channelsq.transport.kombu_pool_internals import new_pool
 
 T = TypeVar("T")
 
@@ -102,8 +103,7 @@ class DirectSender:
                 self._free = threading.BoundedSemaphore(self._connections)
                 self._windows = CapacityWindows()
                 with self._layer.open_connection() as connection:
-                    channel: Any = connection.default_channel
-                    pool = channel._get_pool()
+                    pool = new_pool(connection.default_channel)
                 # Report soon that the broker is away: redis-py itself would try ten times.
                 pool.connection_kwargs["retry"] = Retry(NoBackoff(), 1)
                 self._pool = pool

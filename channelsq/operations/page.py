@@ -193,7 +193,7 @@ def _listed(listed: Listed, name: str, value: str, what: str) -> Iterator[Line |
     if not listed.rows:
         yield Line(f"no {what}", "dim", True)
         return
-    rows = [[Cell(each), Cell(_NONE if told is None else str(told))] for each, told in listed.rows]
+    rows = [[Cell(each), Cell(_NONE if value is None else str(value))] for each, value in listed.rows]
     yield Table([Column(name), Column(value, rank=1)], rows)
     left = listed.total - len(listed.rows)
     if left > 0:

@@ -139,18 +139,18 @@ def _fill(state: LayerState, wanted: Wanted) -> None:
         state.is_private = True
         return
     state.url = shown(str(getattr(inner, "url", "")))
-    told = announced(layer)
+    announcements = announced(layer)
     answers: dict[str, dict[str, Any]] = {}
-    if told is None or wanted.inspect:
+    if announcements is None or wanted.inspect:
         try:
             answers = inspected(conf.celery_app(), _INSPECTED_FOR)
         except INSPECT_ERRORS as error:
             state.problem = f"workers could not be asked over Celery's broker: {error}"
-    workers = merged([(state.alias, each) for each in told or ()], answers)
+    workers = merged([(state.alias, each) for each in announcements or ()], answers)
     state.workers = [each for each in workers if state.alias in each.channels]
     presence = inner.presence
-    if told is not None and presence is not None:
-        running = [each for each in told if each.kind == "interface"]
+    if announcements is not None and presence is not None:
+        running = [each for each in announcements if each.kind == "interface"]
         counts = presence.socket_counts([each.name for each in running])
         state.interfaces = list(zip(running, counts, strict=True))
     servers = [server for server, _ in state.interfaces or ()]

@@ -76,13 +76,14 @@ def merged(announcements: Iterable[tuple[str, Announced]], answers: Mapping[str,
         answers: a result of :func:`inspected`.
     """
     found: dict[str, Worker] = {}
-    for alias, told in announcements:
-        if told.kind == "worker":
-            worker = found.setdefault(told.name, Worker(told.name))
-            worker.version, worker.wire, worker.host, worker.pid = told.version, told.wire, told.host, told.pid
-            worker.runs, worker.is_announced = told.runs, True
-            worker.streaming, worker.streaming_limit = told.streaming, told.streaming_limit
-            worker.channels[alias] = told.channels
+    for alias, announcement in announcements:
+        if announcement.kind == "worker":
+            worker = found.setdefault(announcement.name, Worker(announcement.name))
+            worker.version, worker.wire = announcement.version, announcement.wire
+            worker.host, worker.pid = announcement.host, announcement.pid
+            worker.runs, worker.is_announced = announcement.runs, True
+            worker.streaming, worker.streaming_limit = announcement.streaming, announcement.streaming_limit
+            worker.channels[alias] = announcement.channels
     for name, answer in answers.items():
         worker = found.setdefault(name, Worker(name))
         worker.answers = True

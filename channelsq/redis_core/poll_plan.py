@@ -62,17 +62,17 @@ class PollPlan:
 
     Args:
         consumer: the source of the commands.
-        quarantine: the suspects that the consumer holds.
+        suspects: the suspects that the consumer holds.
         steps: the number of streams of a queue, one for each priority.
         batch_size: the most messages that one poll may bring.
         max_deaths: the number of deaths that makes a dead letter; None for no limit.
     """
 
     def __init__(
-        self, consumer: StreamConsumer, quarantine: Suspects, steps: int, batch_size: int, max_deaths: int | None
+        self, consumer: StreamConsumer, suspects: Suspects, steps: int, batch_size: int, max_deaths: int | None
     ) -> None:
         self._consumer = consumer
-        self._quarantine = quarantine
+        self._suspects = suspects
         self._steps = steps
         self._batch_size = batch_size
         self._max_deaths = max_deaths
@@ -130,7 +130,7 @@ class PollPlan:
         # moment can bring more messages than there is credit for; the rest waits in the buffer.
         # Request two messages if two are wanted: after a poll that is filled, the next one follows immediately.
         count = max(1, min(wanted, 2), wanted // len(keys))
-        if self._quarantine.waited_for:
+        if self._suspects.waited_for:
             timeout = min(timeout or SUSPECTS_EVERY, SUSPECTS_EVERY)
         count = rounded(count)
         return Poll("read", count, self._packed_read(keys, count, int((timeout or 0) * 1000)))
@@ -187,8 +187,8 @@ class PollPlan:
         stopped, streams = reply
         entries = [entry for _, found in read_streams(streams, claimed=True) for entry in found]
         # Use the space that the server saw, not the current one: another thread may have finished a suspect since.
-        left = poll.room - sum(self._quarantine.cost(entry.deaths) for entry in entries)
-        self._quarantine.stopped(left if stopped else None)
+        left = poll.room - sum(self._suspects.cost(entry.deaths) for entry in entries)
+        self._suspects.stopped(left if stopped else None)
         if len(entries) >= poll.asked:
             self.take_over_at = 0.0  # dead consumers may hold more
         return entries

@@ -11,9 +11,9 @@ from channelsq.redis_core.commands import Argument, Command
 from channelsq.redis_core.entries import GROUP, Copy, Entry, read_entries, read_streams
 from channelsq.redis_core.operations import Operation, ask, run
 from channelsq.redis_core.scripts import (
-    ABSOLVE,
     ACKNOWLEDGE,
-    BURY,
+    DEAD_LETTER,
+    END_CONSUMERS,
     GIVE_BACK,
     HELD,
     JOIN,
@@ -93,9 +93,9 @@ class StreamConsumer:
         """Delete another consumer's lease, so that its entries are taken over now; that counts as a death."""
         yield from ask(("DEL", self.lease_prefix + consumer))
 
-    def absolve(self, keys: Sequence[str], consumers: Iterable[str]) -> Operation[None]:
+    def end_consumers(self, keys: Sequence[str], consumers: Iterable[str]) -> Operation[None]:
         """End former consumers of this process; the entries that they hold get no death counted."""
-        yield from run(ABSOLVE, keys, GROUP, self.lease_prefix, *consumers)
+        yield from run(END_CONSUMERS, keys, GROUP, self.lease_prefix, *consumers)
 
     # -- Reading
 
@@ -131,7 +131,7 @@ class StreamConsumer:
         """
         return TAKE_OVER.command(keys, (GROUP, self.consumer, self.lease_prefix, count, limit or 0, repr(room)))
 
-    def forgive_commands(self, entries: Iterable[Entry]) -> list[Command]:
+    def reset_deaths_commands(self, entries: Iterable[Entry]) -> list[Command]:
         """Return the commands that set the deaths of held entries to zero."""
         ids: dict[str, list[Argument]] = {}
         for entry in entries:
@@ -157,10 +157,10 @@ class StreamConsumer:
         """Acknowledge an entry immediately; return False if no consumer holds it any more."""
         return bool((yield from run(ACKNOWLEDGE, [key], GROUP, entry)))
 
-    def bury(self, entry: Entry, dead: str, keep: int, fields: Iterable[Argument]) -> Operation[bool]:
+    def dead_letter(self, entry: Entry, dead: str, keep: int, fields: Iterable[Argument]) -> Operation[bool]:
         """Move an entry to the stream ``dead`` and trim that to ``keep`` entries; return False if it is not held."""
         args = (GROUP, self.consumer, entry.id, keep, *fields)
-        return bool((yield from run(BURY, [entry.key, dead], *args)))
+        return bool((yield from run(DEAD_LETTER, [entry.key, dead], *args)))
 
     def give_back(self, copies: Iterable[Copy]) -> Operation[int]:
         """Move held entries to the end of their streams; return how many were still held."""

@@ -129,13 +129,13 @@ class Primary:
 
     def states(self) -> list[tuple[Address, str | None]]:
         """Return each Sentinel with the reason why its answer cannot be used, None if it can."""
-        told: list[tuple[Address, str | None]] = []
+        found: list[tuple[Address, str | None]] = []
         with self._asked:
             for number, sentinel in enumerate(self.sentinels):
                 problems: list[str] = []
                 self._ask(number, [], problems)
-                told.append((sentinel, problems[0] if problems else None))
-        return told
+                found.append((sentinel, problems[0] if problems else None))
+        return found
 
     def _in_order(self) -> Iterator[int]:
         """Yield the numbers of the Sentinels, those last that did not answer lately."""
@@ -156,7 +156,7 @@ class Primary:
         try:
             state = client.execute_command("SENTINEL MASTER", self.name)
             # Until a failover has ended, only this answer has the replica that was promoted.
-            told = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self.name)
+            primary = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self.name)
         except ResponseError as error:
             if "No such master" in str(error):
                 problems.append(f"{where} knows {_known(client)}: correct master_name")
@@ -169,7 +169,7 @@ class Primary:
             return
         self._skipped.pop(number, None)
         before = (str(state["ip"]), int(state["port"]))
-        address = before if told is None else (str(told[0]), int(told[1]))
+        address = before if primary is None else (str(primary[0]), int(primary[1]))
         if address != before or self._manager.check_master_state(state, self.name):
             found.append((int(state["config-epoch"]), address))
         else:

@@ -17,7 +17,7 @@ from channelsq.redis_core.stream_consumer import StreamConsumer
 from channelsq.redis_io.blocking import read, send, take_connection
 from channelsq.transport import payloads
 from channelsq.transport.enduring import EnduringChannel
-from channelsq.transport.kombu_channel import KombuChannel
+from channelsq.transport.kombu_channel_internals import KombuChannel
 from channelsq.transport.leases import Leases
 from channelsq.transport.qos import Ack, QoS
 
@@ -41,7 +41,6 @@ class Driven(Protocol):
     leases: Leases
     #: The event loop that drives the transport, if there is one.
     hub: Any
-    _callbacks: Any
 
 
 class AcknowledgingChannel(EnduringChannel, KombuChannel):
@@ -50,6 +49,9 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
     connection: Driven  # type: ignore[assignment]  # Kombu's own type is less precise
     connection_errors: tuple[type[Exception], ...]
     streams: StreamConsumer
+
+    #: Consumers of each queue by their tag: the callback, and whether it is ``no_ack``.
+    _subscribers: dict[str, dict[str, tuple[Callable[[payloads.Payload], Any], bool]]]
 
     #: Returns the commands for the outboxes given to :meth:`QoS.settle`; they run with the acknowledgements.
     render: Callable[[list[Any]], list[Command]] | None = None
@@ -77,7 +79,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
     def acks_wait(self) -> None:
         """Have acknowledgements sent by the event loop, or send them now without one."""
         hub = self.connection.hub if self.connection is not None else None
-        if hub is None or not self._active_queues:
+        if hub is None or not self._subscribers:
             self.flush_acks()
         else:
             self._wake(hub)
@@ -179,7 +181,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         Raises:
             redis.ConnectionError: the connection is lost; the acknowledgements are kept for the next attempt.
         """
-        qos = self._qos
+        qos = self.existing_qos
         if not isinstance(qos, QoS):
             return
         while (qos.waiting or (wait and self._unanswered)) and not self.closed:
@@ -241,7 +243,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
         Raises:
             redis.ConnectionError: as :meth:`flush_acks`.
         """
-        qos = self._qos
+        qos = self.existing_qos
         if not isinstance(qos, QoS) or not qos.waiting:
             return True
         if not self._ack_lock.acquire(blocking=False):
@@ -259,7 +261,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
 
     def look_for_answer(self) -> None:
         """Read an answer that no later send has read; this notices a lost connection."""
-        qos = self._qos
+        qos = self.existing_qos
         if not self._unanswered or not isinstance(qos, QoS) or not self._ack_lock.acquire(blocking=False):
             return
         try:
@@ -272,7 +274,7 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
 
     def doubt_answer(self) -> None:
         """Stop waiting for an answer: the connection may be half open.  Its acknowledgements are sent again."""
-        qos = self._qos
+        qos = self.existing_qos
         if not self._unanswered or not isinstance(qos, QoS) or not self._ack_lock.acquire(blocking=False):
             return
         try:

@@ -45,8 +45,6 @@ class ConsumingChannel(DeliveringChannel):
 
     lease: float
     suspects: Suspects
-    _in_poll: Any
-    _queue_cycle: Any
 
     def _start_consuming(self) -> None:
         self._start_delivering()
@@ -65,11 +63,16 @@ class ConsumingChannel(DeliveringChannel):
         """Prepare for a poll that takes over entries of dead consumers from streams."""
         raise NotImplementedError
 
-    # -- Polls; Kombu's poller calls them by these names
+    # -- Polls
 
-    def _brpop_start(self, timeout: float | None = None) -> None:
+    def send_poll(self, timeout: float | None = None) -> None:
+        """Send the waiting acknowledgements with a command that requests messages.
+
+        Args:
+            timeout: seconds that the server waits for messages; None for ``brpop_timeout``.
+        """
         timeout = self.brpop_timeout if timeout is None else timeout
-        queues: list[str] = self._queue_cycle.consume(len(self.active_queues))
+        queues = self.next_queues()
         if not queues:
             return
         connection = self.client.connection
@@ -80,8 +83,8 @@ class ConsumingChannel(DeliveringChannel):
         acks = self._take_acks(self.stream_qos)
         commands = [*self._transaction(acks), poll.command]
         self._asked, self._sent_acks = poll, acks
-        self._asked_on = self._in_poll = connection
-        self._brpop_sent_at = monotonic()
+        self._asked_on = connection
+        self.poll_sent(connection)
         try:
             send(connection, commands)
         except BaseException:
@@ -94,10 +97,10 @@ class ConsumingChannel(DeliveringChannel):
         keys = self._in_order(queues)
         wanted = self._wanted()
         now = monotonic()
-        plan, quarantine = self.plan, self.suspects
-        if now >= plan.take_over_at or quarantine.may_go_on(self._holds, now):
+        plan, suspects = self.plan, self.suspects
+        if now >= plan.take_over_at or suspects.may_go_on(self._holds, now):
             self.before_take_over(keys)
-            return plan.claim(keys, wanted, quarantine.room(self._holds, now), now, self.lease / 3)
+            return plan.claim(keys, wanted, suspects.room(self._holds, now), now, self.lease / 3)
         return plan.next(keys, wanted, timeout, now)
 
     def _wanted(self) -> int:
@@ -144,12 +147,16 @@ class ConsumingChannel(DeliveringChannel):
                 else:
                     self._buffer.extend(entry for entry in held if entry.tag not in known)
 
-    def _brpop_read(self, **options: Any) -> bool:
+    def deliver_poll(self) -> None:
+        """Read the answer to a poll and deliver from it.
+
+        Raises:
+            queue.Empty: nothing was delivered.
+        """
         self._read_poll()
         limit = 1 if self.connection.hub is None else None
         if not self.deliver(limit):
             raise Empty
-        return True
 
     def _read_poll(self, *, wait: bool = False) -> None:
         """Read the poll's answer into the buffer.
@@ -162,8 +169,8 @@ class ConsumingChannel(DeliveringChannel):
         """
         poll = self._asked
         connection = self._asked_on
-        if poll is None or connection is not self._in_poll:
-            self._in_poll = None
+        if poll is None or connection is not self.polled_on:
+            self.poll_ended()
             raise Empty
         try:
             if self._sent_acks:
@@ -176,7 +183,8 @@ class ConsumingChannel(DeliveringChannel):
         except self.connection_errors:
             connection.disconnect()
             raise
-        self._asked = self._in_poll = None
+        self._asked = None
+        self.poll_ended()
         self.flush_reauth()
         self._absorb(poll, reply)
         self.open_ack_connection()
@@ -198,7 +206,7 @@ class ConsumingChannel(DeliveringChannel):
             return
         found = self.plan.read(poll, reply)
         for key, entries in found:
-            self._queue_cycle.rotate(self._queues.get(key))
+            self.serve_last(self._queues.get(key))
             self._buffer.extend(entries)
         if found:
             publishing.wait()
@@ -206,7 +214,7 @@ class ConsumingChannel(DeliveringChannel):
     def _taken_over(self, entries: list[Entry]) -> None:
         early = [entry for entry in entries if payloads.is_early(entry.data, self.server_time())]
         if early:  # no consumer can have died of a task whose ETA has not come
-            self.carry_out(exchange(*self.streams.forgive_commands(early)))
+            self.carry_out(exchange(*self.streams.reset_deaths_commands(early)))
         now = monotonic()
         for entry in entries:
             innocent = entry in early
@@ -227,8 +235,8 @@ class ConsumingChannel(DeliveringChannel):
             redis.TimeoutError: no answer came; the connection is half open.
         """
         until = monotonic() + SILENCE
-        while self._asked is not None and self._in_poll is not None:
-            connection = self._in_poll
+        while self._asked is not None and self.polled_on is not None:
+            connection = self.polled_on
             if monotonic() > until:
                 connection.disconnect()
                 raise RedisTimeoutError("no answer to a poll that was to end")
@@ -244,7 +252,7 @@ class ConsumingChannel(DeliveringChannel):
 
     def look_for_silence(self) -> None:
         """Close a connection whose poll is long overdue: it is half open, and will never be readable."""
-        connection, sent_at = self._in_poll, self._brpop_sent_at
+        connection, sent_at = self.polled_on, self.poll_sent_at
         if connection is None or sent_at is None or monotonic() - sent_at < SILENCE + (self.brpop_timeout or 0):
             return
         try:
@@ -255,11 +263,11 @@ class ConsumingChannel(DeliveringChannel):
         logger.warning("no answer to a poll for %g s: connecting again", SILENCE, extra={"action": "poll_overdue"})
         connection.disconnect()
 
-    def _on_connection_disconnect(self, connection: Any) -> None:
+    def connection_lost(self, connection: Any) -> None:
+        """Have the acknowledgements of a poll sent again whose connection is closed."""
         if self._asked is not None and self._asked_on is connection:
             acks, self._sent_acks, self._asked = self._sent_acks, [], None
             self.stream_qos.put_back(acks)
-        super()._on_connection_disconnect(connection)  # type: ignore[misc]
 
     def poll(self, seconds: float) -> list[Entry]:
         """Send the waiting acknowledgements, wait for messages, and return them; without an event loop.
@@ -286,7 +294,7 @@ class ConsumingChannel(DeliveringChannel):
             return
         if self._delivered_at is not None and self._polled:
             self.plan.measure((monotonic() - self._delivered_at) / self._polled)
-        self._brpop_start(seconds)
+        self.send_poll(seconds)
 
     def answer_socket(self) -> int | None:
         """Return the socket on which the answer to a poll arrives; None without a poll.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from channelsq.redis_core.compact import ForeignPayload
 from channelsq.redis_core.entries import DEAD_PREFIX, pairs
 from channelsq.redis_core.operations import ask, run
-from channelsq.redis_core.scripts import UNBURY
+from channelsq.redis_core.scripts import REPLAY
 from channelsq.transport import payloads
 from channelsq.transport.payloads import Payload
 from channelsq.transport.streams_channel import Channel
@@ -148,7 +148,7 @@ class DeadLetters:
 
     def _take_out(self, letter: DeadLetter, data: bytes) -> bool:
         keys = [self._key(letter.queue), self._channel.streams.key(letter.stream)]
-        return bool(self._channel.carry_out(run(UNBURY, keys, letter.id, data)))
+        return bool(self._channel.carry_out(run(REPLAY, keys, letter.id, data)))
 
     def _range(self, queue: str, start: str, end: str = "+") -> list[DeadLetter]:
         (reply,) = self._channel.carry_out(ask(("XRANGE", self._key(queue), start, end, "COUNT", CHUNK)))

@@ -57,7 +57,7 @@ def death_of(message: Any) -> str | None:
     return death
 
 
-def bury(channel: Holder, entry: Entry, payload: Payload, reason: str) -> None:
+def dead_letter(channel: Holder, entry: Entry, payload: Payload, reason: str) -> None:
     """Move an entry that the channel holds to the dead letters of its queue.
 
     Args:
@@ -115,4 +115,4 @@ def _move(channel: Holder, entry: Entry, reason: str) -> bool:
     stream = entry.key.removeprefix(channel.streams.key(""))
     fields: tuple[Argument, ...] = ("m", entry.data, "s", stream, "d", entry.deaths, "r", reason)
     dead = channel.streams.prefix + DEAD_PREFIX + queue
-    return channel.carry_out(channel.streams.bury(entry, dead, channel.max_dead_letters, fields))
+    return channel.carry_out(channel.streams.dead_letter(entry, dead, channel.max_dead_letters, fields))

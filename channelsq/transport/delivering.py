@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from time import monotonic
-from typing import Any
 
 from redis.exceptions import ResponseError
 
@@ -39,16 +38,20 @@ class DeliveringChannel(AcknowledgingChannel):
         self._start_acknowledging()
         self._buffer: deque[Entry] = deque()
         self._returning: deque[str] = deque()  # tags of the messages to give back
-        #: Consumers of each queue by their tag: the callback, and whether it is ``no_ack``.
-        self._subscribers: dict[str, dict[str, tuple[Callable[[payloads.Payload], Any], bool]]] = {}
+        self._subscribers = {}
         self._queues: dict[str, str] = {}  # by the key of the stream
         self._orders: dict[tuple[str, ...], list[str]] = {}
         self._delivered_at: float | None = None
         self._clock = ServerClock()
 
+    def key_of(self, queue: str, priority: int) -> str:
+        """Return the stream of a queue's messages with a priority."""
+        step = self.priority(priority)
+        return self.streams.key(f"{queue}{self.sep}{step}" if step else queue)
+
     def keys_of(self, queue: str) -> list[str]:
         """Return a queue's streams, the most urgent first."""
-        keys = [self.streams.key(self._q_for_pri(queue, step)) for step in self.priority_steps]  # type: ignore[attr-defined]
+        keys = [self.key_of(queue, step) for step in self.priority_steps]
         self._queues.update(dict.fromkeys(keys, queue))
         return keys
 
@@ -182,6 +185,6 @@ class DeliveringChannel(AcknowledgingChannel):
             self.stream_qos.drop(entry)
             return None
         if self.max_deaths and entry.deaths >= self.max_deaths:
-            dead_letters.bury(self, entry, payload, "its last consumer let its lease end")
+            dead_letters.dead_letter(self, entry, payload, "its last consumer let its lease end")
             return None
         return payloads.delivered(payload, entry)

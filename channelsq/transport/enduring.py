@@ -17,18 +17,17 @@ from channelsq.redis_core.scripts import SETTLE, settle_args
 from channelsq.redis_core.server_errors import MAY_WRITE_IF_FULL
 from channelsq.redis_io.away import ServerAway, watch
 from channelsq.redis_io.blocking import carry_out
+from channelsq.transport.kombu_pool_internals import PooledChannel
 
 T = TypeVar("T")
 
 
-class EnduringChannel(kombu_redis.Channel):
+class EnduringChannel(PooledChannel):
     """A channel of Kombu's whose connections raise ServerAway."""
 
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        if getattr(self.connection, "client", None) is None:
-            # Kombu would raise AttributeError, which ends a worker that closes a lost connection.
-            raise ConnectionError("the connection is closed")
-        return watch(super()._connparams(asynchronous))  # type: ignore[misc]
+    def pool_params(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Have connections raise ServerAway."""
+        return watch(super().pool_params(params))
 
     def carry_out(self, operation: Operation[T]) -> T:
         """Carry out an operation on Redis, and return its result; see :func:`channelsq.redis_io.blocking.carry_out`."""
@@ -56,8 +55,12 @@ class EnduringChannel(kombu_redis.Channel):
 class EnduringTransport(kombu_redis.Transport):
     """A transport that connects only to a server that accepts writes."""
 
-    _avail_channels: list[Any]
     cycle: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Checked channels that are not in use yet.
+        self._checked: list[Any] = []
 
     def establish_connection(self) -> Any:
         """Connect.
@@ -66,11 +69,23 @@ class EnduringTransport(kombu_redis.Transport):
             ServerAway: the server answers, and refuses writes.
         """
         connection = super().establish_connection()
-        channel = self._avail_channels[-1]
+        channel = self.create_channel(connection)  # Kombu has just made it, as the next to be used
         try:
             channel.check()
         except BaseException:
-            self._avail_channels.remove(channel)
             channel.close()
             raise
+        self._checked.append(channel)
         return connection
+
+    def create_channel(self, connection: Any) -> Any:
+        """Return a channel: one that was checked when the connection was established, or a new one."""
+        try:
+            return self._checked.pop()
+        except IndexError:
+            return super().create_channel(connection)
+
+    def close_connection(self, connection: Any) -> None:
+        """Close the channels."""
+        self._checked.clear()
+        super().close_connection(connection)

@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from kombu.transport import redis as kombu_redis
-from kombu.transport import virtual
-
 from channelsq.redis_core.compact import ForeignPayload
 from channelsq.redis_core.entries import Copy, Entry, parse_tag
 from channelsq.transport import dead_letters, payloads
+from channelsq.transport.kombu_channel_internals import raw_payload
+from channelsq.transport.recording_qos import RecordingQoS
 
 logger = logging.getLogger("channelsq.transport")
 
@@ -37,6 +36,7 @@ class Keeper(dead_letters.Holder, Protocol):
     """The channel as its QoS uses it."""
 
     closed: bool
+    do_restore: bool
     max_deaths: int | None
 
     def acks_wait(self) -> None:
@@ -52,14 +52,13 @@ class Keeper(dead_letters.Holder, Protocol):
         """Return the server's time in ms since 1970."""
 
 
-class QoS(kombu_redis.QoS):
+class QoS(RecordingQoS):
     """Prefetch and acknowledgements of a channel.
 
     Acknowledgements may come from any thread.  They are collected here; the channel sends them.
     """
 
     channel: Keeper  # type: ignore[assignment]  # Kombu's own type is less precise
-    restore_at_shutdown = True
 
     def __init__(self, channel: Keeper, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
@@ -72,30 +71,24 @@ class QoS(kombu_redis.QoS):
         """True if acknowledgements wait to be sent."""
         return bool(self._acks)
 
-    def append(self, message: Any, delivery_tag: str) -> None:
-        """Record a delivered message."""
-        virtual.QoS.append(self, message, delivery_tag)
-
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message."""
         held = parse_tag(delivery_tag)
         if held is not None and not self.channel.closed:
             self._acks.append(Ack(*held))
-        virtual.QoS.ack(self, delivery_tag)
+        super().ack(delivery_tag)
         if held is not None:
             self.channel.acks_wait()
 
     def hold(self, entries: Iterable[Entry]) -> None:
         """Record entries that are delivered as they are, to a source that settles each with :meth:`settle`."""
-        if self._dirty:
-            self._flush()  # type: ignore[attr-defined]
-        delivered: Any = self._delivered
+        unacked = self._unacked
         for entry in entries:
-            delivered[entry.tag] = entry
+            unacked[entry.tag] = entry
 
     def release(self, tag: str) -> None:
         """Remove an entry that a source does not hold any more; Redis knows, or :meth:`drop` tells it."""
-        self._delivered.pop(tag, None)  # type: ignore[union-attr]
+        self._unacked.pop(tag, None)
 
     def settle(self, key: str, entry: str, delivery_tag: str, outbox: Any) -> None:
         """Acknowledge an entry, in one transaction with the outbox of its consumer.
@@ -104,7 +97,7 @@ class QoS(kombu_redis.QoS):
         entry that is not held any more, because another consumer has it.
         """
         # One atomic step for all threads.
-        if self._delivered.pop(delivery_tag, None) is not None and not self.channel.closed:  # type: ignore[union-attr]
+        if self._unacked.pop(delivery_tag, None) is not None and not self.channel.closed:
             self._acks.append(_tuple(Ack, (key, entry, outbox, False)))
 
     def drop(self, entry: Entry) -> None:
@@ -133,64 +126,48 @@ class QoS(kombu_redis.QoS):
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Reject a message; with ``requeue`` it goes to the end of its queue, marked redelivered."""
-        held = self._held(delivery_tag)
+        held = self._copy_of(delivery_tag)
         if not requeue or held is None:
             self.ack(delivery_tag)
             return
-        assert self._delivered is not None
-        message = self._delivered[delivery_tag]
+        message = self._unacked[delivery_tag]
         death = dead_letters.death_of(message)
         limit = self.channel.max_deaths
         if death and limit and held.deaths >= limit:
             entry = Entry(held.key, held.id, held.data, True, held.deaths)
-            dead_letters.bury(self.channel, entry, message._raw, death)
+            dead_letters.dead_letter(self.channel, entry, raw_payload(message), death)
         else:
             self.channel.give_back([held])
-        virtual.QoS.ack(self, delivery_tag)
+        self.discard(delivery_tag)
 
     def discard(self, delivery_tag: str) -> None:
         """Remove a message that is not held any more; Redis knows already."""
-        virtual.QoS.ack(self, delivery_tag)
+        super().ack(delivery_tag)
 
-    def restore_unacked(self, client: Any = None) -> list[Any]:  # type: ignore[override]
+    def restore_unacked(self) -> None:
         """Put everything that is delivered and not acknowledged back into its queue."""
-        self._flush()  # type: ignore[attr-defined]
-        assert self._delivered is not None
         with self.channel.sending():  # no thread may send an outbox between the choice and the end of this
-            copies = [copy for copy in map(self._held, list(self._delivered)) if copy is not None]
+            copies = [copy for copy in map(self._copy_of, list(self._unacked)) if copy is not None]
             self._returned.update((copy.key, copy.id) for copy in copies)
         self.channel.give_back(copies)
-        self._delivered.clear()
-        return []
+        self._unacked.clear()
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int | None = None) -> None:
         """Do nothing: Kombu's poller calls this regularly, but a channel's own polls take over when that is due."""
 
     def forget(self) -> None:
         """Drop all records, without telling Redis."""
-        assert self._delivered is not None
-        assert self._dirty is not None
-        self._delivered.clear()
-        self._dirty.clear()
+        self._unacked.clear()
         self._acks.clear()
 
     def delivered_tags(self) -> set[str]:
         """Return the tags of delivered messages that are not acknowledged."""
-        assert self._delivered is not None
-        return set(self._delivered)
+        return set(self._unacked)
 
-    def holds(self, tag: str) -> bool:
-        """Return whether a message is delivered and not acknowledged."""
-        assert self._delivered is not None
-        assert self._dirty is not None
-        return tag in self._delivered and tag not in self._dirty
-
-    def _held(self, tag: str) -> Copy | None:
+    def _copy_of(self, tag: str) -> Copy | None:
         """Return a delivered message for redelivery; None if it has no entry, or is acknowledged."""
-        assert self._delivered is not None
-        assert self._dirty is not None
-        message, held = self._delivered.get(tag), parse_tag(tag)
-        if message is None or held is None or tag in self._dirty:
+        message, held = self._unacked.get(tag), parse_tag(tag)
+        if message is None or held is None:
             return None
         key, entry = held
         if type(message) is Entry:
@@ -199,7 +176,7 @@ class QoS(kombu_redis.QoS):
             except ForeignPayload:  # not read yet, or only a newer process can read it
                 return Copy(key, entry, message.data, None, message.deaths)
         else:
-            payload = message._raw
+            payload = raw_payload(message)
         if dead_letters.death_of(message):
             payload = payloads.with_death(payload)
         return Copy(key, entry, *payloads.again(payload, entry, self.channel.server_time()), payloads.deaths(payload))

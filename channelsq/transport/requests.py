@@ -12,8 +12,9 @@ from weakref import WeakSet
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # not in its stubs
 from celery import signals
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
-from celery.worker import request, state
+from celery.worker import request
 
+from channelsq.transport.celery_end_internals import worker_is_ending
 from channelsq.transport.dead_letters import count_death
 
 #: Celery's own request class, which tasks have unless they name another.
@@ -21,12 +22,6 @@ DEFAULT = "celery.worker.request:Request"
 
 #: The replacement of Celery's request class.
 NAME = "channelsq.transport.requests:Request"
-
-
-def worker_is_ending() -> bool:
-    """Return whether the worker of this process was told to end."""
-    # An exit code of 0 means "stop", as celery.worker.state.maybe_shutdown has it.
-    return any(code is not None and code is not False for code in (state.should_stop, state.should_terminate))
 
 
 class Request(request.Request):

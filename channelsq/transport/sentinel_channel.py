@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis
 from kombu.transport import redis as kombu_redis
 from kombu.utils.url import url_to_parts
 
@@ -12,6 +11,7 @@ from channelsq.redis_io.pool_params import OPTIONS, chosen_primary, to_primary
 from channelsq.redis_io.primaries import Address
 from channelsq.redis_io.redis_internals import PrimaryConnection, PrimarySSLConnection
 from channelsq.redis_io.sentinel_urls import PORT, is_sentinel_url, read_sentinel_url
+from channelsq.transport.kombu_pool_internals import PrimaryChannel
 
 
 def sentinels_of(client: Any) -> list[Address]:
@@ -35,7 +35,7 @@ def primary_params(channel: Any, params: dict[str, Any]) -> dict[str, Any]:
     return to_primary(params, chosen_primary(sentinels_of(channel.connection.client), options))
 
 
-class SentinelConnections(kombu_redis.Channel):
+class SentinelConnections(PrimaryChannel):
     """A channel to the primary; the transport option ``master_name``, or the URL, has its name."""
 
     from_transport_options = (*kombu_redis.Channel.from_transport_options, *OPTIONS)
@@ -43,12 +43,9 @@ class SentinelConnections(kombu_redis.Channel):
     connection_class: Any = PrimaryConnection
     connection_class_ssl: Any = PrimarySSLConnection
 
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        return primary_params(self, super()._connparams(asynchronous))  # type: ignore[misc]
-
-    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
-        """Return a pool; Kombu's own reads only some of the URLs, and asks the first Sentinel alone."""
-        return redis.ConnectionPool(**self._connparams(asynchronous))
+    def pool_params(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Have connections lead to the current primary."""
+        return primary_params(self, super().pool_params(params))
 
 
 class SentinelUrls(kombu_redis.Transport):

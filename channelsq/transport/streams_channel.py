@@ -21,6 +21,7 @@ from channelsq.redis_core.stream_consumer import StreamConsumer
 from channelsq.redis_core.suspects import MOST_DEATHS, Suspects
 from channelsq.transport import payloads, publishing
 from channelsq.transport.consuming import SILENCE, ConsumingChannel
+from channelsq.transport.kombu_pool_internals import new_pool
 from channelsq.transport.leases import Leases
 from channelsq.transport.qos import QoS
 
@@ -30,7 +31,10 @@ logger = logging.getLogger("channelsq.transport")
 _channels: WeakSet[Channel] = WeakSet()
 
 #: Consumers of this process that could not give back their messages, by server; the next channel ends them.
-_orphans: dict[tuple[Any, ...], set[str]] = {}
+_lost_consumers: dict[tuple[Any, ...], set[str]] = {}
+
+#: The transport options beside Kombu's.
+_OPTIONS = ("lease", "batch_size", "max_deaths", "max_dead_letters")
 
 
 class Channel(ConsumingChannel):
@@ -41,7 +45,7 @@ class Channel(ConsumingChannel):
             redis.ConnectionError: Redis cannot be reached.
     """
 
-    QoS = QoS
+    QoS = QoS  # type: ignore[assignment]  # Kombu's stubs ask for its Redis QoS
 
     #: Seconds that Redis may take to answer a command, and that connecting may take.  Kombu has no timeout, so that a
     #: worker would wait for ever on a half-open connection.
@@ -65,22 +69,21 @@ class Channel(ConsumingChannel):
 
     from_transport_options = (
         *kombu_redis.Channel.from_transport_options,
-        *("lease", "batch_size", "max_deaths", "max_dead_letters"),
+        *_OPTIONS,
     )
 
     #: Messages are not collected before Redis: an error would come after the publisher was told of success.
     supports_batch_publish = False
 
-    _fanout_queues: dict[str, tuple[str, str]]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, connection: Any, **kwargs: Any) -> None:
+        chosen = connection.client.transport_options
+        _check_options(**{name: chosen.get(name, getattr(self, name)) for name in _OPTIONS})
         self._start_consuming()
         self._joined: dict[str, None] = {}  # queues that this channel consumes, or may consume
         self._leased = False
         self._touched: dict[str, int] = {}  # x-expires of the keys of consumed queues
-        super().__init__(*args, **kwargs)
+        super().__init__(connection, **kwargs)
         self.QoS = QoS  # Kombu has another class without ack_emulation; nothing is emulated here
-        self._check_options()
         self.streams = StreamConsumer(self.global_keyprefix, self.lease)
         self._start_planning()
         _channels.add(self)
@@ -90,31 +93,14 @@ class Channel(ConsumingChannel):
         steps: list[int] = self.priority_steps
         self.plan = PollPlan(self.streams, self.suspects, len(steps), self.batch_size, self.max_deaths)
 
-    def _check_options(self) -> None:
-        problem = None
-        if not isinstance(self.lease, int | float) or not 0.1 <= self.lease <= 86400:
-            problem = f"lease is {self.lease!r}; it is a number of seconds from 0.1 to 86400"
-        elif not isinstance(self.batch_size, int) or not 1 <= self.batch_size <= 10_000:
-            problem = f"batch_size is {self.batch_size!r}; it is a whole number from 1 to 10000"
-        elif self.max_deaths is not None and not (type(self.max_deaths) is int and 2 <= self.max_deaths <= 1000):
-            problem = (
-                f"max_deaths is {self.max_deaths!r}; it is a whole number from 2 to 1000, or None for no dead letters "
-                "(1 would bury all that a consumer held when it died)"
-            )
-        elif type(self.max_dead_letters) is not int or not 1 <= self.max_dead_letters <= 1_000_000:
-            problem = f"max_dead_letters is {self.max_dead_letters!r}; it is a whole number from 1 to 1000000"
-        if problem:
-            self._disconnect_pools()  # type: ignore[attr-defined]
-            raise ValueError(f"transport option {problem}")
-
     # -- Publishing
 
     def _put(self, queue: str, message: payloads.Payload, **kwargs: Any) -> None:
-        step = self._q_for_pri(queue, self._get_message_priority(message))  # type: ignore[attr-defined]
+        key = self.key_of(queue, payloads.priority(message))
         data, lifetime, expires = payloads.encode(message), payloads.lifetime(message), self._expiring(queue)
         publication = publishing.begin()
         try:
-            self.carry_out(self.streams.put(self.streams.key(step), data, lifetime, expires))
+            self.carry_out(self.streams.put(key, data, lifetime, expires))
         finally:
             publishing.end(publication)
 
@@ -161,7 +147,7 @@ class Channel(ConsumingChannel):
         if if_empty and self._size(queue):
             return
         super().queue_delete(queue, if_unused=if_unused, **kwargs)
-        if queue not in self._fanout_queues:
+        if not self.is_fanout(queue):
             self.carry_out(self.streams.delete(self.keys_of(queue)))
 
     # -- Consuming
@@ -176,10 +162,10 @@ class Channel(ConsumingChannel):
 
     def before_take_over(self, keys: list[str]) -> None:
         """Release the messages of this process's consumers whose connection was lost."""
-        orphans = _orphans.get(self._server)
-        if orphans:
-            self.carry_out(self.streams.absolve(keys, orphans))
-            del _orphans[self._server]
+        lost = _lost_consumers.get(self._server)
+        if lost:
+            self.carry_out(self.streams.end_consumers(keys, lost))
+            del _lost_consumers[self._server]
 
     def _renew(self) -> None:
         """Start to renew the lease and the x-expires of consumed queues."""
@@ -199,7 +185,7 @@ class Channel(ConsumingChannel):
 
     def private_pool(self) -> Any:
         """Return a pool for the thread that renews leases, which must not wait long for a silent server."""
-        pool = self._get_pool()  # type: ignore[attr-defined]
+        pool = new_pool(self)
         pool.connection_kwargs["socket_timeout"] = max(1.0, self.lease / 3)
         return pool
 
@@ -212,29 +198,38 @@ class Channel(ConsumingChannel):
         **kwargs: Any,
     ) -> Any:
         """Consume a queue; with ``no_ack`` a message is acknowledged when it is delivered."""
-        fanout = queue in self._fanout_queues
+        fanout = self.is_fanout(queue)
         if not fanout:
             self.join([queue])
         result = super().basic_consume(queue, no_ack=no_ack, callback=callback, consumer_tag=consumer_tag, **kwargs)
         if not fanout:
             # Kombu keeps one callback for each queue, for all channels of a connection.  A channel must deliver its
             # messages to its own consumers, because credit and acknowledgements are counted for each channel.
-            callbacks: Any = self.connection._callbacks
-            self._subscribers.setdefault(queue, {})[consumer_tag or ""] = (callbacks[queue], no_ack)
+            receive = self._receiver(callback, no_ack=no_ack)
+            self._subscribers.setdefault(queue, {})[consumer_tag or ""] = (receive, no_ack)
             self.plan.begin()
         return result
 
-    def _basic_cancel(self, consumer_tag: str) -> Any:
-        queue = self._tag_to_queue.get(consumer_tag, "")
-        result = super()._basic_cancel(consumer_tag)  # type: ignore[misc]
+    def _receiver(self, callback: Any, *, no_ack: bool) -> Callable[[payloads.Payload], Any]:
+        """Return a function that records a message, and passes it to a consumer's callback."""
+
+        def receive(payload: payloads.Payload) -> Any:
+            message: Any = self.Message(payload, channel=self)
+            if not no_ack:
+                self.qos.append(message, message.delivery_tag)
+            return callback(message)
+
+        return receive
+
+    def consumer_cancelled(self, queue: str, consumer_tag: str) -> None:
+        """Stop consuming a queue that has no consumers any more."""
         subscribers = self._subscribers.get(queue)
         if subscribers is None:
-            return result
+            return
         subscribers.pop(consumer_tag, None)
         if not subscribers:
             del self._subscribers[queue]
             self._stop(queue)
-        return result
 
     def _stop(self, queue: str) -> None:
         """Stop consuming a queue without consumers: give back the messages that were fetched and not delivered."""
@@ -276,9 +271,6 @@ class Channel(ConsumingChannel):
                 self.flush_acks()
         return message
 
-    def _restore(self, message: Any, leftmost: bool = False) -> None:
-        self.qos.reject(message.delivery_tag, requeue=True)
-
     # -- Closing
 
     def close(self) -> None:
@@ -287,7 +279,6 @@ class Channel(ConsumingChannel):
         If Redis cannot be reached, another consumer takes the messages over when the lease ends.
         """
         if not self.closed:
-            self._closing = True
             try:
                 self._hand_back()
             except (OSError, RedisError) as error:
@@ -297,7 +288,7 @@ class Channel(ConsumingChannel):
                     extra={"action": "close_failed"},
                 )  # fmt: skip
                 if self._leased:
-                    _orphans.setdefault(self._server, set()).add(self.streams.consumer)
+                    _lost_consumers.setdefault(self._server, set()).add(self.streams.consumer)
             finally:
                 if self.connection is not None:
                     self.connection.leases.release(self)
@@ -315,8 +306,8 @@ class Channel(ConsumingChannel):
             return
         self.end_poll()
         self.flush_acks()
-        if self._qos is not None:
-            self._qos.restore_unacked_once()
+        if self.existing_qos is not None:
+            self.existing_qos.restore_unacked_once()
         self.give_back_fetched(list(self._buffer))
         self._buffer.clear()
         self.carry_out(self.streams.leave([key for queue in self._joined for key in self.keys_of(queue)]))
@@ -330,9 +321,9 @@ class Channel(ConsumingChannel):
     def _forget(self) -> None:
         """Drop everything that is held, without telling Redis."""
         poll, self._asked = self._asked, None
-        if poll is not None and self._in_poll is not None:
-            self._in_poll.disconnect()  # otherwise Kombu would wait for its answer
-        self._in_poll = None
+        if poll is not None and self.polled_on is not None:
+            self.polled_on.disconnect()  # otherwise Kombu would wait for its answer
+        self.poll_ended()
         self._buffer.clear()
         self._returning.clear()
         self._subscribers.clear()
@@ -340,12 +331,12 @@ class Channel(ConsumingChannel):
         self._touched = {}
         self._leased = False
         self.suspects.forget()
-        if isinstance(self._qos, QoS):
-            self._qos.forget()
+        if self.existing_qos is not None:
+            self.existing_qos.forget()
 
     def forget_after_fork(self) -> None:
         """Reset the channel in a child process: its messages belong to the parent's channel."""
-        self._in_poll = None
+        self.poll_ended()
         self._forget()
         self._start_consuming()  # its locks may be held by a thread that does not exist here
         self.streams.renew_consumer()
@@ -355,8 +346,9 @@ class Channel(ConsumingChannel):
 
     # -- Connections
 
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        params = super()._connparams(asynchronous)
+    def pool_params(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Refuse parameters that leave out the TLS that was requested."""
+        params = super().pool_params(params)
         client: Any = self.connection.client
         if client.ssl and not issubclass(params["connection_class"], redis.SSLConnection):
             raise ValueError(
@@ -364,6 +356,24 @@ class Channel(ConsumingChannel):
                 "use a rediss-streams:// URL, and a dictionary for the options"
             )
         return params
+
+
+def _check_options(lease: Any, batch_size: Any, max_deaths: Any, max_dead_letters: Any) -> None:
+    """Raise ValueError for a transport option that is out of range."""
+    problem = None
+    if not isinstance(lease, int | float) or not 0.1 <= lease <= 86400:
+        problem = f"lease is {lease!r}; it is a number of seconds from 0.1 to 86400"
+    elif not isinstance(batch_size, int) or not 1 <= batch_size <= 10_000:
+        problem = f"batch_size is {batch_size!r}; it is a whole number from 1 to 10000"
+    elif max_deaths is not None and not (type(max_deaths) is int and 2 <= max_deaths <= 1000):
+        problem = (
+            f"max_deaths is {max_deaths!r}; it is a whole number from 2 to 1000, or None for no dead letters "
+            "(1 would make dead letters of all that a consumer held when it died)"
+        )
+    elif type(max_dead_letters) is not int or not 1 <= max_dead_letters <= 1_000_000:
+        problem = f"max_dead_letters is {max_dead_letters!r}; it is a whole number from 1 to 1000000"
+    if problem:
+        raise ValueError(f"transport option {problem}")
 
 
 def _after_fork() -> None:

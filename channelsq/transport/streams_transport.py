@@ -10,9 +10,8 @@ import redis
 from kombu.transport import redis as kombu_redis
 
 from channelsq.transport.enduring import EnduringTransport
-from channelsq.transport.kombu_channel import keep_polling
+from channelsq.transport.kombu_poller_internals import Poller, keep_polling
 from channelsq.transport.leases import Leases
-from channelsq.transport.poller import Poller
 from channelsq.transport.sentinel_channel import SentinelConnections, SentinelUrls
 from channelsq.transport.streams_channel import Channel
 
@@ -64,7 +63,7 @@ class Transport(EnduringTransport):
         self._looking = loop.call_repeatedly(LOOK_EVERY, self._look_for_answers)
 
     def _look_for_answers(self) -> None:
-        for channel in list(self.cycle._channels):
+        for channel in self.cycle.channels:
             channel.look_for_answer()
             channel.look_for_silence()
 
@@ -85,8 +84,9 @@ class SSLChannel(Channel):
 
     connection_class = redis.SSLConnection
 
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        params = super()._connparams(asynchronous)
+    def pool_params(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Refuse parameters without TLS."""
+        params = super().pool_params(params)
         if not issubclass(params["connection_class"], redis.SSLConnection):
             raise ValueError("rediss-streams is TLS over TCP; a Unix socket's URL is redis-streams+socket:///path")
         return params

@@ -45,7 +45,7 @@ class Announcer:
         self._describe = describe
         #: The place of the announcements, by the layer's alias.
         self._places: dict[str, Presence] = {}
-        self._told: set[str] = set()
+        self._compared: set[str] = set()
         #: The last announcement and the time of the next one, by the layer's alias.
         self._said: dict[str, tuple[Mapping[str, Any], float]] = {}
         self._ended = threading.Event()
@@ -93,9 +93,9 @@ class Announcer:
                 return
             self._said[alias] = more, now + EVERY
             presence.beat_worker(self._name, LIFETIME, more)
-            if alias not in self._told:
+            if alias not in self._compared:
                 others = [each for each in presence.announced() if each.name != self._name]
-                self._told.add(alias)
+                self._compared.add(alias)
                 log_others(others, f"layer {alias}")
         except BrokerUnavailable as error:  # the sources log it
             logger.debug("the worker is not announced: %s", error, extra={"action": "not_announced"})

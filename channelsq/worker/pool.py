@@ -43,12 +43,12 @@ def _end_solo(cancel: Callable[[], None]) -> Callable[[], None]:
 
 def _wait_for_threads(cancel: Callable[[], None]) -> Callable[[], None]:
     """Return a function that stops the worker from beginning tasks; threads cannot be killed, so it waits for them."""
-    told = False
+    has_ended = False
 
     def end() -> None:
-        nonlocal told
-        if running_requests() and not told:
-            told = True
+        nonlocal has_ended
+        if running_requests() and not has_ended:
+            has_ended = True
             raise WorkerShutdown(EX_FAILURE)
 
     return end

@@ -84,7 +84,7 @@ class Sources(bootsteps.StartStopStep):
         # Exists in Celery 5.5 and later.
         self._celery_waits: Callable[[], None] = getattr(worker, "wait_for_soft_shutdown", lambda: None)
         worker.wait_for_soft_shutdown = self.wait_softly
-        self._has_told_of_process = False
+        self._is_process_logged = False
         self._softly = 0.0  # seconds that a cold shutdown gives channel processes
         self.crew: Crew | None = None
         self.supervisor: Supervisor | None = None
@@ -104,9 +104,9 @@ class Sources(bootsteps.StartStopStep):
 
         Celery's solo pool sends it, too.
         """
-        if not self._has_told_of_process and "solo" not in self._worker.pool_cls.__module__:
+        if not self._is_process_logged and "solo" not in self._worker.pool_cls.__module__:
             signals.worker_process_init.send(sender=self._worker.hostname)
-        self._has_told_of_process = True
+        self._is_process_logged = True
 
     def start(self, worker: Any) -> None:
         """Start reading."""

@@ -61,7 +61,7 @@ def test_groups_and_processes(layer: RedisChannelLayer, client: Any) -> None:
     presence.beat_worker("w@host", 30, {"channels": ["jobs"], "runs": "in threads"})
     presence.note("p", {SOCKET: "/"}, [])
     presence.claim("q", 30)
-    presence.condemn("q")
+    presence.mark_dead("q")
     assert layer.begin("0a1b-2.0")
     assert held(client, "stream:") == {
         "channelsq:group:{room}": {SOCKET},

@@ -27,7 +27,7 @@ HELLO = codec.dumps({"text": "hello", "channelsq.unheard": 1})
 def teller(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have each test told of its first message."""
     fresh = wire_version.Teller()
-    monkeypatch.setattr(wire_version.teller, "_told", fresh._told)
+    monkeypatch.setattr(wire_version.teller, "_logged_at", fresh._logged_at)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -168,7 +168,7 @@ def test_a_suspect_that_is_done_while_the_next_is_asked_for(url: str, server: Re
         channel = peer.channel
         channel.end_poll()
         channel.put_off_take_over(0)
-        channel._brpop_start(1)
+        channel.send_poll(1)
         assert channel._asked.kind == "claim"
         peer.messages[0].ack()
         assert peer.receive(2) == [1, 2]

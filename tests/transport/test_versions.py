@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from channelsq.redis_io.blocking import take_connection
-from channelsq.transport.kombu_channel import KombuChannel
+from channelsq.transport.kombu_channel_internals import KombuChannel
 from tests.support.processes import ROOT
 from tests.support.servers import RedisServer
 from tests.support.versions import release
@@ -25,7 +25,7 @@ VARIED = dict.fromkeys(
         "_expires", "_flush_brpop_reauth", "_flush_listen_reauth", "keyprefix_binding_permanent",
         "maybe_refresh_binding_expiry", "maybe_reauth", "_maybe_update_queues_expire", "_get_publish_topics",
     ],
-    "kombu_channel.py",
+    "kombu_channel_internals.py",
 ) | {"get_connection": "blocking.py"}  # fmt: skip
 
 

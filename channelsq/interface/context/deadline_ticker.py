@@ -60,22 +60,22 @@ class DeadlineTicker:
     def start(self) -> None:
         """Start, in the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(self._wait, self._turn)
+        self._timer = self._loop.call_later(self._wait, self._tick)
 
     def stop(self) -> None:
         """Stop."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _turn(self) -> None:
+    def _tick(self) -> None:
         now = self._loop.time()
         if not self._left:
             self._left = list(self._watched)
             self._wait = max(PAUSE, self._period / max(1, math.ceil(len(self._left) / AT_ONCE)))
-        turn = self._left[-AT_ONCE:]
+        batch = self._left[-AT_ONCE:]
         del self._left[-AT_ONCE:]
-        self._timer = self._loop.call_later(self._wait, self._turn)
-        for each in turn:
+        self._timer = self._loop.call_later(self._wait, self._tick)
+        for each in batch:
             if each in self._watched:
                 each.on_tick(now)
         self._also(now)

@@ -35,7 +35,7 @@ class Socket(Protocol):
     """A WebSocket, from its connect until the application has handled its disconnect."""
 
     @property
-    def told(self) -> bool:
+    def is_disconnect_published(self) -> bool:
         """True if the layer has the socket's disconnect."""
 
     def on_tick(self, now: float) -> None:
@@ -44,8 +44,8 @@ class Socket(Protocol):
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake."""
 
-    def let_go(self) -> None:
-        """Publish all remaining messages without waiting for their turn."""
+    def publish_rest(self) -> None:
+        """Publish all remaining messages without waiting for those before them."""
 
 
 class Waiting(Protocol):
@@ -135,7 +135,7 @@ class ServerContext:
         if self.heartbeat is not None:
             # Membership changes of this process' sockets, see channelsq.layers.contract.membership_notes.
             self.replies.register(prefixes[0], self.heartbeat)
-            self.link.on_back = self.heartbeat.hurry
+            self.link.on_back = self.heartbeat.check_now
             self.heartbeat.start()
         self._ticker.start()
 
@@ -161,14 +161,14 @@ class ServerContext:
         for socket in list(self.sockets):
             socket.close(1012, "other servers declared this server dead")
 
-    def untold(self) -> int:
+    def unpublished_disconnects(self) -> int:
         """Return the number of sockets whose end would stay unknown to the workers if the process ended now.
 
         Published messages are safe with a broker; messages in this process' memory must have been handled, too.
         """
         if self.layer.channel_layer.in_process:
             return len(self.sockets)
-        return sum(not socket.told for socket in self.sockets)
+        return sum(not socket.is_disconnect_published for socket in self.sockets)
 
     def new_channel(self, pattern: str) -> str:
         """Return a new channel name of this process."""

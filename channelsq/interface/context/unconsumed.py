@@ -108,7 +108,7 @@ class Unconsumed:
             if count != self._counted.get(channel):
                 self._counted[channel] = count
                 self._last[channel] = now
-        self._waiting = {channel: told for channel, told in self._waiting.items() if now - told[1] < _FRESH}
+        self._waiting = {channel: times for channel, times in self._waiting.items() if now - times[1] < _FRESH}
         asked = [channel for channel in self._waiting if self._waited(channel, now) >= self._patience]
         asked += [channel for channel in self._marks if channel not in asked]
         if asked:
@@ -217,7 +217,7 @@ def look(layer: ChannelLayerWrapper, channels: list[str]) -> Look:
     if presence is not None:
         announced = [each for each in presence.announced() if each.kind == "worker"]
         workers = len(announced)
-        told = [each.channels for each in announced if each.channels is not None]
-        read = frozenset().union(*told) if len(told) == workers else None
+        channel_sets = [each.channels for each in announced if each.channels is not None]
+        read = frozenset().union(*channel_sets) if len(channel_sets) == workers else None
     depths = {channel: channel_layer.depth(channel) for channel in channels}
     return Look(workers, read, {channel: depth for channel, depth in depths.items() if depth is not None})

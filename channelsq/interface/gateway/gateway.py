@@ -256,7 +256,7 @@ class Gateway:
         heartbeat = heartbeat_of(self.layer, config.limits, lambda: None, announces=announces)
         if heartbeat is None:
             return None
-        self._link.on_back = heartbeat.hurry
+        self._link.on_back = heartbeat.check_now
         heartbeat.start()
         return heartbeat
 

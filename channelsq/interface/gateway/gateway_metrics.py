@@ -44,8 +44,8 @@ class GatewayMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the current metrics."""
-        told = {"version": __version__, "protocol": self._protocol}
-        yield InfoMetricFamily("channelsq_gateway", "The gateway's version and protocol.", told)
+        labels = {"version": __version__, "protocol": self._protocol}
+        yield InfoMetricFamily("channelsq_gateway", "The gateway's version and protocol.", labels)
         values = self._gauges()
         for name, help_text in GAUGES.items():
             yield GaugeMetricFamily(f"channelsq_gateway_{name}", help_text, value=values[name])

@@ -53,8 +53,8 @@ class User(Protocol):
 class _Wire(asyncio.Protocol):
     """The asyncio protocol of a connection."""
 
-    def __init__(self, line: RedisConnection) -> None:
-        self._line = line
+    def __init__(self, connection: RedisConnection) -> None:
+        self._connection = connection
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self.transport: asyncio.Transport | None = None
         #: Replies to what a connection begins with; None when that is over.
@@ -68,7 +68,7 @@ class _Wire(asyncio.Protocol):
     def primary_moved(self) -> None:
         """End the connection: another server is the primary now.  Called in another thread."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._line.loop.call_soon_threadsafe(self.fail, ConnectionError("another server is the primary now"))
+            self._connection.loop.call_soon_threadsafe(self.fail, ConnectionError("another server is the primary now"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -77,7 +77,7 @@ class _Wire(asyncio.Protocol):
             _notice_dead_hosts(sock)
 
     def data_received(self, data: bytes) -> None:
-        reader, line = self._reader, self._line
+        reader, connection = self._reader, self._connection
         try:
             reader.feed(data)
             if self.beginning is not None:
@@ -85,8 +85,8 @@ class _Wire(asyncio.Protocol):
                     self.beginning.append(reply)
                 self.changed.set()
                 return
-            line.heard = line.loop.time()
-            gets, replied = reader.gets, line.user.replied
+            connection.heard = connection.loop.time()
+            gets, replied = reader.gets, connection.user.replied
             while (reply := gets()) is not _NOTHING:
                 try:
                     replied(reply)
@@ -173,7 +173,7 @@ class RedisConnection:
 
     async def _keep(self) -> None:
         wait, longest = _WAITS
-        told = False
+        is_reported = False
         while True:
             error: object
             try:
@@ -181,15 +181,15 @@ class RedisConnection:
             except Exception as failure:  # credentials may come from code that fails in its own ways
                 error = failure if str(failure) else f"no connection within {self.address.connect_timeout:g} s"
             else:
-                if told:
+                if is_reported:
                     logger.info("%s: %s again", self.address.shown, self._role, extra=extra("broker_back"))
-                wait, told = _WAITS[0], False
+                wait, is_reported = _WAITS[0], False
                 self._open(wire)
                 await wire.ended.wait()
                 error = wire.error or "the server closed the connection"
             self.error = BrokerUnavailable(self.address.shown, error)
-            if not told:
-                told = True
+            if not is_reported:
+                is_reported = True
                 logger.error("%s; trying again until it is back", self.error, extra=extra("broker_lost", self._role))
             if self._write is not None:
                 self._write = None

@@ -91,7 +91,7 @@ class Pipeline:
 
     def __init__(self, address: Address, user: User, role: str) -> None:
         self._user = user
-        self.line = RedisConnection(address, self, role)
+        self.connection = RedisConnection(address, self, role)
         self._loop: asyncio.AbstractEventLoop
         self._out: list[bytes] = []
         self._due: deque[Any] = deque()
@@ -99,15 +99,15 @@ class Pipeline:
     def start(self) -> None:
         """Connect, now and after each loss."""
         self._loop = asyncio.get_running_loop()
-        self.line.start()
+        self.connection.start()
 
     async def stop(self, last: list[Command]) -> None:
         """Send ``last`` and close."""
-        if self.line.is_open:
+        if self.connection.is_open:
             for command in last:
                 self.add(command, None)
             self._flush()
-        await self.line.stop()
+        await self.connection.stop()
 
     def due(self) -> list[Any]:
         """Return what the commands that have no reply yet were sent with."""
@@ -132,7 +132,7 @@ class Pipeline:
             self._loop.call_soon(self._flush)
         if not self._due:
             # No reply was due, so the server's silence begins now.
-            self.line.heard = self._loop.time()
+            self.connection.heard = self._loop.time()
         self._out.append(packed)
         self._due.append(due)
 
@@ -144,14 +144,14 @@ class Pipeline:
 
     def _flush(self) -> None:
         out = self._out
-        if out and self.line.is_open:
+        if out and self.connection.is_open:
             self._out = []
-            self.line.write(b"".join(out))
+            self.connection.write(b"".join(out))
 
     def on_tick(self, now: float) -> None:
         """Give up a server that answers nothing."""
-        if self._due and self.line.is_open and now - self.line.heard > SILENCE:
-            self.line.fail(f"no answer for {SILENCE:g} s")
+        if self._due and self.connection.is_open and now - self.connection.heard > SILENCE:
+            self.connection.fail(f"no answer for {SILENCE:g} s")
 
     # -- for the connection
 

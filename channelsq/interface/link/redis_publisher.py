@@ -30,10 +30,10 @@ _ASKED_EVERY = 1.0
 #: Channels whose room is remembered.
 _MOST_WINDOWS = 1000
 
-#: Told how something went.
-Told = Callable[[Exception | None], None]
+#: Called with the error of an operation, or None.
+Callback = Callable[[Exception | None], None]
 
-#: Told why a message was not sent, before its publisher is.
+#: Called with the reason why a message was not sent, before its publisher learns of it.
 Refused = Callable[[Publication, Exception], None]
 
 
@@ -70,7 +70,7 @@ class Publishing:
         self._limit_bytes = limit_bytes
         self._shown = address.shown
         self._pipeline = Pipeline(address, self, "publishing")
-        self.line = self._pipeline.line
+        self.connection = self._pipeline.connection
         self._loop: asyncio.AbstractEventLoop
         self._windows: dict[str, ChannelWindow] = {}
         self._full: dict[str, ChannelWindow] = {}
@@ -92,7 +92,7 @@ class Publishing:
 
     async def stop(self, last: list[Command]) -> int:
         """Send ``last`` and close; return how many publications were given up."""
-        left = sum(len(room.waiting) for room in self._windows.values()) + sum(
+        left = sum(len(window.waiting) for window in self._windows.values()) + sum(
             isinstance(each, Publication) for each in self._pipeline.due()
         )
         await self._pipeline.stop(last)
@@ -113,31 +113,31 @@ class Publishing:
     def submit(self, publication: Publication) -> None:
         """Send a message to a channel that has no process; a publisher is told later, in the loop."""
         target = publication.send.target
-        room = self._windows.get(target) or self._new_window(target)
+        window = self._windows.get(target) or self._new_window(target)
         if self._count and (self._count >= self._limit or self._bytes + publication.size > self._limit_bytes):
             self._later(publication, ChannelFull(target, self._limit))
             return
         self._count += 1
         self._bytes += publication.size
-        if room.left > 0 and not room.waiting and self._open:
+        if window.left > 0 and not window.waiting and self._open:
             now = self._loop.time()
-            if room.is_fresh(now):
-                self._send(publication, room)
-                if room.wants_answer(now):
-                    self._ask(room)
+            if window.is_fresh(now):
+                self._send(publication, window)
+                if window.wants_answer(now):
+                    self._ask(window)
                 return
-            if not room.asking:
-                self._ask(room)
-                room.let_one_through()
-            self._send(publication, room)
+            if not window.asking:
+                self._ask(window)
+                window.let_one_through()
+            self._send(publication, window)
             return
-        room.waiting.append(publication)
-        self._full[target] = room
+        window.waiting.append(publication)
+        self._full[target] = window
         if self._open:
-            if not room.asking:
-                self._ask(room)
+            if not window.asking:
+                self._ask(window)
         elif not (publication.deadline and publication.waits_for_broker):
-            room.waiting.pop()
+            window.waiting.pop()
             self._drop(publication)
             self._later(publication, self._problem)
 
@@ -146,34 +146,34 @@ class Publishing:
         if self._open:
             self._pipeline.add(command, None)
 
-    def forget(self, channel: str, told: Told) -> None:
+    def forget(self, channel: str, callback: Callback) -> None:
         """Take a channel out of every group."""
 
         def done(_: None, error: Exception | None) -> None:
-            told(None if error is None else self._unavailable(error))
+            callback(None if error is None else self._unavailable(error))
 
         if self._open:
             self._pipeline.carry_out(self._groups.forget(channel), done)
         else:
-            self._loop.call_soon(told, self._problem)
+            self._loop.call_soon(callback, self._problem)
 
     @property
     def _problem(self) -> BrokerUnavailable:
         """Return the reason why no message can be sent."""
         refusal = self._health.refusal
-        return self.line.error if refusal is None else BrokerUnavailable(self._shown, refusal)
+        return self.connection.error if refusal is None else BrokerUnavailable(self._shown, refusal)
 
     def _new_window(self, target: str) -> ChannelWindow:
         if len(self._windows) >= _MOST_WINDOWS:
-            self._windows = {name: room for name, room in self._windows.items() if room.in_use}
+            self._windows = {name: window for name, window in self._windows.items() if window.in_use}
         bare = names.is_single_reader(target)
-        room = self._windows[target] = ChannelWindow(target, self._layer.capacity_of(target), bare=bare)
-        return room
+        window = self._windows[target] = ChannelWindow(target, self._layer.capacity_of(target), bare=bare)
+        return window
 
-    def _send(self, publication: Publication, room: ChannelWindow) -> None:
-        room.take()
+    def _send(self, publication: Publication, window: ChannelWindow) -> None:
+        window.take()
         send = publication.send
-        if room.bare:
+        if window.bare:
             add, keep = self._commands.bare(send.target, send.body)
             self._pipeline.add(add, publication)
             self._pipeline.add(keep, None)
@@ -195,56 +195,56 @@ class Publishing:
 
     # -- room in channels -------------------------------------------------------------------
 
-    def _ask(self, room: ChannelWindow) -> None:
-        self._pipeline.carry_out(self._question(room), lambda size, error: self._answered(room, size, error))
+    def _ask(self, window: ChannelWindow) -> None:
+        self._pipeline.carry_out(self._question(window), lambda size, error: self._answered(window, size, error))
 
-    def _question(self, room: ChannelWindow) -> Operation[int]:
-        key = self._commands.key(room.target)
-        if not room.bare:
-            return (yield from waiting_below(key, room.capacity, room.ask))
-        room.ask()
+    def _question(self, window: ChannelWindow) -> Operation[int]:
+        key = self._commands.key(window.target)
+        if not window.bare:
+            return (yield from waiting_below(key, window.capacity, window.ask))
+        window.ask()
         return int((yield from ask(length(key)))[0])
 
-    def _answered(self, room: ChannelWindow, size: int | None, error: Exception | None) -> None:
+    def _answered(self, window: ChannelWindow, size: int | None, error: Exception | None) -> None:
         if size is not None and self._open:
-            room.answer(size, self._loop.time())
-            self._fill(room)
+            window.answer(size, self._loop.time())
+            self._fill(window)
             return
-        room.forget()
+        window.forget()
         if self._open and error is not None:  # else what waits does so until there is a connection
-            self._refuse(room, self._unavailable(error))
-            self._ask_later(room)
+            self._refuse(window, self._unavailable(error))
+            self._ask_later(window)
 
-    def _fill(self, room: ChannelWindow) -> None:
+    def _fill(self, window: ChannelWindow) -> None:
         """Send what there is room for; those that may not wait for more are refused."""
-        waiting = room.waiting
-        while waiting and room.left > 0:
+        waiting = window.waiting
+        while waiting and window.left > 0:
             publication = waiting.popleft()
             if publication.cancelled:
                 self._drop(publication)
             else:
-                self._send(publication, room)
+                self._send(publication, window)
         if waiting:
-            self._refuse(room, ChannelFull(room.target, room.capacity))
-            self._ask_later(room)
+            self._refuse(window, ChannelFull(window.target, window.capacity))
+            self._ask_later(window)
         else:
-            self._full.pop(room.target, None)
+            self._full.pop(window.target, None)
 
-    def _refuse(self, room: ChannelWindow, error: Exception) -> None:
-        over = room.expired(self._loop.time())
+    def _refuse(self, window: ChannelWindow, error: Exception) -> None:
+        over = window.expired(self._loop.time())
         for publication in over:
             self._drop(publication)
             self._fail(publication, error)
 
-    def _ask_later(self, room: ChannelWindow) -> None:
-        if room.waiting and not room.pausing:
-            room.pausing = True
-            self._loop.call_later(room.next_pause(), self._ask_again, room)
+    def _ask_later(self, window: ChannelWindow) -> None:
+        if window.waiting and not window.pausing:
+            window.pausing = True
+            self._loop.call_later(window.next_pause(), self._ask_again, window)
 
-    def _ask_again(self, room: ChannelWindow) -> None:
-        room.pausing = False
-        if room.waiting and not room.asking and self._open:
-            self._ask(room)
+    def _ask_again(self, window: ChannelWindow) -> None:
+        window.pausing = False
+        if window.waiting and not window.asking and self._open:
+            self._ask(window)
 
     # -- for the pipeline -------------------------------------------------------------------
 
@@ -264,7 +264,7 @@ class Publishing:
     def emptied(self) -> None:
         """See :class:`channelsq.interface.link.redis_pipeline.User`."""
         if self._health.refusal is not None:
-            self.line.fail(self._health.refusal)
+            self.connection.fail(self._health.refusal)
 
     def _heed(self, error: ReplyError) -> None:
         self._health.heed(error)
@@ -282,16 +282,16 @@ class Publishing:
         """See :class:`channelsq.interface.link.redis_pipeline.User`."""
         self._open, self._ask_at = True, 0.0
         self._opened()
-        for room in list(self._full.values()):
-            if room.waiting and not room.asking:
-                self._ask(room)
+        for window in list(self._full.values()):
+            if window.waiting and not window.asking:
+                self._ask(window)
 
     def lost(self, error: BrokerUnavailable, due: list[Any]) -> None:
         """See :class:`channelsq.interface.link.redis_pipeline.User`."""
         self._open = False
         self._health.begin()
-        for room in self._windows.values():
-            room.forget()
+        for window in self._windows.values():
+            window.forget()
         for publication in due:
             if publication is not None:
                 self._drop(publication)
@@ -314,11 +314,11 @@ class Publishing:
         self._look_at_windows(None)
 
     def _look_at_windows(self, error: BrokerUnavailable | None) -> None:
-        for room in list(self._full.values()):
-            if self._open and not room.asking and not room.pausing:
-                self._ask_later(room)
-            if not (self._open and room.asking):
-                problem = ChannelFull(room.target, room.capacity) if self._open else self._problem
-                self._refuse(room, error or problem)
-            if not room.waiting:
-                self._full.pop(room.target, None)
+        for window in list(self._full.values()):
+            if self._open and not window.asking and not window.pausing:
+                self._ask_later(window)
+            if not (self._open and window.asking):
+                problem = ChannelFull(window.target, window.capacity) if self._open else self._problem
+                self._refuse(window, error or problem)
+            if not window.waiting:
+                self._full.pop(window.target, None)

@@ -27,7 +27,7 @@ Entry = Sequence[Any]
 _STR = {str}
 
 #: How many deliveries one turn of the event loop handles, so that sockets are read in between.
-_TURN = 1000
+_MOST_AT_ONCE = 1000
 
 
 class Delivery:
@@ -196,13 +196,13 @@ class Replies:
 
     def _hand_out(self) -> None:
         with self._room:
-            turn = [self._waiting.popleft() for _ in range(min(_TURN, len(self._waiting)))]
-            self._size -= sum(delivery.size for delivery in turn)
+            batch = [self._waiting.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._waiting)))]
+            self._size -= sum(delivery.size for delivery in batch)
             self._scheduled = bool(self._waiting)
             if self._scheduled:
                 self._loop.call_soon(self._hand_out)
             self._room.notify_all()
-        for delivery in turn:
+        for delivery in batch:
             for channel in delivery.channels:
                 self._give(channel, delivery)
         self._flush()
@@ -260,7 +260,7 @@ class Replies:
         if self._entries:
             self._entries.extend(entries)
             return
-        left = _TURN
+        left = _MOST_AT_ONCE
         rest = iter(entries)
         for entry in rest:
             left -= self._hand_out_entry(entry, bad)

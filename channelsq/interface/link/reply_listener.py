@@ -67,7 +67,7 @@ class Listening:
         }
         #: Where each queue has been read to.
         self._last = dict.fromkeys(self._queues, _BEGINNING)
-        self.line = RedisConnection(address, self, "listening")
+        self.connection = RedisConnection(address, self, "listening")
         self._loop: asyncio.AbstractEventLoop
         #: Queues with messages that were read and not deleted yet, the number of these messages, and the time to delete
         #: them.
@@ -92,16 +92,16 @@ class Listening:
     def start(self) -> None:
         """Connect, and listen from now on."""
         self._loop = asyncio.get_running_loop()
-        self.line.start()
+        self.connection.start()
 
     async def stop(self) -> None:
         """Listen no more."""
-        await self.line.stop()
+        await self.connection.stop()
 
     def on_tick(self, now: float) -> None:
         """Give up a server that does not answer, although it was told for how long to wait."""
-        if self._reading and now - self.line.heard > SILENCE + _BLOCK_MS / 1000:
-            self.line.fail(f"no answer for {SILENCE:g} s")
+        if self._reading and now - self.connection.heard > SILENCE + _BLOCK_MS / 1000:
+            self.connection.fail(f"no answer for {SILENCE:g} s")
 
     # -- the connection ---------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class Listening:
             if not self._left:
                 self._look()
         elif isinstance(reply, ReplyError):
-            self.line.fail(reply)
+            self.connection.fail(reply)
         elif not self._left:
             self._read(reply)
         elif type(reply) is list:
@@ -131,21 +131,21 @@ class Listening:
     def _write(self, commands: list[Command]) -> None:
         self._left = len(commands)
         self._reading = True
-        self.line.heard = self._loop.time()
-        self.line.write(pack(commands))
+        self.connection.heard = self._loop.time()
+        self.connection.write(pack(commands))
 
     def _look(self) -> None:
         """Find where to read on: the streams of a restarted server may count from earlier ids."""
         self._looking = self._reading = False
         time, *streams = self._looked
         if isinstance(time, ReplyError):
-            self.line.fail(time)
+            self.connection.fail(time)
             return
         self._clock.set(time, self._loop.time())
         for key, info in zip(self._queues, streams, strict=True):
             if isinstance(info, ReplyError):
                 if "no such key" not in str(info):
-                    self.line.fail(info)
+                    self.connection.fail(info)
                     return
                 self._last[key] = _BEGINNING
             elif _number(_field(info, b"last-generated-id")) < _number(self._last[key]):
@@ -171,7 +171,7 @@ class Listening:
         self._replies.when_handed_out(self._read_on)
 
     def _read_on(self) -> None:
-        if not self.line.is_open or self._reading:
+        if not self.connection.is_open or self._reading:
             return
         now = self._loop.time()
         renew = now >= self._renew_at

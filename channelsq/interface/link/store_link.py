@@ -51,7 +51,7 @@ _ROOM_PAUSES = 0.002, 0.05
 #: Envelopes that one transaction takes at most.
 _BATCH = 256
 
-_Told = Callable[[Exception | None], None]
+_Callback = Callable[[Exception | None], None]
 
 
 class StoreLink(RetryingLink):
@@ -78,14 +78,14 @@ class StoreLink(RetryingLink):
         self._limit, self._limit_bytes = limit, limit_bytes
         self._out: list[tuple[Publication, float]] = []
         self._bytes = 0
-        self._left_groups: list[tuple[str, _Told]] = []
+        self._left_groups: list[tuple[str, _Callback]] = []
         self._replies: Replies | None = None
         self._queues: list[str] = []
         self._waiter = self._store.waiter()
         self._reading: int | None = None  # the descriptor that the loop watches
         self._hands_out = False  # replies that were taken wait for their clients' turn
-        self._is_due = False  # a turn is scheduled
-        self._is_told = False  # a wake-up has come, and nothing was taken since
+        self._is_due = False  # a transaction is scheduled
+        self._is_woken = False  # a wake-up has come, and nothing was taken since
         self._listens = False  # the waiter is armed, and there was nothing when it was
         self._pause = _PAUSES[0]
         self._busy_since = 0.0
@@ -107,7 +107,7 @@ class StoreLink(RetryingLink):
             await asyncio.to_thread(self._database.open)
         await self._keep_house()
         self._house = asyncio.create_task(self._keep_house_on())
-        self._turn_soon()
+        self._schedule()
 
     async def _stop(self) -> int:
         self._stopping = True
@@ -146,7 +146,7 @@ class StoreLink(RetryingLink):
         self._watch(None if bound is None else bound.fileno())
         self._came_back()
         self._listens = False  # for what no wake-up told of
-        self._turn_soon()
+        self._schedule()
 
     def _sweep(self) -> None:
         store = self._store
@@ -207,11 +207,11 @@ class StoreLink(RetryingLink):
             return
         self._out.append((publication, pause))
         self._bytes += publication.size
-        self._turn_soon()
+        self._schedule()
 
     def _forget(self, channel: str) -> None:
         self._left_groups.append((channel, functools.partial(self._forgotten, channel)))
-        self._turn_soon()
+        self._schedule()
 
     def _through_threads(self) -> ThreadedLink:
         if self._other is None:
@@ -219,22 +219,22 @@ class StoreLink(RetryingLink):
             self._other.start_publishing()
         return self._other
 
-    # -- a turn
+    # -- a transaction
 
     def _woken(self) -> None:
         bound = self._waiter.socket
         if bound is not None:
             with contextlib.suppress(OSError):
                 bound.recv(1, socket.MSG_DONTWAIT)
-        self._is_told, self._listens = True, False
-        self._turn_soon()
+        self._is_woken, self._listens = True, False
+        self._schedule()
 
-    def _turn_soon(self) -> None:
+    def _schedule(self) -> None:
         if not self._is_due and not self._stopping:
             self._is_due = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._run_transaction)
 
-    def _turn(self) -> None:
+    def _run_transaction(self) -> None:
         """Write the waiting messages, and take replies, in one transaction."""
         self._is_due = False
         if self._stopping:
@@ -242,7 +242,7 @@ class StoreLink(RetryingLink):
         out, left_groups = self._out, self._left_groups
         takes = bool(self._queues) and not self._hands_out
         try:
-            if not (out or left_groups or (takes and self._is_told)):
+            if not (out or left_groups or (takes and self._is_woken)):
                 # After this look a reply brings a wake-up.
                 self._waiter.rearm()
                 if not takes or not self._database.read(lambda connection: has_messages(connection, self._queues)):
@@ -252,7 +252,7 @@ class StoreLink(RetryingLink):
         except ERRORS as error:
             self._unwritten(error)
             return
-        self._pause, self._busy_since, self._is_told = _PAUSES[0], 0.0, self._is_told and not takes
+        self._pause, self._busy_since, self._is_woken = _PAUSES[0], 0.0, self._is_woken and not takes
         self._out, self._left_groups, self._bytes = [], [], 0
         self._store.tell(news)
         if self._away:
@@ -261,12 +261,12 @@ class StoreLink(RetryingLink):
             full = None if is_sent else self._full(publication)
             if publication.publisher is not None or full is not None:
                 self._tried(publication, pause, full)
-        for _, told in left_groups:
-            told(None)
+        for _, callback in left_groups:
+            callback(None)
         if taken:
             self._hand_out(taken)
         elif takes and not self._listens:
-            self._turn_soon()  # which arms the waiter
+            self._schedule()  # which arms the waiter
 
     def _exchange(self, takes: bool, connection: sqlite3.Connection) -> tuple[list[bool], list[Taken], News]:
         tx = Transaction(connection, self._me)
@@ -314,7 +314,7 @@ class StoreLink(RetryingLink):
             self._busy_since = self._busy_since or now
             if now - self._busy_since < BUSY_TIMEOUT:
                 self._is_due = True
-                self._loop.call_later(self._pause, self._turn)
+                self._loop.call_later(self._pause, self._run_transaction)
                 self._pause = min(self._pause * 1.5, _PAUSES[1])
                 return
         self._lost(error)
@@ -324,9 +324,9 @@ class StoreLink(RetryingLink):
         for publication, pause in out:
             self._note(problem, publication.send.target, quiet=publication.publisher is not None)
             self._tried(publication, pause, problem)
-        for channel, told in left_groups:
+        for channel, callback in left_groups:
             self._note(problem, channel, quiet=True)
-            told(problem)
+            callback(problem)
 
     # -- replies
 
@@ -358,7 +358,7 @@ class StoreLink(RetryingLink):
 
     def _handed_out(self) -> None:
         self._hands_out = False
-        self._turn_soon()
+        self._schedule()
 
     def _bad(self, queue: str, problem: str) -> None:
         assert self._replies is not None

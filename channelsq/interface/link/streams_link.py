@@ -71,11 +71,11 @@ class StreamsLink(Link):
             self._listening.start()
         self._tick()
         # The first clients must not be told that there is no broker.
-        lines = [self._publishing.line, *([self._listening.line] if self._listening else [])]
+        connections = [self._publishing.connection, *([self._listening.connection] if self._listening else [])]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_CONNECTION):
-                for line in lines:
-                    await line.ready.wait()
+                for connection in connections:
+                    await connection.ready.wait()
 
     async def _stop(self) -> int:
         self._stopping = True
@@ -100,7 +100,7 @@ class StreamsLink(Link):
 
     @property
     def reachable(self) -> bool:
-        return self._publishing.takes and (self._listening is None or self._listening.line.is_open)
+        return self._publishing.takes and (self._listening is None or self._listening.connection.is_open)
 
     @property
     def idle(self) -> bool:

@@ -121,8 +121,8 @@ class ThreadedLink(RetryingLink):
         if publication.identity is None:
             publication.identity = new_id()
         send = publication.send._replace(identity=publication.identity)
-        told = (lambda error: self._tried(publication, pause, error)) if publication.publisher is not None else None
-        self._add(_Job(send, send.target, publication.size, told))
+        outcome = (lambda error: self._tried(publication, pause, error)) if publication.publisher is not None else None
+        self._add(_Job(send, send.target, publication.size, outcome))
 
     def _forget(self, channel: str) -> None:
         forget = functools.partial(self.layer.channel_layer.forget_channel, channel)
@@ -188,7 +188,7 @@ class ThreadedLink(RetryingLink):
         """Have the layer send; gives why the broker was lost over it, if that is known now."""
         found = [lost] if lost is not None else []
 
-        def told(place: int, error: Exception | None) -> None:
+        def sent(place: int, error: Exception | None) -> None:
             job = jobs[place]
             if error is not None:
                 self._failed(error, job.target, quiet=job.outcome is not None)
@@ -200,7 +200,7 @@ class ThreadedLink(RetryingLink):
             for job in jobs:
                 self._finish(job, lost)
         else:
-            self.layer.channel_layer.submit([job.what for job in jobs], told)  # type: ignore[misc]
+            self.layer.channel_layer.submit([job.what for job in jobs], sent)  # type: ignore[misc]
         return found[0] if found else None
 
     def _finish(self, job: _Job, error: Exception | None) -> None:

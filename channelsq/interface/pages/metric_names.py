@@ -27,7 +27,7 @@ PREFIX = "channelsq_"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Spec:
     """One metric.
 
     Args:
@@ -49,46 +49,46 @@ class Told:
 
 
 METRICS = (
-    Told("interface", "info", "The interface server's version.", ("version",)),
-    Told("connections", "gauge", "Connected clients, of every protocol."),
-    Told("websockets", "gauge", "WebSockets whose disconnect is not published yet."),
-    Told("http_waiting", "gauge", "HTTP requests that wait for a single response."),
-    Told("http_streaming", "gauge", "HTTP responses that have begun and are not complete."),
-    Told("broker_reachable", "gauge", "1 if the broker was reachable last, else 0."),
-    Told("processes", "gauge", "Interface processes of one --workers whose metrics are included."),
-    Told("queue_messages", "gauge", "Messages in a channel that no worker has taken yet.", ("channel",)),
-    Told("worker_streaming", "gauge", "Streaming responses that a worker runs; each holds a thread.", ("worker",)),
-    Told("worker_streaming_limit", "gauge", "Streaming responses that all its processes may run.", ("worker",)),
-    Told("websocket_handshakes", "counter", "WebSocket handshakes that were sent to the application."),
-    Told("websocket_accepted", "counter", "WebSockets that were accepted."),
-    Told("websocket_ended", "counter", "WebSockets, and handshakes sent to the application, that ended."),
-    Told("websocket_closed", "counter", "WebSockets that this server closed because of their client.", ("reason",)),
-    Told("websocket_messages_received", "counter", "Messages from WebSocket clients."),
-    Told("websocket_messages_sent", "counter", "Messages written to WebSocket clients."),
-    Told("websocket_received_bytes", "counter", "Bytes read from WebSockets: handshakes and frames."),
-    Told("websocket_sent_bytes", "counter", "Bytes written to WebSockets: handshakes and frames."),
-    Told("websocket_paused", "counter", "Pauses in reading a WebSocket, as its messages wait."),
-    Told("websocket_throttled", "counter", "Pauses in reading a WebSocket, as it sends too fast."),
-    Told("websocket_overdue", "counter", "Messages of WebSockets that no worker finished in time."),
-    Told("websocket_dropped", "counter", "Droppable messages that a WebSocket whose client reads slowly did not get."),
-    Told("websocket_bad_replies", "counter", "Messages from the application that a WebSocket cannot carry out."),
-    Told("http_requests", "counter", "HTTP requests, except those to the server's own pages."),
-    Told("http_responses", "counter", "Responses to them, including those of this server itself.", ("status",)),
-    Told("http_cut_off", "counter", "Responses that had begun and were not completed.", ("reason",)),
-    Told("http_clients_left", "counter", "HTTP clients that left before their response was complete."),
-    Told("http_received_bytes", "counter", "Bytes read from HTTP connections."),
-    Told("http_sent_bytes", "counter", "Bytes of response bodies."),
-    Told("http_body_waits", "counter", "Waits of a part of a body for room in its channel."),
-    Told(
+    Spec("interface", "info", "The interface server's version.", ("version",)),
+    Spec("connections", "gauge", "Connected clients, of every protocol."),
+    Spec("websockets", "gauge", "WebSockets whose disconnect is not published yet."),
+    Spec("http_waiting", "gauge", "HTTP requests that wait for a single response."),
+    Spec("http_streaming", "gauge", "HTTP responses that have begun and are not complete."),
+    Spec("broker_reachable", "gauge", "1 if the broker was reachable last, else 0."),
+    Spec("processes", "gauge", "Interface processes of one --workers whose metrics are included."),
+    Spec("queue_messages", "gauge", "Messages in a channel that no worker has taken yet.", ("channel",)),
+    Spec("worker_streaming", "gauge", "Streaming responses that a worker runs; each holds a thread.", ("worker",)),
+    Spec("worker_streaming_limit", "gauge", "Streaming responses that all its processes may run.", ("worker",)),
+    Spec("websocket_handshakes", "counter", "WebSocket handshakes that were sent to the application."),
+    Spec("websocket_accepted", "counter", "WebSockets that were accepted."),
+    Spec("websocket_ended", "counter", "WebSockets, and handshakes sent to the application, that ended."),
+    Spec("websocket_closed", "counter", "WebSockets that this server closed because of their client.", ("reason",)),
+    Spec("websocket_messages_received", "counter", "Messages from WebSocket clients."),
+    Spec("websocket_messages_sent", "counter", "Messages written to WebSocket clients."),
+    Spec("websocket_received_bytes", "counter", "Bytes read from WebSockets: handshakes and frames."),
+    Spec("websocket_sent_bytes", "counter", "Bytes written to WebSockets: handshakes and frames."),
+    Spec("websocket_paused", "counter", "Pauses in reading a WebSocket, as its messages wait."),
+    Spec("websocket_throttled", "counter", "Pauses in reading a WebSocket, as it sends too fast."),
+    Spec("websocket_overdue", "counter", "Messages of WebSockets that no worker finished in time."),
+    Spec("websocket_dropped", "counter", "Droppable messages that a WebSocket whose client reads slowly did not get."),
+    Spec("websocket_bad_replies", "counter", "Messages from the application that a WebSocket cannot carry out."),
+    Spec("http_requests", "counter", "HTTP requests, except those to the server's own pages."),
+    Spec("http_responses", "counter", "Responses to them, including those of this server itself.", ("status",)),
+    Spec("http_cut_off", "counter", "Responses that had begun and were not completed.", ("reason",)),
+    Spec("http_clients_left", "counter", "HTTP clients that left before their response was complete."),
+    Spec("http_received_bytes", "counter", "Bytes read from HTTP connections."),
+    Spec("http_sent_bytes", "counter", "Bytes of response bodies."),
+    Spec("http_body_waits", "counter", "Waits of a part of a body for room in its channel."),
+    Spec(
         "refused", "counter", "Requests and handshakes that this server answered itself.",
         ("protocol", "status", "reason"),
     ),
-    Told("publish_failures", "counter", "Attempts to publish, or to end memberships, that failed.", ("reason",)),
-    Told("replies_dropped", "counter", "Replies of the application that reached no client.", ("reason",)),
-    Told("publish_seconds", "histogram", "Seconds from a message's dispatch until the broker has it.", ("channel",)),
-    Told("reply_seconds", "histogram", "Seconds from a message's dispatch until its consumer answers.", ("channel",)),
-    Told("consumer_seconds", "histogram", "Seconds of that in the consumer, by its worker's clock.", ("channel",)),
-    Told("http_request_seconds", "histogram", "Seconds from a request's head to the end of its response."),
+    Spec("publish_failures", "counter", "Attempts to publish, or to end memberships, that failed.", ("reason",)),
+    Spec("replies_dropped", "counter", "Replies of the application that reached no client.", ("reason",)),
+    Spec("publish_seconds", "histogram", "Seconds from a message's dispatch until the broker has it.", ("channel",)),
+    Spec("reply_seconds", "histogram", "Seconds from a message's dispatch until its consumer answers.", ("channel",)),
+    Spec("consumer_seconds", "histogram", "Seconds of that in the consumer, by its worker's clock.", ("channel",)),
+    Spec("http_request_seconds", "histogram", "Seconds from a request's head to the end of its response."),
 )  # fmt: skip
 
 _BY_NAME = {each.name: each for each in METRICS}
@@ -146,22 +146,22 @@ class Collector:
         gauges = _gauges(self._context)
         histograms = _histograms(self._context)
         for each in METRICS:
-            name, told, labels = PREFIX + each.name, each.help, each.labels
+            name, help_text, labels = PREFIX + each.name, each.help, each.labels
             if each.kind == "info":
-                yield InfoMetricFamily(name, told, {"version": __version__})
+                yield InfoMetricFamily(name, help_text, {"version": __version__})
             elif each.kind == "histogram":
-                histogram = HistogramMetricFamily(name, told, labels=labels)
+                histogram = HistogramMetricFamily(name, help_text, labels=labels)
                 for values, measured in histograms[each.name].items():
                     histogram.add_metric(values, list(measured.buckets()), measured.sum)
                 yield histogram
             elif each.kind == "counter":
-                counter = CounterMetricFamily(name, told, labels=labels)
+                counter = CounterMetricFamily(name, help_text, labels=labels)
                 # A metric without labels begins with 0, so that it exists before its first event.
                 for values, number in (counted.pop(each.name, {}) or ({} if labels else {(): 0.0})).items():
                     counter.add_metric(values, number)
                 yield counter
             elif each.name in gauges:
-                yield GaugeMetricFamily(name, told, value=gauges[each.name])
+                yield GaugeMetricFamily(name, help_text, value=gauges[each.name])
         for unlisted, numbers in sorted(counted.items()):
             yield CounterMetricFamily(PREFIX + unlisted, f"The counter {unlisted}.", value=numbers[()])
 
@@ -215,15 +215,15 @@ def _histograms(context: ServerContext) -> dict[str, dict[tuple[str, ...], Histo
 
 def processes_gauge(number: int) -> Metric:
     """Return the metric of the number of processes whose metrics are included."""
-    told = _BY_NAME["processes"]
-    return GaugeMetricFamily(PREFIX + told.name, told.help, value=number)
+    metric = _BY_NAME["processes"]
+    return GaugeMetricFamily(PREFIX + metric.name, metric.help, value=number)
 
 
 def depth_gauge(depths: Mapping[str, int]) -> Iterable[Metric]:
     """Yield the metric of the messages that wait in channels, if any depth is known."""
-    told = _BY_NAME["queue_messages"]
+    metric = _BY_NAME["queue_messages"]
     if depths:
-        gauge = GaugeMetricFamily(PREFIX + told.name, told.help, labels=told.labels)
+        gauge = GaugeMetricFamily(PREFIX + metric.name, metric.help, labels=metric.labels)
         for channel, depth in depths.items():
             gauge.add_metric((channel,), depth)
         yield gauge
@@ -237,8 +237,8 @@ def streaming_gauges(streams: Mapping[str, Streaming]) -> Iterable[Metric]:
         ("worker_streaming", {worker: each.running for worker, each in streams.items()}),
         ("worker_streaming_limit", {worker: each.limit for worker, each in streams.items()}),
     ):
-        told = _BY_NAME[name]
-        gauge = GaugeMetricFamily(PREFIX + told.name, told.help, labels=told.labels)
+        metric = _BY_NAME[name]
+        gauge = GaugeMetricFamily(PREFIX + metric.name, metric.help, labels=metric.labels)
         for worker, value in values.items():
             if value is not None:
                 gauge.add_metric((worker,), value)

@@ -74,14 +74,14 @@ def packed(metrics: Iterable[Metric]) -> bytes:
     ).encode()
 
 
-def merged(told: Mapping[int, bytes]) -> list[Metric]:
+def merged(texts: Mapping[int, bytes]) -> list[Metric]:
     """Return the metrics of several processes, each value with the label ``process``.
 
     Args:
-        told: the results of :func:`packed`, by the number of the process.
+        texts: the results of :func:`packed`, by the number of the process.
     """
     result: dict[str, Metric] = {}
-    for number, text in sorted(told.items()):
+    for number, text in sorted(texts.items()):
         metrics: list[list[Any]] = json.loads(text)
         for name, documentation, kind, samples in metrics:
             metric = result.get(name)

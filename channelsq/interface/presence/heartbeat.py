@@ -90,12 +90,12 @@ class Heartbeat:
         self._unknown: dict[str, str | None] = {}
         self._memberships = Memberships(layer.channel_layer.group_expiry)
         #: Channels that joined a group although the socket is gone.
-        self._strays: list[str] = []
+        self._late_members: list[str] = []
         self._afterwards = False
         #: Processes that seemed dead at the last check, and the time of this server's claim, by the monotonic clock.
         self._claimed: dict[str, float] = {}
         self._due = 0.0
-        self._told = False
+        self._is_loss_logged = False
         self._warned = False
         #: The time of the last heartbeat, and of the next check for dead processes, by the monotonic clock.
         self._beaten = time.monotonic()
@@ -142,16 +142,16 @@ class Heartbeat:
             if change.channel not in self._open:
                 # The consumer outlived the socket, for example because its message was redelivered to another worker.
                 if change.joined:
-                    self._strays.append(change.channel)
+                    self._late_members.append(change.channel)
                     self._changed.notify()
-            elif self._memberships.told(change):
+            elif self._memberships.changed(change):
                 self._afterwards = True
                 self._changed.notify()
 
     def on_done(self, order: int) -> None:
         """Do nothing; see :class:`channelsq.interface.link.replies.Receiver`."""
 
-    def hurry(self) -> None:
+    def check_now(self) -> None:
         """Compare with the broker at once, as the connection to it was lost and is back."""
         with self._changed:
             self._due = 0.0
@@ -176,10 +176,10 @@ class Heartbeat:
                         self._due = min(self._due, self._look_from)
                 else:
                     self._write()
-                self._told = False
+                self._is_loss_logged = False
             except BrokerUnavailable as error:
                 self._due = 0.0  # Redis may have lost everything when it is back
-                self._tell(error)
+                self._log_loss(error)
                 self._stopping.wait(min(1.0, self._every))
             except Exception:
                 # The heartbeat continues after any error of a sweep.
@@ -191,19 +191,19 @@ class Heartbeat:
         try:
             self._presence.leave(self._process)
         except BrokerUnavailable as error:
-            self._tell(error)
+            self._log_loss(error)
 
     def _is_something_to_do(self) -> bool:
         return (
-            bool(self._unknown or self._strays)
+            bool(self._unknown or self._late_members)
             or self._afterwards
             or time.monotonic() >= self._due
             or self._stopping.is_set()
         )
 
-    def _tell(self, error: BrokerUnavailable) -> None:
-        if not self._told:
-            self._told = True
+    def _log_loss(self, error: BrokerUnavailable) -> None:
+        if not self._is_loss_logged:
+            self._is_loss_logged = True
             logger.warning("no heartbeat: %s", error, extra=extra("heartbeat_lost"))
 
     def _beat(self) -> None:
@@ -215,7 +215,7 @@ class Heartbeat:
             # Redis was away, or this process was: the keys of other live servers may have expired as well.
             self._look_from = now + _RETURN
         self._beaten = now
-        if beat.buried:
+        if beat.is_marked_dead:
             logger.error(
                 "other interface servers declared this one dead, as it sent no heartbeat for %g s",
                 self._lifetime,
@@ -272,14 +272,14 @@ class Heartbeat:
         if self._afterwards:
             self._put_right()
         with self._changed:
-            strays, self._strays = self._strays, []
+            late, self._late_members = self._late_members, []
             unknown, self._unknown = self._unknown, {}
-        if strays:
+        if late:
             try:
-                self._forget(strays)
+                self._forget(late)
             except BrokerUnavailable:
                 with self._changed:
-                    self._strays += strays
+                    self._late_members += late
                     self._unknown = {**unknown, **self._unknown}
                 raise
         if not unknown:
@@ -327,18 +327,18 @@ class Heartbeat:
                 if self._presence.keep(process, _CLAIM):
                     # First of all, so that the process learns of it if it comes back, and a late consumer cannot add a
                     # member that the cleanup misses.
-                    self._presence.condemn(process)
-                    self._tidy_up(process)
+                    self._presence.mark_dead(process)
+                    self._clean_up_after(process)
         except BrokerUnavailable as error:  # a later heartbeat does the rest
             logger.warning("no cleanup: %s", error, extra=extra("sweep_failed"))
         except Exception:
             logger.exception("the cleanup failed", extra=extra("sweep_failed"))
 
-    def _tidy_up(self, process: str) -> None:
-        told = 0
+    def _clean_up_after(self, process: str) -> None:
+        closed = 0
         while some := self._presence.some_sockets(process, _AT_ONCE):
             done = list(itertools.takewhile(lambda channel: self._say_disconnect(channel, some[channel]), some))
-            told += len(done)
+            closed += len(done)
             if done:
                 self._presence.note(process, {}, done)
             if len(done) < len(some) or self._stopping.wait(_PAUSE):
@@ -352,10 +352,10 @@ class Heartbeat:
         while some_members := list(itertools.islice(members, _FORGOTTEN_TOGETHER)):
             self._channel_layer.forget_channels(some_members)
         self._channel_layer.end_reply_queues(process)
-        self._presence.bury(process)
+        self._presence.remove(process)
         logger.warning(
             "cleaned up after a dead interface server: %d sockets",
-            told,
+            closed,
             extra=extra("interface_swept", process),
         )
 

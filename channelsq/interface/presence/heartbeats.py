@@ -62,10 +62,10 @@ class Heartbeats:
     def on_done(self, order: int) -> None:
         """Do nothing; see :class:`channelsq.interface.link.replies.Receiver`."""
 
-    def hurry(self) -> None:
+    def check_now(self) -> None:
         """Compare with the servers at once, as the connection to one was lost and is back."""
         for heartbeat in self._heartbeats:
-            heartbeat.hurry()
+            heartbeat.check_now()
 
 
 def heartbeat_of(

@@ -48,7 +48,7 @@ class Memberships:
         self._changed: dict[tuple[str, str], None] = {}
         self._gone: list[str] = []
 
-    def told(self, change: Change) -> bool:
+    def changed(self, change: Change) -> bool:
         """Record that a membership began or ended; return whether :meth:`afterwards` has something because of it."""
         group, channel, joined = change
         with self._lock:

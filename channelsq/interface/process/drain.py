@@ -49,7 +49,7 @@ class Drain:
         self._delay = context.config.drain_delay
         self._window = context.config.drain_window
 
-    def hurry(self) -> None:
+    def skip_waits(self) -> None:
         """Close all WebSockets at once."""
         self._delay = self._window = 0.0
 
@@ -84,11 +84,11 @@ class Drain:
             lambda: not self._connections and not self._tasks,
             ended + self._window + limits.end_answers + 1,
         )
-        await self._wait(lambda: not context.untold(), ended + self._window + limits.end_ordered)
-        if left := context.untold():
+        await self._wait(lambda: not context.unpublished_disconnects(), ended + self._window + limits.end_ordered)
+        if left := context.unpublished_disconnects():
             logger.warning("%d WebSockets close without waiting for their workers", left, extra=extra("let_go"))
         for socket in list(context.sockets):
-            socket.let_go()
+            socket.publish_rest()
         await self._wait(lambda: context.link.idle, ended + self._window + limits.end_all)
         await context.stop()
         logger.info("stopped after %.1f s", context.loop.time() - began, extra=extra("stopped"))

@@ -192,7 +192,7 @@ class InterfaceServer(uvicorn.Server):
         """Close the clients' connections, and tell the workers, in bounded time.  See :class:`Drain`."""
         drain = Drain(self.context, self.server_state, lambda: self.force_exit)
         if self._at_once:
-            drain.hurry()
+            drain.skip_waits()
         await drain.run(self._stop_listening)
 
     def _stop_listening(self) -> None:

@@ -123,21 +123,21 @@ class Twilio(Provider):
 
     def read_response(self, response: ApiResponse) -> dict[str, Any]:
         try:
-            told = json.loads(response.body)
+            answer = json.loads(response.body)
         except ValueError:
-            told = {}
-        if not isinstance(told, dict):
-            told = {}
-        reason = f"HTTP {response.status}: {str(told.get('message', ''))[:300]}".rstrip(": ")
+            answer = {}
+        if not isinstance(answer, dict):
+            answer = {}
+        reason = f"HTTP {response.status}: {str(answer.get('message', ''))[:300]}".rstrip(": ")
         if response.status in (200, 201):
-            if not isinstance(told.get("sid"), str):
+            if not isinstance(answer.get("sid"), str):
                 raise Unsure(f"{reason}, and no sid")
-            return {"id": told["sid"], "status": str(told.get("status", "queued"))}
+            return {"id": answer["sid"], "status": str(answer.get("status", "queued"))}
         if response.status in _NOT_NOW:
             raise TryLater(reason, _seconds(response.headers.get("retry-after", "")))
         if response.status >= 500:  # for example of a proxy that lost the API's response
             raise Unsure(reason)
-        raise Rejected(reason, str(told.get("code", "")))
+        raise Rejected(reason, str(answer.get("code", "")))
 
 
 def _signature(token: bytes, signed: bytes) -> bytes:

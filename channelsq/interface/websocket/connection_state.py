@@ -92,7 +92,7 @@ Action = Accept | Refuse | Write | Close
 
 
 class HandOut(NamedTuple):
-    """A message whose turn it is."""
+    """The next message of a socket for the application."""
 
     channel: str
     content: dict[str, Any]
@@ -110,7 +110,7 @@ class Outlet(Protocol):
     is_open: bool
 
 
-#: A message that waits for its turn: channel, content, order, and size.
+#: A message that waits for those before it: channel, content, order, and size.
 _Waiting = tuple[str, Content, int, int]
 
 
@@ -218,10 +218,10 @@ class Connection:
 
     def take(self) -> HandOut | None:
         """Return the next message for the application, in flight from now on; None while another is in flight."""
-        turn = self.take_bare()
-        if turn is None:
+        taken = self.take_bare()
+        if taken is None:
             return None
-        channel, content, order = turn
+        channel, content, order = taken
         return HandOut(channel, self.message(content, order), order)
 
     def take_bare(self) -> tuple[str, Content, int] | None:

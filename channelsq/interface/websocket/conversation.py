@@ -279,14 +279,14 @@ class Conversation:
             context.link.forget(channel)
 
     @property
-    def told(self) -> bool:
+    def is_disconnect_published(self) -> bool:
         """See :class:`channelsq.interface.context.server_context.Socket`."""
-        return self._ordered.told
+        return self._ordered.is_disconnect_published
 
-    def let_go(self) -> None:
+    def publish_rest(self) -> None:
         """Publish all remaining messages without waiting, as the process ends."""
         if self._gone:
-            self._ordered.let_go()
+            self._ordered.publish_rest()
             self.progress()
 
     # -- time -------------------------------------------------------------------------------

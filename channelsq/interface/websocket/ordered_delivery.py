@@ -71,13 +71,13 @@ class OrderedDelivery:
         #: The time of the publication, if it is measured.
         self._handed_out = 0.0
         #: Whether the broker has the disconnect.
-        self.told = False
+        self.is_disconnect_published = False
 
     def hand_out(self) -> None:
-        """Publish the next message, if it is its turn."""
-        turn = self._connection.take_bare()
-        if turn is not None:
-            self.publish(*turn)
+        """Publish the next message, unless another one is in flight."""
+        message = self._connection.take_bare()
+        if message is not None:
+            self.publish(*message)
 
     def publish(self, channel: str, content: Content, order: int) -> None:
         """Publish the message that is in flight from now on."""
@@ -136,7 +136,7 @@ class OrderedDelivery:
             return  # reported done before its publication
         now = self._context.loop.time()
         if error is None or (order == 0 and self._connection.answered):
-            self.told = publication.send.target == names.WEBSOCKET_DISCONNECT
+            self.is_disconnect_published = publication.send.target == names.WEBSOCKET_DISCONNECT
             self._overdue = now + self._context.config.order_timeout
         elif order == 0:
             self._connection.lost()
@@ -218,7 +218,7 @@ class OrderedDelivery:
         self._client.act(self._connection.done(order))
         self._client.progress()
 
-    def let_go(self) -> None:
+    def publish_rest(self) -> None:
         """Publish all remaining messages without waiting."""
         connection = self._connection
         if self._timer is not None and self._publication is not None:
@@ -227,6 +227,6 @@ class OrderedDelivery:
             self._context.link.submit(self._publication)
         if connection.in_flight is not None:
             connection.done(connection.in_flight)
-        while (turn := connection.take()) is not None:
-            self._context.link.publish(self._context.prepare(turn.channel, turn.content))
-            connection.done(turn.order)
+        while (message := connection.take()) is not None:
+            self._context.link.publish(self._context.prepare(message.channel, message.content))
+            connection.done(message.order)

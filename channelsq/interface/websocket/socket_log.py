@@ -27,12 +27,12 @@ class SocketLog:
         client: host and port; None for a client on a Unix socket.
     """
 
-    __slots__ = ("_context", "_told_of_speed", "client", "id", "target")
+    __slots__ = ("_context", "_is_speed_logged", "client", "id", "target")
 
     def __init__(self, context: ServerContext, client: list[Any] | None) -> None:
         self._context = context
         self.client = client
-        self._told_of_speed = False
+        self._is_speed_logged = False
         #: The id of the socket in log records: its address, then its reply channel.
         self.id = shown_client(client)
         #: Path and query, printable.
@@ -78,11 +78,11 @@ class SocketLog:
 
         They may be a mistake, or come from a worker that is newer than this server.
         """
-        told = self._context.unknown_keys
-        new = sorted(key for key in keys if key not in told)
-        if not new or len(told) >= _MOST_KEYS:
+        known = self._context.unknown_keys
+        new = sorted(key for key in keys if key not in known)
+        if not new or len(known) >= _MOST_KEYS:
             return
-        told.update(new)
+        known.update(new)
         what = "a message from the application has unknown keys: %s; known are %s%s"
         shown = ", ".join(repr(key)[:60] for key in new)
         porting = " ('type' is of Channels 4: see docs/porting-from-channels-4.md)" if "type" in new else ""
@@ -110,10 +110,10 @@ class SocketLog:
 
     def too_fast(self) -> None:
         """Log once that the client sends more than it may, and is not read for a while."""
-        if self._told_of_speed:
+        if self._is_speed_logged:
             self._context.stats.count("websocket.throttled")
             return
-        self._told_of_speed = True
+        self._is_speed_logged = True
         config = self._context.config
         what = "read more slowly, the client sends more than %d frames or %d bytes a second (0: no limit)"
         limits = config.max_message_rate, config.max_byte_rate

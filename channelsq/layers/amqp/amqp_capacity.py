@@ -212,14 +212,14 @@ class Admission:
             raise error
         return depth
 
-    def told_of(self, window: Window, batch: Batch) -> Callable[[Exception | None], None]:
+    def callback_of(self, window: Window, batch: Batch) -> Callable[[Exception | None], None]:
         """Return the callback for the result of one more message of a batch."""
-        told = batch.add()
+        callback = batch.add()
 
         def tell(error: Exception | None) -> None:
             with self._lock:
                 window.unconfirmed -= 1
-            told(error)
+            callback(error)
 
         return tell
 

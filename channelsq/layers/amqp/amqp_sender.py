@@ -74,7 +74,7 @@ class AmqpSender(KombuSender):
         outgoing = Publications(self._admission.publisher)
         batches: list[Batch] = []
         for place, send in enumerate(sends):
-            batch: Batch = _Told(place, tell)
+            batch: Batch = _SendBatch(place, tell)
             batches.append(batch)
             try:
                 full = self._encode(*self._layer.sort((send,)), batch, outgoing)
@@ -180,7 +180,7 @@ class AmqpSender(KombuSender):
                     full = self._layer.refuse_envelope(part, error.capacity) or full
                     continue
                 outgoing.messages.append(
-                    self._encoder.bare(window.destination, body, self._admission.told_of(window, batch))
+                    self._encoder.bare(window.destination, body, self._admission.callback_of(window, batch))
                 )
         for channel, send in messages:
             try:
@@ -191,11 +191,11 @@ class AmqpSender(KombuSender):
                 else:
                     full = full or error
                 continue
-            told = self._admission.told_of(window, batch)
+            callback = self._admission.callback_of(window, batch)
             if names.is_single_reader(channel):
-                outgoing.messages.append(self._encoder.bare(window.destination, send.body, told))
+                outgoing.messages.append(self._encoder.bare(window.destination, send.body, callback))
             else:
-                outgoing.messages.append(self._encoder.task(window.destination, send, told))
+                outgoing.messages.append(self._encoder.task(window.destination, send, callback))
                 self._layer.tally.count_sent(channel)
         return full
 
@@ -215,13 +215,13 @@ class AmqpSender(KombuSender):
         self._admission.publisher.close()
 
 
-class _Told(Batch):
+class _SendBatch(Batch):
     """The messages of one send.
 
     Args:
         place: the index of the send.
-        told: called with the index, and the error or None.
+        callback: called with the index, and the error or None.
     """
 
-    def __init__(self, place: int, told: Callable[[int, Exception | None], None]) -> None:
-        super().__init__(lambda: told(place, self.error))
+    def __init__(self, place: int, callback: Callable[[int, Exception | None], None]) -> None:
+        super().__init__(lambda: callback(place, self.error))

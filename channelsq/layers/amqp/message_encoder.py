@@ -27,7 +27,7 @@ _PERSISTENT, _TRANSIENT = 2, 1
 #: The placeholder of a message's id while the rest of its headers is encoded.
 _ANY = "\0"
 
-Told = Callable[[Exception | None], None]
+Callback = Callable[[Exception | None], None]
 
 
 class _Form(NamedTuple):
@@ -57,7 +57,7 @@ class MessageEncoder:
         arguments = to_rabbitmq_queue_arguments(described.queue_arguments or {}, expires=described.expires)
         return Destination(queue.name, channel, arguments)
 
-    def task(self, destination: Destination, send: Send, told: Told) -> Publication:
+    def task(self, destination: Destination, send: Send, callback: Callback) -> Publication:
         """Return the message for a channel that workers consume."""
         layer, channel, queue = self._layer, destination.channel, destination.queue
         identity = send.identity or new_id()
@@ -70,7 +70,7 @@ class MessageEncoder:
                 CONTENT_TYPE, _BINARY, headers,
                 delivery_mode=_PERSISTENT, expiration=_ms(layer.expiry + send.delay), correlation_id=identity,
             )  # fmt: skip
-            return Publication(destination, identity, encoded, body, told)
+            return Publication(destination, identity, encoded, body, callback)
         form = self._forms.get(queue) or self._new_form(channel, queue)
         short = amqp_frames.short_string(identity)
         long = b"S\0\0\0" + short
@@ -80,9 +80,9 @@ class MessageEncoder:
             self._start, len(table).to_bytes(4, "big"), table, _PERSISTENT, short, form.expiration
         )  # fmt: skip
         body = task_body(channel, queue, send.body, identity, layer.expiry, layer.protection)
-        return Publication(destination, identity, encoded, body, told)
+        return Publication(destination, identity, encoded, body, callback)
 
-    def bare(self, destination: Destination, body: bytes, told: Told) -> Publication:
+    def bare(self, destination: Destination, body: bytes, callback: Callback) -> Publication:
         """Return the message for a ``?`` channel, or a process's reply queue."""
         layer = self._layer
         if layer.protection.is_on:
@@ -92,7 +92,7 @@ class MessageEncoder:
             CONTENT_TYPE, _BINARY, {},
             delivery_mode=_TRANSIENT, expiration=_ms(layer.expiry), message_id=identity,
         )  # fmt: skip
-        return Publication(destination, identity, encoded, body, told)
+        return Publication(destination, identity, encoded, body, callback)
 
     def _new_form(self, channel: str, queue: str) -> _Form:
         layer = self._layer

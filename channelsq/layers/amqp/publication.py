@@ -100,9 +100,9 @@ class Batch:
         """Return the callback for the result of one more message."""
         with self._lock:
             self._left += 1
-        return self.told
+        return self.record
 
-    def told(self, error: Exception | None) -> None:
+    def record(self, error: Exception | None) -> None:
         """Record the result of a message."""
         with self._lock:
             self.error = self.error or error
@@ -116,7 +116,7 @@ class Batch:
 
     def close(self) -> None:
         """Record that no more messages are added."""
-        self.told(None)
+        self.record(None)
 
     def wait(self, seconds: float) -> bool:
         """Wait for all results; return False if some are missing after ``seconds``."""

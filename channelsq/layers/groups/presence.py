@@ -25,7 +25,7 @@ class Beat(NamedTuple):
     """The state of a process when its heartbeat is written."""
 
     #: Whether another process took it for dead and has begun to clean up for it.
-    buried: bool
+    is_marked_dead: bool
     #: Whether it was not registered: it is new, or Redis has lost its data.
     unknown: bool
     #: How many of its sockets are registered.
@@ -73,7 +73,7 @@ class Presence:
         """
         key, everybody, milliseconds = self._key("interface", process), f"{self._prefix}:interfaces", lifetime * 1000
         # Only commands that a server with full memory accepts; it refuses transactions.
-        renewed, known, _, buried, sockets = self._ask(
+        renewed, known, _, is_marked_dead, sockets = self._ask(
             ("PEXPIRE", key, int(milliseconds)),
             ("SISMEMBER", everybody, process),
             ("DEL", self._key("sweep", process)),  # a process that is cleaning up stops
@@ -86,7 +86,7 @@ class Presence:
                 ("SET", key, announcement(more), "PX", int(milliseconds)),
                 ("SADD", everybody, process),
             )
-        return Beat(bool(buried), not known, int(sockets))
+        return Beat(bool(is_marked_dead), not known, int(sockets))
 
     def revive(self, process: str) -> None:
         """Delete the mark of a process that has learned that it was taken for dead."""
@@ -139,8 +139,8 @@ class Presence:
             processes = yield from self._members(everybody)
             if not processes:
                 continue
-            (told,) = yield from ask(("MGET", *(self._key(kind, name) for name in processes)))
-            lives = {name: text.decode() for name, text in zip(processes, told, strict=True) if text is not None}
+            (values,) = yield from ask(("MGET", *(self._key(kind, name) for name in processes)))
+            lives = {name: text.decode() for name, text in zip(processes, values, strict=True) if text is not None}
             found += [read_announcement(kind, name, text) for name, text in lives.items()]
             if kind == "worker" and len(lives) < len(processes):
                 # A worker that is only late registers again with its next heartbeat.
@@ -213,11 +213,11 @@ class Presence:
         for key in self._groups.carry_out(lambda: matching_keys(f"{start}*.{process}!*")):
             yield key.removeprefix(start)
 
-    def condemn(self, process: str) -> None:
+    def mark_dead(self, process: str) -> None:
         """Mark a process as dead: its clients join no groups any more, and it learns of the mark if it comes back."""
         self._ask(("SET", self._key("buried", process), "1", "EX", _REMEMBERED))
 
-    def bury(self, process: str) -> None:
+    def remove(self, process: str) -> None:
         """Remove a process after the clean-up; one that has come back meanwhile registers again."""
         self._transact(
             ("SET", self._key("buried", process), "1", "XX", "EX", _REMEMBERED),

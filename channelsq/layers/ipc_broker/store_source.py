@@ -18,7 +18,7 @@ from kombu import Message as KombuMessage
 
 from channelsq.ipc.messages import LEASE, Key, Taken, Transaction
 from channelsq.ipc.store import Store, has_messages
-from channelsq.ipc.store_dead_letters import bury
+from channelsq.ipc.store_dead_letters import dead_letter
 from channelsq.layers.contract.outbox import Outbox
 from channelsq.layers.contract.source_contract import Plain, Source, SourceOptions, TaskMessage
 from channelsq.layers.ipc_broker.store_errors import ERRORS, unavailable
@@ -175,7 +175,7 @@ class StoreSource(Source[Taken]):
         taken = self._write(store, take)
         deadly = [each for each in taken if each.deaths >= MOST_DEATHS]
         for each in deadly:
-            bury(store, each)
+            dead_letter(store, each)
             self._held.pop(each.key, None)
         return ([each for each in taken if each.deaths < MOST_DEATHS] if deadly else taken), due
 
@@ -316,7 +316,7 @@ class StoreSource(Source[Taken]):
         self.settle(delivery, None)
 
     def set_aside(self, delivery: Taken, reason: str) -> None:
-        self._store.write(lambda tx: tx.bury(delivery.key, reason))
+        self._store.write(lambda tx: tx.dead_letter(delivery.key, reason))
         self._held.pop(delivery.key, None)
 
     def flush(self) -> None:

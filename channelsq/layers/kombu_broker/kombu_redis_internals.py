@@ -15,13 +15,13 @@ from collections import defaultdict
 from time import monotonic, sleep, time
 from typing import Any
 
-from celery.worker import state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.json import dumps, loads
 
 from channelsq.redis_core.commands import Command
 from channelsq.redis_io.away import UNREACHABLE, ServerAway
+from channelsq.transport.celery_end_internals import worker_is_ending
 from channelsq.transport.enduring import EnduringChannel, EnduringTransport
 from channelsq.transport.sentinel_channel import SentinelConnections, take_url_apart
 
@@ -59,8 +59,7 @@ class QoS(kombu_redis.QoS):
             try:
                 self._note(message, delivery_tag)
             except UNREACHABLE:
-                ends = self.channel._closing or state.should_stop is not None or state.should_terminate is not None
-                if not ends and monotonic() < until:
+                if not (self.channel._closing or worker_is_ending()) and monotonic() < until:
                     sleep(_NOTED_EVERY)
                     continue
                 self._unnoted.add(delivery_tag)

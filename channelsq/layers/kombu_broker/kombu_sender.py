@@ -15,10 +15,10 @@ from kombu.pools import ProducerPool
 from channelsq.core import names
 from channelsq.core.names import new_id
 from channelsq.exceptions import ChannelFull
-from channelsq.layers.contract.capacity import Gate
 from channelsq.layers.contract.layer_values import ChannelState, Send
 from channelsq.layers.kombu_broker.amqp_internals import Blocked, was_unblocked
 from channelsq.layers.kombu_broker.broker_access import QUEUE_EXPIRES, KombuBroker, channel_of, is_temporary
+from channelsq.layers.kombu_broker.kombu_gate import Gate
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, Entry, expiry_headers, pack_envelopes, task_message
 from channelsq.redis_core.channel_state import look
 from channelsq.redis_core.entries import DEAD_PREFIX

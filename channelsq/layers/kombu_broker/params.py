@@ -10,6 +10,7 @@ from channelsq.exceptions import InvalidChannelLayerError
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.redis_io.sentinel_urls import is_sentinel_url
+from channelsq.transport.kombu_pool_internals import connection_params
 from channelsq.transport.sentinel_channel import primary_params
 
 
@@ -39,7 +40,7 @@ def redis_params(layer: KombuBroker, channel: Any = None) -> dict[str, Any]:
     """
     channel = channel or redis_channel(layer)
     try:
-        params: dict[str, Any] = channel._connparams()
+        params = connection_params(channel)
         if is_sentinel_url(layer.url):
             params = primary_params(channel, params)
     except (OSError, TypeError, ValueError, redis.RedisError) as error:

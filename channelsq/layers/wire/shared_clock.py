@@ -16,7 +16,7 @@ _TRUSTED = 30.0
 _PROMPT = 1.0
 
 #: Seconds of difference between the clocks above which it is logged.
-_TOLD_ABOVE = 5.0
+_LOG_ABOVE = 5.0
 
 
 class Clock:
@@ -34,7 +34,7 @@ class Clock:
         #: Seconds by which the server's clock is ahead of the monotonic clock.
         self._ahead: float | None = None
         self._due = float("-inf")
-        self._told = 0.0
+        self._logged_skew = 0.0
 
     def now(self) -> float:
         """Return the seconds since 1970."""
@@ -62,7 +62,7 @@ class Clock:
         server = asked + (ended - began) / 2
         self._ahead = server - ended
         wrong = local - server
-        if abs(wrong) > _TOLD_ABOVE and abs(wrong - self._told) > _TOLD_ABOVE:
+        if abs(wrong) > _LOG_ABOVE and abs(wrong - self._logged_skew) > _LOG_ABOVE:
             logger.warning(
                 "the clock of this machine is %.0f s %s that of %s: set one of them right (NTP). Messages and "
                 "memberships expire by the server's clock; delays, and Kombu's visibility_timeout, do not",
@@ -71,4 +71,4 @@ class Clock:
                 self._server,
                 extra={"action": "clock_skew"},
             )
-        self._told = wrong
+        self._logged_skew = wrong

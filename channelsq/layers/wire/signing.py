@@ -48,7 +48,7 @@ _MARK = b"\x81\xa9channelsq\xc4" + bytes([_SIZE])
 _TAIL = len(_MARK) + _SIZE
 
 #: Seconds between two log lines about accepted messages without a signature.
-_TOLD_EVERY = 60.0
+_LOG_EVERY = 60.0
 
 
 class Refused(ValueError):
@@ -119,7 +119,7 @@ class Signing:
         #: Called for each of these messages, in any thread.
         self.listener: Callable[[], None] | None = None
         self._lock = threading.Lock()
-        self._told = float("-inf")
+        self._logged_at = float("-inf")
 
     # -- signing
 
@@ -238,16 +238,16 @@ class Signing:
         with self._lock:
             self.refused += 1
             now = time.monotonic()
-            tell = self.required or now - self._told >= _TOLD_EVERY
-            if tell:
-                self._told = now
+            is_due = self.required or now - self._logged_at >= _LOG_EVERY
+            if is_due:
+                self._logged_at = now
         if self.listener is not None:
             self.listener()
         if self.required:
             text = "a message for %s was refused: %s (%d so far)"
             logger.error(text, where, problem, self.refused, extra={"action": "unsigned_refused"})
             raise Refused(problem)
-        if tell:
+        if is_due:
             text = "a message for %s was accepted although %s (%d so far; CONFIG['signing'] is 'sign')"
             logger.warning(text, where, problem, self.refused, extra={"action": "unsigned_taken"})
 

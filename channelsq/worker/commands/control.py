@@ -42,21 +42,21 @@ def _wrapped(command: Command, around: Callable[..., Any]) -> Command:
     return answer
 
 
-def _without_content(state: Any, told: dict[str, Any]) -> dict[str, Any]:
+def _without_content(state: Any, entry: dict[str, Any]) -> dict[str, Any]:
     """Return Celery's description of a request, without the content of a message for a consumer."""
-    if "request" in told:  # an entry of the scheduled requests
-        return {**told, "request": _without_content(state, told["request"])}
-    args = told.get("args")
-    if not isinstance(state.app.tasks.get(told.get("name")), ConsumerTask) or not is_message(args):
-        return told
-    texts = shown(args, told.get("kwargs") or {})
-    return {**told, "args": texts["argsrepr"], "kwargs": texts["kwargsrepr"]}
+    if "request" in entry:  # an entry of the scheduled requests
+        return {**entry, "request": _without_content(state, entry["request"])}
+    args = entry.get("args")
+    if not isinstance(state.app.tasks.get(entry.get("name")), ConsumerTask) or not is_message(args):
+        return entry
+    texts = shown(args, entry.get("kwargs") or {})
+    return {**entry, "args": texts["argsrepr"], "kwargs": texts["kwargsrepr"]}
 
 
 def _listed(what: str) -> Callable[..., Any]:
     def around(sources: Any, command: Command, state: Any, *args: Any, **kwargs: Any) -> Any:
         ours = (one for part in sources.ask(what) for one in part)
-        return [*(_without_content(state, told) for told in command(state, *args, **kwargs) or ()), *ours]
+        return [*(_without_content(state, entry) for entry in command(state, *args, **kwargs) or ()), *ours]
 
     return around
 
@@ -82,7 +82,7 @@ def _stats(sources: Any, command: Command, state: Any, **kwargs: Any) -> Any:
 
 def _query_task(sources: Any, command: Command, state: Any, ids: Any, **kwargs: Any) -> Any:
     celerys = (command(state, ids, **kwargs) or {}).items()
-    found = {identity: (place, _without_content(state, told)) for identity, (place, told) in celerys}
+    found = {identity: (place, _without_content(state, entry)) for identity, (place, entry) in celerys}
     wanted = {ids} if isinstance(ids, str) else set(ids or ())
     for what in ("active", "reserved", "scheduled"):
         for part in sources.ask(what):

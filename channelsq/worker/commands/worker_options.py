@@ -51,10 +51,10 @@ def channels(ctx: Any, as_json: bool, timeout: float) -> None:
         ctx.obj.echo(json.dumps(found))
     elif not found:
         ctx.obj.echo("No worker reads channels through a source of its own.")
-    for node, told in () if as_json else found.items():
-        version = f", channelsq {told['channelsq']}, wire version {told['wire']}" if "channelsq" in told else ""
-        ctx.obj.echo(f"{node}: {told['runs']}{version}")
-        for alias, names in told["reads"].items():
+    for node, answer in () if as_json else found.items():
+        version = f", channelsq {answer['channelsq']}, wire version {answer['wire']}" if "channelsq" in answer else ""
+        ctx.obj.echo(f"{node}: {answer['runs']}{version}")
+        for alias, names in answer["reads"].items():
             ctx.obj.echo(f"    {alias}: {', '.join(names)}")
-            if state := told.get("streaming", {}).get(alias):
+            if state := answer.get("streaming", {}).get(alias):
                 ctx.obj.echo(f"    {alias}: {state['running']} streaming responses, of at most {state['limit']}")

@@ -76,7 +76,7 @@ class Supervisor:
         self._stopping: str | None = None
         self._wake = threading.Event()
         #: The first messages for a new process, by kind.
-        self._told: dict[str, dict[str, Any]] = {}
+        self._last_messages: dict[str, dict[str, Any]] = {}
 
     # -- Called by the worker
 
@@ -136,7 +136,7 @@ class Supervisor:
             message: see :class:`channelsq.worker.processes.channel_process.ChannelProcess`.
         """
         with self._lock:
-            self._told[kind] = message
+            self._last_messages[kind] = message
         for child in self.children():
             child.pipe.send(**message)
 
@@ -151,8 +151,8 @@ class Supervisor:
 
     def streaming(self, alias: str) -> Streaming:
         """Return the streaming responses to a layer's requests in all processes."""
-        untold = Streaming(0, bound(channel_layers[alias].streaming_responses, self.threads))
-        return sum((child.streaming.get(alias, untold) for child in self.children()), Streaming(0, 0))
+        unknown = Streaming(0, bound(channel_layers[alias].streaming_responses, self.threads))
+        return sum((child.streaming.get(alias, unknown) for child in self.children()), Streaming(0, 0))
 
     def read(self, alias: str, channel: str) -> None:
         """Read one more channel, also of a layer that was not read before."""
@@ -203,8 +203,8 @@ class Supervisor:
         child = Child(process, PatientPipe(mine), instead_of)
         with self._lock:
             self._children.append(child)
-            told, stopping = [*self._told.values()], self._stopping
-        for message in told:
+            messages, stopping = [*self._last_messages.values()], self._stopping
+        for message in messages:
             child.pipe.send(**message)
         if stopping is not None:
             child.pipe.send(stop=stopping)
@@ -243,8 +243,8 @@ class Supervisor:
                     replaced.pipe.send(stop="recycle")
             case {"holds": alias, "consumer": consumer}:
                 child.holds.append((alias, consumer))
-            case {"streaming": told}:
-                child.streaming = {alias: Streaming(*state) for alias, state in told.items()}
+            case {"streaming": streaming}:
+                child.streaming = {alias: Streaming(*state) for alias, state in streaming.items()}
             case {"event": kind, "fields": fields}:
                 self._on_event(kind, **fields)
             case {"answer": number, "value": value}:
@@ -288,7 +288,7 @@ class Supervisor:
                 channel.carry_out(channel.streams.expire_lease(consumer))
             else:
                 keys = [key for name in channels for key in channel.keys_of(layer.queue(name).name)]
-                channel.carry_out(channel.streams.absolve(keys, [consumer]))
+                channel.carry_out(channel.streams.end_consumers(keys, [consumer]))
 
 
 class Child:

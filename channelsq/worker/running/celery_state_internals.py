@@ -10,6 +10,10 @@ from typing import Any
 
 from celery.worker import state
 
+#: The ids of revoked tasks, and the numbers of tasks that this process has begun: of each name, and of all.
+#: Celery itself changes these objects and never replaces them.
+revoked, total_count, all_total_count = state.revoked, state.total_count, state.all_total_count
+
 
 def running_requests() -> tuple[Any, ...]:
     """Return the requests of tasks that run in Celery's pool."""
@@ -18,22 +22,17 @@ def running_requests() -> tuple[Any, ...]:
 
 def revoked_ids() -> list[str]:
     """Return the ids of revoked tasks."""
-    return list(state.revoked)
+    return list(revoked)
 
 
 def add_revoked(ids: Iterable[str]) -> None:
     """Record that tasks are revoked."""
-    state.revoked.update(ids)
+    revoked.update(ids)
 
 
 def tasks_begun() -> int:
     """Return the number of tasks that this process has begun."""
-    return state.all_total_count[0]
-
-
-def is_told_to_end() -> bool:
-    """Return whether the worker was told to end, by a warm or a cold shutdown; both are exit codes, mostly 0."""
-    return state.should_stop is not None or state.should_terminate is not None
+    return all_total_count[0]
 
 
 def is_told_to_end_at_once() -> bool:

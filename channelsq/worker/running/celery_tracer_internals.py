@@ -11,6 +11,9 @@ from typing import Any
 from billiard.einfo import ExceptionInfo
 from celery import Celery
 from celery.app import trace
+from celery.app.trace import LOG_RECEIVED
+
+__all__ = ["LOG_RECEIVED", "has_hooks", "is_of_celery", "logs_success", "outcome", "set_up_process", "tracer_of"]
 
 #: Hooks of a task that the tracer also calls on success.
 _HOOKS = ("before_start", "on_success", "after_return")
@@ -25,6 +28,11 @@ def outcome(state: str, error: BaseException | None, info: ExceptionInfo) -> Any
         info: the same exception, for Celery's pools.
     """
     return trace.trace_ok_t(info, trace.TraceInfo(state, error), 0.0, None)
+
+
+def tracer_of(name: str, task: Any, app: Celery, hostname: str) -> Any:
+    """Return a new tracer of a task; tools that watch tasks may have replaced Celery's ``build_tracer``."""
+    return trace.build_tracer(name, task, app.loader, hostname, app=app)
 
 
 def is_of_celery(tracer: Any) -> bool:

@@ -9,12 +9,12 @@ from time import monotonic
 from typing import Any
 
 from celery import Celery
-from celery.app import trace
 
 from channelsq.core import streaming
+from channelsq.worker.running import celery_tracer_internals
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.consumer_tasks import ConsumerTasks, tasks_of
-from channelsq.worker.sources.consumer_request import Events
+from channelsq.worker.sources.celery_request_internals import Events
 from channelsq.worker.sources.intake import Intake
 from channelsq.worker.sources.reader import Reader
 from channelsq.worker.sources.runner import Runner
@@ -64,7 +64,7 @@ class Crew:
         self._tasks = tasks_of(app) if tasks is None else tasks
         self._credit = max(LEAST, threads * PREFETCH) if credit is None else credit
         self._around = around
-        self._told = hostname, events, sender
+        self._intake_options = hostname, events, sender
         self._opened = opened
         self._pool_keeps_limits = pool_keeps_limits
         self._reluctance = reluctance
@@ -74,10 +74,10 @@ class Crew:
     def _add(self, alias: str, channels: Sequence[str]) -> Runner:
         """Create the reader and the runner of a layer; return the runner, which is not started."""
         tasks = self._tasks[alias]
-        _trace(tasks, self._told[0])
+        _trace(tasks, self._intake_options[0])
         layer = tasks.layer.channel_layer
         streaming.set_limit(alias, layer.streaming_responses, self.threads)
-        intake = Intake(tasks, *self._told, pool_keeps_limits=self._pool_keeps_limits)
+        intake = Intake(tasks, *self._intake_options, pool_keeps_limits=self._pool_keeps_limits)
         reader = Reader(layer, intake, channels, self._credit, partial(self._opened, alias), self._reluctance)
         self.readers[alias] = reader
         runner = Runner(reader, self.threads, f"channelsq-{alias}", self._around)
@@ -122,10 +122,7 @@ class Crew:
 
 
 def _trace(tasks: ConsumerTasks, hostname: str) -> None:
-    """Give consumers' tasks a tracer, as Celery does after it has connected to its broker.
-
-    Tools that watch tasks may have replaced ``build_tracer`` since this module was imported.
-    """
+    """Give consumers' tasks a tracer, as Celery does after it has connected to its broker."""
     for name, task in tasks.app.tasks.items():
         if isinstance(task, ConsumerTask) and task.layer is tasks.layer:
-            task.__trace__ = trace.build_tracer(name, task, tasks.app.loader, hostname, app=tasks.app)
+            task.__trace__ = celery_tracer_internals.tracer_of(name, task, tasks.app, hostname)

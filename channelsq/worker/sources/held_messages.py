@@ -1,4 +1,4 @@
-"""The messages that this process holds, apart from Celery's record of tasks (:mod:`celery.worker.state`).
+"""The messages that this process holds, apart from Celery's record of tasks (``celery.worker.state``).
 
 Celery's autoscaler counts the reserved tasks there, and Celery cancels the active ones when its broker is lost.
 Neither concerns messages of a layer.  ``inspect`` shows both, see :mod:`channelsq.worker.commands.control`.
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from celery.worker import state
+from channelsq.worker.running.celery_state_internals import total_count
 
 
 class Held(Protocol):
@@ -68,5 +68,5 @@ def answer(what: str) -> Any:
                 for request in tuple(scheduled.values())
             ]
         case "counts":
-            return dict(state.total_count)
+            return dict(total_count)
     raise ValueError(f"nothing is known of {what!r}")

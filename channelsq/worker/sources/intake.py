@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
-from celery.app.trace import LOG_RECEIVED
 from kombu.serialization import prepare_accept_content
 
 from channelsq.core.wire_version import NewerWire, check_headers, teller
@@ -18,12 +17,14 @@ from channelsq.layers.wire.task_messages import content_of, moment_of, payload_o
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE, EXPIRES_HEADER, raw_body
 from channelsq.message import Message
 from channelsq.transport.payloads import DEATHS
+from channelsq.worker.running.celery_tracer_internals import LOG_RECEIVED
 from channelsq.worker.running.consumer_task import ConsumerTask
 from channelsq.worker.running.consumer_tasks import ConsumerTasks, log_unrouted
 from channelsq.worker.running.execution import report_done, report_failed
 from channelsq.worker.running.guard import unhandled
 from channelsq.worker.running.task_profile import TaskProfile
-from channelsq.worker.sources.consumer_request import Events, Request
+from channelsq.worker.sources.celery_request_internals import Events
+from channelsq.worker.sources.consumer_request import Request
 from channelsq.worker.sources.newer import Newer
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ class Intake:
         if type(retries) is int and retries:
             mine._run.retries = retries
         request = Request(self._profile(task), self._source, delivery, mine, {**kwargs}, self._events, headers)
-        request._expires = moment_of(headers.get("expires"), "expires")
+        request.expires_at = moment_of(headers.get("expires"), "expires")
         eta = moment_of(headers.get("eta"), "eta")
         request.due = eta.timestamp() if eta is not None else 0.0
         return request
@@ -287,8 +288,9 @@ class Intake:
 
     def _tell(self, request: Request) -> None:
         if logger.isEnabledFor(logging.DEBUG):
-            extra = {"action": "message_received", "channel": request._mine.channel_name}
-            logger.debug("%s -> %s [%s]", request._mine.channel_name, request.name, request.id, extra=extra)
+            channel = request.channel_message.channel_name
+            extra = {"action": "message_received", "channel": channel}
+            logger.debug("%s -> %s [%s]", channel, request.name, request.id, extra=extra)
         if _received.isEnabledFor(logging.INFO):
             self._log(request)
         self._announce(request)
@@ -317,7 +319,7 @@ class Intake:
                 kwargs=request.kwargsrepr,
                 root_id=request.root_id,
                 parent_id=request.parent_id,
-                retries=request._mine._run.retries,
+                retries=request.channel_message._run.retries,
                 eta=request.eta and request.eta.isoformat(),
-                expires=None if request._expires is None else request._expires.isoformat(),
+                expires=None if request.expires_at is None else request.expires_at.isoformat(),
             )

@@ -12,7 +12,7 @@ from typing import Any
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.layer_contract import BaseChannelLayer
 from channelsq.layers.contract.source_contract import SourceOptions
-from channelsq.transport.requests import worker_is_ending
+from channelsq.transport.celery_end_internals import worker_is_ending
 from channelsq.worker.sources.consumer_request import Request
 from channelsq.worker.sources.delayed import Delayed
 from channelsq.worker.sources.intake import Intake

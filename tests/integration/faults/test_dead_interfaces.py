@@ -165,13 +165,13 @@ def test_a_claim_that_is_kept_lasts_longer(make_site: Any) -> None:
 def test_a_process_that_comes_back_just_before_its_removal_counts_as_dead_once(make_site: Any) -> None:
     presence = make_site("redis-streams").layer.presence
     presence.beat("p", 60)
-    presence.condemn("p")
+    presence.mark_dead("p")
     assert presence.beat("p", 60).buried
     presence.revive("p")
-    presence.bury("p")  # by a process that had asked before whether it is back
+    presence.remove("p")  # by a process that had asked before whether it is back
     assert not presence.beat("p", 60).buried
-    presence.condemn("q")
-    presence.bury("q")
+    presence.mark_dead("q")
+    presence.remove("q")
     assert presence.beat("q", 60).buried
 
 
@@ -272,16 +272,16 @@ def test_who_comes_back_while_another_tidies_up_is_left_alone(make_site: Any, mo
     try:
         key = f"channelsq:sockets:{frozen}"
         wait_until(lambda: site.client.hlen(key) <= 98, "its sockets to be cleaned up", 30)
-        assert presence.beat(frozen, 60).buried  # so it closes its sockets
+        assert presence.beat(frozen, 60).is_marked_dead  # so it closes its sockets
         presence.note(frozen, {f"websocket.send.{frozen}!new": "/new/"}, [])
         left = site.client.hlen(key)
         ends = time.monotonic() + 1
         wait_until(lambda: time.monotonic() > ends, "the other one to go on, if it does")
         assert site.client.hlen(key) >= left - 1  # it may have been at one
         assert site.members == [f"websocket.send.{frozen}!new"]  # which its process would take out
-        assert presence.beat(frozen, 60).buried  # still, as the first answer may have been lost
+        assert presence.beat(frozen, 60).is_marked_dead  # still, as the first answer may have been lost
         presence.revive(frozen)
-        assert not presence.beat(frozen, 60).buried  # so what was opened since stays open
+        assert not presence.beat(frozen, 60).is_marked_dead  # so what was opened since stays open
     finally:
         heart.stop()
         layer.close()
@@ -376,7 +376,7 @@ def test_nobody_is_taken_for_dead_because_redis_was_away(tmp_path: Path) -> None
         ends = time.monotonic() + 1
         wait_until(lambda: time.monotonic() > ends, "it to look for the dead, if it does")
         assert not client.exists("channelsq:interface:late")
-        assert not presence.beat("late", 1).buried
+        assert not presence.beat("late", 1).is_marked_dead
     finally:
         heart.stop()
         for layer in layers:

@@ -80,7 +80,7 @@ def own_connections(process: LinkProcess) -> list[str]:
     assert link._listening is not None
     return [
         "{}:{}".format(*each._wire.transport.get_extra_info("sockname"))
-        for each in (link._publishing.line, link._listening.line)
+        for each in (link._publishing.connection, link._listening.connection)
         if each.is_open and each._wire is not None and each._wire.transport is not None
     ]
 
@@ -314,7 +314,7 @@ def test_a_restart_of_the_server(server: RedisServer, layer: RedisChannelLayer, 
             await asyncio.to_thread(layer.send, client.channel, {"text": "before"})
             await until(lambda: client.texts, "the reply before")
             await asyncio.to_thread(server.stop)
-            await until(lambda: not process.link._publishing.line.is_open, "the loss")  # type: ignore[attr-defined]
+            await until(lambda: not process.link._publishing.connection.is_open, "the loss")  # type: ignore[attr-defined]
             client.publish(0)
             client.publish(1, patience=30)
             await until(lambda: 0 in client.outcomes, "the outcome of what may not wait")
@@ -695,7 +695,7 @@ def test_what_is_sent_in_the_moment_of_a_loss_is_told(layer: RedisChannelLayer) 
             await until(lambda: client.outcomes.get(0) == [None], "the first to be published")
             link = process.link
             assert isinstance(link, StreamsLink)
-            wire = link._publishing.line._wire
+            wire = link._publishing.connection._wire
             assert wire is not None
             assert wire.transport is not None
             wire.transport.abort()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import redis
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.live import Page
@@ -21,9 +21,8 @@ class Site:
     """A project on a Redis of its own, which keeps what it has when it is killed."""
 
     def __init__(self, directory: Path) -> None:
-        data = directory / "redis"
-        data.mkdir()
-        self.redis = RedisServer(data, DURABLE)
+        self.redis = RedisServer(directory / "redis", DURABLE)
+        self.redis.start()
         url = self.redis.url
         env = {"TEST_LAYER": url.replace("redis:", "redis-streams:"), "TEST_RESULTS": url, "TEST_VISIBILITY": "2"}
         self.project = Project(directory, url, env)
@@ -72,8 +71,7 @@ def test_a_page_goes_on_when_its_interface_server_was_replaced(site: Site) -> No
         ticket = page.ticket(task)
         site.project.interface.kill()
         with pytest.raises(ConnectionClosed):
-            while True:
-                page.read(10)
+            page.until(lambda: False, "the socket to be closed")
     site.project.start_interface()
     with site.page() as page:
         page.ask("watch", ticket)
@@ -91,7 +89,8 @@ def test_what_a_task_reports_waits_for_redis(site: Site) -> None:
         task = page.start("write", words, "redis-on")
         page.until(lambda: page.text(task, "answer")[0], "the first words")
         ticket = page.ticket(task)
-        site.redis.kill()
+        assert site.redis.process is not None
+        site.redis.process.kill()
         site.project.let_go("redis-on")  # the task writes the other half while Redis is away, and ends
         wait_until(lambda: "live" in site.project.worker_output, "the worker to say that reports wait", 30)
         site.redis.start()
@@ -108,8 +107,7 @@ def test_a_page_is_told_that_a_task_is_not_known_any_more(site: Site) -> None:
     with site.page() as page:
         task = page.start("count", 4, "emptied-on")
         page.state(task, "started")
-        with site.redis.client() as client:
-            client: Any
+        with redis.Redis.from_url(site.redis.url) as client:
             client.flushall()
         page.ask("watch", page.ticket(task))
         page.state(task, "unknown")

@@ -464,8 +464,8 @@ def test_a_consumer_with_a_time_limit_is_handed_to_celerys_pool(make_site: Calla
     site.send("bounded", n=1)
     site.send("job", n=2)
     by_name = {request.name.rpartition(".")[2]: request for request in site.take(2)}
-    assert by_name["bounded"]._profile.is_handed_over
-    assert not by_name["job"]._profile.is_handed_over
+    assert by_name["bounded"].profile.is_handed_over
+    assert not by_name["job"].profile.is_handed_over
     by_name["bounded"].run()
     assert handled == []
     assert _celerys_queue(site.app) == before + 1

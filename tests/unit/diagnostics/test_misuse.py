@@ -20,9 +20,9 @@ REPLY = "websocket.send.3fa2!c1"
 
 @pytest.fixture(autouse=True)
 def _nothing_told(channel_layer: ChannelLayerWrapper) -> Iterator[None]:
-    misuse.told.clear()
+    misuse.reported.clear()
     yield
-    misuse.told.clear()
+    misuse.reported.clear()
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -251,8 +251,8 @@ def test_each_death_is_counted_and_the_last_makes_a_dead_letter(place: Store) ->
     taken = take(place, "a")
     assert taken is not None
     assert taken.deaths == MOST_DEATHS
-    assert place.write(lambda tx: tx.bury(taken.key, "killed five"))
-    assert not place.write(lambda tx: tx.bury(taken.key, "again"))
+    assert place.write(lambda tx: tx.dead_letter(taken.key, "killed five"))
+    assert not place.write(lambda tx: tx.dead_letter(taken.key, "again"))
     assert place.state("a")[:4] == (0, 0, None, 1)
 
 

@@ -42,8 +42,8 @@ def test_what_is_no_note(message: dict[str, object]) -> None:
 def test_what_is_left_and_closed_is_not_restored() -> None:
     memberships = Memberships(60)
     for group, channel in (("a", ONE), ("b", ONE), ("a", TWO)):
-        assert not memberships.told(Change(group, channel, joined=True))
-    assert not memberships.told(Change("b", ONE, joined=False))
+        assert not memberships.changed(Change(group, channel, joined=True))
+    assert not memberships.changed(Change("b", ONE, joined=False))
     assert not memberships.closed(TWO)
     assert restored(memberships) == [("a", ONE)]
 
@@ -52,9 +52,9 @@ def test_a_membership_is_restored_for_the_time_that_it_has_left(monkeypatch: pyt
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     memberships = Memberships(60)
-    memberships.told(Change("a", ONE, joined=True))
+    memberships.changed(Change("a", ONE, joined=True))
     now += 40
-    memberships.told(Change("b", ONE, joined=True))
+    memberships.changed(Change("b", ONE, joined=True))
     assert memberships.lost() == [("a", ONE, 20.0), ("b", ONE, 60.0)]
     now += 30
     assert memberships.lost() == [("b", ONE, 30.0)]
@@ -64,7 +64,7 @@ def test_of_many_groups_the_newest_are_remembered(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "MOST_GROUPS", 2)
     memberships = Memberships(60)
     for group in ("a", "b", "a", "c"):
-        memberships.told(Change(group, ONE, joined=True))
+        memberships.changed(Change(group, ONE, joined=True))
     assert restored(memberships) == [("a", ONE), ("c", ONE)]
 
 
@@ -72,11 +72,11 @@ def test_what_was_under_way_during_a_restoration_is_put_right(monkeypatch: pytes
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     memberships = Memberships(60)
-    memberships.told(Change("a", ONE, joined=True))
-    memberships.told(Change("a", TWO, joined=True))
+    memberships.changed(Change("a", ONE, joined=True))
+    memberships.changed(Change("a", TWO, joined=True))
     memberships.lost()
-    assert memberships.told(Change("a", ONE, joined=False))
-    assert memberships.told(Change("b", ONE, joined=True))
+    assert memberships.changed(Change("a", ONE, joined=False))
+    assert memberships.changed(Change("b", ONE, joined=True))
     assert memberships.closed(TWO)
     afterwards = memberships.afterwards()
     assert afterwards.begun == [("b", ONE, 60.0)]
@@ -86,4 +86,4 @@ def test_what_was_under_way_during_a_restoration_is_put_right(monkeypatch: pytes
     memberships.again(afterwards)
     assert memberships.afterwards() == afterwards
     now += 61  # all notes of that time have come
-    assert not memberships.told(Change("c", ONE, joined=True))
+    assert not memberships.changed(Change("c", ONE, joined=True))

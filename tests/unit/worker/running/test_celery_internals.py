@@ -14,6 +14,7 @@ from celery import Celery, Task, signals
 from celery.app import trace
 from celery.worker import state
 
+from channelsq.transport.celery_end_internals import worker_is_ending
 from channelsq.worker.running import (
     celery_fixup_internals,
     celery_state_internals,
@@ -63,15 +64,27 @@ def test_a_channel_process_is_recycled_after_so_many_tasks() -> None:
     assert celery_state_internals.tasks_begun() == before + 1
 
 
+def test_celery_changes_its_counts_and_revoked_ids_in_place() -> None:
+    """They are imported once: a copy would never see a revoked task, and nothing would see what it counts."""
+    state.revoked.add("message-2")
+    state.all_total_count[0] += 1
+    state.total_count["shop.task"] += 1
+    state.reset_state()
+    assert celery_state_internals.revoked is state.revoked
+    assert celery_state_internals.total_count is state.total_count
+    assert celery_state_internals.all_total_count is state.all_total_count
+    assert (len(state.revoked), state.all_total_count, dict(state.total_count)) == (0, [0], {})
+
+
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_worker_that_is_told_to_end_does(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not celery_state_internals.is_told_to_end()
+    assert not worker_is_ending()
     monkeypatch.setattr(state, "should_stop", code)
-    assert celery_state_internals.is_told_to_end()
+    assert worker_is_ending()
     assert not celery_state_internals.is_told_to_end_at_once()
     monkeypatch.setattr(state, "should_stop", None)
     monkeypatch.setattr(state, "should_terminate", 1)
-    assert celery_state_internals.is_told_to_end()
+    assert worker_is_ending()
     assert celery_state_internals.is_told_to_end_at_once()
 
 
@@ -141,6 +154,19 @@ def test_consumers_run_without_celerys_tracer_only_if_it_would_not_log_them() ->
         assert celery_tracer_internals.logs_success()
     finally:
         logger.setLevel(before)
+
+
+def test_a_consumers_tracer_is_that_of_a_tool_that_has_replaced_celerys(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, _ = traced(app)
+    assert celery_tracer_internals.is_of_celery(celery_tracer_internals.tracer_of(task.name, task, app, "here"))
+    monkeypatch.setattr(trace, "build_tracer", lambda name, *args, **kwargs: f"the tool's tracer of {name}")
+    assert celery_tracer_internals.tracer_of(task.name, task, app, "here") == f"the tool's tracer of {task.name}"
+
+
+def test_a_received_message_is_logged_as_celery_logs_a_task() -> None:
+    assert celery_tracer_internals.LOG_RECEIVED % {"name": "shop.task", "id": "1"} == "Task shop.task[1] received"
 
 
 def test_a_failure_outside_of_a_consumer_is_told_as_celery_tells_one(app: Celery) -> None:

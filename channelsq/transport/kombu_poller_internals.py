@@ -1,4 +1,7 @@
-"""Kombu's poller of Redis connections, extended for batches."""
+"""Kombu's poller of Redis connections, extended for batches.
+
+Private parts of Kombu; ``tests/unit/transport/test_kombu_poller_internals.py`` pins them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
+import kombu
 from kombu.transport.redis import MultiChannelPoller
 
 #: The number of messages delivered from batches, without an event loop, before connections are read again.
@@ -22,10 +26,15 @@ class Poller(MultiChannelPoller):
         super().__init__()
         self._local_run = 0
 
+    @property
+    def channels(self) -> list[Any]:
+        """The polled channels."""
+        return list(self._channels)
+
     def on_poll_start(self) -> None:
         """Start polls where there is credit; then send the acknowledgements that were sent with none of them."""
         super().on_poll_start()
-        for channel in list(self._channels):
+        for channel in self.channels:
             channel.flush_acks(wait=False)
 
     def get(self, callback: Callable[..., Any], timeout: float | None = None) -> None:
@@ -54,3 +63,27 @@ class Poller(MultiChannelPoller):
             self._in_protected_read = False
             while self.after_read:
                 self.after_read.pop()()
+
+
+def keep_polling(cycle: Any, hub: Any) -> None:
+    """Make an event loop continue to poll the other connections when one ends, and that one when it is back.
+
+    Before 5.7, Kombu stops polling all of them, and leaves the descriptor registered in the event loop.  The loop then
+    watches the next connection with the same number, without a callback for it.
+
+    Args:
+        cycle: the transport's poller, registered with the event loop.
+    """
+    if kombu.VERSION >= (5, 7):  # type: ignore[attr-defined]  # not in its stubs
+        return
+
+    def on_disconnect(connection: Any) -> None:
+        ended = {key for key in cycle._chan_to_sock if key[1].connection is connection}
+        for key in ended:
+            del cycle._chan_to_sock[key]
+        polled = {(channel, kind) for channel, _, kind in ended}
+        for fd in [fd for fd, channel in cycle._fd_to_chan.items() if channel in polled]:
+            hub.remove(fd)
+            del cycle._fd_to_chan[fd]
+
+    cycle._on_connection_disconnect = on_disconnect
