@@ -12,7 +12,6 @@
     │   ├── ChannelNotLocal            a ``!`` channel belongs to another process (ValueError)
     │   └── BrokerUnavailable          the broker or the groups' Redis does not answer (ConnectionError)
     ├── InvalidTicket                  a ticket of a live task is invalid, or has expired
-    ├── Cancelled                      raised in a live task that was cancelled
     ├── PublicError                    raised by a live task: its text is shown to the task's audience
     ├── ConsumeLater                   raised by a consumer: redeliver this message later
     ├── ResponseLater                  raised by a view or consumer: the response is sent elsewhere
@@ -37,7 +36,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery.exceptions import Ignore
 from django.core.exceptions import ImproperlyConfigured
 
 from channelsq.core.contracts import AnyMessage
@@ -47,7 +45,6 @@ from channelsq.core.names import WEBSOCKET_CONNECT, WEBSOCKET_DISCONNECT, WEBSOC
 __all__ = [
     "BadFrame",
     "BrokerUnavailable",
-    "Cancelled",
     "ChannelFull",
     "ChannelLayerError",
     "ChannelNotLocal",
@@ -93,13 +90,6 @@ class InvalidSessionEngine(ChannelsqError, ImproperlyConfigured, ValueError):
 
 class InvalidTicket(ChannelsqError):
     """A ticket of a live task is invalid, or has expired."""
-
-
-class Cancelled(ChannelsqError, Ignore):
-    """A live task was cancelled; ``progress()``, ``listeners()`` and a stream's ``write()`` raise it in the task.
-
-    Celery ignores it: the task is recorded as revoked, not as failed.
-    """
 
 
 class PublicError(ChannelsqError):

@@ -20,7 +20,8 @@ In the page, with the browser library::
     bridge.task(ticket).onprogress = ({ done, total, text }) => …
 """
 
-from channelsq.exceptions import Cancelled, InvalidTicket, PublicError
+from channelsq.exceptions import InvalidTicket, PublicError
+from channelsq.live.cancelled import Cancelled
 from channelsq.live.reporting import Stream, listeners, progress, stream
 from channelsq.live.starting import LiveTask, start
 

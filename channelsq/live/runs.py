@@ -11,8 +11,9 @@ from typing import Any
 from celery import current_task
 
 from channelsq import conf
-from channelsq.exceptions import BrokerUnavailable, Cancelled, ChannelsqError, PublicError
+from channelsq.exceptions import BrokerUnavailable, ChannelsqError, PublicError
 from channelsq.live import reporter
+from channelsq.live.cancelled import Cancelled
 from channelsq.live.headers import HEADER, LiveHeader, parts_of
 from channelsq.live.job_state import REVOKED, JobState
 from channelsq.live.streams import StreamBuffer

@@ -70,7 +70,7 @@ class LiveTask:
         """Cancel the task; return False if it has ended.
 
         Celery revokes its tasks that wait.  In a running one ``progress()``, ``listeners()`` and a stream's ``write()``
-        raise :class:`~channelsq.exceptions.Cancelled`; with ``CHANNEL_LIVE["terminate"]`` its process is ended.
+        raise :class:`~channelsq.live.Cancelled`; with ``CHANNEL_LIVE["terminate"]`` its process is ended.
 
         Raises:
             BrokerUnavailable: the layer does not answer.

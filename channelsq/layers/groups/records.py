@@ -131,7 +131,7 @@ class StoredRecords(RecordStore):
             changed = work(value)
             if changed is None and not is_known:
                 return value
-            # The remembered bytes may be out of date, so that nothing is to be changed must be confirmed.
+            # The remembered bytes may be out of date: whether they need no change is asked of the store as well.
             sealed = raw if changed is None else self._sealed(record, field, changed, seconds)
             assert sealed is not None
             is_replaced, current = self._replace(record, field, raw, sealed, seconds)
