@@ -85,6 +85,7 @@ INSTANCES = [
     MessageTooLarge(5, 3),
     ChannelNotLocal("a!b"),
     BrokerUnavailable("redis://example", OSError("refused")),
+    BrokerUnavailable("redis://example", "refused", "start it again", group="room"),
     WebsocketCloseException(3000),
     WebsocketCloseException(),
     DenyConnection(),
