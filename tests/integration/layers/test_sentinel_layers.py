@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 from collections.abc import Callable, Iterator
@@ -72,6 +73,38 @@ def test_groups_are_at_the_same_primary(
     assert (server.has_channels, server.has_groups) == (True, True)
     with server.connected() as client:
         assert client.info("replication")["role"] == "master"
+
+
+def test_hosts_as_channels_redis_has_them(tmp_path: Path) -> None:
+    with running_sentinels(tmp_path, password="p@ss:w/rd", sentinel_password="for-sentinels") as sentinels:
+        host = {
+            "sentinels": [("127.0.0.1", port) for port in sentinels.ports],
+            "master_name": NAME,
+            "password": sentinels.password,
+            "sentinel_kwargs": {"password": sentinels.sentinel_password},
+        }
+        with contextlib.closing(RedisChannelLayer(hosts=[host])) as one:
+            one.send("thing", {"n": 1})
+            assert one.receive(["thing"], block=True) == ("thing", {"n": 1})
+            one.group_add("room", "websocket.send.elsewhere!client")
+            assert one.group_channels("room") == ["websocket.send.elsewhere!client"]
+            (server,) = redis_servers(one)
+            with server.connected() as client:
+                assert client.info("replication")["role"] == "master"
+            address = address_of(one)
+            assert address is not None
+            assert address.locate() == ("127.0.0.1", sentinels.primary.port)
+        several = RedisChannelLayer(hosts=[{**host, "db": 1}, {**host, "db": 2}], standby=[{**host, "db": 2}])
+        with contextlib.closing(several):
+            client_channel = several.new_channel("websocket.send!")
+            several.group_add("room", client_channel)
+            several.send_group("room", {"n": 2})
+            assert several.receive([client_channel], block=True) == (client_channel, {"n": 2})
+        with client_of(sentinels.primary.port, password=sentinels.password) as asked:
+            assert asked.info("keyspace").keys() == {"db0", "db1"}
+        wrong = RedisChannelLayer(hosts=[{**host, "master_name": "another"}])
+        with contextlib.closing(wrong), pytest.raises(BrokerUnavailable, match=f"only '{NAME}': correct master_name"):
+            wrong.send("thing", {})
 
 
 def test_the_name_may_stand_in_the_options(monkeypatch: pytest.MonkeyPatch, make: Make, sentinels: Sentinels) -> None:
