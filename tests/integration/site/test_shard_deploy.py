@@ -143,6 +143,7 @@ class Site:
         old = self.worker
         self.start_workers()
         self.check_groups()
+        self.check_changes_are_seen()
         assert old.terminate(60) == 0
         self.check_groups()
         self.webs.pop(0).close()
@@ -186,6 +187,17 @@ class Site:
             20,
         )
         assert all(sorted(each[known:]) == sorted(texts) for each, known in zip(heard, before, strict=True))
+
+    def check_changes_are_seen(self) -> None:
+        """Check that what a web process with old settings writes is seen by one with new settings, and vice versa."""
+        for here, there in (self.webs, self.webs[::-1]):
+            (member, *_) = here.group_channels("room-0")
+            for room in range(ROOMS):
+                group = f"other-room-{room}"
+                here.group_add(group, member)
+                wait_until(lambda group=group: there.group_channels(group) == [member], "the member")  # type: ignore[misc]  # noqa: B023
+                there.group_discard(group, member)
+                wait_until(lambda group=group: not here.group_channels(group), "its end")  # type: ignore[misc]  # noqa: B023
 
     def check_runs(self) -> None:
         """Check that each frame and each ordinary message was handled once; the sockets end here."""
