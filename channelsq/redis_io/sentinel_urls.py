@@ -110,7 +110,8 @@ def missing_name(sentinels: Iterable[tuple[str, int]]) -> ValueError:
     places = ", ".join(f"{host}:{port}" for host, port in sentinels)
     return ValueError(
         f"master_name is not set for the sentinels {places}: add ?master_name=… to the URL, or set it in the transport "
-        "options (for Celery's broker on sentinel:// only there); it is the name in their configuration (sentinel monitor <name> …), such as mymaster"
+        "options (for Celery's broker on sentinel:// only there); it is the name in their configuration (sentinel "
+        "monitor <name> …), such as mymaster"
     )
 
 
