@@ -149,18 +149,27 @@ class ChannelNotLocal(ChannelLayerError, ValueError):
 
 
 class BrokerUnavailable(ChannelLayerError, ConnectionError):
-    """The broker (or the Redis that holds the groups) cannot be reached; nothing was sent."""
+    """The broker (or the Redis that holds the groups) cannot be reached; nothing was sent.
 
-    def __init__(self, url: str, reason: object, remedy: str = "") -> None:
+    Args:
+        url: the server, without a password.
+        reason: what happened.
+        remedy: what the operator can do.
+        group: the group that is on this one of several servers; None if the failure concerns no single group.
+    """
+
+    def __init__(self, url: str, reason: object, remedy: str = "", group: str | None = None) -> None:
         self.url = url
         self.reason = str(reason)
+        self.group = group
         self.remedy = remedy or (
             "start it, or correct the URL in CHANNEL_LAYERS['default']['CONFIG'] (the demo project reads REDIS_URL)"
         )
-        super().__init__(f"no connection to {url}: {reason}; {self.remedy}")
+        what = "" if group is None else f", which has the group {group!r}"
+        super().__init__(f"no connection to {url}{what}: {reason}; {self.remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.url, self.reason, self.remedy)
+        return type(self), (self.url, self.reason, self.remedy, self.group)
 
 
 class ConsumeLater(ChannelsqError):

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from channelsq.core import names
 from channelsq.exceptions import InvalidChannelLayerError
-from channelsq.layers.contract.broker_urls import same_broker, shown
+from channelsq.layers.contract.broker_urls import check_sentinel_url, same_broker, shown
 from channelsq.layers.contract.layer_settings import LayerSettings
 from channelsq.layers.contract.layer_values import ChannelState, Send
 from channelsq.layers.contract.membership_notes import Change, note
@@ -20,9 +20,11 @@ from channelsq.layers.contract.source_contract import Source, SourceOptions
 from channelsq.layers.groups.begun_marks import RedisBegun
 from channelsq.layers.groups.group_stores import RedisGroups
 from channelsq.layers.kombu import KombuChannelLayer
+from channelsq.layers.redis_hosts import Host, urls_of
 from channelsq.layers.shards.sharded_layer import ShardedChannelLayer
 from channelsq.layers.stream_sender import DirectSender
 from channelsq.redis_core.commands import Command
+from channelsq.redis_io.sentinel_urls import is_sentinel_url
 from channelsq.transport import streams_url
 
 #: Keys of the Redis layer of Channels 1 without a meaning here, and what to do instead.  Empty values are ignored.
@@ -34,39 +36,6 @@ _OF_CHANNELS_1 = {
 }
 
 
-def _urls_of(hosts: object, key: str = "hosts") -> list[str]:
-    """Return the URLs in ``CONFIG["hosts"]``; raise InvalidChannelLayerError for an invalid value."""
-    if not isinstance(hosts, (list, tuple)) or not hosts:
-        raise InvalidChannelLayerError(
-            f"RedisChannelLayer's CONFIG[{key!r}] must be a list of URLs or (host, port), such as "
-            f'["redis://localhost:6379/0"] or [("localhost", 6379)], '
-            f"not {_described(hosts) if hosts else 'an empty one'}"
-        )
-    return [_url_of(host, key) for host in hosts]
-
-
-def _url_of(host: object, key: str) -> str:
-    if isinstance(host, str):
-        return host
-    if isinstance(host, (list, tuple)) and len(host) == 2:
-        name, port = host
-        if isinstance(name, str) and name and type(port) is int and 0 < port < 65536:
-            return f"redis://{f'[{name}]' if ':' in name else name}:{port}/0"
-    raise InvalidChannelLayerError(
-        f"RedisChannelLayer's CONFIG[{key!r}] must have a URL in a str, or (host, port) with a number for the port, "
-        f'such as ("localhost", 6379), not {_described(host)}'
-    )
-
-
-def _described(value: object) -> str:
-    """Return a value in ``hosts`` for an error, without a password."""
-    if isinstance(value, str):
-        return f"the str {shown(value)!r}" if "://" in value else f"the str {value.rpartition('@')[2]!r}"
-    if isinstance(value, (list, tuple)) and len(value) == 2 and "@" not in str(value):
-        return repr(tuple(value))
-    return f"a {type(value).__name__}"
-
-
 def _sharded(url: object, hosts: object, standby: object, config: dict[str, Any]) -> ShardedChannelLayer:
     """Return the layer of several servers; raise InvalidChannelLayerError for settings that do not fit."""
     if url is not None:
@@ -76,16 +45,23 @@ def _sharded(url: object, hosts: object, standby: object, config: dict[str, Any]
             "RedisChannelLayer takes no CONFIG['groups_url'] with several CONFIG['hosts'], which keep the groups; "
             "leave it out"
         )
-    shards = [RedisChannelLayer(url=each, **config) for each in _urls_of(hosts)]
+    shards = [RedisChannelLayer(url=each, **config) for each in urls_of(hosts)]
     first = shards[0]
     own = {name: config[name] for name in signature(LayerSettings).parameters if name in config}
     return ShardedChannelLayer(
         shards,
-        standby=[first.streams_url_of(each) for each in (_urls_of(standby, "standby") if standby else ())],
+        standby=[_standby_url(first, each) for each in (urls_of(standby, "standby") if standby else ())],
         threads=first.threads,
         processes=first.processes,
         **own,
     )
+
+
+def _standby_url(layer: RedisChannelLayer, url: str) -> str:
+    url = layer.streams_url_of(url)
+    if is_sentinel_url(url):
+        check_sentinel_url("RedisChannelLayer's CONFIG['standby']", url, lambda: layer.transport_options)
+    return url
 
 
 class RedisChannelLayer(KombuChannelLayer):
@@ -96,8 +72,9 @@ class RedisChannelLayer(KombuChannelLayer):
     Args:
         url: the Redis: ``redis://``, ``rediss://``, ``unix://``, ``redis+socket://`` or ``sentinel://``, or the
             transport's schemes, such as ``redis-streams://``; the Celery app's broker if left out.
-        hosts: the Redis servers in the form of Channels 1, a list of ``redis://`` URLs or ``(host, port)``.  With more
-            than one, a :class:`ShardedChannelLayer` is returned, which spreads channels and groups over them.
+        hosts: the Redis servers in the form of Channels, a list of ``redis://`` URLs, ``(host, port)`` or, for a
+            primary that Sentinels name, ``{"sentinels": [(host, port)], "master_name": name}``.  With more than one, a
+            :class:`ShardedChannelLayer` is returned, which spreads channels and groups over them.
         standby: those of several ``hosts`` that are read and given nothing new, while servers are added or removed.
         config: see :class:`KombuChannelLayer`.
 
@@ -111,8 +88,8 @@ class RedisChannelLayer(KombuChannelLayer):
         cls,
         *,
         url: str | None = None,
-        hosts: Sequence[str | tuple[str, int]] | None = None,
-        standby: Sequence[str | tuple[str, int]] = (),
+        hosts: Sequence[Host] | None = None,
+        standby: Sequence[Host] = (),
         **config: Any,
     ) -> Any:
         if cls is RedisChannelLayer and isinstance(hosts, (list, tuple)) and len(hosts) > 1:
@@ -123,8 +100,8 @@ class RedisChannelLayer(KombuChannelLayer):
         self,
         *,
         url: str | None = None,
-        hosts: Sequence[str | tuple[str, int]] | None = None,
-        standby: Sequence[str | tuple[str, int]] = (),
+        hosts: Sequence[Host] | None = None,
+        standby: Sequence[Host] = (),
         **config: Any,
     ) -> None:
         for name, remedy in _OF_CHANNELS_1.items():
@@ -133,7 +110,7 @@ class RedisChannelLayer(KombuChannelLayer):
         if hosts is not None:
             if url is not None:
                 raise InvalidChannelLayerError("RedisChannelLayer takes CONFIG['url'] or CONFIG['hosts'], not both")
-            (url,) = _urls_of(hosts)
+            (url,) = urls_of(hosts)
         if standby:
             raise InvalidChannelLayerError(
                 "RedisChannelLayer's CONFIG['standby'] is for several CONFIG['hosts']; leave it out"

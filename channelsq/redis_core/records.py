@@ -1,4 +1,4 @@
-"""The replies and arguments of commands about records, see :mod:`channelsq.layers.groups.records`.
+"""The replies and arguments of commands about the records of a layer.
 
 ``<prefix>:record:{<record>}``  hash: the fields of a record; expires
 """

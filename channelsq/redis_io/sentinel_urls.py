@@ -24,9 +24,12 @@ _FORM = "sentinel://:password@host1:26379;sentinel://host2:26379/0?master_name=m
 
 #: Options of a TLS connection, as redis-py names them.
 _TLS = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"})
-_OF_SERVERS = _TLS | {"ssl"}
-_OF_SENTINELS = frozenset({"username", "password"}) | _OF_SERVERS
-_KNOWN = {"master_name", *_OF_SERVERS, *(f"sentinel_{name}" for name in _OF_SENTINELS)}
+#: The options of the connections to the servers.
+OF_SERVERS = _TLS | {"ssl"}
+
+#: The options of the connections to the Sentinels, which have ``sentinel_`` in front in a URL.
+OF_SENTINELS = frozenset({"username", "password"}) | OF_SERVERS
+_KNOWN = {"master_name", *OF_SERVERS, *(f"sentinel_{name}" for name in OF_SENTINELS)}
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -107,7 +110,8 @@ def missing_name(sentinels: Iterable[tuple[str, int]]) -> ValueError:
     places = ", ".join(f"{host}:{port}" for host, port in sentinels)
     return ValueError(
         f"master_name is not set for the sentinels {places}: add ?master_name=… to the URL, or set it in the transport "
-        "options; it is the name in their configuration (sentinel monitor <name> …), such as mymaster"
+        "options (for Celery's broker on sentinel:// only there); it is the name in their configuration (sentinel "
+        "monitor <name> …), such as mymaster"
     )
 
 
@@ -190,7 +194,7 @@ def _netloc(host: str) -> str:
 
 def _divided(options: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options for the servers, and redis-py's keyword arguments for the Sentinels."""
-    servers = {name: _value(name, value) for name, value in options.items() if name in _OF_SERVERS}
+    servers = {name: _value(name, value) for name, value in options.items() if name in OF_SERVERS}
     theirs = {
         name.removeprefix("sentinel_"): _value(name, value)
         for name, value in options.items()

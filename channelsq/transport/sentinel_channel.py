@@ -93,3 +93,22 @@ def take_url_apart(client: Any) -> None:
     client.alt = place.bare.split(";")
     client.transport_options = place.options(client.transport_options)
     client.ssl = client.ssl or dict(place.tls or {}) or False
+
+
+class StockSentinelChannel(SentinelConnections, kombu_redis.SentinelChannel):
+    """A channel of Kombu's own Sentinel transport, on lists, whose connections follow the primary."""
+
+    from_transport_options = kombu_redis.SentinelChannel.from_transport_options
+
+
+class StockSentinelTransport(kombu_redis.SentinelTransport):
+    """Kombu's own Sentinel transport, on lists, whose connections follow the primary.
+
+    Kombu's connections wait for a primary that is frozen until a timeout.
+    """
+
+    Channel: Any = StockSentinelChannel
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        take_url_apart(client)
+        super().__init__(client, **kwargs)

@@ -44,6 +44,13 @@ def connect(message: Message) -> None:
     Group("room").add(message.reply_channel)
 
 
+def join(message: Message, room: str) -> None:
+    """Open the socket, and add it to a group of its own room."""
+    assert message.reply_channel is not None
+    message.reply_channel.send({"accept": True})
+    Group(f"room-{room}").add(message.reply_channel)
+
+
 def disconnect(message: Message) -> None:
     record("disconnect", f"{message['path']} {message['code']}")
 

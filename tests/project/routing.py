@@ -39,6 +39,7 @@ channel_routing = [
     route("websocket.receive", "tests.project.members.receive", path=r"^/members/$", ordered=False),
     route("websocket.connect", "tests.project.members.connect_by_token", path=r"^/tokens/$"),
     route("websocket.receive", "tests.project.members.receive", path=r"^/tokens/$", ordered=False),
+    route("websocket.connect", "tests.project.consumers.join", path=r"^/rooms/(?P<room>\d+)/$"),
     route("websocket.connect", "tests.project.consumers.connect"),
     route("websocket.receive", "tests.project.consumers.receive", path=r"^/chat/(?P<room>\w+)/$"),
     route("websocket.receive", "tests.project.consumers.deadly", path=r"^/deadly/$"),

@@ -7,8 +7,8 @@ import itertools
 import random
 import threading
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -75,6 +75,8 @@ class Swarm(Sockets):
         self.answers: Counter[str] = Counter()
         #: When answers came, by time.monotonic().
         self.times: list[float] = []
+        #: The same of each socket, by number.
+        self.times_of: defaultdict[int, list[float]] = defaultdict(list)
         self._stopping = False
         self._patience = 0.0
 
@@ -104,8 +106,11 @@ class Swarm(Sockets):
 
     def longest_gap(self, since: float) -> float:
         """The most seconds without any answer, from ``since`` (time.monotonic()) on."""
-        times = [since, *sorted(moment for moment in self.times if moment > since)]
-        return max((after - before for before, after in itertools.pairwise(times)), default=float("inf"))
+        return _longest_gap(self.times, since)
+
+    def longest_silence(self, since: float) -> float:
+        """The most seconds that any single socket was without an answer, from ``since`` on."""
+        return max(_longest_gap(self.times_of[number], since) for number in range(self.count))
 
     async def _echo(self, number: int, socket: ClientConnection) -> None:
         credit = asyncio.Semaphore(self.window)
@@ -115,6 +120,7 @@ class Swarm(Sockets):
             async for text in socket:
                 assert isinstance(text, str)
                 self.times.append(time.monotonic())
+                self.times_of[number].append(self.times[-1])
                 self.answers[text] += 1
                 if text in mine:
                     mine.discard(text)
@@ -142,6 +148,11 @@ class Swarm(Sockets):
                 raise ConnectionClosed(None, None)  # before its time
         finally:
             reader.cancel()
+
+
+def _longest_gap(moments: Iterable[float], since: float) -> float:
+    times = [since, *sorted(moment for moment in moments if moment > since)]
+    return max((after - before for before, after in itertools.pairwise(times)), default=float("inf"))
 
 
 def echoes(url: str) -> bool:

@@ -41,7 +41,7 @@ ALL = [
 
 
 def test_one_base() -> None:
-    assert len(ALL) == 20
+    assert len(ALL) == 22
     assert all(issubclass(kind, ChannelsqError) for kind in ALL)
     assert not any(issubclass(kind, TypeError) for kind in ALL)
 
@@ -85,6 +85,7 @@ INSTANCES = [
     MessageTooLarge(5, 3),
     ChannelNotLocal("a!b"),
     BrokerUnavailable("redis://example", OSError("refused")),
+    BrokerUnavailable("redis://example", "refused", "start it again", group="room"),
     WebsocketCloseException(3000),
     WebsocketCloseException(),
     DenyConnection(),

@@ -31,7 +31,8 @@ PUBLIC = {
         "ConsumeLater", "ResponseLater", "RequestTimeout", "RequestAborted", "DenyConnection", "ChannelSocketException",
         "WebsocketCloseException", "SendNotAvailableOnDemultiplexer", "ChannelsqError", "ChannelFull",
         "MessageTooLarge", "BrokerUnavailable", "ChannelLayerError", "ChannelNotLocal", "InvalidChannelLayerError",
-        "InvalidRouting", "InvalidSessionEngine", "InvalidToken", "BadFrame", "RequestIncomplete",
+        "InvalidRouting", "InvalidSessionEngine", "InvalidToken", "BadFrame", "RequestIncomplete", "InvalidTicket",
+        "PublicError",
     ],
     "channelsq.handler": ["AsgiRequest", "AsgiHandler", "ViewConsumer"],
     "channelsq.security.websockets": [
@@ -47,6 +48,10 @@ PUBLIC = {
         "channel_and_http_session_user_from_http", "channel_session_user_from_token", "token_user",
         "log_in",
     ],
+    "channelsq.live": [
+        "start", "progress", "stream", "listeners", "LiveTask", "Stream", "Cancelled", "InvalidTicket", "PublicError",
+    ],
+    "channelsq.live.routing": ["channel_routing"],
     "channelsq.generic": ["BaseConsumer"],
     "channelsq.generic.websockets": [
         "WebsocketConsumer", "JsonWebsocketConsumer", "WebsocketDemultiplexer", "WebsocketMultiplexer",

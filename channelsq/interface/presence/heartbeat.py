@@ -22,7 +22,7 @@ from channelsq.interface.basis.limits import Limits
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.link.replies import Delivery
 from channelsq.interface.presence.socket_groups import Memberships
-from channelsq.layers.contract.membership_notes import read_note
+from channelsq.layers.contract.membership_notes import Change, read_note
 from channelsq.layers.groups.presence import Presence
 
 logger = logging.getLogger("channelsq.interface.heartbeat")
@@ -136,15 +136,18 @@ class Heartbeat:
     def on_reply(self, delivery: Delivery) -> None:
         """Record that a socket joined or left a group; see :class:`channelsq.interface.link.replies.Receiver`."""
         change = read_note(delivery.message)
-        if change is None:
-            return
+        if change is not None:
+            self.on_change(change)
+
+    def on_change(self, change: Change, *, is_elsewhere: bool = False) -> None:
+        """Record that a socket joined or left a group; write it if it may have been written to another server."""
         with self._changed:
             if change.channel not in self._open:
                 # The consumer outlived the socket, for example because its message was redelivered to another worker.
                 if change.joined:
                     self._late_members.append(change.channel)
                     self._changed.notify()
-            elif self._memberships.changed(change):
+            elif self._memberships.changed(change, is_elsewhere=is_elsewhere):
                 self._afterwards = True
                 self._changed.notify()
 
@@ -256,7 +259,7 @@ class Heartbeat:
         )
 
     def _put_right(self) -> None:
-        """Correct the changes that raced with a restoration."""
+        """Write the changes that raced with a restoration, or were written to another server."""
         with self._changed:
             self._afterwards = False
         afterwards = self._memberships.afterwards()

@@ -19,16 +19,17 @@ class Heartbeats:
     """The heartbeats of an interface server on the servers of its layer, see :class:`Heartbeat`.
 
     A server that is away keeps only its own heartbeat waiting.  A socket is recorded on its own server, a membership
-    where its group is.
+    where its group is.  While a server is on standby, processes with other settings look for some groups on it; the
+    members of these are kept on both servers.
 
     Args:
         heartbeats: one for each server.
-        place_of: returns the place of a group's server.
+        kept_on: returns the places of the servers that keep a group.
     """
 
-    def __init__(self, heartbeats: Sequence[Heartbeat], place_of: Callable[[str], int]) -> None:
+    def __init__(self, heartbeats: Sequence[Heartbeat], kept_on: Callable[[str], Sequence[int]]) -> None:
         self._heartbeats = tuple(heartbeats)
-        self._place_of = place_of
+        self._kept_on = kept_on
 
     def start(self) -> None:
         """Start."""
@@ -57,7 +58,9 @@ class Heartbeats:
         """Record that a socket joined or left a group; see :class:`channelsq.interface.link.replies.Receiver`."""
         change = read_note(delivery.message)
         if change is not None:
-            self._heartbeats[self._place_of(change.group)].on_reply(delivery)
+            places = self._kept_on(change.group)
+            for place in places:
+                self._heartbeats[place].on_change(change, is_elsewhere=len(places) > 1)
 
     def on_done(self, order: int) -> None:
         """Do nothing; see :class:`channelsq.interface.link.replies.Receiver`."""
@@ -103,4 +106,4 @@ def heartbeat_of(
             is_recorded=lambda channel: placement.first(channel) == place,
         )
 
-    return Heartbeats([on(place) for place in range(len(channel_layer.shards))], placement.first)
+    return Heartbeats([on(place) for place in range(len(channel_layer.shards))], placement.kept_on)

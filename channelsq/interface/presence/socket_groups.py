@@ -48,8 +48,13 @@ class Memberships:
         self._changed: dict[tuple[str, str], None] = {}
         self._gone: list[str] = []
 
-    def changed(self, change: Change) -> bool:
-        """Record that a membership began or ended; return whether :meth:`afterwards` has something because of it."""
+    def changed(self, change: Change, *, is_elsewhere: bool = False) -> bool:
+        """Record that a membership began or ended; return whether :meth:`afterwards` has something because of it.
+
+        Args:
+            change: the change.
+            is_elsewhere: whether it may have been written to another server than that of this record.
+        """
         group, channel, joined = change
         with self._lock:
             groups = self._ends.get(channel)
@@ -62,7 +67,9 @@ class Memberships:
                     del groups[next(iter(groups))]
             elif groups is not None:
                 groups.pop(group, None)
-            if channel not in self._restored or time.monotonic() - self._restored_at > _SETTLING:
+            if is_elsewhere:
+                self._restored.add(channel)  # so that the membership ends with the socket
+            elif channel not in self._restored or time.monotonic() - self._restored_at > _SETTLING:
                 return False
             self._changed[group, channel] = None
             return True
@@ -98,7 +105,7 @@ class Memberships:
             ]
 
     def afterwards(self) -> Afterwards:
-        """Return the corrections after a restoration, each of them once."""
+        """Return the corrections after a restoration, and changes that were written elsewhere, each of them once."""
         now = time.monotonic()
         result = Afterwards([], [], [])
         with self._lock:

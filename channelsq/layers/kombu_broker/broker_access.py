@@ -31,6 +31,7 @@ from channelsq.layers.wire.signing import Signing, is_required
 from channelsq.layers.wire.wire_forms import Entry
 from channelsq.redis_io.sentinel_urls import is_sentinel_url, read_sentinel_url
 from channelsq.transport import SCHEMES
+from channelsq.transport.sentinel_channel import StockSentinelTransport
 
 #: The prefix with which queues have the names of their channels.
 DEFAULT_PREFIX = "channelsq"
@@ -227,6 +228,7 @@ class KombuBroker(BaseChannelLayer):
             url, options, ssl = place.kombu_url, place.options(options), ssl or dict(place.tls or {})
         return kind(
             url,
+            transport=StockSentinelTransport if self.scheme == "sentinel" else None,
             ssl=ssl or False,
             transport_options=options,
             connect_timeout=patience.CONNECT_TIMEOUT,

@@ -91,15 +91,20 @@ class KombuListener:
                 wait = min(wait * 2, 2.0)
 
     def _listen(self, connection: Connection, *, again: bool) -> None:
-        with self._consumer(connection):
-            if again:
-                logger.info("queue %s: listening again", self._queue.name, extra={"action": "broker_back"})
-            self.connected = True
-            try:
-                self._drain(connection)
-            except Exception:
-                connection.collect()  # a half-open connection would not answer a close
-                raise
+        consumer = self._consumer(connection)
+        consumer.consume()
+        if again:
+            logger.info("queue %s: listening again", self._queue.name, extra={"action": "broker_back"})
+        self.connected = True
+        try:
+            self._drain(connection)
+        except Exception:
+            # A half-open connection would not answer a close.  The consumer is left as it is: with Kombu 5.5 its end
+            # raises AttributeError afterwards.
+            connection.collect()
+            raise
+        with suppress(Exception):  # the connection is closed next
+            consumer.cancel()
 
     def _consumer(self, connection: Connection) -> Consumer:
         channel: Any = connection.channel()

@@ -23,7 +23,7 @@ from channelsq.redis_core.commands import Command
 from channelsq.redis_io.away import UNREACHABLE, ServerAway
 from channelsq.transport.celery_end_internals import worker_is_ending
 from channelsq.transport.enduring import EnduringChannel, EnduringTransport
-from channelsq.transport.sentinel_channel import SentinelConnections, take_url_apart
+from channelsq.transport.sentinel_channel import SentinelConnections, StockSentinelTransport
 
 logger = logging.getLogger("channelsq.worker")
 
@@ -267,20 +267,17 @@ class SentinelChannel(SentinelConnections, Channel, kombu_redis.SentinelChannel)
     from_transport_options = kombu_redis.SentinelChannel.from_transport_options
 
 
-class SentinelTransport(EnduringTransport, kombu_redis.SentinelTransport):
+class SentinelTransport(EnduringTransport, StockSentinelTransport):
     """``sentinel://``."""
 
     Channel = SentinelChannel
-
-    def __init__(self, client: Any, **kwargs: Any) -> None:
-        take_url_apart(client)
-        super().__init__(client, **kwargs)
 
 
 #: The replacement of each of Kombu's transports.
 _INSTEAD: dict[Any, type[EnduringTransport]] = {
     kombu_redis.Transport: Transport,
     kombu_redis.SentinelTransport: SentinelTransport,
+    StockSentinelTransport: SentinelTransport,
 }
 
 

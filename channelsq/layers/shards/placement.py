@@ -53,12 +53,11 @@ class Placement:
 
     def __init__(self, servers: Sequence[str], standby: Sequence[str] = ()) -> None:
         self.servers = tuple(servers)
-        #: The place and the key of the hash of each server that is given something.
-        self._taking = [
-            (place, blake2b(server.encode(), digest_size=32).digest())
-            for place, server in enumerate(servers)
-            if server not in standby
+        #: The place and the key of the hash of each server.
+        self._keys = [
+            (place, blake2b(server.encode(), digest_size=32).digest()) for place, server in enumerate(servers)
         ]
+        self._idle = frozenset(place for place, server in enumerate(servers) if server in standby)
         self._orders: dict[str, tuple[int, ...]] = {}
 
     def order(self, name: str) -> tuple[int, ...]:
@@ -70,11 +69,25 @@ class Placement:
         if order is None:
             if len(self._orders) >= _MOST_REMEMBERED:
                 self._orders.clear()
-            encoded = name.encode()
-            weights = [(blake2b(encoded, digest_size=8, key=key).digest(), place) for place, key in self._taking]
-            order = self._orders[name] = tuple(place for _, place in sorted(weights, reverse=True))
+            order = self._orders[name] = tuple(place for place in self._order_of_all(name) if place not in self._idle)
         return order
+
+    def _order_of_all(self, name: str) -> list[int]:
+        encoded = name.encode()
+        weights = [(blake2b(encoded, digest_size=8, key=key).digest(), place) for place, key in self._keys]
+        return [place for _, place in sorted(weights, reverse=True)]
 
     def first(self, name: str) -> int:
         """Return the place of the name's own server."""
         return self.order(name)[0]
+
+    def kept_on(self, group: str) -> tuple[int, ...]:
+        """Return the places of the servers that keep the members of a group, its own last.
+
+        The others are on standby, and are the group's own for processes with settings before or after these.
+        """
+        first = self.first(group)
+        if not self._idle:
+            return (first,)
+        order = self._order_of_all(group)
+        return tuple(order[: order.index(first) + 1])

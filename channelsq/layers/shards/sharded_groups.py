@@ -7,11 +7,14 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, TypeVar
 
+from channelsq.exceptions import BrokerUnavailable
 from channelsq.layers.groups.group_stores import GroupSizes, GroupStore
 from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.shards.placement import Placement
 
 T = TypeVar("T")
+
+_REMEDY = "start it again, or remove it from CONFIG['hosts'], and its groups move to the other servers (docs/layers.md)"
 
 
 class Servers(Protocol):
@@ -39,6 +42,11 @@ class Servers(Protocol):
         """Return the results of the servers that answer."""
 
 
+def names_group(error: BrokerUnavailable, group: str) -> BrokerUnavailable:
+    """Return the error of a server with the name of the group that was to be used."""
+    return BrokerUnavailable(error.url, error.reason, _REMEDY, group)
+
+
 class ShardedGroups(GroupStore):
     """See :class:`GroupStore`.  A group whose server is away cannot be changed, read or sent to.
 
@@ -51,7 +59,10 @@ class ShardedGroups(GroupStore):
         self._layer = layer
 
     def _of(self, group: str, call: Callable[[KombuBroker], T]) -> T:
-        return self._layer.on(self._layer.placement.first(group), call)
+        try:
+            return self._layer.on(self._layer.placement.first(group), call)
+        except BrokerUnavailable as error:
+            raise names_group(error, group) from error
 
     def add(self, group: str, channel: str) -> None:
         self._of(group, lambda shard: shard.group_add(group, channel))

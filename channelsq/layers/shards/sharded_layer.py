@@ -30,7 +30,7 @@ from channelsq.layers.kombu_broker.broker_access import KombuBroker
 from channelsq.layers.shards.homes import Homes
 from channelsq.layers.shards.placement import Placement, server_name
 from channelsq.layers.shards.shard_health import ShardHealth
-from channelsq.layers.shards.sharded_groups import ShardedGroups
+from channelsq.layers.shards.sharded_groups import ShardedGroups, names_group
 from channelsq.layers.shards.sharded_listener import ShardedListener
 from channelsq.layers.shards.sharded_presence import ShardedPresence
 from channelsq.layers.shards.sharded_records import ShardedRecords
@@ -235,8 +235,10 @@ class ShardedChannelLayer(BaseChannelLayer):
                     full = full or error
                 except BrokerUnavailable as error:
                     left += [each for each in batch if attempt + 1 < len(each[1])]
-                    if any(attempt + 1 >= len(places) for _, places in batch):
-                        lost = lost or error
+                    refused = [send for send, places in batch if attempt + 1 >= len(places)]
+                    if refused and lost is None:
+                        group = next((send.target for send in refused if send.group), None)
+                        lost = error if group is None else names_group(error, group)
             if not left:
                 break
         if lost is not None:

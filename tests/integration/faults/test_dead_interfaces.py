@@ -166,13 +166,13 @@ def test_a_process_that_comes_back_just_before_its_removal_counts_as_dead_once(m
     presence = make_site("redis-streams").layer.presence
     presence.beat("p", 60)
     presence.mark_dead("p")
-    assert presence.beat("p", 60).buried
+    assert presence.beat("p", 60).is_marked_dead
     presence.revive("p")
     presence.remove("p")  # by a process that had asked before whether it is back
-    assert not presence.beat("p", 60).buried
+    assert not presence.beat("p", 60).is_marked_dead
     presence.mark_dead("q")
     presence.remove("q")
-    assert presence.beat("q", 60).buried
+    assert presence.beat("q", 60).is_marked_dead
 
 
 @SCHEMES

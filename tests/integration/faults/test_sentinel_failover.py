@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.demo import fresh_redis
 from tests.support.project import Project
 from tests.support.sentinels import NAME, Sentinels
 from tests.support.servers import RedisServer
@@ -31,12 +32,15 @@ class Stack:
     Args:
         directory: an existing, empty one.
         pool: the worker's.
+        celery_url: Celery's broker, for a layer on Kombu's own transport; without it that is the layer's, on streams.
     """
 
-    def __init__(self, directory: Path, pool: str) -> None:
+    def __init__(self, directory: Path, pool: str, celery_url: str = "") -> None:
         self.sentinels = Sentinels(directory)
         env = {"TEST_FAST": "1", "TEST_CAPACITY": "1000"}
-        self.project = Project(directory, self.sentinels.streams_url, env)
+        if celery_url:
+            env |= {"TEST_LAYER": self.sentinels.url, "TEST_GROUPS": self.sentinels.url}
+        self.project = Project(directory, celery_url or self.sentinels.streams_url, env)
         self._pool = pool
 
     def start(self) -> None:
@@ -143,3 +147,17 @@ def test_an_operator_orders_a_failover(stack: Stack) -> None:
     lost = swarm.stop(patience=10)
     assert len(lost) <= stack.given_up - before
     assert len(lost) <= SOCKETS * WINDOW
+
+
+@pytest.mark.ways("other ways")
+def test_the_primary_of_a_layer_on_kombus_own_transport_is_frozen(redis_url: str, tmp_path: Path) -> None:
+    stack = Stack(tmp_path, "threads", fresh_redis(redis_url))
+    try:
+        stack.start()
+        old = stack.sentinels.primary
+        swarm = stack.swarm()
+        began = time.monotonic()
+        stack.sentinels.freeze(old)
+        outlast(stack, old, swarm, began, set(swarm.sent))
+    finally:
+        stack.stop()

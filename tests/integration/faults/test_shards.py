@@ -25,7 +25,7 @@ from tests.support.servers import RedisServer
 from tests.support.swarm import Swarm, echoes
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(180), pytest.mark.ways("^(?!.*prefork)")]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180), pytest.mark.ways("^(?!.*(prefork|gevent))")]
 
 SOCKETS = 20
 
@@ -116,7 +116,7 @@ class Stack:
             server.stop()
 
 
-@pytest.fixture(scope="module", params=["threads", "prefork"])
+@pytest.fixture(scope="module", params=["threads", "prefork", "gevent"])
 def module_stack(
     request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:

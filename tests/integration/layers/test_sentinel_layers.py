@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from celery import Celery
 
 from channelsq import conf
+from channelsq.core import names
 from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError
 from channelsq.interface.link.redis_address import address_of
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
@@ -32,6 +35,9 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
 Make = Callable[..., Any]
 
+#: Seconds for the Sentinels to replace a primary, and for connections to follow; a timeout alone takes 15.
+FAILOVER_WITHIN = 12.0
+
 
 @pytest.fixture
 def make() -> Iterator[Make]:
@@ -47,6 +53,15 @@ def make() -> Iterator[Make]:
     for layer in made:
         layer.flush()
         layer.close()
+
+
+def sends(layer: KombuChannelLayer, channel: str, message: dict[str, Any]) -> bool:
+    """Send a message, and return whether the broker took it."""
+    try:
+        layer.send(channel, message)
+    except BrokerUnavailable:
+        return False
+    return True
 
 
 def groups_are_at(layer: KombuChannelLayer, sentinels: Sentinels) -> bool:
@@ -72,6 +87,38 @@ def test_groups_are_at_the_same_primary(
     assert (server.has_channels, server.has_groups) == (True, True)
     with server.connected() as client:
         assert client.info("replication")["role"] == "master"
+
+
+def test_hosts_as_channels_redis_has_them(tmp_path: Path) -> None:
+    with running_sentinels(tmp_path, password="p@ss:w/rd", sentinel_password="for-sentinels") as sentinels:
+        host = {
+            "sentinels": [("127.0.0.1", port) for port in sentinels.ports],
+            "master_name": NAME,
+            "password": sentinels.password,
+            "sentinel_kwargs": {"password": sentinels.sentinel_password},
+        }
+        with contextlib.closing(RedisChannelLayer(hosts=[host])) as one:
+            one.send("thing", {"n": 1})
+            assert one.receive(["thing"], block=True) == ("thing", {"n": 1})
+            one.group_add("room", "websocket.send.elsewhere!client")
+            assert one.group_channels("room") == ["websocket.send.elsewhere!client"]
+            (server,) = redis_servers(one)
+            with server.connected() as client:
+                assert client.info("replication")["role"] == "master"
+            address = address_of(one)
+            assert address is not None
+            assert address.locate() == ("127.0.0.1", sentinels.primary.port)
+        several = RedisChannelLayer(hosts=[{**host, "db": 1}, {**host, "db": 2}], standby=[{**host, "db": 2}])
+        with contextlib.closing(several):
+            client_channel = several.new_channel("websocket.send!")
+            several.group_add("room", client_channel)
+            several.send_group("room", {"n": 2})
+            assert several.receive([client_channel], block=True) == (client_channel, {"n": 2})
+        with client_of(sentinels.primary.port, password=sentinels.password) as asked:
+            assert asked.info("keyspace").keys() == {"db0", "db1"}
+        wrong = RedisChannelLayer(hosts=[{**host, "master_name": "another"}])
+        with contextlib.closing(wrong), pytest.raises(BrokerUnavailable, match=f"only '{NAME}': correct master_name"):
+            wrong.send("thing", {})
 
 
 def test_the_name_may_stand_in_the_options(monkeypatch: pytest.MonkeyPatch, make: Make, sentinels: Sentinels) -> None:
@@ -178,7 +225,8 @@ def test_a_wrong_login_or_certificate_is_told(tls_url: str, part: str, other: st
     layer.close()
 
 
-def test_kombus_own_transport_survives_a_failover(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+def test_kombus_own_transport_survives_a_failover(tmp_path: Path, fault: str) -> None:
     with running_sentinels(tmp_path) as sentinels:
         layer = KombuChannelLayer(url=sentinels.url)
         assert groups_are_at(layer, sentinels)
@@ -186,18 +234,19 @@ def test_kombus_own_transport_survives_a_failover(tmp_path: Path) -> None:
         assert isinstance(layer.group_store, RedisGroups)
         with client_of(sentinels.primary.port) as client:
             wait_until(lambda: client.wait(2, 1000) == 2, "both replicas to have it")
+        heard: list[dict[str, Any]] = []
+        mine = layer.new_channel("websocket.send!")
+        listener = layer.listen(names.process_part(mine), lambda channels, message, group: heard.append(message))
+        wait_until(lambda: listener.connected, "a listener")
         old = sentinels.primary
-        sentinels.kill(old)
-        sentinels.wait_for_failover(old)
-
-        def sends() -> bool:
-            try:
-                layer.send("thing", {"n": 2})
-            except BrokerUnavailable:
-                return False
-            return True
-
-        wait_until(sends, "a send that is accepted", 20)
+        getattr(sentinels, fault)(old)
+        began = time.monotonic()
+        # A call that began before the failover ends with it.
+        wait_until(lambda: sends(layer, "thing", {"n": 2}), "a send that is accepted", 30)
+        wait_until(lambda: sends(layer, mine, {"n": 3}) and heard, "a message for the listener", 30)
+        assert time.monotonic() - began < FAILOVER_WITHIN
+        assert sentinels.primary is not old
+        listener.stop()
         assert layer.receive(["thing"], block=True) == ("thing", {"n": 1})
         assert layer.receive(["thing"], block=True) == ("thing", {"n": 2})
         assert layer.group_channels("room") == ["websocket.send.elsewhere!client"]

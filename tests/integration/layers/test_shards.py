@@ -25,6 +25,7 @@ from channelsq.layers.wire import codec
 from channelsq.layers.wire.wire_forms import CONTENT_TYPE
 from channelsq.redis_core.operations import ask
 from tests.support.layers import installed
+from tests.support.ports import free_port
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 
@@ -171,6 +172,30 @@ def test_sends_to_the_messages_own_server_leave_with_its_acknowledgement(
     assert worker.take()[1] == {"n": 3}
 
 
+def test_a_consumer_that_cannot_send_to_a_group_answers_nothing(
+    layer: ShardedChannelLayer, servers: list[RedisServer], work: Callable[..., Worker]
+) -> None:
+    worker = work("jobs")
+    mine = client_of(layer, 0)
+    layer.send("jobs", {"reply_channel": mine})
+    delivery, _ = worker.take()
+    outbox = worker.source.outbox(delivery)
+    servers[1].stop()
+    group = group_of(layer, 1)
+
+    def consume() -> None:
+        collected_here.set(outbox)
+        with pytest.raises(BrokerUnavailable) as raised:
+            layer.settle([layer.prepare(mine, {"n": 1}), layer.prepare_group(group, {"n": 2})])
+        assert raised.value.group == group
+
+    copy_context().run(consume)
+    worker.source.settle(delivery, outbox)
+    worker.source.flush()
+    wait_until(lambda: layer.depth("jobs") == 0, "the acknowledgement")
+    assert layer.receive([mine]) == (None, None)
+
+
 def test_another_server_stands_in(
     layer: ShardedChannelLayer, servers: list[RedisServer], work: Callable[..., Worker]
 ) -> None:
@@ -201,6 +226,34 @@ def test_another_server_stands_in(
     wait_until(lambda: _joins(layer, there, client), "the group's server")
     layer.shards[0].send("jobs", {"n": 2})
     assert worker.take()[1] == {"n": 2}
+
+
+@pytest.mark.parametrize("other", ["redis://user:secret@127.0.0.1:{}/0", "redis://:secret@127.0.0.1:{}/0"])
+def test_a_group_on_a_server_that_is_away_is_named(other: str) -> None:
+    ports = [free_port(), free_port()]
+    layer = RedisChannelLayer(hosts=[other.format(port) for port in ports])
+    assert isinstance(layer, ShardedChannelLayer)
+    try:
+        for place, port in enumerate(ports):
+            group, member = group_of(layer, place), "a-channel"
+            for call in (
+                lambda: layer.group_add(group, member),  # noqa: B023
+                lambda: layer.group_discard(group, member),  # noqa: B023
+                lambda: layer.send_group(group, {"text": "to all"}),  # noqa: B023
+                lambda: layer.group_channels(group),  # noqa: B023
+                lambda: layer.some_members(group, 10),  # noqa: B023
+            ):
+                with pytest.raises(BrokerUnavailable, match="start it again, or remove it from") as raised:
+                    call()
+                assert raised.value.group == group
+                assert f"127.0.0.1:{port}/0" in raised.value.url
+                assert f"127.0.0.1:{port}/0, which has the group {group!r}" in str(raised.value)
+                assert "secret" not in str(raised.value)
+        with pytest.raises(BrokerUnavailable) as raised:
+            layer.send("jobs", {})
+        assert raised.value.group is None
+    finally:
+        layer.close()
 
 
 def test_new_channels_are_on_servers_that_are_there(layer: ShardedChannelLayer, servers: list[RedisServer]) -> None:

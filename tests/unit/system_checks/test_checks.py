@@ -105,7 +105,11 @@ def test_w001_no_layers() -> None:
         ({"default": {**MEMORY, "CONFIG": {"capacity": -5}}}, ["'capacity'", "-5", "above 0"]),
         ({"default": {**MEMORY, "CONFIG": {"channel_capacity": {"x": "y"}}}}, ["'x'", "'y'", "above 0"]),
         ({"default": {**REDIS, "CONFIG": {"url": "amqp://x"}}}, ["'amqp://x", "KombuChannelLayer"]),
-        ({"default": {**REDIS, "CONFIG": {"hosts": []}}}, ["a list of URLs or (host, port)", "not an empty one"]),
+        ({"default": {**REDIS, "CONFIG": {"hosts": []}}}, ["a list of URLs, (host, port)", "not an empty one"]),
+        (
+            {"default": {**REDIS, "CONFIG": {"hosts": [{"sentinels": [("a", 26379)], "master": "mymaster"}]}}},
+            ["CONFIG['hosts'][0]", "without 'master_name'", "a dict names Sentinels"],
+        ),
     ],
     ids=lambda value: "" if isinstance(value, list) else repr(value)[:50],
 )
@@ -318,6 +322,17 @@ def test_w006_and_w007_what_is_open_in_production() -> None:
 def test_w008_a_broker_on_the_internet(url: str, groups_url: str | None, public: bool) -> None:
     config = {"url": url, **({"groups_url": groups_url} if groups_url else {})}
     layer = {"BACKEND": LAYERS + "KombuChannelLayer", "CONFIG": config, "ROUTING": []}
+    allowed = {"CHANNEL_SESSION_KEY_IN_URL": False, "CHANNEL_ALLOWED_ORIGINS": []}
+    with override_settings(CHANNEL_LAYERS={"default": layer}, **allowed):
+        messages = by_id(checks.check_deployment(None))
+    assert list(messages) == (["W008"] if public else [])
+    assert not any("secret" in text(message) for message in messages.values())
+
+
+@pytest.mark.parametrize(("ssl", "public"), [(False, True), (True, False)])
+def test_w008_sentinels_in_a_dict(ssl: bool, public: bool) -> None:
+    host = {"sentinels": [("one.example.com", 26379)], "master_name": "m", "password": "secret", "ssl": ssl}
+    layer = {"BACKEND": LAYERS + "RedisChannelLayer", "CONFIG": {"hosts": [host]}, "ROUTING": []}
     allowed = {"CHANNEL_SESSION_KEY_IN_URL": False, "CHANNEL_ALLOWED_ORIGINS": []}
     with override_settings(CHANNEL_LAYERS={"default": layer}, **allowed):
         messages = by_id(checks.check_deployment(None))

@@ -68,6 +68,16 @@ def test_of_many_groups_the_newest_are_remembered(monkeypatch: pytest.MonkeyPatc
     assert restored(memberships) == [("a", ONE), ("c", ONE)]
 
 
+def test_changes_that_were_written_elsewhere_are_written_here_too() -> None:
+    memberships = Memberships(60)
+    assert memberships.changed(Change("a", ONE, joined=True), is_elsewhere=True)
+    assert memberships.changed(Change("a", TWO, joined=True), is_elsewhere=True)
+    assert [begun[:2] for begun in memberships.afterwards().begun] == [("a", ONE), ("a", TWO)]
+    assert memberships.changed(Change("a", ONE, joined=False), is_elsewhere=True)
+    assert memberships.closed(TWO)
+    assert memberships.afterwards() == ([], [("a", ONE)], [TWO])
+
+
 def test_what_was_under_way_during_a_restoration_is_put_right(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)

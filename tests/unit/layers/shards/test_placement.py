@@ -35,6 +35,17 @@ def test_a_server_less_leaves_the_order_of_the_others(servers: list[str], name: 
     assert names_in_order(servers, name, (gone,)) == names_in_order(rest, name)
 
 
+@given(SERVERS, NAMES, st.sets(st.integers(0, 5)))
+def test_groups_are_kept_where_other_settings_have_them(servers: list[str], name: str, places: set[int]) -> None:
+    """Each server may leave standby before the others, or after them."""
+    standby = [server for place, server in enumerate(servers) if place in places][: len(servers) - 1]
+    kept = [servers[place] for place in Placement(servers, standby).kept_on(name)]
+    assert kept[-1] == names_in_order(servers, name, tuple(standby))[0]
+    assert set(kept[:-1]) <= set(standby)
+    for count in range(len(standby) + 1):
+        assert names_in_order(servers, name, tuple(standby[:count]))[0] in kept
+
+
 def test_shares_are_even_and_a_new_server_takes_only_its_own() -> None:
     servers = ["a:6379/0", "b:6379/0", "c:6379/0"]
     names = [f"websocket.send.0123456789ab!{number}" for number in range(6000)]
