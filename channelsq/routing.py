@@ -40,6 +40,9 @@ _VIEWS = "channelsq.handler.ViewConsumer"
 # The consumer of the doctor's WebSockets, and their paths; dotted paths for the same reason.
 _PROBE, _PROBE_PATH = "channelsq.doctor.probe.probe_consumer", "channelsq.doctor.probe.PATH"
 
+# The consumer of frames about live tasks.
+_LIVE = "channelsq.live.consumers.receive"
+
 Consumer = Callable[..., Any]
 Match = tuple[Consumer, dict[str, Any]]
 
@@ -222,6 +225,8 @@ class Router:
         self._has_defaults = False
         #: The doctor's route.
         self._probe: Route | None = None
+        #: The route of frames about live tasks.
+        self._live: Resolved | None = None
         self._unrouted: set[object] = set()
 
     def add_route(self, route: Route | Include) -> None:
@@ -236,6 +241,8 @@ class Router:
         Filters get the path below the prefix under which the site is mounted, as Django's URLs do.
         """
         channel = message.channel_name
+        if channel == names.WEBSOCKET_RECEIVE and self._is_live(message):
+            return self._live
         message = below_mount_point(message)
         answers = self._answers.get(channel)
         if answers is None:
@@ -255,17 +262,28 @@ class Router:
 
     def match(self, message: AnyMessage) -> Match | None:
         """Return ``(consumer, kwargs)`` for ``message``, or None if no route claims it."""
+        if message.channel_name == names.WEBSOCKET_RECEIVE and self._is_live(message):
+            return None if self._live is None else (self._live.route.consumer, {})
         return self.root.match(below_mount_point(message))
+
+    def _is_live(self, message: AnyMessage) -> bool:
+        """Return whether a frame is about live tasks.
+
+        Not by a filter: the cache of answers would have an entry for each different text.
+        """
+        text = message.get("text")
+        return type(text) is str and self._live is not None and text.startswith(names.LIVE_FRAME)
 
     def routes(self) -> Iterable[Route]:
         """Return every route, in order."""
         return _flatten(self.root.routing)
 
     def check_default(self, http_consumer: Consumer | None = None) -> None:
-        """Add routes for messages that the application's own routes leave, and for the doctor's WebSocket.
+        """Add routes for messages that the application's own routes leave, and for channelsq's own.
 
-        HTTP requests go to Django's views, WebSockets are accepted, and their frames and disconnects are dropped.  See
-        :mod:`channelsq.doctor.probe` for the doctor's.  Further calls change nothing.
+        HTTP requests go to Django's views, WebSockets are accepted, and their frames and disconnects are dropped.
+        channelsq's own are for frames about live tasks (:mod:`channelsq.live.consumers`) and for the doctor's WebSocket
+        (:mod:`channelsq.doctor.probe`).  Further calls change nothing.
 
         Args:
             http_consumer: the consumer of HTTP requests instead of Django's views.
@@ -280,6 +298,9 @@ class Router:
         self.add_route(Route(names.WEBSOCKET_CONNECT, connect_consumer))
         ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
         self.add_route(Route(ignored, null_consumer))
+        live = Route(names.WEBSOCKET_RECEIVE, conf.import_dotted(_LIVE))
+        self.add_route(live)  # below all others: resolve() knows its frames
+        self._live = Resolved(live, {})
 
     def tell_unrouted(self, message: AnyMessage) -> None:
         """Log an accepted WebSocket whose frames no route claims either; once a path, for some paths.

@@ -30,6 +30,7 @@ PAGES: list[tuple[str, str, list[str]]] = [
     ("security", "Origins and tokens", ["channelsq.security.websockets", "channelsq.security.tokens"]),
     ("layers", "Layers", ["channelsq.layers"]),
     ("test", "For tests", ["channelsq.test", "channelsq.pytest_plugin", "channelsq.test.contract"]),
+    ("live", "Live tasks", ["channelsq.live"]),
     ("contrib", "The live admin", ["channelsq.contrib.admin"]),
 ]  # fmt: skip
 

@@ -103,6 +103,8 @@ class JobState:
         self.failed &= ~(1 << part)
         self.running.pop(str(part), None)
         if is_last:
+            # All that it depends on has succeeded, although Celery starts a part before the one before reports its end.
+            self.succeeded = (1 << self.parts) - 1
             self.result, self.is_omitted = result, is_omitted
             return self._changed(SUCCESS)
         return self._changed(self._state_of_group())

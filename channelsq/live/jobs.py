@@ -9,14 +9,12 @@ from typing import Any, NamedTuple
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
+from channelsq.core import names
 from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError
 from channelsq.layers.groups.records import RecordStore
 from channelsq.live.job_state import JobState
 
 logger = logging.getLogger("channelsq.live")
-
-#: The stream of the browser library that live tasks use.
-STREAM = "channelsq.task"
 
 #: The field of a record with the state.
 _STATE = "state"
@@ -29,7 +27,7 @@ def group_of(job: str) -> str:
 
 def frame(payload: dict[str, Any]) -> str:
     """Return the text of a WebSocket frame for the browser library."""
-    return json.dumps({"stream": STREAM, "payload": payload}, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps({"stream": names.LIVE_STREAM, "payload": payload}, separators=(",", ":"), ensure_ascii=False)
 
 
 class Job(NamedTuple):

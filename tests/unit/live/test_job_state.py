@@ -78,6 +78,13 @@ def test_a_chain_ends_with_its_last_part() -> None:
     assert state.payload("a")["parts"] == {"total": 3, "done": 3, "failed": 0}
 
 
+def test_the_last_part_may_end_before_the_one_before_reports() -> None:
+    state = JobState(parts=3)
+    succeed(state, 0)
+    succeed(state, 2, is_last=True)
+    assert state.payload("a")["parts"] == {"total": 3, "done": 3, "failed": 0}
+
+
 def test_a_part_that_runs_again_counts_once() -> None:
     state = JobState(parts=2)
     assert succeed(state, 0)
