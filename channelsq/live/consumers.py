@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,10 +11,13 @@ from channelsq import conf
 from channelsq.exceptions import BadFrame, InvalidTicket
 from channelsq.live.job_state import JobState
 from channelsq.live.jobs import Job, frame, group_of
+from channelsq.live.runs import shown_error, shown_result
 from channelsq.live.starting import cancel
 from channelsq.live.streams import PIECE, kept_text, units
 from channelsq.live.tickets import Ticket, read
 from channelsq.message import Message
+
+logger = logging.getLogger("channelsq.live")
 
 #: The most tickets in one frame.
 MOST = 50
@@ -52,12 +56,33 @@ def _watch(message: Message, text: str, ticket: Ticket) -> None:
     # First, so that nothing is missed; pages recognise a message that comes twice.
     job.layer.group_add(group_of(job.id), message.reply_channel.name)
     state, fields = job.read()
+    if state is not None and not state.has_ended:
+        state = _as_celery_knows(job) or state
     if state is None:
         _reply(message, {"id": job.id, "ticket": text, "state": "unknown"})
         return
     for payload in _streams(job, state, fields):
         _reply(message, payload)
     _reply(message, {**state.payload(job.id), "ticket": text})
+
+
+def _as_celery_knows(job: Job) -> JobState | None:
+    """End a task that has ended for Celery: its worker may have died before it could report that.
+
+    Return the state then; None if the task goes on, or if Celery keeps no results.
+    """
+    try:
+        found = conf.celery_app().AsyncResult(job.id)
+        state, outcome = str(found.state), found.result
+    except Exception as error:  # no backend, or one that is away
+        logger.debug("live task %s: Celery's result is not known: %s", job.id, error)
+        return None
+    if state == "SUCCESS":
+        result, is_omitted = shown_result(outcome, conf.live_settings().result_size)
+        return job.update(lambda each: each.succeed(0, is_last=True, result=result, is_omitted=is_omitted))
+    if state == "FAILURE":
+        return job.update(lambda each: each.fail(0, (), is_last=True, error=shown_error(outcome)))
+    return job.update(JobState.revoke) if state == "REVOKED" else None
 
 
 def _streams(job: Job, state: JobState, fields: dict[str, bytes]) -> Iterable[dict[str, Any]]:
