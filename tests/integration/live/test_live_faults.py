@@ -63,6 +63,7 @@ def test_a_task_whose_process_dies_has_failed(site: Site) -> None:
         assert (end["state"], end["error"]) == ("failure", "The task failed.")
 
 
+@pytest.mark.ways("other ways")
 def test_a_task_over_its_hard_time_limit_has_failed(site: Site) -> None:
     site.project.start_worker("-P", "prefork", "-c", "2")
     with site.page() as page:
@@ -132,6 +133,7 @@ def test_what_a_task_reports_waits_for_redis(site: Site) -> None:
             assert late.text(task, "answer") == ("".join(words), True)
 
 
+@pytest.mark.ways("other ways")
 def test_a_page_is_told_that_a_task_is_not_known_any_more(site: Site) -> None:
     """Redis comes back empty."""
     site.project.start_worker("-P", "threads")
