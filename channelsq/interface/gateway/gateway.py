@@ -240,22 +240,25 @@ class Gateway:
         inner, config = self.layer.channel_layer, self.config
         replies = Replies(self._loop, self.stats, self._on_unknown)
         prefix = names.process_part(inner.new_channel(f"{names.GATEWAY_SEND}!"))
+        announces = {"protocol": self.protocol, "channels": list(self.consumes)}
+        heartbeat = heartbeat_of(self.layer, config.limits, lambda: None, announces=announces)
         self._mailbox = Mailbox(
             replies,
             lambda: inner.new_channel(f"{names.GATEWAY_SEND}!"),
             self.stats,
             config.reply_channels,
             config.reply_lifetime,
+            heartbeat,
         )
         self._door = HttpDoor(config, self.stats, self._http)
         if self.consumes:
             self._reader = ChannelReader(self.layer, self.consumes, config.sends, self._outbound.take)
             self._outbound.reader = self._reader
         await self._link.start([prefix], replies)
-        announces = {"protocol": self.protocol, "channels": list(self.consumes)}
-        heartbeat = heartbeat_of(self.layer, config.limits, lambda: None, announces=announces)
         if heartbeat is None:
             return None
+        # Membership changes of this process's reply channels, see channelsq.layers.contract.membership_notes.
+        replies.register(prefix, heartbeat)
         self._link.on_back = heartbeat.hurry
         heartbeat.start()
         return heartbeat
