@@ -48,7 +48,7 @@ class Room:
         self._kept = max(16, min(_KEPT, found.f_blocks * found.f_frsize // _SHARE // _PAGE))
         #: The pages up to which messages may be sent, and the pages beyond for acknowledgements.
         self._limit = 0
-        self._beyond = min(self._kept // 4, LARGEST // _PAGE // 8)
+        self._beyond = min(self._kept // 2, LARGEST // _PAGE // 8)
         self._is_short = False
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Room:
         if pages < self._limit:
             return
         (unused,) = connection.execute("PRAGMA freelist_count").fetchone()
-        if pages - unused >= self._limit or unused <= self._beyond:
+        if pages - unused >= self._limit:
             raise full()
 
     def relieve(self, connection: sqlite3.Connection) -> bool:
