@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -42,6 +43,9 @@ _PROBE, _PROBE_PATH = "channelsq.doctor.probe.probe_consumer", "channelsq.doctor
 
 # The consumer of frames about live tasks.
 _LIVE = "channelsq.live.consumers.receive"
+
+# The consumer of the WebSockets of pages without one of their own.
+_LIVE_CONNECT = "channelsq.live.consumers.connect"
 
 Consumer = Callable[..., Any]
 Match = tuple[Consumer, dict[str, Any]]
@@ -223,8 +227,8 @@ class Router:
         self.channels = self.root.channel_names()
         self._answers: dict[str, KnownAnswers] = {}
         self._has_defaults = False
-        #: The doctor's route.
-        self._probe: Route | None = None
+        #: The routes of the doctor's WebSocket, and of pages without one of their own.
+        self._own: tuple[Route, ...] = ()
         #: The route of frames about live tasks.
         self._live: Resolved | None = None
         self._unrouted: set[object] = set()
@@ -282,7 +286,7 @@ class Router:
         """Add routes for messages that the application's own routes leave, and for channelsq's own.
 
         HTTP requests go to Django's views, WebSockets are accepted, and their frames and disconnects are dropped.
-        channelsq's own are for frames about live tasks (:mod:`channelsq.live.consumers`) and for the doctor's WebSocket
+        channelsq's own are for live tasks (:mod:`channelsq.live.consumers`) and for the doctor's WebSocket
         (:mod:`channelsq.doctor.probe`).  Further calls change nothing.
 
         Args:
@@ -292,8 +296,10 @@ class Router:
             return
         self._has_defaults = True
         of_sockets = [names.WEBSOCKET_CONNECT, names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT]
-        self._probe = Route(of_sockets, conf.import_dotted(_PROBE), path=conf.import_dotted(_PROBE_PATH))
-        self.root.routing.insert(0, self._probe)
+        probe = Route(of_sockets, conf.import_dotted(_PROBE), path=conf.import_dotted(_PROBE_PATH))
+        live_path = f"^{re.escape(conf.live_settings().path)}$"
+        self._own = (probe, Route(names.WEBSOCKET_CONNECT, conf.import_dotted(_LIVE_CONNECT), path=live_path))
+        self.root.routing[:0] = self._own
         self.add_route(Route(names.HTTP_REQUEST, http_consumer or conf.import_dotted(_VIEWS)()))
         self.add_route(Route(names.WEBSOCKET_CONNECT, connect_consumer))
         ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
@@ -317,7 +323,7 @@ class Router:
         if resolved is not None and resolved.route.consumer is not null_consumer:
             return
         wanted = {names.WEBSOCKET_CONNECT, names.WEBSOCKET_RECEIVE}
-        mine = [each for each in self.routes() if wanted & set(each.channels) and each is not self._probe]
+        mine = [each for each in self.routes() if wanted & set(each.channels) and each not in self._own]
         if any(key not in message for each in mine for key in each.filters):
             return  # a frame has more keys, and may match
         self._unrouted.add(path)

@@ -1,4 +1,4 @@
-"""The consumer of what the browser library asks about live tasks."""
+"""The consumers of what pages ask about live tasks."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import parse_qs
 
 from channelsq import conf
-from channelsq.exceptions import BadFrame, InvalidTicket
+from channelsq.exceptions import BadFrame, DenyConnection, InvalidTicket
 from channelsq.live.job_state import JobState
-from channelsq.live.jobs import Job, frame, group_of
+from channelsq.live.jobs import Job, frame, group_of, html_group_of
 from channelsq.live.runs import shown_error, shown_result
 from channelsq.live.starting import cancel
 from channelsq.live.streams import PIECE, kept_text, units
+from channelsq.live.task_page import fragment
 from channelsq.live.tickets import Ticket, read
 from channelsq.message import Message
 
@@ -110,6 +112,29 @@ def _cancel(message: Message, text: str, ticket: Ticket) -> None:
         _reply(message, {"id": ticket.job, "ticket": text, "cancel": "refused"})
     elif not cancel(Job(ticket.job, ticket.layer)):
         _watch(message, text, ticket)  # it has ended before
+
+
+def connect(message: Message) -> None:
+    """Accept the socket of a page without one of its own; with a ticket it is one of htmx, and gets HTML.
+
+    Raises:
+        DenyConnection: the ticket is invalid.
+    """
+    query = parse_qs(message["query_string"].decode("ascii", "replace"))
+    if "ticket" not in query:
+        message.reply_channel.send({"accept": True})
+        return
+    try:
+        ticket = read(query["ticket"][0])
+    except InvalidTicket as error:
+        raise DenyConnection(f"the ticket is refused: {error}") from error
+    job = Job(ticket.job, ticket.layer)
+    job.layer.group_add(html_group_of(job.id), message.reply_channel.name)
+    state, _ = job.change(JobState.follow_in_html)
+    if state is not None and not state.has_ended:
+        state = _as_celery_knows(job) or state
+    payload = {"id": job.id, "state": "unknown", "done": 0, "total": None} if state is None else state.payload(job.id)
+    message.reply_channel.send({"accept": True, "text": fragment(payload)})
 
 
 _ANSWERS: dict[str, Callable[[Message, str, Ticket], None]] = {

@@ -13,6 +13,7 @@ from channelsq.core import names
 from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError
 from channelsq.layers.groups.records import RecordStore
 from channelsq.live.job_state import JobState
+from channelsq.live.task_page import fragment
 
 logger = logging.getLogger("channelsq.live")
 
@@ -23,6 +24,11 @@ _STATE = "state"
 def group_of(job: str) -> str:
     """Return the group of the sockets that watch a live task."""
     return f"channelsq.task.{job}"
+
+
+def html_group_of(job: str) -> str:
+    """Return the group of the sockets that watch a live task and get HTML."""
+    return f"channelsq.task-html.{job}"
 
 
 def frame(payload: dict[str, Any]) -> str:
@@ -121,8 +127,16 @@ class Job(NamedTuple):
         """Change the state, and tell the audience if that has changed anything; errors as those of the layer."""
         state, changed = self.change(work)
         if state is not None and changed:
-            self.tell(state.payload(self.id), is_droppable=is_droppable)
+            self.tell_state(state, is_droppable=is_droppable)
         return state
+
+    def tell_state(self, state: JobState, *, is_droppable: bool = False) -> None:
+        """Send a state to the audience, at once."""
+        payload = state.payload(self.id)
+        self.tell(payload, is_droppable=is_droppable)
+        if state.is_html:
+            layer, message = self.layer.channel_layer, {"text": fragment(payload)}
+            layer.dispatch([layer.prepare_group(html_group_of(self.id), message)])
 
     def try_update(self, work: Callable[[JobState], bool]) -> JobState | None:
         """Call :meth:`update`; log an error of the layer."""
