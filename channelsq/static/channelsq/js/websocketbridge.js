@@ -709,6 +709,7 @@ var channelsq = (() => {
     /** Stops to hear of the task, until bridge.task() is called with its ticket again. */
     unwatch() {
       this.#isLeft = true;
+      this.#isAsked = false;
       if (this.ticket !== null && !this.#cancels.length) this.#send("unwatch", this.ticket);
     }
 
@@ -847,7 +848,7 @@ var channelsq = (() => {
     #hearAnswer(news) {
       this.#isAsked = false;
       for (const [name, stream] of Object.entries(this.#streams)) {
-        if (stream.gap !== -1 && stream.gap === stream.asked) this.#note(name, stream.skip(), news);
+        while (stream.gap !== -1 && stream.gap <= stream.asked) this.#note(name, stream.skip(), news);
         stream.asked = stream.gap;
         if (stream.gap !== -1) this.#watch();
       }
