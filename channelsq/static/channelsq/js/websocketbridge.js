@@ -627,9 +627,9 @@ var channelsq = (() => {
      */
     texts = Object.create(null);
 
-    /** @type {((task: LiveTask) => void) | null} */
+    /** @type {((task: any) => void) | null} */
     onprogress = null;
-    /** @type {((task: LiveTask) => void) | null} */
+    /** @type {((task: any) => void) | null} */
     onstate = null;
     /** @type {((change: TextChange) => void) | null} */
     ontext = null;
