@@ -750,8 +750,9 @@ var channelsq = (() => {
 
     /** Asks again on a new connection. */
     [RESUME]() {
+      const isOpen = this.#isAsked || !(ENDED.includes(this.state) || LOST.includes(this.state));
       this.#isAsked = this.#isHeard = false;
-      if (!this.#isLeft && !ENDED.includes(this.state) && !LOST.includes(this.state)) this.#watch();
+      if (isOpen && !this.#isLeft) this.#watch();
       if (this.ticket !== null && this.#cancels.length) this.#send("cancel", this.ticket);
     }
 
