@@ -31,6 +31,7 @@ PAGES: list[tuple[str, str, list[str]]] = [
     ("layers", "Layers", ["channelsq.layers"]),
     ("test", "For tests", ["channelsq.test", "channelsq.pytest_plugin", "channelsq.test.contract"]),
     ("contrib", "The live admin", ["channelsq.contrib.admin"]),
+    ("client", "The client in Python", ["channelsq.client"]),
 ]  # fmt: skip
 
 #: All public modules.

@@ -19,7 +19,7 @@ export interface SocketOptions {
   maxQueue: number;
   /** close codes after which it does not connect again */
   stopCodes: readonly number[];
-  /** whether each state is written to the console */
+  /** true if each state is written to the console */
   debug: boolean;
   /** source of a token for each attempt; null: none */
   token: TokenSource;
@@ -117,9 +117,9 @@ export interface TextChange {
   piece: string;
   /** all text of the stream */
   text: string;
-  /** whether `piece` replaces the text before: the task runs again, or text was lost */
+  /** true if `piece` replaces the text before: the task runs again, or text was lost */
   restarted: boolean;
-  /** whether the stream is complete */
+  /** true if the stream is complete */
   ended: boolean;
 }
 
@@ -148,7 +148,7 @@ export interface LiveTask<Result = any> extends EventTarget {
   readonly text: string;
   readonly parts: { readonly total: number; readonly done: number; readonly failed: number } | null;
   readonly result: Result | null;
-  /** Whether the result is too long for a message, or not for JSON. */
+  /** True if the result is too long for a message, or not for JSON. */
   readonly omitted: boolean;
   readonly error: string | null;
   /** The text of each stream. */

@@ -523,7 +523,7 @@ var channelsq = (() => {
     ended = false;
     /** The place whose absence was the reason for the last request. */
     asked = -1;
-    /** Whether the text before `#start` may be had. */
+    /** True if the text before `#start` may be had. */
     partial = false;
     #run = "";
     #start = 0;
@@ -616,7 +616,7 @@ var channelsq = (() => {
     parts = null;
     /** @type {any} */
     result = null;
-    /** Whether the result is too long for a message, or not for JSON. */
+    /** True if the result is too long for a message, or not for JSON. */
     omitted = false;
     /** @type {string | null} */
     error = null;
@@ -634,7 +634,7 @@ var channelsq = (() => {
     /** @type {((change: TextChange) => void) | null} */
     ontext = null;
 
-    /** Whether the page has asked for the task. */
+    /** True if the page has asked for the task. */
     [IS_CLAIMED] = false;
 
     /** @type {(request: Request, ticket: string) => void} */
@@ -642,9 +642,9 @@ var channelsq = (() => {
     /** @type {Record<string, StreamText>} */
     #streams = Object.create(null);
     #number = -1;
-    /** Whether a message came, or was asked for, on this connection. */
+    /** True if a message came, or was asked for, on this connection. */
     #isHeard = false;
-    /** Whether the answer to "watch" has not come yet. */
+    /** True if the answer to "watch" has not come yet. */
     #isAsked = false;
     #isLeft = false;
     /** @type {((cancelled: boolean) => void)[]} */
