@@ -191,7 +191,7 @@ def test_streams_json_and_bytes(peer: Peer) -> None:
             socket.send('{"stream":"cards","payload":"last"}')
             assert await cards.receive() == "last"
             assert client.dropped == 2
-            socket.close(1000)
+            await asyncio.to_thread(socket.close, 1000)
             assert [content async for content in client] == [2, 3, 4]
             with pytest.raises(ClientClosed):
                 await client.send("late")
@@ -218,10 +218,10 @@ def test_messages_wait_in_order_and_their_number_is_bounded(peer: Peer) -> None:
 def test_it_stays_away_after_a_code_that_says_so(peer: Peer) -> None:
     async def test() -> None:
         async with Client(peer.url, min_delay=0.01, max_delay=0.02) as client:
-            peer.socket().close(1012)
+            await asyncio.to_thread(peer.socket().close, 1012)
             await until(lambda: len(peer.sockets) == 2, "another connection")
             task = client.task("a:t")
-            peer.socket(1).close(1008, "go away")
+            await asyncio.to_thread(peer.socket(1).close, 1008, "go away")
             with pytest.raises(ClientClosed, match="go away") as closed:
                 await task
             assert closed.value.code == 1008
@@ -258,7 +258,7 @@ def test_each_attempt_has_its_url_and_token(peer: Peer) -> None:
             return next(tokens)
 
         async with Client(lambda: f"{peer.url}?{next(numbers)}", min_delay=0.01, token=token):
-            peer.socket().close(1012)
+            await asyncio.to_thread(peer.socket().close, 1012)
             await until(lambda: len(peer.sockets) == 2, "another connection")
         requests = [socket.request for socket in peer.sockets]
         assert [request and request.path for request in requests] == ["/?0", "/?1"]
@@ -287,7 +287,7 @@ def test_tasks_are_watched_again_in_frames_of_fifty(peer: Peer) -> None:
             assert await client.task("t0") == [1]
             await until(lambda: seen, "the task of another")
             assert client.task("other") is seen[0]
-            peer.socket().close(1012)
+            await asyncio.to_thread(peer.socket().close, 1012)
             again = [{"watch": tickets[1:51]}, {"watch": [*tickets[51:], "other:x"]}]
             await until(lambda: [json.loads(each)["payload"] for each in peer.received[2:]] == again, "the requests")
             assert str(peer.received[0]).startswith('{"stream":"channelsq.task","payload":{"watch":["t0:x","t1:x"')

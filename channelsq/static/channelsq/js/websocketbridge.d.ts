@@ -169,7 +169,7 @@ export interface LiveTask<Result = any> extends EventTarget {
 
   /** Cancels the task; false: it may not be cancelled, or has ended otherwise. */
   cancel(): Promise<boolean>;
-  /** Stops to hear of the task, until bridge.task() is called with its ticket again. */
+  /** Ignores the task until bridge.task() is called with its ticket again. */
   unwatch(): void;
 
   addEventListener<Type extends keyof TaskEventMap>(

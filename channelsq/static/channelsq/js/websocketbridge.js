@@ -706,7 +706,7 @@ var channelsq = (() => {
       });
     }
 
-    /** Stops to hear of the task, until bridge.task() is called with its ticket again. */
+    /** Ignores the task until bridge.task() is called with its ticket again. */
     unwatch() {
       this.#isLeft = true;
       this.#isAsked = false;
