@@ -385,6 +385,23 @@ def test_an_end_beyond_the_text_is_a_gap(fake: Page, peer: Peer) -> None:
 
 
 @other_way
+def test_missing_text_of_an_ended_task_is_asked_for_on_the_next_connection(fake: Page, peer: Peer) -> None:
+    socket = peer.socket()
+    fake.evaluate("show(bridge.task('a:t')), undefined")
+    tell(socket, **piece(0, "one", begin=True))
+    tell(socket, id="a", n=1, state="started", done=0, total=None, ticket="a:t")
+    tell(socket, **piece(6, "six"))
+    tell(socket, id="a", n=2, state="success", done=1, total=1, result=None)
+    wait_until(lambda: len(asked(peer)) == 2, "the second request")
+    socket.close(1012)
+    wait_until(lambda: asked(peer) == [{"watch": ["a:t"]}] * 3, "the request on the next connection")
+    tell(peer.socket(1), **piece(0, "onetwosix", begin=True))
+    tell(peer.socket(1), id="a", n=2, state="success", done=1, total=1, result=None, ticket="a:t")
+    settle(fake, peer.socket(1))
+    assert texts(fake)[-1][1] == "onetwosix"
+
+
+@other_way
 def test_text_that_cannot_be_had_any_more_is_left_out(fake: Page, peer: Peer) -> None:
     socket = peer.socket()
     fake.evaluate("show(bridge.task('a')), undefined")
