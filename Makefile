@@ -11,13 +11,14 @@
 #   make types      mypy --strict, on the tests too
 #   make reference  write docs/reference/ from the docstrings
 #   make package    build the distributions, and try them in empty environments (ARGS="--keep dist" to have them)
+#   make npm        pack the browser library for npm into dist/ (needs Node.js)
 #   make autobahn   the WebSocket test suite of Autobahn, some minutes (ARGS='"7.*" -7.1.*' for some cases)
 #   make chaos      processes killed, frozen and cut off for five minutes (ARGS="--seconds 60 --seed 7 --sockets 200")
 #   make fuzz       what comes from outside, made up, a minute each (ARGS="--seconds 300 frames")
 #   make bench      the benchmarks, about half an hour (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-ways matrix lint format types package reference autobahn chaos fuzz bench venv clean
+.PHONY: help run test coverage test-ways matrix lint format types package npm reference autobahn chaos fuzz bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
@@ -72,6 +73,9 @@ types: .venv/.ready
 
 package: .venv/.ready
 	$(BIN)/python .ci/package.py $(ARGS)
+
+npm: .venv/.ready
+	$(BIN)/python .ci/npm.py $(ARGS)
 
 reference: .venv/.ready
 	$(BIN)/python docs/make_reference.py

@@ -32,6 +32,7 @@ PAGES: list[tuple[str, str, list[str]]] = [
     ("test", "For tests", ["channelsq.test", "channelsq.pytest_plugin", "channelsq.test.contract"]),
     ("live", "Live tasks", ["channelsq.live"]),
     ("contrib", "The live admin", ["channelsq.contrib.admin"]),
+    ("client", "The client in Python", ["channelsq.client"]),
 ]  # fmt: skip
 
 #: All public modules.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import subprocess
 import sys
@@ -130,3 +132,37 @@ def test_the_pages_links_lead_somewhere(page: str, metadata: Message) -> None:
     files = [link.removeprefix(base) for link in links if link.startswith(base)]
     assert len(files) == len(re.findall(r"\]\((?![a-z]+:|#)", (ROOT / "README.md").read_text()))
     assert all((ROOT / file.partition("#")[0]).exists() for file in files)
+
+
+# -- the npm package; tests/integration/npm/ packs and uses it
+
+SCRIPTS = ROOT / "channelsq" / "static" / "channelsq" / "js"
+
+
+def test_the_npm_package_has_the_version_and_the_files_of_the_browser_library() -> None:
+    package = json.loads((ROOT / "npm" / "package.json").read_text())
+    assert package["version"] == __version__
+    assert set(package["files"]) == {path.name for path in SCRIPTS.iterdir()}
+    assert package["license"] == PROJECT["license"]
+    urls = [package["homepage"], package["repository"]["url"].removeprefix("git+"), package["bugs"]]
+    assert all(url.startswith(PROJECT["urls"]["Homepage"]) for url in urls)
+    named = [package["main"], package["types"], *package["exports"]["."].values()]
+    assert {Path(each).name for each in named} < set(package["files"])
+
+
+def test_the_browser_library_is_small() -> None:
+    """Without its comments; a bundler makes it smaller yet."""
+    text = re.sub(r"/\*.*?\*/|^\s*//.*?$", "", (SCRIPTS / "websocketbridge.js").read_text(), flags=re.S | re.M)
+    assert len(gzip.compress(re.sub(r"\n\s*", "\n", text).encode(), 9)) < 8 * 1024
+
+
+def test_each_member_in_the_types_is_in_the_library() -> None:
+    """A test in tests/integration/npm/ compares the types as well, where npm is installed."""
+    source = (SCRIPTS / "websocketbridge.js").read_text()
+    members = set(re.findall(r"^  (?:readonly |static readonly )?(\w+)[?:(<]", types(), re.MULTILINE)) - {"constructor"}
+    assert len(members) > 50
+    assert not [name for name in members if not re.search(rf"\b{name}\b", source)]
+
+
+def types() -> str:
+    return (SCRIPTS / "websocketbridge.d.ts").read_text()

@@ -71,6 +71,10 @@ PUBLIC = {
         "LayerFixtures", "MakeLayer", "Unique",
     ],
     "channelsq.contrib.admin": ["LiveAdminMixin"],
+    "channelsq.client": [
+        "Client", "ClientStream", "ClientTask", "TaskReport", "TextChange", "ClientError", "ClientClosed", "QueueFull",
+        "TaskFailed",
+    ],
     "channelsq.staticfiles": ["StaticFilesConsumer", "StaticFilesHandler"],
     "channelsq.signals": ["consumer_started", "consumer_finished", "worker_ready", "worker_process_ready"],
     "channelsq.utils": ["name_that_thing"],
@@ -172,6 +176,10 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 )
 def test_what_an_application_imports_needs_no_broker_library_and_no_settings(code: str) -> None:
     assert not {"celery", "kombu", "redis", "uvicorn"} & loaded_after(code)
+
+
+def test_the_client_needs_neither_django_nor_celery() -> None:
+    assert not {"celery", "kombu", "redis", "django", "msgpack", "uvicorn"} & loaded_after("import channelsq.client")
 
 
 def test_the_layers_stand_below_everything_else() -> None:

@@ -147,15 +147,16 @@ var channelsq = (() => {
    */
   class ReconnectingSocket extends EventTarget {
     static DEFAULTS = DEFAULTS;
-    static CONNECTING = WebSocket.CONNECTING;
-    static OPEN = WebSocket.OPEN;
-    static CLOSING = WebSocket.CLOSING;
-    static CLOSED = WebSocket.CLOSED;
+    // Those of WebSocket, which is not there when a server renders a page.
+    static CONNECTING = 0;
+    static OPEN = 1;
+    static CLOSING = 2;
+    static CLOSED = 3;
 
-    CONNECTING = WebSocket.CONNECTING;
-    OPEN = WebSocket.OPEN;
-    CLOSING = WebSocket.CLOSING;
-    CLOSED = WebSocket.CLOSED;
+    CONNECTING = 0;
+    OPEN = 1;
+    CLOSING = 2;
+    CLOSED = 3;
 
     /** @type {Handler} */
     onopen = null;
@@ -479,13 +480,482 @@ var channelsq = (() => {
     }
   }
 
+  /** @typedef {"waiting" | "started" | "retry" | "success" | "failure" | "revoked" | "unknown" | "refused"} TaskState */
+
+  /**
+   * @typedef {object} TextChange
+   * @property {string} stream the name of the stream
+   * @property {string} piece the new text
+   * @property {string} text all text of the stream
+   * @property {boolean} restarted whether `piece` replaces the text before: the task runs again, or text was lost
+   * @property {boolean} ended whether the stream is complete
+   */
+
+  /** @typedef {["progress" | "state", LiveTask] | ["text", TextChange]} TaskNews */
+  /** @typedef {"watch" | "unwatch" | "cancel"} Request */
+
+  const TASK_STREAM = "channelsq.task";
+  const TASK_FRAME = `{"stream":"${TASK_STREAM}",`;
+
+  /** The most tickets in a frame, as the server allows. */
+  const MOST_TICKETS = 50;
+
+  /** The most tasks that a bridge keeps, besides running ones that the page has asked for. */
+  const MOST_TASKS = 100;
+
+  /** The most pieces of a stream that wait for the text before them. */
+  const MOST_AHEAD = 100;
+
+  /** @type {readonly (TaskState | null)[]} */
+  const ENDED = Object.freeze(["success", "failure", "revoked"]);
+  /** @type {readonly (TaskState | null)[]} */
+  const LOST = Object.freeze(["unknown", "refused"]);
+
+  // The methods of a task for its bridge alone.
+  const HEAR = Symbol("hear");
+  const CLAIM = Symbol("claim");
+  const RESUME = Symbol("resume");
+  const IS_CLAIMED = Symbol("is claimed");
+
+  /** The text of a stream, joined from its pieces.  Places count UTF-16 units from the stream's beginning. */
+  class StreamText {
+    text = "";
+    ended = false;
+    /** The place whose absence was the reason for the last request. */
+    asked = -1;
+    /** True if the text before `#start` may be had. */
+    partial = false;
+    #run = "";
+    #start = 0;
+    #end = -1;
+    /** @type {{ at: number, piece: string }[]} */
+    #ahead = [];
+
+    get #length() {
+      return this.#start + this.text.length;
+    }
+
+    /** The place after a gap: of a piece that cannot be joined yet, or of the end; -1: there is no gap. */
+    get gap() {
+      if (this.#ahead.length) return this.#ahead[0].at;
+      return this.#end === -1 || this.ended ? -1 : this.#end;
+    }
+
+    /**
+     * Takes a piece, or the end.
+     *
+     * @param {{ run: string, at: number, piece?: string, begin?: boolean, end?: boolean }} payload
+     * @returns {{ piece: string, restarted: boolean, changed: boolean }}
+     */
+    take({ run, at, piece = "", begin, end }) {
+      const restarted = run !== this.#run || begin === true;
+      if (run !== this.#run) {
+        this.#ahead = [];
+        this.#end = this.asked = -1;
+      } else if (restarted && this.text) {
+        this.#ahead.push({ at: this.#start, piece: this.text }); // it may reach further than the new beginning
+      }
+      if (restarted) {
+        [this.#run, this.#start, this.text, this.ended] = [run, at, "", false];
+        this.partial = at > 0 && !begin;
+      }
+      if (end) this.#end = at;
+      else this.#ahead.push({ at, piece });
+      return this.#join(restarted);
+    }
+
+    /** Goes on after the gap, for text that cannot be had any more. */
+    skip() {
+      if (!this.#ahead.length) this.#end = this.#length;
+      else [this.#start, this.text] = [this.#ahead[0].at, ""];
+      return this.#join(this.#ahead.length > 0);
+    }
+
+    /** @param {boolean} restarted */
+    #join(restarted) {
+      this.#ahead.sort((one, other) => one.at - other.at);
+      let added = "";
+      while (this.#ahead.length && this.#ahead[0].at <= this.#length) {
+        const { at, piece } = /** @type {{ at: number, piece: string }} */ (this.#ahead.shift());
+        const more = piece.slice(this.#length - at);
+        added += more;
+        this.text += more;
+      }
+      this.#ahead.splice(MOST_AHEAD);
+      const ends = !this.ended && this.#end === this.#length;
+      if (ends) this.ended = true;
+      return { piece: added, restarted, changed: restarted || added !== "" || ends };
+    }
+  }
+
+  /**
+   * A live task of the server, as far as this page has heard of it; bridge.task() returns one.
+   *
+   * It is a promise of the task's result, rejected with an Error that has `state` when the task fails, is revoked, or
+   * cannot be watched.  Its events are "progress", after each report, and "state", when `state` changes, both with the
+   * task in `detail`; and "text", with a TextChange in `detail`.
+   */
+  class LiveTask extends EventTarget {
+    /**
+     * The permission to watch the task; null: none has come so far.
+     *
+     * @type {string | null}
+     */
+    ticket = null;
+    /**
+     * Null: nothing was heard so far.
+     *
+     * @type {TaskState | null}
+     */
+    state = null;
+    done = 0;
+    /** @type {number | null} */
+    total = null;
+    text = "";
+    /** @type {{ total: number, done: number, failed: number } | null} */
+    parts = null;
+    /** @type {any} */
+    result = null;
+    /** True if the result is too long for a message, or not for JSON. */
+    omitted = false;
+    /** @type {string | null} */
+    error = null;
+    /**
+     * The text of each stream.
+     *
+     * @type {Record<string, string>}
+     */
+    texts = Object.create(null);
+
+    /** @type {((task: any) => void) | null} */
+    onprogress = null;
+    /** @type {((task: any) => void) | null} */
+    onstate = null;
+    /** @type {((change: TextChange) => void) | null} */
+    ontext = null;
+
+    /** True if the page has asked for the task. */
+    [IS_CLAIMED] = false;
+
+    /** @type {(request: Request, ticket: string) => void} */
+    #send;
+    /** @type {Record<string, StreamText>} */
+    #streams = Object.create(null);
+    #number = -1;
+    /** True if a message came, or was asked for, on this connection. */
+    #isHeard = false;
+    /** True if the answer to "watch" has not come yet. */
+    #isAsked = false;
+    #isLeft = false;
+    /** @type {((cancelled: boolean) => void)[]} */
+    #cancels = [];
+    /** @type {(result: any) => void} */
+    #resolve = () => {};
+    /** @type {(error: Error) => void} */
+    #reject = () => {};
+    /** @type {Promise<any>} */
+    #promise = new Promise((resolve, reject) => ([this.#resolve, this.#reject] = [resolve, reject]));
+
+    /**
+     * @param {string} id
+     * @param {(request: Request, ticket: string) => void} send
+     */
+    constructor(id, send) {
+      super();
+      this.id = id;
+      this.#send = send;
+      this.#promise.catch(() => {}); // an error is told to those who ask for the promise
+      for (const type of /** @type {const} */ (["progress", "state", "text"])) {
+        this.addEventListener(type, (event) => this[`on${type}`]?.(/** @type {CustomEvent} */ (event).detail));
+      }
+    }
+
+    /**
+     * @template [Result=any], [Caught=never]
+     * @param {((result: any) => Result | PromiseLike<Result>) | null} [fulfilled]
+     * @param {((error: any) => Caught | PromiseLike<Caught>) | null} [rejected]
+     */
+    then(fulfilled, rejected) {
+      return this.#promise.then(fulfilled, rejected);
+    }
+
+    /**
+     * @template [Caught=never]
+     * @param {((error: any) => Caught | PromiseLike<Caught>) | null} [rejected]
+     */
+    catch(rejected) {
+      return this.#promise.catch(rejected);
+    }
+
+    /** @param {(() => void) | null} [settled] */
+    finally(settled) {
+      return this.#promise.finally(settled);
+    }
+
+    /**
+     * Cancels the task; false: it may not be cancelled, or has ended otherwise.  Waits for a connection and a ticket.
+     *
+     * @returns {Promise<boolean>}
+     */
+    cancel() {
+      if (ENDED.includes(this.state)) return Promise.resolve(false);
+      return new Promise((resolve) => {
+        this.#cancels.push(resolve);
+        if (this.#isLeft) this.#watch();
+        if (this.ticket !== null && this.#cancels.length === 1) this.#send("cancel", this.ticket);
+      });
+    }
+
+    /** Ignores the task until bridge.task() is called with its ticket again. */
+    unwatch() {
+      this.#isLeft = true;
+      this.#isAsked = false;
+      if (this.ticket !== null && !this.#cancels.length) this.#send("unwatch", this.ticket);
+    }
+
+    #watch() {
+      this.#isLeft = false;
+      if (this.ticket === null || this.#isAsked) return;
+      this.#isAsked = this.#isHeard = true;
+      this.#send("watch", this.ticket);
+    }
+
+    /**
+     * Notes that the page has asked for the task, and asks the server if that is needed.
+     *
+     * @param {string | null} ticket
+     */
+    [CLAIM](ticket) {
+      const isNeeded = this.#isLeft || !this.#isHeard || this.ticket === null;
+      const isFirst = this.ticket === null && ticket !== null;
+      this.ticket = ticket ?? this.ticket;
+      if (isNeeded) this.#watch();
+      if (isFirst && this.#cancels.length) this.#send("cancel", ticket);
+      if (!this[IS_CLAIMED]) queueMicrotask(() => this.#repeat());
+      this[IS_CLAIMED] = true;
+    }
+
+    /** Tells handlers that the page adds now what was heard before. */
+    #repeat() {
+      if (this.state !== null) this.#tell([["progress", this], ["state", this]]);
+      for (const [stream, { text, ended }] of Object.entries(this.#streams)) {
+        this.#tell([["text", { stream, piece: text, text, restarted: true, ended }]]);
+      }
+    }
+
+    /** @param {TaskNews[]} news */
+    #tell(news) {
+      for (const [type, detail] of news) this.dispatchEvent(new CustomEvent(type, { detail }));
+    }
+
+    /** Asks again on a new connection. */
+    [RESUME]() {
+      const isOpen = this.#isAsked || !(ENDED.includes(this.state) || LOST.includes(this.state));
+      this.#isAsked = this.#isHeard = false;
+      if (isOpen && !this.#isLeft) this.#watch();
+      if (this.ticket !== null && this.#cancels.length) this.#send("cancel", this.ticket);
+    }
+
+    /**
+     * Takes a message.
+     *
+     * @param {any} payload
+     * @returns {() => void} the dispatch of its events
+     */
+    [HEAR](payload) {
+      /** @type {TaskNews[]} */
+      const news = [];
+      if (!this.#isLeft || this.#cancels.length) {
+        this.#isHeard = true;
+        if (payload.cancel === "refused") this.#answerCancel(false);
+        else if (payload.stream !== undefined) this.#hearText(payload, news);
+        else if (payload.state === "refused") this.#hearRefusal(payload, news);
+        else if (payload.state !== undefined) this.#hearState(payload, news);
+      }
+      return () => this.#tell(news);
+    }
+
+    /** @param {any} payload @param {TaskNews[]} news */
+    #hearState({ ticket, n, state, done = 0, total = null, text = "", parts = null, ...end }, news) {
+      if (ticket) {
+        const isFirst = this.ticket === null;
+        this.ticket = ticket;
+        if (isFirst && this.#cancels.length) this.#send("cancel", ticket);
+        if (this.#isAsked) this.#hearAnswer(news);
+      }
+      if (state === "unknown") this.#lose(state, `the server does not know the task ${this.id}`, news);
+      if (!(n > this.#number) || ENDED.includes(this.state)) return;
+      const { result = null, omitted = false, error = null } = end;
+      const isChanged = state !== this.state;
+      this.#number = n;
+      Object.assign(this, { state, done, total, text, parts, result, omitted, error });
+      news.push(["progress", this]);
+      if (isChanged) news.push(["state", this]);
+      if (!ENDED.includes(state)) return;
+      if (state === "success") this.#resolve(result);
+      else this.#fail(error ?? `the task ${this.id} was revoked`);
+      this.#answerCancel(state === "revoked");
+    }
+
+    /** @param {any} payload @param {TaskNews[]} news */
+    #hearRefusal({ ticket, error }, news) {
+      // The server returns the beginning of a ticket that is too long.
+      if (!this.ticket?.startsWith(ticket)) return;
+      this.#answerCancel(false);
+      if (this.#isAsked) this.#lose("refused", error, news); // else only cancel() was refused
+      this.#isAsked = false;
+    }
+
+    /** @param {TaskState} state @param {string} error @param {TaskNews[]} news */
+    #lose(state, error, news) {
+      this.#answerCancel(false);
+      if (ENDED.includes(this.state) || this.state === state) return;
+      Object.assign(this, { state, error });
+      news.push(["state", this]);
+      this.#fail(error);
+    }
+
+    /** @param {string} message */
+    #fail(message) {
+      this.#reject(Object.assign(new Error(message), { name: "TaskError", state: this.state }));
+    }
+
+    /** @param {boolean} cancelled */
+    #answerCancel(cancelled) {
+      const cancels = this.#cancels.splice(0);
+      for (const resolve of cancels) resolve(cancelled);
+      if (this.#isLeft && cancels.length) this.unwatch();
+    }
+
+    /** @param {any} payload @param {TaskNews[]} news */
+    #hearText(payload, news) {
+      const stream = (this.#streams[payload.stream] ??= new StreamText());
+      this.#note(payload.stream, stream.take(payload), news);
+      if (stream.gap === -1 && !stream.partial) return;
+      if (this.ticket === null) {
+        if (stream.gap !== -1) this.#note(payload.stream, stream.skip(), news);
+      } else if (!this.#isAsked) {
+        stream.asked = stream.gap;
+        stream.partial = false;
+        this.#watch();
+      }
+    }
+
+    /**
+     * Handles the end of an answer to "watch": a gap that it has not filled stays, a later one is asked for again.
+     *
+     * @param {TaskNews[]} news
+     */
+    #hearAnswer(news) {
+      this.#isAsked = false;
+      for (const [name, stream] of Object.entries(this.#streams)) {
+        while (stream.gap !== -1 && stream.gap <= stream.asked) this.#note(name, stream.skip(), news);
+        stream.asked = stream.gap;
+        if (stream.gap !== -1) this.#watch();
+      }
+    }
+
+    /**
+     * @param {string} name
+     * @param {{ piece: string, restarted: boolean, changed: boolean }} change
+     * @param {TaskNews[]} news
+     */
+    #note(name, { piece, restarted, changed }, news) {
+      const { text, ended } = this.#streams[name];
+      this.texts[name] = text;
+      if (changed) news.push(["text", { stream: name, piece, text, restarted, ended }]);
+    }
+  }
+
+  /** The live tasks of a bridge. */
+  class LiveTasks {
+    /** @type {WebSocketBridge} */
+    #bridge;
+    /** @type {Map<string, LiveTask>} */
+    #tasks = new Map();
+    /** @type {[Request, string][]} */
+    #requests = [];
+
+    /** @param {WebSocketBridge} bridge */
+    constructor(bridge) {
+      this.#bridge = bridge;
+    }
+
+    /** @param {string} ticketOrId */
+    get(ticketOrId) {
+      const id = String(ticketOrId).split(":", 1)[0];
+      if (typeof ticketOrId !== "string" || !id) {
+        throw new TypeError(`task() takes the ticket or the id of a task, not ${ticketOrId}`);
+      }
+      const ticket = ticketOrId === id ? null : ticketOrId;
+      let task = this.#tasks.get(id);
+      if (!task || (LOST.includes(task.state) && ticket !== null && ticket !== task.ticket)) task = this.#add(id);
+      task[CLAIM](ticket);
+      return task;
+    }
+
+    /** Asks again on a new connection. */
+    resume() {
+      this.#requests = [];
+      for (const task of this.#tasks.values()) task[RESUME]();
+    }
+
+    /** @param {any} payload */
+    receive(payload) {
+      const id = String(payload?.id ?? payload?.ticket ?? "").split(":", 1)[0];
+      const known = this.#tasks.get(id);
+      if (!id || (!known && payload.state === "refused")) return;
+      const task = known ?? this.#add(id);
+      const tell = task[HEAR](payload);
+      if (!known) this.#bridge.dispatchEvent(new CustomEvent("task", { detail: task }));
+      tell();
+    }
+
+    /** @param {string} id */
+    #add(id) {
+      const task = new LiveTask(id, (request, ticket) => this.#send(request, ticket));
+      this.#tasks.delete(id);
+      if (this.#tasks.size >= MOST_TASKS) {
+        const tasks = [...this.#tasks.values()];
+        const gone =
+          tasks.find(({ state }) => ENDED.includes(state) || LOST.includes(state)) ??
+          tasks.find((each) => !each[IS_CLAIMED]);
+        if (gone) this.#tasks.delete(gone.id);
+      }
+      this.#tasks.set(id, task);
+      return task;
+    }
+
+    /**
+     * Sends a request together with others of this moment; without a connection resume() makes it again.
+     *
+     * @param {Request} request
+     * @param {string} ticket
+     */
+    #send(request, ticket) {
+      if (this.#requests.push([request, ticket]) === 1) queueMicrotask(() => this.#flush());
+    }
+
+    #flush() {
+      const requests = this.#requests.splice(0);
+      const { socket } = this.#bridge;
+      if (socket?.readyState !== WebSocket.OPEN) return;
+      while (requests.length) {
+        const [request] = requests[0];
+        const count = requests.findIndex(([other], number) => other !== request || number === MOST_TICKETS);
+        const tickets = requests.splice(0, count === -1 ? requests.length : count).map(([, ticket]) => ticket);
+        socket.send(JSON.stringify({ stream: TASK_STREAM, payload: { [request]: tickets } }));
+      }
+    }
+  }
+
   /**
    * Exchanges JSON with consumers on a socket that reconnects, with streams.
    *
    * It passes its socket's events on, and replaces these: "message" has the decoded message in `detail`; "binary" has
    * the data of a binary frame; "error" has an Error for a text frame that could not be decoded (it is also written to
    * the console, unless the event's default is prevented); "unclaimed" has `{stream, payload}` of a stream without a
-   * callback.
+   * callback; "task" has a LiveTask that the server has told of first.
    *
    * @example
    * const bridge = new channels.WebSocketBridge();
@@ -501,6 +971,7 @@ var channelsq = (() => {
     /** @type {((content: any, stream: null) => void) | null} */
     default_cb = null;
     #listening = false;
+    #tasks = new LiveTasks(this);
 
     /** @param {Options} [options] for every socket of the bridge */
     constructor(options) {
@@ -527,6 +998,7 @@ var channelsq = (() => {
           if (this.socket === socket) handle(event);
         });
       };
+      on("open", () => this.#tasks.resume());
       for (const type of ["connecting", "open", "reconnect", "close", "waiting", "statechange", "unsent"]) {
         on(type, (event) => this.dispatchEvent(new event.constructor(type, event)));
       }
@@ -586,6 +1058,16 @@ var channelsq = (() => {
     }
 
     /**
+     * Returns a live task, and watches it; the same object for the same id.  Works before connect(), too.
+     *
+     * @param {string} ticketOrId its ticket; with its id alone the task waits for the first message, which has the ticket
+     * @throws {TypeError} another type, or an empty string
+     */
+    task(ticketOrId) {
+      return this.#tasks.get(ticketOrId);
+    }
+
+    /**
      * Closes the socket for good.
      *
      * @param {number} [code] 1000, or 3000 to 4999
@@ -634,12 +1116,16 @@ var channelsq = (() => {
       }
       let content;
       try {
-        content = this.decode(data);
+        content = data.startsWith(TASK_FRAME) ? JSON.parse(data) : this.decode(data);
       } catch (cause) {
         const error = new Error(`a frame could not be decoded: ${data.slice(0, 100)}`, { cause });
         const told = new CustomEvent("error", { detail: error, cancelable: true });
         if (this.dispatchEvent(told)) console.warn(error);
         return;
+      }
+      if (content?.stream === TASK_STREAM) {
+        this.#tasks.receive(content.payload);
+        if (!this.streams[TASK_STREAM]) return;
       }
       this.dispatchEvent(new CustomEvent("message", { detail: content }));
       if (this.#listening) this.#handOn(content);
