@@ -281,7 +281,7 @@ class LiveSettings:
     terminate: bool = False
     #: The dotted path of a function of a message and a task's id that returns whether the socket may cancel the task.
     may_cancel: str = ""
-    #: Whether a task that a view or a consumer calls with ``delay()`` is live for the user of the request, or the socket.
+    #: Whether a task that a view or consumer calls with ``delay()`` is live for the user of the request, or the socket.
     from_requests: bool = False
     #: The path of the WebSocket for pages without one of their own, below the site's own prefix.
     path: str = "/channelsq/live/"

@@ -1,0 +1,84 @@
+"""The bar of a live task in a real browser: with channelsq's script, and with htmx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.demo import fresh_redis
+from tests.support.project import Project
+
+pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def project(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    url = fresh_redis(redis_url)
+    env = {
+        "DJANGO_SETTINGS_MODULE": "tests.project.live_settings",
+        "TEST_LAYER": url.replace("redis:", "redis-streams:"),
+        "TEST_RESULTS": url,
+    }
+    project = Project(tmp_path_factory.mktemp("bars"), url, env)
+    project.migrate()
+    project.start_interface()
+    project.start_worker("-c", "4")
+    yield project
+    project.stop()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    context = chromium.new_context()
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(error.message))
+    page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+    yield page
+    context.close()
+    assert [each for each in problems if "favicon" not in each] == []
+
+
+def bar(page: Page, way: str) -> tuple[str | None, str | None]:
+    found = page.locator(f"#{way} progress")
+    return found.get_attribute("value"), found.get_attribute("max")
+
+
+@pytest.mark.parametrize("way", ["script", "htmx"])
+def test_a_bar_follows_its_task(project: Project, page: Page, way: str) -> None:
+    page.goto(f"{project.url}/bars/{way}/")
+    status = page.locator(f"#{way} [role=status]")
+    expect(status).to_have_text("5 / 10 rows")
+    value, most = bar(page, way)
+    assert float(value or 0) / float(most or 1) == 0.5
+    name = "Import" if way == "script" else "Import with htmx"
+    expect(page.locator(f"#{way}").get_by_role("progressbar")).to_have_count(1)
+    if way == "script":
+        expect(page.locator(f"#{way}").get_by_role("progressbar", name=name)).to_be_visible()
+    project.let_go(way)
+    expect(status).to_have_text("Done")
+    value, most = bar(page, way)
+    assert float(value or 0) == float(most or 1)
+
+
+@pytest.mark.parametrize("way", ["script", "htmx"])
+def test_a_bar_tells_of_a_failure(project: Project, page: Page, way: str) -> None:
+    page.goto(f"{project.url}/bars/fails/")
+    expect(page.locator(f"#{way} [role=status]")).to_have_text("Row 7 has no date.")
+    assert "secret" not in page.content()
+
+
+@pytest.mark.ways("other ways")
+@pytest.mark.parametrize("way", ["script", "htmx"])
+def test_a_bar_goes_on_over_a_deploy(project: Project, page: Page, way: str) -> None:
+    page.goto(f"{project.url}/bars/deploy-{way}/")
+    status = page.locator(f"#{way} [role=status]")
+    expect(status).to_have_text("5 / 10 rows")
+    project.interface.terminate()
+    project.let_go(f"deploy-{way}")
+    project.start_interface()
+    expect(status).to_have_text("Done")
