@@ -40,6 +40,9 @@ _VIEWS = "channelsq.handler.ViewConsumer"
 # The consumer of the doctor's WebSockets, and their paths; dotted paths for the same reason.
 _PROBE, _PROBE_PATH = "channelsq.doctor.probe.probe_consumer", "channelsq.doctor.probe.PATH"
 
+# The channel of delayed messages, and its consumer; dotted paths for the same reason.
+_DELAYED, _DELAYED_CHANNEL = "channelsq.delayed.deliver", "channelsq.delayed.CHANNEL"
+
 Consumer = Callable[..., Any]
 Match = tuple[Consumer, dict[str, Any]]
 
@@ -262,10 +265,11 @@ class Router:
         return _flatten(self.root.routing)
 
     def check_default(self, http_consumer: Consumer | None = None) -> None:
-        """Add routes for messages that the application's own routes leave, and for the doctor's WebSocket.
+        """Add routes for messages that the application's own routes leave, and for channelsq's own messages.
 
-        HTTP requests go to Django's views, WebSockets are accepted, and their frames and disconnects are dropped.  See
-        :mod:`channelsq.doctor.probe` for the doctor's.  Further calls change nothing.
+        HTTP requests go to Django's views, WebSockets are accepted, and their frames and disconnects are dropped.
+        channelsq's own are the doctor's WebSocket (:mod:`channelsq.doctor.probe`) and delayed messages
+        (:mod:`channelsq.delayed`).  Further calls change nothing.
 
         Args:
             http_consumer: the consumer of HTTP requests instead of Django's views.
@@ -280,6 +284,7 @@ class Router:
         self.add_route(Route(names.WEBSOCKET_CONNECT, connect_consumer))
         ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
         self.add_route(Route(ignored, null_consumer))
+        self.add_route(Route(conf.import_dotted(_DELAYED_CHANNEL), conf.import_dotted(_DELAYED)))
 
     def tell_unrouted(self, message: AnyMessage) -> None:
         """Log an accepted WebSocket whose frames no route claims either; once a path, for some paths.
