@@ -69,30 +69,30 @@ class DelayedSend:
         return _cancel(self._layer, self.id)
 
 
-def cancel(id: str) -> bool:
+def cancel(handle_id: str) -> bool:
     """Cancel a delayed send from any process; see :meth:`DelayedSend.cancel`.
 
     Args:
-        id: the handle's.
+        handle_id: the handle's.
 
     Raises:
-        ValueError: ``id`` is not the id of a handle.
+        ValueError: ``handle_id`` is not the id of a handle.
         InvalidChannelLayerError: there is no such layer, or it has no place for records.
         BrokerUnavailable: the layer does not answer.
     """
-    _, alias = _parts(id)
-    return _cancel(channel_layers[alias], id)
+    _, alias = _parts(handle_id)
+    return _cancel(channel_layers[alias], handle_id)
 
 
-def _parts(id: object) -> tuple[float, str]:
+def _parts(handle_id: object) -> tuple[float, str]:
     """Return when a message is due, in seconds of the Unix clock, and the alias of its layer."""
     try:
-        name, due, alias = str(id).split(".", 2)
+        name, due, alias = str(handle_id).split(".", 2)
         found = int(due, 16) / 1000, alias
     except (ValueError, OverflowError):
         name = ""
     if len(name) != 32:
-        raise ValueError(f"{id!r:.200} is not the id of a delayed send")
+        raise ValueError(f"{handle_id!r:.200} is not the id of a delayed send")
     return found
 
 
@@ -106,26 +106,26 @@ def _records(layer: ChannelLayerWrapper) -> RecordStore:
     return records
 
 
-def _cancel(layer: ChannelLayerWrapper, id: str) -> bool:
+def _cancel(layer: ChannelLayerWrapper, handle_id: str) -> bool:
     records = _records(layer)
     kept = layer.channel_layer.expiry + _KEPT_AFTER
-    left = _parts(id)[0] - time.time()
+    left = _parts(handle_id)[0] - time.time()
     if left < -kept:
         return False  # the record of its delivery has ended
-    return _claim(records, id, _CANCELLED, max(0.0, left) + kept) == _CANCELLED
+    return _claim(records, handle_id, _CANCELLED, max(0.0, left) + kept) == _CANCELLED
 
 
-def _claim(records: RecordStore, id: str, state: bytes, seconds: float) -> bytes | None:
+def _claim(records: RecordStore, handle_id: str, state: bytes, seconds: float) -> bytes | None:
     """Set the state of a delayed send, unless it has one; return its state."""
-    return records.change(f"delayed:{id}", _STATE, lambda value: state if value is None else None, seconds)
+    return records.change(f"delayed:{handle_id}", _STATE, lambda value: state if value is None else None, seconds)
 
 
-def may_leave(message: MessageLike, id: object) -> bool:
+def may_leave(message: MessageLike, handle_id: object) -> bool:
     """Return whether a delayed message is delivered: False if it was cancelled.
 
     Args:
         message: the message, which is due.
-        id: the value of :data:`ID_KEY`.
+        handle_id: the value of :data:`ID_KEY`.
 
     Raises:
         BrokerUnavailable: the layer does not answer.
@@ -134,7 +134,7 @@ def may_leave(message: MessageLike, id: object) -> bool:
     records = layer.records
     if records is None:
         return True
-    return _claim(records, str(id), _LEFT, layer.expiry + _KEPT_AFTER) != _CANCELLED
+    return _claim(records, str(handle_id), _LEFT, layer.expiry + _KEPT_AFTER) != _CANCELLED
 
 
 def marked(content: Any, handle: DelayedSend) -> Any:
