@@ -111,12 +111,11 @@ def _disconnect(user: Any, using: str | None) -> None:
     """
     connection = connections[using or router.db_for_write(get_user_model())]
     for alias in channel_layers.configs:
-        group = User(user, alias).group
         try:
-            send = group.prepare(closing(_CODE))
-            pending_message_store.hold_certain(group.channel_layer, (send,), connection)
+            group = User(user, alias).group
+            pending_message_store.hold_certain(group.channel_layer, (group.prepare(closing(_CODE)),), connection)
         except ChannelsqError as error:
             logger.error(
-                "the sockets of the user in %s are still open: %s", group.name, error,
+                "user %s: the sockets on the layer %r may still be open: %s", user.pk, alias, error,
                 extra={"action": "user_not_disconnected"},
             )  # fmt: skip
