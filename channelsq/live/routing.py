@@ -9,8 +9,6 @@ channel_routing = [
 from channelsq.live.consumers import receive
 from channelsq.routing import route
 
-__all__ = ["channel_routing"]
-
 channel_routing = [
     route("websocket.receive", receive, text=r'^\{"stream":"channelsq\.task",'),
 ]
