@@ -74,6 +74,8 @@ WHOLE = [
     "tests/integration/worker/test_sources.py",
     "tests/integration/worker/test_kombu_source.py",
     "tests/integration/layers/test_sentinel_layers.py",
+    "tests/integration/live",
+    "tests/unit/live",
     *PINS,
     "tests/integration/clients/test_http_edges.py",
     "tests/integration/clients/test_bad_input.py",

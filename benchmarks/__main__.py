@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import consumers, parts, peers, report, resources, tasks
+from benchmarks import consumers, livetasks, parts, peers, report, resources, tasks
 from benchmarks.measuring import Options, Run
 from benchmarks.programs import Redis
 from benchmarks.stacks import BROKERS, POOLS, WS, raise_limit
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "observed": consumers.observed,
     "tasks": tasks.tasks,
     "idle": tasks.idle,
+    "live": livetasks.live,
     "connect": parts.connect,
     "fanout": parts.fanout,
     "http": parts.http,

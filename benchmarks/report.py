@@ -31,6 +31,7 @@ TITLES = {
     "observed": "Time limits and events",
     "tasks": "Ordinary tasks beside consumers",
     "idle": "Idle workers",
+    "live": "Live tasks",
     "connect": "Connecting",
     "fanout": "Fan-out to a group",
     "http": "A trivial Django view",

@@ -281,6 +281,8 @@ class LiveSettings:
     terminate: bool = False
     #: The dotted path of a function of a message and a task's id that returns whether the socket may cancel the task.
     may_cancel: str = ""
+    #: The path of the WebSocket for pages without one of their own, below the site's own prefix.
+    path: str = "/channelsq/live/"
 
 
 def live_settings() -> LiveSettings:
@@ -326,6 +328,8 @@ def _wrong_value(default: Any, given: Any) -> str:
     if isinstance(default, bool):
         return "" if isinstance(given, bool) else "True or False"
     if isinstance(default, str):
+        if default.startswith("/"):
+            return "" if isinstance(given, str) and given.startswith("/") else f"a path such as {default!r}"
         return "" if isinstance(given, str) else "a dotted path"
     whole = isinstance(default, int)
     is_number = isinstance(given, int if whole else (int, float)) and not isinstance(given, bool)

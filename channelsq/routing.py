@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -42,6 +43,12 @@ _PROBE, _PROBE_PATH = "channelsq.doctor.probe.probe_consumer", "channelsq.doctor
 
 # The channel of delayed messages, and its consumer; dotted paths for the same reason.
 _DELAYED, _DELAYED_CHANNEL = "channelsq.delayed.deliver", "channelsq.delayed.CHANNEL"
+
+# The consumer of frames about live tasks.
+_LIVE = "channelsq.live.consumers.receive"
+
+# The consumer of the WebSockets of pages without one of their own.
+_LIVE_CONNECT = "channelsq.live.consumers.connect"
 
 Consumer = Callable[..., Any]
 Match = tuple[Consumer, dict[str, Any]]
@@ -223,8 +230,10 @@ class Router:
         self.channels = self.root.channel_names()
         self._answers: dict[str, KnownAnswers] = {}
         self._has_defaults = False
-        #: The doctor's route.
-        self._probe: Route | None = None
+        #: The routes of the doctor's WebSocket, and of pages without one of their own.
+        self._own: tuple[Route, ...] = ()
+        #: The route of frames about live tasks.
+        self._live: Resolved | None = None
         self._unrouted: set[object] = set()
 
     def add_route(self, route: Route | Include) -> None:
@@ -239,6 +248,8 @@ class Router:
         Filters get the path below the prefix under which the site is mounted, as Django's URLs do.
         """
         channel = message.channel_name
+        if channel == names.WEBSOCKET_RECEIVE and self._is_live(message):
+            return self._live
         message = below_mount_point(message)
         answers = self._answers.get(channel)
         if answers is None:
@@ -258,18 +269,30 @@ class Router:
 
     def match(self, message: AnyMessage) -> Match | None:
         """Return ``(consumer, kwargs)`` for ``message``, or None if no route claims it."""
+        if message.channel_name == names.WEBSOCKET_RECEIVE and self._is_live(message):
+            return None if self._live is None else (self._live.route.consumer, {})
         return self.root.match(below_mount_point(message))
+
+    def _is_live(self, message: AnyMessage) -> bool:
+        """Return whether a frame is about live tasks.
+
+        Not by a filter: the cache of answers would have an entry for each different text.
+        """
+        text = message.get("text")
+        return type(text) is str and self._live is not None and text.startswith(names.LIVE_FRAME)
 
     def routes(self) -> Iterable[Route]:
         """Return every route, in order."""
         return _flatten(self.root.routing)
 
     def check_default(self, http_consumer: Consumer | None = None) -> None:
-        """Add routes for messages that the application's own routes leave, and for channelsq's own messages.
+        """Add routes for messages that the application's own routes leave, and for channelsq's own.
 
         HTTP requests go to Django's views, WebSockets are accepted, and their frames and disconnects are dropped.
-        channelsq's own are the doctor's WebSocket (:mod:`channelsq.doctor.probe`) and delayed messages
-        (:mod:`channelsq.delayed`).  Further calls change nothing.
+        channelsq's own are for live tasks (:mod:`channelsq.live.consumers`), for the doctor's WebSocket
+        (:mod:`channelsq.doctor.probe`) and for delayed messages (:mod:`channelsq.delayed`).
+
+        Further calls change nothing.
 
         Args:
             http_consumer: the consumer of HTTP requests instead of Django's views.
@@ -278,13 +301,18 @@ class Router:
             return
         self._has_defaults = True
         of_sockets = [names.WEBSOCKET_CONNECT, names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT]
-        self._probe = Route(of_sockets, conf.import_dotted(_PROBE), path=conf.import_dotted(_PROBE_PATH))
-        self.root.routing.insert(0, self._probe)
+        probe = Route(of_sockets, conf.import_dotted(_PROBE), path=conf.import_dotted(_PROBE_PATH))
+        live_path = f"^{re.escape(conf.live_settings().path)}$"
+        self._own = (probe, Route(names.WEBSOCKET_CONNECT, conf.import_dotted(_LIVE_CONNECT), path=live_path))
+        self.root.routing[:0] = self._own
         self.add_route(Route(names.HTTP_REQUEST, http_consumer or conf.import_dotted(_VIEWS)()))
         self.add_route(Route(names.WEBSOCKET_CONNECT, connect_consumer))
         ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
         self.add_route(Route(ignored, null_consumer))
         self.add_route(Route(conf.import_dotted(_DELAYED_CHANNEL), conf.import_dotted(_DELAYED)))
+        live = Route(names.WEBSOCKET_RECEIVE, conf.import_dotted(_LIVE))
+        self.add_route(live)  # below all others: resolve() knows its frames
+        self._live = Resolved(live, {})
 
     def tell_unrouted(self, message: AnyMessage) -> None:
         """Log an accepted WebSocket whose frames no route claims either; once a path, for some paths.
@@ -301,7 +329,7 @@ class Router:
         if resolved is not None and resolved.route.consumer is not null_consumer:
             return
         wanted = {names.WEBSOCKET_CONNECT, names.WEBSOCKET_RECEIVE}
-        mine = [each for each in self.routes() if wanted & set(each.channels) and each is not self._probe]
+        mine = [each for each in self.routes() if wanted & set(each.channels) and each not in self._own]
         if any(key not in message for each in mine for key in each.filters):
             return  # a frame has more keys, and may match
         self._unrouted.add(path)

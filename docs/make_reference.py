@@ -19,8 +19,8 @@ OUTPUT = DOCS / "reference"
 #: The public modules by page: the page's file, its title, its modules.
 PAGES: list[tuple[str, str, list[str]]] = [
     ("core", "Channels, groups, messages, routing", [
-        "channelsq", "channelsq.channel", "channelsq.delayed", "channelsq.message", "channelsq.routing", "channelsq.options",
-        "channelsq.signals", "channelsq.asgi", "channelsq.utils",
+        "channelsq", "channelsq.channel", "channelsq.delayed", "channelsq.message", "channelsq.routing",
+        "channelsq.options", "channelsq.signals", "channelsq.asgi", "channelsq.utils",
     ]),
     ("exceptions", "Exceptions", ["channelsq.exceptions"]),
     ("sessions", "Sessions and users", ["channelsq.sessions", "channelsq.auth", "channelsq.users"]),
@@ -30,6 +30,7 @@ PAGES: list[tuple[str, str, list[str]]] = [
     ("security", "Origins and tokens", ["channelsq.security.websockets", "channelsq.security.tokens"]),
     ("layers", "Layers", ["channelsq.layers"]),
     ("test", "For tests", ["channelsq.test", "channelsq.pytest_plugin", "channelsq.test.contract"]),
+    ("live", "Live tasks", ["channelsq.live"]),
     ("contrib", "The live admin", ["channelsq.contrib.admin"]),
 ]  # fmt: skip
 

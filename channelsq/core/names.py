@@ -27,6 +27,10 @@ WEBSOCKET_CONNECT = "websocket.connect"
 WEBSOCKET_RECEIVE = "websocket.receive"
 WEBSOCKET_DISCONNECT = "websocket.disconnect"
 
+#: The stream of the browser library that live tasks use, and the beginning of its frames to the server.
+LIVE_STREAM = "channelsq.task"
+LIVE_FRAME = f'{{"stream":"{LIVE_STREAM}",'
+
 #: The prefix of the reply channels of gateways, before their process.
 GATEWAY_SEND = "gateway.send"
 

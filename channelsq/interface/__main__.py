@@ -16,8 +16,8 @@ from channelsq.exceptions import InvalidRouting
 from channelsq.interface.basis.config import ConfigError, InterfaceConfig, read_config
 from channelsq.interface.basis.packages import check_packages
 from channelsq.interface.basis.project_setup import choose_settings, import_from_here, set_up, show_logs
-from channelsq.interface.process.supervised import Supervised
-from channelsq.interface.process.supervisor import Supervisor
+from channelsq.interface.supervision.supervised import Supervised
+from channelsq.interface.supervision.supervisor import Address, Supervisor, Together
 
 if TYPE_CHECKING:
     from channelsq.asgi import ChannelLayerWrapper
@@ -36,12 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_packages()  # before these packages are imported
         if config.workers and supervised is None:
             show_logs(config.verbosity)
-            return Supervisor(config, given).run()
+            return Supervisor(_together(config, given)).run()
         _run(config, supervised)
     except ConfigError as error:
         print(f"channelsq interface: {error}", file=sys.stderr)  # noqa: T201
         return 2
     return 0
+
+
+def _together(config: InterfaceConfig, argv: Sequence[str]) -> Together:
+    return Together(
+        ["-m", "channelsq.interface", *argv],
+        config.workers,
+        [Address(config.host, config.port)],
+        config.drain_delay + config.drain_window,
+        config.unix_socket,
+    )
 
 
 def _run(config: InterfaceConfig, supervised: Supervised | None) -> None:
@@ -51,8 +61,8 @@ def _run(config: InterfaceConfig, supervised: Supervised | None) -> None:
 
 def _serve(config: InterfaceConfig, supervised: Supervised | None) -> None:
     from channelsq.asgi import channel_layers
-    from channelsq.interface.presence.peers import Peers
     from channelsq.interface.process.server import Companion, InterfaceServer, run
+    from channelsq.interface.supervision.peers import Peers
 
     layer = channel_layers[config.layer]
     _check_routing(layer)

@@ -11,6 +11,7 @@ Importing the package registers the URL scheme ``ipc``::
     owners      the processes that live
     wake_ups    the wake-ups between processes
     database    the file itself
+    room        the space that is kept on the file system
     overdue     expired messages, and those of dead processes
     store       messages, queues and memberships in the file
     transport   the store as a Kombu transport

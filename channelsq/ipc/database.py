@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from channelsq.ipc.directory import is_temporary, open_private
+from channelsq.ipc.room import Room, is_full
 from channelsq.version import __version__
 
 logger = logging.getLogger("channelsq.ipc")
@@ -29,14 +30,6 @@ BUSY_TIMEOUT = 10.0
 
 #: The seconds between two attempts to begin a transaction: the first, and the longest.
 _PAUSES = 0.00005, 0.002
-
-#: The most bytes of the file.  When it is full, sends and acknowledgements fail with an error.
-LARGEST = 512 * 2**20
-
-_PAGE = 4096
-
-#: The size of the log, in pages, from which a commit copies it into the file.
-_CHECKPOINT = 2000
 
 _SCHEMA = resources.files("channelsq.ipc").joinpath("schema.sql").read_text(encoding="utf-8")
 
@@ -53,6 +46,7 @@ class Database:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._connection: sqlite3.Connection | None = None
+        self._room: Room | None = None
         self._inode = 0
 
     @property
@@ -75,7 +69,15 @@ class Database:
                 try:
                     # One process after the other: SQLite answers "locked" to concurrent changes of the journal mode.
                     fcntl.flock(opening, fcntl.LOCK_EX)
-                    self._connection = self._connect(guard)
+                    connection = self._connect(guard)
+                    try:
+                        self._room = Room(self.path, guard)
+                        self._room.measure(connection)
+                    except BaseException:
+                        connection.close()
+                        self._close_room()
+                        raise
+                    self._connection = connection
                 finally:
                     os.close(opening)
             finally:
@@ -120,8 +122,8 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             # With NORMAL a power failure can cost the last messages, with OFF the whole file.
             connection.execute(f"PRAGMA synchronous = {synchronous}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
-            connection.execute(f"PRAGMA max_page_count = {LARGEST // _PAGE}")
+            # Some systems' default overwrites every deleted page, which would take space in the log.
+            connection.execute("PRAGMA secure_delete = FAST")
         except BaseException:
             connection.close()
             raise
@@ -152,6 +154,12 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        self._close_room()
+
+    def _close_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.close()
 
     @property
     def is_gone(self) -> bool:
@@ -162,6 +170,17 @@ class Database:
             return self.path.stat().st_ino != self._inode
         except FileNotFoundError:
             return True
+
+    def measure(self) -> None:
+        """Adapt to the free space on the file system; to be called regularly."""
+        connection = self.open()
+        assert self._room is not None
+        self._room.measure(connection)
+
+    def check_room(self, connection: sqlite3.Connection) -> None:
+        """Check, in a transaction, that messages may be added; see :meth:`Room.check`."""
+        assert self._room is not None
+        self._room.check(connection)
 
     # -- transactions -----------------------------------------------------------------------
 
@@ -174,13 +193,25 @@ class Database:
         """Return the result of ``work(connection)``, which runs in a transaction.
 
         Args:
-            work: writes; its changes are rolled back if it raises.
+            work: writes, and may be called again; its changes are rolled back if it raises.
             seconds: how long to wait for another process's transaction.
 
         Raises:
-            sqlite3.OperationalError: another process is still writing (``SQLITE_BUSY``), or the file is full.
+            sqlite3.OperationalError: another process is still writing (``SQLITE_BUSY``), or the file or its file
+                system is full (``SQLITE_FULL``).
         """
         connection = self.open()
+        try:
+            return self._transaction(connection, work, seconds)
+        except sqlite3.OperationalError as error:
+            if not is_full(error) or self._room is None or not self._room.relieve(connection):
+                raise
+        return self._transaction(connection, work, seconds)
+
+    @staticmethod
+    def _transaction(
+        connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], _Result], seconds: float
+    ) -> _Result:
         _patiently(lambda: connection.execute("BEGIN IMMEDIATE"), seconds)
         try:
             result = work(connection)

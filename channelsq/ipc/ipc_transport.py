@@ -99,7 +99,7 @@ class Channel(virtual.Channel):
     def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **kwargs: Any) -> None:
         queues, made = {queue for _, _, queue in self.get_table(exchange)}, self._message(message)
         if queues:
-            self.store.write(lambda tx: [tx.put(queue, [made]) for queue in queues])
+            self.store.write(lambda tx: [tx.put(queue, [made]) for queue in queues], adds=True)
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         return self._take([queue])[1]

@@ -44,8 +44,9 @@ News = list[tuple[list[int], int]]
 class _Job(Generic[_Result]):
     """A write that may share its transaction with those of other threads."""
 
-    def __init__(self, work: Callable[[Transaction], _Result]) -> None:
+    def __init__(self, work: Callable[[Transaction], _Result], adds: bool) -> None:
         self.work = work
+        self.adds = adds
         self.done = False
         self.result: _Result | None = None
         self.error: BaseException | None = None
@@ -134,15 +135,16 @@ class Store:
             self._open()
             return self.database.read(work)
 
-    def write(self, work: Callable[[Transaction], _Result]) -> _Result:
+    def write(self, work: Callable[[Transaction], _Result], *, adds: bool = False) -> _Result:
         """Return the result of ``work(transaction)``, and wake the readers of the sent messages.
 
         Threads that write at the same time share a transaction.
 
         Args:
             work: may be called again; its changes are rolled back if it raises.
+            adds: whether it adds messages, and removes none: it fails before there is no room for other writes.
         """
-        job = _Job(work)
+        job = _Job(work, adds)
         self._jobs.append(job)
         news: News = []
         with self._lock:
@@ -182,6 +184,8 @@ class Store:
         def work(connection: sqlite3.Connection) -> News:
             assert self._owners is not None
             tx = Transaction(connection, self._owners.me)
+            if any(job.adds for job in jobs):
+                self.database.check_room(connection)
             for job in jobs:
                 job.result = job.work(tx)
             return readers_of(tx)
@@ -199,7 +203,7 @@ class Store:
 
     def put(self, queue: str, message: Message) -> None:
         """Add a message to a queue of any length."""
-        self.write(lambda tx: tx.put(queue, [message]))
+        self.write(lambda tx: tx.put(queue, [message]), adds=True)
         self.sweep()
 
     def take(
@@ -382,6 +386,7 @@ class Store:
             self._swept = time.monotonic()
             self._begin_anew_if_gone()
             self._open()
+            self.database.measure()
             dead = self.read(lambda connection: dead_processes(connection, self._is_alive))
             if dead:
                 self.write(lambda tx: bury_processes(tx, dead, self.wake_ups.unlink))

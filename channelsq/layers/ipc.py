@@ -139,7 +139,7 @@ class IPCChannelLayer(KombuChannelLayer):
 
     def probe(self, channel: str) -> None:
         with self._errors():
-            self.store.write(lambda tx: None)
+            self.store.write(lambda tx: None, adds=True)
 
     def _errors(self) -> AbstractContextManager[None]:
         return store_errors(self.store.path)

@@ -1,19 +1,25 @@
-"""The consumer of what the browser library asks about live tasks."""
+"""The consumers of what pages ask about live tasks."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import parse_qs
 
 from channelsq import conf
-from channelsq.exceptions import BadFrame, InvalidTicket
+from channelsq.exceptions import BadFrame, DenyConnection, InvalidTicket
 from channelsq.live.job_state import JobState
-from channelsq.live.jobs import Job, frame, group_of
+from channelsq.live.jobs import Job, frame, group_of, html_group_of
+from channelsq.live.runs import shown_error, shown_result
 from channelsq.live.starting import cancel
 from channelsq.live.streams import PIECE, kept_text, units
+from channelsq.live.task_page import fragment
 from channelsq.live.tickets import Ticket, read
 from channelsq.message import Message
+
+logger = logging.getLogger("channelsq.live")
 
 #: The most tickets in one frame.
 MOST = 50
@@ -52,12 +58,33 @@ def _watch(message: Message, text: str, ticket: Ticket) -> None:
     # First, so that nothing is missed; pages recognise a message that comes twice.
     job.layer.group_add(group_of(job.id), message.reply_channel.name)
     state, fields = job.read()
+    if state is not None and not state.has_ended:
+        state = _as_celery_knows(job) or state
     if state is None:
         _reply(message, {"id": job.id, "ticket": text, "state": "unknown"})
         return
     for payload in _streams(job, state, fields):
         _reply(message, payload)
     _reply(message, {**state.payload(job.id), "ticket": text})
+
+
+def _as_celery_knows(job: Job) -> JobState | None:
+    """End a task that has ended for Celery: its worker may have died before it could report that.
+
+    Return the state then; None if the task goes on, or if Celery keeps no results.
+    """
+    try:
+        found = conf.celery_app().AsyncResult(job.id)
+        state, outcome = str(found.state), found.result
+    except Exception as error:  # no backend, or one that is away
+        logger.debug("live task %s: Celery's result is not known: %s", job.id, error)
+        return None
+    if state == "SUCCESS":
+        result, is_omitted = shown_result(outcome, conf.live_settings().result_size)
+        return job.update(lambda each: each.succeed(0, is_last=True, result=result, is_omitted=is_omitted))
+    if state == "FAILURE":
+        return job.update(lambda each: each.fail(0, (), is_last=True, error=shown_error(outcome)))
+    return job.update(JobState.revoke) if state == "REVOKED" else None
 
 
 def _streams(job: Job, state: JobState, fields: dict[str, bytes]) -> Iterable[dict[str, Any]]:
@@ -85,6 +112,29 @@ def _cancel(message: Message, text: str, ticket: Ticket) -> None:
         _reply(message, {"id": ticket.job, "ticket": text, "cancel": "refused"})
     elif not cancel(Job(ticket.job, ticket.layer)):
         _watch(message, text, ticket)  # it has ended before
+
+
+def connect(message: Message) -> None:
+    """Accept the socket of a page without one of its own; with a ticket it is one of htmx, and gets HTML.
+
+    Raises:
+        DenyConnection: the ticket is invalid.
+    """
+    query = parse_qs(message["query_string"].decode("ascii", "replace"))
+    if "ticket" not in query:
+        message.reply_channel.send({"accept": True})
+        return
+    try:
+        ticket = read(query["ticket"][0])
+    except InvalidTicket as error:
+        raise DenyConnection(f"the ticket is refused: {error}") from error
+    job = Job(ticket.job, ticket.layer)
+    job.layer.group_add(html_group_of(job.id), message.reply_channel.name)
+    state, _ = job.change(JobState.follow_in_html)
+    if state is not None and not state.has_ended:
+        state = _as_celery_knows(job) or state
+    payload = {"id": job.id, "state": "unknown", "done": 0, "total": None} if state is None else state.payload(job.id)
+    message.reply_channel.send({"accept": True, "text": fragment(payload)})
 
 
 _ANSWERS: dict[str, Callable[[Message, str, Ticket], None]] = {

@@ -52,6 +52,8 @@ class JobState:
     #: Whether the result could not be put into a message.
     is_omitted: bool = False
     error: str = ""
+    #: Whether pages of htmx follow it, which get HTML.
+    is_html: bool = False
     #: The run that writes each stream, and the stream's length when it has ended, else None.
     streams: dict[str, tuple[str, int | None]] = field(default_factory=dict)
 
@@ -103,6 +105,8 @@ class JobState:
         self.failed &= ~(1 << part)
         self.running.pop(str(part), None)
         if is_last:
+            # All that it depends on has succeeded, although Celery starts a part before the one before reports its end.
+            self.succeeded = (1 << self.parts) - 1
             self.result, self.is_omitted = result, is_omitted
             return self._changed(SUCCESS)
         return self._changed(self._state_of_group())
@@ -141,6 +145,13 @@ class JobState:
             return False
         self.streams[name] = run, length
         return self._changed(self.state)
+
+    def follow_in_html(self) -> bool:
+        """Record that a page of htmx follows the task."""
+        if self.is_html:
+            return False
+        self.is_html = True
+        return True
 
     def _changed(self, state: str) -> bool:
         self.number += 1

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 
 from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
+from channelsq.core import names
 from channelsq.exceptions import ChannelsqError, InvalidChannelLayerError
 from channelsq.layers.groups.records import RecordStore
 from channelsq.live.job_state import JobState
+from channelsq.live.task_page import fragment
 
 logger = logging.getLogger("channelsq.live")
-
-#: The stream of the browser library that live tasks use.
-STREAM = "channelsq.task"
 
 #: The field of a record with the state.
 _STATE = "state"
@@ -27,9 +26,14 @@ def group_of(job: str) -> str:
     return f"channelsq.task.{job}"
 
 
+def html_group_of(job: str) -> str:
+    """Return the group of the sockets that watch a live task and get HTML."""
+    return f"channelsq.task-html.{job}"
+
+
 def frame(payload: dict[str, Any]) -> str:
     """Return the text of a WebSocket frame for the browser library."""
-    return json.dumps({"stream": STREAM, "payload": payload}, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps({"stream": names.LIVE_STREAM, "payload": payload}, separators=(",", ":"), ensure_ascii=False)
 
 
 class Job(NamedTuple):
@@ -123,8 +127,16 @@ class Job(NamedTuple):
         """Change the state, and tell the audience if that has changed anything; errors as those of the layer."""
         state, changed = self.change(work)
         if state is not None and changed:
-            self.tell(state.payload(self.id), is_droppable=is_droppable)
+            self.tell_state(state, is_droppable=is_droppable)
         return state
+
+    def tell_state(self, state: JobState, *, is_droppable: bool = False) -> None:
+        """Send a state to the audience, at once."""
+        payload = state.payload(self.id)
+        self.tell(payload, is_droppable=is_droppable)
+        if state.is_html:
+            layer, message = self.layer.channel_layer, {"text": fragment(payload)}
+            layer.dispatch([layer.prepare_group(html_group_of(self.id), message)])
 
     def try_update(self, work: Callable[[JobState], bool]) -> JobState | None:
         """Call :meth:`update`; log an error of the layer."""

@@ -204,5 +204,5 @@ def cancel(job: Job) -> bool:
     _, fields = job.read()
     ids = fields.get(IDS, b"").decode().split("\n") if IDS in fields else [job.id]
     conf.celery_app().control.revoke(ids, terminate=conf.live_settings().terminate)
-    job.tell(state.payload(job.id))
+    job.tell_state(state)
     return True

@@ -45,7 +45,7 @@ def field_of(name: str, number: int) -> str:
 
 
 def kept_text(fields: Mapping[str, bytes], name: str, run: str) -> Kept:
-    """Return the kept text of a stream.
+    """Return the kept text of a stream, from its last gap on.
 
     Args:
         fields: of the record.
@@ -54,13 +54,18 @@ def kept_text(fields: Mapping[str, bytes], name: str, run: str) -> Kept:
     """
     prefix = f"{_PREFIX}{name}."
     numbers = sorted(int(field[len(prefix) :]) for field in fields if field.startswith(prefix))
-    chunks: list[tuple[int, str]] = []
+    begin = end = 0
+    texts: list[str] = []
     for number in numbers:
         head, _, rest = fields[field_of(name, number)].decode().partition("\n")
         if head == run:
-            at, _, text = rest.partition("\n")
-            chunks.append((int(at), text))
-    return Kept(chunks[0][0], "".join(text for _, text in chunks)) if chunks else Kept(0, "")
+            place, _, text = rest.partition("\n")
+            if int(place) != end:
+                begin = end = int(place)
+                texts.clear()
+            texts.append(text)
+            end += units(text)
+    return Kept(begin, "".join(texts))
 
 
 class StreamBuffer:

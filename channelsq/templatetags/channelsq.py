@@ -2,12 +2,66 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.parse import quote
 
 from django import template
 from django.template import Context
+from django.templatetags.static import static
+from django.urls import get_script_prefix
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from channelsq import conf
 
 register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def task_progress(context: Context, task: Any, label: str = "", *, htmx: bool = False) -> SafeString:
+    """Return the bar of a live task: ``{% task_progress task %}``.
+
+    With ``htmx=True`` htmx 2 and its extension ``ws``, which the page must load, keep the bar up to date; otherwise a
+    script of channelsq does.
+
+    Args:
+        context: the template's.
+        task: what :func:`channelsq.live.start` returned, or its ticket.
+        label: the accessible name of the bar.
+        htmx: whether the page has htmx.
+
+    Raises:
+        TypeError: ``task`` is something else.
+    """
+    from channelsq.live.jobs import Job
+    from channelsq.live.starting import LiveTask
+    from channelsq.live.task_page import fragment, state_words
+    from channelsq.live.tickets import read
+
+    ticket = task.ticket if isinstance(task, LiveTask) else task
+    if not isinstance(ticket, str):
+        raise TypeError(f"{{% task_progress %}} takes what start() returned, or its ticket, not {task!r}")
+    about = read(ticket)
+    state, _ = Job(about.job, about.layer).read()
+    payload = (
+        {"id": about.job, "state": "waiting", "done": 0, "total": None} if state is None else state.payload(about.job)
+    )
+    bar = mark_safe(fragment(payload, label=label, is_swap=False))  # noqa: S308 - of a template
+    path = get_script_prefix().rstrip("/") + conf.live_settings().path
+    if htmx:
+        return format_html('<div hx-ext="ws" ws-connect="{}?ticket={}">{}</div>', path, quote(ticket), bar)
+    nonce = context.get("csp_nonce")
+    return format_html(
+        '<channelsq-task ticket="{}" path="{}" words="{}">{}</channelsq-task>'
+        '<script type="module" src="{}"{}></script>',
+        ticket,
+        path,
+        json.dumps(state_words()),
+        bar,
+        static("channelsq/js/live.js"),
+        format_html(' nonce="{}"', nonce) if nonce else "",
+    )
 
 
 @register.simple_tag(takes_context=True)

@@ -1,6 +1,6 @@
 """Every consumer of the project, one channel each."""
 
-from channelsq import include, route, route_class
+from channelsq import route, route_class
 from tests.project.classes import Board, Greeter
 
 #: Consumers of :mod:`tests.project.hostile`.
@@ -10,7 +10,6 @@ HOSTILE = (
 )  # fmt: skip
 
 channel_routing = [
-    include("channelsq.live.routing.channel_routing", path=r"^/live/"),
     route("websocket.receive", "tests.project.live.receive", path=r"^/live/"),
     route_class(Board, path=r"^/notes/(?P<board>\w+)/$"),
     Greeter.as_route(path=r"^/greet/(?P<name>\w+)/$"),

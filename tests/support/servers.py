@@ -104,6 +104,12 @@ class RedisServer:
             except (redis.ConnectionError, redis.TimeoutError):
                 return False
 
+    def kill(self) -> None:
+        """Kill it; what it held is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process = None
+
     def stop(self) -> None:
         """Stop it; what it held is gone."""
         if self.process is not None:

@@ -53,7 +53,6 @@ PUBLIC = {
     "channelsq.live": [
         "start", "progress", "stream", "listeners", "LiveTask", "Stream", "Cancelled", "InvalidTicket", "PublicError",
     ],
-    "channelsq.live.routing": ["channel_routing"],
     "channelsq.generic": ["BaseConsumer"],
     "channelsq.generic.websockets": [
         "WebsocketConsumer", "JsonWebsocketConsumer", "WebsocketDemultiplexer", "WebsocketMultiplexer",

@@ -89,7 +89,7 @@ def test_workers_and_interface_servers_do_not_know_each_other() -> None:
 
 
 def test_interface_servers_of_different_protocols_do_not_know_each_other() -> None:
-    shared = {"basis", "link", "presence", "gateway"}
+    shared = {"basis", "link", "presence", "supervision", "gateway"}
     for module, found in GRAPH.items():
         _, server, protocol, *_ = [*module.split("."), "", "", ""]
         if server == "interface" and protocol in {"gateway", "sms", "email"}:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from benchmarks.sites import work
 from channelsq import Group
+from channelsq.live import start
 
 
 def echo(message: Any) -> None:
@@ -28,6 +30,15 @@ def compute(message: Any, us: str) -> None:
     """Use the processor for ``us`` microseconds, then send back the text."""
     work.compute(int(us))
     message.reply_channel.send({"text": message["text"]})
+
+
+def start_tasks(message: Any) -> None:
+    """Start live tasks whose audience is the socket."""
+    from benchmarks.sites.ours.tasks import report  # not at the top: the routing is read before the Celery app is there
+
+    asked = json.loads(message["text"])
+    for _ in range(asked["tasks"]):
+        start(report.s(asked["reports"], asked["pause"]), to=message.reply_channel)
 
 
 def join(message: Any, group: str) -> None:

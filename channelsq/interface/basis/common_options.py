@@ -40,6 +40,15 @@ DRAIN_DELAY = Option(
     "SECONDS",
 )
 
+WORKERS = Option(
+    "workers",
+    integer(1, 256, "give a number of processes, 1 or more"),
+    "the number of processes on the same ports; this process supervises them and, on SIGHUP, replaces them "
+    "one after another",
+    "NUMBER",
+    shown_default="this process alone",
+)
+
 METRICS = Option("metrics", switch, "also answer metrics there, in the format of Prometheus")
 
 VERBOSITY = Option(

@@ -13,6 +13,7 @@ from channelsq.interface.basis.common_options import (
     LAYER,
     METRICS,
     VERBOSITY,
+    WORKERS,
     port,
     status_path_option,
 )
@@ -21,7 +22,6 @@ from channelsq.interface.basis.server_options import (
     TIME,
     TIME_OR_OFF,
     Option,
-    integer,
     root_path,
     seconds,
     socket_path,
@@ -141,14 +141,7 @@ OPTIONS: tuple[Option, ...] = (
         "at least 50 a second",
         "SECONDS",
     ),
-    Option(
-        "workers",
-        integer(1, 256, "give a number of processes, 1 or more"),
-        "the number of processes on one port; this process supervises them and, on SIGHUP, replaces them "
-        "one after another",
-        "NUMBER",
-        shown_default="this process alone",
-    ),
+    WORKERS,
     status_path_option("answer health/live and health/ready below this path, without a worker; none to disable them"),
     METRICS,
     Option("access_log", switch, "log a line for each HTTP request and the start and end of each WebSocket"),

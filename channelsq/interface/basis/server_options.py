@@ -118,6 +118,11 @@ def status_path(text: str) -> str:
     return text
 
 
+def flag_of(name: str) -> str:
+    """Return the option on the command line that has a name."""
+    return "--" + name.replace("_", "-")
+
+
 TIME = "give seconds above 0, such as 30"
 TIME_OR_OFF = "give seconds above 0, or 0 to turn it off"
 
@@ -145,7 +150,7 @@ class Option:
     @property
     def flag(self) -> str:
         """The option on the command line."""
-        return "--" + self.name.replace("_", "-")
+        return flag_of(self.name)
 
     @property
     def variable(self) -> str:

@@ -21,7 +21,7 @@ from channelsq.interface.link.replies import Delivery, Replies
 from channelsq.interface.presence.clients import Clients
 from channelsq.interface.presence.heartbeat import Heartbeat
 from channelsq.interface.presence.heartbeats import Heartbeats, heartbeat_of
-from channelsq.interface.presence.peers import Peers
+from channelsq.interface.supervision.peers import Peers
 from channelsq.layers.contract.layer_contract import BaseChannelLayer
 from channelsq.security.origins import OriginPolicy
 

@@ -30,7 +30,6 @@ from channelsq.diagnostics.causes import explained
 from channelsq.interface.basis.command_line import ConfigError
 from channelsq.interface.basis.common_options import port
 from channelsq.interface.basis.server_options import TIME, Option, host, seconds, size
-from channelsq.interface.basis.sockets import bind
 from channelsq.interface.email.loops import automatic
 from channelsq.interface.email.mail_parser import content_of, line, parse
 from channelsq.interface.email.mail_writer import mail_of
@@ -76,6 +75,8 @@ class EmailGateway(Gateway):
     program = "python -m channelsq.interface.email"
     consumes = (SEND,)
     receipts = STATUS
+    serves_together = True
+    addresses = (*Gateway.addresses, ("smtp_host", "smtp_port"))
     config_class = EmailConfig
     options: ClassVar[tuple[Option, ...]] = (
         *OPTIONS,
@@ -130,7 +131,7 @@ class EmailGateway(Gateway):
         self.smtp_port = 0
 
     async def open(self) -> None:
-        self._sockets = bind(self.config.smtp_host, self.config.smtp_port, option="--smtp-port")
+        self._sockets = self.bound("smtp_host", "smtp_port")
         self.smtp_port = self._sockets[0].getsockname()[1]
         await self._smtp.listen(self._sockets)
 

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from channelsq.exceptions import BrokerUnavailable, ChannelFull, MessageTooLarge
 from channelsq.interface.basis.command_line import ConfigError
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.log_fields import extra
-from channelsq.interface.basis.server_options import Option
+from channelsq.interface.basis.server_options import Option, flag_of
 from channelsq.interface.basis.sockets import bind, cannot_listen, url_of
 from channelsq.interface.gateway.channel_reader import ChannelReader
 from channelsq.interface.gateway.gateway_config import OPTIONS, GatewayConfig
@@ -36,6 +37,8 @@ from channelsq.interface.link import link_for
 from channelsq.interface.link.replies import Delivery, Replies
 from channelsq.interface.presence.heartbeat import Heartbeat
 from channelsq.interface.presence.heartbeats import Heartbeats, heartbeat_of
+from channelsq.interface.supervision.peers import Peers
+from channelsq.interface.supervision.supervised import Supervised
 
 logger = logging.getLogger("channelsq.interface.gateway")
 
@@ -67,6 +70,10 @@ class Gateway:
     receipts: ClassVar[str] = ""
     #: Whether a message may be sent out twice if a process died with it.
     may_repeat: ClassVar[bool] = False
+    #: Whether several processes may serve together on the same ports, see ``--workers``.
+    serves_together: ClassVar[bool] = False
+    #: The settings of each address on which it listens, the names of host and port; see :meth:`bound`.
+    addresses: ClassVar[tuple[tuple[str, str], ...]] = (("host", "port"),)
     config_class: ClassVar[type[GatewayConfig]] = GatewayConfig
     options: ClassVar[Sequence[Option]] = OPTIONS
 
@@ -85,6 +92,7 @@ class Gateway:
         self._outbound = Outbound(
             layer.channel_layer, config, self.stats, self.carry, receipt, may_repeat=self.may_repeat
         )
+        self._supervised: Supervised | None = None
         self._stops: list[Callable[[], None]] = []
         self._unknown_told = LogLimit()
         self._asked_at = float("-inf")
@@ -137,6 +145,20 @@ class Gateway:
 
     # -- for subclasses to call
 
+    def bound(self, host: str, port: str) -> list[socket.socket]:
+        """Return sockets bound to one of :attr:`addresses`, also if several processes share it; to be called once.
+
+        Args:
+            host: the name of the setting of the host.
+            port: the name of the setting of the port.
+
+        Raises:
+            ConfigError: the sockets cannot be bound.
+        """
+        if self._supervised is not None:
+            return self._supervised.listening(self.addresses.index((host, port)))
+        return bind(getattr(self.config, host), getattr(self.config, port), option=flag_of(port))
+
     async def publish(
         self, channel: str, content: dict[str, Any], *, answer: Answer | None = None, once: str | None = None
     ) -> bool:
@@ -181,19 +203,27 @@ class Gateway:
         for each in list(self._stops):
             self._loop.call_soon_threadsafe(each)
 
-    async def run(self, *, on_listening: Callable[[Gateway], None] | None = None, install_signals: bool = True) -> None:
+    async def run(
+        self,
+        *,
+        on_listening: Callable[[Gateway], None] | None = None,
+        install_signals: bool = True,
+        supervised: Supervised | None = None,
+    ) -> None:
         """Serve until SIGTERM, SIGINT or :meth:`stop`.
 
         Args:
             on_listening: called in the event loop when clients can connect.
             install_signals: whether signals stop the server; only possible in the main thread.
+            supervised: the data of the supervisor, if several processes serve together.
 
         Raises:
             ConfigError: the settings cannot be used, for example an address.
         """
         self._loop = asyncio.get_running_loop()
         stopping, forced = asyncio.Event(), asyncio.Event()
-        sockets = bind(self.config.host, self.config.port)
+        self._supervised = supervised
+        sockets = self.bound("host", "port")
         self._stops.append(stopping.set)
         with self._signals(stopping, forced) if install_signals else contextlib.nullcontext():
             heartbeat = await self._start()
@@ -205,6 +235,10 @@ class Gateway:
                     self._reader.start()
                 logger.info("clients' messages go to the channel layer %s", self.layer.described, extra=extra("layer"))
                 logger.info("channelsq %s gateway listening on %s", self.protocol, self.url, extra=extra("listening"))
+                if supervised is not None:
+                    await self._pages.join(Peers(supervised.number, supervised.folder))
+                    supervised.when_alone(self.stop)
+                    supervised.say_ready()
                 if on_listening is not None:
                     on_listening(self)
                 await stopping.wait()
@@ -240,22 +274,25 @@ class Gateway:
         inner, config = self.layer.channel_layer, self.config
         replies = Replies(self._loop, self.stats, self._on_unknown)
         prefix = names.process_part(inner.new_channel(f"{names.GATEWAY_SEND}!"))
+        announces = {"protocol": self.protocol, "channels": list(self.consumes)}
+        heartbeat = heartbeat_of(self.layer, config.limits, lambda: None, announces=announces)
         self._mailbox = Mailbox(
             replies,
             lambda: inner.new_channel(f"{names.GATEWAY_SEND}!"),
             self.stats,
             config.reply_channels,
             config.reply_lifetime,
+            heartbeat,
         )
         self._door = HttpDoor(config, self.stats, self._http)
         if self.consumes:
             self._reader = ChannelReader(self.layer, self.consumes, config.sends, self._outbound.take)
             self._outbound.reader = self._reader
         await self._link.start([prefix], replies)
-        announces = {"protocol": self.protocol, "channels": list(self.consumes)}
-        heartbeat = heartbeat_of(self.layer, config.limits, lambda: None, announces=announces)
         if heartbeat is None:
             return None
+        # Membership changes of this process's reply channels, see channelsq.layers.contract.membership_notes.
+        replies.register(prefix, heartbeat)
         self._link.on_back = heartbeat.check_now
         heartbeat.start()
         return heartbeat
@@ -307,6 +344,7 @@ class Gateway:
 
     async def _end(self, heartbeat: Heartbeat | Heartbeats | None) -> None:
         """Disconnect from the channel layer."""
+        self._pages.leave()
         await self._door.stop()
         if self._reader is not None:
             await self._reader.cease()
@@ -320,7 +358,7 @@ class Gateway:
     # -- inside
 
     async def _http(self, request: HttpRequest) -> HttpResponse:
-        return self._pages.answer(request) or await self.http(request)
+        return await self._pages.answer(request) or await self.http(request)
 
     async def _publish(self, channel: str, content: dict[str, Any], answer: Answer | None) -> None:
         reply_channel = None if answer is None else self._mailbox.open(answer)

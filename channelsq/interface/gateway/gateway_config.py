@@ -14,6 +14,7 @@ from channelsq.interface.basis.common_options import (
     MAX_HEADER_SIZE,
     METRICS,
     VERBOSITY,
+    WORKERS,
     port,
     status_path_option,
 )
@@ -50,6 +51,7 @@ class GatewayConfig:
     receipts: bool = True
     drain_delay: float = 0.0
     drain_window: float = 8.0
+    workers: int = 0
     status_path: str = "/-"
     metrics: bool = False
     verbosity: int = 1
@@ -119,6 +121,7 @@ OPTIONS: tuple[Option, ...] = (
         "on SIGTERM finish for this long what was begun; the rest is left to other processes",
         "SECONDS",
     ),
+    WORKERS,
     status_path_option("answer health/live and health/ready below this path; none to disable them"),
     METRICS,
     VERBOSITY,

@@ -9,6 +9,7 @@ from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.optional_packages import import_with
 from channelsq.interface.gateway.gateway_config import GatewayConfig
 from channelsq.interface.gateway.http_door import HttpRequest, HttpResponse
+from channelsq.interface.supervision.peers import Peers
 
 if TYPE_CHECKING:
     from channelsq.interface.gateway.gateway_metrics import GatewayMetrics
@@ -48,7 +49,17 @@ class GatewayPages:
                 otherwise="omit --metrics",
             )(protocol, stats, gauges)
 
-    def answer(self, request: HttpRequest) -> HttpResponse | None:
+    async def join(self, peers: Peers) -> None:
+        """Exchange metrics with the processes that serve together with this one, if there are any metrics."""
+        if self._metrics is not None:
+            await self._metrics.join(peers)
+
+    def leave(self) -> None:
+        """Stop answering these processes."""
+        if self._metrics is not None:
+            self._metrics.leave()
+
+    async def answer(self, request: HttpRequest) -> HttpResponse | None:
         """Return the answer to a request for one of the pages; None for any other request."""
         if not self._base or not request.path.startswith(f"{self._base}/"):
             return None
@@ -64,4 +75,4 @@ class GatewayPages:
             problem = self._problem()
             return HttpResponse(503 if problem else 200, f"{problem or 'ready'}\n".encode(), headers=headers)
         assert self._metrics is not None
-        return HttpResponse(200, self._metrics.page(), self._metrics.content_type, headers)
+        return HttpResponse(200, await self._metrics.page(), self._metrics.content_type, headers)

@@ -11,6 +11,8 @@ from channelsq.core.logs import LogLimit
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.link.replies import Delivery, Replies
+from channelsq.interface.presence.heartbeat import Heartbeat
+from channelsq.interface.presence.heartbeats import Heartbeats
 
 logger = logging.getLogger("channelsq.interface.gateway")
 
@@ -30,16 +32,24 @@ class Mailbox:
         stats: the server's counters.
         limit: the most channels; the oldest are removed first.
         lifetime: seconds after which a channel is removed.
+        presence: learns which channels are open; None if the layer has no place for heartbeats.
     """
 
     def __init__(
-        self, replies: Replies, new_channel: Callable[[], str], stats: Counters, limit: int, lifetime: float
+        self,
+        replies: Replies,
+        new_channel: Callable[[], str],
+        stats: Counters,
+        limit: int,
+        lifetime: float,
+        presence: Heartbeat | Heartbeats | None = None,
     ) -> None:
         self._replies = replies
         self._new_channel = new_channel
         self._stats = stats
         self._limit = limit
         self._lifetime = lifetime
+        self._presence = presence
         self._ends: dict[str, float] = {}  # the oldest first
         self._running: set[asyncio.Task[None]] = set()
         self._losses = LogLimit()
@@ -65,6 +75,8 @@ class Mailbox:
             self._close(next(iter(self._ends)))
         self._ends[channel] = asyncio.get_running_loop().time() + self._lifetime
         self._replies.register(channel, _Box(self, channel, answer))
+        if self._presence is not None:
+            self._presence.opened(channel, "")
         return channel
 
     def drop(self, channel: str) -> None:
@@ -83,6 +95,8 @@ class Mailbox:
     def _close(self, channel: str) -> None:
         del self._ends[channel]
         self._replies.unregister(channel)
+        if self._presence is not None:
+            self._presence.closed(channel)
 
     def take(self, channel: str, answer: Answer, message: dict[str, Any]) -> None:
         """Handle an answer, in a task of its own."""

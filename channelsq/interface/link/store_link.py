@@ -29,6 +29,7 @@ from channelsq.interface.link.retrying_link import RetryingLink
 from channelsq.interface.link.threaded_link import ThreadedLink
 from channelsq.ipc.database import BUSY_TIMEOUT, Database, is_busy
 from channelsq.ipc.messages import Message, Taken, Transaction
+from channelsq.ipc.room import is_full
 from channelsq.ipc.store import News, has_messages, readers_of
 from channelsq.layers.ipc import IPCChannelLayer
 from channelsq.layers.ipc_broker.store_errors import ERRORS, unavailable
@@ -142,6 +143,9 @@ class StoreLink(RetryingLink):
             return
         if self._database.is_gone:
             self._database.close()
+        else:
+            with contextlib.suppress(*ERRORS):
+                self._database.measure()
         bound = self._waiter.socket
         self._watch(None if bound is None else bound.fileno())
         self._came_back()
@@ -151,6 +155,7 @@ class StoreLink(RetryingLink):
     def _sweep(self) -> None:
         store = self._store
         store.sweep()
+        store.write(lambda tx: None, adds=True)  # is there room for messages?
         self._me = store.me
         for queue in self._queues:
             store.declare(queue, QUEUE_EXPIRES)
@@ -248,16 +253,19 @@ class StoreLink(RetryingLink):
                 if not takes or not self._database.read(lambda connection: has_messages(connection, self._queues)):
                     self._listens = takes
                     return
-            counts, taken, news = self._database.write(functools.partial(self._exchange, takes), 0.0)
+            counts, taken, news, problem = self._database.write(functools.partial(self._exchange, takes), 0.0)
         except ERRORS as error:
             self._unwritten(error)
             return
         self._pause, self._busy_since, self._is_woken = _PAUSES[0], 0.0, self._is_woken and not takes
         self._out, self._left_groups, self._bytes = [], [], 0
         self._store.tell(news)
-        if self._away:
+        if problem is not None:
+            self._lost(problem)
+            self._refuse(out, problem)
+        elif self._away and out:
             self._came_back()
-        for (publication, pause), is_sent in zip(out, counts, strict=True):
+        for (publication, pause), is_sent in zip(out if problem is None else (), counts, strict=True):
             full = None if is_sent else self._full(publication)
             if publication.publisher is not None or full is not None:
                 self._tried(publication, pause, full)
@@ -268,13 +276,24 @@ class StoreLink(RetryingLink):
         elif takes and not self._listens:
             self._schedule()  # which arms the waiter
 
-    def _exchange(self, takes: bool, connection: sqlite3.Connection) -> tuple[list[bool], list[Taken], News]:
+    def _exchange(
+        self, takes: bool, connection: sqlite3.Connection
+    ) -> tuple[list[bool], list[Taken], News, sqlite3.OperationalError | None]:
+        """Write and take; the last result says why no publication was written, if the file is full."""
         tx = Transaction(connection, self._me)
-        counts = self._put(tx) if self._out else []
+        counts, problem = [], None
+        if self._out:
+            try:
+                self._database.check_room(connection)
+                counts = self._put(tx)
+            except sqlite3.OperationalError as error:
+                if not is_full(error) or not connection.in_transaction:
+                    raise
+                problem = error  # replies must be read nevertheless
         for channel, _ in self._left_groups:
             connection.execute("DELETE FROM members WHERE channel = ?", (channel,))
         taken = tx.take(self._queues, _BATCH, held=False) if takes else []
-        return counts, taken, readers_of(tx)
+        return counts, taken, readers_of(tx), problem
 
     def _put(self, tx: Transaction) -> list[bool]:
         """Write the publications; return of each whether there was room for it."""
@@ -321,12 +340,17 @@ class StoreLink(RetryingLink):
         problem = unavailable(self._store.path, error)
         out, self._out, self._bytes = self._out, [], 0
         left_groups, self._left_groups = self._left_groups, []
-        for publication, pause in out:
-            self._note(problem, publication.send.target, quiet=publication.publisher is not None)
-            self._tried(publication, pause, problem)
+        self._refuse(out, error)
         for channel, callback in left_groups:
             self._note(problem, channel, quiet=True)
             callback(problem)
+
+    def _refuse(self, out: list[tuple[Publication, float]], error: Exception) -> None:
+        """Tell the publishers that their publications were not written."""
+        problem = unavailable(self._store.path, error)
+        for publication, pause in out:
+            self._note(problem, publication.send.target, quiet=publication.publisher is not None)
+            self._tried(publication, pause, problem)
 
     # -- replies
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, exposition, generate_latest
-from prometheus_client.metrics_core import Metric
+from prometheus_client import exposition, generate_latest
 
 from channelsq.core import names
 from channelsq.interface.context.histograms import WEBSOCKET
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.context.unanswered import Asked, depths, streams
 from channelsq.interface.pages.metric_names import depth_gauge, processes_gauge, registry_of, streaming_gauges
+from channelsq.interface.supervision.merged_metrics import PATIENCE, Given, merged, packed
 
 T = TypeVar("T")
-
-#: Seconds that a scrape waits for the answers of others.
-PATIENCE = 1.0
 
 
 class Scrape:
@@ -55,49 +50,10 @@ class Scrape:
         if peers is not None:
             own = merged({peers.number: packed(own), **others})
         asked = *depth_gauge(waiting), *streaming_gauges(streaming)
-        return generate_latest(_Given([*own, processes_gauge(1 + len(others)), *asked]))
+        return generate_latest(Given([*own, processes_gauge(1 + len(others)), *asked]))
 
     async def _ask(self, question: Asked[T]) -> dict[str, T]:
         return await question.ask(PATIENCE) if self._context.link.reachable else {}
 
     async def _ask_others(self) -> dict[int, bytes]:
         return {} if self._context.peers is None else await self._context.peers.ask(PATIENCE)
-
-
-def packed(metrics: Iterable[Metric]) -> bytes:
-    """Return metrics in the form in which processes exchange them."""
-    return json.dumps(
-        [
-            [each.name, each.documentation, each.type, [(s.name, s.labels, s.value) for s in each.samples]]
-            for each in metrics
-        ]
-    ).encode()
-
-
-def merged(texts: Mapping[int, bytes]) -> list[Metric]:
-    """Return the metrics of several processes, each value with the label ``process``.
-
-    Args:
-        texts: the results of :func:`packed`, by the number of the process.
-    """
-    result: dict[str, Metric] = {}
-    for number, text in sorted(texts.items()):
-        metrics: list[list[Any]] = json.loads(text)
-        for name, documentation, kind, samples in metrics:
-            metric = result.get(name)
-            if metric is None:
-                metric = result[name] = Metric(name, documentation, kind)
-            for sample, labels, value in samples:
-                metric.add_sample(sample, {**labels, "process": str(number)}, value)
-    return list(result.values())
-
-
-class _Given(CollectorRegistry):
-    """A collector of given metrics."""
-
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        super().__init__(auto_describe=False)
-        self._metrics = list(metrics)
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self._metrics

@@ -58,7 +58,9 @@ class Heartbeat:
         on_buried: called, in the thread, when other servers have declared this process dead.
         root_path: the path under which the site is mounted, or "".
         announces: further announcements of this process; None for an interface server of HTTP and WebSockets.
-            A process with announcements of its own has no sockets, and leaves dead servers that had some to others.
+            A process with announcements of its own, a gateway, has reply channels instead of sockets.  They are not
+            recorded in Redis, they stay open when others take the process for dead, and their memberships end with
+            them here.  It leaves dead servers that had sockets to others.
         is_recorded: returns whether a socket is recorded here; on several servers each is on one of them.
     """
 
@@ -80,7 +82,8 @@ class Heartbeat:
         self._lifetime = limits.heartbeat_lifetime
         self._on_buried = on_buried
         self._root_path = root_path
-        self._is_recorded = is_recorded
+        self._has_sockets = announces is None
+        self._is_recorded = is_recorded if self._has_sockets else _never
         self._process = layer.channel_layer.process
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -117,7 +120,7 @@ class Heartbeat:
             self._sweeper.join(5)
 
     def opened(self, channel: str, path: str) -> None:
-        """Record an open socket; called in the event loop."""
+        """Record an open socket, or a gateway's reply channel; called in the event loop."""
         with self._changed:
             self._open[channel] = path
             if self._is_recorded(channel):
@@ -130,6 +133,8 @@ class Heartbeat:
             self._open.pop(channel, None)
             if self._is_recorded(channel):
                 self._unknown[channel] = None
+            if not self._has_sockets and channel in self._memberships:
+                self._late_members.append(channel)
             self._afterwards |= self._memberships.closed(channel)
             self._changed.notify()
 
@@ -192,6 +197,8 @@ class Heartbeat:
                 self._changed.wait_for(self._is_something_to_do, max(0.0, self._due - time.monotonic()))
             self._stopping.wait(_GATHER)
         try:
+            if not self._has_sockets:
+                self._forget([*self._late_members, *self._memberships.channels()])
             self._presence.leave(self._process)
         except BrokerUnavailable as error:
             self._log_loss(error)
@@ -224,6 +231,11 @@ class Heartbeat:
                 self._lifetime,
                 extra=extra("taken_for_dead"),
             )
+            if not self._has_sockets:
+                # If the cleanup has not ended, it marks this process again, and the next heartbeat comes here again.
+                self._presence.revive(self._process)
+                self._restore()
+                return
             with self._changed:
                 # They are closed now, and their memberships must not be restored.
                 self._memberships.give_up(self._open)
@@ -253,7 +265,7 @@ class Heartbeat:
             return
         self._channel_layer.restore_memberships(lost)
         logger.warning(
-            "Redis had lost sockets of this process: %d group memberships were restored",
+            "Redis had lost clients of this process: %d group memberships were restored",
             len(lost),
             extra=extra("memberships_restored"),
         )
@@ -382,3 +394,7 @@ class Heartbeat:
         except ChannelFull:
             return False
         return True
+
+
+def _never(channel: str) -> bool:
+    return False

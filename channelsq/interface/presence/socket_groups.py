@@ -1,5 +1,6 @@
-"""The group memberships of one interface server's sockets, as far as it was told, to restore them after a loss.
+"""The group memberships of one process's clients, as far as it was told, to restore them after a loss.
 
+A client is a socket of the interface server, or a reply channel of a gateway; the names below say "socket" for both.
 No I/O.  Safe to call from any thread: the event loop records changes, and the heartbeat reads them.
 """
 
@@ -73,6 +74,16 @@ class Memberships:
                 return False
             self._changed[group, channel] = None
             return True
+
+    def __contains__(self, channel: object) -> bool:
+        """Return whether a channel is a member of any group, as far as known."""
+        with self._lock:
+            return isinstance(channel, str) and bool(self._ends.get(channel))
+
+    def channels(self) -> list[str]:
+        """Return the channels that are members of groups, as far as known."""
+        with self._lock:
+            return [channel for channel, groups in self._ends.items() if groups]
 
     def closed(self, channel: str) -> bool:
         """Record that a socket is gone; return whether :meth:`afterwards` has something because of it."""

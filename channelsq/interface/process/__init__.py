@@ -1,1 +1,1 @@
-"""The processes of an interface server: start, supervision and shutdown."""
+"""The process of an interface server: start and shutdown."""

@@ -30,8 +30,8 @@ from channelsq.interface.http.asgi_application import DirectApp
 from channelsq.interface.http.http_app import HttpApp
 from channelsq.interface.http.uvicorn_http import HttpProtocol
 from channelsq.interface.pages.status_pages import StatusPages
-from channelsq.interface.presence.peers import Peers
 from channelsq.interface.process.drain import Drain
+from channelsq.interface.supervision.peers import Peers
 from channelsq.interface.websocket.websocket_protocol import WebSocketProtocol
 
 logger = logging.getLogger("channelsq.interface")

@@ -77,6 +77,7 @@ class SmsGateway(Gateway):
     program = "python -m channelsq.interface.sms"
     consumes = (SEND,)
     receipts = STATUS
+    serves_together = True
     config_class = SmsConfig
     options: ClassVar[tuple[Option, ...]] = (
         *OPTIONS,

@@ -1,9 +1,10 @@
-"""Notes to an interface server about the groups of its sockets.
+"""Notes to an interface server or a gateway about the groups of its clients.
 
 Memberships are in Redis, and every process that reaches it can change them.  A Redis that restarts empty has lost
 them.  The sockets are still open, and their interface server can write the memberships again if it knows them.  So the
 process with the socket is told of each change: by a message to ``websocket.send.<process>!``, a name that no
-application can send to, since it ends with the ``!``.
+application can send to, since it ends with the ``!``.  A gateway is told in the same way, at
+``gateway.send.<process>!``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from channelsq.core import names
 from channelsq.layers.contract.layer_values import Send
 from channelsq.layers.wire import codec
 
-#: The prefix of interface servers' sockets; an HTTP request ends before anything could be restored.
-_SOCKETS = "websocket.send."
+#: The prefixes of sockets and of gateways' reply channels; an HTTP request ends before anything could be restored.
+_CLIENTS = ("websocket.send.", f"{names.GATEWAY_SEND}.")
 
 
 class Change(NamedTuple):
@@ -33,8 +34,8 @@ def is_note(channel: str) -> bool:
 
 
 def note(change: Change) -> Send | None:
-    """Return the message to the process with a socket; None if the channel is not a socket."""
-    if not change.channel.startswith(_SOCKETS) or not names.is_process_channel(change.channel):
+    """Return the message to the process with a client; None if the channel is neither a socket's nor a gateway's."""
+    if not change.channel.startswith(_CLIENTS) or not names.is_process_channel(change.channel):
         return None
     content = {"joined" if change.joined else "left": [change.group, change.channel]}
     return Send(names.process_part(change.channel), codec.dumps(content))

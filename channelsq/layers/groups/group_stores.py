@@ -36,6 +36,9 @@ _ADDED_TOGETHER = 500
 #: Seconds: the timeouts of a half-open connection.
 _TIMEOUTS = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0}
 
+#: A pool of connections: threads wait for one of them, for at most so many seconds.
+_POOL = {"max_connections": 100, "timeout": 10.0}
+
 T = TypeVar("T")
 
 
@@ -181,14 +184,15 @@ class RedisGroups(GroupStore):
         self.prefix = prefix
         if params is None:
             # The URL's own query takes precedence.
-            chosen = {**_TIMEOUTS, **url_params(url)}
+            chosen = {**_POOL, **_TIMEOUTS, **url_params(url)}
         else:
-            # redis-py decides about missing values; connections are not limited, as a worker's threads are not.
+            # redis-py decides about missing values; "max_connections" is meant for the pool of Kombu's transport.
             chosen = {
+                **_POOL,
                 **_TIMEOUTS,
                 **{name: value for name, value in params.items() if value is not None and name != "max_connections"},
             }
-        pool = redis.ConnectionPool(**chosen, decode_responses=True)
+        pool: Any = redis.BlockingConnectionPool(**chosen, decode_responses=True)  # type: ignore[no-untyped-call]
         self.client = redis.Redis(connection_pool=pool)
         self._shown = ";".join(str(maybe_sanitize_url(each)) for each in url.split(";"))
         #: The operations on the groups.

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from channelsq.exceptions import BrokerUnavailable
-from channelsq.ipc.database import BUSY_TIMEOUT, LARGEST
+from channelsq.ipc.database import BUSY_TIMEOUT
+from channelsq.ipc.room import LARGEST
 
 #: The exceptions of a store whose file cannot be used.
 ERRORS: tuple[type[Exception], ...] = (sqlite3.Error, OSError)

@@ -106,7 +106,7 @@ class StoreSender:
         if not puts:
             return
         with store_errors(store.path):
-            counts = store.write(lambda tx: [put.write(tx) for put in puts])
+            counts = store.write(lambda tx: [put.write(tx) for put in puts], adds=True)
             store.sweep()
         full = self.refused(puts, counts)
         if full is not None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from kombu import Message as KombuMessage
 
 from channelsq.ipc.messages import LEASE, Key, Taken, Transaction
+from channelsq.ipc.room import is_full
 from channelsq.ipc.store import Store, has_messages
 from channelsq.ipc.store_dead_letters import dead_letter
 from channelsq.layers.contract.outbox import Outbox
@@ -63,6 +64,8 @@ class StoreSource(Source[Taken]):
         self._lock = threading.Lock()  # held by the writing thread
         self._waiter = store().waiter(self._queues)
         self._interrupted = False
+        #: The most outcomes, and the most messages, of a transaction: fewer while there is little space for its log.
+        self._most = BATCH
 
     # -- the connection
 
@@ -185,6 +188,7 @@ class StoreSource(Source[Taken]):
         return not left or has_messages(connection, list(self._queues)), left or 0.001
 
     def _take(self, tx: Transaction, limit: int) -> list[Taken]:
+        limit = min(limit, self._most)
         if limit <= 0:
             return []
         left = self._suspects.room(lambda tag: _key(tag) in self._held, time.monotonic())
@@ -201,9 +205,18 @@ class StoreSource(Source[Taken]):
         return tx.take(random.sample(queues, len(queues)), limit, admits=admits)
 
     def _write(self, store: Store, take: Callable[[Transaction], list[Taken]]) -> list[Taken]:
+        while True:
+            try:
+                return self._write_some(store, take)
+            except sqlite3.OperationalError as error:
+                if not is_full(error) or self._most == 1:
+                    raise
+                self._most = max(1, self._most // 4)
+
+    def _write_some(self, store: Store, take: Callable[[Transaction], list[Taken]]) -> list[Taken]:
         with self._lock:
-            settled = [self._settled.popleft() for _ in range(len(self._settled))]
-            returned = [self._returned.popleft() for _ in range(len(self._returned))]
+            settled = [self._settled.popleft() for _ in range(min(len(self._settled), self._most))]
+            returned = [self._returned.popleft() for _ in range(min(len(self._returned), self._most))]
             outboxes = [outbox for _, outbox in settled if outbox is not None]
             puts = self._sender.render((outbox.envelopes, outbox.messages) for outbox in outboxes)
             marks = [(mark,) for outbox in outboxes for mark in outbox.marks]
@@ -222,6 +235,7 @@ class StoreSource(Source[Taken]):
                 self._settled.extendleft(reversed(settled))
                 self._returned.extendleft(reversed(returned))
                 raise
+            self._most = min(BATCH, self._most * 2)
             now = time.monotonic()
             for each in taken:
                 self._held[each.key] = None
@@ -324,7 +338,8 @@ class StoreSource(Source[Taken]):
             return
         store = self._store
         try:
-            self._write(store, lambda tx: [])
+            while self._settled or self._returned:
+                self._write(store, lambda tx: [])
         except ERRORS as error:
             logger.warning("acknowledgements wait: %s", unavailable(store.path, error), extra={"action": "acks_wait"})
         except Exception:  # they wait, too, and the thread must survive

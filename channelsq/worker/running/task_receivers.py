@@ -1,7 +1,7 @@
 """channelsq's receivers of ``task_prerun`` and ``task_postrun``: one of each, for all that has to happen around tasks.
 
-Celery sends these signals for every task that its tracer runs.  A consumer needs no tracer without other receivers of
-them, see :mod:`channelsq.worker.running.task_profile`.
+Celery sends these signals for every task that its tracer runs.  A consumer needs no tracer while there are no
+other receivers, see :mod:`channelsq.worker.running.task_profile`.
 """
 
 from __future__ import annotations

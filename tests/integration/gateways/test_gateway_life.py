@@ -7,14 +7,18 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.basis.limits import Limits
 from channelsq.interface.gateway import Gateway, GatewayConfig
-from channelsq.layers import RedisChannelLayer
+from channelsq.layers import KombuChannelLayer, RedisChannelLayer
+from channelsq.layers.contract.layer_contract import BaseChannelLayer
+from tests.support.servers import RedisServer, running_redis
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
@@ -59,7 +63,7 @@ class Pigeons(Gateway):
 
 
 @contextmanager
-def running(layer: RedisChannelLayer) -> Iterator[Pigeons]:
+def running(layer: BaseChannelLayer) -> Iterator[Pigeons]:
     """Run a gateway in a thread."""
     config = GatewayConfig(port=0, limits=LIMITS, rate=0, drain_window=2)
     gateway = Pigeons(config, ChannelLayerWrapper(layer, "default", []))
@@ -140,3 +144,109 @@ def test_foreign_messages_become_dead_letters(layer: RedisChannelLayer) -> None:
         layer.send("pigeon.send", {"text": "fly"})
         wait_until(lambda: gateway.flown == ["fly"], "the other message")
         wait_until(lambda: layer.channel_state("pigeon.send").dead == 1, "a dead letter")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with running_redis(tmp_path / "redis") as started:
+        yield started
+
+
+@pytest.fixture
+def alone(server: RedisServer) -> Iterator[RedisChannelLayer]:
+    """A layer on a Redis that the test may flush and kill."""
+    made = RedisChannelLayer(url=server.url, prefix="pigeons")
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["streams", "lists"])
+def on_both(request: pytest.FixtureRequest, server: RedisServer) -> Iterator[BaseChannelLayer]:
+    """The same, also with the lists of Kombu's own transport."""
+    made: BaseChannelLayer
+    if request.param == "streams":
+        made = RedisChannelLayer(url=server.url, prefix="pigeons")
+    else:
+        made = KombuChannelLayer(url=server.url, prefix="pigeons")
+    yield made
+    made.close()
+
+
+def ask(gateway: Pigeons, layer: BaseChannelLayer) -> str:
+    """Publish a client's message, and return its reply channel."""
+    asyncio.run_coroutine_threadsafe(gateway.ask(), gateway._loop).result(10)
+    _, message = layer.receive(["pigeon.receive"], block=True)
+    assert message is not None
+    return str(message["reply_channel"])
+
+
+@pytest.mark.parametrize("loss", ["flushed", "killed"])
+def test_memberships_are_restored_after_redis_lost_them(
+    server: RedisServer, on_both: BaseChannelLayer, loss: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(on_both) as gateway:
+        stays, leaves = ask(gateway, on_both), ask(gateway, on_both)
+        for group, channel in (("flock", stays), ("others", stays), ("flock", leaves), ("others", leaves)):
+            on_both.group_add(group, channel)
+        on_both.group_discard("flock", leaves)
+        # Notes arrive in the order of the changes, so this answer comes behind them.
+        on_both.send(leaves, {"text": "told"})
+        wait_until(lambda: gateway.answers == ["told"], "an answer")
+        if loss == "flushed":
+            with redis.Redis.from_url(server.url) as client:
+                client.flushall()
+        else:
+            server.kill()
+            server.start()
+        wait_until(
+            lambda: (
+                on_both.group_channels("flock") == [stays]
+                and sorted(on_both.group_channels("others")) == sorted((stays, leaves))
+            ),
+            "the memberships",
+            20,
+        )
+        on_both.send_group("flock", {"text": "again"})
+        wait_until(lambda: gateway.answers == ["told", "again"], "an answer through a group", 20)
+    assert "3 group memberships were restored" in caplog.text
+    assert on_both.presence is not None
+    assert on_both.presence.dead() == []
+
+
+def test_a_gateway_that_counted_as_dead_restores_its_memberships(alone: RedisChannelLayer) -> None:
+    presence = alone.presence
+    assert presence is not None
+    with running(alone) as gateway:
+        channel = ask(gateway, alone)
+        alone.group_add("flock", channel)
+        alone.send(channel, {"text": "told"})
+        wait_until(lambda: gateway.answers == ["told"], "an answer")
+        # As another process cleans up after one that seems dead.
+        presence.mark_dead(alone.process)
+        alone.forget_channels([channel])
+        presence.remove(alone.process)
+        wait_until(lambda: alone.group_channels("flock") == [channel], "the membership", 20)
+        other = ask(gateway, alone)
+        alone.group_add("flock", other)
+        wait_until(lambda: sorted(alone.group_channels("flock")) == sorted((channel, other)), "another member")
+
+
+def test_a_consumer_that_is_late_adds_no_member_whose_time_is_over(alone: RedisChannelLayer) -> None:
+    with running(alone) as gateway:
+        channel = ask(gateway, alone)
+        gateway._loop.call_soon_threadsafe(gateway._mailbox.drop, channel)
+        wait_until(lambda: not len(gateway._mailbox), "the end of the reply channel")
+        alone.group_add("flock", channel)
+        wait_until(lambda: alone.group_channels("flock") == [], "the end of the membership", 20)
+
+
+def test_memberships_end_with_the_reply_channel_and_with_the_gateway(alone: RedisChannelLayer) -> None:
+    with running(alone) as gateway:
+        channels = [ask(gateway, alone) for _ in range(3)]
+        for channel in channels:
+            alone.group_add("flock", channel)
+        alone.send(channels[2], {"text": "told"})
+        wait_until(lambda: gateway.answers == ["told"], "an answer")
+        gateway._loop.call_soon_threadsafe(gateway._mailbox.drop, channels[0])
+        wait_until(lambda: sorted(alone.group_channels("flock")) == sorted(channels[1:]), "the end of a membership")
+    assert alone.group_channels("flock") == []

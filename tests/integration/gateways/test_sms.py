@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.gateways import LAYERS, GatewaySite, Servers, servers
 from tests.support.processes import Process, Processes
+from tests.support.servers import running_redis
 from tests.support.twilio_api import TwilioApi, signature
 from tests.support.waiting import wait_until
 
@@ -307,3 +308,27 @@ def test_settings_that_cannot_be_used(
     assert problem in process.output
     assert len(process.output.strip().splitlines()) == 1
     site.close()
+
+
+@pytest.mark.redis
+def test_a_number_stays_in_its_group_when_redis_was_killed(
+    api: TwilioApi, processes: Processes, tmp_path: Path
+) -> None:
+    with running_redis(tmp_path / "redis") as server:
+        site = SmsSite(api, processes, tmp_path, Servers(server.url), {})
+        gateway = site.run()
+        assert site.webhook("/sms/receive", TEXT).status_code == 200
+        channel = site.receive("sms.receive")["reply_channel"]
+        site.layer.group_add("room", channel)
+        site.layer.send(channel, {"text": "You have joined"})  # comes behind the note of the membership
+        site.api.wait_for_calls(1)
+        server.kill()
+        server.start()
+        gateway.wait_for_output("1 group memberships were restored")
+        assert site.layer.group_channels("room") == [channel]
+        site.layer.send_group("room", {"text": "Hello all"})
+        *_, call = site.api.wait_for_calls(2)
+        assert (call.form["To"], call.form["Body"]) == ([TEXT["From"]], ["Hello all"])
+        assert gateway.terminate() == 0
+        assert site.layer.group_channels("room") == []
+        site.layer.close()

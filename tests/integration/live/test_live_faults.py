@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.live import Page
@@ -62,6 +63,37 @@ def test_a_task_whose_process_dies_has_failed(site: Site) -> None:
         assert (end["state"], end["error"]) == ("failure", "The task failed.")
 
 
+@pytest.mark.ways("other ways")
+def test_a_task_over_its_hard_time_limit_has_failed(site: Site) -> None:
+    site.project.start_worker("-P", "prefork", "-c", "2")
+    with site.page() as page:
+        task = page.start("too_long")
+        page.state(task, "started")
+        wait_until(lambda: "Hard time limit" in site.project.worker_output, "the end")
+
+        def has_ended() -> bool:
+            page.ask("watch", page.ticket(task))  # before Celery 5.6 the worker tells nobody; the result backend does
+            page.until(lambda: page.payloads[-1].get("ticket") and page.payloads[-1]["id"] == task, "the answer")
+            return str(page.of(task)[-1]["state"]) == "failure"
+
+        wait_until(has_ended, "the failure to be told")
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # by Celery's backend
+def test_a_page_that_asks_learns_what_celery_knows(site: Site) -> None:
+    """The whole worker dies before it can report the end, which the result backend has."""
+    worker = site.project.new_worker("-P", "threads")
+    with site.page() as page:
+        task = page.start("count", 4, "unseen-on")
+        page.state(task, "started")
+        worker.kill()
+        with Celery(backend=site.redis.url, set_as_current=False) as celery:
+            celery.backend.store_result(task, 4, "SUCCESS")
+        page.ask("watch", page.ticket(task))
+        site.project.start_worker("-P", "threads")
+        assert page.end(task)["result"] == 4
+
+
 def test_a_page_goes_on_when_its_interface_server_was_replaced(site: Site) -> None:
     site.project.start_worker("-P", "threads")
     words = [f"word {number} " for number in range(2000)]
@@ -101,6 +133,7 @@ def test_what_a_task_reports_waits_for_redis(site: Site) -> None:
             assert late.text(task, "answer") == ("".join(words), True)
 
 
+@pytest.mark.ways("other ways")
 def test_a_page_is_told_that_a_task_is_not_known_any_more(site: Site) -> None:
     """Redis comes back empty."""
     site.project.start_worker("-P", "threads")

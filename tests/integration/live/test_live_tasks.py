@@ -12,7 +12,7 @@ from tests.support.live import Page
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways("threads")]
 
 
 @pytest.fixture(scope="module", params=["threads", "prefork", "solo", "gevent"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from channelsq.exceptions import BrokerUnavailable
-from channelsq.ipc import database, messages
+from channelsq.ipc import database, messages, room
 from channelsq.ipc.messages import Message, Taken
 from channelsq.ipc.store import Store, store_at
 from channelsq.layers import IPCChannelLayer
@@ -347,7 +347,7 @@ def test_a_broken_file_is_begun_anew_where_nothing_waits_for_the_disk(
 def test_a_full_file_says_what_to_do_and_goes_on_when_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "LARGEST", 60 * 4096)
+    monkeypatch.setattr(room, "LARGEST", 60 * 4096)
     layer = IPCChannelLayer(path=tmp_path / "ipc", capacity=1000)
     sent = 0
     with pytest.raises(BrokerUnavailable, match=r"full; make room on .* MB are free there.*\['path'\]"):  # noqa: PT012

@@ -14,7 +14,7 @@ from channelsq.interface.basis.config import InterfaceConfig
 from channelsq.interface.context.histograms import Measures
 from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.pages.metric_names import COUNTED, METRICS, Collector, depth_gauge
-from channelsq.interface.pages.scrape import merged, packed
+from channelsq.interface.supervision.merged_metrics import merged, packed
 from channelsq.layers import InMemoryChannelLayer
 from tests.support.markdown import rows
 from tests.support.processes import ROOT

@@ -97,3 +97,19 @@ def test_what_was_under_way_during_a_restoration_is_put_right(monkeypatch: pytes
     assert memberships.afterwards() == afterwards
     now += 61  # all notes of that time have come
     assert not memberships.changed(Change("c", ONE, joined=True))
+
+
+def test_members_are_the_channels_that_are_in_a_group_now() -> None:
+    memberships = Memberships(60)
+    for channel in (ONE, TWO):
+        memberships.changed(Change("a", channel, joined=True))
+    memberships.changed(Change("a", TWO, joined=False))
+    assert memberships.channels() == [ONE]
+    assert ONE in memberships
+    assert TWO not in memberships
+
+
+def test_gateways_are_told_of_the_groups_of_their_reply_channels() -> None:
+    send = note(Change("room", "gateway.send.process!abc", joined=True))
+    assert send is not None
+    assert send.target == "gateway.send.process!"

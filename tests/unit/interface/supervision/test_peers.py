@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from channelsq.interface.presence.peers import Peers
+from channelsq.interface.supervision.peers import Peers
 
 
 @pytest.fixture

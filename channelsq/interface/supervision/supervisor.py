@@ -1,6 +1,6 @@
-"""``--workers N``: several interface processes on one port, and a process that supervises them.
+"""``--workers N``: several processes of an interface server on the same ports, and a process that supervises them.
 
-The supervisor binds a socket for each process (``SO_REUSEPORT``, so that the kernel distributes connections) and keeps
+The supervisor binds sockets for each process (``SO_REUSEPORT``, so that the kernel distributes connections) and keeps
 it open.  A process inherits its socket and is a new Python, which loads the current code and settings.  Its successor
 inherits the same socket: connections that no process has accepted yet wait in it and are not lost.  They would be lost
 if each process closed a socket of its own.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -18,13 +19,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from channelsq.interface.basis.config import ConfigError, InterfaceConfig
+from channelsq.interface.basis.command_line import ConfigError
 from channelsq.interface.basis.log_fields import extra
 from channelsq.interface.basis.sockets import bind, check_unix_socket, url_of
-from channelsq.interface.process.supervised import VARIABLE, Supervised
+from channelsq.interface.supervision.supervised import VARIABLE, Supervised
 
 logger = logging.getLogger("channelsq.interface.supervisor")
 
@@ -40,6 +42,35 @@ WAITS, LIVED = (0.1, 5.0), 30.0
 
 #: Seconds after the drain at which a process that does not end is killed.
 PATIENCE = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address on which the processes listen."""
+
+    host: str
+    port: int
+    #: The option that sets the port, for error texts.
+    option: str = "--port"
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The values that the processes have in common.
+
+    Attributes:
+        command: the arguments after the interpreter that start one of them.
+        workers: their number.
+        addresses: the addresses on which they listen, the one that the log names first.
+        drain: the seconds that a process may take for its shutdown.
+        unix_socket: the path of the socket on which they listen instead of any address.
+    """
+
+    command: Sequence[str]
+    workers: int
+    addresses: Sequence[Address]
+    drain: float
+    unix_socket: str | None = None
 
 
 class Worker:
@@ -74,22 +105,20 @@ class Supervisor:
     """A supervisor that serves with several processes until it is told to stop.
 
     Args:
-        config: the interface's settings.
-        argv: the command line, which is passed to the processes.
+        together: the values that the processes have in common.
 
     Raises:
         ConfigError: the system does not support several processes.
     """
 
-    def __init__(self, config: InterfaceConfig, argv: Sequence[str]) -> None:
+    def __init__(self, together: Together) -> None:
         if os.name != "posix":
             raise ConfigError(
                 "--workers needs a POSIX system; leave it out, and start several processes on other ports"
             )
-        self._config = config
-        self._argv = list(argv)
-        self._shares_port = hasattr(socket, "SO_REUSEPORT") and config.unix_socket is None
-        self._slots: list[list[socket.socket]] = []
+        self._together = together
+        #: The sockets of each process, by address.
+        self._slots: list[list[list[socket.socket]]] = [[] for _ in range(together.workers)]
         #: The current processes, by number.
         self._workers: dict[int, Worker] = {}
         #: All processes that were started and have not ended, also those that were replaced.
@@ -115,43 +144,49 @@ class Supervisor:
                 self._bind()
                 return asyncio.run(self._serve())
             finally:
-                for each in {each.fileno(): each for slot in self._slots for each in slot}.values():
+                for each in itertools.chain(*itertools.chain(*self._slots)):
                     each.close()
-                if self._config.unix_socket is not None and self._slots:
+                if self._together.unix_socket is not None and self._slots[0]:
                     with contextlib.suppress(OSError):
-                        os.unlink(self._config.unix_socket)
+                        os.unlink(self._together.unix_socket)
                 os.close(self._life_write)
                 os.close(self._life_read)
 
     def _bind(self) -> None:
-        config = self._config
-        if config.unix_socket is not None:
-            check_unix_socket(config.unix_socket)
-            self._slots = [[_bind_unix(config.unix_socket)]] * config.workers
+        path = self._together.unix_socket
+        if path is not None:
+            check_unix_socket(path)
+            self._share([_bind_unix(path)])
             return
-        probe = bind(config.host, config.port)
-        port = probe[0].getsockname()[1]
-        if not self._shares_port:
-            self._slots = [probe] * config.workers
-            return
-        # Sharing a port raises no error, so the check whether another process uses it must not share it.
-        for each in probe:
-            each.close()
-        for _ in range(config.workers):
-            self._slots.append(bind(config.host, port, shared=True))
+        for address in self._together.addresses:
+            probe = bind(address.host, address.port, option=address.option)
+            port = probe[0].getsockname()[1]
+            if not hasattr(socket, "SO_REUSEPORT"):
+                self._share(probe)
+                continue
+            # Sharing a port raises no error, so the check whether another process uses it must not share it.
+            for each in probe:
+                each.close()
+            for slot in self._slots:
+                slot.append(bind(address.host, port, shared=True, option=address.option))
+
+    def _share(self, sockets: list[socket.socket]) -> None:
+        """Give the same sockets to every process."""
+        for slot in self._slots:
+            slot.append(sockets)
 
     # -- one process ------------------------------------------------------------------------
 
     async def _start(self, number: int) -> Worker:
         loop = asyncio.get_running_loop()
         read, write = os.pipe()
-        fds = tuple(each.fileno() for each in self._slots[number - 1])
+        fds = tuple(tuple(each.fileno() for each in address) for address in self._slots[number - 1])
         given = Supervised(number, fds, write, self._life_read, self._folder)
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "channelsq.interface", *self._argv,
+                sys.executable, *self._together.command,
                 env={**os.environ, VARIABLE: given.to_text()},
-                pass_fds=(*fds, write, self._life_read),
+                pass_fds=(*itertools.chain(*fds), write, self._life_read),
                 process_group=0,  # the supervisor passes a terminal's Ctrl-C on
             )  # fmt: skip
         finally:
@@ -192,7 +227,7 @@ class Supervisor:
         """Shut a process down."""
         worker.signal(self._signal)
         try:
-            async with asyncio.timeout(self._config.drain_delay + self._config.drain_window + PATIENCE):
+            async with asyncio.timeout(self._together.drain + PATIENCE):
                 await worker.process.wait()
         except TimeoutError:
             logger.error("process %d does not end; killing it", worker.number, extra=extra("worker_killed"))
@@ -228,9 +263,9 @@ class Supervisor:
 
     @property
     def _url(self) -> str:
-        if self._config.unix_socket is not None:
-            return f"unix:{self._config.unix_socket}"
-        return url_of(self._config.host, self._slots[0][0])
+        if self._together.unix_socket is not None:
+            return f"unix:{self._together.unix_socket}"
+        return url_of(self._together.addresses[0].host, self._slots[0][0][0])
 
     def _on_stop(self, number: signal.Signals) -> None:
         again = self._stop.is_set()
@@ -274,9 +309,9 @@ class Supervisor:
                 await self._take(await self._begin(number))
 
     async def _have_the_others(self) -> None:
-        await asyncio.gather(*(self._have(number) for number in range(2, self._config.workers + 1)))
+        await asyncio.gather(*(self._have(number) for number in range(2, self._together.workers + 1)))
         if not self._stop.is_set():
-            logger.info("%d processes serve %s", self._config.workers, self._url, extra=extra("supervising"))
+            logger.info("%d processes serve %s", self._together.workers, self._url, extra=extra("supervising"))
 
     async def _take(self, worker: Worker) -> None:
         if self._stop.is_set() or worker.number in self._workers:
@@ -290,9 +325,9 @@ class Supervisor:
             if self._stop.is_set():
                 return
             self._renew.clear()
-            logger.info("replacing %d processes", self._config.workers, extra=extra("replacing"))
+            logger.info("replacing %d processes", self._together.workers, extra=extra("replacing"))
             try:
-                for number in range(1, self._config.workers + 1):
+                for number in range(1, self._together.workers + 1):
                     await self._replace(number)
             except _Failed:
                 logger.error(
@@ -300,7 +335,7 @@ class Supervisor:
                     extra=extra("replacing_failed"),
                 )
             else:
-                logger.info("replaced %d processes", self._config.workers, extra=extra("replaced"))
+                logger.info("replaced %d processes", self._together.workers, extra=extra("replaced"))
 
     async def _replace(self, number: int) -> None:
         """Start a new process, then end the old one: clients can connect all the time."""
@@ -311,6 +346,14 @@ class Supervisor:
         await self._take(new)
         if old is not None:
             await self._end(old)  # one after the other, so that the reconnecting sockets spread over the others
+
+
+def this_program() -> list[str]:
+    """Return the arguments after the interpreter that start the program of this process again, without its own."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None:
+        return [sys.argv[0]]
+    return ["-m", spec.name.removesuffix(".__main__")]
 
 
 def _how(code: int | None) -> str:

@@ -1,0 +1,77 @@
+/* <channelsq-task ticket="…" path="…">: the bar of a live task, as {% task_progress %} writes it into a page.
+ *
+ * All bars of a page share one socket for each path.
+ */
+import "./websocketbridge.js";
+
+const { WebSocketBridge } = globalThis.channelsq;
+
+/** @type {Map<string, InstanceType<typeof WebSocketBridge>>} */
+const bridges = new Map();
+
+/** @param {string} path */
+function bridgeOf(path) {
+  let bridge = bridges.get(path);
+  if (!bridge) {
+    bridge = new WebSocketBridge();
+    bridges.set(path, bridge);
+    bridge.connect(path);
+  }
+  return bridge;
+}
+
+class TaskBar extends HTMLElement {
+  #task = null;
+
+  connectedCallback() {
+    if (this.#task) return;
+    this.#task = bridgeOf(this.getAttribute("path") ?? "/channelsq/live/").task(this.getAttribute("ticket"));
+    this.#task.addEventListener("progress", () => this.#show());
+    this.#task.addEventListener("state", () => this.#show());
+    if (this.#task.state) this.#show();
+  }
+
+  /** The live task, see bridge.task(). */
+  get task() {
+    return this.#task;
+  }
+
+  #show() {
+    const { state, done, total, text, error } = this.#task;
+    const [bar, status] = [this.querySelector("progress"), this.querySelector("[role=status]")];
+    const box = bar?.parentElement;
+    if (box?.dataset.state !== undefined) box.dataset.state = state;
+    if (bar) {
+      if (state === "success") bar.value = bar.max = 1;
+      else if (state === "started" && total) [bar.max, bar.value] = [total, Math.min(done, total)];
+      else if (state === "started") bar.removeAttribute("value");
+    }
+    if (!status) return;
+    const words = JSON.parse(this.getAttribute("words") ?? "{}");
+    const counted = total ? `${done} / ${total} ${text ?? ""}`.trim() : text;
+    const shown = state === "failure" ? error : state === "started" ? counted || words.started : words[state];
+    // A screen reader reads each change of a status, so a number alone is not told more than once a second.
+    this.#say(status, shown ?? words[state] ?? state, state === "started");
+  }
+
+  #last = 0;
+  #timer = 0;
+
+  /**
+   * @param {Element} status
+   * @param {string} words
+   * @param {boolean} mayWait
+   */
+  #say(status, words, mayWait) {
+    clearTimeout(this.#timer);
+    const say = () => {
+      this.#last = performance.now();
+      if (status.textContent !== words) status.textContent = words;
+    };
+    const wait = mayWait ? this.#last + 1000 - performance.now() : 0;
+    if (wait > 0) this.#timer = setTimeout(say, wait);
+    else say();
+  }
+}
+
+customElements.get("channelsq-task") ?? customElements.define("channelsq-task", TaskBar);
