@@ -120,21 +120,20 @@ def _claim(records: RecordStore, handle_id: str, state: bytes, seconds: float) -
     return records.change(f"delayed:{handle_id}", _STATE, lambda value: state if value is None else None, seconds)
 
 
-def may_leave(message: MessageLike, handle_id: object) -> bool:
-    """Return whether a delayed message is delivered: False if it was cancelled.
+def may_leave(layer: ChannelLayerWrapper, handle_id: object) -> bool:
+    """Return whether a delayed message that is due is delivered: False if it was cancelled.
 
     Args:
-        message: the message, which is due.
+        layer: the layer.
         handle_id: the value of :data:`ID_KEY`.
 
     Raises:
         BrokerUnavailable: the layer does not answer.
     """
-    layer = message.channel_layer.channel_layer
-    records = layer.records
+    records = layer.channel_layer.records
     if records is None:
         return True
-    return _claim(records, str(handle_id), _LEFT, layer.expiry + _KEPT_AFTER) != _CANCELLED
+    return _claim(records, str(handle_id), _LEFT, layer.channel_layer.expiry + _KEPT_AFTER) != _CANCELLED
 
 
 def marked(content: Any, handle: DelayedSend) -> Any:

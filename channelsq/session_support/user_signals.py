@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import FieldDoesNotExist
@@ -58,14 +59,21 @@ def _on_logged_out(request: Any = None, user: Any = None, **kwargs: Any) -> None
     if session is None:
         _disconnect(user, None)
         return
-    flush = session.flush
 
-    def flush_and_disconnect() -> None:
-        del session.flush  # the class's again
-        flush()
+    def flush() -> None:
+        restore()
+        session.flush()
         _disconnect(user, None)
 
-    session.flush = flush_and_disconnect
+    async def aflush() -> None:
+        restore()
+        await session.aflush()
+        await sync_to_async(_disconnect)(user, None)
+
+    def restore() -> None:
+        del session.flush, session.aflush  # those of the class again
+
+    session.flush, session.aflush = flush, aflush
 
 
 def _on_pre_save(

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.contrib.auth import get_user_model, login, logout, user_logged_out
+from asgiref.sync import async_to_sync
+from django.contrib.auth import alogout, get_user_model, login, logout, user_logged_out
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.models import User as DjangoUser
 from django.contrib.sessions.backends.base import SessionBase
@@ -341,6 +342,19 @@ def test_a_logout_closes_the_sockets_when_the_session_is_gone(
     request.user = AnonymousUser()
     logout(request)
     assert drain(layer, socket, "of.bea") == []
+
+
+def test_a_logout_of_async_code_closes_the_sockets(layer: ChannelLayerWrapper, ann: Any, socket: str) -> None:
+    request = HttpRequest()
+    request.session, request.user = SessionStore(), ann
+    login(request, ann, "django.contrib.auth.backends.ModelBackend")
+
+    async def auser() -> Any:
+        return ann
+
+    request.auser = auser
+    async_to_sync(alogout)(request)
+    assert drain(layer, socket, "of.bea") == [{"close": 1012}]
 
 
 def test_a_logout_by_a_view(layer: ChannelLayerWrapper, ann: Any, socket: str) -> None:

@@ -161,7 +161,7 @@ def _claim(message: Message, delayed_id: object, tries: Any) -> bool:
         ConsumeLater: the layer's records are not available; the message waits for them.
     """
     try:
-        return delayed.may_leave(message, delayed_id)
+        return delayed.may_leave(message.channel_layer, delayed_id)
     except BrokerUnavailable as error:
         if isinstance(tries, int) and tries < message.channel_layer.consume_later_limit:
             message.content[delayed.ID_KEY] = delayed_id

@@ -70,14 +70,14 @@ def opened(project: Project) -> Iterator[Page]:
 
 @pytest.fixture(
     scope="module",
-    params=["redis-streams", "redis", "ipc", "memory", pytest.param("amqp", marks=pytest.mark.rabbitmq)],
+    params=["redis-streams", "prefork", "redis", "ipc", "memory", pytest.param("amqp", marks=pytest.mark.rabbitmq)],
 )
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     folder, env = tmp_path_factory.mktemp("delayed"), dict(SETTINGS)
     url: str | None = None
-    if request.param in ("redis-streams", "redis", "amqp"):
+    if request.param in ("redis-streams", "prefork", "redis", "amqp"):
         env["TEST_GROUPS"] = url = fresh_redis(request.getfixturevalue("redis_url"))
-    if request.param == "redis-streams":
+    if request.param in ("redis-streams", "prefork"):
         url = env["TEST_GROUPS"].replace("redis:", "redis-streams:")
     elif request.param == "amqp":
         url = request.getfixturevalue("rabbitmq_url")
@@ -86,7 +86,9 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     project = Project(folder, url, env)
     try:
         project.migrate()
-        project.start()
+        project.start_interface()
+        if not project.embedded:
+            project.start_worker("-P", "prefork" if request.param == "prefork" else "threads")
         yield project
     finally:
         project.stop()
