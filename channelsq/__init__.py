@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from channelsq.message import Message
     from channelsq.options import consumer
     from channelsq.routing import include, route, route_class
+    from channelsq.users import User
 
 __all__ = [
     "DEFAULT_CHANNEL_LAYER",
     "Channel",
     "Group",
     "Message",
+    "User",
     "__version__",
     "channel_layers",
     "consumer",
@@ -35,6 +37,7 @@ _HOME = {
     "Channel": "channelsq.channel",
     "Group": "channelsq.channel",
     "Message": "channelsq.message",
+    "User": "channelsq.users",
     "channel_layers": "channelsq.asgi",
     "include": "channelsq.routing",
     "route": "channelsq.routing",

@@ -20,6 +20,7 @@ class ChannelsqConfig(AppConfig):
         from channelsq.binding.base import BindingMetaclass
         from channelsq.layers.wire.signing import forget_keys
         from channelsq.live import task_hooks
+        from channelsq.session_support import user_signals
         from channelsq.system_checks import checks
         from channelsq.worker.connections.broker_lending import lend_broker
 
@@ -32,6 +33,8 @@ class ChannelsqConfig(AppConfig):
         # For applications' tests: override_settings(CHANNEL_LAYERS=...) takes effect.
         setting_changed.connect(channel_layers.on_setting_changed)
         setting_changed.connect(lambda **kwargs: forget_keys(), weak=False)
+        user_signals.install()
+        setting_changed.connect(user_signals.install)
         # In every process, since any process may change a model.
         autodiscover_modules("bindings")
         BindingMetaclass.register_all()

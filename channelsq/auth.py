@@ -20,6 +20,7 @@ from channelsq.message import Message
 from channelsq.security.tokens import backend_of, read_token, token_in
 from channelsq.session_support.session_stores import is_in_cookie
 from channelsq.sessions import channel_and_http_session, channel_session, http_session, message_in
+from channelsq.users import join_later
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
@@ -64,7 +65,8 @@ def log_in(message: Message, user: Any, *, backend: str | None = None) -> None:
 
     Args:
         message: the message of a consumer with a channel session.
-        user: the user; the caller must check whether they may log in.
+        user: the user; the caller must check whether they may log in.  With ``CHANNEL_USERS["join"]`` the socket joins
+            their group, and leaves that of a user it had before.
         backend: the dotted path of the authentication backend that knows the user.  It may be left out, unless there
             are several backends and none of them has authenticated ``user``.
 
@@ -76,8 +78,10 @@ def log_in(message: Message, user: Any, *, backend: str | None = None) -> None:
         raise ValueError("log_in(): the consumer has no channel session; decorate it with @channel_session_user")
     if not getattr(user, "is_authenticated", False):
         raise ValueError(f"log_in(): {user!r} cannot be logged in: it is anonymous or not a user")
+    before = session.get(auth.SESSION_KEY)
     _log_in(session, user, backend_of(user, backend, "log_in"))
     cast(Any, message).user = user
+    join_later(message, before)
 
 
 def _user_of(session: SessionBase | None) -> Any:
@@ -100,6 +104,12 @@ def _user_of(session: SessionBase | None) -> Any:
     return SimpleLazyObject(look_up)
 
 
+def _join_on_connect(message: Message) -> None:
+    """Let a new socket join its user's group, see :func:`channelsq.users.join_later`."""
+    if message.channel_name == WEBSOCKET_CONNECT:
+        join_later(message)
+
+
 def channel_session_user(func: C) -> C:
     """Give a consumer ``message.user`` from ``message.channel_session``, where an earlier consumer has stored it.
 
@@ -111,6 +121,7 @@ def channel_session_user(func: C) -> C:
     def with_user(*args: Any, **kwargs: Any) -> Any:
         message: Any = message_in(args, "channel_session_user")
         message.user = _user_of(message.channel_session)
+        _join_on_connect(message)
         return func(*args, **kwargs)
 
     return cast(C, with_user)
@@ -127,6 +138,7 @@ def http_session_user(func: C) -> C:
     def with_user(*args: Any, **kwargs: Any) -> Any:
         message: Any = message_in(args, "http_session_user")
         message.user = _user_of(message.http_session)
+        _join_on_connect(message)
         return func(*args, **kwargs)
 
     return cast(C, with_user)
@@ -200,6 +212,7 @@ def token_user(func: C) -> C:
     def with_user(*args: Any, **kwargs: Any) -> Any:
         message: Any = message_in(args, "token_user")
         message.user = _user_from_token(message)
+        _join_on_connect(message)
         return func(*args, **kwargs)
 
     return cast(C, with_user)
@@ -220,6 +233,7 @@ def channel_session_user_from_token(func: C) -> C:
             if user.is_authenticated:
                 _log_in(message.channel_session, user, user.backend)
             message.user = user
+            _join_on_connect(message)
         else:
             message.user = _user_of(message.channel_session)
         return func(*args, **kwargs)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.core import names
+from channelsq.delayed import DelayedSend, forwarded, marked
 from channelsq.delivery import attempts
 from channelsq.delivery.pending import pending_message_store
 from channelsq.layers.contract.layer_values import Send
@@ -63,7 +64,14 @@ class Channel(_Target):
             content = attempts.stamp(content, self.attempt)
         return self.channel_layer.prepare(self.name, content, delay=delay)
 
-    def send(self, content: dict[str, Any], immediately: bool = False, *, delay: float = 0.0) -> None:
+    @overload
+    def send(self, content: dict[str, Any], immediately: bool = False, *, delay: None = None) -> None: ...
+    @overload
+    def send(self, content: dict[str, Any], immediately: bool = False, *, delay: float) -> DelayedSend: ...
+
+    def send(
+        self, content: dict[str, Any], immediately: bool = False, *, delay: float | None = None
+    ) -> DelayedSend | None:
         """Send a message to the channel.
 
         Inside a consumer it leaves when the consumer has returned, and is dropped if the consumer raises.  In a
@@ -73,15 +81,29 @@ class Channel(_Target):
         Args:
             content: a dict with str keys of None, bool, int, float, str, bytes, list, tuple and dict.
             immediately: wait neither for the consumer's end nor for a commit.
-            delay: seconds until a worker may run it (Celery's countdown).
+            delay: seconds until a worker may run it (Celery's countdown), or until it is sent to a client.
+
+        Returns:
+            A handle that can cancel the send, if there is a delay; otherwise None.
 
         Raises:
             TypeError: ``content`` is not such a dict; the text names the key.
+            ValueError: ``delay`` is not a number of seconds.
             MessageTooLarge: it is over the layer's ``message_size_limit``.
             ChannelFull: the channel is at its capacity.
             BrokerUnavailable: the broker does not answer.
         """
-        self._send(self.prepare(content, delay=delay), immediately)
+        if delay is None:
+            self._send(self.prepare(content), immediately)
+            return None
+        handle = DelayedSend(self.channel_layer, delay)
+        if names.is_process_channel(self.name) or names.is_single_reader(self.name):
+            self.prepare(content)  # raises for what cannot be sent
+            send = forwarded(handle, self.name, attempts.stamp(content, self.attempt), delay, is_group=False)
+        else:
+            send = self.prepare(marked(content, handle), delay=delay)
+        self._send(send, immediately)
+        return handle
 
 
 class Group(_Target):
@@ -120,6 +142,28 @@ class Group(_Target):
         """End ``channel``'s membership, at once; no error if there is none."""
         self.channel_layer.group_discard(self.name, channel.name if isinstance(channel, Channel) else channel)
 
-    def send(self, content: dict[str, Any], immediately: bool = False) -> None:
-        """Send a message to every member; errors as :meth:`Channel.send`, but never ChannelFull."""
-        self._send(self.prepare(content), immediately)
+    @overload
+    def send(self, content: dict[str, Any], immediately: bool = False, *, delay: None = None) -> None: ...
+    @overload
+    def send(self, content: dict[str, Any], immediately: bool = False, *, delay: float) -> DelayedSend: ...
+
+    def send(
+        self, content: dict[str, Any], immediately: bool = False, *, delay: float | None = None
+    ) -> DelayedSend | None:
+        """Send a message to every member; errors as :meth:`Channel.send`, but ChannelFull only with a delay.
+
+        Args:
+            content: see :meth:`Channel.send`.
+            immediately: wait neither for the consumer's end nor for a commit.
+            delay: seconds until a worker sends it to those who are members then.
+
+        Returns:
+            A handle that can cancel the send, if there is a delay; otherwise None.
+        """
+        send = self.prepare(content)
+        if delay is None:
+            self._send(send, immediately)
+            return None
+        handle = DelayedSend(self.channel_layer, delay)
+        self._send(forwarded(handle, self.name, attempts.stamp(content, None), delay, is_group=True), immediately)
+        return handle

@@ -289,19 +289,40 @@ class LiveSettings:
 
 def live_settings() -> LiveSettings:
     """Return ``CHANNEL_LIVE``."""
-    value = getattr(settings, "CHANNEL_LIVE", {})
+    return LiveSettings(**_checked_dict("CHANNEL_LIVE", {"keep": 3600}, asdict(LiveSettings())))
+
+
+@dataclass(frozen=True)
+class UserSettings:
+    """``CHANNEL_USERS``: what is done with the sockets of users by itself, all optional."""
+
+    #: Whether the sockets of a user join the group of :class:`channelsq.users.User`.
+    join: bool = False
+    #: Whether a logout closes the user's sockets.
+    disconnect_on_logout: bool = False
+    #: Whether a changed password closes the user's sockets.
+    disconnect_on_password_change: bool = False
+
+
+def user_settings() -> UserSettings:
+    """Return ``CHANNEL_USERS``."""
+    return UserSettings(**_checked_dict("CHANNEL_USERS", {"join": True}, asdict(UserSettings())))
+
+
+def _checked_dict(setting: str, example: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """Return a setting that is a dict; its keys are known, and its values have the types of the defaults."""
+    value = getattr(settings, setting, {})
     if not isinstance(value, dict):
-        raise ImproperlyConfigured(f'CHANNEL_LIVE must be a dict such as {{"keep": 3600}}, not {value!r}')
-    known = asdict(LiveSettings())
+        raise ImproperlyConfigured(f"{setting} must be a dict such as {example}, not {value!r}")
     for name, given in value.items():
         if name not in known:
             raise ImproperlyConfigured(
-                f"CHANNEL_LIVE has no setting {name!r}; there are {sorted(known)}{meant(name, known)}"
+                f"{setting} has no setting {name!r}; there are {sorted(known)}{meant(str(name), known)}"
             )
         wanted = _wrong_value(known[name], given)
         if wanted:
-            raise ImproperlyConfigured(f"CHANNEL_LIVE[{name!r}] must be {wanted}, not {given!r}")
-    return LiveSettings(**value)
+            raise ImproperlyConfigured(f"{setting}[{name!r}] must be {wanted}, not {given!r}")
+    return value
 
 
 def _wrong_value(default: Any, given: Any) -> str:

@@ -41,6 +41,9 @@ _VIEWS = "channelsq.handler.ViewConsumer"
 # The consumer of the doctor's WebSockets, and their paths; dotted paths for the same reason.
 _PROBE, _PROBE_PATH = "channelsq.doctor.probe.probe_consumer", "channelsq.doctor.probe.PATH"
 
+# The channel of delayed messages, and its consumer; dotted paths for the same reason.
+_DELAYED, _DELAYED_CHANNEL = "channelsq.delayed.deliver", "channelsq.delayed.CHANNEL"
+
 # The consumer of frames about live tasks.
 _LIVE = "channelsq.live.consumers.receive"
 
@@ -286,8 +289,10 @@ class Router:
         """Add routes for messages that the application's own routes leave, and for channelsq's own.
 
         HTTP requests go to Django's views, WebSockets are accepted, and their frames and disconnects are dropped.
-        channelsq's own are for live tasks (:mod:`channelsq.live.consumers`) and for the doctor's WebSocket
-        (:mod:`channelsq.doctor.probe`).  Further calls change nothing.
+        channelsq's own are for live tasks (:mod:`channelsq.live.consumers`), for the doctor's WebSocket
+        (:mod:`channelsq.doctor.probe`) and for delayed messages (:mod:`channelsq.delayed`).
+
+        Further calls change nothing.
 
         Args:
             http_consumer: the consumer of HTTP requests instead of Django's views.
@@ -304,6 +309,7 @@ class Router:
         self.add_route(Route(names.WEBSOCKET_CONNECT, connect_consumer))
         ignored = [names.WEBSOCKET_RECEIVE, names.WEBSOCKET_DISCONNECT, names.HTTP_DISCONNECT]
         self.add_route(Route(ignored, null_consumer))
+        self.add_route(Route(conf.import_dotted(_DELAYED_CHANNEL), conf.import_dotted(_DELAYED)))
         live = Route(names.WEBSOCKET_RECEIVE, conf.import_dotted(_LIVE))
         self.add_route(live)  # below all others: resolve() knows its frames
         self._live = Resolved(live, {})

@@ -19,11 +19,11 @@ OUTPUT = DOCS / "reference"
 #: The public modules by page: the page's file, its title, its modules.
 PAGES: list[tuple[str, str, list[str]]] = [
     ("core", "Channels, groups, messages, routing", [
-        "channelsq", "channelsq.channel", "channelsq.message", "channelsq.routing", "channelsq.options",
-        "channelsq.signals", "channelsq.asgi", "channelsq.utils",
+        "channelsq", "channelsq.channel", "channelsq.delayed", "channelsq.message", "channelsq.routing",
+        "channelsq.options", "channelsq.signals", "channelsq.asgi", "channelsq.utils",
     ]),
     ("exceptions", "Exceptions", ["channelsq.exceptions"]),
-    ("sessions", "Sessions and users", ["channelsq.sessions", "channelsq.auth"]),
+    ("sessions", "Sessions and users", ["channelsq.sessions", "channelsq.auth", "channelsq.users"]),
     ("generic", "Generic consumers", ["channelsq.generic", "channelsq.generic.websockets"]),
     ("binding", "Data binding", ["channelsq.binding", "channelsq.binding.base", "channelsq.binding.websockets"]),
     ("http", "HTTP", ["channelsq.handler", "channelsq.staticfiles"]),

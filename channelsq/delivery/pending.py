@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,18 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
 
     #: The sends, by identity, that leave even if the consumer fails.
     certain: list[Send] | None = None
+
+    #: Called with the held sends by layer before these leave, if the consumer succeeds; see :meth:`call_before`.
+    _before: dict[Hashable, Callable[[Pending], None]] | None = None
+
+    def call_before(self, key: Hashable, work: Callable[[Pending], None]) -> None:
+        """Call ``work`` with the held sends before they leave, once for a key; not if the consumer fails.
+
+        An error of ``work`` is one of the consumer.
+        """
+        if self._before is None:
+            self._before = {}
+        self._before[key] = work
 
     def hold(self, layer: ChannelLayerWrapper, send: Send) -> None:
         """Hold one more send."""
@@ -74,6 +86,14 @@ class Pending(dict["ChannelLayerWrapper", list["Send"]]):
         Raises:
             ChannelFull, BrokerUnavailable: the first error of a layer; every layer is tried.
         """
+        before, self._before = self._before, None
+        try:
+            for work in before.values() if before is not None else ():
+                work(self)
+        except BaseException:
+            self.refused = tuple(self)
+            self.fail()
+            raise
         self.closed = True
         held = list(self.items())
         self.clear()  # a consumer may call this itself, and its end calls it again

@@ -19,6 +19,7 @@ from channelsq.live.headers import HEADER, LiveHeader, leaves
 from channelsq.live.job_state import JobState
 from channelsq.live.jobs import Job, group_of
 from channelsq.live.tickets import Ticket, issue
+from channelsq.users import User, is_user
 from channelsq.worker.running import task_receivers
 
 #: The most ids of tasks that are kept, to revoke them.
@@ -92,9 +93,9 @@ def start(
 
     Args:
         signature: what to run, such as ``import_csv.s(path)`` or a chain, group or chord.
-        to: the audience: ``message.reply_channel``, a :class:`~channelsq.Group`, or a list of these.  Without it, pages
-            follow the task by its ticket.
-        may_cancel: whether pages of the audience may cancel it; by default if no group is in the audience.
+        to: the audience: ``message.reply_channel``, a :class:`~channelsq.User`, a :class:`~channelsq.Group`, or a list
+            of these.  Without it, pages follow the task by its ticket.
+        may_cancel: whether pages of the audience may cancel it; by default if it consists of sockets and users.
         layer: the alias of the layer, if there is no ``to``.
         options: for Celery's ``apply_async``.
 
@@ -108,9 +109,10 @@ def start(
         raise TypeError(f"start() takes a signature such as {name}.s(…), not {signature!r}")
     if "task_id" in options:
         raise TypeError("start() chooses the task's id; read it from what start() returns")
-    channels, groups = _audience(to)
-    alias = _layer_of([*channels, *groups], layer)
-    job = Job(str(uuid.uuid4()), alias, tuple(group.name for group in groups))
+    channels, groups, users = _audience(to)
+    told = [*groups, *(user.group for user in users)]
+    alias = _layer_of([*channels, *told], layer)
+    job = Job(str(uuid.uuid4()), alias, tuple(group.name for group in told))
     job.records  # noqa: B018 - raises for a layer without a place for them
     live = LiveTask(job, not groups if may_cancel is None else may_cancel)
     tasks = list(leaves(signature))
@@ -165,18 +167,24 @@ def _ids(result: Any) -> Iterable[str]:
         result = result.parent
 
 
-def _audience(to: Any) -> tuple[list[Channel], list[Group]]:
+def _audience(to: Any) -> tuple[list[Channel], list[Group], list[User]]:
     channels: list[Channel] = []
     groups: list[Group] = []
+    users: list[User] = []
     for each in to if isinstance(to, (list, tuple, set)) else [] if to is None else [to]:
         if isinstance(each, Channel):
             channels.append(each)
         elif isinstance(each, Group):
             groups.append(each)
+        elif isinstance(each, User):
+            users.append(each)
         else:
             hint = "; write message.reply_channel" if hasattr(each, "reply_channel") else ""
-            raise TypeError(f"start(to=…) takes a reply channel, a Group, or a list of these, not {each!r}{hint}")
-    return channels, groups
+            hint = "; write User(user), the User of channelsq" if is_user(each) else hint
+            raise TypeError(
+                f"start(to=…) takes a reply channel, a User, a Group, or a list of these, not {each!r}{hint}"
+            )
+    return channels, groups, users
 
 
 def _layer_of(targets: Iterable[Channel | Group], layer: str | None) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 from celery import signals
 
+from channelsq import conf
+from channelsq.live.adoption import adopt
 from channelsq.live.headers import HEADER, header_of, read_header
 from channelsq.live.job_state import JobState
 from channelsq.live.runs import LiveRun, current_run, dependents_of, inherit, shown_error
@@ -20,7 +22,9 @@ _received: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
 def install() -> None:
-    """Look for live tasks in this process' worker; repeated calls are harmless."""
+    """Look for live tasks in this process, also for those that become live; repeated calls are harmless."""
+    if conf.live_settings().from_requests:
+        signals.before_task_publish.connect(adopt, weak=False)
     if _before not in task_receivers.before_others:
         task_receivers.before_others.append(_before)
         # Before the database connections are closed, and all else.

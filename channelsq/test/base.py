@@ -17,6 +17,7 @@ from django.test import TestCase, TransactionTestCase
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.channel import Group
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.delayed import ID_KEY, may_leave
 from channelsq.delivery.pending import pending_message_store
 from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection
 from channelsq.message import Message
@@ -28,8 +29,13 @@ from channelsq.test.layers import LayersMixin, installed, memory_layer, served
 def next_message(channel: str, alias: str) -> Message | None:
     """Take the next message off a channel; return None if there is none."""
     layer = channel_layers[alias]
-    name, content = layer.receive([channel])
-    return None if name is None or content is None else Message(content, name, layer)
+    while True:
+        name, content = layer.receive([channel])
+        if name is None or content is None:
+            return None
+        handle_id = content.pop(ID_KEY, None)
+        if handle_id is None or may_leave(layer, handle_id):  # else the send was cancelled
+            return Message(content, name, layer)
 
 
 class ChannelTestCaseMixin(LayersMixin):

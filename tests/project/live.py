@@ -156,7 +156,7 @@ SIGNATURES: dict[str, Any] = {
 
 
 def receive(message: Message) -> None:
-    """Start what the page names: ``{"start": name, "args": […], "to": "me" or a group}``."""
+    """Start what the page names: ``{"start": name, "args": […], "to": "me", "nobody" or a group}``."""
     asked = json.loads(message["text"])
     if "join" in asked:
         Group(asked["join"]).add(message.reply_channel)
@@ -165,6 +165,9 @@ def receive(message: Message) -> None:
     name, to = asked["start"], asked.get("to", "me")
     made = SIGNATURES.get(name)
     signature = made() if made else globals()[name].s(*asked.get("args", ()))
+    if to == "nobody":  # called as every Celery user does
+        message.reply_channel.send({"text": json.dumps({"started": signature.delay().id})})
+        return
     live = start(signature, to=message.reply_channel if to == "me" else Group(to))
     message.reply_channel.send({"text": json.dumps({"started": live.id})})
 

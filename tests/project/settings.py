@@ -61,7 +61,7 @@ if "TEST_SHUTDOWN" in os.environ:
     CHANNEL_SHUTDOWN_TIMEOUT = float(os.environ["TEST_SHUTDOWN"])
 
 CHANNEL_EVENTS = True
-CHANNEL_LIVE = {"may_cancel": "tests.project.live.may_cancel"}
+CHANNEL_LIVE: dict[str, Any] = {"may_cancel": "tests.project.live.may_cancel"}
 _config: dict[str, Any] = {"capacity": int(os.environ.get("TEST_CAPACITY", "100"))}
 if "TEST_LAYER" in os.environ:  # channels that are not on Celery's broker
     _config["url"] = os.environ["TEST_LAYER"]

@@ -16,11 +16,15 @@ class Page:
 
     Args:
         url: of the socket.
+        cookie: the header of its handshake; empty for none.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, cookie: str = "") -> None:
         self._opened = contextlib.ExitStack()
-        self.socket: ClientConnection = self._opened.enter_context(connect(url, max_size=None))
+        headers = {"Cookie": cookie} if cookie else {}
+        self.socket: ClientConnection = self._opened.enter_context(
+            connect(url, max_size=None, additional_headers=headers, proxy=None)
+        )
         #: The payloads about live tasks, in the order in which they came.
         self.payloads: list[dict[str, Any]] = []
         #: Other messages.

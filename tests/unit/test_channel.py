@@ -118,6 +118,6 @@ def test_a_delay_is_kept_and_checked(layer: ChannelLayerWrapper) -> None:
             Channel("a").send({}, delay=delay)  # type: ignore[arg-type]
         assert repr(delay) in str(raised.value)
     with pytest.raises(ValueError, match=r"not for 'a\?b'"):
-        Channel("a?b").send({}, delay=1)
+        Channel("a?b").prepare({}, delay=1)
     Channel("a").send({}, delay=60)
     assert drain(layer, "a") == []

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.core.wire_version import NewerWire, check_headers, teller
+from channelsq.delayed import ID_KEY, may_leave
+from channelsq.exceptions import BrokerUnavailable
 from channelsq.interface.basis.log_fields import extra
 from channelsq.layers.contract.source_contract import Source, SourceOptions, TaskMessage
 from channelsq.layers.wire.signing import Refused
@@ -56,6 +58,7 @@ class ChannelReader:
     def __init__(
         self, layer: ChannelLayerWrapper, channels: Sequence[str], credit: int, take: Callable[[Taken], None]
     ) -> None:
+        self._layer = layer
         self._signing = layer.channel_layer.signing
         self._encryption = layer.channel_layer.protection.encryption
         self._take = take
@@ -162,7 +165,25 @@ class ChannelReader:
 
     def _hand_out(self, messages: Sequence[Taken]) -> None:
         for taken in messages:
-            self._loop.call_soon_threadsafe(self._take, taken)
+            handle_id = taken.content.pop(ID_KEY, None)
+            if handle_id is None or self._may_leave(taken, handle_id):
+                self._loop.call_soon_threadsafe(self._take, taken)
+
+    def _may_leave(self, taken: Taken, handle_id: object) -> bool:
+        """Return whether a delayed message is handed out now; drop it if it was cancelled."""
+        try:
+            if may_leave(self._layer, handle_id):
+                return True
+        except BrokerUnavailable:
+            taken.content[ID_KEY] = handle_id
+            self._delay(taken, time.time() + _AGAIN)
+            return False
+        self._source.drop(taken.delivery)
+        return False
+
+    def _delay(self, taken: Taken, due: float) -> None:
+        self._source.make_room(1)
+        heapq.heappush(self._delayed, (due, next(self._numbers), taken))
 
     def _read(self, deliveries: Sequence[Any]) -> None:
         source = self._source
@@ -227,7 +248,6 @@ class ChannelReader:
         taken = Taken(channel, identity, content, is_redelivered, delivery)
         eta = moment_of(headers.get("eta"), "eta")
         if eta is not None and eta.timestamp() > time.time():
-            source.make_room(1)
-            heapq.heappush(self._delayed, (eta.timestamp(), next(self._numbers), taken))
+            self._delay(taken, eta.timestamp())
         else:
             self._hand_out([taken])

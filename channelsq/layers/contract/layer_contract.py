@@ -12,7 +12,6 @@ returns the store of its groups.
 from __future__ import annotations
 
 import logging
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -23,7 +22,7 @@ from channelsq import exceptions
 from channelsq.core import names
 from channelsq.diagnostics import misuse
 from channelsq.layers.contract.async_calls import AsyncCalls
-from channelsq.layers.contract.layer_values import ChannelState, Deliver, Listener, Received, Send
+from channelsq.layers.contract.layer_values import ChannelState, Deliver, Listener, Received, Send, check_delay
 from channelsq.layers.contract.statistics import Statistics
 from channelsq.layers.groups.begun_marks import KEPT_AFTER
 from channelsq.layers.wire import codec
@@ -138,8 +137,7 @@ class BaseChannelLayer(Statistics, AsyncCalls):
         """
         names.check_channel_name(channel)
         if delay:
-            if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay < math.inf:
-                raise ValueError(f"delay must be seconds, 0 or more, not {delay!r}")
+            check_delay(delay)
             if names.is_process_channel(channel) or names.is_single_reader(channel):
                 raise ValueError(f"delay is for channels that workers consume, not for {channel!r}")
         packed = codec.pack(message, self.message_size_limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +11,13 @@ from typing import Any, NamedTuple, Protocol
 Deliver = Callable[[Sequence[str], dict[str, Any], str | None], None]
 
 Received = tuple[str, dict[str, Any]] | tuple[None, None]
+
+
+def check_delay(delay: object) -> float:
+    """Return a delay of seconds; raise ValueError if it is none."""
+    if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not 0 <= delay < math.inf:
+        raise ValueError(f"delay must be seconds, 0 or more, not {delay!r}")
+    return delay
 
 
 class ChannelState(NamedTuple):

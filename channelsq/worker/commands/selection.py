@@ -8,6 +8,7 @@ from typing import Any
 from celery import Celery
 from celery.utils.text import str_to_list
 
+from channelsq.delayed import CHANNEL
 from channelsq.worker.running.consumer_tasks import tasks_of
 
 
@@ -26,9 +27,15 @@ class Selection:
         self._exclude = set(exclude or ())
 
     def of(self, alias: str) -> list[str]:
-        """Return the channels of one layer, in order."""
+        """Return the channels of one layer, in order.
+
+        A worker that reads a channel of a layer reads the layer's delayed messages, too, unless ``-X`` names them.
+        """
         tasks = tasks_of(self._app)[alias]
-        return [channel for channel in tasks.channels if self._has(tasks.layer.queue(channel).name)]
+        chosen = [channel for channel in tasks.channels if self._has(tasks.layer.queue(channel).name)]
+        if chosen and CHANNEL not in chosen and tasks.layer.queue(CHANNEL).name not in self._exclude:
+            chosen = sorted([*chosen, CHANNEL])
+        return chosen
 
     def _has(self, queue: str) -> bool:
         return (self._include is None or queue in self._include) and queue not in self._exclude

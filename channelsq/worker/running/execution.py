@@ -10,6 +10,7 @@ from typing import Any
 
 from celery.exceptions import Reject, Retry
 
+from channelsq import delayed
 from channelsq.core import names
 from channelsq.delivery import attempts
 from channelsq.delivery.attempts import NotAgain
@@ -17,6 +18,7 @@ from channelsq.delivery.ending import failure_of
 from channelsq.delivery.pending import Pending, held_here
 from channelsq.diagnostics import misuse
 from channelsq.exceptions import (
+    BrokerUnavailable,
     ChannelSocketException,
     ChannelsqError,
     ConsumeLater,
@@ -77,6 +79,7 @@ def run_consumer(
     tries = message.content.pop(ATTEMPTS_KEY, 0)
     if tries:
         message._run.was_put_back = True
+    delayed_id = message.content.pop(delayed.ID_KEY, None)
     is_request = message.channel_name == names.HTTP_REQUEST
     if is_request or attempts.HANDED_KEY in message.content:
         attempts.identify(message)
@@ -88,8 +91,8 @@ def run_consumer(
     held.message = message
     token = held_here.set(held)
     try:
-        admitted = True
-        if is_request or rerun is False:
+        admitted = delayed_id is None or _claim(message, delayed_id, tries)
+        if admitted and (is_request or rerun is False):
             admitted = _admit(message, rerun, sender)
         try:
             # Sending a signal takes time even without receivers.
@@ -149,6 +152,25 @@ def run_consumer(
     finally:
         held.closed = True
         held_here.reset(token)
+
+
+def _claim(message: Message, delayed_id: object, tries: Any) -> bool:
+    """Return whether a delayed message may run; False if its send was cancelled.
+
+    Raises:
+        ConsumeLater: the layer's records are not available; the message waits for them.
+    """
+    try:
+        return delayed.may_leave(message.channel_layer, delayed_id)
+    except BrokerUnavailable as error:
+        if isinstance(tries, int) and tries < message.channel_layer.consume_later_limit:
+            message.content[delayed.ID_KEY] = delayed_id
+            raise ConsumeLater from error
+        logger.warning(
+            "%s: a delayed message is delivered, whether or not it was cancelled: %s",
+            message.channel.name, error, extra={"action": "delayed_unclaimed", "channel": message.channel.name},
+        )  # fmt: skip
+        return True
 
 
 def _refuse_coroutine(returned: object, name: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from channelsq.asgi import ChannelLayerWrapper
+from channelsq.channel import Channel
 from channelsq.interface.basis.limits import Limits
 from channelsq.interface.gateway import Gateway, GatewayConfig
 from channelsq.layers import KombuChannelLayer, RedisChannelLayer
@@ -130,6 +131,21 @@ def test_a_fault_of_a_gateway_ends_neither_it_nor_the_message(layer: RedisChanne
         wait_until(lambda: gateway.flown == ["fly", "later"], "the delayed message")
     state = layer.channel_state("pigeon.send")
     assert (state.waiting, state.held) == (0, 0)
+
+
+def test_a_cancelled_message_is_not_sent_out(layer: RedisChannelLayer) -> None:
+    """Also of one that the gateway holds already; and the gateway gets the message as it was sent."""
+    wrapper = ChannelLayerWrapper(layer, "default", [])
+    with running(layer) as gateway:
+        sent = [
+            Channel("pigeon.send", channel_layer=wrapper).send({"text": text}, delay=delay)
+            for text, delay in (("cancelled", 0.5), ("later", 0.7), ("now", 0))
+        ]
+        wait_until(lambda: gateway.flown == ["now"], "the message without a delay")
+        assert sent[0].cancel()
+        wait_until(lambda: gateway.flown == ["now", "later"], "the delayed message")
+        assert [each.cancel() for each in sent] == [True, False, False]
+        wait_until(lambda: layer.channel_state("pigeon.send")[:2] == (0, 0), "the end of all messages")
 
 
 def test_foreign_messages_become_dead_letters(layer: RedisChannelLayer) -> None:

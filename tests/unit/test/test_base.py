@@ -281,6 +281,14 @@ def test_signals_surround_a_consumer(client: Client) -> None:
     assert seen == ["started some", "run", "finished some"]
 
 
+def test_a_test_gets_delayed_messages_as_consumers_do(client: Client) -> None:
+    cancelled = Channel("other").send({"n": 1}, delay=0)
+    Channel("other").send({"n": 2}, delay=0)
+    assert cancelled.cancel()
+    assert client.get_next_message("other").content == {"n": 2}
+    assert client.get_next_message("other") is None
+
+
 def test_client_joins_groups(client: Client) -> None:
     client.join_group("all")
     Group("all").send({"text": "hello"})

@@ -17,7 +17,8 @@ from tests.support.sources import app_with_source
 def consumer(message: Any) -> None: ...
 
 
-DEFAULT = {"http.request", "websocket.connect", "websocket.receive", "websocket.disconnect", "http.disconnect"}
+DELAYED = "channelsq.delayed"
+DEFAULT = {"http.request", "websocket.connect", "websocket.receive", "websocket.disconnect", "http.disconnect", DELAYED}
 
 
 @pytest.fixture
@@ -33,13 +34,15 @@ def worker() -> Iterator[Any]:
     ("include", "exclude", "channels", "queues"),
     [
         (None, None, {"jobs", "mail", *DEFAULT}, {"celery"}),
-        ("site:jobs", None, {"jobs"}, set()),
-        (["site:jobs", "celery"], None, {"jobs"}, {"celery"}),
+        ("site:jobs", None, {"jobs", DELAYED}, set()),
+        (["site:jobs", "celery"], None, {"jobs", DELAYED}, {"celery"}),
         ("celery", None, set(), {"celery"}),
         ("celery,reports", None, set(), {"celery", "reports"}),
         (None, "site:jobs", {"mail", *DEFAULT}, {"celery"}),
         (None, "celery", {"jobs", "mail", *DEFAULT}, set()),
-        ("site:jobs,site:mail", "site:mail", {"jobs"}, set()),
+        ("site:jobs,site:mail", "site:mail", {"jobs", DELAYED}, set()),
+        ("site:jobs", f"site:{DELAYED}", {"jobs"}, set()),
+        (f"site:{DELAYED}", None, {DELAYED}, set()),
         ("jobs", None, set(), {"jobs"}),  # without the layer's prefix it is a queue of Celery's
     ],
 )
