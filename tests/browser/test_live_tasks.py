@@ -94,7 +94,6 @@ def open_page(context: BrowserContext, site: Site, problems: list[str]) -> Itera
 
     def open_page(url: str = "") -> Page:
         page = context.new_page()
-        page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: problems.append(error.message))
         page.goto(f"{site.url}/page#{url}")
         if url:
