@@ -30,7 +30,7 @@ PAGES: list[tuple[str, str, list[str]]] = [
     ("security", "Origins and tokens", ["channelsq.security.websockets", "channelsq.security.tokens"]),
     ("layers", "Layers", ["channelsq.layers"]),
     ("test", "For tests", ["channelsq.test", "channelsq.pytest_plugin", "channelsq.test.contract"]),
-    ("live", "Live tasks", ["channelsq.live"]),
+    ("live", "Live tasks", ["channelsq.live", "channelsq.live.middleware"]),
     ("contrib", "The live admin", ["channelsq.contrib.admin"]),
     ("client", "The client in Python", ["channelsq.client"]),
 ]  # fmt: skip

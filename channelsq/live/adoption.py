@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
-from django.utils.decorators import sync_and_async_middleware
 
 from channelsq import conf
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
@@ -27,35 +26,46 @@ logger = logging.getLogger("channelsq.live")
 #: The prefix of the reply channels of WebSockets.
 _SOCKETS = "websocket.send."
 
+#: The request; None outside of requests.
 _request: ContextVar[HttpRequest | None] = ContextVar("channelsq_live_request", default=None)
 
 
-@sync_and_async_middleware
-def live_tasks(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
-    """Return a middleware that makes the tasks of a view live for the request's user, if the settings say so.
+class LiveTasksMiddleware:
+    """A middleware that makes the tasks of a view live for the request's user, if the settings say so.
 
-    Put ``"channelsq.live.middleware.live_tasks"`` below Django's ``AuthenticationMiddleware``.
+    Put ``"channelsq.live.middleware.LiveTasksMiddleware"`` below Django's ``AuthenticationMiddleware``.
+
+    Args:
+        get_response: the next middleware, or the view.
     """
-    if iscoroutinefunction(get_response):
 
-        async def later(request: HttpRequest) -> Any:
-            token = _request.set(request)
-            try:
-                answer: Awaitable[Any] = get_response(request)
-                return await answer
-            finally:
-                _request.reset(token)
+    sync_capable = async_capable = True
 
-        return later
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
 
-    def at_once(request: HttpRequest) -> Any:
+    def __call__(self, request: HttpRequest) -> Any:
+        if iscoroutinefunction(self):
+            return self._later(request)
         token = _request.set(request)
         try:
-            return get_response(request)
+            return self.get_response(request)
         finally:
             _request.reset(token)
 
-    return at_once
+    async def _later(self, request: HttpRequest) -> Any:
+        token = _request.set(request)
+        try:
+            return await self.get_response(request)
+        finally:
+            _request.reset(token)
+
+    def process_view(self, request: HttpRequest, view: Callable[..., Any], *args: Any) -> None:
+        """Load the user before a view that is a coroutine, and which a query of the database would block."""
+        if iscoroutinefunction(view):
+            _ = getattr(request, "user", None) and request.user.is_authenticated
 
 
 def adopt(sender: Any = None, headers: dict[str, Any] | None = None, **kwargs: Any) -> None:

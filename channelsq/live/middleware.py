@@ -1,5 +1,5 @@
 """The middleware of live tasks."""
 
-from channelsq.live.adoption import live_tasks
+from channelsq.live.adoption import LiveTasksMiddleware
 
-__all__ = ["live_tasks"]
+__all__ = ["LiveTasksMiddleware"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from django.template.loader import render_to_string
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from channelsq.live.job_state import FAILURE, RETRY, REVOKED, STARTED, SUCCESS, WAITING
@@ -63,13 +65,26 @@ def shown(payload: dict[str, Any]) -> ShownTask:
     return ShownTask(f"channelsq-task-{payload['id']}", payload["state"], share, words_of(payload))
 
 
-def fragment(payload: dict[str, Any], *, label: str = "", is_swap: bool = True) -> str:
+def fragment(payload: dict[str, Any], *, is_swap: bool = True) -> str:
     """Return the HTML of a task's bar.
 
     Args:
         payload: see :meth:`channelsq.live.job_state.JobState.payload`.
-        label: the accessible name of the bar.
         is_swap: whether htmx is to put it in place of the bar that is there.
     """
-    context = {"task": shown(payload), "label": label or _("Progress"), "is_swap": is_swap}
-    return render_to_string(TEMPLATE, context).strip()
+    return render_to_string(TEMPLATE, {"task": shown(payload), "is_swap": is_swap}).strip()
+
+
+def labelled(payload: dict[str, Any], label: str) -> SafeString:
+    """Return the HTML of a task's bar below its label, which stays when the bar is replaced.
+
+    Args:
+        payload: see :meth:`channelsq.live.job_state.JobState.payload`.
+        label: the visible and accessible name of the bar.
+    """
+    return format_html(
+        '<span id="{}-label" class="channelsq-task-label">{}</span>{}',
+        shown(payload).dom_id,
+        label or _("Progress"),
+        mark_safe(fragment(payload, is_swap=False)),  # noqa: S308 - of a template
+    )

@@ -11,7 +11,7 @@ from django.template import Context
 from django.templatetags.static import static
 from django.urls import get_script_prefix
 from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from channelsq import conf
 
@@ -28,7 +28,7 @@ def task_progress(context: Context, task: Any, label: str = "", *, htmx: bool = 
     Args:
         context: the template's.
         task: what :func:`channelsq.live.start` returned, or its ticket.
-        label: the accessible name of the bar.
+        label: the visible and accessible name of the bar.
         htmx: whether the page has htmx.
 
     Raises:
@@ -36,7 +36,7 @@ def task_progress(context: Context, task: Any, label: str = "", *, htmx: bool = 
     """
     from channelsq.live.jobs import Job
     from channelsq.live.starting import LiveTask
-    from channelsq.live.task_page import fragment, state_words
+    from channelsq.live.task_page import labelled, state_words
     from channelsq.live.tickets import read
 
     ticket = task.ticket if isinstance(task, LiveTask) else task
@@ -47,7 +47,7 @@ def task_progress(context: Context, task: Any, label: str = "", *, htmx: bool = 
     payload = (
         {"id": about.job, "state": "waiting", "done": 0, "total": None} if state is None else state.payload(about.job)
     )
-    bar = mark_safe(fragment(payload, label=label, is_swap=False))  # noqa: S308 - of a template
+    bar = labelled(payload, label)
     path = get_script_prefix().rstrip("/") + conf.live_settings().path
     if htmx:
         return format_html('<div hx-ext="ws" ws-connect="{}?ticket={}">{}</div>', path, quote(ticket), bar)

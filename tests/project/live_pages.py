@@ -6,21 +6,22 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template import RequestContext, Template
 from django.urls import path
 
+from channelsq import route
 from channelsq.live import start
-from tests.project import live, members
+from channelsq.staticfiles import StaticFilesConsumer
+from tests.project import live, members, routing
 
 _PAGE = Template(
     """{% load channelsq django_htmx %}<!doctype html><html lang="en"><title>Bars</title>
-{% htmx_script extensions="hx-ws" %}
-<main><h1>Bars</h1><div id="script">{% task_progress task "Import" %}</div>
-<div id="htmx">{% task_progress task "Import with htmx" htmx=True %}</div></main></html>"""
+<link rel="icon" href="data:,">{% htmx_script extensions="hx-ws" %}
+<main><h1>Bars</h1>{% task_progress task "Import" htmx=htmx %}</main></html>"""
 )
 
 
-def bars(request: HttpRequest, name: str) -> HttpResponse:
-    """Start a task that waits in the middle, and show it in both ways."""
+def bars(request: HttpRequest, way: str, name: str) -> HttpResponse:
+    """Start a task that waits in the middle, and show it with channelsq's script or with htmx."""
     task = start(live.count.s(10, name)) if name != "fails" else start(live.fail.s("secret", "Row 7 has no date."))
-    return HttpResponse(_PAGE.render(RequestContext(request, {"task": task})))
+    return HttpResponse(_PAGE.render(RequestContext(request, {"task": task, "htmx": way == "htmx"})))
 
 
 def delayed(request: HttpRequest, rows: int) -> JsonResponse:
@@ -34,8 +35,10 @@ async def delayed_async(request: HttpRequest, rows: int) -> JsonResponse:
 
 
 urlpatterns = [
-    path("bars/<slug:name>/", bars),
+    path("bars/<slug:way>/<slug:name>/", bars),
     path("delayed/<int:rows>/", delayed),
     path("delayed-async/<int:rows>/", delayed_async),
     path("log-in/<slug:name>/", members.log_in),
 ]
+
+channel_routing = [*routing.channel_routing, route("http.request", StaticFilesConsumer(insecure=True))]

@@ -50,9 +50,10 @@ class Page:
     def read(self, timeout: float) -> bool:
         """Read one message; return False if none came in time."""
         try:
-            content = json.loads(self.socket.recv(timeout))
+            text = str(self.socket.recv(timeout))
         except TimeoutError:
             return False
+        content: dict[str, Any] = json.loads(text) if text.startswith("{") else {"text": text}
         if content.get("stream") == "channelsq.task":
             self.payloads.append(content["payload"])
         else:

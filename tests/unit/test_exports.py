@@ -50,6 +50,7 @@ PUBLIC = {
         "channel_and_http_session_user_from_http", "channel_session_user_from_token", "token_user",
         "log_in",
     ],
+    "channelsq.live.middleware": ["LiveTasksMiddleware"],
     "channelsq.live": [
         "start", "progress", "stream", "listeners", "LiveTask", "Stream", "Cancelled", "InvalidTicket", "PublicError",
     ],

@@ -71,7 +71,9 @@ def test_a_fragment_escapes_what_a_task_says() -> None:
 
 def test_the_bar_with_its_script(task: LiveTask) -> None:
     html = render("{% task_progress task 'Import' %}", task=task)
-    assert '<progress aria-label="Import" value="0.4" max="1">' in html
+    name = f"channelsq-task-{JOB.id}-label"
+    assert f'<span id="{name}" class="channelsq-task-label">Import</span>' in html
+    assert f'<progress aria-labelledby="{name}" value="0.4" max="1">' in html
     assert '<span role="status">40 / 100 rows</span>' in html
     assert f'ticket="{task.ticket}" path="/channelsq/live/"' in html
     assert "hx-" not in html
