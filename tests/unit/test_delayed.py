@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery.exceptions import Reject
 from django.db import transaction
 
 from channelsq import Channel, Group, delayed
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.delayed import CHANNEL, ID_KEY, DelayedSend
-from channelsq.exceptions import InvalidChannelLayerError, MessageTooLarge
+from channelsq.exceptions import BrokerUnavailable, InvalidChannelLayerError, MessageTooLarge
 from channelsq.message import Message
 from channelsq.worker.running.execution import run_consumer
 from tests.support.fakes.records import FakeAwayRecords
@@ -128,6 +129,23 @@ def test_a_message_waits_for_the_records(
     assert seen == [{"n": 1}]
     assert runs == min(times, 2) + 1
     assert [action_of(record) for record in caplog.records] == (["delayed_unclaimed"] if times == 3 else [])
+
+
+def test_a_message_comes_again_if_the_broker_is_away_as_well(
+    layer: ChannelLayerWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Channel("jobs").send({"n": 1}, delay=0)
+    message = Message(next_of(layer, "jobs"), "jobs", layer)
+    monkeypatch.setattr(layer.channel_layer, "_records", FakeAwayRecords(1))
+
+    def dispatch(sends: Any) -> None:
+        raise BrokerUnavailable("dispatch", "the broker is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(layer.channel_layer, "dispatch", dispatch)
+        with pytest.raises(Reject) as raised:
+            run_consumer(lambda message: 1 / 0, message, "tests.consumer")
+    assert raised.value.requeue is True
 
 
 def test_a_cancelled_message_of_a_socket_is_reported_as_done(layer: ChannelLayerWrapper) -> None:

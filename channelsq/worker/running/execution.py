@@ -73,6 +73,7 @@ def run_consumer(
         RuntimeError: the consumer's exception would end or block its worker; see
             :func:`channelsq.delivery.ending.failure_of`.
         TypeError: the consumer is an ``async def``, or returned a coroutine.
+        Reject: a delayed message could not be claimed or put back, as the broker is away; it is redelivered.
         SystemExit: the worker ends; the message will run again.
     """
     sender = sender or consumer
@@ -130,6 +131,11 @@ def run_consumer(
         requeued = False
         try:
             requeued = _requeue(message, tries, name, is_timed=is_timed)
+        except BrokerUnavailable as away:
+            if delayed.ID_KEY in message.content:  # it has not run, as the broker was away before
+                requeued = True
+                raise Reject(str(away), requeue=True) from away
+            raise
         finally:
             if not requeued:
                 _tell(message, on_failure)

@@ -347,11 +347,11 @@ def test_the_command_channels(start: Start, broker: Broker, processes: Processes
         assert command.wait(60) == 0
         if told:
             (answer,) = json.loads(command.output[command.output.index("{") :]).values()
-            assert answer["reads"] == {"default": ["echo", "slow"]}
+            assert answer["reads"] == {"default": ["channelsq.delayed", "echo", "slow"]}
             assert answer["runs"] == "consumers run in a process of 8 threads"
             assert (answer["channelsq"], answer["wire"]) == (__version__, 1)
             assert answer["streaming"] == {"default": {"running": 0, "limit": 4}}
         else:
             where = f"consumers run in a process of 8 threads, channelsq {__version__}, wire version 1"
-            assert f"{where}\n    default: echo, slow\n" in command.output
+            assert f"{where}\n    default: channelsq.delayed, echo, slow\n" in command.output
             assert "    default: 0 streaming responses, of at most 4\n" in command.output

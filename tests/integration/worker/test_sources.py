@@ -102,7 +102,7 @@ class Site:
     def queue(self, channel: str) -> str:
         return str(self.layer.queue(channel).name)
 
-    def send(self, channel: str, delay: float = 0.0, **content: Any) -> None:
+    def send(self, channel: str, delay: float | None = None, **content: Any) -> None:
         Channel(channel, channel_layer=self.layer).send(content, immediately=True, delay=delay)
 
     def write(self, channel: str, data: bytes) -> None:
