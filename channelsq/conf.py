@@ -304,8 +304,13 @@ class UserSettings:
     disconnect_on_password_change: bool = False
 
 
+_NO_USERS = UserSettings()
+
+
 def user_settings() -> UserSettings:
     """Return ``CHANNEL_USERS``."""
+    if getattr(settings, "CHANNEL_USERS", None) is None:
+        return _NO_USERS
     return UserSettings(**_checked_dict("CHANNEL_USERS", {"join": True}, asdict(UserSettings())))
 
 
