@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,7 +158,7 @@ def test_runserver_and_a_shell_beside_it(tmp_path: Path) -> None:
 
 
 def test_an_app_with_another_broker(tmp_path: Path) -> None:
-    site = site_in(tmp_path, TEST_BROKER="ipc://another")
+    site = site_in(tmp_path, TEST_BROKER=f"ipc://another-{os.getpid()}")
     try:
         _, url = site.interface()
         worker = site.worker("-P", "threads")
