@@ -340,7 +340,7 @@ class Client:
         """
         task = self._tasks.get(ticket_or_id)
         if self._error is not None:
-            task._close(self._error)
+            self._tasks.close(self._error)
         return task
 
     def _receive(self, frame: str | bytes) -> None:

@@ -15,6 +15,7 @@ from channelsq import conf
 from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.channel import Channel, Group
 from channelsq.conf import DEFAULT_CHANNEL_LAYER
+from channelsq.delivery import commits
 from channelsq.live.headers import HEADER, LiveHeader, leaves
 from channelsq.live.job_state import JobState
 from channelsq.live.jobs import Job, group_of
@@ -133,8 +134,10 @@ def start(
 
 
 def _after_commit(work: Callable[[], None]) -> None:
-    if transaction.get_connection().in_atomic_block:
-        transaction.on_commit(work)
+    """Do the work after the commit of the transaction that was begun last; at once if there is none."""
+    open_here = commits.transactions()
+    if open_here:
+        transaction.on_commit(work, using=open_here[-1].alias)
     else:
         work()
 

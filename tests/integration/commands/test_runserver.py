@@ -275,6 +275,7 @@ def test_runworker_takes_the_channels_that_were_chosen(processes: Processes, bro
         "websocket.receive",
         "websocket.disconnect",
         "echo",
+        "channelsq.delayed",
     }
     rest = queues("--exclude-channels", "websocket.*")
     assert {"celery", "http.request", "echo"} <= rest

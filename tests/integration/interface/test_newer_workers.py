@@ -71,7 +71,7 @@ def test_frames_with_keys_that_it_does_not_know(make_layer: Any, caplog: pytest.
 def test_envelopes_that_it_is_too_old_for(
     make_layer: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(wire_version.teller, "_told", {})
+    monkeypatch.setattr(wire_version.teller, "_logged_at", {})
     newer = msgpack.packb([2, {"a": "form"}, b"of the next release"])
     handlers = {"websocket.connect": accept, "websocket.receive": echo}
     with redis.Redis.from_url(redis_url) as client:

@@ -100,6 +100,10 @@ def test_two_layers_beside_and_a_third_on_celerys_broker(
         site.processes.stop()
 
 
+#: Read with any other channel of a layer.
+DELAYED = "channelsq.delayed"
+
+
 # -- which channels --------------------------------------------------------------------------------
 
 
@@ -169,7 +173,7 @@ def test_a_channel_alone(choice: Choice) -> None:
         known = has_queue(choice.broker.celery_url, "celery")
         worker = choice.worker("-Q", "echo", "-P", "prefork")
         assert choice.echoes(1)
-        assert choice.queues(app) == {"echo"}
+        assert choice.queues(app) == {"echo", DELAYED}
         assert has_queue(choice.broker.celery_url, "celery") is known  # nothing is declared there
         choice.client.send("slow", {"seconds": 0})
         assert choice.echoes(2)
@@ -230,10 +234,10 @@ def test_consumers_are_added_and_cancelled(choice: Choice, pool: str) -> None:
 
         answer = told(control.cancel_consumer("echo", destination=here, reply=True, timeout=5))
         assert answer == {"ok": "no longer consuming from echo"}
-        assert choice.queues(app) == {"celery"}
+        assert choice.queues(app) == {"celery", DELAYED}
         answer = told(control.add_consumer("slow", destination=here, reply=True, timeout=5))
         assert answer == {"ok": "add consumer slow"}
-        assert choice.queues(app) == {"celery", "slow"}
+        assert choice.queues(app) == {"celery", "slow", DELAYED}
         choice.client.send("slow", {"seconds": 0})
         assert choice.client.receive()["started"]
         assert choice.client.receive()["finished"]
@@ -246,6 +250,6 @@ def test_consumers_are_added_and_cancelled(choice: Choice, pool: str) -> None:
         assert choice.client.receive()["echo"] == 2
         # Celery's own queues go the old way, and answer before it is done.
         told(control.add_consumer("another", destination=here, reply=True, timeout=5))
-        wait_until(lambda: choice.queues(app) == {"celery", "another", "slow", "echo"}, "another queue")
+        wait_until(lambda: choice.queues(app) == {"celery", "another", "slow", "echo", DELAYED}, "another queue")
         told(control.cancel_consumer("another", destination=here, reply=True, timeout=5))
-        wait_until(lambda: choice.queues(app) == {"celery", "slow", "echo"}, "a queue less")
+        wait_until(lambda: choice.queues(app) == {"celery", "slow", "echo", DELAYED}, "a queue less")
