@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 from websockets.sync.server import ServerConnection
 
-from tests.support.demo import fresh_redis
+from tests.support.live import live_project
 from tests.support.peers import Peer, Site
 from tests.support.processes import ROOT
 from tests.support.project import Project
@@ -109,16 +109,10 @@ def open_page(context: BrowserContext, site: Site, problems: list[str]) -> Itera
 
 @pytest.fixture(scope="module")
 def project(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The layer and Celery's broker on Redis: an interface server that is started again finds the tasks as before."""
-    url = fresh_redis(redis_url)
-    streams = url.replace("redis:", "redis-streams:")
-    env = {"TEST_LAYER": streams, "TEST_RESULTS": url, "TEST_HOSTS": "127.0.0.1"}  # also pages of the static site
-    project = Project(tmp_path_factory.mktemp("live"), url, env)
-    project.migrate()
-    project.start_interface()
-    project.start_worker("-c", "4")
-    yield project
-    project.stop()
+    """The project, whose interface server also lets the static site's pages in.  When it is started again, it finds the
+    tasks as before."""
+    with live_project(redis_url, tmp_path_factory.mktemp("live"), TEST_HOSTS="127.0.0.1") as project:
+        yield project
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.demo import fresh_redis
+from tests.support.live import live_project
 from tests.support.project import Project
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.timeout(120)]
@@ -15,18 +15,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.timeout(120)]
 
 @pytest.fixture(scope="module")
 def project(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    url = fresh_redis(redis_url)
-    env = {
-        "DJANGO_SETTINGS_MODULE": "tests.project.live_settings",
-        "TEST_LAYER": url.replace("redis:", "redis-streams:"),
-        "TEST_RESULTS": url,
-    }
-    project = Project(tmp_path_factory.mktemp("bars"), url, env)
-    project.migrate()
-    project.start_interface()
-    project.start_worker("-c", "4")
-    yield project
-    project.stop()
+    with live_project(
+        redis_url, tmp_path_factory.mktemp("bars"), DJANGO_SETTINGS_MODULE="tests.project.live_settings"
+    ) as project:
+        yield project
 
 
 @pytest.fixture

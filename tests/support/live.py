@@ -1,14 +1,41 @@
-"""A page that watches live tasks, as the browser library does."""
+"""The project with live tasks, and a page that watches them as the browser library does."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
+
+from tests.support.demo import fresh_redis
+from tests.support.project import Project
+
+
+@contextlib.contextmanager
+def live_project(redis_url: str, directory: Path, *worker: str, **env: str) -> Iterator[Project]:
+    """Run the test project with its layer on Redis Streams, and Celery's own broker and results beside it.
+
+    Args:
+        redis_url: a server.
+        directory: an existing, empty one.
+        worker: options of its worker.
+        env: more environment for every process.
+    """
+    url = fresh_redis(redis_url)
+    found = {"TEST_LAYER": url.replace("redis:", "redis-streams:"), "TEST_RESULTS": url, **env}
+    project = Project(directory, url, found)
+    project.migrate()
+    project.start_interface()
+    project.start_worker(*(worker or ("-c", "4")))
+    try:
+        yield project
+    finally:
+        project.stop()
 
 
 class Page:

@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from channelsq.client import Client, ClientClosed, ClientTask, QueueFull, TaskFailed, TaskReport, TextChange
-from tests.support.demo import fresh_redis
+from tests.support.live import live_project
 from tests.support.peers import Peer
 from tests.support.ports import free_port
 from tests.support.project import Project
@@ -35,14 +35,8 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 @pytest.fixture(scope="module")
 def project(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    url = fresh_redis(redis_url)
-    env = {"TEST_LAYER": url.replace("redis:", "redis-streams:"), "TEST_RESULTS": url}
-    project = Project(tmp_path_factory.mktemp("client"), url, env)
-    project.migrate()
-    project.start_interface()
-    project.start_worker("-c", "4")
-    yield project
-    project.stop()
+    with live_project(redis_url, tmp_path_factory.mktemp("client")) as project:
+        yield project
 
 
 @pytest.fixture

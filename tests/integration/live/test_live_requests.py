@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.support.demo import fresh_redis
-from tests.support.live import Page
+from tests.support.live import Page, live_project
 from tests.support.project import Project
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
@@ -19,14 +18,8 @@ def project(
     request: pytest.FixtureRequest, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Project]:
     """The project with the setting, and without it."""
-    url = fresh_redis(redis_url)
-    env = {"DJANGO_SETTINGS_MODULE": request.param, "TEST_LAYER": url.replace("redis:", "redis-streams:")}
-    project = Project(tmp_path_factory.mktemp("live"), url, env)
-    project.migrate()
-    project.start_interface()
-    project.start_worker("-c", "4")
-    yield project
-    project.stop()
+    with live_project(redis_url, tmp_path_factory.mktemp("live"), DJANGO_SETTINGS_MODULE=request.param) as project:
+        yield project
 
 
 @pytest.fixture

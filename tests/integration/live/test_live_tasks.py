@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.demo import fresh_redis
-from tests.support.live import Page
+from tests.support.live import Page, live_project
 from tests.support.project import Project
 from tests.support.waiting import wait_until
 
@@ -24,14 +23,10 @@ def pool(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def project(pool: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The layer on Redis Streams, Celery's own broker beside it."""
-    url = fresh_redis(redis_url)
-    env = {"TEST_LAYER": url.replace("redis:", "redis-streams:"), "TEST_RESULTS": url}
-    project = Project(tmp_path_factory.mktemp("live"), url, env)
-    project.migrate()
-    project.start_interface()
-    project.start_worker("-P", pool, "-c", "1" if pool == "solo" else "4")
-    yield project
-    project.stop()
+    with live_project(
+        redis_url, tmp_path_factory.mktemp("live"), "-P", pool, "-c", "1" if pool == "solo" else "4"
+    ) as project:
+        yield project
 
 
 @pytest.fixture
