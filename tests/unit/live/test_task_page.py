@@ -74,7 +74,7 @@ def test_the_bar_with_its_script(task: LiveTask) -> None:
     name = f"channelsq-task-{JOB.id}-label"
     assert f'<span id="{name}" class="channelsq-task-label">Import</span>' in html
     assert f'<progress aria-labelledby="{name}" value="0.4" max="1">' in html
-    assert '<span role="status">40 / 100 rows</span>' in html
+    assert '<span role="status" aria-live="off">40 / 100 rows</span>' in html
     assert f'ticket="{task.ticket}" path="/channelsq/live/"' in html
     assert "hx-" not in html
     assert '<script type="module" src="/static/channelsq/js/live.js"></script>' in html

@@ -50,27 +50,9 @@ class TaskBar extends HTMLElement {
     const words = JSON.parse(this.getAttribute("words") ?? "{}");
     const counted = total ? `${done} / ${total} ${text ?? ""}`.trim() : text;
     const shown = state === "failure" ? error : state === "started" ? counted || words.started : words[state];
-    // A screen reader reads each change of a status, so a number alone is not told more than once a second.
-    this.#say(status, shown ?? words[state] ?? state, state === "started");
-  }
-
-  #last = 0;
-  #timer = 0;
-
-  /**
-   * @param {Element} status
-   * @param {string} words
-   * @param {boolean} mayWait
-   */
-  #say(status, words, mayWait) {
-    clearTimeout(this.#timer);
-    const say = () => {
-      this.#last = performance.now();
-      if (status.textContent !== words) status.textContent = words;
-    };
-    const wait = mayWait ? this.#last + 1000 - performance.now() : 0;
-    if (wait > 0) this.#timer = setTimeout(say, wait);
-    else say();
+    // The bar tells a screen reader the numbers; only other changes are read out.
+    status.setAttribute("aria-live", state === "started" ? "off" : "polite");
+    status.textContent = shown ?? words[state] ?? state;
   }
 }
 
