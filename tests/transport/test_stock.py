@@ -134,17 +134,24 @@ def test_what_comes_while_the_connection_is_closed_is_put_back_and_not_run(
     assert new_worker().take().payload == "one"
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
 @pytest.mark.parametrize("noted", [True, False])
 def test_what_cannot_be_put_back_is_by_the_next_connection(
-    server: RedisServer, client: redis.Redis, new_worker: Callable[[], Worker], noted: bool
+    server: RedisServer, client: redis.Redis, new_worker: Callable[[], Worker], noted: bool, forgotten: bool
 ) -> None:
-    """Not first after the visibility timeout, which is an hour."""
+    """Not first after the visibility timeout, which is an hour.
+
+    The transport may have been closed before its channels, and then has forgotten its connection.
+    """
     worker = new_worker()
     worker.ask()
     publish(server, "one")
     if noted:
         worker.read()
     with noreplicas(server):
+        if forgotten:
+            transport: Any = worker.connection.transport
+            transport.client = None
         worker.close()
         assert held(client) == ((0, 1, 1) if noted else (0, 0, 0))
         with pytest.raises(ServerAway):

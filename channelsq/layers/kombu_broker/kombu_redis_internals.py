@@ -221,11 +221,11 @@ class Channel(EnduringChannel):
     _do_restore_message: Any
     _q_for_pri: Any
 
-    @property
-    def broker(self) -> _Broker:
-        """The broker where messages are restored."""
-        client: Any = self.connection.client
-        return client.hostname, client.port, client.virtual_host, self.global_keyprefix
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        client: Any = self.connection.client  # the transport, which forgets it when it is closed before its channels
+        #: The broker where messages are restored.
+        self.broker: _Broker = (client.hostname, client.port, client.virtual_host, self.global_keyprefix)
 
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: Any, **kwargs: Any) -> Any:
         """Extend Kombu's method: a message that is read while the channel is closed is restored and does not run."""

@@ -22,8 +22,9 @@ SOCKETS = 20
 #: Frames of a socket that may be without an answer.
 WINDOW = 2
 
-#: Seconds after the failover within which sockets have answers again.
-BACK_WITHIN = 2.0
+#: Seconds after the failover within which sockets have answers again: 2 on a machine with nothing else to do, and here
+#: other tests run at the same time.
+BACK_WITHIN = 3.0
 
 
 class Stack:
