@@ -82,6 +82,8 @@ class Channel(ConsumingChannel):
         self._joined: dict[str, None] = {}  # queues that this channel consumes, or may consume
         self._leased = False
         self._touched: dict[str, int] = {}  # x-expires of the keys of consumed queues
+        client = connection.client  # the transport forgets it if it is closed before its channels
+        self._server = client.transport_cls, client.hostname, client.port, client.virtual_host
         super().__init__(connection, **kwargs)
         self.QoS = QoS  # Kombu has another class without ack_emulation; nothing is emulated here
         self.streams = StreamConsumer(self.global_keyprefix, self.lease)
@@ -295,11 +297,6 @@ class Channel(ConsumingChannel):
                 self._forget()
                 _channels.discard(self)
         super().close()
-
-    @property
-    def _server(self) -> tuple[Any, ...]:
-        client: Any = self.connection.client
-        return client.transport_cls, client.hostname, client.port, client.virtual_host
 
     def _hand_back(self) -> None:
         if not self._leased:

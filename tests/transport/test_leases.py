@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.processes import ROOT
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, running_redis
 from tests.support.waiting import wait_until
 from tests.transport.broker import Peer, admin, keys, queue, redelivered
 
@@ -211,3 +212,20 @@ def test_a_wrong_lease_is_refused(url: str, lease: object) -> None:
 def test_a_wrong_batch_size_is_refused(url: str, size: object) -> None:
     with pytest.raises(ValueError, match="transport option batch_size is"), Peer(url, batch_size=size) as peer:
         peer.connect_once()
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_channel_closes_although_redis_is_away(tmp_path: Path, forgotten: bool) -> None:
+    """Also if the transport was closed before it, and has forgotten its connection: Celery's worker would end."""
+    with running_redis(tmp_path) as server:
+        peer = Peer(server.url.replace("redis:", "redis-streams:"), lease=LEASE)
+        peer.publish(JOBS, 1)
+        peer.consume(JOBS, ack=False)
+        peer.receive(1)
+        channel, transport = peer.channel, peer.connection.transport
+        server.stop()
+        if forgotten:
+            setattr(transport, "client", None)  # noqa: B010 - it has no such attribute for type checkers
+        channel.close()
+        assert channel.closed
+        peer.close()
