@@ -130,6 +130,7 @@ def test_a_killed_worker_loses_nothing(celery: Any, worker: Worker, server: Redi
     assert keys(server, "stream:*") == set()
 
 
+@pytest.mark.ways("threads")
 @POOLS
 def test_a_terminated_worker_loses_and_doubles_nothing(
     celery: Any, worker: Worker, server: RedisServer, pool: str

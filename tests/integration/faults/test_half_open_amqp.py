@@ -84,6 +84,7 @@ def await_answer(socket: ClientConnection, text: str, timeout: float = 60.0) -> 
         pass
 
 
+@pytest.mark.ways("other ways")
 def test_an_interface_server_notices_and_is_back(site: Site) -> None:
     way = site.interface()
     site.worker("-c", "2")

@@ -25,7 +25,10 @@ from tests.support.servers import RedisServer
 from tests.support.swarm import Swarm, echoes
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(180), pytest.mark.ways("^(?!.*(prefork|gevent))")]
+#: The usual ways: all but these.
+USUAL = "^(?!.*(prefork|gevent|cut_off.*interface|without_a_server))"
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180), pytest.mark.ways(USUAL)]
 
 SOCKETS = 20
 

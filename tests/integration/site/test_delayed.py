@@ -16,7 +16,7 @@ from tests.support.project import Project
 from tests.support.servers import DURABLE, RedisServer
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180), pytest.mark.ways(r"redis-streams|\w$")]
 
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.project.users_settings"}
 
