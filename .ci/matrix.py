@@ -25,6 +25,7 @@ SHOWN = ["celery", "kombu", "redis", "hiredis", "django", "msgpack", "httptools"
 #: Of the development requirements, what these tests need.
 TOOLS = (
     "cryptography",
+    "django-htmx",
     "gevent",
     "httpx",
     "hypothesis",

@@ -26,6 +26,7 @@ from channelsq.redis_core.operations import Operation
 from channelsq.redis_core.server_clock import server_time
 from channelsq.redis_io.blocking import carry_out_again
 from channelsq.redis_io.pool_params import url_params
+from channelsq.redis_io.waiting_pool import WaitingPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,8 +37,8 @@ _ADDED_TOGETHER = 500
 #: Seconds: the timeouts of a half-open connection.
 _TIMEOUTS = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0}
 
-#: A pool of connections: threads wait for one of them, for at most so many seconds.
-_POOL = {"max_connections": 100, "timeout": 10.0}
+#: The most connections of a process, unless the URL says otherwise, and the seconds for which a thread waits for one.
+_MOST_CONNECTIONS, _PATIENCE = 100, 10.0
 
 T = TypeVar("T")
 
@@ -184,15 +185,15 @@ class RedisGroups(GroupStore):
         self.prefix = prefix
         if params is None:
             # The URL's own query takes precedence.
-            chosen = {**_POOL, **_TIMEOUTS, **url_params(url)}
+            chosen = {**_TIMEOUTS, **url_params(url)}
         else:
             # redis-py decides about missing values; "max_connections" is meant for the pool of Kombu's transport.
             chosen = {
-                **_POOL,
                 **_TIMEOUTS,
                 **{name: value for name, value in params.items() if value is not None and name != "max_connections"},
             }
-        pool: Any = redis.BlockingConnectionPool(**chosen, decode_responses=True)  # type: ignore[no-untyped-call]
+        most = int(chosen.pop("max_connections", _MOST_CONNECTIONS))
+        pool: Any = WaitingPool(most=most, patience=_PATIENCE, **chosen, decode_responses=True)
         self.client = redis.Redis(connection_pool=pool)
         self._shown = ";".join(str(maybe_sanitize_url(each)) for each in url.split(";"))
         #: The operations on the groups.

@@ -5,8 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
+import redis
 
 from channelsq.layers import RedisChannelLayer
+from channelsq.redis_io.blocking import take_connection
+from channelsq.redis_io.pool_params import url_params
+from channelsq.redis_io.waiting_pool import WaitingPool
 from tests.support.demo import fresh_redis
 
 pytestmark = pytest.mark.redis
@@ -33,3 +37,25 @@ def test_threads_wait_for_a_connection_of_the_groups(redis_url: str) -> None:
     assert errors == []
     assert len(layer.group_channels("room")) == 1500
     layer.close()
+
+
+def test_a_pool_gives_up_after_a_while(redis_url: str) -> None:
+    pool = WaitingPool(most=1, patience=0.05, **url_params(redis_url))
+    first = take_connection(pool)
+    with pytest.raises(redis.ConnectionError, match=r"none of 1 connections was free for 0\.05 s"):
+        take_connection(pool)
+    pool.release(first)
+    again = take_connection(pool)
+    assert again is first
+    pool.reset()  # as in a child process, which has no connection in use
+    pool.release(take_connection(pool))
+    pool.disconnect()
+    again.disconnect()
+    first.disconnect()
+
+
+def test_a_connection_that_fails_frees_its_place(redis_url: str) -> None:
+    pool = WaitingPool(most=1, patience=0.05, **{**url_params(redis_url), "port": 1})
+    for _ in range(3):
+        with pytest.raises(redis.ConnectionError, match="[Rr]efused"):
+            take_connection(pool)
