@@ -57,5 +57,5 @@ def test_a_pool_gives_up_after_a_while(redis_url: str) -> None:
 def test_a_connection_that_fails_frees_its_place(redis_url: str) -> None:
     pool = WaitingPool(most=1, patience=0.05, **{**url_params(redis_url), "port": 1})
     for _ in range(3):
-        with pytest.raises(redis.ConnectionError, match="[Rr]efused"):
+        with pytest.raises(redis.ConnectionError, match="refused"):
             take_connection(pool)
