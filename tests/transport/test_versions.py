@@ -40,6 +40,8 @@ def test_what_versions_differ_in_is_used_in_one_module() -> None:
     for path in (ROOT / "channelsq").rglob("*.py"):
         if path.parent.name == "sources":  # whose _expires is that of Celery's requests
             continue
+        if path.name == "waiting_pool.py":  # whose get_connection passes on whatever it is called with
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in VARIED:
                 used.add((path.name, VARIED[node.attr]))
