@@ -265,9 +265,9 @@ def _gateway_settings(name: str, example: str) -> dict[str, Any]:
 class LiveSettings:
     """``CHANNEL_LIVE``: the limits of live tasks, all optional."""
 
-    #: Seconds that the state of a live task is kept after its last change.
+    #: Seconds that the state of a live task is kept after its end.
     keep: float = 3600.0
-    #: Seconds for which a ticket is valid.
+    #: Seconds for which a ticket is valid, and for which the state of a task without an end is kept.
     ticket_age: float = 86_400.0
     #: The fewest seconds between two messages about a task's progress.
     progress_every: float = 0.1
@@ -289,7 +289,15 @@ class LiveSettings:
 
 def live_settings() -> LiveSettings:
     """Return ``CHANNEL_LIVE``."""
-    return LiveSettings(**_checked_dict("CHANNEL_LIVE", {"keep": 3600}, asdict(LiveSettings())))
+    global _live
+    value = getattr(settings, "CHANNEL_LIVE", None)
+    if _live[0] is not value:
+        _live = value, LiveSettings(**_checked_dict("CHANNEL_LIVE", {"keep": 3600}, asdict(LiveSettings())))
+    return _live[1]
+
+
+#: The value of ``CHANNEL_LIVE`` that was read last, and its meaning: each report of a task asks for it.
+_live: tuple[Any, LiveSettings] = (None, LiveSettings())
 
 
 @dataclass(frozen=True)

@@ -80,13 +80,19 @@ def leaves(signature: Any) -> Iterator[Any]:
         yield signature
 
 
+def followers(signatures: Iterable[Any]) -> Iterator[Any]:
+    """Yield signatures, and those that run after them in a chain or as the body of a chord."""
+    for signature in signatures:
+        yield signature
+        options = signature.get("options", {})
+        body = options.get("chord")
+        yield from followers([*(options.get("chain") or ()), *([] if body is None else [body])])
+
+
 def parts_of(signatures: Iterable[Any], job: str) -> Iterator[int]:
     """Yield the numbers of the parts of a live task among signatures, with all that follows them."""
-    for signature in signatures:
+    for signature in followers(signatures):
         for leaf in leaves(signature):
             header = read_header((leaf.get("options", {}).get("headers") or {}).get(HEADER))
             if header is not None and header.job.id == job and header.part is not None:
                 yield header.part
-        options = signature.get("options", {})
-        after = options.get("chord")
-        yield from parts_of([*(options.get("chain") or ()), *([] if after is None else [after])], job)

@@ -20,6 +20,9 @@ logger = logging.getLogger("channelsq.live")
 #: The field of a record with the state.
 _STATE = "state"
 
+#: A field that is written last, to let the record end sooner.
+_ENDED = "ended"
+
 
 def group_of(job: str) -> str:
     """Return the group of the sockets that watch a live task."""
@@ -78,8 +81,8 @@ class Job(NamedTuple):
         return None if state is None else JobState.load(state), fields
 
     def write(self, fields: dict[str, bytes]) -> None:
-        """Set further fields of the record."""
-        self.records.write(self.record, fields, conf.live_settings().keep)
+        """Set further fields of the record, which lives for as long as a ticket until the task has ended."""
+        self.records.write(self.record, fields, conf.live_settings().ticket_age)
 
     def create(self, state: JobState) -> None:
         """Write the first state."""
@@ -102,8 +105,12 @@ class Job(NamedTuple):
             found.append((state, changed))
             return state.dump() if state is not None and changed else None
 
-        self.records.change(self.record, _STATE, attempt, conf.live_settings().keep)
-        return found[-1]
+        settings = conf.live_settings()
+        self.records.change(self.record, _STATE, attempt, settings.ticket_age)
+        state, changed = found[-1]
+        if state is not None and changed and state.has_ended:
+            self.records.write(self.record, {_ENDED: b""}, settings.keep)
+        return state, changed
 
     def tell(self, payload: dict[str, Any], *, is_droppable: bool = False) -> None:
         """Send a payload to the audience, at once.

@@ -1,4 +1,4 @@
-"""What a task says about itself while it runs, and asks about its audience."""
+"""The calls of a running task: its reports, and questions about its audience."""
 
 from __future__ import annotations
 

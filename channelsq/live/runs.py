@@ -14,7 +14,7 @@ from channelsq import conf
 from channelsq.exceptions import BrokerUnavailable, ChannelsqError, PublicError
 from channelsq.live import reporter
 from channelsq.live.cancelled import Cancelled
-from channelsq.live.headers import HEADER, LiveHeader, parts_of
+from channelsq.live.headers import HEADER, LiveHeader, followers, parts_of
 from channelsq.live.job_state import REVOKED, JobState
 from channelsq.live.streams import StreamBuffer
 
@@ -26,8 +26,8 @@ _ATTRIBUTE = "channelsq_live_run"
 #: Seconds for which the end of a task waits for a layer that is away, and for which its report is kept then.
 _PATIENCE, _KEPT = 5.0, 60.0
 
-#: Seconds between two counts of the listeners.
-_COUNT_EVERY = 1.0
+#: Seconds between two counts of the listeners, and between two looks whether the task was cancelled.
+_COUNT_EVERY, _LOOK_EVERY = 1.0, 1.0
 
 #: The message about exceptions that are not shown.
 FAILED = "The task failed."
@@ -55,6 +55,7 @@ class LiveRun:
         self._progress: tuple[float, float | None, str] | None = None
         self._next = 0.0
         self._streams: dict[str, StreamBuffer] = {}
+        self._looked_at = time.monotonic()
         self._counted_at = float("-inf")
         self._heard_at = time.monotonic()
         self._listeners = 0
@@ -77,6 +78,10 @@ class LiveRun:
         if self.is_cancelled:
             self.task.backend.mark_as_revoked(self.request.id, "cancelled", request=self.request)
             raise Cancelled(self.job.id)
+        now = time.monotonic()
+        if now - self._looked_at >= _LOOK_EVERY:  # a task without progress hears of it in no other way
+            self._looked_at = now
+            reporter.wake(_Look(self), now)
 
     def progress(self, done: float, total: float | None, text: str) -> None:
         """Report how far the task is; see :func:`channelsq.live.progress`."""
@@ -127,7 +132,12 @@ class LiveRun:
                 self._next = time.monotonic() + self.settings.progress_every
                 return self.settings.progress_every if self._progress is not None else None
 
+    def look(self) -> None:
+        """Find out whether the task was cancelled; errors as those of the layer."""
+        self._look(self.job.change(lambda state: False)[0])
+
     def _look(self, state: JobState | None) -> None:
+        self._looked_at = time.monotonic()
         self.is_cancelled = self.is_cancelled or (state is not None and state.state == REVOKED)
 
     # -- called before and after the task
@@ -155,6 +165,22 @@ class LiveRun:
         if not _insist(end.send, deadline):
             reporter.wake(end, time.monotonic() + 1.0)
         delattr(self.request, _ATTRIBUTE)
+
+
+class _Look:
+    """A look of the reporter whether a task was cancelled.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: LiveRun) -> None:
+        self._run = run
+
+    def flush(self) -> float | None:
+        """See :class:`channelsq.live.reporter.Source`."""
+        self._run.look()
+        return None
 
 
 class _End:
@@ -246,16 +272,7 @@ def dependents_of(request: Any, job: str) -> tuple[list[int], bool]:
         job: the id of the live task.
     """
     after = [*(request.chain or ()), *([] if request.chord is None else [request.chord])]
-    return list(parts_of(after, job)), any(each.get("options", {}).get("task_id") == job for each in _ends(after))
-
-
-def _ends(signatures: list[Any]) -> list[Any]:
-    found = list(signatures)
-    for signature in signatures:
-        options = signature.get("options", {})
-        after = [*(options.get("chain") or ()), *([] if options.get("chord") is None else [options["chord"]])]
-        found += _ends(after)
-    return found
+    return list(parts_of(after, job)), any(each.get("options", {}).get("task_id") == job for each in followers(after))
 
 
 def current_run() -> LiveRun | None:

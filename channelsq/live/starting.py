@@ -19,6 +19,7 @@ from channelsq.delivery import commits
 from channelsq.live.headers import HEADER, LiveHeader, leaves
 from channelsq.live.job_state import JobState
 from channelsq.live.jobs import Job, group_of
+from channelsq.live.runs import FAILED
 from channelsq.live.tickets import Ticket, issue
 from channelsq.users import User, is_user
 from channelsq.worker.running import task_receivers
@@ -125,7 +126,11 @@ def start(
         for channel in channels:
             job.layer.group_add(group_of(job.id), channel.name)
         job.tell({**state.payload(job.id), "ticket": live.ticket})
-        result = _apply(signature, tasks, job, options)
+        try:
+            result = _apply(signature, tasks, job, options)
+        except Exception:
+            job.try_update(lambda state: state.fail(0, (), is_last=True, error=FAILED))  # else pages wait for ever
+            raise
         if len(tasks) > 1:
             job.write({IDS: "\n".join(list(_ids(result))[:_MOST_IDS]).encode()})
 

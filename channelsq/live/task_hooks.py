@@ -1,4 +1,4 @@
-"""What happens around each live task in its worker."""
+"""The receivers of Celery's signals around each live task in its worker."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ TEMPLATE = "channelsq/task.html"
 
 
 class ShownTask(NamedTuple):
-    """What the template knows of a task."""
+    """A task as the template gets it."""
 
     #: Its id in the page.
     dom_id: str

@@ -15,14 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from channelsq import Group
 from channelsq.live import PublicError, listeners, progress, start, stream
 from channelsq.message import Message
-from tests.project.records import record
-
-
-def _wait_for(name: str) -> None:
-    """Return when a test has made a file."""
-    path = Path(os.environ["TEST_RECORDS"]) / f"{name}.go"
-    while not path.exists():
-        time.sleep(0.01)
+from tests.project.records import record, wait_for_go
 
 
 @shared_task
@@ -31,7 +24,7 @@ def count(rows: int, wait: str = "") -> int:
     for row in range(1, rows + 1):
         progress(row, rows, "rows")
         if wait and row == rows // 2:
-            _wait_for(wait)
+            wait_for_go(wait + ".go", 60)
     return rows
 
 
@@ -42,7 +35,7 @@ def write(words: list[str], wait: str = "") -> None:
         for number, word in enumerate(words):
             out.write(word)
             if wait and number == len(words) // 2:
-                _wait_for(wait)
+                wait_for_go(wait + ".go", 60)
 
 
 @shared_task(bind=True, max_retries=3, default_retry_delay=0)
@@ -69,7 +62,7 @@ def dies_once(name: str) -> str:
         path = Path(os.environ["TEST_RECORDS"]) / name
         if not path.exists():
             progress(1, 2, "first run")
-            _wait_for(name + "-go")
+            wait_for_go(name + "-go" + ".go", 60)
             path.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         out.write("a run that lives")
@@ -100,7 +93,7 @@ def fails_for(number: int, bad: int) -> int:
 def calls(name: str) -> None:
     """Call another task, which reports to the same audience."""
     called.delay(name)
-    _wait_for(name)
+    wait_for_go(name + ".go", 60)
 
 
 @shared_task
@@ -127,6 +120,32 @@ def endless(name: str) -> None:
     try:
         while True:
             progress(1, None, "endless")
+            time.sleep(0.02)
+    except BaseException as error:
+        record(name, type(error).__name__)
+        raise
+
+
+@shared_task
+def endless_text(name: str) -> None:
+    """Write until it is cancelled, and report no progress."""
+    record(name, "began")
+    try:
+        with stream("answer") as out:
+            while True:
+                out.write(".")
+                time.sleep(0.02)
+    except BaseException as error:
+        record(name, type(error).__name__)
+        raise
+
+
+@shared_task
+def endless_wait(name: str) -> None:
+    """Ask for listeners until it is cancelled."""
+    record(name, "began")
+    try:
+        while listeners():
             time.sleep(0.02)
     except BaseException as error:
         record(name, type(error).__name__)

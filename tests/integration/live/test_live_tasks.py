@@ -171,9 +171,10 @@ def test_tickets_of_others_open_nothing(project: Project, page: Page) -> None:
         assert not thief.of(task)
 
 
-def test_a_page_cancels_its_task(project: Project, page: Page) -> None:
-    name = f"endless-{page.socket.local_address[1]}"
-    task = page.start("endless", name)
+@pytest.mark.parametrize("kind", ["endless", "endless_text", "endless_wait"])
+def test_a_page_cancels_its_task(project: Project, page: Page, kind: str) -> None:
+    name = f"{kind}-{page.socket.local_address[1]}"
+    task = page.start(kind, name)
     project.wait_for_record(name, "began")
     page.ask("cancel", page.ticket(task))
     assert page.end(task)["state"] == "revoked"

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from celery import Celery
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.test import override_settings
+from kombu.exceptions import OperationalError
 
 from channelsq import Channel, Group, conf
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import InvalidChannelLayerError, PublicError
 from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer
 from channelsq.live import listeners, progress, start, stream, task_hooks
-from channelsq.live.jobs import group_of
+from channelsq.live.job_state import JobState
+from channelsq.live.jobs import Job, group_of
 from channelsq.live.tickets import read
 from tests.support.layers import installed
+from tests.support.waiting import wait_until
 
 app = Celery("starting", set_as_current=False)
 app.conf.task_always_eager = True
@@ -147,3 +153,33 @@ def test_a_stream_takes_text() -> None:
     data: Any = b"bytes"
     with stream() as out, pytest.raises(TypeError, match="takes a str"):
         out.write(data)
+
+
+def test_a_task_that_cannot_be_sent_has_failed_for_its_pages(layer: InMemoryChannelLayer) -> None:
+    away = Celery("away", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    with pytest.raises(OperationalError):
+        start(away.signature("anything"), to=Channel("page"), retry=False)
+    states = [json.loads(layer.receive(["page"])[1]["text"])["payload"]["state"] for _ in range(2)]  # type: ignore[index]
+    assert states == ["waiting", "failure"]
+
+
+def test_a_state_is_kept_for_less_time_after_the_end(layer: InMemoryChannelLayer) -> None:
+    with override_settings(CHANNEL_LIVE={"keep": 0.2}):
+        live = start(add.s(1))
+        wait_until(lambda: live.status() is None, "the state to end")
+        job = Job("without-end", "default")
+        job.create(JobState())
+        job.update(lambda state: state.begin(0))
+        assert job.read()[0] is not None
+        other = start(add.s(1))
+        wait_until(lambda: other.status() is None, "another one to end")
+        assert job.read()[0] is not None
+
+
+def test_settings_that_cannot_be() -> None:
+    for wrong in ({"keeep": 1}, {"keep": 0}, {"terminate": 1}, {"path": "live"}, [1]):
+        with override_settings(CHANNEL_LIVE=wrong), pytest.raises(ImproperlyConfigured, match="CHANNEL_LIVE"):
+            conf.live_settings()
+    with override_settings(CHANNEL_LIVE={"keep": 7}):
+        assert conf.live_settings().keep == 7
+    assert conf.live_settings().keep == 3600
