@@ -18,6 +18,7 @@ class ChannelsqConfig(AppConfig):
         from channelsq import conf
         from channelsq.asgi import channel_layers
         from channelsq.binding.base import BindingMetaclass
+        from channelsq.fragments.page_tickets import watch_requests
         from channelsq.layers.wire.signing import forget_keys
         from channelsq.live import task_hooks
         from channelsq.session_support import user_signals
@@ -26,6 +27,7 @@ class ChannelsqConfig(AppConfig):
 
         checks.register()
         task_hooks.install()
+        watch_requests()
         conf.remember_celery_app()
         app = conf.known_celery_app()
         if app is not None:

@@ -10,6 +10,7 @@ from channelsq.core import names
 from channelsq.delayed import DelayedSend, forwarded, marked
 from channelsq.delivery import attempts
 from channelsq.delivery.pending import pending_message_store
+from channelsq.fragments.sending import fragment_layer, fragment_sends, rendered
 from channelsq.layers.contract.layer_values import Send
 
 __all__ = ["Channel", "Group"]
@@ -167,3 +168,42 @@ class Group(_Target):
         handle = DelayedSend(self.channel_layer, delay)
         self._send(forwarded(handle, self.name, attempts.stamp(content, None), delay, is_group=True), immediately)
         return handle
+
+    def render(
+        self,
+        template: str | list[str] | tuple[str, ...] | None,
+        context: dict[str, Any] | None = None,
+        *,
+        target: str = "",
+        action: str = "",
+        using: str | None = None,
+        immediately: bool = False,
+    ) -> None:
+        """Render a template once, and change every page that has joined the group with ``{% live %}``.
+
+        The template has no request, as the fragment goes to several users.
+
+        Args:
+            template: its name, or several of which the first that exists is used; None to remove an element.
+            context: its variables.
+            target: the id of the element to change, or to change next to; by default that of the fragment's first
+                element, which it replaces.
+            action: ``"append"``, ``"prepend"``, ``"before"``, ``"after"``, ``"replace"``, ``"update"`` or ``"remove"``;
+                ``"append"`` by default if there is a ``target``.
+            using: the name of a template engine.
+            immediately: see :meth:`send`.
+
+        Raises:
+            ValueError: ``target`` or ``action`` cannot be used; the text names the remedy.
+            TemplateDoesNotExist: there is no such template.
+            MessageTooLarge: the fragment is over the layer's ``message_size_limit``.
+            BrokerUnavailable: the broker does not answer.
+        """
+        swap = rendered(template, context, target, action, using)
+        layer = fragment_layer(self.channel_layer)
+        sends = fragment_sends(layer, self.name, swap)
+        if immediately:
+            layer.dispatch(sends)
+        else:
+            for send in sends:
+                pending_message_store.hold(layer, send)

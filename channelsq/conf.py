@@ -263,7 +263,7 @@ def _gateway_settings(name: str, example: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """``CHANNEL_LIVE``: the limits of live tasks, all optional."""
+    """``CHANNEL_LIVE``: the limits of live tasks and pages, all optional."""
 
     #: Seconds that the state of a live task is kept after its end.
     keep: float = 3600.0
@@ -285,6 +285,10 @@ class LiveSettings:
     from_requests: bool = False
     #: The path of the WebSocket for pages without one of their own, below the site's own prefix.
     path: str = "/channelsq/live/"
+    #: Seconds for which the ticket of a live page is valid.
+    page_age: float = 3600.0
+    #: The dotted path of a function of a user and a group's name that returns whether the user's page may join it.
+    may_join: str = ""
 
 
 def live_settings() -> LiveSettings:

@@ -11,7 +11,7 @@
     │   ├── MessageTooLarge            the message is over message_size_limit (ValueError)
     │   ├── ChannelNotLocal            a ``!`` channel belongs to another process (ValueError)
     │   └── BrokerUnavailable          the broker or the groups' Redis does not answer (ConnectionError)
-    ├── InvalidTicket                  a ticket of a live task is invalid, or has expired
+    ├── InvalidTicket                  a ticket of a live task or page is invalid, or has expired
     ├── PublicError                    raised by a live task: its text is shown to the task's audience
     ├── ConsumeLater                   raised by a consumer: redeliver this message later
     ├── ResponseLater                  raised by a view or consumer: the response is sent elsewhere
@@ -89,7 +89,16 @@ class InvalidSessionEngine(ChannelsqError, ImproperlyConfigured, ValueError):
 
 
 class InvalidTicket(ChannelsqError):
-    """A ticket of a live task is invalid, or has expired."""
+    """A ticket of a live task or page is invalid, or has expired.
+
+    Args:
+        text: the reason.
+        expired: whether it was valid once.
+    """
+
+    def __init__(self, text: str, *, expired: bool = False) -> None:
+        super().__init__(text)
+        self.expired = expired
 
 
 class PublicError(ChannelsqError):

@@ -232,7 +232,7 @@ class Router:
         self._has_defaults = False
         #: The routes of the doctor's WebSocket, and of pages without one of their own.
         self._own: tuple[Route, ...] = ()
-        #: The route of frames about live tasks.
+        #: The route of frames about live tasks and pages.
         self._live: Resolved | None = None
         self._unrouted: set[object] = set()
 
@@ -274,12 +274,12 @@ class Router:
         return self.root.match(below_mount_point(message))
 
     def _is_live(self, message: AnyMessage) -> bool:
-        """Return whether a frame is about live tasks.
+        """Return whether a frame is about live tasks or pages.
 
         Not by a filter: the cache of answers would have an entry for each different text.
         """
         text = message.get("text")
-        return type(text) is str and self._live is not None and text.startswith(names.LIVE_FRAME)
+        return type(text) is str and self._live is not None and text.startswith((names.LIVE_FRAME, names.PAGE_FRAME))
 
     def routes(self) -> Iterable[Route]:
         """Return every route, in order."""

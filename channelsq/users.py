@@ -68,6 +68,19 @@ class User:
             return None
         return self.group.send(content, immediately, delay=delay)
 
+    def render(
+        self,
+        template: str | list[str] | tuple[str, ...] | None,
+        context: dict[str, Any] | None = None,
+        *,
+        target: str = "",
+        action: str = "",
+        using: str | None = None,
+        immediately: bool = False,
+    ) -> None:
+        """Change the user's pages that have ``{% live user %}``; see :meth:`channelsq.Group.render`."""
+        self.group.render(template, context, target=target, action=action, using=using, immediately=immediately)
+
     def sockets(self) -> list[str]:
         """Return the names of the reply channels of the user's sockets.
 

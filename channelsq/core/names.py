@@ -31,6 +31,12 @@ WEBSOCKET_DISCONNECT = "websocket.disconnect"
 LIVE_STREAM = "channelsq.task"
 LIVE_FRAME = f'{{"stream":"{LIVE_STREAM}",'
 
+#: The same of live pages.
+PAGE_STREAM = "channelsq.page"
+PAGE_FRAME = f'{{"stream":"{PAGE_STREAM}",'
+#: The frame by which a page asks for a sign of life.
+PAGE_PING = f'{PAGE_FRAME}"payload":{{"join":[]}}}}'
+
 #: The prefix of the reply channels of gateways, before their process.
 GATEWAY_SEND = "gateway.send"
 

@@ -1,4 +1,4 @@
-"""The consumers of what pages ask about live tasks."""
+"""The consumers of the frames of pages about live tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from channelsq import conf
+from channelsq.core import names
 from channelsq.exceptions import BadFrame, DenyConnection, InvalidTicket
+from channelsq.fragments.joining import answer_connect, answer_frame, is_of_page
 from channelsq.live.job_state import JobState
 from channelsq.live.jobs import Job, frame, group_of, html_group_of
 from channelsq.live.runs import shown_error, shown_result
@@ -28,13 +30,19 @@ MOST = 50
 def receive(message: Message) -> None:
     """Answer a frame ``{"stream": "channelsq.task", "payload": {"watch" | "unwatch" | "cancel": [ticket, …]}}``.
 
+    A frame about live pages comes here only if the interface server leaves it to the workers.
+
     Raises:
         BadFrame: the frame has another form.
     """
+    if message["text"].startswith(names.PAGE_FRAME):
+        for answer in answer_frame(message["text"], message.reply_channel.name):
+            message.reply_channel.send(answer)
+        return
     try:
         payload = json.loads(message["text"])["payload"]
         ((asked, tickets),) = payload.items()
-        answer = _ANSWERS[asked]
+        respond = _ANSWERS[asked]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BadFrame('a frame about live tasks has a payload such as {"watch": ["ticket"]}') from None
     if not isinstance(tickets, list) or len(tickets) > MOST:
@@ -45,7 +53,7 @@ def receive(message: Message) -> None:
         except InvalidTicket as error:
             _reply(message, {"ticket": str(text)[:400], "state": "refused", "error": str(error)})
         else:
-            answer(message, text, ticket)
+            respond(message, text, ticket)
 
 
 def _reply(message: Message, payload: dict[str, Any]) -> None:
@@ -120,6 +128,10 @@ def connect(message: Message) -> None:
     Raises:
         DenyConnection: the ticket is invalid.
     """
+    if is_of_page(message["query_string"]):
+        answer = answer_connect(message["query_string"], message.reply_channel.name)
+        message.reply_channel.send(answer)
+        return
     query = parse_qs(message["query_string"].decode("ascii", "replace"))
     if "ticket" not in query:
         message.reply_channel.send({"accept": True})

@@ -53,7 +53,7 @@ def read(text: object) -> Ticket:
         age = timedelta(seconds=conf.live_settings().ticket_age)
         job, layer, right = _signer().unsign(text, max_age=age).rsplit(":", 2)
     except signing.SignatureExpired:
-        raise InvalidTicket("it has expired") from None
+        raise InvalidTicket("it has expired", expired=True) from None
     except (signing.BadSignature, ValueError):
         raise InvalidTicket("it is not a ticket of this site") from None
     return Ticket(job, layer, right == _CANCEL)

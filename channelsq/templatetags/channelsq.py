@@ -51,17 +51,45 @@ def task_progress(context: Context, task: Any, label: str = "", *, htmx: bool = 
     path = get_script_prefix().rstrip("/") + conf.live_settings().path
     if htmx:
         return format_html('<div hx-ext="ws" ws-connect="{}?ticket={}">{}</div>', path, quote(ticket), bar)
-    nonce = context.get("csp_nonce")
     return format_html(
-        '<channelsq-task ticket="{}" path="{}" words="{}">{}</channelsq-task>'
-        '<script type="module" src="{}"{}></script>',
+        '<channelsq-task ticket="{}" path="{}" words="{}">{}</channelsq-task>{}',
         ticket,
         path,
         json.dumps(state_words()),
         bar,
-        static("channelsq/js/live.js"),
-        format_html(' nonce="{}"', nonce) if nonce else "",
+        _script(context, "channelsq/js/live.js"),
     )
+
+
+def _script(context: Context, name: str) -> SafeString:
+    """Return the element that loads a module of channelsq, with the nonce of the page if it has one."""
+    nonce = context.get("csp_nonce")
+    return format_html(
+        '<script type="module" src="{}"{}></script>', static(name), format_html(' nonce="{}"', nonce) if nonce else ""
+    )
+
+
+@register.simple_tag(takes_context=True)
+def live(context: Context, *groups: Any, refresh: str = "", htmx: bool = False, turbo: bool = False) -> SafeString:
+    """Keep a page up to date with the fragments of groups: ``{% live "room" %}``; see docs/live-pages.md.
+
+    Put it above the content that the fragments change.
+
+    Args:
+        context: the template's.
+        groups: their names, :class:`~channelsq.Group` or :class:`~channelsq.users.User` objects, or users of Django.
+        refresh: the ids of elements, separated by spaces, that are loaded again after fragments were missed.
+        htmx: whether htmx 2 and its extension ``ws``, which the page must load, change the page.
+        turbo: whether Turbo's ``<turbo-stream-source>`` does.
+
+    Raises:
+        TypeError: a group is something else, or they are on several layers.
+        ValueError: there are no groups or too many, or both libraries are named.
+    """
+    from channelsq.live.page_tag import live_element
+
+    element = live_element(groups, refresh, htmx=htmx, turbo=turbo).html(context.get("request"))
+    return format_html("{}{}", element, _script(context, "channelsq/js/livepage.js"))
 
 
 @register.simple_tag(takes_context=True)

@@ -14,7 +14,7 @@ from channelsq.core.names import TOKEN_SUBPROTOCOL
 access = logging.getLogger("channelsq.access")
 
 #: URL parameters whose values give access to sockets.
-_SECRETS = frozenset({"session_key", "token"})
+_SECRETS = frozenset({"page_ticket", "session_key", "ticket", "token"})
 
 _PARAMETER = re.compile(r"(?:(?<=[&;?\s])|^)([^=&;?\s]*)=([^&;\s]*)")
 _TOKEN = re.compile(re.escape(TOKEN_SUBPROTOCOL) + r"[^\s,;'\"]*")
@@ -38,7 +38,7 @@ def _mask(found: re.Match[str]) -> str:
 
 
 def shown_target(path: str, query_string: bytes | str) -> str:
-    """Return a request's path and query as printable text, with the values of ``session_key`` and ``token`` masked."""
+    """Return a request's path and query as printable text, with the values of tickets, tokens and session keys masked."""
     query = query_string.decode("latin-1") if isinstance(query_string, bytes) else query_string
     text = path + "?" + masked(query) if query else path
     # A client must not be able to forge a second log line.

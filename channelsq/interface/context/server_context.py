@@ -15,6 +15,7 @@ from channelsq.interface.basis.config import InterfaceConfig
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.context.deadline_ticker import DeadlineTicker, period_of
 from channelsq.interface.context.histograms import Measures
+from channelsq.interface.context.page_joins import PageJoins
 from channelsq.interface.context.unconsumed import Unconsumed
 from channelsq.interface.link import link_for
 from channelsq.interface.link.replies import Delivery, Replies
@@ -89,6 +90,8 @@ class ServerContext:
         self.measures: Measures | None = None
         #: The origins whose pages may open a WebSocket.
         self.origins = OriginPolicy.from_settings()
+        #: Answers sockets of live pages.
+        self.page_joins = PageJoins(config.root_path)
         self.link = link_for(layer, self.stats)
         self.sockets: set[Socket] = set()
         #: The channels that no worker consumes.
@@ -142,6 +145,7 @@ class ServerContext:
     async def stop(self) -> None:
         """Disconnect from the channel layer."""
         self._ticker.stop()
+        self.page_joins.stop()
         if self.peers is not None:
             self.peers.leave()
         if self.heartbeat is not None:

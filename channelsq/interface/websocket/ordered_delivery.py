@@ -59,6 +59,8 @@ class OrderedDelivery:
         self._client = client
         self._target = target
         self._layer = context.layer.channel_layer
+        #: Answers messages that need no worker; None for a socket without any.
+        self._joins = context.page_joins if context.page_joins.are_for(connection.path) else None
         #: Created for the first frame, which comes after a connect that could be packed.
         self._packer: FramePacker | None = None
         #: The time at which the worker of the last message is overdue.
@@ -83,6 +85,11 @@ class OrderedDelivery:
         """Publish the message that is in flight from now on."""
         context = self._context
         self._overdue = math.inf
+        if self._joins is not None:
+            replies, socket = context.replies, self._connection.reply_channel
+            if self._joins.answer(replies, socket, content, order):
+                self._publication = None
+                return
         try:
             if isinstance(content, dict) or not context.packs_alone:
                 message = self._connection.message(content, order)

@@ -2,23 +2,7 @@
  *
  * All bars of a page share one socket for each path.
  */
-import "./websocketbridge.js";
-
-const { WebSocketBridge } = globalThis.channelsq;
-
-/** @type {Map<string, InstanceType<typeof WebSocketBridge>>} */
-const bridges = new Map();
-
-/** @param {string} path */
-function bridgeOf(path) {
-  let bridge = bridges.get(path);
-  if (!bridge) {
-    bridge = new WebSocketBridge();
-    bridges.set(path, bridge);
-    bridge.connect(path);
-  }
-  return bridge;
-}
+import { bridgeOf } from "./livesocket.js";
 
 class TaskBar extends HTMLElement {
   #task = null;
