@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -56,15 +58,27 @@ class Board:
 
 
 @pytest.fixture(scope="module")
-def board(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    packages = npm_packages(tmp_path_factory.mktemp("npm"), *PACKAGES)
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return npm_packages(tmp_path_factory.mktemp("npm"), *PACKAGES)
+
+
+@pytest.fixture(scope="module")
+def board(redis_url: str, packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    with served(redis_url, packages, tmp_path_factory.mktemp("pages")) as board:
+        yield board
+
+
+@contextmanager
+def served(redis_url: str, packages: Path, folder: Path, **more: str) -> Iterator[Board]:
+    """Serve the project with its live pages, behind a proxy."""
     url = fresh_redis(redis_url)
     env = {
         "DJANGO_SETTINGS_MODULE": "tests.project.pages_settings",
         "TEST_NPM": str(packages),
         "TEST_LAYER": url.replace("redis:", "redis-streams:"),
+        **more,
     }
-    project, loop = Project(tmp_path_factory.mktemp("pages"), url, env), Loop()
+    project, loop = Project(folder, url, env), Loop()
     proxy = Proxy(free_port(), project.port)
     try:
         project.migrate()
@@ -201,3 +215,62 @@ def is_old_enough(page: Page, way: str) -> None:
               return Date.now() / 1000 > since + 5.2;
             }"""
         )
+
+
+@other_way
+@pytest.mark.parametrize("way", ["script", "htmx"])
+def test_a_page_gets_a_new_ticket_when_its_own_has_expired(
+    redis_url: str, packages: Path, tmp_path: Path, pages: list[Page], way: str
+) -> None:
+    with served(redis_url, packages, tmp_path, TEST_PAGE_AGE="2") as board:
+        page = pages[0]
+        board.open(page, way, "old")
+        is_joined(board, "old", page)
+        page.wait_for_function("() => performance.now() > 3500")
+        board.cut()
+        board.do("add", "old", "missed")
+        board.heal()
+        rows(page, texts=["missed"])
+        is_joined(board, "old", page)
+
+
+@other_way
+def test_a_page_finds_that_its_line_is_dead(board: Board, pages: list[Page]) -> None:
+    page = pages[0]
+    page.clock.install()
+    board.open(page, "script", "dead")
+    is_joined(board, "dead", page)
+    board.loop.run(board.proxy.forget())  # neither side hears of it
+    board.do("add", "dead", "missed")
+    page.clock.fast_forward(80_000)
+    page.clock.run_for(20_000)
+    rows(page, texts=["missed"])
+
+
+@other_way
+def test_a_page_is_told_of_a_refusal(redis_url: str, packages: Path, tmp_path: Path, pages: list[Page]) -> None:
+    with served(redis_url, packages, tmp_path, TEST_MAY_JOIN="tests.project.pages.may_join") as board:
+        page = pages[0]
+        page.add_init_script(
+            "addEventListener('channelsq:refused', (event) => (window.refused = event.target.localName))"
+        )
+        board.open(page, "script", "closed")
+        page.wait_for_function("() => window.refused === 'channelsq-live'")
+        board.open(page, "script", "open")
+        is_joined(board, "open", page)
+
+
+def test_a_page_may_handle_changes_itself(board: Board, pages: list[Page]) -> None:
+    page = pages[0]
+    page.add_init_script(
+        """addEventListener("channelsq:fragment", (event) => {
+          if (event.detail.action !== "append") return;
+          event.preventDefault();
+          window.appended = event.detail;
+        });"""
+    )
+    board.open(page, "script", "own")
+    is_joined(board, "own", page)
+    board.do("add", "own", "kept")
+    page.wait_for_function("() => window.appended?.target === 'notes'")
+    rows(page, texts=[])

@@ -89,8 +89,8 @@ def leave(request: HttpRequest, user: int) -> JsonResponse:
 
 
 def may_join(user: Any, group: str) -> bool:
-    """Allow members of the staff, and everybody on the board "open"."""
-    return group == "open" or user.is_staff
+    """Allow the user "staff", and every user on the board "open"."""
+    return group == "open" or user.get_username() == "staff"
 
 
 def hears(message: Message) -> None:

@@ -38,7 +38,7 @@ def _mask(found: re.Match[str]) -> str:
 
 
 def shown_target(path: str, query_string: bytes | str) -> str:
-    """Return a request's path and query as printable text, with the values of tickets, tokens and session keys masked."""
+    """Return a request's path and query as printable text, with tickets, tokens and session keys masked."""
     query = query_string.decode("latin-1") if isinstance(query_string, bytes) else query_string
     text = path + "?" + masked(query) if query else path
     # A client must not be able to forge a second log line.

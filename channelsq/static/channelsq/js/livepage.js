@@ -13,6 +13,9 @@ import { PAGE_STREAM, bridgeOf } from "./livesocket.js";
 /** The most fragments that wait while the page is loaded again; with more it is loaded once more. */
 const MOST_WAITING = 1000;
 
+/** Milliseconds that an attempt to load the page may take. */
+const LOAD_TIMEOUT = 10_000;
+
 /** Seconds between two attempts: the first, and the longest. */
 const PAUSES = [1, 30];
 
@@ -92,7 +95,11 @@ function replacePart(id, loaded) {
 async function load() {
   for (let seconds = PAUSES[0]; ; seconds = Math.min(seconds * 2, PAUSES[1])) {
     try {
-      const response = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+      const response = await fetch(location.href, {
+        headers: { Accept: "text/html" },
+        cache: "no-store",
+        signal: AbortSignal.timeout(LOAD_TIMEOUT), // the browser may have kept a line that is dead
+      });
       if (response.ok && !response.redirected) {
         return new DOMParser().parseFromString(await response.text(), "text/html");
       }
