@@ -25,7 +25,10 @@ PAGES: list[tuple[str, str, list[str]]] = [
     ("exceptions", "Exceptions", ["channelsq.exceptions"]),
     ("sessions", "Sessions and users", ["channelsq.sessions", "channelsq.auth", "channelsq.users"]),
     ("generic", "Generic consumers", ["channelsq.generic", "channelsq.generic.websockets"]),
-    ("binding", "Data binding", ["channelsq.binding", "channelsq.binding.base", "channelsq.binding.websockets"]),
+    ("binding", "Data binding", [
+        "channelsq.binding", "channelsq.binding.base", "channelsq.binding.websockets",
+        "channelsq.binding.live_templates",
+    ]),
     ("http", "HTTP", ["channelsq.handler", "channelsq.staticfiles"]),
     ("security", "Origins and tokens", ["channelsq.security.websockets", "channelsq.security.tokens"]),
     ("layers", "Layers", ["channelsq.layers"]),

@@ -21,6 +21,7 @@ PUBLIC = {
         "Channel", "Group", "route", "route_class", "include", "DEFAULT_CHANNEL_LAYER", "channel_layers", "__version__",
         "consumer", "Message", "User",
     ],
+    "channelsq.binding.live_templates": ["LiveTemplate"],
     "channelsq.users": ["User"],
     "channelsq.delayed": ["DelayedSend", "cancel"],
     "channelsq.channel": ["Channel", "Group"],
