@@ -79,6 +79,15 @@ def is_of_page(query: bytes) -> bool:
     return b"page_ticket=" in query
 
 
+def lost_note(form: str) -> str:
+    """Return the text that tells a page to load itself again, as groups were lost and fragments may have been.
+
+    Args:
+        form: see :data:`channelsq.fragments.swaps.FORMS`.
+    """
+    return frame({"lost": True}) if form == LIBRARY else _REFRESH if form == TURBO else _NOTES.format("lost")
+
+
 def answer_connect(query: bytes, channel: str) -> dict[str, Any]:
     """Return the answer to the handshake of htmx or Turbo.
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 
 from channelsq.core import names
-from channelsq.fragments.swaps import LIBRARY
+from channelsq.fragments.swaps import FORMS, LIBRARY
 from channelsq.layers.contract.layer_contract import BaseChannelLayer
 
 logger = logging.getLogger("channelsq.fragments")
@@ -25,6 +25,10 @@ _AT = "at"
 _LIBRARY = "channelsq.page"
 
 
+def _stem(form: str) -> str:
+    return _LIBRARY if form == LIBRARY else f"channelsq.{form}"
+
+
 def page_group(name: str, form: str) -> str:
     """Return the group of the sockets that get the fragments of a group.
 
@@ -32,9 +36,18 @@ def page_group(name: str, form: str) -> str:
         name: the group's name.
         form: see :data:`channelsq.fragments.swaps.FORMS`.
     """
-    stem = _LIBRARY if form == LIBRARY else f"channelsq.{form}"
+    stem = _stem(form)
     found = f"{stem}.{name}"
     return found if len(found) <= names.MAX_LENGTH else f"{stem}-{hashlib.sha256(name.encode()).hexdigest()}"
+
+
+def form_of(group: str) -> str | None:
+    """Return the form of the fragments of a group; None if it is not a group of live pages."""
+    for form in FORMS:
+        stem = _stem(form)
+        if group.startswith(stem) and group[len(stem) : len(stem) + 1] in (".", "-"):
+            return form
+    return None
 
 
 def _record(group: str) -> str:

@@ -23,6 +23,15 @@ logger = logging.getLogger("channelsq.live")
 #: The attribute of ``task.request`` with the run.
 _ATTRIBUTE = "channelsq_live_run"
 
+
+class _Thread(threading.local):
+    """The runs of a thread that have begun and not finished; a task may run another one in place."""
+
+    runs: tuple[LiveRun, ...] = ()
+
+
+_here = _Thread()
+
 #: Seconds for which the end of a task waits for a layer that is away, and for which its report is kept then.
 _PATIENCE, _KEPT = 5.0, 60.0
 
@@ -60,6 +69,7 @@ class LiveRun:
         self._heard_at = time.monotonic()
         self._listeners = 0
         setattr(self.request, _ATTRIBUTE, self)
+        _here.runs = (*_here.runs, self)
 
     @property
     def is_last(self) -> bool:
@@ -156,15 +166,18 @@ class LiveRun:
             outcome: the result, or the exception.
         """
         deadline = time.monotonic() + _PATIENCE
-        for stream in list(self._streams.values()):
-            if state == "SUCCESS":
-                stream.complete()
-            _insist(stream.flush, deadline)
-        _insist(self.flush, deadline)
-        end = _End(self, state, outcome)
-        if not _insist(end.send, deadline):
-            reporter.wake(end, time.monotonic() + 1.0)
-        delattr(self.request, _ATTRIBUTE)
+        try:
+            for stream in list(self._streams.values()):
+                if state == "SUCCESS":
+                    stream.complete()
+                _insist(stream.flush, deadline)
+            _insist(self.flush, deadline)
+            end = _End(self, state, outcome)
+            if not _insist(end.send, deadline):
+                reporter.wake(end, time.monotonic() + 1.0)
+        finally:
+            delattr(self.request, _ATTRIBUTE)
+            _here.runs = tuple(run for run in _here.runs if run is not self)
 
 
 class _Look:
@@ -278,7 +291,12 @@ def dependents_of(request: Any, job: str) -> tuple[list[int], bool]:
 def current_run() -> LiveRun | None:
     """Return the run of the live task that this thread executes; None if there is none."""
     task: Any = current_task  # a proxy, which is false outside of tasks
-    return getattr(task.request, _ATTRIBUTE, None) if task else None
+    if not task:
+        return None
+    request = task.request
+    if request.called_directly and _here.runs:  # a task that the running one calls as a function
+        return _here.runs[-1]
+    return getattr(request, _ATTRIBUTE, None)
 
 
 def inherit(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:

@@ -28,6 +28,12 @@ def count(rows: int, wait: str = "") -> int:
     return rows
 
 
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def count_surely(rows: int, wait: str) -> int:
+    """Report many rows, again if a worker dies."""
+    return int(count(rows, wait))
+
+
 @shared_task
 def write(words: list[str], wait: str = "") -> None:
     """Write text, with a wait for a file in the middle."""
@@ -94,6 +100,12 @@ def calls(name: str) -> None:
     """Call another task, which reports to the same audience."""
     called.delay(name)
     wait_for_go(name + ".go", 60)
+
+
+@shared_task
+def calls_function(name: str) -> None:
+    """Call another task as a function, in this one."""
+    called(name)
 
 
 @shared_task

@@ -10,9 +10,11 @@ from django.urls import path
 
 from channelsq import Group, User, route
 from channelsq.binding.live_templates import LiveTemplate
+from channelsq.live import start
 from channelsq.message import Message
 from channelsq.staticfiles import StaticFilesConsumer
 from tests.project import members, routing
+from tests.project.live import count_surely
 from tests.project.models import Note
 from tests.project.records import record, wait_for_go
 
@@ -46,6 +48,7 @@ def page(request: HttpRequest, way: str, board: str) -> HttpResponse:
         record("waits", board)
         wait_for_go(request.GET["wait"] + ".go", 60)
     context = {
+        "ticket": request.GET.get("ticket", ""),
         "board": board,
         "notes": notes,
         "scripts": SCRIPTS[way],
@@ -82,6 +85,11 @@ def say(request: HttpRequest, board: str, text: str) -> JsonResponse:
     return JsonResponse({})
 
 
+def run(request: HttpRequest, name: str) -> JsonResponse:
+    """Start a task that waits for a file in the middle."""
+    return JsonResponse({"ticket": start(count_surely.s(10, name)).ticket})
+
+
 def leave(request: HttpRequest, user: int) -> JsonResponse:
     """Close every socket of a user."""
     User(user).disconnect(4000)
@@ -104,6 +112,7 @@ urlpatterns = [
     path("change/<int:pk>/<slug:board>/<str:text>/", change),
     path("delete/<int:pk>/", delete),
     path("say/<slug:board>/<str:text>/", say),
+    path("run/<slug:name>/", run),
     path("leave/<int:user>/", leave),
     path("log-in/<slug:name>/", members.log_in),
 ]

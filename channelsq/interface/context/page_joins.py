@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from channelsq import conf
 from channelsq.core import names
 from channelsq.exceptions import BadFrame
-from channelsq.fragments.joining import answer_connect, answer_frame, is_of_page
+from channelsq.fragments.joining import answer_connect, answer_frame, is_of_page, lost_note
+from channelsq.fragments.page_groups import form_of
 from channelsq.interface.link.replies import Replies
 
 logger = logging.getLogger("channelsq.interface")
@@ -76,6 +77,22 @@ class PageJoins:
         """Give up the answers that have not begun."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def tell_pages(replies: Replies, lost: Iterable[tuple[str, str, float]]) -> None:
+    """Tell live pages to load themselves again, as fragments may have been lost together with memberships.
+
+    Args:
+        replies: the replies to the sockets of this server.
+        lost: the memberships: each a group, a channel, and the seconds until it ends.
+    """
+    channels: dict[str, set[str]] = {}
+    for group, channel, _ in lost:
+        form = form_of(group)
+        if form is not None:
+            channels.setdefault(form, set()).add(channel)
+    for form, found in channels.items():
+        replies.deliver(list(found), {"text": lost_note(form)})
 
 
 def _reply(replies: Replies, channel: str, work: Callable[[], _Answers], order: int) -> None:

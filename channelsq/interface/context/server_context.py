@@ -15,7 +15,7 @@ from channelsq.interface.basis.config import InterfaceConfig
 from channelsq.interface.basis.counters import Counters
 from channelsq.interface.context.deadline_ticker import DeadlineTicker, period_of
 from channelsq.interface.context.histograms import Measures
-from channelsq.interface.context.page_joins import PageJoins
+from channelsq.interface.context.page_joins import PageJoins, tell_pages
 from channelsq.interface.context.unconsumed import Unconsumed
 from channelsq.interface.link import link_for
 from channelsq.interface.link.replies import Delivery, Replies
@@ -134,7 +134,13 @@ class ServerContext:
             for pattern in ("websocket.send!", "http.response!")
         ]
         await self.link.start(prefixes, self.replies)
-        self.heartbeat = heartbeat_of(self.layer, self.limits, self._on_buried, self.config.root_path)
+        self.heartbeat = heartbeat_of(
+            self.layer,
+            self.limits,
+            self._on_buried,
+            self.config.root_path,
+            on_restored=functools.partial(tell_pages, self.replies),
+        )
         if self.heartbeat is not None:
             # Membership changes of this process' sockets, see channelsq.layers.contract.membership_notes.
             self.replies.register(prefixes[0], self.heartbeat)

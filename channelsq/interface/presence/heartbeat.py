@@ -48,6 +48,10 @@ _RETURN, _FIRST_LOOK = 6.0, 2.0
 UNORDERED = -1
 
 
+#: Memberships that were lost: each a group, a channel, and the seconds until it ends.
+Lost = list[tuple[str, str, float]]
+
+
 class Heartbeat:
     """The heartbeat of one interface process.
 
@@ -62,6 +66,8 @@ class Heartbeat:
             recorded in Redis, they stay open when others take the process for dead, and their memberships end with
             them here.  It leaves dead servers that had sockets to others.
         is_recorded: returns whether a socket is recorded here; on several servers each is on one of them.
+        on_restored: called, in the thread, with lost memberships that were restored: each a group, a channel, and the
+            seconds until it ends.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Heartbeat:
         root_path: str = "",
         announces: Mapping[str, Any] | None = None,
         is_recorded: Callable[[str], bool] = lambda channel: True,
+        on_restored: Callable[[Lost], None] = lambda lost: None,
     ) -> None:
         self._layer = layer
         self._announces = announces
@@ -81,6 +88,7 @@ class Heartbeat:
         self._every = limits.heartbeat_every
         self._lifetime = limits.heartbeat_lifetime
         self._on_buried = on_buried
+        self._on_restored = on_restored
         self._root_path = root_path
         self._has_sockets = announces is None
         self._is_recorded = is_recorded if self._has_sockets else _never
@@ -269,6 +277,7 @@ class Heartbeat:
             len(lost),
             extra=extra("memberships_restored"),
         )
+        self._on_restored(lost)
 
     def _put_right(self) -> None:
         """Write the changes that raced with a restoration, or were written to another server."""

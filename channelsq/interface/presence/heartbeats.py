@@ -9,7 +9,7 @@ from typing import Any
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.interface.basis.limits import Limits
 from channelsq.interface.link.replies import Delivery
-from channelsq.interface.presence.heartbeat import Heartbeat
+from channelsq.interface.presence.heartbeat import Heartbeat, Lost
 from channelsq.layers.contract.membership_notes import read_note
 from channelsq.layers.shards.sharded_layer import ShardedChannelLayer
 from channelsq.layers.shards.sharded_presence import ShardPresence
@@ -77,6 +77,7 @@ def heartbeat_of(
     on_buried: Callable[[], None],
     root_path: str = "",
     announces: Mapping[str, Any] | None = None,
+    on_restored: Callable[[Lost], None] = lambda lost: None,
 ) -> Heartbeat | Heartbeats | None:
     """Return the heartbeat of this process on a layer; None if the layer has no place for heartbeats.
 
@@ -86,11 +87,14 @@ def heartbeat_of(
         on_buried: see there.
         root_path: see there.
         announces: see there.
+        on_restored: see there.
     """
     channel_layer = layer.channel_layer
     if not isinstance(channel_layer, ShardedChannelLayer):
         presence = channel_layer.presence
-        return None if presence is None else Heartbeat(layer, presence, limits, on_buried, root_path, announces)
+        if presence is None:
+            return None
+        return Heartbeat(layer, presence, limits, on_buried, root_path, announces, on_restored=on_restored)
     placement = channel_layer.placement
 
     def on(place: int) -> Heartbeat:
@@ -104,6 +108,7 @@ def heartbeat_of(
             root_path,
             announces,
             is_recorded=lambda channel: placement.first(channel) == place,
+            on_restored=on_restored,
         )
 
     return Heartbeats([on(place) for place in range(len(channel_layer.shards))], placement.kept_on)

@@ -138,6 +138,14 @@ def test_what_a_task_calls_reports_to_the_same_page(project: Project, pool: str,
     assert page.end(task)["state"] == "success"
 
 
+def test_a_task_that_is_called_as_a_function_reports_for_its_caller(project: Project, page: Page) -> None:
+    task = page.start("calls_function", "function")
+    assert page.end(task)["state"] == "success"
+    assert any((each.get("done"), each.get("text")) == (7, "from the called task") for each in page.of(task))
+    page.until(lambda: page.text(task, "called")[1], "the text of the called task")
+    assert page.text(task, "called") == ("text of the called task", True)
+
+
 def test_a_group_follows_a_task_and_may_not_cancel_it(project: Project, page: Page) -> None:
     with Page(f"{project.ws_url}/live/") as member, Page(f"{project.ws_url}/live/") as other:
         member.send(join="crew")

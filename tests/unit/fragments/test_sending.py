@@ -16,7 +16,7 @@ from channelsq.asgi import ChannelLayerWrapper
 from channelsq.delivery.pending import pending_message_store
 from channelsq.exceptions import MessageTooLarge
 from channelsq.fragments.joining import join
-from channelsq.fragments.page_groups import has_missed, page_group
+from channelsq.fragments.page_groups import form_of, has_missed, page_group
 from channelsq.fragments.page_tickets import PageTicket
 from channelsq.fragments.swaps import FORMS, HTMX, LIBRARY, TURBO
 from channelsq.layers import InMemoryChannelLayer
@@ -76,6 +76,12 @@ def test_the_longest_name_of_a_group_can_be_joined(layer: InMemoryChannelLayer) 
     Group(name).render(None, target="row-7", action="remove")
     assert all(received(layer, channel) for channel in channels)
     assert len({page_group(name, form) for form in FORMS}) == 3
+    assert [form_of(page_group(name, form)) for form in FORMS] == list(FORMS)
+
+
+def test_other_groups_are_none_of_live_pages() -> None:
+    assert [form_of(page_group("room", form)) for form in FORMS] == list(FORMS)
+    assert {form_of(name) for name in ("room", "channelsq.page", "channelsq.pages.x", "channelsq.task.x")} == {None}
 
 
 @pytest.mark.django_db

@@ -169,6 +169,11 @@ class LivePage extends HTMLElement {
     if (this.dispatchEvent(event) && (this.parts.length || this.#isExpired)) refresh();
   }
 
+  /** Fragments may have been lost, in all pages at once: they come one after another. */
+  lost() {
+    pause(PAUSES[0] * 3).then(() => this.stale());
+  }
+
   expired() {
     this.#isExpired = true;
     this.stale();
@@ -223,6 +228,8 @@ class LivePage extends HTMLElement {
       const path = this.getAttribute("path");
       const first = [...elements].find((each) => !each.form && each.getAttribute("path") === path);
       if (first === this) later(() => change(this, payload));
+    } else if (payload.lost) {
+      this.lost();
     } else if (payload.joined === this.#ticket) {
       if (payload.stale) this.stale();
     } else if (payload.refused === this.#ticket) {
@@ -255,7 +262,7 @@ class LivePage extends HTMLElement {
 
 // -- htmx, whose extension has the socket ----------------------------------------------------------
 
-const NOTE = /^<template data-channelsq-page="(stale|expired)">/;
+const NOTE = /^<template data-channelsq-page="(stale|expired|lost)">/;
 
 document.addEventListener("htmx:wsBeforeMessage", (event) => {
   const element = event.target;
