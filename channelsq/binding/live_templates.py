@@ -25,7 +25,7 @@ from channelsq.binding.base import CREATE, DELETE, Binding
 from channelsq.channel import Group
 from channelsq.delivery.pending import pending_message_store
 from channelsq.fragments.sending import fragment_layer, fragment_sends, rendered
-from channelsq.fragments.swaps import Swap
+from channelsq.fragments.swaps import Swap, id_of
 
 __all__ = ["LiveTemplate"]
 
@@ -57,26 +57,34 @@ class LiveTemplate(Binding):
 
     @classmethod
     def dom_id(cls, instance: Any) -> str:
-        """Return the id of an object's element, such as ``message-7``; a template gets it as ``dom_id``."""
+        """Return the id of an object's element, such as ``message-7``."""
         return f"{cls.model._meta.model_name}-{instance.pk}"
 
     def get_context(self, instance: Any) -> dict[str, Any]:
-        """Return the variables of the template: the object as ``object`` and under its model's name, and ``dom_id``."""
-        name = str(self.model._meta.model_name)
-        return {"object": instance, name: instance, "dom_id": self.dom_id(instance)}
+        """Return the variables of the template: the object as ``object`` and under its model's name."""
+        return {"object": instance, str(self.model._meta.model_name): instance}
 
     def swap(self, instance: Any, action: str) -> Swap:
         """Return the change of a page that reports ``action`` on ``instance``.
 
         Raises:
-            ValueError: ``template`` or ``target`` is missing, or cannot be used.
+            ValueError: ``template`` or ``target`` is missing, or cannot be used; or the template's element has another
+                id than :meth:`dom_id`.
         """
+        identity = self.dom_id(instance)
         if action == DELETE:
-            return rendered(None, None, self.dom_id(instance), "remove", None)
+            return rendered(None, None, identity, "remove", None)
         if not self.template or not self.target:
             raise ValueError(f"{type(self).__qualname__} needs a template, and a target: the id of an element")
-        target, placed = (self.target, self.placed) if action == CREATE else (self.dom_id(instance), "replace")
-        return rendered(self.template, self.get_context(instance), target, placed, self.using)
+        target, placed = (self.target, self.placed) if action == CREATE else (identity, "replace")
+        swap = rendered(self.template, self.get_context(instance), target, placed, self.using)
+        found = id_of(swap.html)
+        if found != identity:
+            raise ValueError(
+                f"the first element of {self.template!r} must have the id {identity!r}, not {found!r}, so that "
+                f"{type(self).__qualname__} finds it again: write the id into the template, or override dom_id()"
+            )
+        return swap
 
     def send_messages(self, instance: Any, group_names: Iterable[str], action: str, **kwargs: Any) -> None:
         """Change the pages of groups when the transaction is committed; errors as :meth:`swap`.

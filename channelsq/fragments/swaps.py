@@ -70,6 +70,15 @@ class _Root(HTMLParser):
             self.id = dict(attrs).get("id") or ""
 
 
+def _begins_with_element(html: str) -> bool:
+    return bool(_Root(html).tag) and html[_BEFORE.match(html).end() :].startswith("<")  # type: ignore[union-attr]
+
+
+def id_of(html: str) -> str:
+    """Return the id of the element with which a fragment begins; "" if there is none."""
+    return _Root(html).id if _begins_with_element(html) else ""
+
+
 def make_swap(html: str, target: str, action: str) -> Swap:
     """Return a change of a page.
 
@@ -85,17 +94,15 @@ def make_swap(html: str, target: str, action: str) -> Swap:
     action = action or ("append" if target else "replace")
     if action not in _STYLES:
         raise ValueError(f"{action!r} is not an action: use one of {', '.join(_STYLES)}")
-    root = _Root(html)
-    is_element = bool(root.tag) and html[_BEFORE.match(html).end() :].startswith("<")  # type: ignore[union-attr]
     if not target:
-        target = root.id if is_element else ""
+        target = id_of(html)
         if not target:
             raise ValueError("the fragment's first element has no id: give it one, or say with target= where it goes")
     if not isinstance(target, str) or _ID.fullmatch(target) is None:
         raise ValueError(
             f"{target!r} is not the id of a target: use ASCII letters, digits, '-' and '_', a letter or '_' first"
         )
-    if action == "replace" and not is_element:
+    if action == "replace" and not _begins_with_element(html):
         raise ValueError(f"{target!r} is to be replaced by a fragment that does not begin with an element")
     return Swap(action, target, "" if action == "remove" else html)
 

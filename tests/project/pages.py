@@ -42,8 +42,6 @@ class LiveNote(LiveTemplate):
 def page(request: HttpRequest, way: str, board: str) -> HttpResponse:
     """Show a board; with ``?wait=`` wait for a file between the query and the page."""
     notes = list(Note.objects.filter(board=board).order_by("pk"))
-    for note in notes:
-        note.dom_id = LiveNote.dom_id(note)  # type: ignore[attr-defined]
     if "wait" in request.GET:
         record("waits", board)
         wait_for_go(request.GET["wait"] + ".go", 60)
