@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from django.contrib.auth import get_user_model
@@ -36,33 +36,44 @@ _REFRESH = '<turbo-stream action="refresh"></turbo-stream>'
 
 
 class Forbidden(Exception):
-    """The hook ``CHANNEL_LIVE["may_join"]`` forbids a group."""
+    """A socket may not join: the hook ``CHANNEL_LIVE["may_join"]`` says so, or it is a socket of another layer."""
 
 
-def join(ticket: PageTicket, channel: str, form: str) -> bool:
+class PageSocket(NamedTuple):
+    """A socket of a page."""
+
+    #: Its reply channel.
+    channel: str
+    #: The alias of its layer.
+    alias: str
+
+
+def join(ticket: PageTicket, socket: PageSocket, form: str) -> bool:
     """Let a socket join the groups of a ticket; return whether its page has missed a fragment.
 
     Args:
         ticket: the permission.
-        channel: the socket's reply channel.
+        socket: the socket.
         form: see :data:`channelsq.fragments.swaps.FORMS`.
 
     Raises:
-        Forbidden: the project's hook says so.
+        Forbidden: the project's hook says so, or the groups are on another layer than the socket.
         BrokerUnavailable: the layer does not answer.
         InvalidChannelLayerError: the layer is not configured any more.
     """
+    if ticket.alias != socket.alias:
+        raise Forbidden(f"its groups are on the layer {ticket.alias!r}, and its socket is on {socket.alias!r}")
     hook = conf.live_settings().may_join
     if hook:
         may_join, user = conf.import_dotted(hook), _user(ticket.user)
         for name in ticket.groups:
             if not may_join(user, name):
-                raise Forbidden(name)
+                raise Forbidden("it is forbidden")
     layer = channel_layers[ticket.alias].channel_layer
     for name in ticket.groups:
-        layer.group_add(page_group(name, form), channel)
+        layer.group_add(page_group(name, form), socket.channel)
     if ticket.user_group and conf.user_settings().join:
-        layer.group_add(ticket.user_group, channel)
+        layer.group_add(ticket.user_group, socket.channel)
     # After the joining: nothing can be missed between the two.
     return any(has_missed(layer, name, ticket.since) for name in ticket.groups)
 
@@ -88,12 +99,12 @@ def lost_note(form: str) -> str:
     return frame({"lost": True}) if form == LIBRARY else _REFRESH if form == TURBO else _NOTES.format("lost")
 
 
-def answer_connect(query: bytes, channel: str) -> dict[str, Any]:
+def answer_connect(query: bytes, socket: PageSocket) -> dict[str, Any]:
     """Return the answer to the handshake of htmx or Turbo.
 
     Args:
         query: its query string, with ``page_ticket`` and ``form``.
-        channel: its reply channel.
+        socket: the socket.
     """
     words = parse_qs(query.decode("ascii", "replace"))
     form = words.get("form", [HTMX])[0]
@@ -102,7 +113,7 @@ def answer_connect(query: bytes, channel: str) -> dict[str, Any]:
         return {"close": True}
     try:
         ticket = read(text)
-        is_stale = join(ticket, channel, form)
+        is_stale = join(ticket, socket, form)
     except InvalidTicket as error:
         if not error.expired:
             return {"close": True}
@@ -110,7 +121,7 @@ def answer_connect(query: bytes, channel: str) -> dict[str, Any]:
             return {"accept": True, "text": _REFRESH, "close": EXPIRED}
         return {"accept": True, "text": _NOTES.format("expired")}
     except (Forbidden, BrokerUnavailable, InvalidChannelLayerError) as error:
-        logger.info("%s: a page is refused: %r", channel, error, extra={"action": "page_refused"})
+        _log(socket, error)
         return {"close": True}
     if form == TURBO:
         is_stale = is_stale and time() - ticket.since > _NEW
@@ -118,14 +129,14 @@ def answer_connect(query: bytes, channel: str) -> dict[str, Any]:
     return {"accept": True, "text": note} if is_stale else {"accept": True}
 
 
-def answer_frame(text: str, channel: str) -> list[dict[str, Any]]:
+def answer_frame(text: str, socket: PageSocket) -> list[dict[str, Any]]:
     """Return the answers to a frame ``{"stream": "channelsq.page", "payload": {"join": [ticket, …]}}``.
 
     Without tickets it asks for a sign of life.
 
     Args:
         text: the frame.
-        channel: the reply channel of its socket.
+        socket: its socket.
 
     Raises:
         BadFrame: the frame has another form.
@@ -138,17 +149,23 @@ def answer_frame(text: str, channel: str) -> list[dict[str, Any]]:
         raise BadFrame(f"a frame about live pages has a list of at most {MOST} tickets")
     if not tickets:
         return [{"text": frame({"alive": True})}]
-    return [{"text": frame(_answer(ticket, channel))} for ticket in tickets]
+    return [{"text": frame(_answer(ticket, socket))} for ticket in tickets]
 
 
-def _answer(text: object, channel: str) -> dict[str, object]:
+def _answer(text: object, socket: PageSocket) -> dict[str, object]:
     shown = str(text)[:4096]
     try:
-        return {"joined": shown, "stale": join(read(text), channel, LIBRARY)}
+        return {"joined": shown, "stale": join(read(text), socket, LIBRARY)}
     except InvalidTicket as error:
         return {"refused": shown, "expired": error.expired, "error": str(error)}
-    except Forbidden:
-        return {"refused": shown, "expired": False, "error": "it is forbidden"}
+    except Forbidden as error:
+        _log(socket, error)
+        return {"refused": shown, "expired": False, "error": str(error)}
     except (BrokerUnavailable, InvalidChannelLayerError) as error:
-        logger.info("%s: a page waits: %r", channel, error, extra={"action": "page_refused"})
+        _log(socket, error)
         return {"unavailable": shown}
+
+
+def _log(socket: PageSocket, error: Exception) -> None:
+    text = "%s: a page does not join: %s"
+    logger.info(text, socket.channel, error, extra={"action": "page_refused", "connection": socket.channel})

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from channelsq import conf
 from channelsq.core import names
 from channelsq.exceptions import BadFrame, DenyConnection, InvalidTicket
-from channelsq.fragments.joining import answer_connect, answer_frame, is_of_page
+from channelsq.fragments.joining import PageSocket, answer_connect, answer_frame, is_of_page
 from channelsq.live.job_state import JobState
 from channelsq.live.jobs import Job, frame, group_of, html_group_of
 from channelsq.live.runs import shown_error, shown_result
@@ -36,7 +36,7 @@ def receive(message: Message) -> None:
         BadFrame: the frame has another form.
     """
     if message["text"].startswith(names.PAGE_FRAME):
-        for answer in answer_frame(message["text"], message.reply_channel.name):
+        for answer in answer_frame(message["text"], _page_socket(message)):
             message.reply_channel.send(answer)
         return
     try:
@@ -54,6 +54,10 @@ def receive(message: Message) -> None:
             _reply(message, {"ticket": str(text)[:400], "state": "refused", "error": str(error)})
         else:
             respond(message, text, ticket)
+
+
+def _page_socket(message: Message) -> PageSocket:
+    return PageSocket(message.reply_channel.name, message.reply_channel.channel_layer.alias)
 
 
 def _reply(message: Message, payload: dict[str, Any]) -> None:
@@ -129,7 +133,7 @@ def connect(message: Message) -> None:
         DenyConnection: the ticket is invalid.
     """
     if is_of_page(message["query_string"]):
-        answer = answer_connect(message["query_string"], message.reply_channel.name)
+        answer = answer_connect(message["query_string"], _page_socket(message))
         message.reply_channel.send(answer)
         return
     query = parse_qs(message["query_string"].decode("ascii", "replace"))

@@ -10,7 +10,7 @@ from typing import Any
 from channelsq import conf
 from channelsq.core import names
 from channelsq.exceptions import BadFrame
-from channelsq.fragments.joining import answer_connect, answer_frame, is_of_page, lost_note
+from channelsq.fragments.joining import PageSocket, answer_connect, answer_frame, is_of_page, lost_note
 from channelsq.fragments.page_groups import form_of
 from channelsq.interface.link.replies import Replies
 
@@ -30,9 +30,11 @@ class PageJoins:
 
     Args:
         root_path: the path under which the site is mounted, or "".
+        alias: the alias of the server's layer.
     """
 
-    def __init__(self, root_path: str) -> None:
+    def __init__(self, root_path: str, alias: str) -> None:
+        self._alias = alias
         settings = conf.live_settings()
         prefixes = (conf.forced_script_name(), root_path, "")
         self._paths = frozenset(prefix.rstrip("/") + settings.path for prefix in prefixes)
@@ -62,15 +64,16 @@ class PageJoins:
 
     def _answer_to(self, content: dict[str, Any] | str | bytes, channel: str) -> Callable[[], _Answers] | None:
         """Return a function that returns the answers to a message of a socket; None for one that workers answer."""
+        socket = PageSocket(channel, self._alias)
         if isinstance(content, str) and content.startswith(names.PAGE_FRAME):
             text = content
             is_ours = self._reads_tickets or text == names.PAGE_PING
-            return (lambda: answer_frame(text, channel)) if is_ours else None
+            return (lambda: answer_frame(text, socket)) if is_ours else None
         if not isinstance(content, dict) or "query_string" not in content:
             return None
         query: bytes = content["query_string"]
         if is_of_page(query):
-            return (lambda: [answer_connect(query, channel)]) if self._reads_tickets else None
+            return (lambda: [answer_connect(query, socket)]) if self._reads_tickets else None
         return None if b"ticket=" in query else lambda: [{"accept": True}]
 
     def stop(self) -> None:

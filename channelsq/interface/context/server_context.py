@@ -91,7 +91,7 @@ class ServerContext:
         #: The origins whose pages may open a WebSocket.
         self.origins = OriginPolicy.from_settings()
         #: Answers sockets of live pages.
-        self.page_joins = PageJoins(config.root_path)
+        self.page_joins = PageJoins(config.root_path, layer.alias)
         self.link = link_for(layer, self.stats)
         self.sockets: set[Socket] = set()
         #: The channels that no worker consumes.

@@ -14,7 +14,7 @@ from django.db import transaction
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.binding.live_templates import LiveTemplate
 from channelsq.delivery.pending import pending_message_store
-from channelsq.fragments.joining import join
+from channelsq.fragments.joining import PageSocket, join
 from channelsq.fragments.page_tickets import PageTicket
 from channelsq.fragments.swaps import LIBRARY
 from channelsq.layers import InMemoryChannelLayer
@@ -62,7 +62,7 @@ class Pages:
 
     def __init__(self, layer: InMemoryChannelLayer, group: str) -> None:
         self.layer, self.channel = layer, layer.new_channel("websocket.send!")
-        join(PageTicket((group,), "default", time.time(), None, ""), self.channel, LIBRARY)
+        join(PageTicket((group,), "default", time.time(), None, ""), PageSocket(self.channel, "default"), LIBRARY)
 
     def changes(self) -> list[tuple[str, str, str]]:
         """Return what came since the last call: actions, targets and fragments."""

@@ -10,13 +10,13 @@ import pytest
 from django.test import override_settings
 
 from channelsq.asgi import ChannelLayerWrapper
-from channelsq.fragments.joining import answer_connect, answer_frame
+from channelsq.fragments.joining import PageSocket, answer_connect, answer_frame
 from channelsq.fragments.page_tickets import PageTicket, issue
 from channelsq.layers import RedisChannelLayer
 from tests.support.layers import installed
 from tests.support.ports import free_port
 
-CHANNEL = "websocket.send.abc!def"
+SOCKET = PageSocket("websocket.send.abc!def", "default")
 
 
 @pytest.fixture
@@ -30,6 +30,13 @@ def ticket(alias: str = "default") -> str:
     return issue(PageTicket(("room",), alias, time.time(), None, ""))
 
 
+@pytest.mark.usefixtures("away")
+def test_a_socket_of_another_layer_is_refused() -> None:
+    (answer,) = answer_frame(frame(ticket("other")), SOCKET)
+    error = json.loads(answer["text"])["payload"]["error"]
+    assert error == "its groups are on the layer 'other', and its socket is on 'default'"
+
+
 def frame(*tickets: str) -> str:
     return json.dumps({"stream": "channelsq.page", "payload": {"join": tickets}}, separators=(",", ":"))
 
@@ -37,16 +44,16 @@ def frame(*tickets: str) -> str:
 @pytest.mark.parametrize("alias", ["default", "gone"])
 @pytest.mark.usefixtures("away")
 def test_a_page_is_told_to_try_again(alias: str) -> None:
-    text = ticket(alias)
-    (answer,) = answer_frame(frame(text), CHANNEL)
+    text, socket = ticket(alias), SOCKET._replace(alias=alias)
+    (answer,) = answer_frame(frame(text), socket)
     assert json.loads(answer["text"])["payload"] == {"unavailable": text}
     query = f"form=htmx&page_ticket={text}".encode()
-    assert answer_connect(query, CHANNEL) == {"close": True}  # htmx and Turbo try again after any refusal
+    assert answer_connect(query, socket) == {"close": True}  # htmx and Turbo try again after any refusal
 
 
 @pytest.mark.usefixtures("away")
 def test_a_question_for_a_sign_of_life_needs_no_layer() -> None:
-    (answer,) = answer_frame(frame(), CHANNEL)
+    (answer,) = answer_frame(frame(), SOCKET)
     assert json.loads(answer["text"])["payload"] == {"alive": True}
 
 
@@ -62,6 +69,6 @@ def test_a_hook_is_asked_before_the_layer() -> None:
     globals()["forbidding"] = may_join
     with override_settings(CHANNEL_LIVE={"may_join": f"{__name__}.forbidding"}):
         deleted = issue(PageTicket(("room",), "default", time.time(), "999999", ""))
-        (answer,) = answer_frame(frame(deleted), CHANNEL)
+        (answer,) = answer_frame(frame(deleted), SOCKET)
     assert json.loads(answer["text"])["payload"]["error"] == "it is forbidden"
     assert asked == [(False, "room")]

@@ -15,7 +15,7 @@ from channelsq import Group, User
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.delivery.pending import pending_message_store
 from channelsq.exceptions import MessageTooLarge
-from channelsq.fragments.joining import join
+from channelsq.fragments.joining import PageSocket, join
 from channelsq.fragments.page_groups import form_of, has_missed, page_group
 from channelsq.fragments.page_tickets import PageTicket
 from channelsq.fragments.swaps import FORMS, HTMX, LIBRARY, TURBO
@@ -42,10 +42,14 @@ def layer(settings: Any) -> Iterator[InMemoryChannelLayer]:
         yield layer
 
 
+def new_socket(layer: InMemoryChannelLayer) -> PageSocket:
+    return PageSocket(layer.new_channel("websocket.send!"), "default")
+
+
 def joined(layer: InMemoryChannelLayer, name: str, form: str) -> str:
     """Return the reply channel of a socket whose page has joined a group."""
     channel = layer.new_channel("websocket.send!")
-    join(PageTicket((name,), "default", time.time(), None, ""), channel, form)
+    join(PageTicket((name,), "default", time.time(), None, ""), PageSocket(channel, "default"), form)
     return channel
 
 
@@ -125,13 +129,13 @@ def test_fragments_of_a_consumer_leave_if_it_succeeds(layer: InMemoryChannelLaye
 
 def test_a_page_that_joins_later_is_told_whether_it_missed_something(layer: InMemoryChannelLayer) -> None:
     before = PageTicket(("quiet", "room"), "default", time.time(), None, "")
-    assert join(before, layer.new_channel("websocket.send!"), LIBRARY) is False
+    assert join(before, new_socket(layer), LIBRARY) is False
     Group("other").render("row.html", {"pk": 1})
-    assert join(before, layer.new_channel("websocket.send!"), LIBRARY) is False
+    assert join(before, new_socket(layer), LIBRARY) is False
     Group("room").render("row.html", {"pk": 1})
-    assert join(before, layer.new_channel("websocket.send!"), HTMX) is True
+    assert join(before, new_socket(layer), HTMX) is True
     after = before._replace(since=time.time())
-    assert join(after, layer.new_channel("websocket.send!"), LIBRARY) is False
+    assert join(after, new_socket(layer), LIBRARY) is False
 
 
 def test_mistakes_are_named(layer: InMemoryChannelLayer) -> None:

@@ -67,6 +67,7 @@ const elements = new Set();
 
 /** Changes that wait until the page is loaded; null while it is not. */
 let waiting = null;
+let isLoading = false;
 let isAgain = false;
 
 function later(work) {
@@ -113,10 +114,12 @@ async function load() {
 
 async function refresh() {
   if (waiting !== null) {
-    isAgain = true;
+    isAgain = isLoading;
     return;
   }
   waiting = [];
+  await pause(0.02); // several elements of a page have missed something at the same time
+  isLoading = true;
   try {
     do {
       isAgain = false;
@@ -131,6 +134,7 @@ async function refresh() {
   } finally {
     const changes = waiting;
     waiting = null;
+    isLoading = false;
     for (const work of changes) work();
     for (const element of elements) element.dispatchEvent(new CustomEvent("channelsq:refresh", { bubbles: true }));
   }
