@@ -19,6 +19,7 @@ OF_THE_WHOLE = {
     "exports",
     "foreign_privates",
     "fuzz_targets",
+    "hosted_checks",
     "house",
     "layout",
     "prose",
