@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from channelsq.exceptions import InvalidRouting
 from channelsq.interface.basis.config import ConfigError, InterfaceConfig, read_config
 from channelsq.interface.basis.packages import check_packages
 from channelsq.interface.basis.project_setup import choose_settings, import_from_here, set_up, show_logs
+from channelsq.interface.basis.sockets import passed_sockets
 from channelsq.interface.supervision.supervised import Supervised
 from channelsq.interface.supervision.supervisor import Address, Supervisor, Together
 
@@ -36,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_packages()  # before these packages are imported
         if config.workers and supervised is None:
             show_logs(config.verbosity)
-            return Supervisor(_together(config, given)).run()
+            sockets = passed_sockets()
+            config = _listening_on(config, sockets)
+            return Supervisor(_together(config, given), sockets).run()
         _run(config, supervised)
     except ConfigError as error:
         print(f"channelsq interface: {error}", file=sys.stderr)  # noqa: T201
@@ -52,6 +57,16 @@ def _together(config: InterfaceConfig, argv: Sequence[str]) -> Together:
         config.drain_delay + config.drain_window,
         config.unix_socket,
     )
+
+
+def _listening_on(config: InterfaceConfig, sockets: Sequence[socket.socket]) -> InterfaceConfig:
+    """Return the settings with the address of sockets that a service manager has passed, if there are any."""
+    if not sockets:
+        return config
+    name = sockets[0].getsockname()
+    if isinstance(name, (str, bytes)):
+        return replace(config, unix_socket=None)
+    return replace(config, unix_socket=None, host=name[0], port=name[1])
 
 
 def _run(config: InterfaceConfig, supervised: Supervised | None) -> None:
@@ -82,7 +97,8 @@ def _serve(config: InterfaceConfig, supervised: Supervised | None) -> None:
             extra={"action": "embedded_workers"},
         )
     if supervised is None:
-        run(config, layer, companions=companions)
+        sockets = passed_sockets()
+        run(_listening_on(config, sockets), layer, companions=companions, sockets=sockets)
         return
 
     def listening(server: InterfaceServer) -> None:

@@ -52,6 +52,41 @@ def bind(host: str, port: int, *, shared: bool = False, option: str = "--port") 
     return sockets
 
 
+#: The first file descriptor that a service manager passes, see sd_listen_fds(3).
+_FIRST_PASSED = 3
+
+
+def passed_sockets() -> list[socket.socket]:
+    """Return the sockets that systemd, or another service manager, has opened for this process; none if it has not.
+
+    A further call returns none, and child processes do not take them for theirs.
+
+    Raises:
+        ConfigError: what was passed is not a listening stream socket.
+    """
+    pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isascii() or not count.isdigit():
+        return []
+    sockets = []
+    for fd in range(_FIRST_PASSED, _FIRST_PASSED + int(count)):
+        try:
+            passed = socket.socket(fileno=fd)
+            is_listening = passed.type == socket.SOCK_STREAM and passed.getsockopt(
+                socket.SOL_SOCKET, getattr(socket, "SO_ACCEPTCONN", 0)
+            )
+        except OSError:
+            is_listening = 0
+        if not is_listening:
+            raise ConfigError(
+                f"LISTEN_FDS is {count}, but file descriptor {fd} is not a listening stream socket; use ListenStream= "
+                "with Accept=no in the socket unit"
+            )
+        passed.setblocking(False)
+        sockets.append(passed)
+    return sockets
+
+
 def cannot_listen(where: str, error: OSError, option: str) -> str:
     """Return the error text for an unusable address, and for the option that sets another."""
     remedies = {
@@ -86,6 +121,8 @@ def check_unix_socket(path: str) -> None:
 
 
 def url_of(host: str, bound: socket.socket) -> str:
-    """Return the URL of a socket that is bound to an address of ``host``."""
+    """Return the URL of a socket that is bound to an address of ``host``; its path if it is a Unix socket."""
+    if bound.family == getattr(socket, "AF_UNIX", None):
+        return f"unix:{bound.getsockname()}"
     port = bound.getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -160,8 +160,6 @@ class InterfaceServer(uvicorn.Server):
     def _find_url(self) -> str:
         if not self._sockets:
             return f"unix:{self._settings.unix_socket}"
-        if self._sockets[0].family == getattr(socket, "AF_UNIX", None):
-            return f"unix:{self._sockets[0].getsockname()}"
         return url_of(self._settings.host, self._sockets[0])
 
     @contextlib.contextmanager

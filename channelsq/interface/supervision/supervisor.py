@@ -106,17 +106,19 @@ class Supervisor:
 
     Args:
         together: the values that the processes have in common.
+        sockets: bound sockets to listen on, instead of the addresses; closed at the end.
 
     Raises:
         ConfigError: the system does not support several processes.
     """
 
-    def __init__(self, together: Together) -> None:
+    def __init__(self, together: Together, sockets: Sequence[socket.socket] = ()) -> None:
         if os.name != "posix":
             raise ConfigError(
                 "--workers needs a POSIX system; leave it out, and start several processes on other ports"
             )
         self._together = together
+        self._sockets = list(sockets)
         #: The sockets of each process, by address.
         self._slots: list[list[list[socket.socket]]] = [[] for _ in range(together.workers)]
         #: The current processes, by number.
@@ -153,6 +155,9 @@ class Supervisor:
                 os.close(self._life_read)
 
     def _bind(self) -> None:
+        if self._sockets:
+            self._share(self._sockets)
+            return
         path = self._together.unix_socket
         if path is not None:
             check_unix_socket(path)
