@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+from contextvars import ContextVar
 from typing import Any
 
 from celery import current_task
@@ -22,6 +23,9 @@ logger = logging.getLogger("channelsq.live")
 
 #: The attribute of ``task.request`` with the run.
 _ATTRIBUTE = "channelsq_live_run"
+
+#: The run in this context, also in the thread where asgiref runs a coroutine of the task.
+_here: ContextVar[LiveRun | None] = ContextVar("channelsq_live_run", default=None)
 
 #: Seconds for which the end of a task waits for a layer that is away, and for which its report is kept then.
 _PATIENCE, _KEPT = 5.0, 60.0
@@ -60,6 +64,8 @@ class LiveRun:
         self._heard_at = time.monotonic()
         self._listeners = 0
         setattr(self.request, _ATTRIBUTE, self)
+        self._outer = _here.get()
+        _here.set(self)
 
     @property
     def is_last(self) -> bool:
@@ -165,6 +171,7 @@ class LiveRun:
         if not _insist(end.send, deadline):
             reporter.wake(end, time.monotonic() + 1.0)
         delattr(self.request, _ATTRIBUTE)
+        _here.set(self._outer)
 
 
 class _Look:
@@ -276,9 +283,12 @@ def dependents_of(request: Any, job: str) -> tuple[list[int], bool]:
 
 
 def current_run() -> LiveRun | None:
-    """Return the run of the live task that this thread executes; None if there is none."""
+    """Return the run of the live task that this thread or coroutine executes; None if there is none."""
     task: Any = current_task  # a proxy, which is false outside of tasks
-    return getattr(task.request, _ATTRIBUTE, None) if task else None
+    if task:
+        return getattr(task.request, _ATTRIBUTE, None)
+    run = _here.get()
+    return run if run is not None and hasattr(run.request, _ATTRIBUTE) else None
 
 
 def inherit(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:
