@@ -34,7 +34,9 @@ PAGES: list[tuple[str, str, list[str]]] = [
     ("layers", "Layers", ["channelsq.layers"]),
     ("test", "For tests", ["channelsq.test", "channelsq.pytest_plugin", "channelsq.test.contract"]),
     ("live", "Live tasks", ["channelsq.live", "channelsq.live.middleware"]),
-    ("contrib", "The live admin", ["channelsq.contrib.admin"]),
+    ("contrib", "The live admin, and the backend of django.tasks", [
+        "channelsq.contrib.admin", "channelsq.contrib.django_tasks",
+    ]),
     ("client", "The client in Python", ["channelsq.client"]),
 ]  # fmt: skip
 

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+from contextvars import ContextVar
 from typing import Any
 
 from celery import current_task
@@ -23,14 +24,8 @@ logger = logging.getLogger("channelsq.live")
 #: The attribute of ``task.request`` with the run.
 _ATTRIBUTE = "channelsq_live_run"
 
-
-class _Thread(threading.local):
-    """The runs of a thread that have begun and not finished; a task may run another one in place."""
-
-    runs: tuple[LiveRun, ...] = ()
-
-
-_here = _Thread()
+#: The run in this context, also in the thread where asgiref runs a coroutine of the task.
+_here: ContextVar[LiveRun | None] = ContextVar("channelsq_live_run", default=None)
 
 #: Seconds for which the end of a task waits for a layer that is away, and for which its report is kept then.
 _PATIENCE, _KEPT = 5.0, 60.0
@@ -69,7 +64,8 @@ class LiveRun:
         self._heard_at = time.monotonic()
         self._listeners = 0
         setattr(self.request, _ATTRIBUTE, self)
-        _here.runs = (*_here.runs, self)
+        self._outer = _here.get()
+        _here.set(self)
 
     @property
     def is_last(self) -> bool:
@@ -177,7 +173,7 @@ class LiveRun:
                 reporter.wake(end, time.monotonic() + 1.0)
         finally:
             delattr(self.request, _ATTRIBUTE)
-            _here.runs = tuple(run for run in _here.runs if run is not self)
+            _here.set(self._outer)
 
 
 class _Look:
@@ -289,14 +285,13 @@ def dependents_of(request: Any, job: str) -> tuple[list[int], bool]:
 
 
 def current_run() -> LiveRun | None:
-    """Return the run of the live task that this thread executes; None if there is none."""
+    """Return the run of the live task that this thread or coroutine executes; None if there is none."""
     task: Any = current_task  # a proxy, which is false outside of tasks
-    if not task:
-        return None
-    request = task.request
-    if request.called_directly and _here.runs:  # a task that the running one calls as a function
-        return _here.runs[-1]
-    return getattr(request, _ATTRIBUTE, None)
+    if task and not task.request.called_directly:
+        return getattr(task.request, _ATTRIBUTE, None)
+    # In a coroutine, or in a task that the running one calls as a function.
+    run = _here.get()
+    return run if run is not None and hasattr(run.request, _ATTRIBUTE) else None
 
 
 def inherit(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:

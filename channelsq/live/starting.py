@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from celery import Task
 from celery.canvas import Signature
@@ -81,8 +81,19 @@ class LiveTask:
         return cancel(self.job)
 
 
+class FrameworkTask(Protocol):
+    """A task of Django's own framework, ``django.tasks``."""
+
+    @property
+    def module_path(self) -> str:
+        """The path of its function."""
+
+    def get_backend(self) -> Any:
+        """Return the backend that runs it."""
+
+
 def start(
-    signature: Signature[Any],
+    signature: Signature[Any] | FrameworkTask,
     to: Any = None,
     *,
     may_cancel: bool | None = None,
@@ -94,18 +105,22 @@ def start(
     In a database transaction the task is sent after the commit.
 
     Args:
-        signature: what to run, such as ``import_csv.s(path)`` or a chain, group or chord.
+        signature: what to run, such as ``import_csv.s(path)`` or a chain, group or chord; or a task of ``django.tasks``
+            whose backend is :class:`channelsq.contrib.django_tasks.CeleryBackend`.
         to: the audience: ``message.reply_channel``, a :class:`~channelsq.User`, a :class:`~channelsq.Group`, or a list
             of these.  Without it, pages follow the task by its ticket.
         may_cancel: whether pages of the audience may cancel it; by default if it consists of sockets and users.
         layer: the alias of the layer, if there is no ``to``.
-        options: for Celery's ``apply_async``.
+        options: for Celery's ``apply_async``.  For a task of ``django.tasks`` its arguments are here, as ``args`` and
+            ``kwargs``.
 
     Raises:
         TypeError: ``signature`` or ``to`` is something else.
         InvalidChannelLayerError: the layer has no place for the task's state.
         BrokerUnavailable: the layer, or Celery's broker, does not answer.
     """
+    if not isinstance(signature, Signature) and hasattr(signature, "get_backend"):
+        signature = _signature_of(signature, options.pop("args", ()), options.pop("kwargs", {}))
     if isinstance(signature, Task) or not isinstance(signature, Signature):
         name = getattr(signature, "name", "task")
         raise TypeError(f"start() takes a signature such as {name}.s(…), not {signature!r}")
@@ -136,6 +151,19 @@ def start(
 
     _after_commit(begin)
     return live
+
+
+def _signature_of(task: FrameworkTask, args: Any, kwargs: Any) -> Signature[Any]:
+    """Return the Celery signature of a task of ``django.tasks``."""
+    backend = task.get_backend()
+    make = getattr(backend, "signature", None)
+    if make is None:
+        raise TypeError(
+            f"start() takes tasks of django.tasks whose backend is channelsq.contrib.django_tasks.CeleryBackend; "
+            f"{task.module_path} has a {type(backend).__name__}"
+        )
+    signature: Signature[Any] = make(task, args, kwargs)
+    return signature
 
 
 def _after_commit(work: Callable[[], None]) -> None:

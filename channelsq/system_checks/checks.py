@@ -13,6 +13,7 @@ channelsq.E005     the groups have no Redis
 channelsq.E007     a layer other than the default one cannot be used, or shares another's queues
 channelsq.E008     a consumer is a coroutine function
 channelsq.E009     a layer's Redis is too old for its channels (``check --deploy``)
+channelsq.E010     TASKS names a backend of channelsq, and this Django has no django.tasks
 channelsq.W001     CHANNEL_LAYERS is missing
 channelsq.W002     ALLOWED_HOSTS is empty outside DEBUG
 channelsq.W003     "channelsq" is below "django.contrib.staticfiles"
@@ -23,6 +24,7 @@ channelsq.W008     the broker is reached over the internet without TLS (``check 
 channelsq.W009     a route's channel has almost the name of a channel of the interface server
 channelsq.W010     the project has a Celery app that Django does not import
 channelsq.W011     a class gets only some of the channels that it handles
+channelsq.W012     a backend of TASKS cannot read results, although Celery has a result backend
 =================  =====================================================================
 """
 
@@ -38,6 +40,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import django
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
@@ -153,8 +156,8 @@ def _is_multi_process_command(argv: Sequence[str]) -> bool:
 
 
 def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Return W002, W003 and W010."""
-    found = _check_celery_app()
+    """Return E010, W002, W003 and W010."""
+    found = _check_celery_app() + _check_tasks()
     if not settings.DEBUG and not settings.ALLOWED_HOSTS:
         found.append(
             checks.Warning(
@@ -174,6 +177,22 @@ def check_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Che
             )
         )
     return found
+
+
+def _check_tasks() -> list[CheckMessage]:
+    """Return E010; Django 5.2 does not read TASKS."""
+    tasks = getattr(settings, "TASKS", None)
+    if django.VERSION >= (6, 0) or not isinstance(tasks, dict):
+        return []
+    return [
+        checks.Error(
+            f"TASKS[{alias!r}] needs django.tasks, and this is Django {django.get_version()}.",
+            hint="Install Django 6.0 or later, or call the function as a Celery task.",
+            id="channelsq.E010",
+        )
+        for alias, params in tasks.items()
+        if str(params.get("BACKEND", "")).startswith("channelsq.")
+    ]
 
 
 def _check_celery_app() -> list[CheckMessage]:

@@ -78,7 +78,7 @@ class Swarm(Sockets):
         #: The same of each socket, by number.
         self.times_of: defaultdict[int, list[float]] = defaultdict(list)
         self._stopping = False
-        self._patience = 0.0
+        self._patience = self._quiet = 0.0
 
     def start(self) -> None:
         """Open the sockets; returns when each has had an answer."""
@@ -92,9 +92,14 @@ class Swarm(Sockets):
         wait_until(lambda: len(self.times) >= goal or self.failures, f"{answers} more answers", timeout)
         assert not self.failures, self.failures
 
-    def stop(self, patience: float = 30.0) -> set[str]:
-        """Send no more, wait for what is unanswered for up to ``patience`` seconds; gives what stayed so."""
-        self._patience = patience
+    def stop(self, patience: float = 30.0, quiet: float = 30.0) -> set[str]:
+        """Send no more, wait for what is unanswered; gives what stayed so.
+
+        Args:
+            patience: seconds to wait at most.
+            quiet: seconds in which no socket gets an answer, after which the rest counts as lost.
+        """
+        self._patience, self._quiet = patience, quiet
         self._stopping = True
         self.join(patience + 30)
         return self.sent - set(self.answers)
@@ -141,7 +146,8 @@ class Swarm(Sockets):
                 await socket.send(text)
                 await asyncio.sleep(random.uniform(0.0, 0.05))
             end = time.monotonic() + self._patience
-            while mine and time.monotonic() < end and not reader.done():
+            began = time.monotonic()
+            while mine and time.monotonic() < min(end, max(began, self.times[-1]) + self._quiet) and not reader.done():
                 await asyncio.sleep(0.02)
             if reader.done():
                 reader.result()

@@ -122,7 +122,8 @@ def _no_logging(**kwargs: object) -> None:
 def app(server: RedisServer, proxy: Proxy, url: str) -> Iterator[Celery]:
     """A project that publishes over the late link."""
     with as_before():
-        app = Celery("same_process", set_as_current=False)
+        # Without Celery's fixup for Django, whose receivers of signals would stay in this process.
+        app = Celery("same_process", set_as_current=False, fixups=[])
         app.conf.update(
             broker_write_url=f"redis-streams://127.0.0.1:{proxy.port}/0",
             broker_read_url=url,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from channelsq.contrib import django_tasks
 from channelsq.handler import AsgiHandler, AsgiRequest, ViewConsumer
 from channelsq.interface.basis.config import OPTIONS, parser
 from channelsq.interface.basis.counters import Counters
@@ -354,6 +355,7 @@ def test_every_check_is_there() -> None:
 
 def test_every_check_is_raised_somewhere() -> None:
     source = inspect.getsource(checks).partition('"""')[2].partition('"""')[2] + inspect.getsource(routing_checks)
+    source += inspect.getsource(django_tasks.backend)
     ids = {row[0].strip("`") for row in rows(DOCS / "settings.md") if row[0].startswith("`channelsq.")}
     assert {each for each in ids if re.search(r"[EW]\d{3}$", each)} == set(re.findall(r"channelsq\.[EW]\d{3}", source))
 

@@ -75,6 +75,7 @@ PUBLIC = {
         "LayerFixtures", "MakeLayer", "Unique",
     ],
     "channelsq.contrib.admin": ["LiveAdminMixin"],
+    "channelsq.contrib.django_tasks": ["CeleryBackend"],
     "channelsq.client": [
         "Client", "ClientStream", "ClientTask", "TaskReport", "TextChange", "ClientError", "ClientClosed", "QueueFull",
         "TaskFailed",

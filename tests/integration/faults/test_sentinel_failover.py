@@ -101,7 +101,7 @@ def outlast(stack: Stack, old: RedisServer, swarm: Swarm, began: float, sent: se
     wait_until(lambda: swarm.times[-1] > began + took, "an answer after the failover")
     assert swarm.longest_gap(began) < took + BACK_WITHIN
     swarm.wait_for(300)
-    lost = swarm.stop(patience=10)  # also asserts that no socket was closed
+    lost = swarm.stop(patience=10, quiet=4)  # also asserts that no socket was closed
     assert lost <= sent - answered, "lost is only what was under way"
     assert len(lost) <= stack.given_up - before
     assert len(lost) <= SOCKETS * WINDOW
@@ -145,7 +145,7 @@ def test_an_operator_orders_a_failover(stack: Stack) -> None:
     wait_until(lambda: stack.sentinels.role(old) == "slave", "the old primary to be a replica", 30)
     swarm.wait_for(300)
     assert swarm.longest_gap(began) < took + BACK_WITHIN
-    lost = swarm.stop(patience=10)
+    lost = swarm.stop(patience=10, quiet=4)
     assert len(lost) <= stack.given_up - before
     assert len(lost) <= SOCKETS * WINDOW
 

@@ -174,7 +174,7 @@ def test_a_server_is_killed_and_comes_back_empty(stack: Stack) -> None:
     stack.servers[0].start()
     swarm.wait_for(200)
     wait_until(stack.serves, "an answer to a new socket")
-    lost = swarm.stop(patience=15)
+    lost = swarm.stop(patience=15, quiet=4)
     assert len(lost) <= stack.given_up - before
     assert len(lost) <= SOCKETS
     runs = stack.runs()
@@ -205,7 +205,7 @@ def test_a_server_is_frozen(stack: Stack) -> None:
     finally:
         stack.process_of(1).signal(signal.SIGCONT)
     swarm.wait_for(200)
-    swarm.stop(patience=15)
+    swarm.stop(patience=15, quiet=4)
     runs = stack.runs()
     assert max(runs.values()) <= 2
     assert len([text for text, times in runs.items() if times > 1]) <= SOCKETS

@@ -248,6 +248,6 @@ def test_redis_is_restarted_empty(stack: Stack) -> None:
     wait_until(stack.serves, "an answer to a new socket")
     assert time.monotonic() - back < BACK_WITHIN
     swarm.wait_for(200)
-    lost = swarm.stop(patience=8)
+    lost = swarm.stop(patience=8, quiet=4)
     assert len(lost) <= stack.given_up - before
     assert len(lost) <= SOCKETS

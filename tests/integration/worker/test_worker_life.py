@@ -61,7 +61,7 @@ def test_database_connections_are_kept(start_worker: StartWorker, client: LayerC
     assert len(set(used)) == 1
 
 
-@pytest.mark.ways(r"^(?!.*gevent).*(redis-streams|threads)")
+@pytest.mark.ways(r"threads|prefork-redis-streams")  # a way for each broker, and for processes
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", POOLS)
 def test_warm_shutdown_finishes_what_runs(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
@@ -89,7 +89,7 @@ def test_control_shutdown(start_worker: StartWorker, client: LayerClient, broker
     assert client.receive() == {"done": 1}
 
 
-@pytest.mark.ways(r"^(?!.*gevent).*(redis-streams|threads)")
+@pytest.mark.ways(r"threads|prefork-redis-streams")  # a way for each broker, and for processes
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_killed_workers_message_is_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:
@@ -140,7 +140,7 @@ def test_a_message_that_was_read_in_time_does_not_expire_with_its_worker(
     assert client.receive() == {"done": 1}
 
 
-@pytest.mark.ways("prefork-redis")
+@pytest.mark.ways("prefork-redis-streams")
 @pytest.mark.parametrize("broker", BROKERS, indirect=True)
 @pytest.mark.parametrize("pool", POOLS)
 def test_at_most_once_is_not_taken_over(start_worker: StartWorker, client: LayerClient, pool: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from celery import Celery
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
@@ -20,6 +21,7 @@ from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer
 from channelsq.live import listeners, progress, start, stream, task_hooks
 from channelsq.live.job_state import JobState
 from channelsq.live.jobs import Job, group_of
+from channelsq.live.runs import current_run
 from channelsq.live.tickets import read
 from tests.support.layers import installed
 from tests.support.waiting import wait_until
@@ -35,6 +37,18 @@ def add(*numbers: int) -> int:
         print("text", file=out)
     assert listeners() == 1
     return sum(numbers)
+
+
+@app.task
+def add_in_coroutine(*numbers: int) -> int:
+    async def report() -> int:
+        progress(1, 2, "half")
+        with stream() as out:
+            print("text", file=out)
+        add.delay(7)
+        return sum(numbers)
+
+    return async_to_sync(report)()
 
 
 @app.task
@@ -59,6 +73,15 @@ def test_a_task_that_runs_in_place_is_live() -> None:
     assert str(live) == live.id
     assert read(live.ticket).may_cancel
     assert not live.cancel()  # it has ended
+
+
+def test_a_coroutine_of_a_task_reports() -> None:
+    """It runs in another thread."""
+    status = start(add_in_coroutine.s(1, 2)).status()
+    assert status is not None
+    assert (status["state"], status["text"], status["result"]) == ("success", "half", 3)
+    progress(1)  # of no task; nothing is left of the run
+    assert current_run() is None
 
 
 def test_a_failure_in_place() -> None:
