@@ -11,6 +11,7 @@
 #   make types      mypy --strict, on the tests too
 #   make reference  write docs/reference/ from the docstrings
 #   make package    build the distributions, and try them in empty environments (ARGS="--keep dist" to have them)
+#   make release    set VERSION=0.2.0, run everything, commit, tag and build (uploads nothing)
 #   make npm        pack the browser library for npm into dist/ (needs Node.js)
 #   make autobahn   the WebSocket test suite of Autobahn, some minutes (ARGS='"7.*" -7.1.*' for some cases)
 #   make chaos      processes killed, frozen and cut off for five minutes (ARGS="--seconds 60 --seed 7 --sockets 200")
@@ -18,7 +19,7 @@
 #   make bench      the benchmarks, about half an hour (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-ways matrix lint format types package npm reference autobahn chaos fuzz bench venv clean
+.PHONY: help run test coverage test-ways matrix lint format types package npm release reference autobahn chaos fuzz bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
@@ -76,6 +77,9 @@ package: .venv/.ready
 
 npm: .venv/.ready
 	$(BIN)/python .ci/npm.py $(ARGS)
+
+release: .venv/.ready
+	$(BIN)/python .ci/release.py $(VERSION)
 
 reference: .venv/.ready
 	$(BIN)/python docs/make_reference.py
