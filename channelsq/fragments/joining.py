@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AnonymousUser
 
 from channelsq import conf
 from channelsq.asgi import channel_layers
@@ -79,6 +78,8 @@ def join(ticket: PageTicket, socket: PageSocket, form: str) -> bool:
 
 
 def _user(key: str | None) -> Any:
+    from django.contrib.auth.models import AnonymousUser  # an interface server's settings may lack Django's apps
+
     if key is None:
         return AnonymousUser()
     model: Any = get_user_model()
