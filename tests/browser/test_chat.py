@@ -126,7 +126,7 @@ def test_pushes_from_a_view_a_task_and_a_shell(chromium: Browser, enter_lobby: E
     page.fill("[name=password]", PASSWORD)
     page.click("main button")
     page.fill("#text", "from a view")
-    page.click("#composer button")
+    page.click("#composer > button")
     expect(page.locator("#log .message").last.locator(".text")).to_have_text("from a view")
     context.close()
     alice.sees("from a view", by="bob")

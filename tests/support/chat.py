@@ -99,7 +99,7 @@ class ChatUser:
         """Type a message and send it."""
         self.page.fill("#text", text)
         if self.phone:
-            self.page.click("#composer button")
+            self.page.click("#composer > button")
         else:
             self.page.press("#text", "Enter")
 

@@ -90,7 +90,11 @@ class Page:
         consumer(message, **kwargs)
 
     def received(self) -> list[dict[str, Any]]:
-        """The frames since the last look; those that are no text stay as they are."""
+        """Return the frames of the room since the last call; those without a text stay as they are."""
+        return [frame for frame in self.all_received() if frame.get("type") not in ("said", "unread")]
+
+    def all_received(self) -> list[dict[str, Any]]:
+        """Return all frames since the last call, also notices of the site."""
         frames: list[dict[str, Any]] = []
         while True:
             channel, content = self.layer.receive([self.channel])
@@ -128,7 +132,7 @@ class TestConnect:
         page.connect()
         accept, welcome, join = page.received()
         assert accept == {"accept": True}
-        assert welcome == {"type": "welcome", "messages": [], "people": ["alice"]}
+        assert welcome == {"type": "welcome", "messages": [], "people": ["alice"], "jobs": []}
         assert (join["type"], join["user"], join["people"]) == ("join", "alice", ["alice"])
 
     def test_others_are_told(self, layer: ChannelLayerWrapper, alices: Page, bob: User) -> None:

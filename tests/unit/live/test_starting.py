@@ -17,9 +17,10 @@ from channelsq import Channel, Group, conf
 from channelsq.asgi import ChannelLayerWrapper
 from channelsq.exceptions import InvalidChannelLayerError, PublicError
 from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer
-from channelsq.live import listeners, progress, start, stream, task_hooks
+from channelsq.live import LiveTask, listeners, progress, start, stream, task_hooks
 from channelsq.live.job_state import JobState
 from channelsq.live.jobs import Job, group_of
+from channelsq.live.runs import current_run
 from channelsq.live.tickets import read
 from tests.support.layers import installed
 from tests.support.waiting import wait_until
@@ -59,6 +60,34 @@ def test_a_task_that_runs_in_place_is_live() -> None:
     assert str(live) == live.id
     assert read(live.ticket).may_cancel
     assert not live.cancel()  # it has ended
+
+
+@app.task
+def cancel_itself() -> None:
+    live = started[-1]
+    assert live.cancel()
+    progress(1, 2)
+    run = current_run()
+    assert run is not None
+    wait_until(lambda: run.is_cancelled, "the run to hear of it")
+    progress(2, 2)
+
+
+started: list[LiveTask] = []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_task_in_place_is_cancelled_without_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise AssertionError("a worker was asked, and there is none")
+
+    monkeypatch.setattr(app.control, "revoke", refuse)
+    with transaction.atomic():  # the task runs after the block, when the test has its handle
+        live = start(cancel_itself.s())
+        started.append(live)
+    status = live.status()
+    assert status is not None
+    assert status["state"] == "revoked"
 
 
 def test_a_failure_in_place() -> None:
