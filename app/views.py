@@ -116,6 +116,14 @@ class LoginView(auth.LoginView):
 
     template_name = "app/login.html"
 
+    def get_form_kwargs(self) -> dict[str, Any]:
+        """Fill in the form for the demo's user whose button was pressed."""
+        kwargs = super().get_form_kwargs()
+        name = self.request.POST.get("demo_user")
+        if name in demo_users.offered():
+            kwargs["data"] = {"username": name, "password": demo_users.PASSWORD}
+        return kwargs
+
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Add the names and the password of the demo's users."""
         offered = {"demo_users": demo_users.offered(), "demo_password": demo_users.PASSWORD}

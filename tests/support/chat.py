@@ -47,11 +47,11 @@ class ChatUser:
         )
         self.context.set_default_timeout(20_000)
         self.page: Page = self.context.new_page()
-        #: Every WebSocket that the page has opened so far.
+        #: Every WebSocket that the pages of rooms have opened so far.
         self.sockets: list[WebSocket] = []
         #: What went wrong in the page.
         self.errors: list[str] = []
-        self.page.on("websocket", lambda socket: self.sockets.append(socket))
+        self.page.on("websocket", lambda socket: self.sockets.append(socket) if "/chat/" in socket.url else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
 

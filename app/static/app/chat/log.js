@@ -23,7 +23,7 @@ export function messageItem({ user, text, at, id, mentions, file, source, badge 
     item.id = `message-${id}`;
   }
   item.classList.toggle("own", user === me);
-  item.querySelector(".initial").textContent = Array.from(user)[0];
+  item.querySelector(".initial").dataset.initial = Array.from(user)[0];
   item.querySelector(".user").textContent = user;
   if (badge) item.querySelector(".user").after(" ", badgeOf(source, badge));
   const content = item.querySelector(".text");
