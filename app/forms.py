@@ -54,7 +54,7 @@ class MessageForm(forms.Form):
             return data
         upload, text = data.get("file"), data["text"]
         if not text and not upload:
-            raise forms.ValidationError({"text": "This field is required."})
+            raise forms.ValidationError({"text": "Write a message, or choose a file."})
         data["attachment"] = attachment_of(upload, data["alt"]) if upload else None
         data["kind"], _ = command_of(text)
         if data["kind"] and self._room is not None and not self._is_repeated(data["key"]):
