@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from types import TracebackType
 
 from playwright.sync_api import Browser, Locator, Page, StorageState, WebSocket, expect
@@ -123,3 +124,7 @@ class ChatUser:
         """Wait until exactly these people are shown as here."""
         expect(self.page.locator("#people li")).to_have_text(list(names))
         expect(self.page.locator("#people-count")).to_have_text(str(len(names)))
+
+
+#: Lets a user log in and enter the lobby: name, and size of the window.
+EnterLobby = Callable[..., ChatUser]
