@@ -14,15 +14,16 @@ from django.test import override_settings
 from kombu.exceptions import OperationalError
 
 from channelsq import Channel, Group, conf
-from channelsq.asgi import ChannelLayerWrapper
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.exceptions import InvalidChannelLayerError, PublicError
 from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer
 from channelsq.live import LiveTask, listeners, progress, start, stream, task_hooks
+from channelsq.live.consumers import receive
 from channelsq.live.job_state import JobState
 from channelsq.live.jobs import Job, group_of
 from channelsq.live.runs import current_run
-from channelsq.live.tickets import read
-from tests.support.layers import installed
+from channelsq.live.tickets import Ticket, issue, read
+from tests.support.layers import installed, message_on
 from tests.support.waiting import wait_until
 
 app = Celery("starting", set_as_current=False)
@@ -88,6 +89,17 @@ def test_a_task_in_place_is_cancelled_without_a_broker(monkeypatch: pytest.Monke
     status = live.status()
     assert status is not None
     assert status["state"] == "revoked"
+
+
+def test_a_page_that_cancels_tells_the_whole_audience(layer: InMemoryChannelLayer) -> None:
+    layer.group_add("room", "page")
+    job = Job("waits", "default", ("room",))
+    job.create(JobState())
+    text = json.dumps({"stream": "channelsq.task", "payload": {"cancel": [issue(Ticket("waits", "default", True))]}})
+    receive(message_on(channel_layers["default"], text=text, reply_channel="other-page"))
+    content = layer.receive(["page"])[1]
+    assert content is not None
+    assert json.loads(content["text"])["payload"]["state"] == "revoked"
 
 
 def test_a_failure_in_place() -> None:
