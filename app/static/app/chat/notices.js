@@ -3,6 +3,7 @@
 import { colour, me } from "./names.js";
 
 const MOST_TOASTS = 3;
+const TOAST_FOR = 15_000; // ms; the badge of mentions stays
 
 const toasts = document.getElementById("toasts");
 const toastTemplate = document.getElementById("toast-template");
@@ -64,6 +65,11 @@ function toast({ user, name, text, url }) {
     (next?.querySelector("button") ?? document.getElementById("text"))?.focus();
   });
   toasts.append(item);
+  const timer = setInterval(() => {
+    if (item.isConnected && item.matches(":hover, :focus-within")) return;
+    clearInterval(timer);
+    item.remove();
+  }, TOAST_FOR);
   while (toasts.children.length > MOST_TOASTS) toasts.firstElementChild.remove();
 }
 
