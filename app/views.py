@@ -21,6 +21,9 @@ from app.models.reading import unread_mentions
 from app.posting import post as post_message
 from app.uploads import response_with, size_limit
 
+#: The most rooms in the side bar of a room.
+ROOMS_BESIDE = 50
+
 
 def rooms(request: HttpRequest) -> HttpResponse:
     """Show the list of rooms; logged-in users can add one."""
@@ -35,9 +38,9 @@ def rooms(request: HttpRequest) -> HttpResponse:
     listed: Any = Room.objects.annotate(
         here=Count("presences__user", filter=there, distinct=True), newest_id=Subquery(newest)
     )
-    messages = Message.objects.select_related("author", "attachment").in_bulk(
-        [each.newest_id for each in listed if each.newest_id]
-    )
+    # Only users who are logged in see what is said.
+    ids = [each.newest_id for each in listed if each.newest_id and request.user.is_authenticated]
+    messages = Message.objects.select_related("author", "attachment").in_bulk(ids)
     shown = [(each, messages.get(each.newest_id)) for each in listed]
     return render(request, "app/rooms.html", {"rooms": shown, "form": form})
 
@@ -61,6 +64,7 @@ def _show(request: HttpRequest, chat: Room, before: int = 0, problem: str = "", 
         ReadMarker.objects.move(request.user, chat, history[-1].pk)
     context = {
         "room": chat,
+        "rooms": Room.objects.all()[:ROOMS_BESIDE],
         "history": history,
         "before": before,
         "older_than": history[0].pk if len(history) == HISTORY else 0,

@@ -32,8 +32,9 @@ export function showUnread() {
   const counts = Object.entries(unread.rooms).filter(([slug]) => slug !== room || !isSeen());
   const total = counts.reduce((sum, [, count]) => sum + count, 0);
   const elsewhere = counts.reduce((sum, [slug, count]) => sum + (slug === room ? 0 : count), 0);
-  for (const link of document.querySelectorAll(".rooms a")) {
-    badge(link.querySelector(".unread"), unread.rooms[link.dataset.room] ?? 0);
+  for (const link of document.querySelectorAll("a[data-room]")) {
+    const isHere = link.dataset.room === room;
+    badge(link.querySelector(".unread"), isHere ? 0 : (unread.rooms[link.dataset.room] ?? 0));
   }
   badge(document.getElementById("elsewhere"), elsewhere);
   badge(document.getElementById("mentions"), unread.mentions);
