@@ -47,10 +47,14 @@ def connect(message: Message, room: str) -> None:
 
     message.reply_channel.send({"accept": True})
     people = Presence.objects.people(chat)
-    missed = chat.history(after=_position(request.GET.get("after", "")))
+    position = _position(request.GET.get("after", ""))
+    missed = chat.history(after=position)
     jobs = Job.objects.running().filter(room=chat).exclude(ticket="").select_related("author")
     running = [{**job.content, "ticket": job.ticket} for job in jobs]
-    reply(message, type="welcome", messages=[said.content for said in missed], people=people, jobs=running)
+    welcome = {"messages": [said.content for said in missed], "people": people, "jobs": running}
+    if position and missed and chat.has_between(position, missed[0].pk):
+        welcome["gap"] = True  # more was missed than fits: what the page has is older than that
+    reply(message, type="welcome", **welcome)
     notices.begin(message, user)
     if is_first:
         announce(chat, "join", user.get_username(), people)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from app.models.rooms import Message, Room
 
 #: A job without an end for so long counts as lost: its process was ended, and nothing runs it again.
-LOST_AFTER = timedelta(minutes=5)
+LOST_AFTER = timedelta(minutes=3)
 
 
 class JobManager(models.Manager["Job"]):

@@ -60,6 +60,10 @@ class Room(models.Model):
             found = found.filter(id__lt=before)
         return list(reversed(with_details(found).order_by("-id")[:HISTORY]))
 
+    def has_between(self, after: int, before: int) -> bool:
+        """Return whether the room has messages between two others, whose ids are given."""
+        return Message.objects.filter(room=self, id__gt=after, id__lt=before).exists()
+
     def post(
         self,
         author: Any,

@@ -124,6 +124,31 @@ def test_older_messages_load_and_the_position_is_kept(enter_lobby: EnterLobby, s
 
 
 @only_runserver
+def test_a_page_that_missed_much_has_no_gap(enter_lobby: EnterLobby, site: Demo) -> None:
+    bob = enter_lobby("bob")
+    bob.page.goto(f"{site.url}/chat/tea-kitchen/")
+    bob.wait_online()
+    bob.context.set_offline(True)
+    expect(bob.page.locator("#state")).to_have_attribute("data-state", "offline")
+    site.manage(
+        "shell",
+        "-c",
+        "from app.models import Room; from django.contrib.auth.models import User\n"
+        "room, alice = Room.objects.get(slug='tea-kitchen'), User.objects.get(username='alice')\n"
+        "for number in range(70): room.post(alice, f'missed {number}')",
+    )
+    bob.context.set_offline(False)
+    bob.wait_online()
+    bob.sees("missed 69")
+    bob.page.evaluate("document.getElementById('log').scrollTop = 0")
+    expect(bob.message("missed 0")).to_have_count(1)
+    expect(bob.message("missed 20")).to_have_count(1)
+    numbers = [text for text in bob.page.locator("#messages .text").all_inner_texts() if text.startswith("missed")]
+    assert numbers == [f"missed {number}" for number in range(70)]
+    bob.errors.clear()  # Chromium itself reports each attempt to connect that fails
+
+
+@only_runserver
 def test_names_and_commands_are_suggested(enter_lobby: EnterLobby) -> None:
     alice, bob = enter_lobby("alice"), enter_lobby("bob")
     bob.sees_people("alice", "bob")

@@ -117,7 +117,8 @@ function showMessage(message) {
 
 const handlers = {
   ...peopleHandlers,
-  welcome({ messages, people, jobs }) {
+  welcome({ messages, people, jobs, gap }) {
+    if (gap) history.startAt(messages[0].id);
     messages.forEach(showMessage);
     welcomePeople(people);
     for (const job of jobs) showJob(job, bridge.task(job.ticket));

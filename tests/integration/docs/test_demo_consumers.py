@@ -54,6 +54,15 @@ class TestConnect:
         welcome = page.received()[1]
         assert [message["text"] for message in welcome["messages"]] == ["message 3", "message 4"]
 
+    def test_a_gap_is_told(self, layer: ChannelLayerWrapper, lobby: Room, alice: User) -> None:
+        said = [lobby.post(alice, str(number))[0] for number in range(HISTORY + 2)]
+        for have, gap in ((said[0], True), (said[1], None)):
+            page = ChatPage(layer, alice)
+            page.connect(query=f"after={have.pk}".encode())
+            welcome = page.received()[1]
+            assert len(welcome["messages"]) == HISTORY
+            assert welcome.get("gap") is gap
+
     @pytest.mark.parametrize("after", ["", "-1", "x", "9" * 40, "%FF", "٣"])
     def test_a_bad_position_is_none(self, after: str, layer: ChannelLayerWrapper, lobby: Room, alice: User) -> None:
         for number in range(HISTORY + 3):

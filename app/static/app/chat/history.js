@@ -1,6 +1,6 @@
 // Older messages: the link above the messages loads them when it comes into view, or is chosen.
 
-import { log, prepend } from "./log.js";
+import { forget, log, prepend } from "./log.js";
 
 let isLoading = false;
 
@@ -34,6 +34,18 @@ async function loadOlder() {
     isLoading = false;
     setTimeout(() => log.removeAttribute("aria-live"), 1000);
   }
+}
+
+// After a long absence the page begins anew with a message; those before it are loaded as older ones.
+export function startAt(id) {
+  forget();
+  const link = document.getElementById("older") ?? document.createElement("a");
+  const isNew = !link.isConnected;
+  Object.assign(link, { id: "older", className: "quiet", rel: "prev", textContent: "Older messages" });
+  link.href = `${document.getElementById("chat").dataset.url}?before=${id}`;
+  if (!isNew) return;
+  log.querySelector(".earlier").append(link);
+  begin();
 }
 
 export function begin() {

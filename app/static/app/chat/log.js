@@ -132,6 +132,11 @@ export function prepend(items) {
   log.scrollTop = log.scrollHeight - fromEnd;
 }
 
+export function forget() {
+  shown.clear();
+  list.querySelectorAll(".message:not(.pending), .divider").forEach((item) => item.remove());
+}
+
 export function showNotice(text, kind = "") {
   const item = document.createElement("li");
   item.className = `notice ${kind}`.trim();

@@ -63,7 +63,7 @@ function toast({ user, name, text, url }) {
   item.querySelector("button").addEventListener("click", () => {
     const next = item.nextElementSibling ?? item.previousElementSibling;
     item.remove();
-    (next?.querySelector("button") ?? document.getElementById("text"))?.focus();
+    (next?.querySelector("button") ?? document.getElementById("text") ?? document.querySelector(".brand")).focus();
   });
   toasts.append(item);
   const timer = setInterval(() => {
