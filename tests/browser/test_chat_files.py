@@ -54,6 +54,36 @@ def test_a_picture_with_a_description_reaches_the_others(enter_lobby: EnterLobby
 
 
 @only_runserver
+def test_the_newest_message_stays_in_view_beside_a_chosen_file(enter_lobby: EnterLobby) -> None:
+    alice, bob = enter_lobby("alice"), enter_lobby("bob")
+    for number in range(12):
+        bob.say(f"Line {number} of a long story")
+    alice.sees("Line 11 of a long story")
+    # The scroll event of a message and the row of the file come in one frame of the browser.
+    alice.page.evaluate(
+        """(bytes) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "a.png", { type: "image/png" }));
+            const event = new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true });
+            document.getElementById("text").dispatchEvent(event);
+            document.getElementById("log").dispatchEvent(new Event("scroll")); // of an earlier message
+        }""",
+        list(pictures.png()),
+    )
+    expect(alice.page.locator("#chosen")).to_be_visible()
+    bob.say("The end")
+    alice.sees("The end")
+    expect(alice.message("The end")).to_be_in_viewport(ratio=1)
+    expect(alice.page.locator("#jump")).to_be_hidden()
+    alice.page.click("#remove")
+    alice.page.evaluate("document.getElementById('log').scrollTop = 0")
+    bob.say("One more")
+    expect(alice.page.locator("#jump")).to_be_visible()
+    alice.page.click("#jump")
+    expect(alice.message("One more")).to_be_in_viewport(ratio=1)
+
+
+@only_runserver
 def test_pasted_and_dropped_files_are_chosen(enter_lobby: EnterLobby) -> None:
     alice = enter_lobby("alice")
     data = list(pictures.png())

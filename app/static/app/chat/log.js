@@ -82,14 +82,20 @@ function join(item) {
 
 export let atEnd = true;
 
+let lastTop = 0;
+
 export function scrollToEnd() {
   log.scrollTop = log.scrollHeight;
+  lastTop = log.scrollTop;
   atEnd = true;
   if (jump) jump.hidden = true;
 }
 
 log.addEventListener("scroll", () => {
-  atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  // Only a way up leaves the end: this event may come after the input has grown, and before the observer below.
+  if (log.scrollHeight - log.scrollTop - log.clientHeight < 80) atEnd = true;
+  else if (log.scrollTop < lastTop) atEnd = false;
+  lastTop = log.scrollTop;
   if (atEnd) jump.hidden = true;
 });
 jump.addEventListener("click", () => {
