@@ -197,7 +197,13 @@ def test_settings(env: dict[str, str], expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("env", "problem"),
-    [({"DEBUG": "0"}, "SECRET_KEY is not set"), ({"DYNO": "web.1"}, "SECRET_KEY"), ({"DEBUG": "maybe"}, "maybe")],
+    [
+        ({"DEBUG": "0"}, "SECRET_KEY is not set"),
+        ({"DYNO": "web.1"}, "SECRET_KEY"),
+        ({"DEBUG": "maybe"}, "maybe"),
+        ({"CHAT_PACE": "fast"}, "CHAT_PACE must be a number that is not below 0, not 'fast'"),
+        ({"CHAT_UPLOAD_SIZE": "-1"}, "CHAT_UPLOAD_SIZE"),
+    ],
 )
 def test_settings_refused(env: dict[str, str], problem: str) -> None:
     done = settings_with(**env)
