@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from app.models import Message, Presence, Room
+from app.models import Attachment, Job, Message, Presence, Room
 
 
 @admin.register(Room)
@@ -35,4 +35,31 @@ class PresenceAdmin(admin.ModelAdmin):
 
     def has_add_permission(self, request: object) -> bool:
         """Return False, as only browsers open sockets."""
+        return False
+
+
+@admin.register(Attachment)
+class AttachmentAdmin(admin.ModelAdmin):
+    """Files of messages."""
+
+    list_display = ("name", "image_type", "size", "message")
+    list_select_related = ("message__author",)
+    fields = readonly_fields = ("message", "name", "image_type", "size", "alt")
+
+    def has_add_permission(self, request: object) -> bool:
+        """Return False, as only the chat attaches files."""
+        return False
+
+
+@admin.register(Job)
+class JobAdmin(admin.ModelAdmin):
+    """Answers and imports, read-only."""
+
+    list_display = ("created_at", "kind", "room", "author", "ended_at")
+    list_filter = ("kind", "room")
+    list_select_related = ("room", "author")
+    exclude = ("ticket",)
+
+    def has_add_permission(self, request: object) -> bool:
+        """Return False, as only messages start jobs."""
         return False

@@ -1,4 +1,4 @@
-"""The consumers of the chat's sockets.
+"""The consumers of the rooms' sockets.
 
 A consumer is a plain function.  Each of its runs is a Celery task, so Celery's retries, signals and tools
 apply to it.  Its sends leave when it returns, and are dropped if it raises.
@@ -7,28 +7,36 @@ apply to it.  Its sends leave when it returns, and are dropped if it raises.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+from django.core.cache import cache
 from django.db import OperationalError
 from django.utils import timezone
 
-from app import gateways
+from app import notices
 from app.forms import MessageForm
 from app.handshake import own_pages_only, request_of, user_of
-from app.models import Presence, Room, frame
+from app.models import Job, Presence, ReadMarker, Room, frame
+from app.posting import post
 from channelsq import consumer
+from channelsq.auth import http_session_user
 from channelsq.exceptions import DenyConnection, WebsocketCloseException
 from channelsq.message import Message
 
 #: The close code that tells a page to connect again.
 UNKNOWN_SOCKET = 4001
 
+#: Seconds in which at most one sign of typing of a socket is passed on; pages send one every three seconds.
+TYPING_EVERY = 1
+
 
 @own_pages_only
+@http_session_user
 def connect(message: Message, room: str) -> None:
     """Accept a page's socket, send it the missed messages, and tell the others who arrived."""
     request = request_of(message)
-    user = user_of(request)
+    user = user_of(message)
     chat = Room.objects.filter(slug=room).first()
     if chat is None:
         raise DenyConnection(f"there is no room {room!r}")
@@ -39,15 +47,22 @@ def connect(message: Message, room: str) -> None:
 
     message.reply_channel.send({"accept": True})
     people = Presence.objects.people(chat)
-    missed = chat.history(after=_position(request.GET.get("after", "")))
-    reply(message, type="welcome", messages=[said.content for said in missed], people=people)
+    position = _position(request.GET.get("after", ""))
+    missed = chat.history(after=position)
+    jobs = Job.objects.running().filter(room=chat).exclude(ticket="").select_related("author")
+    running = [{**job.content, "ticket": job.ticket} for job in jobs]
+    welcome = {"messages": [said.content for said in missed], "people": people, "jobs": running}
+    if position and missed and chat.has_between(position, missed[0].pk):
+        welcome["gap"] = True  # more was missed than fits: what the page has is older than that
+    reply(message, type="welcome", **welcome)
+    notices.begin(message, user)
     if is_first:
         announce(chat, "join", user.get_username(), people)
 
 
 @consumer(autoretry_for=(OperationalError,), max_retries=3, retry_backoff=True)
 def receive(message: Message, room: str) -> None:
-    """Handle a page's frame: ``{"type": "message", "text": …, "key": …}`` or ``{"type": "ping"}``."""
+    """Handle a page's frame, such as ``{"type": "message", "text": …, "key": …}``; see ``FRAMES``."""
     presence = (
         Presence.objects.filter(channel=message.reply_channel.name, room__slug=room)
         .select_related("room", "user")
@@ -62,12 +77,14 @@ def receive(message: Message, room: str) -> None:
         content = None
     if not isinstance(content, dict):
         reply(message, type="error", text="A frame must be a JSON object.")
-    elif content.get("type") == "ping":
-        sign_of_life(message, presence)
-    elif content.get("type") == "message":
-        say(message, presence, content)
+        return
+    kind = content.get("type")
+    handle = FRAMES.get(kind) if isinstance(kind, str) else None
+    if handle is None:
+        known = " or ".join(f"'{each}'" for each in FRAMES)
+        reply(message, type="error", text=f"A frame's type must be {known}.")
     else:
-        reply(message, type="error", text="A frame's type must be 'message' or 'ping'.")
+        handle(message, presence, content)
 
 
 @consumer(autoretry_for=(OperationalError,), max_retries=3, retry_backoff=True)
@@ -81,26 +98,50 @@ def disconnect(message: Message, room: str) -> None:
 def say(message: Message, presence: Presence, content: dict[str, Any]) -> None:
     """Post the page's message, or tell the page why not."""
     text, key = content.get("text"), content.get("key", "")
-    form = MessageForm({"text": text, "key": key})
+    form = MessageForm({"text": text, "key": key}, room=presence.room, author=presence.user)
     if not (isinstance(text, str) and isinstance(key, str)):
         reply(message, type="error", text="A message's text and key must be strings.")
     elif not form.is_valid():
-        problems = " ".join(problem for problems in form.errors.values() for problem in map(str, problems))
-        reply(message, type="error", text=problems, key=key if "key" not in form.errors else "")
+        reply(message, type="error", text=form.problems, key=key if "key" not in form.errors else "")
     else:
-        posted, is_new = presence.room.post(presence.user, form.cleaned_data["text"], form.cleaned_data["key"])
-        if is_new:
-            gateways.answer(presence.room, posted.text)
-        else:  # the others have it; this page had no confirmation
+        posted, is_new = post(presence.room, presence.user, form)
+        if not is_new:  # the others have it; this page had no confirmation
             reply(message, **posted.content)
 
 
-def sign_of_life(message: Message, presence: Presence) -> None:
+def sign_of_life(message: Message, presence: Presence, content: dict[str, Any]) -> None:
     """Record that the page is alive; drop the pages that have sent no such sign."""
     Presence.objects.filter(pk=presence.pk).update(seen_at=timezone.now())
     if Presence.objects.drop_stale(presence.room):
         presence.room.group.send(frame(type="people", people=Presence.objects.people(presence.room)))
     reply(message, type="pong")
+
+
+def show_typing(message: Message, presence: Presence, content: dict[str, Any]) -> None:
+    """Tell the room that the page's user is typing: not stored, and dropped if it comes too often."""
+    if cache.add(f"typing-{message.reply_channel.name}", True, TYPING_EVERY):
+        told = frame(type="typing", user=presence.user.get_username())
+        presence.room.group.send({**told, "droppable": True})
+
+
+def mark_read(message: Message, presence: Presence, content: dict[str, Any]) -> None:
+    """Record the last message that the user has seen, and correct the numbers in all pages of the user."""
+    last_id = content.get("id")
+    if isinstance(last_id, bool) or not isinstance(last_id, int) or not 0 <= last_id < 2**63:
+        reply(
+            message, type="error", text=f"The id of a read message must be a whole number, not {str(last_id)[:50]!r}."
+        )
+    elif ReadMarker.objects.move(presence.user, presence.room, last_id):
+        notices.tell_unread(presence.user)
+
+
+#: The functions for the types of frames.
+FRAMES: dict[str, Callable[[Message, Presence, dict[str, Any]], None]] = {
+    "message": say,
+    "ping": sign_of_life,
+    "typing": show_typing,
+    "read": mark_read,
+}
 
 
 def announce(room: Room, event: str, user: str, people: list[str]) -> None:

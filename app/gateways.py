@@ -44,7 +44,7 @@ def show(message: Message, kind: str, address: str, text: str, identity: str) ->
     group.add(message.reply_channel)
     author, _ = get_user_model().objects.get_or_create(username=handle)  # without a password: no login
     key = hashlib.sha256(identity.encode()).hexdigest()[:36]
-    room.post(author, (text or "(empty)")[:TEXT_LENGTH], key)
+    room.post(author, (text or "(empty)")[:TEXT_LENGTH], key, source=kind)
 
 
 def answer(room: Room, text: str) -> None:

@@ -4,11 +4,9 @@ A WebSocket handshake is an HTTP request with the site's cookies, so Django's se
 Browsers let *any* site open a socket to ours with those cookies, so the origin must be checked.
 """
 
-from importlib import import_module
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.contrib.auth import get_user
 from django.contrib.auth.models import User
 from django.core.exceptions import SuspiciousOperation
 
@@ -41,11 +39,13 @@ class own_pages_only(AllowedHostsOnlyOriginValidator):
         return super().validate_origin(message, origin) and urlsplit(origin).netloc == request_of(message).get_host()
 
 
-def user_of(request: AsgiRequest) -> User:
-    """Return the logged-in user; raise DenyConnection without a login."""
-    engine = import_module(settings.SESSION_ENGINE)
-    request.session = engine.SessionStore(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
-    user = get_user(request)
-    if not isinstance(user, User):
+def user_of(message: Message) -> User:
+    """Return the logged-in user of a handshake; raise DenyConnection without a login.
+
+    Args:
+        message: of a consumer with :func:`channelsq.auth.http_session_user`.
+    """
+    user: User = message.user
+    if not user.is_authenticated:
         raise DenyConnection("not logged in")
     return user

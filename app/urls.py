@@ -9,7 +9,9 @@ urlpatterns = [
     path("", views.rooms, name="rooms"),
     path("chat/<slug:slug>/", views.room, name="room"),
     path("chat/<slug:slug>/post/", views.post, name="post"),
+    path("files/<int:pk>/", views.file, name="file"),
+    path("mentions/", views.mentions, name="mentions"),
     path("accounts/signup/", views.signup, name="signup"),
-    path("accounts/login/", auth.LoginView.as_view(template_name="app/login.html"), name="login"),
+    path("accounts/login/", views.LoginView.as_view(), name="login"),
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
 ]

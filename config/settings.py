@@ -14,6 +14,9 @@ DATABASE_URL         such as postgres://user:password@host/name; SQLite if unset
 REDIS_URL            redis://, rediss:// or sentinel://: channels, groups, and tasks unless BROKER_URL is set
 IPC_PREFIX           a name: channels, groups and tasks between processes of this machine, without a server
 BROKER_URL           another broker for tasks, such as amqp://
+MEDIA_ROOT           the folder for files that users upload; media/ in the project if unset
+CHAT_UPLOAD_SIZE     the most bytes of such a file; 5 MB if unset
+CHAT_PACE            a factor for the time that the demo's tasks take; 1 if unset
 GATEWAY_ROOM         the slug of the room that shows texts and mails (docs/interface-servers.md); none if unset
 TWILIO_ACCOUNT_SID   with TWILIO_AUTH_TOKEN and TWILIO_SENDER: for python -m channelsq.interface.sms
 EMAIL_DOMAINS        domains whose mails python -m channelsq.interface.email accepts, divided by commas
@@ -52,6 +55,17 @@ def flag(name: str, default: bool) -> bool:
 def words(name: str) -> list[str]:
     """Return an environment variable that is a list divided by commas."""
     return [word.strip() for word in os.environ.get(name, "").split(",") if word.strip()]
+
+
+def number(name: str, default: float) -> float:
+    """Return an environment variable that is a number, not below 0."""
+    try:
+        value = float(os.environ.get(name, "") or default)
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        raise ImproperlyConfigured(f"{name} must be a number that is not below 0, not {os.environ[name]!r}")
+    return value
 
 
 # -- security -----------------------------------------------------------------------------------
@@ -137,6 +151,9 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+# Every socket joins the group of its user: User(user).send() reaches all pages that the user has open.
+CHANNEL_USERS = {"join": True, "disconnect_on_logout": True}
+
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -151,6 +168,14 @@ if not DEBUG:
         "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
         "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
     }
+
+# -- files of users: never served from a folder, see app/uploads.py --------------------------------
+
+# Every worker needs the same folder.  On several machines, and on Heroku, whose disks are emptied daily, set
+# STORAGES["default"] to a shared storage, such as one of django-storages.
+MEDIA_ROOT = Path(os.environ.get("MEDIA_ROOT", "") or BASE_DIR / "media")
+CHAT_UPLOAD_SIZE = number("CHAT_UPLOAD_SIZE", 5 * 1024 * 1024)
+CHAT_PACE = number("CHAT_PACE", 1)
 
 # -- the database -------------------------------------------------------------------------------
 
@@ -210,6 +235,9 @@ CELERY_WORKER_CONCURRENCY = 8
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = TIME_ZONE
+
+# A task of a room may be cancelled by the user who has started it.
+CHANNEL_LIVE = {"may_cancel": "app.jobs.may_cancel"}
 
 # -- texts and mails ----------------------------------------------------------------------------
 

@@ -20,6 +20,9 @@ logger = logging.getLogger("channelsq.live")
 #: The field of a record with the state.
 _STATE = "state"
 
+#: The field with the groups to tell: pages that cancel a task by its ticket do not know them.
+GROUPS = "groups"
+
 #: A field that is written last, to let the record end sooner.
 _ENDED = "ended"
 
@@ -85,8 +88,9 @@ class Job(NamedTuple):
         self.records.write(self.record, fields, conf.live_settings().ticket_age)
 
     def create(self, state: JobState) -> None:
-        """Write the first state."""
-        self.write({_STATE: state.dump()})
+        """Write the first state, and the groups to tell."""
+        groups = {GROUPS: "\n".join(self.groups).encode()} if self.groups else {}
+        self.write({_STATE: state.dump(), **groups})
 
     def change(self, work: Callable[[JobState], bool]) -> tuple[JobState | None, bool]:
         """Change the state, although other processes do so as well.

@@ -18,7 +18,7 @@ from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.delivery import commits
 from channelsq.live.headers import HEADER, LiveHeader, leaves
 from channelsq.live.job_state import JobState
-from channelsq.live.jobs import Job, group_of
+from channelsq.live.jobs import GROUPS, Job, group_of
 from channelsq.live.runs import FAILED
 from channelsq.live.tickets import Ticket, issue
 from channelsq.users import User, is_user
@@ -238,7 +238,11 @@ def cancel(job: Job) -> bool:
     if state is None or not changed:
         return False
     _, fields = job.read()
-    ids = fields.get(IDS, b"").decode().split("\n") if IDS in fields else [job.id]
-    conf.celery_app().control.revoke(ids, terminate=conf.live_settings().terminate)
+    app = conf.celery_app()
+    if not app.conf.task_always_eager:  # no task waits then, and there may be no broker
+        ids = fields.get(IDS, b"").decode().split("\n") if IDS in fields else [job.id]
+        app.control.revoke(ids, terminate=conf.live_settings().terminate)
+    if not job.groups:  # of a ticket
+        job = job._replace(groups=tuple(fields.get(GROUPS, b"").decode().split()))
     job.tell_state(state)
     return True

@@ -10,12 +10,22 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
+from tests.support import pictures
 from tests.support.chat import DESK, PHONE, ChatUser
 from tests.support.demo import PASSWORD, Demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+#: Fills a room with more than a page, among them a text and a mail.
+MORE_MESSAGES = """
+from app.models import Room
+from django.contrib.auth.models import User
+room, alice = Room.objects.get(slug="lobby"), User.objects.get(username="alice")
+for number in range(55):
+    room.post(alice, f"number {number}", source=("", "sms", "email")[number % 3])
+"""
 
 #: What differs between the schemes.
 _COLOURS = {"runOnly": ["color-contrast"]}
@@ -124,6 +134,58 @@ def test_axe_finds_nothing(chromium: Browser, demo: Demo, size: tuple[int, int],
         bob.wait_online()
 
         assert inspector.found == []
+
+
+@pytest.mark.ways("desk")
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_axe_finds_nothing_while_much_happens(
+    chromium: Browser, demo: Demo, size: tuple[int, int], tmp_path: Path
+) -> None:
+    with ChatUser(chromium, demo.url, "bob", size) as bob, ChatUser(chromium, demo.url, "alice") as alice:
+        page, inspector = bob.page, Inspector(bob, tmp_path)
+        for user in (bob, alice):
+            user.log_in()
+            user.enter("Tea kitchen")
+        page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": pictures.png(200, 90)})
+        expect(page.locator("#preview")).to_be_visible()
+        inspector.look("file-chosen")
+        page.fill("#alt", "A bar")
+        page.click("#composer > button")
+        expect(page.locator(".picture")).not_to_have_count(0)
+        page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"})
+        page.click("#composer > button")
+        expect(page.locator("a.file")).not_to_have_count(0)
+        alice.say("Have you seen it, @bob? I am @alice.")
+        bob.sees("Have you seen it, @bob? I am @alice.")
+        page.fill("#text", "/")
+        expect(page.locator("#suggestions")).to_be_visible()
+        inspector.look("suggestions")
+        alice.page.press("#text", "x")
+        bob.say("/import")
+        expect(page.locator(".job.import .text")).to_contain_text("of 40")
+        inspector.look("import")
+        page.get_by_role("button", name="Cancel").click()
+        bob.notices("bob cancelled the import")
+        bob.say("/ask Tell me about groups and rooms")
+        expect(page.locator(".job.answer .text")).to_contain_text("A group is")
+        inspector.look("answer")
+        expect(page.locator(".job")).to_have_count(0)
+        page.goto(f"{demo.url}/chat/release-night/")
+        bob.wait_online()
+        alice.say("Tea, @bob?")
+        expect(page.locator(".toast")).to_be_visible()
+        inspector.look("toast")
+        page.get_by_role("button", name="Dismiss").click()
+        expect(page.locator("#mentions")).to_be_visible()
+        page.goto(demo.url)
+        expect(page.locator("[data-room=tea-kitchen] .unread")).to_be_visible()
+        inspector.look("rooms-unread")
+        demo.manage("shell", "-c", MORE_MESSAGES)
+        page.goto(f"{demo.url}/chat/lobby/?before=9999999")
+        expect(page.get_by_role("link", name="Older messages")).to_be_attached()
+        inspector.look("history")
+        assert inspector.found == []
+        assert not bob.errors
 
 
 def test_no_rooms_at_all(chromium: Browser, demo: Demo, tmp_path: Path) -> None:

@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, StorageState, expect
+from playwright.sync_api import Browser, expect
 
-from tests.support.chat import DESK, PHONE, ChatUser
+from tests.support.chat import PHONE, EnterLobby
 from tests.support.demo import PASSWORD, Demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 MARKUP = """<img src=x onerror="window.ran = true"> & <b>bold</b> <script>window.ran = true</script> "' 🫖"""
-
-EnterLobby = Callable[..., ChatUser]
-
-
-@pytest.fixture(scope="module")
-def logins() -> dict[tuple[str, str], StorageState]:
-    """The cookies of those who have logged in, by site and name."""
-    return {}
-
-
-@pytest.fixture
-def enter_lobby(chromium: Browser, site: Demo, logins: dict[tuple[str, str], StorageState]) -> Iterator[EnterLobby]:
-    """Logs somebody in and enters the lobby; nothing may have gone wrong in any page at the end."""
-    users: list[ChatUser] = []
-
-    def enter(name: str, size: tuple[int, int] = DESK) -> ChatUser:
-        # Passwords are slow to check, as they should be; once a site is enough.
-        login = site.url, name
-        user = ChatUser(chromium, site.url, name, size, logins.get(login))
-        users.append(user)
-        if login in logins:
-            user.come_back()
-        else:
-            user.log_in()
-            logins[login] = user.cookies
-        user.enter("Lobby")
-        return user
-
-    yield enter
-    errors = {user.name: user.errors for user in users if user.errors}
-    for user in users:
-        user.close()
-    assert not errors
 
 
 @pytest.mark.ways("redis")
@@ -126,7 +92,7 @@ def test_pushes_from_a_view_a_task_and_a_shell(chromium: Browser, enter_lobby: E
     page.fill("[name=password]", PASSWORD)
     page.click("main button")
     page.fill("#text", "from a view")
-    page.click("#composer button")
+    page.click("#composer > button")
     expect(page.locator("#log .message").last.locator(".text")).to_have_text("from a view")
     context.close()
     alice.sees("from a view", by="bob")

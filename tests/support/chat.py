@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from types import TracebackType
 
 from playwright.sync_api import Browser, Locator, Page, StorageState, WebSocket, expect
@@ -47,11 +48,11 @@ class ChatUser:
         )
         self.context.set_default_timeout(20_000)
         self.page: Page = self.context.new_page()
-        #: Every WebSocket that the page has opened so far.
+        #: Every WebSocket that the pages of rooms have opened so far.
         self.sockets: list[WebSocket] = []
         #: What went wrong in the page.
         self.errors: list[str] = []
-        self.page.on("websocket", lambda socket: self.sockets.append(socket))
+        self.page.on("websocket", lambda socket: self.sockets.append(socket) if "/chat/" in socket.url else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
 
@@ -99,7 +100,7 @@ class ChatUser:
         """Type a message and send it."""
         self.page.fill("#text", text)
         if self.phone:
-            self.page.click("#composer button")
+            self.page.click("#composer > button")
         else:
             self.page.press("#text", "Enter")
 
@@ -123,3 +124,7 @@ class ChatUser:
         """Wait until exactly these people are shown as here."""
         expect(self.page.locator("#people li")).to_have_text(list(names))
         expect(self.page.locator("#people-count")).to_have_text(str(len(names)))
+
+
+#: Lets a user log in and enter the lobby: name, and size of the window.
+EnterLobby = Callable[..., ChatUser]

@@ -72,7 +72,11 @@ class Demo:
             source.execute("VACUUM INTO ?", (str(self.database),))
         source.close()
         self.processes = Processes(directory / "logs")
-        self.env = {"DATABASE_URL": f"sqlite:///{self.database}", **(env or {})}
+        self.env = {
+            "DATABASE_URL": f"sqlite:///{self.database}",
+            "MEDIA_ROOT": str(directory / "media"),
+            **(env or {}),
+        }
         self.port = free_port()
         self.server: Process
         self.worker: Process

@@ -10,9 +10,8 @@ from django.contrib.auth.models import Permission, User
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
+from app.demo_users import PASSWORD
 from app.models import Message, Room
-
-PASSWORD = "channelsq-demo"  # noqa: S105 - known to everybody, hence the check for DEBUG
 
 ROOMS = {
     "lobby": (

@@ -68,6 +68,8 @@ def test_a_room_shows_texts_and_mails_and_answers_them(
         with smtplib.SMTP("127.0.0.1", smtp) as client:
             client.sendmail("bob@x.example", ["lobby@chat.example"], mail.as_bytes())
         wait_until(lambda: "Tea\nHello from a mail" in texts(), "the mail in the room", 20)
+        sources = demo.query("SELECT text, source FROM app_message WHERE source <> '' ORDER BY id")
+        assert sources == [("Hello from a phone", "sms"), ("Tea\nHello from a mail", "email")]
         name = texts()["Tea\nHello from a mail"]
         demo.manage(
             "shell", "-c",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -12,6 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
 
+from app.demo_users import PASSWORD
 from app.models import HISTORY, Message, Presence, Room
 from tests.support.processes import ROOT, environment
 
@@ -95,6 +97,19 @@ def test_signup_login_logout(client: Client) -> None:
     assert "correct username and password" in wrong.text
     right = {"username": "carol", "password": "a tall order", "next": "/chat/lobby/"}
     assert client.post("/accounts/login/", right).headers["Location"] == "/chat/lobby/"
+
+
+def test_the_demo_users_are_offered_in_development_only(client: Client, lobby: Room, settings: Any) -> None:
+    call_command("demo", "--force", stdout=StringIO())
+    assert "Log in as" not in client.get("/accounts/login/").text
+    button = {"demo_user": "bob", "next": "/chat/lobby/"}
+    assert "This field is required" in client.post("/accounts/login/", button).text
+    settings.DEBUG = True
+    page = client.get("/accounts/login/?next=/chat/lobby/").text
+    assert 'name="demo_user" value="bob"' in page
+    assert PASSWORD in page
+    assert "This field is required" in client.post("/accounts/login/", {"demo_user": "admin"}).text
+    assert client.post("/accounts/login/", button).headers["Location"] == "/chat/lobby/"
 
 
 def test_admin(client: Client, lobby: Room) -> None:
@@ -182,7 +197,13 @@ def test_settings(env: dict[str, str], expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("env", "problem"),
-    [({"DEBUG": "0"}, "SECRET_KEY is not set"), ({"DYNO": "web.1"}, "SECRET_KEY"), ({"DEBUG": "maybe"}, "maybe")],
+    [
+        ({"DEBUG": "0"}, "SECRET_KEY is not set"),
+        ({"DYNO": "web.1"}, "SECRET_KEY"),
+        ({"DEBUG": "maybe"}, "maybe"),
+        ({"CHAT_PACE": "fast"}, "CHAT_PACE must be a number that is not below 0, not 'fast'"),
+        ({"CHAT_UPLOAD_SIZE": "-1"}, "CHAT_UPLOAD_SIZE"),
+    ],
 )
 def test_settings_refused(env: dict[str, str], problem: str) -> None:
     done = settings_with(**env)

@@ -15,15 +15,16 @@ from django.test import override_settings
 from kombu.exceptions import OperationalError
 
 from channelsq import Channel, Group, conf
-from channelsq.asgi import ChannelLayerWrapper
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.exceptions import InvalidChannelLayerError, PublicError
 from channelsq.layers import InMemoryChannelLayer, KombuChannelLayer
-from channelsq.live import listeners, progress, start, stream, task_hooks
+from channelsq.live import LiveTask, listeners, progress, start, stream, task_hooks
+from channelsq.live.consumers import receive
 from channelsq.live.job_state import JobState
 from channelsq.live.jobs import Job, group_of
 from channelsq.live.runs import current_run
-from channelsq.live.tickets import read
-from tests.support.layers import installed
+from channelsq.live.tickets import Ticket, issue, read
+from tests.support.layers import installed, message_on
 from tests.support.waiting import wait_until
 
 app = Celery("starting", set_as_current=False)
@@ -82,6 +83,45 @@ def test_a_coroutine_of_a_task_reports() -> None:
     assert (status["state"], status["text"], status["result"]) == ("success", "half", 3)
     progress(1)  # of no task; nothing is left of the run
     assert current_run() is None
+
+
+@app.task
+def cancel_itself() -> None:
+    live = started[-1]
+    assert live.cancel()
+    progress(1, 2)
+    run = current_run()
+    assert run is not None
+    wait_until(lambda: run.is_cancelled, "the run to hear of it")
+    progress(2, 2)
+
+
+started: list[LiveTask] = []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_task_in_place_is_cancelled_without_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise AssertionError("a worker was asked, and there is none")
+
+    monkeypatch.setattr(app.control, "revoke", refuse)
+    with transaction.atomic():  # the task runs after the block, when the test has its handle
+        live = start(cancel_itself.s())
+        started.append(live)
+    status = live.status()
+    assert status is not None
+    assert status["state"] == "revoked"
+
+
+def test_a_page_that_cancels_tells_the_whole_audience(layer: InMemoryChannelLayer) -> None:
+    layer.group_add("room", "page")
+    job = Job("waits", "default", ("room",))
+    job.create(JobState())
+    text = json.dumps({"stream": "channelsq.task", "payload": {"cancel": [issue(Ticket("waits", "default", True))]}})
+    receive(message_on(channel_layers["default"], text=text, reply_channel="other-page"))
+    content = layer.receive(["page"])[1]
+    assert content is not None
+    assert json.loads(content["text"])["payload"]["state"] == "revoked"
 
 
 def test_a_failure_in_place() -> None:
