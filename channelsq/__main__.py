@@ -10,10 +10,12 @@ from pathlib import Path
 from channelsq.doctor import loading
 from channelsq.doctor.command import Doctor, add_arguments
 from channelsq.doctor.findings import Level
+from channelsq.start.command import main as startproject
 from channelsq.version import __version__
 
 _USAGE = """usage: python -m channelsq COMMAND [OPTIONS]
 
+  startproject  writes a new project that runs at once
   doctor        checks whether the site works, and suggests remedies
   channels      channels, workers, interface servers, groups, dead letters
   deadletters   messages that killed their workers
@@ -36,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name == "--version":
         print(__version__)  # noqa: T201
         return 0
+    if name == "startproject":
+        return startproject(rest)
     if name == "doctor":
         return _doctor(rest)
     if name == "interface":

@@ -22,7 +22,7 @@ from channelsq.live.jobs import GROUPS, Job, group_of
 from channelsq.live.runs import FAILED
 from channelsq.live.tickets import Ticket, issue
 from channelsq.users import User, is_user
-from channelsq.worker.running import task_receivers
+from channelsq.worker.running import in_place, task_receivers
 
 #: The most ids of tasks that are kept, to revoke them.
 _MOST_IDS = 2000
@@ -102,7 +102,8 @@ def start(
 ) -> LiveTask:
     """Start a Celery task, or a canvas, whose audience follows it.
 
-    In a database transaction the task is sent after the commit.
+    In a database transaction the task is sent after the commit.  With ``CELERY_TASK_ALWAYS_EAGER`` it runs in place; in
+    a process with an embedded worker, such as ``runserver``, in a thread beside it.
 
     Args:
         signature: what to run, such as ``import_csv.s(path)`` or a chain, group or chord; or a task of ``django.tasks``
@@ -141,6 +142,11 @@ def start(
         for channel in channels:
             job.layer.group_add(group_of(job.id), channel.name)
         job.tell({**state.payload(job.id), "ticket": live.ticket})
+        is_eager = conf.celery_app().conf.task_always_eager
+        if not (is_eager and in_place.submit(job.layer.channel_layer, send)):
+            send()
+
+    def send() -> None:
         try:
             result = _apply(signature, tasks, job, options)
         except Exception:

@@ -50,7 +50,7 @@ def task_progress(context: Context, task: Any, label: str = "", *, htmx: bool = 
     bar = labelled(payload, label)
     path = get_script_prefix().rstrip("/") + conf.live_settings().path
     if htmx:
-        return format_html('<div hx-ext="ws" ws-connect="{}?ticket={}">{}</div>', path, quote(ticket), bar)
+        return format_html('<span hx-ext="ws" ws-connect="{}?ticket={}">{}</span>', path, quote(ticket), bar)
     return format_html(
         '<channelsq-task ticket="{}" path="{}" words="{}">{}</channelsq-task>{}',
         ticket,

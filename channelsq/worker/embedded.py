@@ -13,7 +13,7 @@ from django.db import connections
 from channelsq import conf
 from channelsq.asgi import channel_layers
 from channelsq.signals import worker_process_ready, worker_ready
-from channelsq.worker.running import database_connections
+from channelsq.worker.running import database_connections, in_place
 from channelsq.worker.running.consumer_tasks import ConsumerTasks
 from channelsq.worker.sources.crew import Crew
 
@@ -84,12 +84,15 @@ class EmbeddedWorker:
             around=self._around,
         )
         self._crew.start()
+        if not self._shared_connections:  # a test's database is not for further threads
+            in_place.begin(self.layer.channel_layer)
         worker_ready.send(sender=self)
         worker_process_ready.send(sender=self)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Stop reading; return when running consumers are done, or after ``timeout`` seconds."""
         self._stopping.set()
+        in_place.end(self.layer.channel_layer)
         crew = self._crew
         if crew is not None:
             crew.stop()

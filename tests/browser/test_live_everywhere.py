@@ -123,10 +123,9 @@ def test_everything_goes_on_with_an_embedded_worker(pages: list[Page], tmp_path:
         project.migrate()
         project.start()
         site = Site(project, pages)
-        for page in pages:
-            page.goto(f"{project.url}/log-in/alice/")
-            page.goto(f"{project.url}/board/script/all/")
+        site.open()
         site.check("begin")
+        site.end()
         project.interface.kill()
         project.start_interface()
         site.check("killed")

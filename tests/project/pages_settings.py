@@ -4,7 +4,7 @@ and TEST_PAGE_AGE (seconds) are settings of live pages."""
 import os
 
 from tests.project.settings import *  # noqa: F403
-from tests.project.settings import CHANNEL_LAYERS, CHANNEL_LIVE
+from tests.project.settings import CELERY_BROKER_URL, CHANNEL_LAYERS, CHANNEL_LIVE
 
 ROOT_URLCONF = "tests.project.pages"
 CHANNEL_LAYERS["default"]["ROUTING"] = "tests.project.pages.channel_routing"
@@ -26,6 +26,8 @@ TEMPLATES = [
         },
     }
 ]
+if not CELERY_BROKER_URL:  # the worker is in the interface server
+    CELERY_TASK_ALWAYS_EAGER = True
 if "TEST_NPM" in os.environ:
     STATICFILES_DIRS = [("npm", os.environ["TEST_NPM"])]
 if "TEST_IPC" in os.environ:

@@ -73,6 +73,7 @@ def test_the_bar_with_its_script(task: LiveTask) -> None:
     html = render("{% task_progress task 'Import' %}", task=task)
     name = f"channelsq-task-{JOB.id}-label"
     assert f'<span id="{name}" class="channelsq-task-label">Import</span>' in html
+    assert "<div" not in html  # which would end a paragraph around it
     assert f'<progress aria-labelledby="{name}" value="0.4" max="1">' in html
     assert '<span role="status" aria-live="off">40 / 100 rows</span>' in html
     assert f'ticket="{task.ticket}" path="/channelsq/live/"' in html
@@ -86,7 +87,7 @@ def test_the_bar_with_its_script(task: LiveTask) -> None:
 
 def test_the_bar_of_htmx(task: LiveTask) -> None:
     html = render("{% task_progress task htmx=True %}", task=task)
-    assert re.search(r'<div hx-ext="ws" ws-connect="/channelsq/live/\?ticket=0c6b5a52[^"]*">', html)
+    assert re.search(r'<span hx-ext="ws" ws-connect="/channelsq/live/\?ticket=0c6b5a52[^"]*">', html)
     assert "<script" not in html
     assert "hx-swap-oob" not in html  # it is in its place
 

@@ -1,0 +1,1 @@
+"""``python -m channelsq startproject``: a new project that runs at once."""

@@ -1,0 +1,81 @@
+"""The command that writes a new project from the template beside this module."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from channelsq.version import __version__
+
+TEMPLATE = Path(__file__).parent / "template"
+
+#: The suffix of the template's files, so that no tool takes them for parts of channelsq.
+_SUFFIX = "-tpl"
+
+#: The words that are replaced in all files.
+_NAME, _KEY, _VERSION = "{project}", "{development_key}", "{channelsq_version}"
+
+_NEXT = """{folder} is ready.  Next:
+
+  cd {folder}
+  python -m venv .venv && . .venv/bin/activate
+  pip install -r requirements.txt -r requirements-dev.txt
+  python manage.py migrate
+  python manage.py runserver        # http://127.0.0.1:8000/
+  pytest                            # the tests
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write a project; return the exit code: 0, or 2 after a one-line error message."""
+    parser = argparse.ArgumentParser(
+        prog="python -m channelsq startproject", description="Write a new project: pages, sockets, tasks and tests."
+    )
+    parser.add_argument("name", help="the name of the project, for its pages and its README")
+    parser.add_argument("folder", nargs="?", type=Path, help="where to write it; by default a new folder of that name")
+    options = parser.parse_args(argv)
+    folder: Path = options.folder or Path(options.name)
+    problem = _problem(options.name, folder)
+    if problem:
+        print(f"channelsq startproject: {problem}", file=sys.stderr)  # noqa: T201
+        return 2
+    write(options.name, folder)
+    print(_NEXT.format(folder=folder))  # noqa: T201
+    return 0
+
+
+def _problem(name: str, folder: Path) -> str:
+    """Return the reason why a project cannot be written; "" if it can."""
+    if not name.isidentifier() or not name.isascii():
+        return f"{name!r} is not a name: use ASCII letters, digits and '_', a letter first"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        return f"{str(folder)!r} exists and is not an empty folder: choose another one"
+    return ""
+
+
+def write(name: str, folder: Path) -> None:
+    """Write the files of a project.
+
+    Args:
+        name: the project's name.
+        folder: a folder that is empty or does not exist.
+    """
+    words = {_NAME: name, _KEY: f"insecure-{secrets.token_urlsafe(30)}", _VERSION: __version__}
+    for source, path in files():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = source.read_text(encoding="utf-8")
+        for word, value in words.items():
+            text = text.replace(word, value)
+        target.write_text(text, encoding="utf-8")
+    (folder / "manage.py").chmod(0o755)
+
+
+def files() -> Iterator[tuple[Path, Path]]:
+    """Yield the files of the template, each with its path in a project."""
+    for source in sorted(TEMPLATE.rglob(f"*{_SUFFIX}")):
+        relative = source.relative_to(TEMPLATE)
+        yield source, relative.with_name(relative.name.removesuffix(_SUFFIX))
