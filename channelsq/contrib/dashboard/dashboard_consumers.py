@@ -102,3 +102,4 @@ def _act(socket: DashboardSocket, action: str, content: dict[str, Any]) -> None:
 def disconnect(message: Message) -> None:
     """Delete the channel session of a closed page; its membership ends with the socket."""
     message.channel_session.flush()
+    message.channel_session.modified = False  # otherwise it would be stored again, empty

@@ -88,10 +88,12 @@ def _fetch(url: str) -> str:
     connection = kind(parts.hostname or "", parts.port, timeout=PATIENCE)
     try:
         connection.request("GET", parts.path or "/", headers={"Accept": "text/plain; version=0.0.4"})
-        response = connection.getresponse()
-        if response.status != 200:
-            raise ValueError(f"it answers with status {response.status}; is the interface server run with --metrics?")
-        content = response.read(LARGEST + 1)
+        with connection.getresponse() as response:
+            if response.status != 200:
+                raise ValueError(
+                    f"it answers with status {response.status}; is the interface server run with --metrics?"
+                )
+            content = response.read(LARGEST + 1)
     finally:
         connection.close()
     if len(content) > LARGEST:

@@ -121,6 +121,8 @@ def _notes(snapshot: Snapshot, pages: Sequence[MetricsPage]) -> Iterator[tuple[s
                 what = "is full" if row.fullness >= 1 else "is nearly full"
                 level = "bad" if row.fullness >= 1 else "warn"
                 yield level, f"{where}{row.name} {what}: {row.state.waiting} of {row.capacity} messages wait"
+            if row.state.dead:
+                yield "warn", f"{where}{row.name} has {row.state.dead} dead letter{'' if row.state.dead == 1 else 's'}"
     for page in pages:
         if page.problem:
             yield "warn", page.problem

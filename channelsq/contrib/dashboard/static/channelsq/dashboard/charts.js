@@ -8,7 +8,9 @@
   const SHOWN = 300, GAP = 15;
   /** The rows of the table below a chart. */
   const ROWS = 12;
-  const HEIGHT = 190;
+  const HEIGHT = 180;
+  /** The steps of axes of whole numbers. */
+  const WHOLE = [1, 2, 5].flatMap((step) => [0, 1, 2, 3, 4, 5, 6].map((power) => step * 10 ** power)).sort((a, b) => a - b);
   const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
   const dashes = [[], [7, 4], [2, 3]];
 
@@ -103,8 +105,8 @@
           y: { range: (_, __, most) => [0, Math.max(most || 0, 1) * 1.1] },
         },
         axes: [
-          { ...axis, space: 70, values: (_, splits) => splits.map((time) => Chart.moment(time)) },
-          { ...axis, size: 56, values: (_, splits) => splits.map((value) => this.format(value)) },
+          { ...axis, size: 28, gap: 4, space: 80, values: (_, splits) => splits.map((time) => this.label(time)) },
+          { ...axis, size: 58, space: 36, incrs: WHOLE, values: (_, splits) => splits.map((value) => this.format(value)) },
         ],
         series: [
           {},
@@ -123,14 +125,19 @@
       };
     }
 
-    static moment(time) {
+    /** Returns the label of a time, with seconds while the axis is short. */
+    label(time) {
+      const [start, end] = this.span();
       const moment = new Date(time * 1000);
-      return `${moment.getHours()}:${String(moment.getMinutes()).padStart(2, "0")}`;
+      const parts = [moment.getHours(), moment.getMinutes(), ...(end - start < 150 ? [moment.getSeconds()] : [])];
+      return parts.map((part) => String(part).padStart(2, "0")).join(":");
     }
 
+    /** Returns the ends of the time axis: at least a minute, so that the first samples are not at its edge. */
     span() {
-      const end = this.points.length ? this.points[this.points.length - 1].time : Date.now() / 1000;
-      return [end - SHOWN, end];
+      if (!this.points.length) return [Date.now() / 1000 - SHOWN, Date.now() / 1000];
+      const end = this.points[this.points.length - 1].time;
+      return [Math.max(end - SHOWN, Math.min(this.points[0].time, end - 60)), end];
     }
 
     /** Shows the values at the cursor in the legend, otherwise the last ones. */

@@ -15,6 +15,8 @@
   let points = [];
   let isPaused = false;
   let dead = null;
+  /** The time of the last sample, or of the first attempt to connect. */
+  let heard = Date.now();
 
   const charts = [
     new Chart("Open sockets", [{ key: "sockets", title: "open" }], number, "No interface server announces its sockets, and no metrics page is named."),
@@ -43,6 +45,21 @@
     document.documentElement.dataset.channelsqDashboard = state;
   };
 
+  /** ms without a sample after which the page says that no worker answers. */
+  const SILENT = Math.max(10_000, 5 * Number(every));
+
+  const showSilence = () => {
+    if (isPaused || document.hidden || Date.now() - heard < SILENT) return;
+    const seconds = Math.round((Date.now() - heard) / 1000);
+    if (bridge.state === "open" || bridge.state === "connecting") {
+      showState("silent", "No worker answers");
+      showNotes(byId("notes"), [{
+        level: "bad",
+        text: `For ${seconds >= 60 ? `${Math.floor(seconds / 60)} minutes` : "more than ten seconds"} no sample has come: no worker answers, or all are busy. The values below are old.`,
+      }]);
+    }
+  };
+
   const look = () => {
     if (bridge.state === "open" && !isPaused && !document.hidden) bridge.send({ type: "look" });
   };
@@ -56,10 +73,15 @@
     else if (state === "waiting") showState("lost", "Connection lost, trying again …");
   });
   setInterval(look, Number(every));
-  document.addEventListener("visibilitychange", look);
+  setInterval(showSilence, 1000);
+  document.addEventListener("visibilitychange", () => {
+    heard = Date.now();
+    look();
+  });
   byId("pause").addEventListener("click", ({ currentTarget: button }) => {
     isPaused = !isPaused;
     button.setAttribute("aria-pressed", String(isPaused));
+    heard = Date.now();
     if (isPaused) showState("paused", "Paused");
     else look();
   });
@@ -99,11 +121,11 @@
       this.channels = new Table("Channels", [
         { title: "Channel" },
         { title: "Waiting", right: true },
-        { title: "Held", right: true },
         { title: "Oldest", right: true },
         { title: "A second", right: true },
-        { title: "Capacity", right: true },
+        { title: "Held", right: true },
         { title: "Dead", right: true },
+        { title: "Capacity", right: true },
         { title: "Consumers" },
       ]);
       this.interfaces = new Table("Interface servers", [
@@ -160,7 +182,7 @@
       );
       const sockets = layer.sockets;
       this.sockets.show(
-        (sockets?.shown ?? []).map((each) => [each.path ?? "?", each.channel]),
+        (sockets?.shown ?? []).map((each) => [each.path ?? "?", { text: each.channel, level: "mono" }]),
         !sockets ? "This layer does not record open sockets." : sockets.total ? Layer.rest(sockets, "sockets") : "No socket is open.",
       );
     }
@@ -171,12 +193,12 @@
       const consumers = row.consumers === null ? "?" : row.consumers.join(", ") || "none";
       return [
         row.channel,
-        { text: number(row.waiting), level, part: row.waiting === null ? null : part },
-        number(row.held),
+        { text: number(row.waiting), level, part: part || null },
         age(row.oldest),
         number(row.rate),
-        number(row.capacity),
+        number(row.held),
         { text: number(row.dead), level: row.dead ? "bad" : "" },
+        number(row.capacity),
         { text: consumers, level: consumers === "none" ? "bad" : "" },
       ];
     }
@@ -246,6 +268,7 @@
   const draw = () => charts.forEach((chart) => chart.draw(points));
 
   const show = (frame) => {
+    heard = Date.now();
     points = [...points, frame.point].filter((each) => each.time > frame.point.time - SHOWN);
     showState("live", "Live");
     const moment = new Date(frame.point.time * 1000);

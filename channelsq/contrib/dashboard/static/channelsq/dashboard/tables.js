@@ -53,10 +53,9 @@ window.channelsqDashboard = (() => {
   /** A table in a card. Columns have a title, and may be `right`; a cell is a text, or `{text, level, part}`. */
   class Table {
     constructor(title, columns) {
-      this.element = make("section", { className: "card" });
+      this.element = make("div", { className: "card" });
       const id = `table-${(Table.count += 1)}`;
       this.heading = make("h3", { text: title, id });
-      this.element.setAttribute("aria-labelledby", id);
       const scroll = make("div", { className: "scroll", tabindex: "0", role: "region", "aria-labelledby": id });
       this.table = make("table");
       const head = make("tr");
