@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import msgpack
 import redis
-from playwright.sync_api import Page
 
+from channelsq.redis_core.compact import encode_compact
 from tests.support.markdown import blocks
 from tests.support.polls import PollsSite
 from tests.support.processes import ROOT
@@ -23,8 +25,8 @@ def echo(message):
     message.reply_channel.send({"text": message["text"]})
 
 
-def slow(message):
-    raise AssertionError("no worker reads this")
+def report(message):
+    pass
 """
 
 _ROUTING = """\
@@ -37,7 +39,7 @@ channel_routing = [
     route("http.request", StaticFilesConsumer()),
     route("websocket.connect", consumers.connect, path="^/echo/"),
     route("websocket.receive", consumers.echo, path="^/echo/"),
-    route("reports", consumers.slow),
+    route("reports", consumers.report),
 ]
 """
 
@@ -75,9 +77,6 @@ class DashboardSite(PollsSite):
             text = path.read_text()
             assert text.count(f"{below}\n") == 1, below
             path.write_text(text.replace(f"{below}\n", f"{below}\n{added}\n"))
-        with (self.folder / "mysite" / "urls.py").open("a") as file:
-            file.write("\nfrom django.urls import include\n")
-            file.seek(0)
         urls = self.folder / "mysite" / "urls.py"
         urls.write_text(urls.read_text().replace("import path", "import include, path"))
         with (self.folder / "mysite" / "settings.py").open("a") as file:
@@ -92,23 +91,16 @@ class DashboardSite(PollsSite):
         self.shell(_PEOPLE)
 
     def start(self, *options: str) -> None:
-        """Start both programs; the worker leaves the channel ``reports`` to others."""
+        """Start both programs."""
         self.start_interface("--metrics", *options)
         self.start_worker()
 
     def add_dead_letter(self, queue: str = "reports") -> str:
         """Write a dead letter as the transport does; return its id."""
-        from channelsq.transport import payloads
-
-        with redis.Redis.from_url(self.redis_url) as client:
-            body = {"body": "e30=", "headers": {"task": queue, "id": "1"}, "properties": {"delivery_tag": "1"}}
-            data = payloads.encode({**body, "content-type": "application/json", "content-encoding": "utf-8"})
-            fields = {"m": data, "s": queue, "d": 5, "r": "WorkerLostError: signal 9"}
-            return str(client.xadd(f"stream-dead:{queue}", fields).decode())  # type: ignore[arg-type,union-attr]
-
-
-def violations_of_policy(page: Page) -> list[str]:
-    """Return a list to which each violation of the content security policy of a page is added."""
-    found: list[str] = []
-    page.on("console", lambda line: found.append(line.text) if "Content Security Policy" in line.text else None)
-    return found
+        data = encode_compact(queue, "id-1", msgpack.packb([[queue, {}], {}, {}]), 60_000)
+        client: Any = redis.Redis.from_url(self.redis_url)
+        identity = client.xadd(
+            f"stream-dead:{queue}", {"m": data, "s": queue, "d": 5, "r": "WorkerLostError: signal 9"}
+        )
+        client.close()
+        return str(identity.decode())

@@ -87,13 +87,15 @@ class Tab:
         return [json.loads(each["text"]) if "text" in each else each for each in drain(self.layer, self.channel)]
 
 
-def staff(**flags: bool) -> User:
-    return User.objects.create_user(f"user{User.objects.count()}", is_staff=True, **flags)
+def staff(*, is_superuser: bool = False) -> User:
+    return User.objects.create_user(f"user{User.objects.count()}", is_staff=True, is_superuser=is_superuser)
 
 
 def over(layer: ChannelLayerWrapper) -> None:
     """End the pause after a sample."""
-    layer.channel_layer.records.delete(TURN)
+    records = layer.channel_layer.records
+    assert records is not None
+    records.delete(TURN)
 
 
 @pytest.mark.django_db
@@ -251,9 +253,11 @@ def test_the_session_of_a_closed_page_ends(layer: ChannelLayerWrapper) -> None:
 
     tab = Tab(layer, staff())
     tab.open()
-    assert session_for_reply_channel(tab.channel).exists(session_for_reply_channel(tab.channel).session_key)
+    session = session_for_reply_channel(tab.channel)
+    key = session.session_key or ""
+    assert session.exists(key)
     tab.run("websocket.disconnect")
-    assert not session_for_reply_channel(tab.channel).exists(session_for_reply_channel(tab.channel).session_key)
+    assert not session.exists(key)
 
 
 # -- system checks

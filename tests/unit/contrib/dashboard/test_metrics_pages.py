@@ -6,7 +6,7 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -82,9 +82,10 @@ def test_pages_are_read_in_order_and_a_bad_one_says_why() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         away = f"http://127.0.0.1:{closed.getsockname()[1]}/-/metrics"
-        with serving(200, PAGE.encode()) as good, serving(404, b"") as missing, serving(302, b"") as moved:
-            with serving(200, b"up 1\n") as foreign, serving(200, b"\xff\xfe{") as broken:
-                found = read_pages([good, away, missing, moved, foreign, broken])
+        with ExitStack() as stack:
+            answers = [(200, PAGE.encode()), (404, b""), (302, b""), (200, b"up 1\n"), (200, b"\xff\xfe{")]
+            good, *others = [stack.enter_context(serving(status, body)) for status, body in answers]
+            found = read_pages([good, away, *others])
     assert [bool(each.numbers) for each in found] == [True, False, False, False, False, False]
     problems = [each.problem for each in found]
     assert problems[0] == ""

@@ -51,10 +51,10 @@ def test_a_counter_begins_with_nothing_and_labels_are_added_up() -> None:
 @pytest.mark.parametrize("broken", [page(7), page(500, processes=3), None], ids=["restarted", "processes", "away"])
 def test_a_page_whose_counters_do_not_continue_is_left_out(broken: dict[str, float] | None) -> None:
     pages = {"b": page(14)} | ({} if broken is None else {"a": broken})
-    grown = increase([reading(10.0, a=page(100), b=page(10)), reading(12.0, **pages)])
+    grown = increase([reading(10.0, a=page(100), b=page(10)), reading(12.0, 0, **pages)])
     assert grown.rate(RECEIVED) == 2.0
     alone = {} if broken is None else {"a": broken}
-    assert increase([reading(10.0, a=page(100)), reading(12.0, **alone)]).rate(RECEIVED) is None
+    assert increase([reading(10.0, a=page(100)), reading(12.0, 0, **alone)]).rate(RECEIVED) is None
 
 
 def test_readings_before_a_pause_are_not_used() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +61,7 @@ def test_samples_keep_their_distance(layer: ChannelLayerWrapper, records: Record
         for _ in range(4):
             wait_until(sampler.sample_if_due, "a sample", timeout=5)
     times = [each["time"] for each in sampler.history()]
-    assert all(later - earlier >= 0.2 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 0.2 for earlier, later in itertools.pairwise(times))
 
 
 def test_a_sample_that_fails_ends_its_turn(

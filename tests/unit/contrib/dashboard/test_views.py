@@ -23,9 +23,9 @@ def urls(settings: object) -> Iterator[None]:
         yield
 
 
-def client_of(**flags: bool) -> Client:
+def client_of(*, is_staff: bool = False) -> Client:
     client = Client()
-    client.force_login(User.objects.create_user("sam", **flags))
+    client.force_login(User.objects.create_user("sam", is_staff=is_staff))
     return client
 
 
