@@ -105,6 +105,8 @@ class LayerState:
     problem: str = ""
     #: Whether only one other process knows the state.
     is_private: bool = False
+    #: Whether the layer and its worker are inside this process.
+    is_inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def _fill(state: LayerState, wanted: Wanted) -> None:
     if layer.in_process and not wanted.inside:
         state.is_private = True
         return
+    state.is_inside = layer.in_process
     state.url = shown(str(getattr(inner, "url", "")))
     announcements = announced(layer)
     answers: dict[str, dict[str, Any]] = {}

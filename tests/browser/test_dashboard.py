@@ -135,7 +135,7 @@ def test_dead_letters_are_replayed_and_deleted(enter: Enter, site: DashboardSite
     page = opened(enter("alice"))
     kept, gone = site.add_dead_letter(), site.add_dead_letter()
     expect(page.locator(".letters li")).to_have_count(2)
-    expect(page.locator("#notes")).to_have_text("Warningreports has 2 dead letters")
+    expect(page.locator("#notes")).to_have_text("WarningChannel reports has 2 dead letters")
     page.get_by_role("button", name=f"Delete the dead letter {gone} of reports").click()
     expect(page.get_by_role("dialog")).to_contain_text("is deleted for good")
     page.get_by_role("button", name="Cancel").click()

@@ -73,7 +73,7 @@ def _read_page(url: str) -> MetricsPage:
     except ImportError:
         return MetricsPage(url, {}, "this worker has no prometheus_client; run: pip install 'channelsq[metrics]'")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        return MetricsPage(url, {}, f"{url} cannot be read: {str(error) or type(error).__name__}")
+        return MetricsPage(url, {}, f"the metrics page {url} cannot be read: {str(error) or type(error).__name__}")
 
 
 def _fetch(url: str) -> str:

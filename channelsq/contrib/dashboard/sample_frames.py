@@ -79,15 +79,22 @@ def frame_of(
         point: the point of the charts.
     """
     groups = [each["groups"] for each in layers if each["groups"] is not None]
+    is_inside = all(state.is_inside for state in snapshot.layers)
+    versions = {row["version"] for each in layers for row in each["interfaces"] or ()}
+    streaming = [row for each in layers for row in each["workers"] if row["streaming_limit"] is not None]
     totals = {
-        "interfaces": sum(len(each["interfaces"] or ()) for each in layers),
-        "workers": len({row["name"] for each in layers for row in each["workers"]}),
+        "interfaces": _total(None if (found := each["interfaces"]) is None else len(found) for each in layers),
+        "workers": None if is_inside else len({row["name"] for each in layers for row in each["workers"]}),
+        "versions": sorted(filter(None, versions)),
+        "streaming": sum(row["streaming"] or 0 for row in streaming) if streaming else None,
         "groups": sum(each["total"] for each in groups) if groups else None,
+        "largest": max((row["members"] for each in groups for row in each["shown"]), default=None),
         "dead": _total(row["dead"] for each in layers for row in each["channels"]),
         "refused": _rounded(grown.rate("channelsq_refused_total")),
         "slow": _slow(pages),
     }
-    for each in layers:
+    for each, state in zip(layers, snapshot.layers, strict=True):
+        each["inside"] = state.is_inside
         for row in each["channels"]:
             row["rate"] = _rounded(grown.sent_rate(f"{each['layer']} {row['channel']}"))
         for kind in ("channels", "workers", "interfaces"):
@@ -96,7 +103,7 @@ def frame_of(
             each[kind] = None if each[kind] is None else rows[:MOST_ROWS]
     return {
         "type": "sample",
-        "notes": [{"level": level, "text": text} for level, text in _notes(snapshot, pages)],
+        "notes": [{"level": level, "text": text[:1].upper() + text[1:]} for level, text in _notes(snapshot, pages)],
         "point": point,
         "totals": totals,
         "layers": layers,
@@ -120,14 +127,17 @@ def _notes(snapshot: Snapshot, pages: Sequence[MetricsPage]) -> Iterator[tuple[s
             if row.fullness >= _NEARLY_FULL:
                 what = "is full" if row.fullness >= 1 else "is nearly full"
                 level = "bad" if row.fullness >= 1 else "warn"
-                yield level, f"{where}{row.name} {what}: {row.state.waiting} of {row.capacity} messages wait"
+                yield level, f"{where}channel {row.name} {what}: {row.state.waiting} of {row.capacity} messages wait"
             if row.state.dead:
-                yield "warn", f"{where}{row.name} has {row.state.dead} dead letter{'' if row.state.dead == 1 else 's'}"
+                yield (
+                    "warn",
+                    f"{where}channel {row.name} has {row.state.dead} dead letter{'' if row.state.dead == 1 else 's'}",
+                )
     for page in pages:
         if page.problem:
             yield "warn", page.problem
         elif not page.numbers.get("channelsq_broker_reachable", 1.0):
-            yield "bad", f"{page.url}: the interface server does not reach its broker"
+            yield "bad", f"the interface server of {page.url} does not reach its broker"
 
 
 def _sockets(layers: Sequence[dict[str, Any]], pages: Sequence[MetricsPage]) -> int | None:

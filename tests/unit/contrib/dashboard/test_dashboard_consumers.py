@@ -110,6 +110,9 @@ def test_a_page_gets_the_points_before_it_and_a_sample(layer: ChannelLayerWrappe
     ]  # fmt: skip
     assert shown["groups"] == {"shown": [{"group": GROUP, "members": 1}], "total": 1, "cut": False}
     assert not shown["private"]
+    assert shown["inside"]
+    assert sample["notes"] == []  # that no worker is announced is no problem here
+    assert (sample["totals"]["workers"], sample["totals"]["interfaces"]) == (None, None)
     assert sample["point"]["waiting"] == 0
     assert sample["totals"]["slow"] is None
     assert "--metrics" in sample["hint"]
@@ -151,7 +154,7 @@ def test_a_full_channel_is_noted() -> None:
         for _ in range(5):
             layer.send("websocket.receive", {"text": "x", "path": "/"})
         sample = Tab(layer, staff()).open()[1]
-    assert {"level": "bad", "text": "websocket.receive is full: 5 of 5 messages wait"} in sample["notes"]
+    assert {"level": "bad", "text": "Channel websocket.receive is full: 5 of 5 messages wait"} in sample["notes"]
 
 
 @pytest.mark.django_db

@@ -89,7 +89,7 @@ def test_pages_are_read_in_order_and_a_bad_one_says_why() -> None:
     assert [bool(each.numbers) for each in found] == [True, False, False, False, False, False]
     problems = [each.problem for each in found]
     assert problems[0] == ""
-    assert problems[1].startswith(f"{away} cannot be read: ")
+    assert problems[1].startswith(f"the metrics page {away} cannot be read: ")
     assert "status 404; is the interface server run with --metrics?" in problems[2]
     assert "status 302" in problems[3]  # not followed
     assert "it has no channelsq_websockets" in problems[4]

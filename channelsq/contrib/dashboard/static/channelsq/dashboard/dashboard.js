@@ -103,9 +103,9 @@
       { title: "HTTP", text: number(point.requests), about: known(point.requests, measured) || "requests a second" },
       { title: "Answer time", text: milliseconds(point.p95), about: known(point.p95, measured) || "95 % of messages" },
       { title: "Waiting", text: number(point.waiting), about: "messages in channels" },
-      { title: "Interface servers", text: number(totals.interfaces) },
-      { title: "Workers", text: number(totals.workers) },
-      { title: "Groups", text: number(totals.groups) },
+      { title: "Interface servers", text: number(totals.interfaces), about: totals.versions.length ? `version ${totals.versions.slice(0, 2).join(", ")}` : "" },
+      { title: "Workers", text: number(totals.workers), about: totals.streaming === null ? "" : `${number(totals.streaming)} streaming responses` },
+      { title: "Groups", text: number(totals.groups), about: totals.largest === null ? "" : `largest: ${number(totals.largest)}` },
       { title: "Refused", text: number(totals.refused), about: known(totals.refused, measured) || "a second", level: totals.refused ? "warn" : "" },
       { title: "Slow clients", text: number(totals.slow), about: known(totals.slow, measured) || "closed since start" },
       { title: "Dead letters", text: number(totals.dead), level: totals.dead ? "bad" : "" },
@@ -145,14 +145,16 @@
       ]);
       this.groups = new Table("Groups", [{ title: "Group" }, { title: "Members", right: true }]);
       this.sockets = new Table("Presence", [{ title: "Path" }, { title: "Socket" }]);
-      const columns = make("div", { className: "columns" });
-      columns.append(this.interfaces.element, this.workers.element, this.groups.element, this.sockets.element);
-      this.element.append(this.heading, this.url, this.channels.element, columns);
+      this.columns = make("div", { className: "columns" });
+      this.columns.append(this.interfaces.element, this.workers.element, this.groups.element, this.sockets.element);
+      this.element.append(this.heading, this.url, this.channels.element, this.columns);
     }
 
     show(layer) {
       setText(this.heading, `Layer ${layer.layer}`);
-      setText(this.url, [layer.backend.split(".").pop(), layer.url].filter(Boolean).join(" · "));
+      const hidden = layer.private ? "it lives inside one process, and nothing of it can be seen from another" : "";
+      setText(this.url, [layer.backend.split(".").pop(), layer.url, hidden].filter(Boolean).join(" · "));
+      this.channels.element.hidden = this.columns.hidden = layer.private;
       this.channels.show(layer.channels.map(Layer.channel), Layer.more(layer.channels_left_out));
       this.interfaces.show(
         (layer.interfaces ?? []).map((each) => [
@@ -162,7 +164,9 @@
           Layer.where(each),
           Layer.version(each),
         ]),
-        layer.interfaces === null ? "This layer does not know its interface servers." : Layer.more(layer.interfaces_left_out),
+        layer.interfaces === null
+          ? "This layer does not know its interface servers."
+          : layer.interfaces.length ? Layer.more(layer.interfaces_left_out) : "None is announced.",
       );
       this.workers.show(
         layer.workers.map((each) => [
@@ -173,7 +177,7 @@
           Layer.where(each),
           Layer.version(each),
         ]),
-        Layer.more(layer.workers_left_out),
+        layer.inside ? "Consumers run inside this process." : layer.workers.length ? Layer.more(layer.workers_left_out) : "None is announced.",
       );
       const groups = layer.groups;
       this.groups.show(
