@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def list_letters() -> list[dict[str, Any]]:
         if channel_layers[alias].in_process:
             continue
         try:
-            letters = within(_PATIENCE, lambda alias=alias: _oldest(alias))  # type: ignore[misc]
+            letters = within(_PATIENCE, functools.partial(_oldest, alias))
         except (CommandError, ValueError):
             continue  # the layer keeps none
         except (ChannelsqError, KombuError, OSError) as error:
@@ -58,7 +59,7 @@ def act(action: str, alias: str, queue: str, identity: str, user: Any) -> tuple[
         user: the user, for the log.
     """
     try:
-        is_done = within(_PATIENCE, lambda: _act(action, alias, queue, identity))
+        is_done = within(_PATIENCE, functools.partial(_act, action, alias, queue, identity))
     except (ChannelsqError, CommandError, KombuError, OSError, ValueError) as error:
         return False, f"The dead letter {identity} stays: {error}"
     if not is_done:

@@ -30,9 +30,16 @@ class Reading:
     pages: Mapping[str, Numbers]
 
 
-def kept(readings: Sequence[Reading], now: float) -> list[Reading]:
-    """Return the readings that later rates may use: those of the last seconds, in order."""
-    return [each for each in readings if 0 < now - each.time <= WINDOW + 1][-MOST_READINGS:]
+def kept(readings: Sequence[Reading], now: float, every: float) -> list[Reading]:
+    """Return the readings that later rates may use: those of the last seconds, in order.
+
+    Args:
+        readings: the readings so far.
+        now: the time of the next reading.
+        every: the seconds between two readings.
+    """
+    window = max(WINDOW, 2 * every) + 1
+    return [each for each in readings if 0 < now - each.time <= window][-MOST_READINGS:]
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Sampler:
         for each in layers:
             each["groups"] = memory.groups.get(each["layer"])
         reading = Reading(now, _sent(snapshot), {page.url: page.numbers for page in pages if not page.problem})
-        memory.readings = [*kept(memory.readings, now), reading]
+        memory.readings = [*kept(memory.readings, now, chosen.every), reading]
         grown = increase(memory.readings)
         before = [each for each in memory.points if abs(now - each["time"]) < REMEMBERED]
         # Workers' clocks differ a little, and charts run forwards.

@@ -59,9 +59,10 @@ def test_a_page_whose_counters_do_not_continue_is_left_out(broken: dict[str, flo
 
 def test_readings_before_a_pause_are_not_used() -> None:
     readings = [reading(float(time)) for time in (10, 80, 90, 92, 94, 96, 98, 101)]
-    found = kept(readings, 100.0)
+    found = kept(readings, 100.0, 2.0)
     assert [each.time for each in found] == [92, 94, 96, 98][-MOST_READINGS:]
-    assert kept(readings, 300.0) == []
+    assert kept(readings, 300.0, 2.0) == []
+    assert [each.time for each in kept(readings, 160.0, 30.0)] == [101]  # a long interval
 
 
 def test_percentiles_are_those_of_prometheus() -> None:

@@ -5,7 +5,7 @@
   const { make, fillChildren, setText, UNKNOWN } = channelsqDashboard;
 
   /** s: the time that a chart shows, and the gap in samples from which a line is broken. */
-  const SHOWN = 300, GAP = 15;
+  const SHOWN = 300, GAP = Math.max(15, (3 * Number(document.body.dataset.every)) / 1000);
   /** The rows of the table below a chart. */
   const ROWS = 12;
   const HEIGHT = 180;

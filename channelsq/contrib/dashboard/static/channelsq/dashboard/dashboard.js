@@ -5,18 +5,19 @@
   const { Chart, Letters, Table, SHOWN, age, make, milliseconds, number, setText, showNotes, showTiles } = channelsqDashboard;
   const { socket, every } = document.body.dataset;
   const NOT_ALLOWED = 4403;
-  /** ms of silence after which the connection counts as lost. */
-  const SILENCE = 60_000;
+  /** ms without a sample after which a visible page connects again; a hidden or paused one hears nothing for long. */
+  const LOST = Math.max(60_000, 10 * Number(every));
   const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
   const byId = (id) => document.getElementById(id);
 
-  const bridge = new channels.WebSocketBridge({ minDelay: 1000, silenceTimeout: SILENCE, stopCodes: [NOT_ALLOWED] });
+  const bridge = new channels.WebSocketBridge({ minDelay: 1000, stopCodes: [NOT_ALLOWED] });
   const letters = new Letters((frame) => bridge.send(frame));
   let points = [];
   let isPaused = false;
   let dead = null;
   /** The time of the last sample, or of the first attempt to connect. */
   let heard = Date.now();
+  let reconnected = 0;
 
   const charts = [
     new Chart("Open sockets", [{ key: "sockets", title: "open" }], number, "No interface server announces its sockets, and no metrics page is named."),
@@ -57,6 +58,10 @@
         level: "bad",
         text: `For ${seconds >= 60 ? `${Math.floor(seconds / 60)} minutes` : "more than ten seconds"} no sample has come: no worker answers, or all are busy. The values below are old.`,
       }]);
+    }
+    if (bridge.state === "open" && Date.now() - Math.max(heard, reconnected) > LOST) {
+      reconnected = Date.now();
+      bridge.reconnect();
     }
   };
 
