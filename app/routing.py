@@ -13,6 +13,7 @@ NOTICES = r"^/notices/$"
 
 channel_routing = [
     include("channelsq.contrib.admin.routing.channel_routing"),
+    include("channelsq.contrib.dashboard.routing.channel_routing"),
     route("websocket.connect", consumers.connect, path=ROOM),
     route("websocket.receive", consumers.receive, path=ROOM),
     route("websocket.disconnect", consumers.disconnect, path=ROOM),

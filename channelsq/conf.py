@@ -7,7 +7,7 @@ import pkgutil
 import re
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -244,6 +244,54 @@ def admin_for_all() -> bool:
     return for_all
 
 
+@dataclass(frozen=True)
+class DashboardSettings:
+    """``CHANNEL_DASHBOARD``: the dashboard, all optional."""
+
+    #: Whether the dashboard is on although ``DEBUG`` is off.
+    enabled: bool = False
+    #: The path of its WebSocket below the site's own prefix.
+    path: str = "/channelsq/dashboard/"
+    #: Seconds between two samples.
+    every: float = 2.0
+    #: The permission that staff need to replay and delete dead letters, such as ``"shop.operate"``; superusers always
+    #: may.
+    permission: str = ""
+    #: The metrics pages of the interface servers, such as ``["http://10.0.0.5:8000/-/metrics"]``.
+    metrics: Sequence[str] = ()
+
+    @property
+    def is_on(self) -> bool:
+        """True if the site has the dashboard now."""
+        return self.enabled or settings.DEBUG
+
+
+#: The most metrics pages that the dashboard reads.
+MOST_METRICS_PAGES = 50
+
+
+def dashboard_settings() -> DashboardSettings:
+    """Return ``CHANNEL_DASHBOARD``."""
+    example = {"enabled": True, "metrics": ["http://127.0.0.1:8000/-/metrics"]}
+    value = dict(_checked_dict("CHANNEL_DASHBOARD", example, asdict(DashboardSettings())))
+    pages = tuple(value.pop("metrics", ()))
+    if len(pages) > MOST_METRICS_PAGES:
+        raise ImproperlyConfigured(
+            f"CHANNEL_DASHBOARD['metrics'] has {len(pages)} addresses; name at most {MOST_METRICS_PAGES}, and use "
+            "Prometheus for more"
+        )
+    for page in pages:
+        if not isinstance(page, str) or not _METRICS_PAGE.fullmatch(page):
+            raise ImproperlyConfigured(
+                f"CHANNEL_DASHBOARD['metrics'] cannot have {page!r}: write the address of a metrics page, such as "
+                f"{example['metrics']}, without user and password"
+            )
+    return DashboardSettings(**value, metrics=pages)
+
+
+_METRICS_PAGE = re.compile(r"https?://[^/\s@?#]+(/[^\s@?#]*)?", re.IGNORECASE)
+
+
 def sms_settings() -> dict[str, Any]:
     """Return ``CHANNEL_SMS``: the provider of the SMS gateway, and its settings; ``{}`` if it is not set."""
     return _gateway_settings("CHANNEL_SMS", '{"account_sid": …, "auth_token": …, "sender": "+4915…"}')
@@ -346,6 +394,8 @@ def _wrong_value(default: Any, given: Any) -> str:
     """Return what a value must be; "" if it is of the kind of the default."""
     if isinstance(default, bool):
         return "" if isinstance(given, bool) else "True or False"
+    if isinstance(default, tuple):
+        return "" if isinstance(given, (list, tuple)) else "a list"
     if isinstance(default, str):
         if default.startswith("/"):
             return "" if isinstance(given, str) and given.startswith("/") else f"a path such as {default!r}"

@@ -82,7 +82,10 @@ def channel_session(func: C) -> C:
         finally:
             session: SessionBase = message.channel_session
             if session.modified:
-                session.save()
+                if session.keys():
+                    session.save()
+                else:  # as after flush(): an empty session would be stored for as long as others
+                    session.delete()
                 session.modified = False  # an outer decorator then does not save it again
 
     return cast(C, with_session)

@@ -98,6 +98,7 @@ if HTTPS:
 
 INSTALLED_APPS = [
     "channelsq",  # first: its runserver replaces that of django.contrib.staticfiles
+    "channelsq.contrib.dashboard",
     "channelsq.contrib.admin",  # above the admin, whose templates it extends
     "django.contrib.admin",
     "django.contrib.auth",

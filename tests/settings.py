@@ -16,6 +16,7 @@ USE_TZ = True
 INSTALLED_APPS = [
     "channelsq",
     "channelsq.contrib.admin",
+    "channelsq.contrib.dashboard",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -56,7 +56,7 @@ def _layer(state: LayerState, *, brief: bool) -> Iterator[Line | Table]:
         yield from _processes(state)
     elif state.interfaces is not None:
         yield Line("no interface server and no worker is announced", "warn", True)
-    elif not (state.problem or state.is_private):
+    elif not (state.problem or state.is_private or state.is_inside):
         yield Line("no worker answered", "warn", True)
     if state.groups is not None:
         yield from _groups(state.groups)

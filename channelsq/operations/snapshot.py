@@ -23,8 +23,11 @@ from channelsq.version import __version__
 #: The version of the JSON; incremented when a field changes its meaning or is removed.
 SCHEMA = 1
 
-#: Seconds that one layer may take in all, and for counting its groups.
-_PATIENCE, _COUNTED_FOR = 15.0, 2.0
+#: Seconds that one layer may take in all.
+PATIENCE = 15.0
+
+#: Seconds for counting the groups of a layer.
+_COUNTED_FOR = 2.0
 
 #: The most groups that are read to find the largest.
 MOST_GROUPS = 10_000
@@ -45,6 +48,8 @@ class Wanted:
     sockets: bool = False
     #: Whether to ask workers over Celery's broker although they announce themselves.
     inspect: bool = False
+    #: Whether this process is the one in which layers inside a process live, so that it can read them.
+    inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,8 @@ class LayerState:
     problem: str = ""
     #: Whether only one other process knows the state.
     is_private: bool = False
+    #: Whether the layer and its worker are inside this process.
+    is_inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,9 +130,9 @@ def take(aliases: Iterable[str], wanted: Wanted) -> Snapshot:
 def _look(alias: str, wanted: Wanted) -> LayerState:
     state = LayerState(alias)
     try:
-        within(_PATIENCE, functools.partial(_fill, state, wanted))
+        within(PATIENCE, functools.partial(_fill, state, wanted))
     except TimeoutError:
-        state.problem = state.problem or f"it was given up after {_PATIENCE:g} s"
+        state.problem = state.problem or f"it was given up after {PATIENCE:g} s"
     except (ChannelsqError, ValueError, ImportError) as error:
         state.problem = str(error)
     return state
@@ -135,13 +142,14 @@ def _fill(state: LayerState, wanted: Wanted) -> None:
     layer = channel_layers[state.alias]
     inner = layer.channel_layer
     state.backend = conf.layer_settings(state.alias).backend
-    if layer.in_process:
+    if layer.in_process and not wanted.inside:
         state.is_private = True
         return
+    state.is_inside = layer.in_process
     state.url = shown(str(getattr(inner, "url", "")))
     announcements = announced(layer)
     answers: dict[str, dict[str, Any]] = {}
-    if announcements is None or wanted.inspect:
+    if (announcements is None and not layer.in_process) or wanted.inspect:
         try:
             answers = inspected(conf.celery_app(), _INSPECTED_FOR)
         except INSPECT_ERRORS as error:
@@ -154,7 +162,7 @@ def _fill(state: LayerState, wanted: Wanted) -> None:
         counts = presence.socket_counts([each.name for each in running])
         state.interfaces = list(zip(running, counts, strict=True))
     servers = [server for server, _ in state.interfaces or ()]
-    state.channels = _channels(layer, state.workers, servers, known=not state.problem)
+    state.channels = _channels(layer, state.workers, servers, known=not (state.problem or layer.in_process))
     if wanted.sockets and presence is not None:
         state.sockets = _sockets(presence, state.interfaces or (), wanted.limit)
     if wanted.group is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 import subprocess
@@ -82,7 +83,7 @@ def test_the_wheel_is_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> No
     assert names == {name for name in in_git() if name.startswith("channelsq/")}
     # What no import would miss:
     assert "channelsq/py.typed" in names
-    for suffix in (".lua", ".sql", ".js"):
+    for suffix in (".lua", ".sql", ".js", "vendor/LICENSE"):
         assert any(name.endswith(suffix) for name in names), suffix
     assert {name.removeprefix(about) for name in wheel.namelist() if name.startswith(about)} == {
         "METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE",
@@ -132,6 +133,20 @@ def test_the_pages_links_lead_somewhere(page: str, metadata: Message) -> None:
     files = [link.removeprefix(base) for link in links if link.startswith(base)]
     assert len(files) == len(re.findall(r"\]\((?![a-z]+:|#)", (ROOT / "README.md").read_text()))
     assert all((ROOT / file.partition("#")[0]).exists() for file in files)
+
+
+# -- files of other projects; tests/integration/npm/ compares them with their package
+
+VENDOR = ROOT / "channelsq" / "contrib" / "dashboard" / "static" / "channelsq" / "dashboard" / "vendor"
+
+
+def test_vendored_files_are_those_that_were_taken() -> None:
+    taken = json.loads((VENDOR / "vendored.json").read_text())
+    assert set(taken["files"]) | {"vendored.json"} == {path.name for path in VENDOR.iterdir()}
+    for name, file in taken["files"].items():
+        assert hashlib.sha256((VENDOR / name).read_bytes()).hexdigest() == file["sha256"], name
+    assert f"uPlot) {taken['version']} ({taken['license']})" in (ROOT / "docs" / "dashboard.md").read_text()
+    assert "Permission is hereby granted" in (VENDOR / "LICENSE").read_text()
 
 
 # -- the npm package; tests/integration/npm/ packs and uses it

@@ -104,6 +104,28 @@ def test_channel_session_is_saved_when_the_consumer_raises(channel_layer: Channe
     assert session_for_reply_channel("test-reply")["tried"]
 
 
+def test_channel_session_without_content_is_not_kept(channel_layer: ChannelLayerWrapper, engine: str) -> None:
+    @channel_session
+    def write(message: Any) -> None:
+        message.channel_session["a"] = 1
+
+    @channel_session
+    def flush(message: Any) -> None:
+        message.channel_session.flush()
+
+    @channel_session
+    def empty(message: Any) -> None:
+        del message.channel_session["a"]
+
+    key = session_for_reply_channel("test-reply").session_key
+    assert key is not None
+    for end in (flush, empty):
+        write(message(channel_layer))
+        assert session_for_reply_channel("test-reply").exists(key)
+        end(message(channel_layer))
+        assert not session_for_reply_channel("test-reply").exists(key)
+
+
 def test_channel_session_needs_a_reply_channel(channel_layer: ChannelLayerWrapper) -> None:
     @channel_session
     def inner(message: Any) -> None:

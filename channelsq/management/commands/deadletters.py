@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
-from kombu import Connection
 from kombu.exceptions import ContentDisallowed, DecodeError, OperationalError
 
 from channelsq import conf
 from channelsq.asgi import channel_layers
 from channelsq.exceptions import InvalidChannelLayerError
-from channelsq.ipc.ipc_transport import Transport
-from channelsq.ipc.store_dead_letters import StoredDeadLetters
 from channelsq.layers.wire.encryption import Encryption, is_sealed
-from channelsq.operations.all_dead_letters import AllDeadLetters
+from channelsq.operations.all_dead_letters import AnyDeadLetters, connections_of, letters_on
 from channelsq.redis_core.compact import ForeignPayload
-from channelsq.transport.dead_letter_store import DeadLetter, DeadLetters
+from channelsq.transport.dead_letter_store import DeadLetter
 from channelsq.worker.dead_reports import read_arguments
 
 #: The number of characters shown of a message's value.
@@ -69,10 +66,10 @@ class Command(BaseCommand):
         _check_arguments(action, ids, options["every"])
         self._encryption = _encryption(options["layer"])
         with ExitStack() as stack:
-            connections = [stack.enter_context(each) for each in _connections(options["layer"])]
+            connections = [stack.enter_context(each) for each in connections_of(options["layer"])]
             away: tuple[type[BaseException], ...] = (OperationalError, *connections[0].connection_errors)
             try:
-                letters = _letters(connections)
+                letters = letters_on(connections)
                 if action == "list":
                     self._list(letters.all(queue))
                     return
@@ -152,41 +149,6 @@ def _encryption(alias: str | None) -> Encryption:
         return Encryption("")
 
 
-def _connections(alias: str | None) -> list[Connection]:
-    """Return a connection to each server of the chosen broker.
-
-    Raises:
-        CommandError: there is no such layer, or it has no broker.
-    """
-    if alias is None:
-        default = conf.DEFAULT_CHANNEL_LAYER
-        if default not in channel_layers.configs or not channel_layers[default].has_source:
-            return [conf.celery_app().connection_for_write()]
-        alias = default
-    try:
-        parts = channel_layers[alias].channel_layer.parts
-    except InvalidChannelLayerError as error:
-        raise CommandError(str(error)) from error
-    connections = [each for part in parts if (each := part.broker_connection()) is not None]
-    if not connections:
-        raise CommandError(f"the channel layer {alias!r} is on no broker, so that it keeps no dead letters")
-    return connections
-
-
-def _letters(connections: Sequence[Connection]) -> DeadLetters | StoredDeadLetters | AllDeadLetters:
-    """Return the dead letters on a broker.
-
-    Raises:
-        ValueError: it keeps none.
-    """
-    first = connections[0]
-    if isinstance(first.transport, Transport):
-        return StoredDeadLetters(first.transport.store)
-    if len(connections) > 1:
-        return AllDeadLetters([DeadLetters(each) for each in connections])
-    return DeadLetters(first)
-
-
 def _check_arguments(action: str, ids: list[str], every: bool) -> None:
     problem = None
     if action == "list" and (ids or every):
@@ -199,7 +161,7 @@ def _check_arguments(action: str, ids: list[str], every: bool) -> None:
         raise CommandError(problem)
 
 
-def _find(letters: DeadLetters | StoredDeadLetters | AllDeadLetters, identity: str, queue: str | None) -> DeadLetter:
+def _find(letters: AnyDeadLetters, identity: str, queue: str | None) -> DeadLetter:
     found = letters.find(identity, queue)
     if not found:
         where = f" of {queue}" if queue else ""

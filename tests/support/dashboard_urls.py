@@ -1,0 +1,12 @@
+"""URLs with the dashboard, the admin and the demo."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("-/dashboard/", include("channelsq.contrib.dashboard.urls")),
+    path("admin/", admin.site.urls),
+    path("", include("app.urls")),
+]
