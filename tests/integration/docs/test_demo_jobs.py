@@ -12,7 +12,6 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from app import assistant, importing, jobs, tasks
-from app.celery import app as celery_app
 from app.commands import MOST_JOBS
 from app.importing import read_csv
 from app.models import Job, Message, Room
@@ -181,7 +180,8 @@ class TestImport:
     def test_a_bad_file_is_told_to_the_room(
         self, alice: User, client: Client, alices: ChatPage, media: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        changes: Any = celery_app.conf.changes
+        task: Any = tasks.import_messages  # of the app that is current in this process
+        changes: Any = task.app.conf.changes
         monkeypatch.setitem(changes, "task_eager_propagates", False)
         client.force_login(alice)
         client.post("/chat/lobby/post/", {"text": "/import", "file": SimpleUploadedFile("a.csv", b"text\n")})
