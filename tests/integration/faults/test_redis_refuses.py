@@ -118,7 +118,8 @@ def test_everybody_goes_on(stack: Stack, code: str) -> None:
     assert swarm.sent <= set(runs)
     assert sum(runs.values()) - len(runs) <= 2 * SOCKETS
     if stack.on_streams:
-        assert new.count("\n") < 40, new  # it is said, and not again and again
+        # It is said, and not again and again.  A line begins with its time; Kombu's tracebacks have more lines.
+        assert sum(line.startswith("[20") for line in new.splitlines()) < 40, new
     if code == "OOM" and stack.on_streams:
         assert set(runs.values()) == {1}  # nothing of what a worker does is refused then
         assert set(swarm.answers.values()) == {1}
