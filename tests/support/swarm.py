@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 import threading
 import time
@@ -78,7 +79,7 @@ class Swarm(Sockets):
         #: The same of each socket, by number.
         self.times_of: defaultdict[int, list[float]] = defaultdict(list)
         self._stopping = False
-        self._patience = self._quiet = 0.0
+        self._patience, self._quiet = 0.0, math.inf
 
     def start(self) -> None:
         """Open the sockets; returns when each has had an answer."""
@@ -92,7 +93,7 @@ class Swarm(Sockets):
         wait_until(lambda: len(self.times) >= goal or self.failures, f"{answers} more answers", timeout)
         assert not self.failures, self.failures
 
-    def stop(self, patience: float = 30.0, quiet: float = 30.0) -> set[str]:
+    def stop(self, patience: float = 30.0, quiet: float = math.inf) -> set[str]:
         """Send no more, wait for what is unanswered; gives what stayed so.
 
         Args:
