@@ -110,7 +110,7 @@ def test_several_pages_and_workers_make_one_sample_an_interval(site: DashboardSi
         )  # the other worker takes them, after the lease of what the dead one held
     site.start_worker()
 
-    # The site is shutting down: the turn ends and is not taken again.
+    # No page looks any more: the turn ends, and no worker takes it again.
     wait_until(lambda: not client.keys("*channelsq.dashboard.turn*"), "the end of the turn")
     wait_until(lambda: not client.keys("*group*channelsq.dashboard*"), "an empty group")
     client.close()

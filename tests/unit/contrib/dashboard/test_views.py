@@ -73,7 +73,7 @@ def test_the_page_has_nothing_inline_and_all_files() -> None:
     assert len(scripts) == 6
     assert all('src="' in attributes and not text for attributes, text in scripts)
     files = re.findall(r'(?:src|href)="/?static/([^"]+)"', html)
-    assert len(files) == 8
+    assert len(files) == 9
     assert all(finders.find(each) for each in files)
     assert "no-store" in response.headers["Cache-Control"]
 
