@@ -44,6 +44,7 @@ def test_a_failure_is_logged_and_the_thread_goes_on(caplog: pytest.LogCaptureFix
             assert in_place.submit(layer, lambda: 1 / 0)
         assert in_place.submit(layer, done.set)
         assert done.wait(10)
+        wait_until(lambda: len(caplog.records) == THREADS, "the log of each failure")
     finally:
         in_place.end(layer)
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * THREADS
