@@ -125,9 +125,8 @@ def until_left(name: str) -> None:
     record(name, "left alone")
 
 
-@shared_task
-def endless(name: str) -> None:
-    """Work until it is cancelled."""
+def work_on(name: str) -> None:
+    """Work until the running task is cancelled."""
     record(name, "began")
     try:
         while True:
@@ -136,6 +135,12 @@ def endless(name: str) -> None:
     except BaseException as error:
         record(name, type(error).__name__)
         raise
+
+
+@shared_task
+def endless(name: str) -> None:
+    """Work until it is cancelled."""
+    work_on(name)
 
 
 @shared_task

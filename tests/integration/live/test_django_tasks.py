@@ -15,12 +15,6 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways("threads")]
 
 
-@pytest.fixture(scope="module", params=["threads", "prefork", "solo", "gevent"])
-def pool(request: pytest.FixtureRequest) -> str:
-    """Each pool of Celery's."""
-    return str(request.param)
-
-
 @pytest.fixture(scope="module")
 def project(pool: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with live_project(
@@ -30,12 +24,6 @@ def project(pool: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory)
         DJANGO_SETTINGS_MODULE="tests.project.framework.settings",
     ) as project:
         yield project
-
-
-@pytest.fixture
-def page(project: Project) -> Iterator[Page]:
-    with Page(f"{project.ws_url}/live/") as page:
-        yield page
 
 
 def result_of(project: Project, name: str, task: str) -> dict[str, Any]:

@@ -14,12 +14,6 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120), pytest.mark.ways("threads")]
 
 
-@pytest.fixture(scope="module", params=["threads", "prefork", "solo", "gevent"])
-def pool(request: pytest.FixtureRequest) -> str:
-    """Each pool of Celery's."""
-    return str(request.param)
-
-
 @pytest.fixture(scope="module")
 def project(pool: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The layer on Redis Streams, Celery's own broker beside it."""
@@ -27,12 +21,6 @@ def project(pool: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory)
         redis_url, tmp_path_factory.mktemp("live"), "-P", pool, "-c", "1" if pool == "solo" else "4"
     ) as project:
         yield project
-
-
-@pytest.fixture
-def page(project: Project) -> Iterator[Page]:
-    with Page(f"{project.ws_url}/live/") as page:
-        yield page
 
 
 def test_a_page_sees_progress_and_result(project: Project, page: Page) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -14,6 +13,7 @@ from django.tasks.signals import task_enqueued, task_finished, task_started
 
 from channelsq import Group
 from channelsq.live import PublicError, progress, stream
+from tests.project.live import work_on
 from tests.project.records import record, wait_for_go
 
 
@@ -79,14 +79,7 @@ def waits(name: str) -> str:
 @task
 def endless(name: str) -> None:
     """Work until it is cancelled."""
-    record(name, "began")
-    try:
-        while True:
-            progress(1, None, "endless")
-            time.sleep(0.02)
-    except BaseException as error:
-        record(name, type(error).__name__)
-        raise
+    work_on(name)
 
 
 def _record(event: str, task_result: TaskResult[Any, Any]) -> None:
