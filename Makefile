@@ -9,7 +9,7 @@
 #   make lint       ruff, and whether the formatting is right
 #   make format     put the formatting right
 #   make types      mypy --strict, on the tests too
-#   make reference  write docs/reference/ from the docstrings
+#   make reference  write docs/reference/api/ from the docstrings
 #   make package    build the distributions, and try them in empty environments (ARGS="--keep dist" to have them)
 #   make release    set VERSION=0.2.0, run everything, commit, tag and build (uploads nothing)
 #   make npm        pack the browser library for npm into dist/ (needs Node.js)

@@ -1,7 +1,7 @@
 """Build the distributions, check them, and install each into an empty environment that runs the quick start.
 
 Runs in .venv (make package).  The quick start is README's consumer, whose client gets an echo, and
-docs/add-to-your-project.md, whose client hears what a task pushes.  --keep FOLDER keeps the distributions.
+docs/how-to/begin/add-to-your-project.md, whose client hears what a task pushes.  --keep FOLDER keeps the distributions.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@
         ├── WebsocketCloseException    close the WebSocket with a code
         └── BadFrame                   the consumer cannot read a frame (ValueError)
 
-docs/exceptions.md describes the effects of the second half, and where each may be raised.
+docs/reference/exceptions.md describes the effects of the second half, and where each may be raised.
 
 A wrong *type or name* (a channel called ``"a b"``, a message that is not a dict) is always a plain :class:`TypeError`,
 as the ASGI channel-layer specification requires.

@@ -17,7 +17,7 @@ BROKER_URL           another broker for tasks, such as amqp://
 MEDIA_ROOT           the folder for files that users upload; media/ in the project if unset
 CHAT_UPLOAD_SIZE     the most bytes of such a file; 5 MB if unset
 CHAT_PACE            a factor for the time that the demo's tasks take; 1 if unset
-GATEWAY_ROOM         the slug of the room that shows texts and mails (docs/interface-servers.md); none if unset
+GATEWAY_ROOM         the slug of the room that shows texts and mails; none if unset
 TWILIO_ACCOUNT_SID   with TWILIO_AUTH_TOKEN and TWILIO_SENDER: for python -m channelsq.interface.sms
 EMAIL_DOMAINS        domains whose mails python -m channelsq.interface.email accepts, divided by commas
 EMAIL_HOST           the mail server for answers, and EMAIL_PORT

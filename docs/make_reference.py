@@ -1,4 +1,4 @@
-"""A generator of ``docs/reference/`` from the docstrings of the public modules: ``python docs/make_reference.py``.
+"""A generator of ``docs/reference/api/`` from the docstrings of the public modules: ``python docs/make_reference.py``.
 
 Griffe reads the sources and the sections of their docstrings; no module is imported, so it needs no settings.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import griffe
 
 DOCS = Path(__file__).parent
-OUTPUT = DOCS / "reference"
+OUTPUT = DOCS / "reference" / "api"
 
 #: The public modules by page: the page's file, its title, its modules.
 PAGES: list[tuple[str, str, list[str]]] = [
@@ -267,7 +267,7 @@ def module_section(module: griffe.Module, seen: set[str], exported: set[str]) ->
 
 
 def pages() -> dict[str, str]:
-    """Return the text of each file in ``docs/reference/``."""
+    """Return the text of each file in ``docs/reference/api/``."""
     loader = griffe.GriffeLoader(search_paths=[DOCS.parent])
     package = loader.load("channelsq")
     loader.resolve_aliases(implicit=True)

@@ -7,7 +7,7 @@
         async for content in client:
             print(await client.task(content["ticket"]))
 
-It needs no settings, and imports neither Django nor Celery.  docs/client.md has examples.
+It needs no settings, and imports neither Django nor Celery.  docs/how-to/build/client.md has examples.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The version of the wire: of all forms that interface servers, workers, the broker and Redis exchange.
 
-Processes of two releases run side by side during a rolling deploy, so each release keeps four rules (docs/wire.md):
+Processes of two releases run side by side during a rolling deploy, so each release keeps four rules
+(docs/reference/wire.md):
 
 * A form without a mark has version 1.
 * A reader ignores unknown fields, and gives a missing optional field its default.

@@ -4,7 +4,7 @@ A message is redelivered when its worker died, so the consumer of an HTTP reques
 from the client:
 
 * Each part of an answer carries the id of its run, so that the interface server never joins the parts of two runs
-  (docs/wire.md, "Attempts").  A message that passes the answering on carries the id, too.
+  (docs/reference/wire.md, "Attempts").  A message that passes the answering on carries the id, too.
 * Before a repeated run the worker asks the interface server.  The server refuses if the client has left or if a part
   of an answer has left; otherwise it sends the body again from its beginning.
 * Before a run that must not be repeated the worker writes a mark; a later run that finds the mark does not begin.

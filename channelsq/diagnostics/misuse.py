@@ -78,7 +78,7 @@ def sent_type(what: str, name: str, message: Mapping[str, Any]) -> None:
     if reported.is_new((place, kind)):
         logger.warning(
             '%s: a message to the %s %s has {"type": %r}, which is of Channels 4 and does nothing here; send %s '
-            "(docs/porting-from-channels-4.md)",
+            "(docs/how-to/begin/porting-from-channels-4.md)",
             place, what, name, kind[:60], _EVENTS.get(kind, _HANDLED),
             extra={"action": "type_sent"},
         )  # fmt: skip
@@ -97,7 +97,9 @@ def returned(consumer: str, value: object) -> None:
         shown, remedy = "a dict", "it is not sent: send it with message.reply_channel.send(…)"
     elif hasattr(value, "status_code") and hasattr(value, "streaming"):
         shown = "an HttpResponse"
-        remedy = "it is not sent: write a Django view, or send AsgiHandler.encode_response(…) (docs/http.md)"
+        remedy = (
+            "it is not sent: write a Django view, or send AsgiHandler.encode_response(…) (docs/how-to/build/http.md)"
+        )
     else:
         return
     if reported.is_new(consumer):

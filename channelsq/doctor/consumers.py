@@ -94,7 +94,7 @@ class ConsumersExamination:
                 "versions",
                 f"This process (channelsq {__version__}, wire version {WIRE_VERSION}) does not understand "
                 f"{_listed(strange)}.",
-                "Update one release at a time, see docs/upgrading.md.",
+                "Update one release at a time, see docs/how-to/run/upgrading.md.",
                 self._alias,
             )
         elif mixed:

@@ -70,7 +70,7 @@ def exit_code(findings: Iterable[Finding], fail_level: Level | None) -> int:
 
 
 def as_json(findings: Iterable[Finding], fail_level: Level | None) -> str:
-    """Return the report for programs; docs/operations.md describes its fields."""
+    """Return the report for programs; docs/how-to/run/operations.md describes its fields."""
     found = list(findings)
     worst = max((each.level for each in found), default=Level.OK)
     return json.dumps(

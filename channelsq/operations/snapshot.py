@@ -209,7 +209,7 @@ def _members(layer: ChannelLayerWrapper, presence: Presence | None, group: str, 
 
 
 def as_dict(snapshot: Snapshot) -> dict[str, Any]:
-    """Return a snapshot for JSON; docs/operations.md describes its fields."""
+    """Return a snapshot for JSON; docs/how-to/run/operations.md describes its fields."""
     return {
         "schema": SCHEMA,
         "channelsq": __version__,

@@ -283,7 +283,7 @@ def _check_brokers() -> list[CheckMessage]:
                         "between reads all messages, and can choose what workers run.",
                         hint="Use rediss-streams://, rediss:// or amqps://, with sentinel:// the option ssl=true, or a "
                         "private network; and see "
-                        "CONFIG['signing'] in docs/security.md.",
+                        "CONFIG['signing'] in docs/explanation/security.md.",
                         id="channelsq.W008",
                     )
                 )

@@ -71,7 +71,7 @@ def _script(context: Context, name: str) -> SafeString:
 
 @register.simple_tag(takes_context=True)
 def live(context: Context, *groups: Any, refresh: str = "", htmx: bool = False, turbo: bool = False) -> SafeString:
-    """Keep a page up to date with the fragments of groups: ``{% live "room" %}``; see docs/live-pages.md.
+    """Keep a page up to date with the fragments of groups: ``{% live "room" %}``; see docs/how-to/build/live-pages.md.
 
     Put it above the content that the fragments change.
 

@@ -6,7 +6,7 @@ point::
 
     app = Celery("shop", broker="redis-streams://localhost/0")
 
-See docs/transport.md.
+See docs/how-to/extend/transport.md.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
             letters.replay(letter)
 
 The transport options ``max_deaths`` and ``max_dead_letters`` set the number of deaths and of kept dead letters; see
-docs/transport.md.
+docs/how-to/extend/transport.md.
 """
 
 from __future__ import annotations

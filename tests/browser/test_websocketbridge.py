@@ -14,7 +14,7 @@ from django.core.files.storage import FileSystemStorage
 from playwright.sync_api import Browser, Page
 from websockets.sync.server import ServerConnection
 
-from tests.support.markdown import rows
+from tests.support.markdown import doc_page, rows
 from tests.support.peers import Peer, Site
 from tests.support.processes import ROOT
 from tests.support.waiting import wait_until
@@ -698,7 +698,7 @@ def test_it_survives_hashed_names(context: Any, tmp_path: Path, aggregated: bool
 
 
 def test_the_documented_options_are_those_of_the_source(page: Page) -> None:
-    written = {row[0].strip("`"): row[1].strip("`") for row in rows(ROOT / "docs" / "javascript.md") if len(row) == 3}
+    written = {row[0].strip("`"): row[1].strip("`") for row in rows(doc_page("javascript")) if len(row) == 3}
     defaults = page.evaluate(
         """() => Object.entries(channelsq.ReconnectingSocket.DEFAULTS).map(
           ([name, value]) => [name, Array.isArray(value) ? JSON.stringify(value) : String(value)])"""

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: see ``--help``, and docs/development.md."""
+"""``python -m tests.chaos``: see ``--help``, and docs/contributing/longer-tests.md."""
 
 from __future__ import annotations
 

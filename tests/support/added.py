@@ -1,4 +1,4 @@
-"""docs/add-to-your-project.md, done as it says to a project of ``django-admin startproject`` with Celery."""
+"""The page "add to your project", done as it says to a project of ``django-admin startproject`` with Celery."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from celery import Celery
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support.markdown import Block, blocks
+from tests.support.markdown import Block, blocks, doc_page
 from tests.support.ports import free_port
-from tests.support.processes import ROOT, Process, Processes, environment
+from tests.support.processes import Process, Processes, environment
 
-PAGE = ROOT / "docs" / "add-to-your-project.md"
+PAGE = doc_page("add-to-your-project")
 
 #: As Celery's documentation has it.
 _CELERY = """\

@@ -1,4 +1,4 @@
-"""A project with the dashboard as docs/dashboard.md adds it: an interface server with metrics, a worker, Redis."""
+"""A project with the dashboard as its page adds it: an interface server with metrics, a worker, Redis."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import msgpack
 import redis
 
 from channelsq.redis_core.compact import encode_compact
-from tests.support.markdown import blocks
+from tests.support.markdown import blocks, doc_page
 from tests.support.polls import PollsSite
-from tests.support.processes import ROOT
 
 PAGE = "/-/dashboard/"
 
@@ -67,9 +66,9 @@ class DashboardSite(PollsSite):
         self.redis_url = redis_url
 
     def make(self) -> None:
-        """Make the project, and add the lines of docs/dashboard.md."""
+        """Make the project, and add the lines of docs/how-to/run/dashboard.md."""
         super().make()
-        shown = [block for block in blocks(ROOT / "docs" / "dashboard.md") if block.language == "diff"]
+        shown = [block for block in blocks(doc_page("dashboard")) if block.language == "diff"]
         assert [block.file for block in shown] == ["mysite/settings.py", "mysite/urls.py", "mysite/routing.py"]
         for block in shown:
             below, (added,) = block.text.partition("\n")[0][1:], re.findall(r"^\+(.*)$", block.text, re.MULTILINE)

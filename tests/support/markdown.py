@@ -6,12 +6,20 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.processes import ROOT
+
 #: What stands before a block that the tests are to run, not only to compile.
 RUNNABLE = "<!-- runnable -->"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"\*\*`([^`*]+)`\*\*\n\n\Z")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def doc_page(name: str) -> Path:
+    """Return the page ``name`` of the documentation, in whichever folder it lies; names are unique below ``docs/``."""
+    (path,) = (path for path in (ROOT / "docs").rglob(f"{name}.md") if "api" not in path.parts)
+    return path
 
 
 @dataclass(frozen=True)

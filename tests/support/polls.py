@@ -1,4 +1,4 @@
-"""The polls project of Django's tutorial with channelsq, and the live admin as docs/admin.md adds it."""
+"""The polls project of Django's tutorial with channelsq, and the live admin as docs/how-to/build/admin.md adds it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
 from tests.support.demo import QUICK
-from tests.support.markdown import blocks
+from tests.support.markdown import blocks, doc_page
 from tests.support.ports import free_port
-from tests.support.processes import ROOT, Process, Processes
+from tests.support.processes import Process, Processes
 
 PASSWORD = "polls-example"
 
@@ -75,7 +75,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 """
 
-#: With channelsq, as docs/add-to-your-project.md says.
+#: With channelsq, as docs/how-to/begin/add-to-your-project.md says.
 _SETTINGS = """
 import os
 
@@ -179,8 +179,8 @@ class PollsSite:
             file.write(_SETTINGS + self._settings)
 
     def add(self) -> None:
-        """Add the two lines of docs/admin.md."""
-        shown = [block for block in blocks(ROOT / "docs" / "admin.md") if block.language == "diff"]
+        """Add the two lines of docs/how-to/build/admin.md."""
+        shown = [block for block in blocks(doc_page("admin")) if block.language == "diff"]
         assert [block.file for block in shown] == ["mysite/settings.py", "mysite/routing.py"]
         for block in shown:
             below, (added,) = block.text.partition("\n")[0][1:], re.findall(r"^\+(.*)$", block.text, re.MULTILINE)

@@ -24,7 +24,7 @@ from channelsq.interface.sms.sms_gateway import SmsGateway
 from channelsq.layers import BaseChannelLayer, InMemoryChannelLayer, KombuChannelLayer, RedisChannelLayer
 from channelsq.system_checks import checks, routing_checks
 from tests.support.bindings import forgotten_afterwards
-from tests.support.markdown import Block, blocks, links, rows, without_blocks
+from tests.support.markdown import Block, blocks, doc_page, links, rows, without_blocks
 from tests.support.processes import ROOT
 
 DOCS = ROOT / "docs"
@@ -50,14 +50,25 @@ def test_relative_links_resolve(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{link}: no such heading"
 
 
+def linked(page: Path) -> set[Path]:
+    """Return the files that ``page`` links to."""
+    return {(page.parent / link.partition("#")[0]).resolve() for link in links(page) if "://" not in link}
+
+
+def test_names_of_pages_are_unique() -> None:
+    names = [page.name for page in DOCS.rglob("*.md") if page.parent.name != "api" and "examples" not in page.parts]
+    assert len(names) == len(set(names))
+
+
 def test_every_page_is_found_from_the_readme_and_the_index() -> None:
-    pages = {page.name for page in DOCS.glob("*.md")} - {"index.md"}
-    assert {Path(link).name.partition("#")[0] for link in links(DOCS / "index.md")} >= pages
-    assert {Path(link).name.partition("#")[0] for link in links(ROOT / "README.md")} >= pages
+    pages = set(DOCS.rglob("*.md")) - {DOCS / "index.md"} - set((DOCS / "examples").rglob("*.md"))
+    api = {page for page in pages if page.parent.name == "api"}
+    assert linked(DOCS / "index.md") >= pages
+    assert linked(ROOT / "README.md") >= pages - api
 
 
 def test_the_tests_that_the_security_page_names_are_there() -> None:
-    named = set(re.findall(r"`([\w/]+/test_\w+\.py)`", (DOCS / "security.md").read_text()))
+    named = set(re.findall(r"`([\w/]+/test_\w+\.py)`", doc_page("security").read_text()))
     assert {name for name in named if not (ROOT / "tests" / name).exists()} == set()
     assert len(named) > 10
 
@@ -106,7 +117,7 @@ def test_the_readmes_and_the_concepts_routings_match() -> None:
 
     for page, word, path, kwargs in (
         ("README.md", "channel_routing", "/chat/tea/", {"room": "tea"}),
-        ("docs/concepts.md", "include", "/game/tea/", {"room": "tea", "kind": "game"}),
+        ("docs/explanation/concepts.md", "include", "/game/tea/", {"room": "tea", "kind": "game"}),
     ):
         names = example(page, word)
         layer = ChannelLayerWrapper(InMemoryChannelLayer(), "default", names["channel_routing"])
@@ -118,7 +129,7 @@ def test_the_http_pages_consumers_answer() -> None:
     from channelsq.exceptions import ResponseLater
     from tests.support.layers import installed, message_on, replies, wrapped
 
-    layer = wrapped(example("docs/http.md", "def ping")["channel_routing"])
+    layer = wrapped(example("docs/how-to/build/http.md", "def ping")["channel_routing"])
     request = message_on(layer, "http.request", path="/ping/", method="GET", query_string=b"a=1")
     found = layer.router.match(request)
     assert found is not None
@@ -126,7 +137,7 @@ def test_the_http_pages_consumers_answer() -> None:
     (answer,) = replies(layer, request)
     assert (answer["status"], answer["content"]) == (200, b'{"path": "/ping/", "query": {"a": "1"}}')
 
-    names = example("docs/http.md", "def poll")
+    names = example("docs/how-to/build/http.md", "def poll")
     with installed(layer):
         with pytest.raises(ResponseLater):
             names["poll"](request)
@@ -140,7 +151,7 @@ def test_the_exceptions_pages_consumers_have_their_effects() -> None:
     from channelsq.worker.running.execution import run_consumer
     from tests.support.layers import drain, installed, message_on, replies, wrapped
 
-    names = example("docs/exceptions.md", "class Problem")
+    names = example("docs/reference/exceptions.md", "class Problem")
     layer = wrapped(names["channel_routing"])
     with installed(layer):
         for channel, content, answers in (
@@ -170,7 +181,7 @@ def test_the_origin_pages_validators_take_what_they_say() -> None:
         ("import allowed_hosts_only\n\n\n@", {"ALLOWED_HOSTS": ["example.com"]}),
         ("class trusted_origins_only", {"CSRF_TRUSTED_ORIGINS": ["https://example.com"]}),
     ):
-        connect = example("docs/origins.md", word)["ws_connect"]
+        connect = example("docs/how-to/build/origins.md", word)["ws_connect"]
         with override_settings(**settings):
             good = message_on(layer, "websocket.connect", headers=[[b"origin", b"https://example.com"]])
             connect(good)
@@ -191,7 +202,7 @@ def test_the_metrics_pages_signals_measure_consumers() -> None:
 
     receivers = [(signal, list(signal.receivers)) for signal in (consumer_started, consumer_finished, worker_ready)]
     # Not among the runnable ones: it can run once in a process, as modules do.
-    (block,) = [block for block in blocks(DOCS / "metrics.md") if block.language == "python"]
+    (block,) = [block for block in blocks(doc_page("metrics")) if block.language == "python"]
     names = run(block)
     try:
         layer = wrapped()
@@ -215,7 +226,7 @@ def test_the_workers_examples_are_options_that_celery_gets() -> None:
     from channelsq.asgi import ChannelLayerWrapper
     from channelsq.worker.running.consumer_tasks import ConsumerTasks
 
-    names = example("docs/worker.md", "@consumer")
+    names = example("docs/reference/worker.md", "@consumer")
     consumers = [names[name] for name in ("receive", "notify", "tick", "fetch", "wait_for_upload")]
     layer = ChannelLayerWrapper(
         InMemoryChannelLayer(), "default", [route(f"channel{n}", each) for n, each in enumerate(consumers)]
@@ -267,14 +278,14 @@ def test_the_interfaces_options_are_those_of_help() -> None:
         short, flag, value, does, variable, default = match.groups()
         option = f"`{flag} {value}`" if value else f"`{flag}`"
         told.append(["`-v`, " + option if short else option, f"`{variable}`", default, does])
-    written = [row for row in rows(DOCS / "interface.md") if len(row) == 4 and row[1].startswith("`CHANNELSQ_")]
+    written = [row for row in rows(doc_page("interface")) if len(row) == 4 and row[1].startswith("`CHANNELSQ_")]
     assert len(told) == text.count("[env ")
     assert written == told
 
 
 @pytest.mark.parametrize("gateway", [SmsGateway, EmailGateway], ids=lambda gateway: gateway.protocol)
 def test_the_gateways_options_are_those_of_help(gateway: type[Gateway]) -> None:
-    written = {row[0]: row[1:] for row in rows(DOCS / "interface-servers.md") if len(row) == 3}
+    written = {row[0]: row[1:] for row in rows(doc_page("interface-servers")) if len(row) == 3}
     for option in gateway.options:
         value = f" {option.metavar}" if option.metavar else ""
         short = f"`{option.short}`, " if option.short else ""
@@ -291,14 +302,14 @@ def test_the_gateways_options_are_those_of_help(gateway: type[Gateway]) -> None:
 
 
 def test_the_gateways_metrics_are_those_of_the_page() -> None:
-    written = {row[0].strip("`"): row[-1] for row in rows(DOCS / "interface-servers.md") if len(row) == 4}
+    written = {row[0].strip("`"): row[-1] for row in rows(doc_page("interface-servers")) if len(row) == 4}
     metrics = GatewayMetrics("sms", Counters(), lambda: dict.fromkeys(GAUGES, 0.0)).collect()
     suffixes = {"counter": "_total", "info": "_info"}
     told = {each.name + suffixes.get(each.type, ""): each.documentation for each in metrics}
     assert {name: written.get(name) for name in told} == told
 
 
-LIMITS = [row for row in rows(DOCS / "limits.md") if len(row) == 5 and row[0] != "limit"]
+LIMITS = [row for row in rows(doc_page("limits")) if len(row) == 5 and row[0] != "limit"]
 
 
 def test_every_limit_with_an_option_is_there_with_its_default() -> None:
@@ -338,7 +349,7 @@ def test_what_the_limits_log_and_count_is_in_the_code() -> None:
 
 @pytest.mark.parametrize("layer", [BaseChannelLayer, KombuChannelLayer, RedisChannelLayer])
 def test_every_config_key_is_there_with_its_default(layer: type) -> None:
-    written = {row[0].strip("`"): row[1].strip("`") for row in rows(DOCS / "settings.md") if len(row) == 3}
+    written = {row[0].strip("`"): row[1].strip("`") for row in rows(doc_page("settings")) if len(row) == 3}
     for name, parameter in inspect.signature(layer).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             default = parameter.default
@@ -348,7 +359,7 @@ def test_every_config_key_is_there_with_its_default(layer: type) -> None:
 
 def test_every_check_is_there() -> None:
     ids = set(re.findall(r"channelsq\.[EW]\d{3}", inspect.getsource(checks)))
-    written = [row[0].strip("`") for row in rows(DOCS / "settings.md")]
+    written = [row[0].strip("`") for row in rows(doc_page("settings"))]
     assert {each for each in written if re.match(r"channelsq\.[EW]\d", each)} == ids
     assert ids
 
@@ -356,12 +367,12 @@ def test_every_check_is_there() -> None:
 def test_every_check_is_raised_somewhere() -> None:
     source = inspect.getsource(checks).partition('"""')[2].partition('"""')[2] + inspect.getsource(routing_checks)
     source += inspect.getsource(django_tasks.backend)
-    ids = {row[0].strip("`") for row in rows(DOCS / "settings.md") if row[0].startswith("`channelsq.")}
+    ids = {row[0].strip("`") for row in rows(doc_page("settings")) if row[0].startswith("`channelsq.")}
     assert {each for each in ids if re.search(r"[EW]\d{3}$", each)} == set(re.findall(r"channelsq\.[EW]\d{3}", source))
 
 
 def test_the_numbers_of_http_are_true() -> None:
-    written = {row[0].strip("`"): row[1] for row in rows(DOCS / "http.md") if len(row) == 3}
+    written = {row[0].strip("`"): row[1] for row in rows(doc_page("http")) if len(row) == 3}
     for name in ("credit_chunks", "credit_messages", "credit_seconds", "credit_timeout", "full_timeout"):
         assert written[name] == str(getattr(ViewConsumer, name))
     assert written["AsgiHandler.chunk_size"] == f"{AsgiHandler.chunk_size // 1024} KiB"
@@ -371,9 +382,9 @@ def test_the_numbers_of_http_are_true() -> None:
 def test_every_command_line_of_runserver_and_runworker_is_an_option() -> None:
     from channelsq.management.commands import runserver, runworker
 
-    for page, command in (("development.md", runserver.Command()), ("worker.md", runworker.Command())):
+    for page, command in (("development-server", runserver.Command()), ("worker", runworker.Command())):
         options = command.create_parser("manage.py", "command").format_help()
-        named = [row[0] for row in rows(DOCS / page) if row[0].startswith("`--")]
+        named = [row[0] for row in rows(doc_page(page)) if row[0].startswith("`--")]
         assert named
         for flag in re.findall(r"--[a-z][\w-]+", " ".join(named)):
             assert flag in options or flag == "--loglevel", flag
@@ -394,7 +405,7 @@ def test_the_page_on_any_celery_has_the_options_the_settings_and_their_numbers()
     from channelsq.worker.commands import event_relay, worker_options
     from channelsq.worker.sources import crew
 
-    page = (DOCS / "any-celery.md").read_text()
+    page = doc_page("any-celery").read_text()
     flags = {flag for option in worker_options.OPTIONS for flag in option.opts}
     assert set(re.findall(r"--channel-\w+", page)) == flags
     assert flags <= {flag for parameter in worker.params for flag in parameter.opts}
@@ -403,7 +414,7 @@ def test_the_page_on_any_celery_has_the_options_the_settings_and_their_numbers()
     assert f"up to {event_relay.MOST:,} of them" in page
     for setting in ("CHANNEL_EVENTS", "CHANNEL_MAX_MESSAGES", "CHANNEL_MAX_MEMORY"):
         assert f"`{setting}" in page
-        assert f"`{setting}`" in (DOCS / "settings.md").read_text()
+        assert f"`{setting}`" in doc_page("settings").read_text()
 
 
 # -- lines of logs
@@ -423,7 +434,7 @@ def _texts() -> list[str]:
 
 
 def test_the_lines_that_the_troubleshooting_page_explains_are_in_the_code() -> None:
-    page = without_blocks(DOCS / "troubleshooting.md")
+    page = without_blocks(doc_page("troubleshooting"))
     section = page[page.index("## In the interface server's log") : page.index("## In your own code")]
     first_cells = " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))
     lines = set(re.findall(r"`([^`]+)`", first_cells))

@@ -1,4 +1,4 @@
-"""The table in docs/index.md says where the code lives, and which way imports run."""
+"""The table of the page code-map says where the code lives, and which way imports run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import channelsq
-from tests.support.processes import ROOT
+from tests.support.markdown import doc_page
 
 PACKAGE = Path(channelsq.__file__).parent
 
@@ -45,7 +45,7 @@ def place_of(module: str) -> str:
 
 def table() -> dict[str, int]:
     """Each path of the table, and the number of its row."""
-    _, _, text = (ROOT / "docs" / "index.md").read_text().partition("## Where the code lives")
+    _, _, text = doc_page("code-map").read_text().partition("| path | content |")
     rows = [row.split("|")[1] for row in text.splitlines() if row.startswith("| `")]
     places = [(place, number) for number, row in enumerate(rows) for place in re.findall(r"`([^`]+)`", row)]
     assert len(places) == len(dict(places)), "a path stands in two rows"

@@ -26,7 +26,7 @@ DONE = (
 )
 #: Code of contributors: summaries of functions and classes are not headless there.
 OF_CONTRIBUTORS = [*sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / ".ci").glob("*.py"))]
-DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
+DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").glob("*.md"))]
 
 #: Words that begin a headless clause or a description where an imperative verb must stand.
 HEADLESS = {"what", "who", "whom", "whose", "whoever", "whatever", "whether", "how", "where", "when", "which", "why"}

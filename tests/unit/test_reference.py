@@ -11,7 +11,7 @@ import pytest
 from tests.support.processes import ROOT
 from tests.unit.test_exports import PUBLIC
 
-OUTPUT = ROOT / "docs" / "reference"
+OUTPUT = ROOT / "docs" / "reference" / "api"
 
 
 @pytest.fixture(scope="module")

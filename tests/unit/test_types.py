@@ -65,9 +65,9 @@ class Tests(ChannelTestCase):
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with everything that a page shows in full, of a user who has channelsq installed."""
     folder = tmp_path_factory.mktemp("written")
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for block in blocks(page):
-            file = block.file if page.stem == "tutorial" else ""
+            file = block.file if page.stem == "chat" else ""
             if block.language != "python" or not (file or block.runnable):
                 continue
             path = folder / (file or f"{page.stem.replace('-', '_').lower()}_{block.line}.py")

@@ -1,4 +1,4 @@
-"""The project that docs/works-with.md adds to, and its processes."""
+"""The project that docs/how-to/begin/works-with.md adds to, and its processes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 
 from tests.support.demo import QUICK
-from tests.support.markdown import blocks
+from tests.support.markdown import blocks, doc_page
 from tests.support.ports import free_port
-from tests.support.processes import ROOT, Process, Processes
+from tests.support.processes import Process, Processes
 
-PAGE = ROOT / "docs" / "works-with.md"
+PAGE = doc_page("works-with")
 
 #: What a project has before it meets the page.
 FILES = {

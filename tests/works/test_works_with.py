@@ -1,4 +1,4 @@
-"""docs/works-with.md, taken out of its page into a project that has other tools, and used as it says."""
+"""docs/how-to/begin/works-with.md, taken out of its page into a project that has other tools, and used as it says."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The interface server's limits, with and without an option.
 
-``docs/limits.md`` describes the effect of each limit.
+``docs/reference/limits.md`` describes the effect of each limit.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The interface server for email: ``python -m channelsq.interface.email``; docs/interface-servers.md."""
+"""The interface server for email: ``python -m channelsq.interface.email``; docs/how-to/extend/interface-servers.md."""

@@ -1,4 +1,4 @@
-"""The base of interface servers for other protocols; docs/interface-servers.md shows how to write one.
+"""The base of interface servers for other protocols; docs/how-to/extend/interface-servers.md shows how to write one.
 
 ::
 

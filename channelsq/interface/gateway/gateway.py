@@ -1,7 +1,7 @@
 """The base of interface servers for other protocols: subclass :class:`Gateway`, and run it with ``run_gateway``.
 
 A gateway publishes its clients' messages on channels, hands the application's answers back to them, and sends out what
-the application sends to channels of the gateway.  docs/interface-servers.md has an example.
+the application sends to channels of the gateway.  docs/how-to/extend/interface-servers.md has an example.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The metrics of a gateway, in the text format of Prometheus; docs/interface-servers.md describes them."""
+"""The metrics of a gateway, in the text format of Prometheus.
+
+docs/how-to/extend/interface-servers.md describes them.
+"""
 
 from __future__ import annotations
 

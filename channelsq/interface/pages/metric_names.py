@@ -1,6 +1,6 @@
 """The metrics of ``/-/metrics``: their names, and their values from counters and measurements.
 
-``docs/metrics.md`` describes them for readers.  No label's value comes from a client.
+``docs/reference/metrics.md`` describes them for readers.  No label's value comes from a client.
 """
 
 from __future__ import annotations

@@ -85,7 +85,9 @@ class SocketLog:
         known.update(new)
         what = "a message from the application has unknown keys: %s; known are %s%s"
         shown = ", ".join(repr(key)[:60] for key in new)
-        porting = " ('type' is of Channels 4: see docs/porting-from-channels-4.md)" if "type" in new else ""
+        porting = (
+            " ('type' is of Channels 4: see docs/how-to/begin/porting-from-channels-4.md)" if "type" in new else ""
+        )
         self._log(logging.WARNING, "unknown_keys", what, shown, _KNOWN, porting)
 
     def unaccepted(self, now: float) -> None:

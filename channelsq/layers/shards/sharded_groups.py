@@ -14,7 +14,10 @@ from channelsq.layers.shards.placement import Placement
 
 T = TypeVar("T")
 
-_REMEDY = "start it again, or remove it from CONFIG['hosts'], and its groups move to the other servers (docs/layers.md)"
+_REMEDY = (
+    "start it again, or remove it from CONFIG['hosts'], and its groups move to the other servers "
+    "(docs/explanation/layers.md)"
+)
 
 
 class Servers(Protocol):

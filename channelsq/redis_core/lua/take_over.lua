@@ -3,7 +3,7 @@
 --
 -- How many consumers died with an entry is what its field d says, of those that held the entry which this one is a
 -- copy of, and its count of deliveries.  After the second death entries are handed out in quarantine: the more
--- often consumers died with them, the fewer at a time, the last time alone; see docs/transport.md.
+-- often consumers died with them, the fewer at a time, the last time alone; see docs/how-to/extend/transport.md.
 --
 -- KEYS     stream:<queue>...
 -- ARGV[1]  the group

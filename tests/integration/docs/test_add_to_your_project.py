@@ -15,9 +15,9 @@ from playwright.sync_api import Browser
 
 from tests.support import needs
 from tests.support.added import PAGE, Added, block
-from tests.support.markdown import blocks
+from tests.support.markdown import blocks, doc_page
 from tests.support.ports import free_port
-from tests.support.processes import ROOT, Process, Processes
+from tests.support.processes import Process, Processes
 from tests.support.servers import running_redis
 from tests.support.waiting import wait_until
 
@@ -169,7 +169,7 @@ def test_a_browsers_page_of_gunicorn_hears_it(
 
 
 def test_gunicorn_leaves(shop: Added, tmp_path: Path, running: Processes) -> None:
-    nginx = Nginx(tmp_path, nginx_lines(ROOT / "docs" / "deployment.md", shop.port), running)
+    nginx = Nginx(tmp_path, nginx_lines(doc_page("deployment"), shop.port), running)
     assert httpx.get(f"http://127.0.0.1:{nginx.port}/admin/login/").status_code == 200
     assert httpx.get(f"http://127.0.0.1:{nginx.port}/-/health/ready").status_code == 403
     with shop.listen(port=nginx.port) as socket:

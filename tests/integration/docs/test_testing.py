@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.markdown import blocks
+from tests.support.markdown import blocks, doc_page
 from tests.support.processes import ROOT, environment
 
 
 def test_the_examples_of_the_page_on_testing_pass(tmp_path: Path) -> None:
-    examples = [block for block in blocks(ROOT / "docs" / "testing.md") if block.runnable]
+    examples = [block for block in blocks(doc_page("testing")) if block.runnable]
     for number, block in enumerate(examples):
         (tmp_path / f"test_example_{number}.py").write_text(block.text)
     (tmp_path / "example_settings.py").write_text(

@@ -13,12 +13,12 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from tests.support.markdown import blocks
+from tests.support.markdown import blocks, doc_page
 from tests.support.ports import free_port
-from tests.support.processes import ROOT, Process, Processes
+from tests.support.processes import Process, Processes
 from tests.support.waiting import wait_until
 
-PAGE = ROOT / "docs" / "tutorial.md"
+PAGE = doc_page("chat")
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -1,4 +1,4 @@
-"""The gateway of docs/interface-servers.md, between the machine's Mosquitto and a layer."""
+"""The gateway of docs/how-to/extend/interface-servers.md, between the machine's Mosquitto and a layer."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import needs
 from tests.support.gateways import LAYERS, GatewaySite, servers
+from tests.support.markdown import doc_page
 from tests.support.ports import free_port, is_open
 from tests.support.processes import ROOT, Process, Processes
 from tests.support.waiting import wait_until
@@ -25,7 +26,7 @@ HOST, PORT = urlsplit(BROKER).hostname or "127.0.0.1", urlsplit(BROKER).port or 
 
 def test_the_page_has_the_whole_program() -> None:
     program = PROGRAM.read_text()
-    assert program in (ROOT / "docs" / "interface-servers.md").read_text()
+    assert program in doc_page("interface-servers").read_text()
     assert len(program.splitlines()) < 100
 
 

@@ -33,7 +33,7 @@ from channelsq.exceptions import BadFrame, DenyConnection
 from channelsq.message import Message
 from channelsq.worker.running.execution import run_consumer
 from tests.support.layers import drain, installed, wrapped
-from tests.support.markdown import rows
+from tests.support.markdown import doc_page, rows
 from tests.support.page_data import data_of
 from tests.support.processes import ROOT
 
@@ -188,7 +188,7 @@ def test_sessions_in_cookies(layer: ChannelLayerWrapper) -> None:
 
 def test_the_page_of_the_documentation_lists_the_checks() -> None:
     assert admin_checks.__doc__ is not None
-    written = {row[0].strip("`") for row in rows(ROOT / "docs" / "admin.md")}
+    written = {row[0].strip("`") for row in rows(doc_page("admin"))}
     ids = set(re.findall(r"channelsq_admin\.[EW]\d{3}", admin_checks.__doc__))
     assert {each for each in written if each.startswith("channelsq_admin.")} == ids
 

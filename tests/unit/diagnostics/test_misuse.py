@@ -53,7 +53,7 @@ def test_messages_of_channels_4(
     assert ", in test_messages_of_channels_4: a message to the " in line
     assert f'{"group chat" if target is Group else "channel " + REPLY} has {{"type": {message["type"]!r}}}' in line
     assert remedy in line
-    assert "docs/porting-from-channels-4.md" in line
+    assert "docs/how-to/begin/porting-from-channels-4.md" in line
     to.send(message)  # another line of code
     assert len(said(caplog)) == 2
 

@@ -22,7 +22,7 @@ from channelsq.doctor.findings import Finding, Level, as_json, error, exit_code,
 from channelsq.doctor.redaction import Redaction
 from channelsq.doctor.screen import Screen
 from tests.support.fakes.terminals import FakeTerminal
-from tests.support.processes import ROOT
+from tests.support.markdown import doc_page
 
 FOUND = [
     ok("a", "well", "default", number=1),
@@ -190,7 +190,7 @@ def test_every_check_is_in_the_documentation() -> None:
     made = re.compile(r"""\b(?:ok|warning|error|not_applicable|make|Finding)\(\s*"([a-z.]+)",""")
     sources = "".join(path.read_text() for path in Path(command.__file__).parent.glob("*.py"))
     found = set(made.findall(sources)) | {loading._CHECK}
-    page = (ROOT / "docs" / "operations.md").read_text().partition("### The checks")[2].partition("###")[0]
+    page = doc_page("operations").read_text().partition("### The checks")[2].partition("###")[0]
     assert (
         set(re.findall(r"`([a-z.]+)`", "".join(line.split("|")[1] for line in page.splitlines() if "|" in line)))
         == found

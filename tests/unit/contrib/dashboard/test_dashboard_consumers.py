@@ -23,8 +23,7 @@ from channelsq.exceptions import BadFrame, DenyConnection
 from channelsq.message import Message
 from channelsq.worker.running.execution import run_consumer
 from tests.support.layers import drain, installed, wrapped
-from tests.support.markdown import rows
-from tests.support.processes import ROOT
+from tests.support.markdown import doc_page, rows
 
 PATH = "/channelsq/dashboard/"
 
@@ -291,6 +290,6 @@ def test_the_checks(layer: ChannelLayerWrapper) -> None:
 def test_the_documentation_has_every_check() -> None:
     from channelsq.contrib.dashboard import dashboard_checks
 
-    documented = {row[0].strip("`") for row in rows(ROOT / "docs" / "dashboard.md") if "channelsq_dashboard." in row[0]}
+    documented = {row[0].strip("`") for row in rows(doc_page("dashboard")) if "channelsq_dashboard." in row[0]}
     assert documented == set(re.findall(r"channelsq_dashboard\.[EW]\d+", dashboard_checks.__doc__ or ""))
     assert len(documented) == 5

@@ -16,8 +16,7 @@ from channelsq.interface.context.server_context import ServerContext
 from channelsq.interface.pages.metric_names import COUNTED, METRICS, Collector, depth_gauge
 from channelsq.interface.supervision.merged_metrics import merged, packed
 from channelsq.layers import InMemoryChannelLayer
-from tests.support.markdown import rows
-from tests.support.processes import ROOT
+from tests.support.markdown import doc_page, rows
 
 SOURCES = sorted(Path(channelsq.interface.__path__[0]).rglob("*.py"))
 
@@ -45,7 +44,7 @@ def test_every_counter_has_its_metric() -> None:
     channels = {"http.request", "http.disconnect", "websocket.connect", "websocket.receive", "websocket.disconnect"}
     names = set(counters()) - channels - {"websocket.received"}
     assert len(names) > 15
-    assert names == set(COUNTED), "put what is counted into COUNTED, and into docs/metrics.md"
+    assert names == set(COUNTED), "put what is counted into COUNTED, and into docs/reference/metrics.md"
     assert {name for name, _ in COUNTED.values()} <= {each.name for each in METRICS}
 
 
@@ -53,12 +52,12 @@ def test_every_metric_is_written_down_with_its_labels_and_kind() -> None:
     told = [
         [f"`{each.shown}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help] for each in METRICS
     ]
-    written = [row[:4] for row in rows(ROOT / "docs" / "metrics.md") if row[0].startswith("`channelsq_")]
+    written = [row[:4] for row in rows(doc_page("metrics")) if row[0].startswith("`channelsq_")]
     assert written == told
 
 
 def test_every_reason_is_written_down() -> None:
-    text = (ROOT / "docs" / "metrics.md").read_text()
+    text = doc_page("metrics").read_text()
     for _, reason in COUNTED.values():
         assert reason is None or f"`{reason}`" in text
 
@@ -68,12 +67,12 @@ def test_every_counter_is_written_down_with_its_metric() -> None:
         [f"`{counter}`", f"`{name}_total`" if reason is None else f'`{name}_total{{reason="{reason}"}}`']
         for counter, (name, reason) in COUNTED.items()
     ]
-    written = [row for row in rows(ROOT / "docs" / "metrics.md") if row in told]
+    written = [row for row in rows(doc_page("metrics")) if row in told]
     assert written == told
 
 
 def test_queries_name_what_there_is() -> None:
-    text = (ROOT / "docs" / "metrics.md").read_text()
+    text = doc_page("metrics").read_text()
     named = {
         re.sub(r"_seconds_(bucket|sum|count)$", "_seconds", name) for name in re.findall(r"channelsq_[a-z_]+\w", text)
     }

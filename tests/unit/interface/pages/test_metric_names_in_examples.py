@@ -8,6 +8,7 @@ from typing import Any
 
 from channelsq.interface.context.histograms import CHANNELS
 from channelsq.interface.pages.metric_names import METRICS
+from tests.support.markdown import doc_page
 from tests.support.processes import ROOT
 
 FOLDER = ROOT / "docs" / "examples" / "monitoring"
@@ -58,7 +59,7 @@ def test_every_label_is_one_of_its_metric() -> None:
 
 
 def test_every_reason_is_one_of_the_documentation() -> None:
-    documented = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "metrics.md").read_text()))
+    documented = set(re.findall(r"`(\w+)`", doc_page("metrics").read_text()))
     reasons = {
         each
         for text in expressions()
