@@ -10,6 +10,7 @@
 #   make format     put the formatting right
 #   make types      mypy --strict, on the tests too
 #   make reference  write docs/reference/api/ from the docstrings
+#   make docs       build the documentation as a site into build/docs/ (ARGS="-b linkcheck" checks links to other sites)
 #   make package    build the distributions, and try them in empty environments (ARGS="--keep dist" to have them)
 #   make release    set VERSION=0.2.0, run everything, commit, tag and build (uploads nothing)
 #   make npm        pack the browser library for npm into dist/ (needs Node.js)
@@ -19,7 +20,7 @@
 #   make bench      the benchmarks, about half an hour (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-ways matrix lint format types package npm release reference autobahn chaos fuzz bench venv clean
+.PHONY: help run test coverage test-ways matrix lint format types package npm release reference docs autobahn chaos fuzz bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
@@ -83,6 +84,9 @@ release: .venv/.ready
 
 reference: .venv/.ready
 	$(BIN)/python docs/make_reference.py
+
+docs: .venv/.ready
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -j auto -c docs/site $(ARGS) docs build/docs
 
 autobahn: .venv/.ready
 	$(BIN)/python -m tests.autobahn $(ARGS)

@@ -285,6 +285,10 @@ def pages() -> dict[str, str]:
             parts += module_section(public[path], seen, exported)
         text = _HEAD + "\n" + "\n".join(parts)
         found[f"{file}.md"] = re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    found["index.md"] = f"{_HEAD}\n# The API\n\nEach public name, with its arguments, attributes and errors.\n\n"
+    found["index.md"] += "| page | modules |\n| --- | --- |\n"
+    for file, title, modules in PAGES:
+        found["index.md"] += f"| [{title}]({file}.md) | {', '.join(f'`{module}`' for module in modules)} |\n"
     return found
 
 
