@@ -1,8 +1,8 @@
 """The documentation as a site, built by Sphinx: ``make docs`` writes it to ``build/docs/``.
 
-The pages are plain Markdown that also reads well in a repository browser, without directives of Sphinx. Two steps replace
-those directives while a page is read: a page that lists others becomes their table of contents, and a link that leaves
-``docs/`` leads to the file in the repository.
+The pages are plain Markdown that also reads well in a repository browser, without directives of Sphinx. Two steps
+replace those directives while a page is read: a page that lists others becomes their table of contents, and a link that
+leaves ``docs/`` leads to the file in the repository.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -21,6 +22,9 @@ ROOT = DOCS.parent
 #: Where the repository's files are shown. A build of a release shows them at its tag.
 REPOSITORY = "https://github.com/channelsq/channelsq"
 TAG = os.environ.get("DOCS_REF", "main")
+
+#: The address of the site, for canonical links; a build to look at locally has none.
+ADDRESS = os.environ.get("DOCS_URL", "")
 
 #: Pages whose tables and lists of links are tables of contents.
 LISTS = ("index", "reference/api/index", "explanation/decisions/decisions")
@@ -36,7 +40,7 @@ author = "the channelsq contributors"
 project_copyright = "the channelsq contributors, BSD 3-Clause"
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx_copybutton", "sphinxext.opengraph"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["examples/**", "site/**"]
 nitpicky = True
@@ -44,17 +48,19 @@ suppress_warnings = ["misc.highlighting_failure"]  # JSON and Python with "…" 
 myst_heading_anchors = 4
 copybutton_exclude = ".linenos, .gp, .go"
 
+ogp_site_url = html_baseurl = ADDRESS
+ogp_enable_meta_description = True  # from the first sentences of each page
+
 html_theme = "furo"
 html_title = f"channelsq {release}"
 html_static_path = ["static"]
 html_favicon = "static/icon.svg"
 html_css_files = ["site.css"]
+html_js_files = [("site.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {
-    "source_repository": REPOSITORY,
-    "source_branch": "main",
-    "source_directory": "docs/",
+    "top_of_page_buttons": [],
     "light_css_variables": {"color-brand-primary": "#0b6b4f", "color-brand-content": "#0b6b4f"},
     "dark_css_variables": {"color-brand-primary": "#4fd1a5", "color-brand-content": "#4fd1a5"},
 }
@@ -80,7 +86,7 @@ def contents(docname: str, text: str) -> str:
         rows = [line for line in section.splitlines() if line.startswith(("| [", "- [", "| API"))]
         names = [_LINK.search(row) for row in rows]
         entries = [
-            f"{name[1][0].upper()}{name[1][1:]} <{name[2].removesuffix('.md')}>"
+            f"{name[1] if '.' in name[1] else name[1][0].upper() + name[1][1:]} <{name[2].removesuffix('.md')}>"
             for name in names
             if name and "://" not in name[2] and not name[2].startswith("../")
         ]
@@ -118,7 +124,16 @@ def read_page(_app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = outside_fences(text, _LINK, link).rstrip() + "\n\n" + more
 
 
+def complete_page(_app: Sphinx, _name: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+    """Mend two faults of the generated HTML: captions that are headings without a level, and empty header cells."""
+    for part in ("furo_navigation_tree", "body"):
+        if part in context:
+            text = context[part].replace('role="heading">', 'role="heading" aria-level="2">')
+            context[part] = text.replace('<th class="head"><p></p></th>', "<td></td>")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect the step that reads pages."""
+    """Connect the steps that read and write pages."""
     app.connect("source-read", read_page)
+    app.connect("html-page-context", complete_page, priority=900)  # after Furo has added its navigation
     return {"parallel_read_safe": True, "parallel_write_safe": True}

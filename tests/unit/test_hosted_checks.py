@@ -7,7 +7,7 @@ import tomllib
 
 from tests.support.processes import ROOT
 
-CI = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+CI = "".join(path.read_text() for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")))
 HOOKS = (ROOT / ".pre-commit-config.yaml").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
