@@ -1,7 +1,8 @@
 """Build the distributions, check them, and install each into an empty environment that runs the quick start.
 
 Runs in .venv (make package).  The quick start is README's consumer, whose client gets an echo, and
-docs/how-to/begin/add-to-your-project.md, whose client hears what a task pushes.  --keep FOLDER keeps the distributions.
+docs/how-to/begin/add-to-your-project.md, whose client hears what a task pushes.  The wheel also writes a new project
+(startproject), whose own tests pass.  --keep FOLDER keeps the distributions.
 """
 
 from __future__ import annotations
@@ -109,6 +110,22 @@ def add_readme(routing: Path) -> None:
         file.write(f"\n\n_before = channel_routing\n\n{consumers}\nchannel_routing += _before\n")
 
 
+def try_new_project(python: Path, folder: Path) -> None:
+    """Write a new project with an environment's ``startproject``, and run its tests there."""
+    folder.mkdir()
+    run(python, "-m", "channelsq", "startproject", "shop", cwd=folder)
+    project = folder / "shop"
+    needs = [
+        line
+        for name in ("requirements.txt", "requirements-dev.txt")
+        for line in (project / name).read_text().splitlines()
+        if line and not line.startswith(("channelsq", "#", "-r"))  # this version is in no index yet
+    ]
+    run(python, "-m", "pip", "install", "--quiet", *needs)
+    run(python, "manage.py", "check", "--fail-level", "WARNING", cwd=project)
+    run(python, "-m", "pytest", "-q", cwd=project)
+
+
 def main() -> None:
     """Do everything, or exit with what failed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -127,6 +144,9 @@ def main() -> None:
             python = install(distribution, place / "environment")
             say("  the quick start")
             try_quick_start(python, place)
+            if distribution == wheel:
+                say("  a new project, and its tests")
+                try_new_project(python, place / "new")
         if options.keep:
             options.keep.mkdir(parents=True, exist_ok=True)
             for each in made:
