@@ -62,12 +62,18 @@ def test_names_of_pages_are_unique() -> None:
 
 def test_every_page_is_found_from_the_readme_and_the_index() -> None:
     pages = set(DOCS.rglob("*.md")) - {DOCS / "index.md"} - set((DOCS / "examples").rglob("*.md"))
-    lists = {DOCS / "reference" / "api" / "index.md"}
+    lists = {DOCS / "reference" / "api" / "index.md", DOCS / "explanation" / "decisions" / "decisions.md"}
     below = {page for each in lists for page in each.parent.glob("*.md")} - lists
     assert linked(DOCS / "index.md") >= pages - below
     assert linked(ROOT / "README.md") >= pages - below - set((DOCS / "contributing").glob("c[oh]*.md"))
     for each in lists:
         assert linked(each) >= set(each.parent.glob("*.md")) - {each}
+
+
+def test_decisions_are_short() -> None:
+    records = list((DOCS / "explanation" / "decisions").glob("0*.md"))
+    assert len(records) > 10
+    assert all(len(page.read_text().splitlines()) <= 40 for page in records)
 
 
 def test_the_tests_that_the_security_page_names_are_there() -> None:
