@@ -116,6 +116,13 @@ class Sources(bootsteps.StartStopStep):
     def _start(self, worker: Any) -> None:
         for problem in consumer_limits.problems(worker.app, self.channels, pool_keeps_limits=self.pool_keeps_limits):
             logger.warning("%s", problem, extra={"action": "time_limits"})
+        if self.pool_keeps_limits and not self.processes:
+            logger.warning(
+                "consumers run in threads of a worker that forks (-P prefork with 0 channel processes): a process of "
+                "the pool may inherit a lock that a thread held, and hang; leave --channel-processes out, or use "
+                "-P threads",
+                extra={"action": "threads_beside_forks"},
+            )
         if self.processes:
             self.supervisor = Supervisor(
                 worker.app,

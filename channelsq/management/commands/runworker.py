@@ -91,12 +91,13 @@ def _queues(app: Celery, alias: str | None, only: list[str] | None, exclude: lis
         and _matches(channel, only, default=True)
         and not _matches(channel, exclude, default=False)
     ]
-    if len(chosen) == len(every):
+    is_for_channels_alone = bool(only) or alias not in (None, conf.DEFAULT_CHANNEL_LAYER)
+    if len(chosen) == len(every) and not is_for_channels_alone:
         return []
     if not chosen:
         names = sorted({channel for each, channel in every if alias is None or each.alias == alias})
         raise CommandError(f"no channel is left to consume; the routing has {', '.join(names)}")
-    if only or alias not in (None, conf.DEFAULT_CHANNEL_LAYER):
+    if is_for_channels_alone:
         return ["-Q", ",".join(each.queue(channel).name for each, channel in chosen)]
     return ["-X", ",".join(each.queue(channel).name for each, channel in every if (each, channel) not in chosen)]
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from celery import Celery
 
+from channelsq import conf
 from channelsq.asgi import channel_layers
 from channelsq.core.streaming import Streaming, bound
 from channelsq.layers.redis import RedisChannelLayer
@@ -27,6 +28,12 @@ logger = logging.getLogger("channelsq.worker")
 
 #: The uptime, in seconds, after which a process is replaced at once, and the pause between two starts otherwise.
 LIVED, PAUSE = 10.0, 1.0
+
+#: The longest pause, in seconds, between the starts of processes that end before they read a channel.
+LONGEST_PAUSE = 30.0
+
+#: Packages whose modules may hold the project's app without creating it.
+_HOLDERS = ("celery", "channelsq")
 
 #: The time limit, in seconds, for an answer of a process: ``celery inspect`` waits one second for the worker's whole
 #: answer.
@@ -171,8 +178,10 @@ class Supervisor:
     def _keep_one(self, instead_of: Child | None) -> None:
         """Start a process, in a thread, and again when it has ended, until the worker ends."""
         died = False
+        failed = 0  # starts in a row without a process that reads channels
         while self._stopping is None:
             began = time.monotonic()
+            failed += 1
             try:
                 child = self._start(instead_of, after_death=died)
             except Exception:
@@ -183,8 +192,15 @@ class Supervisor:
                     return
                 if child.was_ready:
                     instead_of = None
-            if self._stopping is None and time.monotonic() - began < LIVED:
-                self._wake.wait(PAUSE)
+                    failed = 0
+            if self._stopping is None and (failed or time.monotonic() - began < LIVED):
+                pause = min(PAUSE * 2 ** max(0, failed - 1), LONGEST_PAUSE)
+                if failed > 1:
+                    logger.error(
+                        "%d channel processes in a row ended before they read a channel; the reason is above. The "
+                        "next one is started in %d s", failed, pause, extra={"action": "processes_unready"},
+                    )  # fmt: skip
+                self._wake.wait(pause)
 
     def _start(self, instead_of: Child | None, *, after_death: bool) -> Child:
         mine, its = socket.socketpair()
@@ -350,15 +366,21 @@ class Child:
 def name_of(app: Celery) -> str:
     """Return the name of a Celery app for ``-A``, so that another process finds it.
 
+    Modules of the project are preferred: other packages may hold an app that they got from it.
+
     Raises:
         RuntimeError: no module has the app as an attribute.
     """
-    for name, module in tuple(sys.modules.items()):
-        if module is None or name == "__main__" or name.partition(".")[0] == "celery":
-            continue
-        for attribute, value in tuple(vars(module).items()) if hasattr(module, "__dict__") else ():
-            if value is app:
-                return f"{name}:{attribute}"
+    ours = {name.partition(".")[0] for name in conf.project_modules()}
+    found = [
+        (name.partition(".")[0] not in ours, f"{name}:{attribute}")
+        for name, module in tuple(sys.modules.items())
+        if name != "__main__" and name.partition(".")[0] not in _HOLDERS and hasattr(module, "__dict__")
+        for attribute, value in tuple(vars(module).items())
+        if value is app
+    ]
+    if found:
+        return min(found, key=lambda each: each[0])[1]
     raise RuntimeError(
         f"no module contains {app!r}, so a channel process could not find it; start the worker with -P threads or "
         "-P solo, or create the app in a module"

@@ -263,6 +263,28 @@ def test_runworker_shows_each_message(processes: Processes, broker: Broker, clie
 
 
 @pytest.mark.redis
+def test_runworkers_channel_processes_find_the_app(processes: Processes, broker: Broker, client: LayerClient) -> None:
+    """Also if channelsq, which remembers the app, was imported before the project that creates it."""
+    program = "import channelsq.conf, runpy, sys; sys.argv[1:] = ['runworker']; "
+    program += "runpy.run_module('tests.project.manage', run_name='__main__')"
+    worker = processes.start("python", "-c", program, env=broker.env)
+    client.send("echo", {"value": 1})
+    assert client.receive()["echo"] == 1
+    assert worker.terminate() == 0
+    assert "NoneType" not in worker.output
+
+
+@pytest.mark.redis
+def test_runworker_leaves_tasks_to_others_if_all_channels_match(processes: Processes, broker: Broker) -> None:
+    worker = processes.start(
+        *("python", "-m", "tests.project.manage", "runworker", "--only-channels", "*"), env=broker.env
+    )
+    worker.wait_for_output(r"\bready\.")
+    assert not re.search(r"\.> celery +exchange=", worker.output)
+    assert "websocket.receive" in worker.output
+
+
+@pytest.mark.redis
 def test_runworker_takes_the_channels_that_were_chosen(processes: Processes, broker: Broker) -> None:
     def queues(*args: str) -> set[str]:
         worker = processes.start("python", "-m", "tests.project.manage", "runworker", *args, env=broker.env)

@@ -109,6 +109,28 @@ def recorded(path: Path) -> list[list[str]]:
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 
+def test_processes_that_cannot_start_are_reported_and_started_less_often(start: Start, tmp_path: Path) -> None:
+    """The worker itself can load the project: only its processes meet the fault."""
+    folder = tmp_path / "fault"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import sys\nif any('channel_process' in each for each in sys.orig_argv):\n    sys.exit('no such licence')\n"
+    )
+    worker = start(PYTHONPATH=str(folder))
+    line = worker.wait_for_output(r"(\d) channel processes in a row ended before they read a channel.* in (\d+) s")
+    assert line.groups() == ("2", "2")
+    line = worker.wait_for_output(r"(3) channel processes in a row .* in (\d+) s")
+    assert line[2] == "4"
+    assert worker.terminate() == 0
+
+
+def test_a_worker_that_forks_warns_of_threads_with_consumers(start: Start, client: LayerClient) -> None:
+    worker = start("--channel-processes", "0", pool="prefork")
+    worker.wait_for_output(r"consumers run in threads of a worker that forks")
+    client.send("echo", {"value": 1})
+    assert client.receive()["echo"] == 1
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", ["segfault", "exit", "kill"])
 @pytest.mark.ways("^(?!.*(exit|kill)])")

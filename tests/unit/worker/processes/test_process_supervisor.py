@@ -12,6 +12,7 @@ import pytest
 from celery import Celery
 from celery.app.utils import find_app
 
+from channelsq import conf
 from channelsq.worker.processes.pipe import Pipe
 from channelsq.worker.processes.process_supervisor import Child, name_of
 
@@ -24,6 +25,25 @@ def test_an_app_is_found_by_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
         name = name_of(app)
         assert name == "a_project_of_mine:queue"
         assert find_app(name) is app
+
+
+def test_modules_of_the_project_are_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that got the app from the project cannot create it in another process."""
+    with Celery("held", broker="memory://", set_as_current=False) as app:
+        roots = {name.partition(".")[0] for name in conf.project_modules()}
+        for name in ("a_library_that_was_imported_first", f"{min(roots)}.queue_of_this_test"):
+            module = types.ModuleType(name)
+            module.held = app  # type: ignore[attr-defined]
+            monkeypatch.setitem(sys.modules, name, module)
+        assert name_of(app) == f"{min(roots)}.queue_of_this_test:held"
+
+
+def test_channelsqs_own_modules_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They remember the app, and are often imported before the project's."""
+    with Celery("remembered", broker="memory://", set_as_current=False) as app:
+        monkeypatch.setattr(conf, "_celery_app", app)
+        with pytest.raises(RuntimeError):
+            name_of(app)
 
 
 def test_an_app_that_no_module_has() -> None:
