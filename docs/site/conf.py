@@ -124,12 +124,16 @@ def read_page(_app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = outside_fences(text, _LINK, link).rstrip() + "\n\n" + more
 
 
+_EMPTY_HEADER = '<th class="head"><p></p></th>'
+_SUBJECT = '<span class="visually-hidden">subject</span>'
+
+
 def complete_page(_app: Sphinx, _name: str, _template: str, context: dict[str, Any], _tree: object) -> None:
-    """Mend two faults of the generated HTML: captions that are headings without a level, and empty header cells."""
+    """Mend two faults of the generated HTML: headings without a level, and header cells without text."""
     for part in ("furo_navigation_tree", "body"):
         if part in context:
             text = context[part].replace('role="heading">', 'role="heading" aria-level="2">')
-            context[part] = text.replace('<th class="head"><p></p></th>', "<td></td>")
+            context[part] = text.replace(_EMPTY_HEADER, _EMPTY_HEADER.replace("<p></p>", _SUBJECT))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
