@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client, override_settings
 
 from channelsq import route
-from channelsq.asgi import ChannelLayerWrapper
+from channelsq.asgi import ChannelLayerWrapper, channel_layers
 from channelsq.contrib.dashboard import dashboard_consumers
 from channelsq.contrib.dashboard.dashboard_checks import check_dashboard
 from channelsq.contrib.dashboard.dashboard_sockets import FULL, GROUP, NOT_ALLOWED
 from channelsq.contrib.dashboard.routing import channel_routing
 from channelsq.contrib.dashboard.sampler import TURN
 from channelsq.exceptions import BadFrame, DenyConnection
+from channelsq.layers import IPCChannelLayer
 from channelsq.message import Message
 from channelsq.worker.running.execution import run_consumer
 from tests.support.layers import drain, installed, wrapped
@@ -144,6 +148,41 @@ def test_rates_come_with_the_second_sample(layer: ChannelLayerWrapper) -> None:
     assert sample["point"]["waiting"] == 5
     channels = {each["channel"]: each for each in sample["layers"][0]["channels"]}
     assert channels["websocket.receive"]["rate"] == sample["point"]["received"]
+
+
+@pytest.mark.django_db
+def test_a_sample_of_a_layer_between_processes(tmp_path: Path) -> None:
+    """Its channels and groups are counted in its file."""
+    with closing(IPCChannelLayer(path=str(tmp_path / "ipc"))) as ipc:
+        layer = ChannelLayerWrapper(ipc, "default", channel_routing)
+        with installed(layer):
+            for _ in range(3):
+                layer.send("websocket.receive", {"text": "x", "path": "/"})
+            sample = Tab(layer, staff()).open()[1]
+    (shown,) = sample["layers"]
+    assert not shown["inside"]
+    assert sample["point"]["waiting"] == 3
+    assert shown["groups"]["shown"] == [{"group": GROUP, "members": 1}]
+    assert sample["totals"]["workers"] == 0
+    assert [each["level"] for each in sample["notes"]]  # nothing reads these channels
+
+
+@pytest.mark.django_db
+def test_a_sample_has_every_layer(tmp_path: Path) -> None:
+    entry = {"BACKEND": "channelsq.layers.IPCChannelLayer", "ROUTING": []}
+    with (
+        override_settings(CHANNEL_LAYERS={**settings.CHANNEL_LAYERS, "other": entry}),
+        closing(IPCChannelLayer(path=str(tmp_path / "ipc"))) as ipc,
+        installed(layer := wrapped(channel_routing)),
+    ):
+        other = ChannelLayerWrapper(ipc, "other", [route("reports", lambda message: None)])
+        channel_layers.set("other", other)
+        other.send("reports", {"number": 1})
+        sample = Tab(layer, staff()).open()[1]
+    shown = {each["layer"]: each for each in sample["layers"]}
+    assert shown.keys() == {"default", "other"}
+    assert {each["channel"]: each["waiting"] for each in shown["other"]["channels"]}["reports"] == 1
+    assert sample["point"]["waiting"] == 1
 
 
 @pytest.mark.django_db
