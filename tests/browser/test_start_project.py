@@ -53,7 +53,8 @@ def test_a_new_project_is_complete(folder: Path) -> None:
     written = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     assert {path for _, path in files()} <= written
     assert not [path for path in written if "{project}" in (folder / path).read_text()]
-    assert os.access(folder / "manage.py", os.X_OK)
+    for program in ("manage.py", "bin/release"):
+        assert os.access(folder / program, os.X_OK)
     run(folder, "manage.py", "check", "--fail-level", "WARNING")
     run(folder, "manage.py", "makemigrations", "--check", "--dry-run")
     assert "3 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore")
@@ -72,6 +73,21 @@ def test_a_project_is_not_written_over_another_one(
     assert main([name, str(tmp_path / where)]) == 2
     assert text in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["there.txt"]
+
+
+def test_a_project_is_written_beside_its_virtual_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".venv", ".git"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["shop", "."]) == 0
+    assert (tmp_path / "manage.py").exists()
+    told = capsys.readouterr().out
+    assert told.startswith("shop is ready.  Next:\n\n  pip install -r requirements.txt")  # in an active environment
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    assert main(["tea", "tea"]) == 0
+    assert "Next:\n\n  cd tea\n  python -m venv .venv && . .venv/bin/activate\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
