@@ -194,7 +194,13 @@ class Client:
         Group(group_name, alias=self.alias).add(self.reply_channel)
 
     def join_page(self, group_name: str) -> None:
-        """Add this client to the pages of a group, as ``{% live %}`` does: it gets the fragments of ``Group.render``."""
+        """Add this client to the pages of a group, as ``{% live %}`` does.
+
+        It gets the fragments of ``Group.render``.
+
+        Args:
+            group_name: the group's name.
+        """
         self.channel_layer.channel_layer.group_add(page_group(group_name, LIBRARY), self.reply_channel)
 
 
