@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.support.chat import PHONE, EnterLobby
 from tests.support.demo import PASSWORD, Demo
+from tests.support.pictures import Pictures
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -16,7 +17,7 @@ MARKUP = """<img src=x onerror="window.ran = true"> & <b>bold</b> <script>window
 
 
 @pytest.mark.ways("redis")
-def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path) -> None:
+def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path, picture: Pictures) -> None:
     alice = enter_lobby("alice")
     alice.sees_people("alice")
     bob = enter_lobby("bob", PHONE)
@@ -30,6 +31,7 @@ def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path) -> None:
     alice.sees("I am", by="bob")
     alice.sees("Is anybody here?", by="alice")
     expect(alice.page.locator(".pending")).to_have_count(0)
+    picture([alice.page, bob.page], "chat-two-windows", (740, 560), (390, 560))
 
     bob.say(MARKUP)
     for user in (alice, bob):

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, expect
 
 from channelsq.start.command import files, main
 from tests.support.demo import fresh_redis
+from tests.support.pictures import Pictures
 from tests.support.ports import free_port
 from tests.support.processes import Processes
 
@@ -94,7 +95,13 @@ def test_a_project_is_written_beside_its_virtual_environment(
     "way", ["runserver", pytest.param("redis", marks=[pytest.mark.redis, pytest.mark.ways("other ways")])]
 )
 def test_two_browsers_see_the_same(
-    folder: Path, way: str, chromium: Browser, processes: Processes, request: pytest.FixtureRequest, tmp_path: Path
+    folder: Path,
+    way: str,
+    chromium: Browser,
+    processes: Processes,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    picture: Pictures,
 ) -> None:
     port = free_port()
     env = {"DJANGO_SETTINGS_MODULE": "config.settings", "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}"}
@@ -127,6 +134,8 @@ def test_two_browsers_see_the_same(
     one.get_by_role("button", name="Start a task").click()
     expect(one.get_by_role("status")).to_contain_text("/ 10 seconds")
     assert Axe().run(one).response["violations"] == []
+    expect(one.get_by_role("status")).to_have_text("6 / 10 seconds")
+    picture(one, "live-task", (600, 260))
     expect(one.get_by_role("status")).to_have_text("Done")
     for context in contexts:
         context.close()
