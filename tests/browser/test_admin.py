@@ -76,7 +76,7 @@ def test_two_people_on_one_object_see_each_other(enter: Enter, question: str, pi
     alice.page.click("[name=_continue]")
     expect(bob.notices).to_contain_text(["Changed: Question text"])
     expect(bob.people).to_have_count(2)
-    picture(bob.page, "live-admin", (1100, 620))
+    picture(bob.page, "live-admin", (1100, 740), hides="#user-tools")
     bob.page.goto(f"{bob.url}{LIST}")
     expect(alice.people).to_contain_text(["reader is looking"])
     reader.context.close()

@@ -30,8 +30,13 @@ def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path, picture: Pictu
     bob.say("I am")
     alice.sees("I am", by="bob")
     alice.sees("Is anybody here?", by="alice")
+    alice.say("Shall we meet at four?")
+    bob.sees("Shall we meet at four?", by="alice")
+    bob.say("Yes, I bring the cake")
+    alice.sees("Yes, I bring the cake", by="bob")
     expect(alice.page.locator(".pending")).to_have_count(0)
-    picture([alice.page, bob.page], "chat-two-windows", (740, 560), (390, 560))
+    before = "#log > :has(~ .notice)"  # the demo's own messages
+    picture([alice.page, bob.page], "chat-two-windows", (740, 520), (390, 520), hides=before)
 
     bob.say(MARKUP)
     for user in (alice, bob):

@@ -102,7 +102,7 @@ def test_the_page_shows_the_site_as_it_changes(enter: Enter, site: DashboardSite
         label = page.get_by_role("img", name=re.compile("^Open sockets, now: open 4"))
         expect(label).to_be_visible()
         expect(page.locator(".plot canvas")).to_have_count(4)
-        picture(page, "dashboard", (1150, 860), after=40)
+        picture(page, "dashboard", (1150, 905), after=40)
         page.get_by_text("As a table").nth(1).click()
         expect(page.locator(".chart").nth(1).locator("tbody tr").first).to_be_visible()
         assert page.locator(".chart").nth(1).locator("tbody tr").count() <= 12

@@ -35,6 +35,8 @@ _DESK = """<!doctype html>
 {windows}
 """
 
+_DISPLAY = "(elements, value) => elements.forEach((element) => { element.style.display = value; })"
+
 
 class Pictures:
     """Takes pictures, or checks those that were taken.
@@ -47,7 +49,7 @@ class Pictures:
         self.writes = writes
 
     def __call__(
-        self, pages: Page | Sequence[Page], name: str, *sizes: tuple[int, int], after: float = 0, scrolled: str = ""
+        self, pages: Page | Sequence[Page], name: str, *sizes: tuple[int, int], after: float = 0, hides: str = ""
     ) -> None:
         """Take the picture ``name`` of a page, or of several pages as windows side by side.
 
@@ -56,12 +58,12 @@ class Pictures:
             name: the name of the file in ``docs/images/``, without ``.png``.
             sizes: the size of each window for the picture; one size is that of all.
             after: seconds to wait first, for instance until a chart has some points; only while pictures are taken.
-            scrolled: the selector of an element that must be in the picture.
+            hides: the selector of elements that are left out of the picture, such as texts of other tests.
         """
         if self.writes:
             shown = [pages] if isinstance(pages, Page) else list(pages)
             time.sleep(after)
-            shots = _shots(shown, [sizes[number % len(sizes)] for number in range(len(shown))], scrolled)
+            shots = _shots(shown, [sizes[number % len(sizes)] for number in range(len(shown))], hides)
             IMAGES.mkdir(exist_ok=True)
             (IMAGES / f"{name}.png").write_bytes(
                 shots[0] if isinstance(pages, Page) else _side_by_side(shown[0], shots)
@@ -69,15 +71,17 @@ class Pictures:
         check(IMAGES / f"{name}.png")
 
 
-def _shots(pages: Sequence[Page], sizes: Sequence[tuple[int, int]], scrolled: str) -> list[bytes]:
+def _shots(pages: Sequence[Page], sizes: Sequence[tuple[int, int]], hides: str) -> list[bytes]:
     """Return a screenshot of each page, all taken at nearly the same time, and restore the pages' sizes."""
     before: list[ViewportSize | None] = [page.viewport_size for page in pages]
     for page, (width, height) in zip(pages, sizes, strict=True):
         page.set_viewport_size({"width": width, "height": height})
-        if scrolled:
-            page.locator(scrolled).last.scroll_into_view_if_needed()
+        if hides:
+            page.locator(hides).evaluate_all(_DISPLAY, "none")
     shots = [page.screenshot(scale="css", caret="hide") for page in pages]
     for page, size in zip(pages, before, strict=True):
+        if hides:
+            page.locator(hides).evaluate_all(_DISPLAY, "")
         if size is not None:
             page.set_viewport_size(size)
     return shots
