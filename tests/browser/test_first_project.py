@@ -230,7 +230,7 @@ def test_the_page_is_done_as_it_says(reader: Reader, windows: list[Page], pictur
     for page in windows:
         expect(page.locator("#kettle")).to_have_text("The kettle has 100 °C.")
         expect(page.locator("#notes li").last).to_have_text(timed("Tea is ready"))
-    picture(windows, "first-project-tea", (WIDTH, 620))
+    picture(windows, "first-project-tea", (WIDTH, 570))
     assert worker.terminate() == 0
     add(one, "Without a worker", answered=False)
     (worker,) = reader.type("celery -A app worker --loglevel INFO")
