@@ -35,8 +35,8 @@ def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path, picture: Pictu
     bob.say("Yes, I bring the cake")
     alice.sees("Yes, I bring the cake", by="bob")
     expect(alice.page.locator(".pending")).to_have_count(0)
-    before = "#messages > :nth-last-child(n+5)"  # the demo's own messages
-    picture([alice.page, bob.page], "chat-two-windows", (740, 500), (390, 500), hides=before)
+    before = "#messages > :nth-last-child(n+4)"  # but the last three messages
+    picture([alice.page, bob.page], "chat-two-windows", (740, 430), (390, 430), hides=before)
 
     bob.say(MARKUP)
     for user in (alice, bob):
