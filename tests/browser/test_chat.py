@@ -27,8 +27,8 @@ def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path, picture: Pictu
 
     alice.say("Is anybody here?")
     bob.sees("Is anybody here?", by="alice")
-    bob.say("I am")
-    alice.sees("I am", by="bob")
+    bob.say("Tea is ready")
+    alice.sees("Tea is ready", by="bob")
     alice.sees("Is anybody here?", by="alice")
     alice.say("Shall we meet at four?")
     bob.sees("Shall we meet at four?", by="alice")
@@ -50,7 +50,7 @@ def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path, picture: Pictu
     # What was said is still there after a reload, now as HTML from the server.
     bob.page.reload()
     bob.wait_online()
-    for text in ("Is anybody here?", "I am", MARKUP):
+    for text in ("Is anybody here?", "Tea is ready", MARKUP):
         bob.sees(text)
     for user in (alice, bob):
         assert user.page.evaluate("window.ran") is None
