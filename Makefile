@@ -9,6 +9,7 @@
 #   make lint       ruff, and whether the formatting is right
 #   make format     put the formatting right
 #   make types      mypy --strict, on the tests too
+#   make pictures   write docs/images/: the pictures of the documentation, taken by tests in Chromium
 #   make reference  write docs/reference/api/ from the docstrings
 #   make docs       build the documentation as a site into build/docs/ (ARGS="-b linkcheck" checks links to other sites)
 #   make package    build the distributions, and try them in empty environments (ARGS="--keep dist" to have them)
@@ -20,7 +21,7 @@
 #   make bench      the benchmarks, about half an hour (ARGS="echo http" for parts of them)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-ways matrix lint format types package npm release reference docs autobahn chaos fuzz bench venv clean
+.PHONY: help run test coverage test-ways matrix lint format types package npm release pictures reference docs autobahn chaos fuzz bench venv clean
 
 BIN := .venv/bin
 PORT ?= 8000
@@ -81,6 +82,9 @@ npm: .venv/.ready
 
 release: .venv/.ready
 	$(BIN)/python .ci/release.py $(VERSION)
+
+pictures: .venv/.ready
+	$(BIN)/python -m pytest --pictures tests/browser $(ARGS)
 
 reference: .venv/.ready
 	$(BIN)/python docs/make_reference.py

@@ -70,8 +70,9 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Have an option for the ways that ``make test`` leaves to ``make test-ways``."""
+    """Have an option for the ways that ``make test`` leaves to ``make test-ways``, and one for pictures."""
     parser.addoption("--other-ways", action="store_true", help="run the ways that are not usual, and nothing else")
+    parser.addoption("--pictures", action="store_true", help="write docs/images/: run the tests that take pictures")
 
 
 def _choose_ways(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -89,9 +90,18 @@ def _choose_ways(config: pytest.Config, items: list[pytest.Item]) -> None:
     config.hook.pytest_deselected(items=left)
 
 
+def _choose_pictures(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out all tests but those that take pictures."""
+    left = [item for item in items if "picture" not in getattr(item, "fixturenames", ())]
+    items[:] = [item for item in items if item not in left]
+    config.hook.pytest_deselected(items=left)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order the files for pytest-xdist; a single process begins with what it was asked for first."""
     _choose_ways(config, items)
+    if config.getoption("--pictures"):
+        _choose_pictures(config, items)
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     here = Path(__file__).parent
@@ -183,6 +193,14 @@ def chromium() -> Iterator[object]:
         needs.missing("no Chromium: set CHROMIUM, or install it (apt install chromium)")
     with run_chromium(binary) as browser:
         yield browser
+
+
+@pytest.fixture
+def picture(request: pytest.FixtureRequest) -> object:
+    """Takes a picture for the documentation, or checks the one that was taken: ``Pictures``."""
+    from tests.support.pictures import Pictures
+
+    return Pictures(writes=request.config.getoption("--pictures"))
 
 
 _call_report = pytest.StashKey[pytest.TestReport]()

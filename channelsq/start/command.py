@@ -18,14 +18,19 @@ _SUFFIX = "-tpl"
 #: The words that are replaced in all files.
 _NAME, _KEY, _VERSION = "{project}", "{development_key}", "{channelsq_version}"
 
-_NEXT = """{folder} is ready.  Next:
+#: Files of a project that are programs.
+_PROGRAMS = ("manage.py", "bin/release")
 
-  cd {folder}
-  python -m venv .venv && . .venv/bin/activate
-  pip install -r requirements.txt -r requirements-dev.txt
-  python manage.py migrate
-  python manage.py runserver        # http://127.0.0.1:8000/
-  pytest                            # the tests
+#: Names that a folder for a new project may have already.
+_MAY_EXIST = {".git", ".venv", "venv"}
+
+_ENVIRONMENT = "python -m venv .venv && . .venv/bin/activate"
+
+_NEXT = """\
+pip install -r requirements.txt -r requirements-dev.txt
+python manage.py migrate
+python manage.py runserver        # http://127.0.0.1:8000/
+pytest                            # the tests
 """
 
 
@@ -43,16 +48,27 @@ def main(argv: Sequence[str]) -> int:
         print(f"channelsq startproject: {problem}", file=sys.stderr)  # noqa: T201
         return 2
     write(options.name, folder)
-    print(_NEXT.format(folder=folder))  # noqa: T201
+    commands = [] if _is_here(folder) else [f"cd {folder}"]
+    if sys.prefix == sys.base_prefix:  # else a virtual environment is active
+        commands.append(_ENVIRONMENT)
+    commands += _NEXT.splitlines()
+    print("\n".join([f"{options.name} is ready.  Next:\n", *(f"  {each}" for each in commands)]))  # noqa: T201
     return 0
+
+
+def _is_here(folder: Path) -> bool:
+    return folder.resolve() == Path.cwd()
 
 
 def _problem(name: str, folder: Path) -> str:
     """Return the reason why a project cannot be written; "" if it can."""
     if not name.isidentifier() or not name.isascii():
         return f"{name!r} is not a name: use ASCII letters, digits and '_', a letter first"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        return f"{str(folder)!r} exists and is not an empty folder: choose another one"
+    if folder.exists() and not folder.is_dir():
+        return f"{str(folder)!r} is a file: choose another folder"
+    found = sorted({each.name for each in folder.iterdir()} - _MAY_EXIST) if folder.exists() else []
+    if found:
+        return f"{str(folder)!r} is not an empty folder, there is {found[0]!r}: choose another one"
     return ""
 
 
@@ -61,7 +77,7 @@ def write(name: str, folder: Path) -> None:
 
     Args:
         name: the project's name.
-        folder: a folder that is empty or does not exist.
+        folder: a folder that does not exist, or that is empty but for a virtual environment and git's folder.
     """
     words = {_NAME: name, _KEY: f"insecure-{secrets.token_urlsafe(30)}", _VERSION: __version__}
     for source, path in files():
@@ -71,7 +87,8 @@ def write(name: str, folder: Path) -> None:
         for word, value in words.items():
             text = text.replace(word, value)
         target.write_text(text, encoding="utf-8")
-    (folder / "manage.py").chmod(0o755)
+    for program in _PROGRAMS:
+        (folder / program).chmod(0o755)
 
 
 def files() -> Iterator[tuple[Path, Path]]:

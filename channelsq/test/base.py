@@ -20,6 +20,8 @@ from channelsq.conf import DEFAULT_CHANNEL_LAYER
 from channelsq.delayed import ID_KEY, may_leave
 from channelsq.delivery.pending import pending_message_store
 from channelsq.exceptions import ChannelSocketException, ConsumeLater, DenyConnection
+from channelsq.fragments.page_groups import page_group
+from channelsq.fragments.swaps import LIBRARY
 from channelsq.message import Message
 from channelsq.routing import Consumer, Include, Route, Router, include
 from channelsq.signals import consumer_finished, consumer_started
@@ -190,6 +192,16 @@ class Client:
     def join_group(self, group_name: str) -> None:
         """Add this client to a group."""
         Group(group_name, alias=self.alias).add(self.reply_channel)
+
+    def join_page(self, group_name: str) -> None:
+        """Add this client to the pages of a group, as ``{% live %}`` does.
+
+        It gets the fragments of ``Group.render``.
+
+        Args:
+            group_name: the group's name.
+        """
+        self.channel_layer.channel_layer.group_add(page_group(group_name, LIBRARY), self.reply_channel)
 
 
 Routes = Route | Include | str | Sequence["Route | Include | Sequence[Route | Include]"]

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
-from tests.support import pictures
+from tests.support import upload_files
 from tests.support.chat import DESK, PHONE, ChatUser
 from tests.support.demo import PASSWORD, Demo
 
@@ -146,7 +146,7 @@ def test_axe_finds_nothing_while_much_happens(
         for user in (bob, alice):
             user.log_in()
             user.enter("Tea kitchen")
-        page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": pictures.png(200, 90)})
+        page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": upload_files.png(200, 90)})
         expect(page.locator("#preview")).to_be_visible()
         inspector.look("file-chosen")
         page.fill("#alt", "A bar")

@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from tests.support.demo import fresh_redis
+from tests.support.pictures import Pictures
 from tests.support.polls import Editor, PollsSite, entering
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.timeout(240)]
@@ -64,13 +65,18 @@ def question(enter: Enter) -> str:
     return path
 
 
-def test_two_people_on_one_object_see_each_other(enter: Enter, question: str) -> None:
+def test_two_people_on_one_object_see_each_other(enter: Enter, question: str, picture: Pictures) -> None:
     alice, bob = enter("alice", question), enter("bob", question, size=PHONE)
     expect(alice.people).to_have_text([re.compile(r"^bob \(<b>Bob</b>\) is editing this, too, since \d+:\d\d.[AP]M$")])
     expect(bob.people).to_have_text([re.compile(r"^alice is editing this, too, since \d+:\d\d.[AP]M$")])
     reader = enter("reader", question)
     expect(alice.people).to_contain_text(["is editing this", "reader is looking at this"])
     expect(reader.people).to_contain_text(["alice is editing", "bob (<b>Bob</b>) is editing"])
+    alice.page.fill("[name=question_text]", "What is new?")
+    alice.page.click("[name=_continue]")
+    expect(bob.notices).to_contain_text(["Changed: Question text"])
+    expect(bob.people).to_have_count(2)
+    picture(bob.page, "live-admin", (1100, 740), hides="#user-tools")
     bob.page.goto(f"{bob.url}{LIST}")
     expect(alice.people).to_contain_text(["reader is looking"])
     reader.context.close()

@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.support.chat import PHONE, EnterLobby
 from tests.support.demo import PASSWORD, Demo
+from tests.support.pictures import Pictures
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -16,7 +17,7 @@ MARKUP = """<img src=x onerror="window.ran = true"> & <b>bold</b> <script>window
 
 
 @pytest.mark.ways("redis")
-def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path) -> None:
+def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path, picture: Pictures) -> None:
     alice = enter_lobby("alice")
     alice.sees_people("alice")
     bob = enter_lobby("bob", PHONE)
@@ -26,10 +27,16 @@ def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path) -> None:
 
     alice.say("Is anybody here?")
     bob.sees("Is anybody here?", by="alice")
-    bob.say("I am")
-    alice.sees("I am", by="bob")
+    bob.say("Tea is ready")
+    alice.sees("Tea is ready", by="bob")
     alice.sees("Is anybody here?", by="alice")
+    alice.say("Shall we meet at four?")
+    bob.sees("Shall we meet at four?", by="alice")
+    bob.say("Yes, I bring the cake")
+    alice.sees("Yes, I bring the cake", by="bob")
     expect(alice.page.locator(".pending")).to_have_count(0)
+    before = "#messages > :nth-last-child(n+4)"  # but the last three messages
+    picture([alice.page, bob.page], "chat-two-windows", (740, 430), (390, 430), hides=before)
 
     bob.say(MARKUP)
     for user in (alice, bob):
@@ -43,7 +50,7 @@ def test_two_people_chat(enter_lobby: EnterLobby, tmp_path: Path) -> None:
     # What was said is still there after a reload, now as HTML from the server.
     bob.page.reload()
     bob.wait_online()
-    for text in ("Is anybody here?", "I am", MARKUP):
+    for text in ("Is anybody here?", "Tea is ready", MARKUP):
         bob.sees(text)
     for user in (alice, bob):
         assert user.page.evaluate("window.ran") is None

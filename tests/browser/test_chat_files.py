@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
-from tests.support import pictures
+from tests.support import upload_files
 from tests.support.chat import PHONE, EnterLobby
 from tests.support.demo import PASSWORD, Demo
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 only_runserver = pytest.mark.parametrize("site", ["runserver"], indirect=True)
 
-PICTURE: FilePayload = {"name": "square.png", "mimeType": "image/png", "buffer": pictures.png(300, 200)}
+PICTURE: FilePayload = {"name": "square.png", "mimeType": "image/png", "buffer": upload_files.png(300, 200)}
 
 #: Makes an event with a file as a person's paste or drop has it.
 GIVE = """([type, bytes]) => {
@@ -68,7 +68,7 @@ def test_the_newest_message_stays_in_view_beside_a_chosen_file(enter_lobby: Ente
             document.getElementById("text").dispatchEvent(event);
             document.getElementById("log").dispatchEvent(new Event("scroll")); // of an earlier message
         }""",
-        list(pictures.png()),
+        list(upload_files.png()),
     )
     expect(alice.page.locator("#chosen")).to_be_visible()
     bob.say("The end")
@@ -86,7 +86,7 @@ def test_the_newest_message_stays_in_view_beside_a_chosen_file(enter_lobby: Ente
 @only_runserver
 def test_pasted_and_dropped_files_are_chosen(enter_lobby: EnterLobby) -> None:
     alice = enter_lobby("alice")
-    data = list(pictures.png())
+    data = list(upload_files.png())
     alice.page.evaluate(GIVE, ["paste", data])
     expect(alice.page.locator("#file-name")).to_have_text("paste.png")
     alice.page.click("#remove")
@@ -102,7 +102,7 @@ def test_pasted_and_dropped_files_are_chosen(enter_lobby: EnterLobby) -> None:
 @only_runserver
 def test_a_file_that_is_no_image_is_a_download(enter_lobby: EnterLobby) -> None:
     alice = enter_lobby("alice")
-    svg: FilePayload = {"name": "evil.png", "mimeType": "image/png", "buffer": pictures.SVG}
+    svg: FilePayload = {"name": "evil.png", "mimeType": "image/png", "buffer": upload_files.SVG}
     alice.page.set_input_files("#file", svg)
     alice.page.press("#text", "Enter")
     link = alice.page.locator("#log a.file").last
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_image_is_a_download(enter_lobby: EnterLobby) -> None:
     with alice.page.expect_download() as download:
         link.click()
     assert download.value.suggested_filename == "evil.png"
-    assert Path(download.value.path()).read_bytes() == pictures.SVG
+    assert Path(download.value.path()).read_bytes() == upload_files.SVG
 
 
 @only_runserver

@@ -17,6 +17,7 @@ from websockets.typing import Origin
 
 from tests.support.dashboard_site import PAGE, DashboardSite
 from tests.support.demo import fresh_redis
+from tests.support.pictures import Pictures
 from tests.support.polls import Editor, entering
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.timeout(240)]
@@ -84,7 +85,7 @@ def chatting(site: DashboardSite, sockets: int) -> Iterator[None]:
             each.join()
 
 
-def test_the_page_shows_the_site_as_it_changes(enter: Enter, site: DashboardSite) -> None:
+def test_the_page_shows_the_site_as_it_changes(enter: Enter, site: DashboardSite, picture: Pictures) -> None:
     page = opened(enter("alice"))
     expect(tile(page, "Open sockets")).to_have_text("1")  # its own
     expect(tile(page, "Interface servers")).to_have_text("1")
@@ -101,6 +102,7 @@ def test_the_page_shows_the_site_as_it_changes(enter: Enter, site: DashboardSite
         label = page.get_by_role("img", name=re.compile("^Open sockets, now: open 4"))
         expect(label).to_be_visible()
         expect(page.locator(".plot canvas")).to_have_count(4)
+        picture(page, "dashboard", (1150, 905), after=40)
         page.get_by_text("As a table").nth(1).click()
         expect(page.locator(".chart").nth(1).locator("tbody tr").first).to_be_visible()
         assert page.locator(".chart").nth(1).locator("tbody tr").count() <= 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, expect
 
 from channelsq.start.command import files, main
 from tests.support.demo import fresh_redis
+from tests.support.pictures import Pictures
 from tests.support.ports import free_port
 from tests.support.processes import Processes
 
@@ -53,7 +55,8 @@ def test_a_new_project_is_complete(folder: Path) -> None:
     written = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     assert {path for _, path in files()} <= written
     assert not [path for path in written if "{project}" in (folder / path).read_text()]
-    assert os.access(folder / "manage.py", os.X_OK)
+    for program in ("manage.py", "bin/release"):
+        assert os.access(folder / program, os.X_OK)
     run(folder, "manage.py", "check", "--fail-level", "WARNING")
     run(folder, "manage.py", "makemigrations", "--check", "--dry-run")
     assert "3 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore")
@@ -74,11 +77,32 @@ def test_a_project_is_not_written_over_another_one(
     assert [path.name for path in tmp_path.iterdir()] == ["there.txt"]
 
 
+def test_a_project_is_written_beside_its_virtual_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".venv", ".git"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["shop", "."]) == 0
+    assert (tmp_path / "manage.py").exists()
+    told = capsys.readouterr().out
+    assert told.startswith("shop is ready.  Next:\n\n  pip install -r requirements.txt")  # in an active environment
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    assert main(["tea", "tea"]) == 0
+    assert "Next:\n\n  cd tea\n  python -m venv .venv && . .venv/bin/activate\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "way", ["runserver", pytest.param("redis", marks=[pytest.mark.redis, pytest.mark.ways("other ways")])]
 )
 def test_two_browsers_see_the_same(
-    folder: Path, way: str, chromium: Browser, processes: Processes, request: pytest.FixtureRequest, tmp_path: Path
+    folder: Path,
+    way: str,
+    chromium: Browser,
+    processes: Processes,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    picture: Pictures,
 ) -> None:
     port = free_port()
     env = {"DJANGO_SETTINGS_MODULE": "config.settings", "DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}"}
@@ -111,6 +135,8 @@ def test_two_browsers_see_the_same(
     one.get_by_role("button", name="Start a task").click()
     expect(one.get_by_role("status")).to_contain_text("/ 10 seconds")
     assert Axe().run(one).response["violations"] == []
+    expect(one.get_by_role("status")).to_have_text(re.compile(r"[6-9] / 10 seconds"))
+    picture(one, "live-task", (600, 260))
     expect(one.get_by_role("status")).to_have_text("Done")
     for context in contexts:
         context.close()

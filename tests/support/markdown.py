@@ -13,6 +13,7 @@ RUNNABLE = "<!-- runnable -->"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"\*\*`([^`*]+)`\*\*\n\n\Z")
+_NUMBERED = re.compile(r"^## (\d+)\. ", re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -52,6 +53,31 @@ def blocks(page: Path) -> list[Block]:
             )
         )
     return found
+
+
+def sections(page: Path) -> dict[int, list[Block]]:
+    """Return the code blocks below each numbered heading of ``page``, such as ``## 2. Two windows``."""
+    text = page.read_text()
+    begins = {int(match[1]): text.count("\n", 0, match.start()) for match in _NUMBERED.finditer(text)}
+    found: dict[int, list[Block]] = {number: [] for number in begins}
+    for block in blocks(page):
+        before = [number for number, line in begins.items() if line < block.line]
+        if before:
+            found[before[-1]].append(block)
+    return found
+
+
+def applied(diff: str, text: str) -> str:
+    """Return ``text`` after a diff block of a page, which shows each place with its neighbouring lines.
+
+    Raises:
+        AssertionError: the lines before the change do not stand in the text, or stand there twice.
+    """
+    lines = diff.splitlines()
+    old = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("+"))
+    new = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("-"))
+    assert text.count(old) == 1, f"these lines stand {text.count(old)} times in the file:\n{old}"
+    return text.replace(old, new)
 
 
 def without_blocks(page: Path) -> str:

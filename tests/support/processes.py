@@ -25,6 +25,9 @@ _PRIVATE = (
     "DYNO", "PORT", "REDIS_URL", "SECRET_KEY",
 )  # fmt: skip
 
+#: The environment of a user who has activated the virtual environment.
+ACTIVATED = {"PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))}
+
 
 def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without what configures the project, and with ``env``."""

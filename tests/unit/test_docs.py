@@ -251,6 +251,19 @@ def test_the_workers_examples_are_options_that_celery_gets() -> None:
         assert tasks["wait_for_upload"].ignore_result
 
 
+# -- pictures ----------------------------------------------------------------------------------------
+
+
+def test_each_picture_is_shown_and_taken_by_a_test() -> None:
+    """``picture`` itself checks format and size, in the tests that have the pages open."""
+    found = {path.stem for path in (DOCS / "images").iterdir()}
+    shown = [match for page in PAGES for match in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text())]
+    assert {Path(target).stem for _, target in shown if "images/" in target} == found
+    assert all(len(alternative.split()) > 5 for alternative, _ in shown)
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "browser").glob("test_*.py"))
+    assert set(re.findall(r'\bpicture\([^"]+"([\w-]+)"', tests)) == found
+
+
 # -- README ------------------------------------------------------------------------------------------
 
 

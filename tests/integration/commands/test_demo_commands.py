@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import sqlite3
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,18 +12,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.support import needs
-from tests.support.certificates import self_signed
 from tests.support.demo import copy_project, fresh_redis
 from tests.support.ports import free_port, is_open
-from tests.support.processes import Processes
-from tests.support.servers import running_redis
+from tests.support.processes import ACTIVATED, Processes
 from tests.support.visitor import Visitor
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
-
-#: What a user who has activated the virtual environment has.
-ACTIVATED = {"PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))}
 
 
 @pytest.fixture
@@ -93,19 +85,6 @@ def test_honcho(project: Path, processes: Processes, redis_url: str) -> None:
     assert "Warm shutdown" in honcho.output
     assert "SIGKILL" not in honcho.output
     assert "Traceback" not in honcho.output
-
-
-@pytest.fixture
-def tls_redis(tmp_path: Path) -> Iterator[str]:
-    """The rediss:// URL of a Redis like Heroku's: a password, and a certificate that nobody has signed."""
-    certificate, key = self_signed(tmp_path, "redis.invalid")
-    port = free_port()
-    options = (
-        "--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no",
-        "--requirepass", "p4ss",
-    )  # fmt: skip
-    with running_redis(tmp_path / "redis", [str(option) for option in options]):
-        yield f"rediss://:p4ss@127.0.0.1:{port}"
 
 
 def test_as_on_heroku(project: Path, processes: Processes, tls_redis: str, demo_template: Path) -> None:

@@ -12,7 +12,7 @@ from django.test import Client
 
 from app.models import Attachment, Message, Room
 from app.uploads import readable_name
-from tests.support import pictures
+from tests.support import upload_files
 from tests.support.chat_page import ChatPage
 
 pytestmark = pytest.mark.django_db
@@ -41,12 +41,12 @@ def content(response: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "kind", "size"),
     [
-        (pictures.png(8, 6), "image/png", (8, 6)),
-        (pictures.GIF, "image/gif", (3, 2)),
-        (pictures.JPEG, "image/jpeg", (3, 2)),
-        (pictures.WEBP_LOSSY, "image/webp", (3, 2)),
-        (pictures.WEBP_LOSSLESS, "image/webp", (3, 2)),
-        (pictures.WEBP_EXTENDED, "image/webp", (3, 2)),
+        (upload_files.png(8, 6), "image/png", (8, 6)),
+        (upload_files.GIF, "image/gif", (3, 2)),
+        (upload_files.JPEG, "image/jpeg", (3, 2)),
+        (upload_files.WEBP_LOSSY, "image/webp", (3, 2)),
+        (upload_files.WEBP_LOSSLESS, "image/webp", (3, 2)),
+        (upload_files.WEBP_EXTENDED, "image/webp", (3, 2)),
     ],
 )
 def test_raster_images_are_shown_inline(
@@ -64,10 +64,10 @@ def test_raster_images_are_shown_inline(
 @pytest.mark.parametrize(
     "data",
     [
-        pictures.SVG,
+        upload_files.SVG,
         b"<!doctype html><script>alert(1)</script>",
         b"\x89PNG\r\n\x1a\n<script>alert(1)</script>",
-        pictures.png(50_000, 1)[:16] + b"\0\1\0\0\0\1\0\0" + pictures.png()[24:],  # 65,536 by 65,536 pixels
+        upload_files.png(50_000, 1)[:16] + b"\0\1\0\0\0\1\0\0" + upload_files.png()[24:],  # 65,536 by 65,536 pixels
         b"GIF89a",
         b"GIF89a\0\0\0\0<script>",  # without a pixel
         b"\xff\xd8\xff",
@@ -90,13 +90,13 @@ def test_all_else_is_downloaded(data: bytes, lobby: Room, bobs_client: Client, m
 
 
 def test_only_users_who_are_logged_in_get_files(lobby: Room, bobs_client: Client, media: Path) -> None:
-    stored = send(bobs_client, "a.png", pictures.png())
+    stored = send(bobs_client, "a.png", upload_files.png())
     response = Client().get(stored.url)
     assert response.headers["Location"] == f"/accounts/login/?next={stored.url}"
 
 
 def test_the_stored_name_has_no_part_of_the_name(lobby: Room, bobs_client: Client, media: Path) -> None:
-    stored = send(bobs_client, "../../etc/run.html", pictures.SVG)
+    stored = send(bobs_client, "../../etc/run.html", upload_files.SVG)
     assert stored.name == "run.html"
     (path,) = (each for each in media.rglob("*") if each.is_file())
     assert path.suffix == ""
@@ -135,7 +135,7 @@ def test_the_limit_is_named(lobby: Room, bobs_client: Client, media: Path, setti
 
 
 def test_the_room_is_told_by_its_sockets(alices: ChatPage, bobs_client: Client, media: Path) -> None:
-    fields = {"file": SimpleUploadedFile("a.png", pictures.png()), "key": "1", "alt": "A square"}
+    fields = {"file": SimpleUploadedFile("a.png", upload_files.png()), "key": "1", "alt": "A square"}
     answers = [bobs_client.post("/chat/lobby/post/", fields, headers={"accept": "application/json"})]
     (message,) = alices.received()
     assert answers[0].json() == message
@@ -143,7 +143,7 @@ def test_the_room_is_told_by_its_sockets(alices: ChatPage, bobs_client: Client, 
         "url": f"/files/{Attachment.objects.get().pk}/", "name": "a.png", "size": "74 bytes", "alt": "A square",
         "width": 8, "height": 6,
     }  # fmt: skip
-    fields["file"] = SimpleUploadedFile("a.png", pictures.png())
+    fields["file"] = SimpleUploadedFile("a.png", upload_files.png())
     answers.append(bobs_client.post("/chat/lobby/post/", fields, headers={"accept": "application/json"}))
     assert answers[1].json() == message
     assert Attachment.objects.count() == 1  # the same key: the browser had no answer
@@ -157,13 +157,13 @@ def test_csrf(lobby: Room, bob: User, media: Path) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_deleted_message_deletes_its_file(lobby: Room, bobs_client: Client, media: Path) -> None:
-    send(bobs_client, "a.png", pictures.png())
+    send(bobs_client, "a.png", upload_files.png())
     Message.objects.all().delete()
     assert [each for each in media.rglob("*") if each.is_file()] == []
 
 
 def test_a_file_that_is_gone(lobby: Room, bobs_client: Client, media: Path) -> None:
-    stored = send(bobs_client, "a.png", pictures.png())
+    stored = send(bobs_client, "a.png", upload_files.png())
     Path(stored.file.path).unlink()
     assert bobs_client.get(stored.url).status_code == 404
     assert bobs_client.get("/chat/lobby/").status_code == 200

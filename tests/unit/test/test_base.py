@@ -295,6 +295,19 @@ def test_client_joins_groups(client: Client) -> None:
     assert client.receive() == {"text": "hello"}
 
 
+@pytest.mark.parametrize("alias", ["default", "other"])
+def test_clients_get_the_fragments_of_pages(alias: str) -> None:
+    with installed([ChannelLayerWrapper(InMemoryChannelLayer(), alias, [])]):
+        pages = [WSClient(alias=alias) for _ in range(2)]
+        for page in pages:
+            page.join_page("all")
+        Group("all", alias=alias).send({"text": "not for pages"})
+        Group("all", alias=alias).render(None, target="row-7", action="remove")
+        for page in pages:
+            assert page.receive()["payload"] == {"action": "remove", "target": "row-7", "html": ""}
+            assert page.receive() is None
+
+
 # -- apply_routes
 
 
