@@ -131,7 +131,9 @@ def test_the_pages_links_lead_somewhere(page: str, metadata: Message) -> None:
     base = f"{home.partition(', ')[2]}/blob/v{__version__}/"
     links = re.findall(r'(?:href|src)="([^"]+)"', page)
     assert all(re.match("https?:|#", link) for link in links), links
-    files = [link.removeprefix(base) for link in links if link.startswith(base)]
+    raw = base.replace("github.com", "raw.githubusercontent.com").replace("/blob", "")  # where pictures are files
+    files = [link.removeprefix(base).removeprefix(raw) for link in links if link.startswith((base, raw))]
+    assert {Path(file).suffix for file in files if f"{raw}{file}" in links} == {".png"}
     assert len(files) == len(re.findall(r"\]\((?![a-z]+:|#)", (ROOT / "README.md").read_text()))
     assert all((ROOT / file.partition("#")[0]).exists() for file in files)
 
