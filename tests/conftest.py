@@ -74,6 +74,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--other-ways", action="store_true", help="run the ways that are not usual, and nothing else")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files out that have no other ways, where those are asked for: each process would import all the others."""
+    if config.getoption("--other-ways") and collection_path.suffix == ".py":
+        return "mark.ways" not in collection_path.read_text() or None
+    return None
+
+
 def _choose_ways(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the other ways out, or all but those; a test that is named is run in any case."""
     if any("::" in str(arg) for arg in config.args):
