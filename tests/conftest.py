@@ -187,7 +187,7 @@ def chromium() -> Iterator[object]:
 
     binary = chromium_binary()
     if binary is None:
-        needs.missing("no Chromium: set CHROMIUM, or install it (apt install chromium)")
+        needs.missing("no Chromium: set CHROMIUM, or install it (apt install chromium-headless-shell, or chromium)")
     with run_chromium(binary) as browser:
         yield browser
 
