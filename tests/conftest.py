@@ -113,7 +113,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """More than there are cores: tests that run whole programs wait most of the time."""
-    return 2 * min(os.cpu_count() or 1, 3) + 1
+    return 3 * min(os.cpu_count() or 1, 3) + 1
 
 
 @pytest.fixture(scope="session")
