@@ -185,8 +185,10 @@ def make(environment: Environment) -> None:
     resolution = "lowest-direct" if environment.resolution == "lowest" else "highest"
     python = environment.folder / "bin" / "python"
     wheels = [flag for folder in os.environ.get("PIP_FIND_LINKS", "").split() for flag in ("--find-links", folder)]
+    # Compiled once: otherwise the first processes of the tests would all do it, at the same time.
+    flags = ["--quiet", "--compile-bytecode", "--resolution", resolution, *wheels]
     subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", python, "--resolution", resolution, *wheels, *wanted],
+        [uv, "pip", "install", "--python", python, *flags, *wanted],
         cwd=ROOT,
         check=True,
     )

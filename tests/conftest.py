@@ -75,6 +75,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pictures", action="store_true", help="write docs/images/: run the tests that take pictures")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files out that have no other ways, where those are asked for: each process would import all the others."""
+    if config.getoption("--other-ways") and collection_path.suffix == ".py":
+        return "mark.ways" not in collection_path.read_text() or None
+    return None
+
+
 def _choose_ways(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the other ways out, or all but those; a test that is named is run in any case."""
     if any("::" in str(arg) for arg in config.args):
@@ -116,7 +123,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """More than there are cores: tests that run whole programs wait most of the time."""
-    return 2 * min(os.cpu_count() or 1, 3) + 1
+    return 3 * min(os.cpu_count() or 1, 3) + 1
 
 
 @pytest.fixture(scope="session")
@@ -190,7 +197,7 @@ def chromium() -> Iterator[object]:
 
     binary = chromium_binary()
     if binary is None:
-        needs.missing("no Chromium: set CHROMIUM, or install it (apt install chromium)")
+        needs.missing("no Chromium: set CHROMIUM, or install it (apt install chromium-headless-shell, or chromium)")
     with run_chromium(binary) as browser:
         yield browser
 

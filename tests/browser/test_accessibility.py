@@ -161,8 +161,10 @@ def test_axe_finds_nothing_while_much_happens(
         expect(page.locator("#suggestions")).to_be_visible()
         inspector.look("suggestions")
         alice.page.press("#text", "x")
+        rows = b"text\n" + b"A row of many\n" * 400  # which take longer than axe
+        page.set_input_files("#file", {"name": "rows.csv", "mimeType": "text/csv", "buffer": rows})
         bob.say("/import")
-        expect(page.locator(".job.import .text")).to_contain_text("of 40")
+        expect(page.locator(".job.import .text")).to_contain_text("of 400")
         inspector.look("import")
         page.get_by_role("button", name="Cancel").click()
         bob.notices("bob cancelled the import")

@@ -21,8 +21,12 @@ CHROMIUM_OPTIONS = [
 
 
 def chromium_binary() -> str | None:
-    """``$CHROMIUM``, or the system's Chromium or Chrome."""
-    names = ("chromium", "chromium-browser", "google-chrome")
+    """``$CHROMIUM``, or the system's Chromium or Chrome.
+
+    First its headless shell, which Playwright's own installations use: the same engine without windows, so it
+    takes less than a third of the time to start and to open a page.
+    """
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 

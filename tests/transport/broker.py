@@ -122,14 +122,14 @@ class Peer:
         with contextlib.suppress(TimeoutError):
             self.connection.drain_events(timeout=timeout)
 
-    def until(self, condition: Callable[[], object], timeout: float = 10.0) -> None:
+    def until(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
         """Consume until ``condition`` holds."""
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, f"not in {timeout:g} s; got {self.bodies}"
             self.turn()
 
-    def receive(self, count: int, timeout: float = 10.0) -> list[Any]:
+    def receive(self, count: int, timeout: float = 30.0) -> list[Any]:
         """Consume until ``count`` messages have come in all; gives their bodies."""
         self.until(lambda: len(self.messages) >= count, timeout)
         return self.bodies

@@ -391,5 +391,5 @@ def test_many_publishers_and_consumers(connect: Callable[..., Peer], peer: Peer)
             consumer.turn(timeout=0.01)
         return len(got()) >= 300
 
-    wait_until(all_came, "every message", interval=0)
+    wait_until(all_came, "every message", timeout=30, interval=0)
     assert sorted(got()) == list(range(300))

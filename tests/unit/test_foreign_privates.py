@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,6 +177,12 @@ def is_ours(cls: type) -> bool:
     return cls.__module__.partition(".")[0] == "channelsq"
 
 
+@cache
+def source_of(cls: type) -> str:
+    """Return the source of a class, for which Python parses the whole file."""
+    return inspect.getsource(cls)
+
+
 def foreign_names(cls: Any) -> set[str]:
     """Return the private names that the classes of libraries among a class's bases have, or set on ``self``."""
     found: set[str] = set()
@@ -184,7 +191,7 @@ def foreign_names(cls: Any) -> set[str]:
             continue
         found |= {name for name in vars(base) if is_private(name)}
         try:
-            found |= set(filter(is_private, re.findall(r"\bself\.(_\w+)", inspect.getsource(base))))
+            found |= set(filter(is_private, re.findall(r"\bself\.(_\w+)", source_of(base))))
         except (OSError, TypeError):  # a class that is written in C
             continue
     return found
@@ -193,7 +200,7 @@ def foreign_names(cls: Any) -> set[str]:
 def inherited(cls: Any, name: str) -> bool:
     """Return whether one of our classes among a class's bases has a private name of its own."""
     return isinstance(cls, type) and any(
-        is_ours(base) and re.search(rf"\b{name}\b", inspect.getsource(base)) for base in inspect.getmro(cls)
+        is_ours(base) and re.search(rf"\b{name}\b", source_of(base)) for base in inspect.getmro(cls)
     )
 
 

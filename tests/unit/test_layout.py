@@ -66,3 +66,10 @@ def test_no_folder_of_tests_is_a_crowd() -> None:
     """Below tests/integration/ a folder is a subject."""
     folders = Counter(path.parent for path in (ROOT / "tests" / "integration").rglob("test_*.py"))
     assert not [folder for folder, count in folders.items() if count > 16 or folder.name == "integration"]
+
+
+def test_marks_of_ways_stand_in_files_of_tests() -> None:
+    """``make test-ways`` imports only the files in which one stands."""
+    marked = [path for path in (ROOT / "tests").rglob("*.py") if "pytest.mark.ways(" in path.read_text()]
+    assert len(marked) > 40
+    assert not [path for path in marked if not path.name.startswith("test_")]
