@@ -1,7 +1,7 @@
 """Start Python programs by forking a process that has already imported the packages that they need.
 
 :mod:`tests.support.forked` runs this file with the names of those packages.  It reads requests from stdin and
-answers on stdout, one JSON line each.  It imports nothing of the project: each program does that itself.
+answers on stdout, one JSON line each.  It imports nothing that reads settings: each program does that itself.
 """
 
 from __future__ import annotations

@@ -22,29 +22,39 @@ from typing import Any
 
 _SCRIPT = Path(__file__).with_name("fork_server.py")
 
+#: channelsq reads no setting when it is imported, so its modules are the same in every program.
 _COMMON = (
     "asyncio", "celery", "celery.app.amqp", "celery.app.base", "celery.app.control", "celery.app.events",
     "celery.app.log", "celery.backends.base", "celery.contrib.django.task", "celery.fixups.django",
     "celery.loaders.app",
-    "django.contrib.messages", "django.core.checks", "django.core.handlers.asgi", "django.core.handlers.wsgi",
-    "django.core.management", "django.db.backends.sqlite3.base", "django.db.migrations", "django.db.models",
-    "django.forms", "django.http", "django.middleware.csrf", "django.template", "django.test.signals",
-    "django.urls", "django.utils.translation.trans_real", "django.views.defaults", "django.views.static",
+    "django.contrib.auth.hashers", "django.contrib.auth.password_validation", "django.contrib.auth.tokens",
+    "django.contrib.messages", "django.contrib.sessions.middleware", "django.core.checks",
+    "django.core.handlers.asgi", "django.core.handlers.wsgi", "django.core.management",
+    "django.core.management.commands.makemigrations", "django.core.management.commands.migrate",
+    "django.db.backends.sqlite3.base", "django.db.migrations", "django.db.migrations.executor", "django.db.models",
+    "django.forms", "django.http", "django.middleware.csrf", "django.shortcuts", "django.template",
+    "django.test.signals", "django.urls", "django.utils.translation.trans_real", "django.views.defaults",
+    "django.views.static",
     "kombu", "kombu.asynchronous", "kombu.transport.pyamqp", "kombu.transport.redis", "msgpack", "redis",
     "redis.asyncio",
+    "channelsq.apps", "channelsq.asgi", "channelsq.auth", "channelsq.binding.websockets",
+    "channelsq.generic.websockets", "channelsq.layers.kombu", "channelsq.layers.redis", "channelsq.live.task_hooks",
+    "channelsq.routing", "channelsq.system_checks.checks", "channelsq.system_checks.routing_checks",
+    "channelsq.transport.streams_transport",
 )  # fmt: skip
 
 _WORKER = (
     *_COMMON, "celery.__main__", "celery.apps.worker", "celery.bin.celery", "celery.concurrency.prefork",
     "celery.concurrency.solo", "celery.concurrency.thread", "celery.worker.autoscale", "celery.worker.components",
-    "celery.worker.consumer", "celery.worker.strategy",
+    "celery.worker.consumer", "celery.worker.consumer.delayed_delivery", "celery.worker.strategy",
+    "channelsq.handler", "channelsq.live.consumers", "channelsq.worker.commands.worker_options",
+    "channelsq.worker.setup", "channelsq.worker.sources_step",
 )  # fmt: skip
 
-#: Without ``celery.worker``: channelsq asks whether it is imported.
 _INTERFACE = (
-    *_COMMON, "django.core.management.commands.runserver", "django.core.management.commands.migrate", "httptools",
-    "uvicorn", "uvicorn.protocols.http.httptools_impl", "uvloop", "websockets",
-    "websockets.extensions.permessage_deflate", "websockets.server",
+    *_COMMON, "channelsq.interface.process.server", "channelsq.interface.supervision.supervisor",
+    "django.core.management.commands.runserver", "httptools", "uvicorn", "uvicorn.protocols.http.httptools_impl",
+    "uvloop", "websockets", "websockets.extensions.permessage_deflate", "websockets.server",
 )  # fmt: skip
 
 
