@@ -235,7 +235,7 @@ def test_memory_does_not_grow_with_the_body(project: Project, broker: str) -> No
         layer.close()
     assert size == 60 * MIB
     assert done[0].startswith(b"HTTP/1.1 200 ")
-    assert grown < 12 * MIB
+    assert grown < 20 * MIB  # a third of the body
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,7 @@ def test_a_server_is_killed_and_comes_back_empty(stack: Stack) -> None:
     dead = time.monotonic()
     swarm.wait_for(400)
     assert swarm.longest_gap(dead) < BACK_WITHIN  # those of the other server do not notice
-    wait_until(lambda: _all_answer(swarm), "an answer to every socket", 40)
+    wait_until(lambda: _all_answer(swarm), "an answer to every socket", 60)
     for number in range(10):
         assert httpx.get(f"{stack.project.url}/own/{number}", timeout=20).status_code == 200
     stack.servers[0].start()
@@ -201,7 +201,7 @@ def test_a_server_is_frozen(stack: Stack) -> None:
         swarm.wait_for(200)
         wait_until(lambda: time.monotonic() - frozen > 20, "twenty seconds to pass", 30, interval=0.5)
         assert swarm.longest_gap(frozen) < BACK_WITHIN  # those of the other server
-        wait_until(lambda: _all_answer(swarm), "an answer to every socket", 40)  # those of this one have moved
+        wait_until(lambda: _all_answer(swarm), "an answer to every socket", 60)  # those of this one have moved
     finally:
         stack.process_of(1).signal(signal.SIGCONT)
     swarm.wait_for(200)
@@ -234,11 +234,11 @@ def test_a_process_is_cut_off_from_a_server_that_others_have(proxied: Stack, who
     begin = time.monotonic()
     swarm.wait_for(200)
     if who == "interface":  # it moves the server's sockets; otherwise their messages wait for the worker
-        wait_until(lambda: _all_answer(swarm), "an answer to every socket", 40)
+        wait_until(lambda: _all_answer(swarm), "an answer to every socket", 60)
     assert swarm.longest_gap(begin) < BACK_WITHIN
     proxied.loop.run(proxy.heal())
     swarm.wait_for(200)
-    wait_until(lambda: _all_answer(swarm), "an answer to every socket again", 40)
+    wait_until(lambda: _all_answer(swarm), "an answer to every socket again", 60)
     lost = swarm.stop(patience=15)
     assert len(lost) <= proxied.given_up - before
     runs = proxied.runs()
