@@ -244,20 +244,23 @@ class AcknowledgingChannel(EnduringChannel, KombuChannel):
             redis.ConnectionError: as :meth:`flush_acks`.
         """
         qos = self.existing_qos
-        if not isinstance(qos, QoS) or not qos.waiting:
+        if not isinstance(qos, QoS):
             return True
-        if not self._ack_lock.acquire(blocking=False):
-            return False
-        try:
-            if self._ack_connection is None:
-                would_block = self._keeps_connection
-            else:
-                would_block = bool(self._unanswered) and not self._ack_connection.can_read(timeout=0)
-        finally:
-            self._ack_lock.release()
-        if not would_block:
-            self.flush_acks(wait=False)
+        while qos.waiting and not self.closed:
+            if not self._ack_lock.acquire(blocking=False):
+                return False
+            try:
+                # Asked before each send: another thread may add an acknowledgement after one.
+                if self._would_block() or not self._send_next(qos, wait=False):
+                    return False
+            finally:
+                self._ack_lock.release()
         return not qos.waiting
+
+    def _would_block(self) -> bool:
+        if self._ack_connection is None:
+            return self._keeps_connection
+        return bool(self._unanswered) and not self._ack_connection.can_read(timeout=0)
 
     def look_for_answer(self) -> None:
         """Read an answer that no later send has read; this notices a lost connection."""

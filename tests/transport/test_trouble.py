@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from channelsq.redis_core.entries import parse_tag
+from channelsq.transport.qos import Ack
 from tests.support.processes import Process
 from tests.support.servers import RedisServer, running_redis
 from tests.support.waiting import wait_until
@@ -175,6 +179,43 @@ def test_a_frozen_server(own_server: RedisServer) -> None:
             process.signal(signal.SIGCONT)
         peer.publish(JOBS, 2)
         assert peer.receive(2) == [1, 2]
+
+
+def test_acknowledgements_of_two_threads_do_not_wait_for_a_frozen_server(
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that reads other servers, too, sends them; another one adds one just after that."""
+    process = own_server.process
+    assert isinstance(process, Process)
+    with Peer(f"redis-streams://127.0.0.1:{own_server.port}/0") as peer:
+        peer.consume(JOBS, ack=False)
+        for number in (1, 2):
+            peer.publish(JOBS, number)
+        peer.receive(2)
+        channel: Any = peer.channel
+        channel.open_ack_connection()
+        channel.flush_acks()
+        qos, send_next = channel.existing_qos, channel._send_next
+        held = [Ack(*cast(Any, parse_tag(str(message.delivery_tag)))) for message in peer.messages]
+        sent: list[bool] = []
+
+        def send_and_add(*args: Any, **kwargs: Any) -> bool:
+            sent.append(send_next(*args, **kwargs))
+            if len(sent) == 1:
+                qos.drop(held[1])
+            return sent[-1]
+
+        monkeypatch.setattr(channel, "_send_next", send_and_add)
+        qos.drop(held[0])
+        process.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            assert not channel.flush_acks_soon()
+        finally:
+            process.signal(signal.SIGCONT)
+        assert time.monotonic() - began < 5
+        assert sent == [True]
+        wait_until(channel.flush_acks_soon, "the second one to be sent")
 
 
 def test_polls_may_last_longer_than_the_sockets_timeout(url: str) -> None:
