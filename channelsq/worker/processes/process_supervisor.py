@@ -29,8 +29,8 @@ logger = logging.getLogger("channelsq.worker")
 #: The uptime, in seconds, after which a process is replaced at once, and the pause between two starts otherwise.
 LIVED, PAUSE = 10.0, 1.0
 
-#: The longest pause, in seconds, between the starts of processes that end before they read a channel.
-LONGEST_PAUSE = 30.0
+#: The most times that the pause between the starts of processes that end before they read a channel is doubled.
+MOST_DOUBLINGS = 5
 
 #: Packages whose modules may hold the project's app without creating it.
 _HOLDERS = ("celery", "channelsq")
@@ -194,7 +194,7 @@ class Supervisor:
                     instead_of = None
                     failed = 0
             if self._stopping is None and (failed or time.monotonic() - began < LIVED):
-                pause = min(PAUSE * 2 ** max(0, failed - 1), LONGEST_PAUSE)
+                pause = PAUSE * 2 ** min(max(0, failed - 1), MOST_DOUBLINGS)
                 if failed > 1:
                     logger.error(
                         "%d channel processes in a row ended before they read a channel; the reason is above. The "
