@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from channelsq.start.command import files
+from tests.support.browsers import two_pages
 from tests.support.demo import fresh_redis
 from tests.support.markdown import Block, applied, blocks, doc_page, sections
 from tests.support.pictures import Pictures
@@ -141,18 +142,8 @@ def reader(tmp_path: Path, processes: Processes, redis_url: str) -> Reader:
 @pytest.fixture
 def windows(chromium: Browser) -> Iterator[list[Page]]:
     """Two browsers; no script may have failed in them at the end."""
-    expect.set_options(timeout=30_000)
-    contexts = [chromium.new_context(viewport={"width": 800, "height": 700}) for _ in range(2)]
-    problems: list[str] = []
-    pages = [context.new_page() for context in contexts]
-    for page in pages:
-        page.set_default_timeout(30_000)
-        page.on("pageerror", lambda error: problems.append(error.message))
-    yield pages
-    for context in contexts:
-        context.close()
-    expect.set_options(timeout=5_000)
-    assert problems == []
+    with two_pages(chromium, 30_000, {"width": 800, "height": 700}) as pages:
+        yield pages
 
 
 def open_both(windows: list[Page], url: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect
 
+from tests.support.browsers import two_pages
 from tests.support.project import Project
 from tests.support.servers import DURABLE, RedisServer
 from tests.support.waiting import wait_until
@@ -20,17 +21,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240), pytest.mark.ways("o
 @pytest.fixture
 def pages(chromium: Browser) -> Iterator[list[Page]]:
     """The pages of two browsers."""
-    expect.set_options(timeout=40_000)
-    contexts = [chromium.new_context() for _ in range(2)]
-    problems: list[str] = []
-    pages = [context.new_page() for context in contexts]
-    for page in pages:
-        page.set_default_timeout(40_000)
-        page.on("pageerror", lambda error: problems.append(error.message))
-    yield pages
-    for context in contexts:
-        context.close()
-    assert problems == []
+    with two_pages(chromium, 40_000) as pages:
+        yield pages
 
 
 class Site:

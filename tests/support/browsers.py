@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
@@ -51,3 +51,28 @@ def run_chromium(binary: str) -> Iterator[Browser]:
             del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
         else:
             os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before
+
+
+@contextmanager
+def two_pages(browser: Browser, timeout: float, size: ViewportSize | None = None) -> Iterator[list[Page]]:
+    """The pages of two visitors; no script may have failed in them at the end.
+
+    Args:
+        browser: the browser.
+        timeout: milliseconds that Playwright waits for what a test expects of them.
+        size: of their windows; Playwright's own by default.
+    """
+    expect.set_options(timeout=timeout)
+    contexts = [browser.new_context(viewport=size) if size else browser.new_context() for _ in range(2)]
+    problems: list[str] = []
+    pages = [context.new_page() for context in contexts]
+    for page in pages:
+        page.set_default_timeout(timeout)
+        page.on("pageerror", lambda error: problems.append(error.message))
+    try:
+        yield pages
+    finally:
+        for context in contexts:
+            context.close()
+        expect.set_options(timeout=5_000)
+    assert problems == []
