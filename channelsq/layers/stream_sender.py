@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from channelsq.core import names
+from channelsq.core.bounded import within
 from channelsq.exceptions import BrokerUnavailable, ChannelFull
 from channelsq.layers.contract.broker_urls import shown
 from channelsq.layers.contract.capacity import CapacityWindows
@@ -64,6 +65,11 @@ class StreamOutbox(Outbox):
 
     def __bool__(self) -> bool:
         return bool(self.envelopes or self.commands)
+
+
+#: Seconds that the broker has to say whether a channel is full, for a message that leaves with an acknowledgement.  A
+#: thread that waited longer would keep consumers from other servers of the layer.
+ASKED_WITHIN = 0.5
 
 
 class DirectSender:
@@ -222,15 +228,16 @@ class DirectSender:
             self._layer.use(self._layer.queue(queue + "!" if bare and "?" not in queue else queue))
 
         def depth() -> int:
+            key = self.commands.key(queue)
+            return int(self._carry_out(ask(length(key)))[0]) if bare else self._carry_out(waiting(key))
+
+        def depth_soon() -> int:
             try:
-                key = self.commands.key(queue)
-                return int(self._carry_out(ask(length(key)))[0]) if bare else self._carry_out(waiting(key))
-            except BrokerUnavailable:
-                if collected_here.get() is None:
-                    raise
+                return within(ASKED_WITHIN, depth)
+            except (BrokerUnavailable, TimeoutError):
                 return 0  # the message waits with the acknowledgement until the broker is back
 
-        self._windows.admit(queue, capacity, depth)
+        self._windows.admit(queue, capacity, depth if collected_here.get() is None else depth_soon)
 
     def state(self, queue: str) -> ChannelState:
         """Return the state of a queue that workers consume; see :meth:`BaseChannelLayer.channel_state`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -170,6 +171,36 @@ def test_sends_to_the_messages_own_server_leave_with_its_acknowledgement(
     worker.source.flush()
     assert layer.receive([mine], block=True) == (mine, {"n": 1})
     assert worker.take()[1] == {"n": 3}
+
+
+def test_a_frozen_server_holds_no_thread_of_consumers(
+    layer: ShardedChannelLayer, servers: list[RedisServer], work: Callable[..., Worker]
+) -> None:
+    """Else a few of its messages would hold all threads, and with them the messages of the other servers."""
+    worker = work("jobs")
+    client = client_of(layer, 0)
+    layer.send("jobs", {"reply_channel": client})
+    delivery, _ = worker.take()
+    outbox = worker.source.outbox(delivery)
+    process = servers[0].process
+    assert process is not None
+    took: list[float] = []
+
+    def consume() -> None:
+        collected_here.set(outbox)
+        process.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            layer.settle([layer.prepare(client, {"n": 1})])
+            took.append(time.monotonic() - began)
+        finally:
+            process.signal(signal.SIGCONT)
+
+    copy_context().run(consume)
+    assert took[0] < 5
+    worker.source.settle(delivery, outbox)
+    worker.source.flush()
+    assert layer.receive([client], block=True) == (client, {"n": 1})
 
 
 def test_a_consumer_that_cannot_send_to_a_group_answers_nothing(
