@@ -20,6 +20,9 @@ from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024
 
+#: The size of a large body, in MiB.
+BODY = 180
+
 
 def hello(call: Call) -> None:
     call.reply(status=200, headers=[], content=b"hello", more_content=False)
@@ -192,7 +195,7 @@ def project(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """An interface server alone, whose worker is the test."""
     project = Project(tmp_path_factory.mktemp("bodies"), broker)
     try:
-        project.start_interface()
+        project.start_interface("--max-body-size", f"{BODY}m")
         yield project
     finally:
         project.stop()
@@ -210,8 +213,8 @@ def test_memory_does_not_grow_with_the_body(project: Project, broker: str) -> No
     def send() -> None:
         with socket.create_connection(("127.0.0.1", project.port), timeout=30) as connection:
             client = RawClient(connection)
-            client.send(post(length=60 * MIB))
-            for _ in range(60):
+            client.send(post(length=BODY * MIB))
+            for _ in range(BODY):
                 client.send(b"x" * MIB)
             done.append(client.read_until(b"\r\n\r\n"))
 
@@ -233,9 +236,9 @@ def test_memory_does_not_grow_with_the_body(project: Project, broker: str) -> No
         grown = peak(pid) - before
     finally:
         layer.close()
-    assert size == 60 * MIB
+    assert size == BODY * MIB
     assert done[0].startswith(b"HTTP/1.1 200 ")
-    assert grown < 20 * MIB  # a third of the body
+    assert grown < BODY * MIB / 3  # on a busy machine it is some 40 MiB, also of a body of twice this size
 
 
 @pytest.fixture(scope="module")
